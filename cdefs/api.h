@@ -1,0 +1,272 @@
+/*
+ * What Python may call. cffi and the compiler both read this file (and abi/ and cost.h): plain declarations only.
+ *
+ * Functions return 0 or a count, or -errno. Unless it says otherwise, any thread may call any of them; what they do is
+ * ordered by the core (core.h). Objects are freed by their own functions, children before the core.
+ */
+#pragma once
+#include <stdint.h>
+
+#include "abi/iommufd.h"
+#include "abi/io_uring.h"
+#include "cost.h"
+
+struct uiopf_core;
+struct uiopf_iommu;
+struct uiopf_device;
+struct uiopf_faultq;
+struct uiopf_engine;
+struct uiopf_client_ring;
+struct uiopf_space;
+struct uiopf_endpoint;
+struct uiopf_vtd;
+struct uiopf_mock;
+struct uiopf_channel;
+
+/* ---- the extension itself ---- */
+
+/* SHA-256, in hex, over the C sources that this was built from. */
+const char *uiopf_source_hash(void);
+
+/* ---- the core: clock, drivers, quiescent point ---- */
+
+enum uiopf_clock_kind { UIOPF_CLOCK_MANUAL, UIOPF_CLOCK_MONOTONIC, UIOPF_CLOCK_COUNTER };
+enum uiopf_driver { UIOPF_INLINE, UIOPF_ENTER, UIOPF_SQPOLL };
+
+/* The processor counter's ns per count (32 bits after the point), measured for so long; 0: no constant-rate counter. */
+uint64_t uiopf_counter_calibrate(uint64_t during_ns);
+/* live: emulated system calls and wake-ups are paid for with real ones. NULL: no memory. */
+struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_count, int live);
+int uiopf_core_free(struct uiopf_core *core);	/* -EBUSY while it has children */
+uint64_t uiopf_core_now(const struct uiopf_core *core);
+void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns);	/* a manual clock's */
+uint64_t uiopf_core_next_ns(const struct uiopf_core *core);	/* when the producer acts by itself; UINT64_MAX */
+uint32_t uiopf_core_produce(struct uiopf_core *core);	/* one producer step; 0 where a worker does it */
+uint32_t uiopf_core_consume(struct uiopf_core *core);	/* one consumer step */
+uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
+/* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
+int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
+int uiopf_core_stop(struct uiopf_core *core);
+uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core);
+/* The quiescent point: between these no step runs anywhere else. They nest, within one thread. */
+void uiopf_control_begin(struct uiopf_core *core);
+void uiopf_control_end(struct uiopf_core *core);
+
+/* ---- fault queues ---- */
+
+enum uiopf_personality { UIOPF_MERGED, UIOPF_PROPOSED };
+
+struct uiopf_faultq_counts {
+	uint64_t delivered_groups;
+	uint64_t answered_groups, answered_faults;		/* by a client */
+	uint64_t auto_answered_groups, auto_answered_faults;	/* INVALID, for the client */
+	uint64_t waiting_groups;				/* now: to be read */
+	uint64_t unanswered_groups;				/* now: read, to be answered */
+};
+
+struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality);
+int uiopf_faultq_free(struct uiopf_faultq *queue);	/* -EBUSY while devices are attached or requests hold it */
+/* The system calls on its fd: read(2), write(2), poll(2). */
+int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length);
+int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
+uint32_t uiopf_faultq_poll(struct uiopf_faultq *queue);
+void uiopf_faultq_counts(struct uiopf_faultq *queue, struct uiopf_faultq_counts *counts);
+/* A descriptor for rings of this core; -EMFILE. */
+int uiopf_core_install(struct uiopf_core *core, struct uiopf_faultq *queue);
+void uiopf_core_uninstall(struct uiopf_core *core, int fd);
+int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_faultq *queue, int nonblock);	/* O_NONBLOCK */
+
+/* ---- devices and attachment ---- */
+
+struct uiopf_device_counts {
+	uint64_t reported;	/* faults */
+	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed */
+	uint64_t dropped;	/* partial faults forgotten without an answer */
+};
+
+/* capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. */
+struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
+				      uint32_t requester_id, uint32_t capacity, int growable);
+void uiopf_device_free(struct uiopf_device *device);	/* detached before */
+/* queue NULL: a table that takes no faults. nested: user-managed, takes the faults of every PASID. */
+int uiopf_attach(struct uiopf_device *device, struct uiopf_faultq *queue, int nested);	/* -EBUSY */
+int uiopf_replace(struct uiopf_device *device, struct uiopf_faultq *queue, int nested);	/* -EINVAL: not attached */
+int uiopf_detach(struct uiopf_device *device);
+/* iommu_report_device_fault(), at the quiescent point. flags: PASID_VALID 1, LAST_PAGE 2. */
+int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
+			uint64_t addr);
+void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts);
+
+/* ---- IOMMU models ---- */
+
+struct uiopf_mock_response { uint32_t device_id, pasid, grpid, code; };
+
+struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core);
+void uiopf_mock_free(struct uiopf_mock *mock);
+struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *mock);
+/* Takes the oldest answers out of its log; how many. */
+uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *out, uint32_t most);
+
+struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
+
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid);
+void uiopf_vtd_free(struct uiopf_vtd *vtd);
+struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
+int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
+void uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);
+void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts);
+
+/* ---- page tables in an arena ---- */
+
+/* Room for so many table pages behind a PASID table of so many entries. NULL: no memory. */
+struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages);
+void uiopf_space_free(struct uiopf_space *space);
+int uiopf_space_fd(const struct uiopf_space *space);
+uint64_t uiopf_space_used(const struct uiopf_space *space);	/* bytes */
+void uiopf_space_reset(struct uiopf_space *space);
+/* One thread at a time. perm: IOMMU_PGFAULT_PERM_*, added to what the page has. -ENOMEM: arena full; -EINVAL: PASID. */
+int uiopf_space_map(struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
+int uiopf_space_unmap(struct uiopf_space *space, uint32_t pasid, uint64_t address);
+int uiopf_space_present(const struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
+int64_t uiopf_space_map_messages(struct uiopf_space *space, const struct iommu_hwpt_pgfault *messages, uint64_t n);
+
+/* ---- the endpoint ---- */
+
+enum uiopf_load_mode { UIOPF_LOAD_CLOSED, UIOPF_LOAD_TRACE, UIOPF_LOAD_POISSON };
+enum uiopf_access_result {
+	UIOPF_ACCESS_PENDING, UIOPF_ACCESS_OK, UIOPF_ACCESS_UNMAPPED, UIOPF_ACCESS_INVALID, UIOPF_ACCESS_FAILED
+};
+
+struct uiopf_access {
+	uint64_t time_ns;	/* since the trace began */
+	uint64_t address;
+	uint32_t pasid;
+	uint32_t access;	/* IOMMU_PGFAULT_PERM_* */
+};
+
+struct uiopf_load {
+	enum uiopf_load_mode mode;
+	uint32_t in_flight;	/* groups outstanding at most */
+	uint32_t group;		/* pages in a group at most; neighbours in the trace, of one PASID */
+	double speed;		/* TRACE: how many times faster than recorded */
+	double rate;		/* POISSON: faults per second */
+	uint64_t seed;		/* POISSON */
+};
+
+struct uiopf_endpoint_counts {
+	uint64_t sent, sent_groups;	/* page requests, and groups of them */
+	uint64_t succeeded;		/* answered, and there when tried again */
+	uint64_t unmapped;		/* answered with success, and not there */
+	uint64_t invalid, failed;
+	uint64_t unexpected;		/* answers to an index that is not outstanding */
+	uint64_t outstanding;		/* page requests without an answer, now */
+	uint64_t busy_ns;		/* from the start of each pass to its last answer, added up */
+	uint64_t latency_max_ns, latency_count;
+	uint32_t pri_status;		/* PCIE_PRI_STATUS_* */
+};
+
+struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_vtd *iommu, uint16_t requester_id,
+					  uint32_t capacity, uint32_t group_most);
+void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
+void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uiopf_space *space);
+int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);	/* -EBUSY: not stopped */
+void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
+int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
+int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n); /* copies */
+int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load); /* one pass over the rows */
+void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
+uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
+int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
+/* One access by hand: a ticket for uiopf_endpoint_result(), or -EBUSY when 1,024 are pending. */
+int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
+			      uint32_t pages);
+int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);
+void uiopf_endpoint_get_counts(struct uiopf_endpoint *endpoint, struct uiopf_endpoint_counts *counts);
+/* The latency in ns that so many millionths of all faults do not exceed. */
+uint64_t uiopf_endpoint_latency(struct uiopf_endpoint *endpoint, uint64_t millionths);
+
+/* ---- rings: the kernel's side ---- */
+
+int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out);
+void uiopf_engine_free(struct uiopf_engine *engine);
+/* timeout_ns counts with IORING_ENTER_EXT_ARG; UINT64_MAX: none. -EDEADLK: inline, and nothing more can come. */
+int uiopf_enter(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		uint64_t timeout_ns);
+int uiopf_register(struct uiopf_engine *engine, uint32_t opcode, const void *arg, uint32_t nr_args);
+/* The client's [address, address + length) is `map` here; what no window covers is EFAULT. -ENOSPC after 16. */
+int uiopf_engine_add_window(struct uiopf_engine *engine, uint64_t address, uint64_t length, void *map);
+int uiopf_engine_fd(const struct uiopf_engine *engine);
+uint64_t uiopf_engine_size(const struct uiopf_engine *engine);
+uint32_t uiopf_engine_sqes_offset(const struct uiopf_engine *engine);
+uint32_t uiopf_engine_pending(struct uiopf_engine *engine);	/* requests under way */
+void uiopf_engine_cost(struct uiopf_engine *engine, struct uiopf_cost *cost);
+
+/* ---- rings: the client's side. One thread at a time ---- */
+
+struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_params *p, uint64_t size,
+						uint32_t sqes_offset);
+void uiopf_client_ring_unmap(struct uiopf_client_ring *ring);
+int uiopf_client_push(struct uiopf_client_ring *ring, const struct io_uring_sqe *sqe);	/* its slot; -EBUSY: full */
+uint32_t uiopf_client_submit(struct uiopf_client_ring *ring);	/* publishes the tail; how many were new */
+uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *out, uint32_t most);
+uint32_t uiopf_client_load(const struct uiopf_client_ring *ring, uint32_t offset);	/* a word, acquire */
+void uiopf_client_store(struct uiopf_client_ring *ring, uint32_t offset, uint32_t value);
+
+/* ---- channels: one delivery design between a fault queue and a client ---- */
+
+enum uiopf_wait_mode { UIOPF_WAIT_SPIN, UIOPF_WAIT_SLEEP };
+
+struct uiopf_channel_config {
+	enum uiopf_wait_mode wait;
+	uint32_t in_flight;	/* groups at once that buffers are made for */
+	uint32_t group_most;	/* messages in the largest group */
+	uint32_t report_flags;	/* handler: UIOPF_REPORT_* */
+};
+
+/* The 2021 series' report flags. */
+#define UIOPF_REPORT_FLAT 1
+#define UIOPF_REPORT_NESTED_L1 2
+#define UIOPF_REPORT_NESTED_L2 4
+
+/* The n-th design that is written in C: its name, or NULL past the last. */
+const char *uiopf_design_name(uint32_t n);
+/* Facts about a design: the personality its queue should have; whether it has a user-space client; a ring. */
+int uiopf_design_personality(uint32_t n);
+int uiopf_design_has_client(uint32_t n);
+int uiopf_design_has_ring(uint32_t n);
+/* The space is for designs that answer in the kernel; NULL otherwise. */
+int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
+		       const struct uiopf_channel_config *config, struct uiopf_space *space,
+		       struct uiopf_channel **out);
+void uiopf_channel_close(struct uiopf_channel *channel);
+
+/* The client's half. One thread at a time. */
+/* Messages, whole groups, without waiting: how many; -errno. */
+int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
+/* Answers; how many were taken (all, or fewer and then -errno next time). They may be on their way only at a flush. */
+int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
+int uiopf_channel_answer_one(struct uiopf_channel *channel, uint32_t cookie, uint32_t code);
+int uiopf_channel_flush(struct uiopf_channel *channel);
+/* Waits as the design's client does: 1 something may be there, 0 timed out (or, inline, nothing can come), -EINTR. */
+int uiopf_channel_wait(struct uiopf_channel *channel, uint64_t timeout_ns);
+/* For event loops: 1 something is there; 0 sleep until the eventfd is readable, then call _awake. */
+int uiopf_channel_prepare_sleep(struct uiopf_channel *channel);
+void uiopf_channel_awake(struct uiopf_channel *channel);
+int uiopf_channel_eventfd(const struct uiopf_channel *channel);
+/* Both sides' costs, added up. */
+void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);
+
+/* The native client: receives, maps, answers SUCCESS until it has answered so many faults, or for so long. */
+struct uiopf_served { uint64_t faults, groups, cpu_ns; int32_t error; };
+int uiopf_client_serve(struct uiopf_channel *channel, struct uiopf_space *space, uint64_t faults,
+		       uint64_t during_ns, struct uiopf_served *served);
+
+/* ---- references, measured beside everything else ---- */
+
+/* Rates in operations per second over at least during_ns; 0 when it cannot be measured here. Two threads, two cores. */
+double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns);
+double uiopf_measure_host_fd(uint32_t in_flight, uint64_t during_ns);
+double uiopf_measure_host_stream(uint32_t in_flight, uint64_t during_ns);
+double uiopf_measure_cache_line(uint64_t during_ns);
+double uiopf_measure_eventfd(uint64_t during_ns);
+double uiopf_measure_system_call(uint64_t during_ns);

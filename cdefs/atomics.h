@@ -1,0 +1,32 @@
+/*
+ * The named accesses to memory that two sides share.
+ *
+ * Every shared word goes through one of these, and the place of use says what it pairs with. READ_ONCE and WRITE_ONCE
+ * are relaxed: one load, one store, never repeated or torn. Where a store must be seen before a later load is made
+ * (publish, then look whether someone sleeps), STORE_SEQ is used with LOAD_SEQ on the other side: a store that is also
+ * a full barrier. There are no stand-alone fences, since the thread sanitizer cannot follow them.
+ */
+#pragma once
+#include <stdint.h>
+
+#define READ_ONCE(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define WRITE_ONCE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define LOAD_ACQUIRE(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define STORE_RELEASE(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define LOAD_SEQ(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define STORE_SEQ(p, v) ((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
+
+/* Two cores never write to one of these at once: 128, since processors fetch lines in pairs. */
+#define UIOPF_LINE _Alignas(128)
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}

@@ -1,0 +1,106 @@
+/* CQEs: the ring, the backlog behind it (IORING_FEAT_NODROP), and who is told. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "engine.h"
+
+/*
+ * Linux takes backlog entries from memory charged to the client, and counts a completion as lost when there is none.
+ * This is our charge: a client that never reads its completions gets so many kept for it.
+ */
+#define MOST_BACKLOG (1u << 20)
+
+static bool grow_backlog(struct uiopf_engine *e)
+{
+	uint32_t capacity = e->backlog_capacity ? e->backlog_capacity * 2 : 256, i;
+	struct uiopf_backlog *grown;
+
+	if (capacity > MOST_BACKLOG)
+		return false;
+	grown = malloc(capacity * sizeof *grown);
+	if (!grown)
+		return false;
+	for (i = 0; i < e->backlog_count; i++)
+		grown[i] = e->backlog[(e->backlog_first + i) % e->backlog_capacity];
+	free(e->backlog);
+	e->backlog = grown;
+	e->backlog_first = 0;
+	e->backlog_capacity = capacity;
+	return true;
+}
+
+static void keep(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	uint32_t *word;
+
+	if (e->backlog_count == e->backlog_capacity && !grow_backlog(e)) {
+		word = uiopf_ring_word(&e->ring, RING_CQ_OVERFLOW);
+		WRITE_ONCE(word, READ_ONCE(word) + 1);
+		e->lost_unreported = true;
+		return;
+	}
+	if (!e->backlog_count)
+		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_CQ_OVERFLOW, __ATOMIC_SEQ_CST);
+	e->backlog[(e->backlog_first + e->backlog_count++) % e->backlog_capacity] =
+		(struct uiopf_backlog){ user_data, res, flags };
+}
+
+void uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	/* While there is a backlog nothing goes past it, even if room appears: order is kept. */
+	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring))) {
+		keep(e, user_data, res, flags);
+		return;
+	}
+	uiopf_cq_put(&e->ring, user_data, res, flags);
+	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+}
+
+bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
+		return false;
+	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
+	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+	return true;
+}
+
+void uiopf_flush_backlog(struct uiopf_engine *e)
+{
+	while (e->backlog_count && !uiopf_cq_full(&e->ring)) {
+		const struct uiopf_backlog *b = &e->backlog[e->backlog_first];
+
+		uiopf_cq_put(&e->ring, b->user_data, b->res, b->flags);
+		e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+		e->backlog_first = (e->backlog_first + 1) % e->backlog_capacity;
+		if (--e->backlog_count == 0)
+			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_CQ_OVERFLOW,
+					   __ATOMIC_SEQ_CST);
+	}
+}
+
+void uiopf_publish_cqes(struct uiopf_engine *e)
+{
+	uint32_t *tail = uiopf_ring_word(&e->ring, RING_CQ_TAIL);
+
+	if (e->ring.cq_tail == e->ring.cq_tail_published)
+		return;
+	e->ring.cq_tail_published = e->ring.cq_tail;
+	if (e->eventfd < 0 && e->cq_eventfd < 0) {
+		/* Pairs with uiopf_client_ready. */
+		STORE_RELEASE(tail, e->ring.cq_tail);
+		return;
+	}
+	/* Someone may be about to sleep: they look at the tail after they said so, we look at that after the tail. */
+	STORE_SEQ(tail, e->ring.cq_tail);
+	if (e->eventfd >= 0 &&
+	    !(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)) {
+		e->cost.wakeups++;
+		uiopf_eventfd_signal(e->core, e->eventfd);
+	}
+	if (e->cq_eventfd >= 0 && LOAD_SEQ(&e->cq_waiters)) {
+		e->cost.wakeups++;
+		uiopf_eventfd_signal(e->core, e->cq_eventfd);
+	}
+}

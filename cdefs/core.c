@@ -1,0 +1,413 @@
+#include "core.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "faultq.h"
+#include "hardware/endpoint.h"
+
+/* ---- the two steps ---- */
+
+uint32_t uiopf_produce(struct uiopf_core *core)
+{
+	struct uiopf_iommu *iommu;
+	struct uiopf_endpoint *endpoint;
+	struct uiopf_faultq *q;
+	uint32_t did = 0;
+
+	core->next_ns = UINT64_MAX;
+	for (iommu = core->iommus; iommu; iommu = iommu->next)
+		did += iommu->ops->execute(iommu);
+	for (endpoint = core->endpoints; endpoint; endpoint = endpoint->next)
+		did += uiopf_endpoint_step(endpoint);
+	for (iommu = core->iommus; iommu; iommu = iommu->next)
+		did += iommu->ops->interrupt(iommu);
+	for (q = core->faultqs; q; q = q->next)
+		uiopf_faultq_publish(q);
+	return did;
+}
+
+uint32_t uiopf_consume(struct uiopf_core *core)
+{
+	struct uiopf_consumer *consumer;
+	struct uiopf_engine *engine;
+	struct uiopf_faultq *q;
+	uint32_t did = 0;
+
+	for (q = core->faultqs; q; q = q->next)
+		did += uiopf_faultq_sync(q);
+	for (engine = core->engines; engine; engine = engine->next)
+		did += uiopf_engine_step(engine);
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		did += consumer->run(consumer);
+	uiopf_core_kick(core);
+	return did;
+}
+
+void uiopf_core_kick(struct uiopf_core *core)
+{
+	struct uiopf_iommu *iommu;
+
+	for (iommu = core->iommus; iommu; iommu = iommu->next)
+		iommu->ops->kick(iommu);
+}
+
+void uiopf_core_wake_worker(struct uiopf_core *core)
+{
+	if (LOAD_SEQ(&core->asleep))
+		eventfd_write(core->worker_eventfd, 1);
+}
+
+/* ---- waking and sleeping ---- */
+
+void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
+{
+	if (core->live)
+		eventfd_write(fd, 1);
+}
+
+bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
+{
+	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	eventfd_t value;
+
+	if (ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
+		return false;
+	eventfd_read(fd, &value);
+	return true;
+}
+
+void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
+{
+	pthread_mutex_lock(&core->sleepers_lock);
+	sleeper->listed = true;
+	sleeper->next = core->sleepers;
+	core->sleepers = sleeper;
+	/* Pairs with the producer's look after it has published: one of us sees the other. */
+	STORE_SEQ(&core->sleepers_count, core->sleepers_count + 1);
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+/* Called with the lock held. */
+static void unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
+{
+	struct uiopf_sleeper **link;
+
+	for (link = &core->sleepers; *link != sleeper; link = &(*link)->next)
+		;
+	*link = sleeper->next;
+	sleeper->listed = false;
+	STORE_SEQ(&core->sleepers_count, core->sleepers_count - 1);
+}
+
+void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
+{
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (sleeper->listed)
+		unlist(core, sleeper);
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq *queue)
+{
+	struct uiopf_sleeper *sleeper, *next;
+
+	pthread_mutex_lock(&core->sleepers_lock);
+	for (sleeper = core->sleepers; sleeper; sleeper = next) {
+		next = sleeper->next;
+		if (queue && sleeper->queue && sleeper->queue != queue)
+			continue;
+		unlist(core, sleeper);
+		core->wakeups++;
+		uiopf_eventfd_signal(core, sleeper->eventfd);
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+/* ---- who may touch what ---- */
+
+void uiopf_control_begin(struct uiopf_core *core)
+{
+	pthread_mutex_lock(&core->control_lock);
+	if (core->control_depth++)
+		return;
+	if (core->running) {
+		uint32_t spins = 0;
+
+		/* The worker looks at the mailbox between two turns. */
+		__atomic_fetch_add(&core->mailbox, 1, __ATOMIC_SEQ_CST);
+		uiopf_core_wake_worker(core);
+		while (!LOAD_ACQUIRE(&core->parked) && spins++ < 20000)
+			cpu_relax();
+		pthread_mutex_lock(&core->park_lock);
+		while (!core->parked)
+			pthread_cond_wait(&core->park_changed, &core->park_lock);
+		pthread_mutex_unlock(&core->park_lock);
+	}
+	pthread_mutex_lock(&core->consumer_lock);
+	core->controlled = true;
+}
+
+void uiopf_control_end(struct uiopf_core *core)
+{
+	if (--core->control_depth == 0) {
+		core->controlled = false;
+		pthread_mutex_unlock(&core->consumer_lock);
+		if (core->running) {
+			pthread_mutex_lock(&core->park_lock);
+			__atomic_fetch_sub(&core->mailbox, 1, __ATOMIC_SEQ_CST);
+			pthread_cond_broadcast(&core->park_changed);
+			pthread_mutex_unlock(&core->park_lock);
+		}
+	}
+	pthread_mutex_unlock(&core->control_lock);
+}
+
+void uiopf_consumer_begin(struct uiopf_core *core)
+{
+	if (!READ_ONCE(&core->sqpoll_runs)) {
+		pthread_mutex_lock(&core->consumer_lock);
+		/* A worker cannot start while we hold the lock; it may have before. */
+		if (!READ_ONCE(&core->sqpoll_runs))
+			return;
+		pthread_mutex_unlock(&core->consumer_lock);
+	}
+	uiopf_control_begin(core);
+}
+
+void uiopf_consumer_end(struct uiopf_core *core)
+{
+	if (core->controlled)
+		uiopf_control_end(core);
+	else
+		pthread_mutex_unlock(&core->consumer_lock);
+}
+
+/* ---- the core itself ---- */
+
+struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_count, int live)
+{
+	struct uiopf_core *core = aligned_alloc(128, sizeof *core);
+	pthread_mutexattr_t recursive;
+
+	if (!core)
+		return NULL;
+	memset(core, 0, sizeof *core);
+	uiopf_clock_init(&core->clock, clock, ns_per_count);
+	core->live = live;
+	core->driver = UIOPF_INLINE;
+	core->next_ns = UINT64_MAX;
+	core->worker_eventfd = -1;
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&core->control_lock, &recursive);
+	pthread_mutexattr_destroy(&recursive);
+	pthread_mutex_init(&core->consumer_lock, NULL);
+	pthread_mutex_init(&core->sleepers_lock, NULL);
+	pthread_mutex_init(&core->park_lock, NULL);
+	pthread_cond_init(&core->park_changed, NULL);
+	return core;
+}
+
+int uiopf_core_free(struct uiopf_core *core)
+{
+	if (core->faultqs || core->engines || core->endpoints || core->iommus || core->consumers)
+		return -EBUSY;
+	uiopf_core_stop(core);
+	pthread_mutex_destroy(&core->control_lock);
+	pthread_mutex_destroy(&core->consumer_lock);
+	pthread_mutex_destroy(&core->sleepers_lock);
+	pthread_mutex_destroy(&core->park_lock);
+	pthread_cond_destroy(&core->park_changed);
+	free(core);
+	return 0;
+}
+
+uint64_t uiopf_core_now(const struct uiopf_core *core)
+{
+	return uiopf_now(&core->clock);
+}
+
+void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns)
+{
+	WRITE_ONCE(&core->clock.manual_ns, now_ns);
+}
+
+uint64_t uiopf_core_next_ns(const struct uiopf_core *core)
+{
+	return core->next_ns;
+}
+
+uint32_t uiopf_core_produce(struct uiopf_core *core)
+{
+	uint32_t did;
+
+	/* Only without a worker, who else owns the producer's side. */
+	if (core->running)
+		return 0;
+	uiopf_control_begin(core);
+	did = uiopf_produce(core);
+	uiopf_control_end(core);
+	return did;
+}
+
+uint32_t uiopf_core_consume(struct uiopf_core *core)
+{
+	uint32_t did;
+
+	uiopf_consumer_begin(core);
+	did = uiopf_consume(core);
+	uiopf_consumer_end(core);
+	return did;
+}
+
+uint64_t uiopf_core_wakeups(const struct uiopf_core *core)
+{
+	return core->wakeups;
+}
+
+int uiopf_core_install(struct uiopf_core *core, struct uiopf_faultq *queue)
+{
+	int fd;
+
+	uiopf_control_begin(core);
+	for (fd = 3; fd < UIOPF_MAX_FILES && core->file[fd]; fd++)
+		;
+	if (fd == UIOPF_MAX_FILES)
+		fd = -EMFILE;
+	else
+		core->file[fd] = &queue->file;
+	uiopf_control_end(core);
+	return fd;
+}
+
+void uiopf_core_uninstall(struct uiopf_core *core, int fd)
+{
+	uiopf_control_begin(core);
+	if (fd >= 0 && fd < UIOPF_MAX_FILES)
+		core->file[fd] = NULL;
+	uiopf_control_end(core);
+}
+
+int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_faultq *queue, int nonblock)
+{
+	uiopf_control_begin(core);
+	if (nonblock)
+		queue->file.mode |= UIOPF_FILE_NONBLOCK;
+	else
+		queue->file.mode &= ~UIOPF_FILE_NONBLOCK;
+	uiopf_control_end(core);
+	return 0;
+}
+
+/* ---- attachment: the quiescent control plane ---- */
+
+/* Enough room in the queue for all that its devices can have, then the switch. */
+static int switch_attach(struct uiopf_device *device, struct uiopf_faultq *queue, bool nested)
+{
+	struct uiopf_attach *attach = NULL, *old = device->attach;
+	int rc;
+
+	if (queue) {
+		rc = uiopf_faultq_reserve(queue, queue->reserved + device->capacity);
+		if (rc < 0)
+			return rc;
+	}
+	attach = malloc(sizeof *attach);
+	if (!attach)
+		return -ENOMEM;
+	*attach = (struct uiopf_attach){ .device = device, .queue = queue, .nested = nested };
+	device->attach = attach;
+	if (old && old->queue) {
+		uiopf_faultq_auto_respond(old->queue, old);
+		old->queue->reserved -= device->queue_reserved;
+	}
+	device->queue_reserved = queue ? device->capacity : 0;
+	if (queue)
+		queue->reserved += device->queue_reserved;
+	else
+		uiopf_device_drop_partial(device);
+	free(old);
+	return 0;
+}
+
+int uiopf_attach(struct uiopf_device *device, struct uiopf_faultq *queue, int nested)
+{
+	int rc;
+
+	uiopf_control_begin(device->core);
+	rc = device->attach ? -EBUSY : switch_attach(device, queue, nested);
+	uiopf_core_kick(device->core);
+	uiopf_control_end(device->core);
+	return rc;
+}
+
+int uiopf_replace(struct uiopf_device *device, struct uiopf_faultq *queue, int nested)
+{
+	int rc;
+
+	uiopf_control_begin(device->core);
+	rc = device->attach ? switch_attach(device, queue, nested) : -EINVAL;
+	uiopf_core_kick(device->core);
+	uiopf_control_end(device->core);
+	return rc;
+}
+
+int uiopf_detach(struct uiopf_device *device)
+{
+	struct uiopf_attach *old;
+
+	uiopf_control_begin(device->core);
+	old = device->attach;
+	device->attach = NULL;
+	if (old && old->queue) {
+		uiopf_faultq_auto_respond(old->queue, old);
+		old->queue->reserved -= device->queue_reserved;
+		device->queue_reserved = 0;
+	}
+	uiopf_device_drop_partial(device);
+	free(old);
+	uiopf_core_kick(device->core);
+	uiopf_control_end(device->core);
+	return 0;
+}
+
+int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
+			uint64_t addr)
+{
+	struct uiopf_fault fault = { addr, flags, pasid, grpid, perm };
+	struct uiopf_core *core = device->core;
+	int rc = 0;
+
+	uiopf_control_begin(core);
+	/* A device without credits has what memory gives: grow before it would run out. */
+	if (device->growable && (device->free_count == 0 || device->free_node == UIOPF_NONE)) {
+		rc = uiopf_device_reserve(device, device->capacity * 2);
+		if (rc == 0 && device->attach && device->attach->queue) {
+			struct uiopf_faultq *q = device->attach->queue;
+
+			q->reserved += device->capacity - device->queue_reserved;
+			device->queue_reserved = device->capacity;
+			rc = uiopf_faultq_reserve(q, q->reserved);
+		}
+	}
+	if (rc == 0)
+		rc = uiopf_report(device, &fault);
+	if (device->attach && device->attach->queue)
+		uiopf_faultq_publish(device->attach->queue);
+	uiopf_control_end(core);
+	return rc;
+}
+
+void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts)
+{
+	uiopf_control_begin(device->core);
+	*counts = device->counts;
+	uiopf_control_end(device->core);
+}

@@ -1,0 +1,107 @@
+/*
+ * The emulated side as a whole: who turns the two steps, and how the control plane finds a quiet moment.
+ *
+ * A core has a producer side (hardware, IOMMU drivers, reports) and a consumer side (fault queues' readers, ring
+ * engines, designs). Three drivers turn them:
+ *
+ *   inline   no thread: uiopf_core_produce() and the client's own calls do it, on whatever thread they are made;
+ *   enter    a worker is the hardware; the kernel's part runs in the client's system calls;
+ *   sqpoll   the worker is the hardware and the kernel; client calls need not be made at all.
+ *
+ * Consumer calls are serialised by a lock. Under `sqpoll` the worker owns the consumer side without it, so a call from
+ * another thread first stops the worker between two turns, as the control plane does: attach, detach, replace, close.
+ * A worker that nobody wants to stop pays one load of an unshared word per turn for all of this.
+ */
+#pragma once
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api.h"
+#include "atomics.h"
+#include "clock.h"
+#include "file.h"
+#include "iopf.h"
+
+struct uiopf_engine;
+struct uiopf_endpoint;
+struct uiopf_faultq;
+
+/* A consumer in the kernel that is run every consumer step (the `handler` design). Returns how much it did. */
+struct uiopf_consumer {
+	struct uiopf_consumer *next;
+	uint32_t (*run)(struct uiopf_consumer *consumer);
+};
+
+/* Somebody who waits in a system call for a fault queue; told by an eventfd. */
+struct uiopf_sleeper {
+	struct uiopf_sleeper *next;
+	struct uiopf_faultq *queue;	/* NULL: for any */
+	int eventfd;
+	bool listed;
+};
+
+#define UIOPF_MAX_FILES 1024
+
+struct uiopf_core {
+	struct uiopf_clock clock;
+	enum uiopf_driver driver;	/* changes only with both locks held and the worker parked */
+	bool live;			/* system calls and wake-ups are paid for with real ones */
+
+	struct uiopf_iommu *iommus;
+	struct uiopf_endpoint *endpoints;
+	struct uiopf_faultq *faultqs;
+	struct uiopf_engine *engines;
+	struct uiopf_consumer *consumers;
+	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
+	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
+	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
+
+	pthread_mutex_t consumer_lock;
+	bool controlled;		/* the consumer lock is held by the control plane; guarded by it */
+	pthread_mutex_t control_lock;	/* recursive */
+	uint32_t control_depth;
+
+	pthread_mutex_t sleepers_lock;
+	struct uiopf_sleeper *sleepers;
+	UIOPF_LINE uint32_t sleepers_count;
+
+	/* The worker. */
+	UIOPF_LINE uint32_t mailbox;	/* how many want it to stop between two turns */
+	UIOPF_LINE uint32_t parked;	/* it has stopped; written by the worker */
+	UIOPF_LINE uint32_t asleep;	/* it may be in poll; wake it through its eventfd */
+	uint32_t sqpoll_runs;		/* the worker owns the consumer side; read without a lock, then again with it */
+	bool running, stop;
+	pthread_t thread;
+	pthread_mutex_t park_lock;
+	pthread_cond_t park_changed;
+	int worker_eventfd;
+	int worker_cpu;
+	uint64_t idle_ns;		/* spin so long before sleeping; UINT64_MAX: for ever */
+	uint64_t worker_sleeps;
+};
+
+/* One turn of each side; how much was done. The caller owns that side. */
+uint32_t uiopf_produce(struct uiopf_core *core);
+uint32_t uiopf_consume(struct uiopf_core *core);
+
+/* Around everything that touches the consumer side from outside the worker. */
+void uiopf_consumer_begin(struct uiopf_core *core);
+void uiopf_consumer_end(struct uiopf_core *core);
+
+/* Consumer, after answers: lets the hardware see the commands, and wakes it where it sleeps. */
+void uiopf_core_kick(struct uiopf_core *core);
+void uiopf_core_wake_worker(struct uiopf_core *core);
+
+/* Sleeping for a fault queue. List first, then look at the queue once more, then sleep. */
+void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
+void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq *queue);
+
+/* A real write when live; counted by the caller. */
+void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
+/* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
+bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
+
+/* The worker thread. */
+void *uiopf_worker(void *core);

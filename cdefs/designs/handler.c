@@ -1,0 +1,104 @@
+/*
+ * handler (2021): a callback in the kernel, with report flags; no user space. The baseline.
+ *
+ * The handler is registered with flags that say what it wants to hear of: FLAT (the device has one stage), or any of
+ * NESTED_L1 and NESTED_L2. A fault of a stage it did not ask for is refused. A stall says which stage faulted; a page
+ * request does not, and counts as stage 1. The handler makes the page present itself and its return value is the
+ * answer. Source: the series "Add IOPF support for VFIO passthrough", RFC v3, April 2021.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "../design.h"
+
+struct handler {
+	struct uiopf_consumer consumer;
+	struct uiopf_channel *ch;
+	uint32_t flags;
+};
+
+static bool wanted(uint32_t flags, const struct uiopf_fault *fault)
+{
+	if (flags & UIOPF_REPORT_FLAT)
+		return true;
+	return flags & (fault->flags & UIOPF_FAULT_STAGE_2 ? UIOPF_REPORT_NESTED_L2 : UIOPF_REPORT_NESTED_L1);
+}
+
+/* One fault: the page is there, or it is not. */
+static uint32_t handle(struct handler *h, const struct uiopf_fault *fault)
+{
+	if (!wanted(h->flags, fault) || !h->ch->space)
+		return UIOPF_RESP_INVALID;
+	return uiopf_space_map(h->ch->space, fault->pasid, fault->addr, fault->perm) < 0 ? UIOPF_RESP_INVALID :
+											   UIOPF_RESP_SUCCESS;
+}
+
+static uint32_t run(struct uiopf_consumer *consumer)
+{
+	struct handler *h = container_of(consumer, struct handler, consumer);
+	struct uiopf_group *group;
+	uint32_t n = 0;
+
+	while ((group = uiopf_faultq_next(h->ch->queue))) {
+		uint32_t node, code = UIOPF_RESP_SUCCESS;
+
+		for (node = group->partial; node != UIOPF_NONE; node = group->device->node[node].next)
+			code |= handle(h, &group->device->node[node].fault);
+		code |= handle(h, &group->last);	/* 0 or 1: one bad page makes the group invalid */
+		uiopf_faultq_answer_cookie(h->ch->queue, group->cookie, code);
+		n++;
+	}
+	return n;
+}
+
+static int open_handler(struct uiopf_channel *ch)
+{
+	uint32_t flags = ch->config.report_flags ? ch->config.report_flags : UIOPF_REPORT_FLAT;
+	struct handler *h;
+
+	if ((flags & ~(uint32_t)(UIOPF_REPORT_FLAT | UIOPF_REPORT_NESTED_L1 | UIOPF_REPORT_NESTED_L2)) ||
+	    ((flags & UIOPF_REPORT_FLAT) && flags != UIOPF_REPORT_FLAT))
+		return -EINVAL;
+	h = calloc(1, sizeof *h);
+	if (!h)
+		return -ENOMEM;
+	h->consumer.run = run;
+	h->ch = ch;
+	h->flags = flags;
+	ch->state = h;
+	uiopf_control_begin(ch->core);
+	h->consumer.next = ch->core->consumers;
+	ch->core->consumers = &h->consumer;
+	uiopf_control_end(ch->core);
+	return 0;
+}
+
+static void close_handler(struct uiopf_channel *ch)
+{
+	struct handler *h = ch->state;
+	struct uiopf_consumer **link;
+
+	uiopf_control_begin(ch->core);
+	for (link = &ch->core->consumers; *link != &h->consumer; link = &(*link)->next)
+		;
+	*link = h->consumer.next;
+	uiopf_control_end(ch->core);
+	free(h);
+}
+
+/* There is nobody to wait for but the inline driver's own turns. */
+static int wait_handler(struct uiopf_channel *ch, uint64_t timeout_ns)
+{
+	(void)timeout_ns;
+	if (ch->core->driver != UIOPF_INLINE)
+		return 1;
+	return uiopf_core_produce(ch->core) + uiopf_core_consume(ch->core) > 0;
+}
+
+const struct uiopf_design uiopf_design_handler = {
+	.name = "handler",
+	.personality = UIOPF_MERGED,
+	.open = open_handler,
+	.close = close_handler,
+	.wait = wait_handler,
+};

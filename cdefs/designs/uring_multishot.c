@@ -1,0 +1,399 @@
+/*
+ * uring-multishot: what a maintainer asked for in 2023. One READ_MULTISHOT on the fault file fills buffers that the
+ * client has provided, a completion for each read; each answer is a WRITE whose completion is skipped on success.
+ * Needs the `proposed` fault file. The kernel's half is the ring's engine.
+ *
+ * The client's memory is one arena: the buffer ring, the buffers, and a place for the eight bytes of each answer, one
+ * for each SQE, which is free again when its SQE is.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "../design.h"
+#include "../engine.h"
+
+#define GROUP_ID 0
+#define READ_DATA 1	/* user_data of the read, and of the writes */
+#define WRITE_DATA 2
+#define MESSAGE (uint32_t)sizeof(struct iommu_hwpt_pgfault)
+
+struct multishot {
+	struct uiopf_engine *engine;
+	struct uiopf_client_ring *ring;
+	struct uiopf_region arena;
+	uint8_t *map;			/* the client's mapping of it */
+	uint32_t buffers, stride;	/* a power of two; bytes from one buffer to the next */
+	uint64_t buffers_at, answers_at;
+	uint16_t tail;			/* of the buffer ring */
+	int fd;
+	bool sqpoll, armed;
+};
+
+static struct io_uring_buf *buffer_ring(const struct multishot *m)
+{
+	return (struct io_uring_buf *)(void *)m->map;
+}
+
+/* A whole number of lines, so that no two buffers share one. */
+static uint32_t lines(uint32_t bytes)
+{
+	return (bytes + 63) / 64 * 64;
+}
+
+static uint32_t power_of_two(uint32_t n)
+{
+	uint32_t p = 1;
+
+	while (p < n)
+		p *= 2;
+	return p;
+}
+
+/* Gives buffer `id` back; the kernel sees it at the next publish_buffers(). */
+static void provide(struct uiopf_channel *ch, uint16_t id)
+{
+	struct multishot *m = ch->state;
+	struct io_uring_buf *buf = &buffer_ring(m)[m->tail++ & (m->buffers - 1)];
+
+	buf->addr = (uint64_t)(uintptr_t)(m->map + m->buffers_at + (uint64_t)id * m->stride);
+	buf->len = ch->config.group_most * MESSAGE;
+	buf->bid = id;
+}
+
+static void publish_buffers(struct multishot *m)
+{
+	STORE_RELEASE(&buffer_ring(m)->resv, m->tail);	/* pairs with uiopf_buffer_select */
+}
+
+/* One enter, as the client makes it. */
+static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags, uint64_t timeout_ns)
+{
+	struct multishot *m = ch->state;
+	uint32_t n = uiopf_client_publish(m->ring);
+
+	return uiopf_enter(m->engine, n, min_complete, flags, timeout_ns);
+}
+
+/* Shows the kernel what was queued; under sqpoll it may be asleep, and otherwise it is not looking. */
+static int submit(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	if (!m->sqpoll) {
+		uiopf_system_call(ch, true);
+		return enter(ch, 0, 0, 0);
+	}
+	if (uiopf_client_publish(m->ring) && uiopf_client_needs_wakeup(m->ring)) {
+		uiopf_system_call(ch, true);
+		uiopf_enter(m->engine, 0, 0, IORING_ENTER_SQ_WAKEUP, 0);
+	}
+	return 0;
+}
+
+/* A free SQE; when the queue is full, the kernel is made to take some. */
+static struct io_uring_sqe *next_sqe(struct uiopf_channel *ch, uint32_t *slot)
+{
+	struct multishot *m = ch->state;
+	struct io_uring_sqe *sqe;
+
+	while (!(sqe = uiopf_client_get_sqe(m->ring, slot))) {
+		submit(ch);
+		if (m->sqpoll && ch->core->driver == UIOPF_INLINE)
+			uiopf_core_consume(ch->core);
+	}
+	return sqe;
+}
+
+static void arm(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+	uint32_t slot;
+	struct io_uring_sqe *sqe = next_sqe(ch, &slot);
+
+	sqe->opcode = IORING_OP_READ_MULTISHOT;
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->fd = m->fd;
+	sqe->off = (uint64_t)-1;
+	sqe->buf_group = GROUP_ID;
+	sqe->user_data = READ_DATA;
+	m->armed = true;
+	submit(ch);
+}
+
+/* ---- the client's half ---- */
+
+static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
+{
+	struct multishot *m = ch->state;
+	uint32_t ready = uiopf_client_ready(m->ring), taken = 0, n = 0;
+
+	/* Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. */
+	if (!m->sqpoll && !uiopf_sleeps(ch) && (!ready || m->ring->sq_tail != m->ring->sq_published)) {
+		const bool submits = m->ring->sq_tail != m->ring->sq_published;
+		int rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
+
+		ready = uiopf_client_ready(m->ring);
+		uiopf_system_call(ch, submits || ready);
+		if (rc < 0)
+			return rc;
+	}
+	for (; taken < ready && most - n >= ch->config.group_most; taken++) {
+		const struct io_uring_cqe *cqe = uiopf_client_cqe(m->ring, taken);
+		uint32_t flags = cqe->flags;
+
+		if (cqe->user_data != READ_DATA) {
+			ch->cost.answer_errors++;	/* only a failed write completes */
+			continue;
+		}
+		if (flags & IORING_CQE_F_BUFFER) {
+			uint16_t id = (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT);
+
+			if (cqe->res > 0) {
+				memcpy(&out[n], m->map + m->buffers_at + (uint64_t)id * m->stride, (size_t)cqe->res);
+				n += (uint32_t)cqe->res / MESSAGE;
+			}
+			provide(ch, id);
+		}
+		if (!(flags & IORING_CQE_F_MORE))
+			m->armed = false;
+	}
+	if (taken) {
+		uiopf_client_seen(m->ring, taken);
+		publish_buffers(m);
+	}
+	if (unlikely(!m->armed)) {
+		ch->cost.ends++;
+		arm(ch);
+	}
+	return (int)n;
+}
+
+static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
+{
+	struct multishot *m = ch->state;
+	uint32_t i, slot;
+
+	for (i = 0; i < n; i++) {
+		struct io_uring_sqe *sqe = next_sqe(ch, &slot);
+		uint8_t *at = m->map + m->answers_at + 8ull * slot;
+
+		memcpy(at, &responses[i], sizeof responses[i]);
+		sqe->opcode = IORING_OP_WRITE;
+		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
+		sqe->fd = m->fd;
+		sqe->addr = (uint64_t)(uintptr_t)at;
+		sqe->len = sizeof responses[i];
+		sqe->user_data = WRITE_DATA;
+	}
+	if (m->sqpoll)
+		submit(ch);
+	return (int)n;
+}
+
+static int flush(struct uiopf_channel *ch)
+{
+	const struct multishot *m = ch->state;
+
+	return m->ring->sq_tail != m->ring->sq_published ? submit(ch) : 0;
+}
+
+/* Under sqpoll, sleeping is on the registered eventfd, which is kept quiet while the client is awake. */
+static int prepare_sleep_sqpoll(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	/* Pairs with uiopf_publish_cqes: the worker looks at the flag after it has moved the tail. */
+	STORE_SEQ(uiopf_client_word(m->ring, RING_CQ_FLAGS), 0);
+	m->ring->cq_tail_seen = LOAD_SEQ(uiopf_client_word(m->ring, RING_CQ_TAIL));
+	return m->ring->cq_tail_seen != m->ring->cq_head;
+}
+
+static int prepare_sleep(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	if (m->sqpoll)
+		return prepare_sleep_sqpoll(ch);
+	uiopf_sleeper_list(ch->core, &ch->sleeper);
+	uiopf_system_call(ch, true);
+	enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
+	return uiopf_client_ready(m->ring) > 0;
+}
+
+static void awake(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	if (m->sqpoll)
+		STORE_SEQ(uiopf_client_word(m->ring, RING_CQ_FLAGS), IORING_CQ_EVENTFD_DISABLED);
+	else
+		uiopf_sleeper_unlist(ch->core, &ch->sleeper);
+}
+
+static int wait_inline(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	while (!uiopf_client_ready(m->ring)) {
+		uint32_t did = uiopf_core_produce(ch->core);
+
+		if (m->sqpoll)
+			did += uiopf_core_consume(ch->core);
+		else if (did)
+			return 1;	/* receive enters */
+		if (!did)
+			return 0;
+	}
+	return 1;
+}
+
+static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
+{
+	struct multishot *m = ch->state;
+	const bool is_inline = ch->core->driver == UIOPF_INLINE;
+	int rc;
+
+	if (m->sqpoll || !uiopf_sleeps(ch)) {
+		if (is_inline)
+			return wait_inline(ch);
+		if (!uiopf_sleeps(ch) || uiopf_client_ready(m->ring))
+			return 1;
+		rc = prepare_sleep_sqpoll(ch);
+		if (rc == 0) {
+			ch->cost.system_calls += 2;	/* poll and the eventfd's read: real ones */
+			rc = uiopf_channel_sleep(ch, timeout_ns);
+		}
+		awake(ch);
+		return rc;
+	}
+	/* One call both submits the answers and waits. */
+	if (uiopf_client_ready(m->ring) && m->ring->sq_tail == m->ring->sq_published)
+		return 1;
+	uiopf_system_call(ch, true);
+	rc = enter(ch, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, timeout_ns);
+	if (uiopf_client_ready(m->ring))
+		return 1;
+	return rc == -EINTR ? rc : 0;
+}
+
+/* ---- both halves' making and end ---- */
+
+static void close_multishot(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	uiopf_client_ring_unmap(m->ring);
+	if (m->engine)
+		uiopf_engine_free(m->engine);
+	if (m->fd >= 0)
+		uiopf_core_uninstall(ch->core, m->fd);
+	if (m->map)
+		munmap(m->map, m->arena.size);
+	uiopf_region_close(&m->arena);
+	free(m);
+}
+
+/* The client's arena, and the kernel's window onto it. */
+static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
+{
+	struct multishot *m = ch->state;
+	struct io_uring_buf_reg reg = { .bgid = GROUP_ID };
+	uint32_t id;
+	int rc;
+
+	m->buffers = power_of_two(2 * ch->config.in_flight < 64 ? 64 : 2 * ch->config.in_flight);
+	m->stride = lines(ch->config.group_most * MESSAGE);
+	m->buffers_at = (m->buffers * sizeof(struct io_uring_buf) + UIOPF_PAGE - 1) / UIOPF_PAGE * UIOPF_PAGE;
+	m->answers_at = m->buffers_at + (uint64_t)m->buffers * m->stride;
+	rc = uiopf_region_open(&m->arena, "uiopf-buffers", m->answers_at + 8ull * sq_entries);
+	if (rc < 0)
+		return rc;
+	m->map = uiopf_region_map_again(&m->arena);
+	if (!m->map)
+		return -ENOMEM;
+	rc = uiopf_engine_add_window(m->engine, (uint64_t)(uintptr_t)m->map, m->arena.size, m->arena.map);
+	if (rc < 0)
+		return rc;
+	reg.ring_addr = (uint64_t)(uintptr_t)m->map;
+	reg.ring_entries = m->buffers;
+	for (id = 0; id < m->buffers; id++)
+		provide(ch, (uint16_t)id);
+	publish_buffers(m);
+	return uiopf_register(m->engine, IORING_REGISTER_PBUF_RING, &reg, 1);
+}
+
+static int open_multishot(struct uiopf_channel *ch)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_NO_SQARRAY | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL };
+	struct multishot *m = calloc(1, sizeof *m);
+	uint32_t entries = power_of_two(ch->config.in_flight < 64 ? 64 : ch->config.in_flight);
+	int rc;
+
+	if (!m)
+		return -ENOMEM;
+	ch->state = m;
+	m->fd = m->arena.fd = -1;
+	m->sqpoll = ch->core->driver == UIOPF_SQPOLL;
+	if (m->sqpoll)
+		p.flags |= IORING_SETUP_SQPOLL;
+	if (entries > 16384) {
+		rc = -EINVAL;
+		goto failed;
+	}
+	p.cq_entries = 4 * entries;
+	rc = uiopf_setup(ch->core, entries, &p, &m->engine);
+	if (rc < 0)
+		goto failed;
+	rc = m->fd = uiopf_core_install(ch->core, ch->queue);
+	if (rc < 0)
+		goto failed;
+	rc = -ENOMEM;
+	m->ring = uiopf_client_ring_map(uiopf_engine_fd(m->engine), &p, uiopf_engine_size(m->engine),
+					uiopf_engine_sqes_offset(m->engine));
+	if (!m->ring)
+		goto failed;
+	rc = open_arena(ch, entries);
+	if (rc < 0)
+		goto failed;
+	if (m->sqpoll) {
+		rc = uiopf_register(m->engine, IORING_REGISTER_EVENTFD, &ch->eventfd, 1);
+		if (rc < 0)
+			goto failed;
+		awake(ch);
+	}
+	arm(ch);
+	memset(&ch->cost, 0, sizeof ch->cost);	/* what follows is counted, not this */
+	return 0;
+failed:
+	close_multishot(ch);
+	return rc;
+}
+
+static void kernel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost)
+{
+	const struct multishot *m = ch->state;
+
+	cost->wakeups += m->engine->cost.wakeups;
+	cost->bytes_copied += m->engine->cost.bytes_copied;
+	cost->punts += m->engine->cost.punts;
+}
+
+const struct uiopf_design uiopf_design_uring_multishot = {
+	.name = "uring-multishot",
+	.personality = UIOPF_PROPOSED,
+	.has_client = true,
+	.has_ring = true,
+	.open = open_multishot,
+	.close = close_multishot,
+	.receive = receive,
+	.answer = answer,
+	.flush = flush,
+	.wait = wait_multishot,
+	.prepare_sleep = prepare_sleep,
+	.awake = awake,
+	.kernel_cost = kernel_cost,
+};

@@ -1,0 +1,320 @@
+#include "faultq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+
+#define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))
+#define RESPONSE ((uint64_t)sizeof(struct iommu_hwpt_page_response))
+
+/* ---- producer ---- */
+
+void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
+{
+	/*
+	 * Pairs with the loads of `published`. Sequentially consistent, so that either we see the sleeper below, or it
+	 * sees the groups when it looks once more before it sleeps.
+	 */
+	STORE_SEQ(&q->published, q->tail);
+	if (q->notify_fd >= 0) {	/* the RFC signals once a message, as they come */
+		q->notified += q->messages;
+		for (; q->messages; q->messages--)
+			uiopf_eventfd_signal(q->core, q->notify_fd);
+	}
+	q->messages = 0;
+	if (LOAD_SEQ(&q->core->sleepers_count))
+		uiopf_core_wake_sleepers(q->core, q);
+}
+
+/* ---- consumer ---- */
+
+/* Gives the oldest group its cookie. The caller has seen that there is one. */
+static struct uiopf_group *deliver(struct uiopf_faultq *q)
+{
+	struct uiopf_group *group = q->ring[q->head & q->mask];
+
+	if (!uiopf_idmap_take(&q->cookies, &group->cookie))
+		return NULL;
+	q->by_cookie[group->cookie] = group;
+	q->head++;
+	q->counts.delivered_groups++;
+	return group;
+}
+
+struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
+{
+	return uiopf_faultq_has_group(q) ? deliver(q) : NULL;
+}
+
+int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
+{
+	uint64_t done = 0;
+
+	if (length % MESSAGE)
+		return -ESPIPE;
+	while (uiopf_faultq_has_group(q)) {
+		struct uiopf_group *group = q->ring[q->head & q->mask];
+		uint64_t size = group->fault_count * MESSAGE;
+		struct iommu_hwpt_pgfault message;
+		uint32_t node;
+
+		if (done >= length || size > length - done)
+			return done ? (int64_t)done : -EINVAL;	/* the group stays first */
+		if (unlikely(!deliver(q)))
+			return done ? (int64_t)done : -ENOMEM;
+		for (node = group->partial; node != UIOPF_NONE; node = group->device->node[node].next) {
+			uiopf_fill_message(&message, group, &group->device->node[node].fault);
+			memcpy(to + done, &message, sizeof message);
+			done += sizeof message;
+		}
+		uiopf_fill_message(&message, group, &group->last);
+		memcpy(to + done, &message, sizeof message);
+		done += sizeof message;
+		if (done == length)
+			break;
+	}
+	return (int64_t)done;
+}
+
+bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	struct uiopf_group *group;
+
+	if (cookie == 0 || cookie > q->cookies.capacity || !(group = q->by_cookie[cookie]))
+		return false;
+	q->by_cookie[cookie] = NULL;
+	uiopf_idmap_give(&q->cookies, cookie);
+	q->counts.answered_groups++;
+	q->counts.answered_faults += group->fault_count;
+	uiopf_group_respond(group, code);
+	return true;
+}
+
+int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
+{
+	uint64_t done;
+
+	if (length % RESPONSE)
+		return -ESPIPE;
+	for (done = 0; done < length; done += RESPONSE) {
+		/* The client may scribble: each word is loaded once, and the code is checked before the cookie. */
+		uint32_t cookie = READ_ONCE((const uint32_t *)(const void *)(from + done));
+		uint32_t code = READ_ONCE((const uint32_t *)(const void *)(from + done + 4));
+
+		if ((code != IOMMUFD_PAGE_RESP_SUCCESS && code != IOMMUFD_PAGE_RESP_INVALID) ||
+		    !uiopf_faultq_answer_cookie(q, cookie, code))
+			return done ? (int64_t)done : -EINVAL;
+	}
+	return (int64_t)done;
+}
+
+/* ---- the file ---- */
+
+static struct uiopf_faultq *queue_of(struct uiopf_file *file)
+{
+	return container_of(file, struct uiopf_faultq, file);
+}
+
+static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	struct uiopf_faultq *q = queue_of(file);
+
+	if (position != 0 && position != -1)
+		return -ESPIPE;
+	/* What `proposed` changes, besides having read_iter: an empty queue is "not yet", not "end". */
+	if ((file->mode & UIOPF_FILE_ITER) && length % MESSAGE == 0) {
+		if (!length)
+			return 0;
+		if (!uiopf_faultq_has_group(q))
+			return -EAGAIN;
+	}
+	return uiopf_faultq_take(q, to, length);
+}
+
+static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	if (position != 0 && position != -1)
+		return -ESPIPE;
+	return uiopf_faultq_answer(queue_of(file), from, length);
+}
+
+static uint32_t file_poll(struct uiopf_file *file)
+{
+	return POLLOUT | (uiopf_faultq_has_group(queue_of(file)) ? POLLIN | POLLRDNORM : 0);
+}
+
+static const struct uiopf_file_ops faultq_file_ops = {
+	.read = file_read,
+	.write = file_write,
+	.poll = file_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+};
+
+/* ---- quiescent ---- */
+
+int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
+{
+	uint32_t capacity = 64, i;
+	struct uiopf_group **ring, **by_cookie;
+	int rc;
+
+	while (capacity < groups)
+		capacity *= 2;
+	if (q->ring && capacity <= q->mask + 1)
+		return 0;
+	rc = uiopf_idmap_reserve(&q->cookies, capacity);
+	if (rc < 0)
+		return rc;
+	by_cookie = reallocarray(q->by_cookie, capacity + 1, sizeof *by_cookie);
+	if (!by_cookie)
+		return -ENOMEM;
+	i = q->ring ? q->mask + 2 : 0;
+	memset(by_cookie + i, 0, (capacity + 1 - i) * sizeof *by_cookie);
+	q->by_cookie = by_cookie;
+	ring = malloc(capacity * sizeof *ring);
+	if (!ring)
+		return -ENOMEM;
+	for (i = q->head; i != q->tail; i++)
+		ring[i & (capacity - 1)] = q->ring[i & q->mask];
+	free(q->ring);
+	q->ring = ring;
+	q->mask = capacity - 1;
+	return 0;
+}
+
+static void auto_respond_group(struct uiopf_faultq *q, struct uiopf_group *group)
+{
+	q->counts.auto_answered_groups++;
+	q->counts.auto_answered_faults += group->fault_count;
+	uiopf_group_respond(group, UIOPF_RESP_INVALID);
+}
+
+void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach *attach)
+{
+	uint32_t i, kept = q->tail, cookie;
+
+	/*
+	 * Undelivered groups first. Linux moves them to a list head one by one and so answers the newest first; walking
+	 * from the tail does the same, and pushes what stays up against the tail.
+	 */
+	for (i = q->tail; i != q->head; i--) {
+		struct uiopf_group *group = q->ring[(i - 1) & q->mask];
+
+		if (group->attach == attach)
+			auto_respond_group(q, group);
+		else
+			q->ring[--kept & q->mask] = group;
+	}
+	q->head = kept;
+	q->seen = q->tail;
+	/* A wait is woken for arrivals; what was taken away did not arrive. */
+	if ((int32_t)(q->woken - q->head) < 0)
+		q->woken = q->head;
+	/* Then the delivered ones, by rising cookie. */
+	for (cookie = 1; q->by_cookie && cookie <= q->cookies.capacity; cookie++) {
+		struct uiopf_group *group = q->by_cookie[cookie];
+
+		if (!group || group->attach != attach)
+			continue;
+		q->by_cookie[cookie] = NULL;
+		uiopf_idmap_give(&q->cookies, cookie);
+		auto_respond_group(q, group);
+	}
+}
+
+struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality)
+{
+	struct uiopf_faultq *q = aligned_alloc(128, sizeof *q);
+
+	if (!q)
+		return NULL;
+	memset(q, 0, sizeof *q);
+	q->core = core;
+	q->file.ops = &faultq_file_ops;
+	q->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
+	if (personality == UIOPF_PROPOSED)
+		q->file.mode |= UIOPF_FILE_ITER;
+	q->notify_fd = -1;
+	uiopf_idmap_init(&q->cookies, 1);
+	if (uiopf_faultq_reserve(q, 64) < 0) {
+		uiopf_idmap_free(&q->cookies);
+		free(q->by_cookie);
+		free(q);
+		return NULL;
+	}
+	uiopf_control_begin(core);
+	q->next = core->faultqs;
+	core->faultqs = q;
+	uiopf_control_end(core);
+	return q;
+}
+
+int uiopf_faultq_free(struct uiopf_faultq *q)
+{
+	struct uiopf_core *core = q->core;
+	struct uiopf_faultq **link;
+
+	uiopf_control_begin(core);
+	if (q->reserved || q->file.users || q->file.waits) {
+		uiopf_control_end(core);
+		return -EBUSY;
+	}
+	for (link = &core->faultqs; *link != q; link = &(*link)->next)
+		;
+	*link = q->next;
+	uiopf_control_end(core);
+	uiopf_idmap_free(&q->cookies);
+	free(q->by_cookie);
+	free(q->ring);
+	free(q);
+	return 0;
+}
+
+/* ---- the system calls on the fd ---- */
+
+int64_t uiopf_faultq_read(struct uiopf_faultq *q, void *to, uint64_t length)
+{
+	int64_t done;
+
+	uiopf_consumer_begin(q->core);
+	done = file_read(&q->file, to, length, 0);
+	uiopf_consumer_end(q->core);
+	return done;
+}
+
+int64_t uiopf_faultq_write(struct uiopf_faultq *q, const void *from, uint64_t length)
+{
+	int64_t done;
+
+	uiopf_consumer_begin(q->core);
+	done = file_write(&q->file, from, length, 0);
+	uiopf_core_kick(q->core);
+	uiopf_consumer_end(q->core);
+	return done;
+}
+
+uint32_t uiopf_faultq_poll(struct uiopf_faultq *q)
+{
+	uint32_t events;
+
+	uiopf_consumer_begin(q->core);
+	events = file_poll(&q->file);
+	uiopf_consumer_end(q->core);
+	return events;
+}
+
+void uiopf_faultq_counts(struct uiopf_faultq *q, struct uiopf_faultq_counts *counts)
+{
+	uint32_t i;
+
+	uiopf_consumer_begin(q->core);
+	*counts = q->counts;
+	counts->waiting_groups = LOAD_ACQUIRE(&q->published) - q->head;
+	counts->unanswered_groups = 0;
+	for (i = 1; i <= q->cookies.capacity; i++)
+		counts->unanswered_groups += q->by_cookie[i] != NULL;
+	uiopf_consumer_end(q->core);
+}

@@ -1,0 +1,108 @@
+/*
+ * The fault queue: the seam between the producer step and the consumer step.
+ *
+ * The producer pushes whole groups and publishes them once a step; the consumer reads them in order, gives each the
+ * lowest free cookie, and takes answers. Between the two is a ring of group pointers with room for every group that
+ * the attached devices can have, so it is never full and needs no lock: a slow reader holds nothing that the producer
+ * wants. Consumers are serialised by the core.
+ *
+ * Source: drivers/iommu/iommufd/fault.c, Linux 6.12.
+ */
+#pragma once
+#include <poll.h>
+#include <stdint.h>
+
+#include "abi/iommufd.h"
+#include "api.h"
+#include "file.h"
+#include "idmap.h"
+#include "iopf.h"
+
+struct uiopf_faultq {
+	struct uiopf_file file;
+	struct uiopf_core *core;
+	struct uiopf_faultq *next;
+	struct uiopf_group **ring;
+	uint32_t mask;			/* changes only at the quiescent point, like the ring */
+	uint32_t reserved;		/* groups that the attached devices can have */
+	int notify_fd;			/* the 2023 RFC's eventfd, told of every message; -1 */
+
+	/* The producer's. */
+	UIOPF_LINE uint32_t tail;	/* pushed; private until published */
+	uint32_t messages;		/* in the groups pushed since the last publish */
+	uint64_t notified;		/* eventfd writes made for messages */
+
+	UIOPF_LINE uint32_t published;
+
+	/* The consumer's. */
+	UIOPF_LINE uint32_t head;
+	uint32_t seen;			/* the value of `published` that reads go by */
+	uint32_t woken;			/* … and for which waits have been woken */
+	struct uiopf_idmap cookies;
+	struct uiopf_group **by_cookie;
+	struct uiopf_faultq_counts counts;
+};
+
+/* Producer. */
+static inline void uiopf_faultq_push(struct uiopf_faultq *q, struct uiopf_group *group)
+{
+	q->ring[q->tail++ & q->mask] = group;
+	q->messages += group->fault_count;
+}
+
+void uiopf_faultq_publish_slow(struct uiopf_faultq *q);
+
+/* Producer, once a step: shows what was pushed, and wakes who waits for it. */
+static inline void uiopf_faultq_publish(struct uiopf_faultq *q)
+{
+	if (q->messages)
+		uiopf_faultq_publish_slow(q);
+}
+
+/* Consumer. */
+int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length);
+int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length);
+/* The oldest group that waits, with its cookie live, or NULL: how a design in the kernel takes groups. */
+struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q);
+/* Answers the group behind a cookie; false where there is none. */
+bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
+
+static inline bool uiopf_faultq_has_group(struct uiopf_faultq *q)
+{
+	if (q->head == q->seen)
+		/* Pairs with the producer's publish: a group is complete before it shows. */
+		q->seen = LOAD_ACQUIRE(&q->published);
+	return q->head != q->seen;
+}
+
+/* Wakes the file's waits if groups have come since the last time; how many came. */
+static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
+{
+	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken;
+
+	if (came) {
+		q->woken = published;
+		uiopf_file_wake(&q->file, POLLIN | POLLRDNORM);
+	}
+	return came;
+}
+
+/* Fills in the message for one fault of a group. */
+static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, const struct uiopf_group *group,
+				      const struct uiopf_fault *fault)
+{
+	m->flags = fault->flags & UIOPF_FAULT_UAPI_FLAGS;
+	m->dev_id = group->device->id;
+	m->pasid = fault->pasid;
+	m->grpid = fault->grpid;
+	m->perm = fault->perm;
+	m->__reserved = 0;
+	m->addr = fault->addr;
+	m->length = 0;
+	m->cookie = group->cookie;
+}
+
+/* Quiescent. */
+int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups);
+/* Answers INVALID to what the attachment has outstanding, in Linux's order. */
+void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach *attach);

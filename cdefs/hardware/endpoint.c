@@ -1,0 +1,451 @@
+#include "endpoint.h"
+
+#include <errno.h>
+#include <math.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vtd.h"
+
+#define SENT_PER_STEP 256u	/* groups: a step is bounded, and the IOMMU's queue of 2,048 must not fill in one */
+
+/* ---- sending ---- */
+
+/* splitmix64: the whole state is one word, and any seed is good. */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+static bool can_send(const struct uiopf_endpoint *ep, uint32_t pages)
+{
+	return ep->free_indices && ep->credits_used + pages <= ep->allocation &&
+	       (ep->control & PCIE_PRI_CTRL_ENABLE) && !(ep->status & PCIE_PRI_STATUS_STOPPED);
+}
+
+/*
+ * What the function asks for, and tries again with. It has no execute permission: Linux' VT-d driver refuses execute
+ * requests that also read, and takes those that do not for stop markers. So an instruction fetch asks to read.
+ */
+static struct uiopf_prg_page page_of(uint64_t address, uint32_t access)
+{
+	uint32_t perm = access & IOMMU_PGFAULT_PERM_WRITE;
+
+	if (access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC))
+		perm |= IOMMU_PGFAULT_PERM_READ;
+	return (struct uiopf_prg_page){ address, perm };
+}
+
+/* Takes an index, fills it in from the caller's pages, and sends a request for each. */
+static struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pages, uint32_t pasid, uint32_t *index)
+{
+	struct uiopf_prg *prg;
+
+	*index = ep->free_index[--ep->free_indices];
+	prg = &ep->prg[*index];
+	prg->pages = pages;
+	prg->pasid = pasid;
+	prg->manual = UIOPF_NONE;
+	prg->outstanding = true;
+	ep->credits_used += pages;
+	ep->outstanding++;
+	ep->counts.sent_groups++;
+	ep->counts.sent += pages;
+	return prg;
+}
+
+static void send_group(struct uiopf_endpoint *ep, uint32_t index)
+{
+	const struct uiopf_prg *prg = &ep->prg[index];
+	uint32_t i;
+
+	for (i = 0; i < prg->pages; i++) {
+		const struct uiopf_prg_page *page = &ep->page[index * ep->group_most + i];
+		struct uiopf_page_request request = {
+			.message = (page->address & PCIE_PRI_ADDRESS) | index << PCIE_PRI_PRGI_SHIFT,
+			.pasid = prg->pasid,
+			.requester_id = ep->requester_id,
+			.pasid_present = true,
+		};
+
+		if (page->access & IOMMU_PGFAULT_PERM_READ)
+			request.message |= PCIE_PRI_READ;
+		if (page->access & IOMMU_PGFAULT_PERM_WRITE)
+			request.message |= PCIE_PRI_WRITE;
+		if (i + 1 == prg->pages)
+			request.message |= PCIE_PRI_LAST;
+		uiopf_vtd_page_request(ep->iommu, &request);
+	}
+}
+
+/* When the next row's time has come; UINT64_MAX at the end. Closed loops have no times: now. */
+static uint64_t due(struct uiopf_endpoint *ep, uint64_t now)
+{
+	switch (ep->load.mode) {
+	case UIOPF_LOAD_TRACE:
+		return ep->start_ns + (uint64_t)((double)(ep->row[ep->cursor].time_ns - ep->row[0].time_ns) /
+						 ep->load.speed);
+	case UIOPF_LOAD_POISSON:
+		return ep->start_ns + (uint64_t)ep->due;
+	default:
+		return now;
+	}
+}
+
+static void next_arrival(struct uiopf_endpoint *ep)
+{
+	double uniform;
+
+	if (ep->load.mode != UIOPF_LOAD_POISSON)
+		return;
+	uniform = ((double)(next_random(&ep->random) >> 11) + 1) / 9007199254740993.0;	/* in (0, 1] */
+	ep->due -= log(uniform) * 1e9 / ep->load.rate;
+}
+
+/* Sends one group of the load: true, or false when nothing is due or nothing may be sent. */
+static bool send_load(struct uiopf_endpoint *ep)
+{
+	uint64_t now, when;
+	uint32_t index, pages = 0;
+	const struct uiopf_access *row;
+	struct uiopf_prg *prg;
+
+	if (ep->outstanding >= ep->load.in_flight || !can_send(ep, ep->load.group))
+		return false;
+	now = uiopf_now(&ep->core->clock);
+	when = due(ep, now);
+	if (when > now) {
+		if (when < ep->core->next_ns)
+			ep->core->next_ns = when;
+		return false;
+	}
+	row = &ep->row[ep->cursor];
+	prg = open_group(ep, 1, row->pasid, &index);
+	prg->intended_ns = when;
+	do {
+		ep->page[index * ep->group_most + pages++] = page_of(row->address, row->access);
+		ep->cursor++;
+		next_arrival(ep);
+		row++;
+	} while (pages < ep->load.group && ep->cursor < ep->rows && row->pasid == prg->pasid && due(ep, now) <= now);
+	prg->pages = pages;
+	ep->credits_used += pages - 1;
+	ep->counts.sent += pages - 1;
+	__builtin_prefetch(row + 8);
+	send_group(ep, index);
+	return true;
+}
+
+/* Sends the next manual access, unless its pages are there. */
+static bool send_manual(struct uiopf_endpoint *ep)
+{
+	struct uiopf_manual *m = &ep->manual[ep->manual_head % UIOPF_MANUAL];
+	struct uiopf_prg *prg;
+	uint32_t i, index, there = 0;
+
+	if (!can_send(ep, m->pages))
+		return false;
+	for (i = 0; i < m->pages; i++)
+		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, page_of(0, m->access).access);
+	if (there == m->pages) {
+		WRITE_ONCE(&m->result, UIOPF_ACCESS_OK);
+	} else {
+		prg = open_group(ep, m->pages, m->pasid, &index);
+		prg->manual = ep->manual_head % UIOPF_MANUAL;
+		prg->intended_ns = uiopf_now(&ep->core->clock);
+		for (i = 0; i < m->pages; i++)
+			ep->page[index * ep->group_most + i] = page_of(m->address + i * UIOPF_PAGE, m->access);
+		send_group(ep, index);
+	}
+	ep->manual_head++;
+	return true;
+}
+
+static void finish_pass(struct uiopf_endpoint *ep)
+{
+	ep->active = false;
+	ep->counts.busy_ns += uiopf_now(&ep->core->clock) - ep->start_ns;
+	/* Pairs with the waiting side: counts and latencies are complete. */
+	STORE_RELEASE(&ep->passes, ep->passes + 1);
+}
+
+uint32_t uiopf_endpoint_step(struct uiopf_endpoint *ep)
+{
+	uint32_t sent = 0;
+
+	while (unlikely(ep->manual_head != ep->manual_tail) && sent < SENT_PER_STEP && send_manual(ep))
+		sent++;
+	if (!ep->active)
+		return sent;
+	while (sent < SENT_PER_STEP && ep->cursor < ep->rows && send_load(ep))
+		sent++;
+	if (!ep->outstanding && (ep->cursor == ep->rows || (ep->status & PCIE_PRI_STATUS_STOPPED)))
+		finish_pass(ep);
+	return sent;
+}
+
+/* ---- answers ---- */
+
+static uint32_t retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg, uint32_t index)
+{
+	uint32_t i, missing = 0;
+
+	for (i = 0; i < prg->pages; i++) {
+		const struct uiopf_prg_page *page = &ep->page[index * ep->group_most + i];
+
+		missing += !uiopf_walk(&ep->tables, prg->pasid, page->address, page->access);
+	}
+	ep->counts.succeeded += prg->pages - missing;
+	ep->counts.unmapped += missing;
+	return missing ? UIOPF_ACCESS_UNMAPPED : UIOPF_ACCESS_OK;
+}
+
+void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+	uint32_t result;
+
+	if (unlikely(!prg->outstanding)) {
+		ep->status |= PCIE_PRI_STATUS_UPRGI;
+		ep->counts.unexpected++;
+		return;
+	}
+	if (likely(code == PCIE_PRG_SUCCESS)) {
+		result = retry(ep, prg, index);
+	} else if (code == PCIE_PRG_INVALID) {
+		ep->counts.invalid += prg->pages;
+		result = UIOPF_ACCESS_INVALID;
+	} else {
+		/* All other codes are to be handled as Response Failure: nothing more is sent before software resets PRI. */
+		ep->counts.failed += prg->pages;
+		ep->status |= PCIE_PRI_STATUS_RF | PCIE_PRI_STATUS_STOPPED;
+		result = UIOPF_ACCESS_FAILED;
+	}
+	if (prg->manual != UIOPF_NONE)
+		WRITE_ONCE(&ep->manual[prg->manual].result, result);
+	uiopf_histogram_add(&ep->latency, uiopf_now(&ep->core->clock) - prg->intended_ns);
+	prg->outstanding = false;
+	ep->outstanding--;
+	ep->credits_used -= prg->pages;
+	ep->free_index[ep->free_indices++] = (uint16_t)index;
+}
+
+/* ---- set-up and control ---- */
+
+struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_vtd *iommu, uint16_t requester_id,
+					  uint32_t capacity, uint32_t group_most)
+{
+	struct uiopf_endpoint *ep = calloc(1, sizeof *ep);
+	uint32_t i;
+
+	if (!ep)
+		return NULL;
+	ep->page = calloc((size_t)PCIE_PRI_PRGI_COUNT * group_most, sizeof *ep->page);
+	if (!ep->page) {
+		free(ep);
+		return NULL;
+	}
+	ep->core = core;
+	ep->iommu = iommu;
+	ep->requester_id = requester_id;
+	ep->capacity = capacity;
+	ep->status = PCIE_PRI_STATUS_STOPPED;
+	ep->group_most = group_most;
+	/* Lowest index on top. */
+	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
+		ep->free_index[i] = (uint16_t)(PCIE_PRI_PRGI_COUNT - 1 - i);
+	ep->free_indices = PCIE_PRI_PRGI_COUNT;
+	uiopf_control_begin(core);
+	ep->next = core->endpoints;
+	core->endpoints = ep;
+	uiopf_control_end(core);
+	return ep;
+}
+
+void uiopf_endpoint_free(struct uiopf_endpoint *ep)
+{
+	struct uiopf_endpoint **link;
+
+	uiopf_control_begin(ep->core);
+	for (link = &ep->core->endpoints; *link != ep; link = &(*link)->next)
+		;
+	*link = ep->next;
+	uiopf_vtd_forget_endpoint(ep->iommu, ep);
+	uiopf_control_end(ep->core);
+	free(ep->row);
+	free(ep->page);
+	free(ep);
+}
+
+void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, const struct uiopf_space *space)
+{
+	uiopf_control_begin(ep->core);
+	if (space)
+		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids };
+	else
+		memset(&ep->tables, 0, sizeof ep->tables);
+	uiopf_control_end(ep->core);
+}
+
+int uiopf_endpoint_enable_pri(struct uiopf_endpoint *ep, uint32_t allocation)
+{
+	int rc = 0;
+
+	uiopf_control_begin(ep->core);
+	if (!(ep->status & PCIE_PRI_STATUS_STOPPED)) {
+		rc = -EBUSY;
+	} else {
+		ep->allocation = allocation < ep->capacity ? allocation : ep->capacity;
+		ep->control = PCIE_PRI_CTRL_ENABLE;
+		ep->status &= (uint16_t)~PCIE_PRI_STATUS_STOPPED;
+	}
+	uiopf_control_end(ep->core);
+	return rc;
+}
+
+void uiopf_endpoint_disable_pri(struct uiopf_endpoint *ep)
+{
+	uiopf_control_begin(ep->core);
+	ep->control = 0;
+	/* What was sent still needs its answers; the function reports Stopped when the last has come. Ours does at once. */
+	ep->status |= PCIE_PRI_STATUS_STOPPED;
+	uiopf_control_end(ep->core);
+}
+
+int uiopf_endpoint_reset_pri(struct uiopf_endpoint *ep)
+{
+	int rc = 0;
+
+	uiopf_control_begin(ep->core);
+	if (ep->control & PCIE_PRI_CTRL_ENABLE)
+		rc = -EBUSY;
+	else
+		ep->status = PCIE_PRI_STATUS_STOPPED;
+	uiopf_control_end(ep->core);
+	return rc;
+}
+
+int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access *rows, uint64_t n)
+{
+	struct uiopf_access *copy = malloc(n * sizeof *copy + 1);
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, rows, n * sizeof *copy);
+	uiopf_control_begin(ep->core);
+	if (ep->active) {
+		uiopf_control_end(ep->core);
+		free(copy);
+		return -EBUSY;
+	}
+	free(ep->row);
+	ep->row = copy;
+	ep->rows = n;
+	uiopf_control_end(ep->core);
+	return 0;
+}
+
+int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *load)
+{
+	int rc = 0;
+
+	if (!load->in_flight || !load->group || load->group > ep->group_most)
+		return -EINVAL;
+	if ((load->mode == UIOPF_LOAD_TRACE && !(load->speed > 0)) ||
+	    (load->mode == UIOPF_LOAD_POISSON && !(load->rate > 0)))
+		return -EINVAL;
+	uiopf_control_begin(ep->core);
+	if (ep->active) {
+		rc = -EBUSY;
+	} else {
+		ep->load = *load;
+		ep->cursor = 0;
+		ep->random = load->seed;
+		ep->due = 0;
+		ep->active = true;
+		ep->start_ns = uiopf_now(&ep->core->clock);
+		next_arrival(ep);
+	}
+	uiopf_control_end(ep->core);
+	return rc;
+}
+
+void uiopf_endpoint_cancel(struct uiopf_endpoint *ep)
+{
+	uiopf_control_begin(ep->core);
+	ep->cursor = ep->rows;
+	uiopf_control_end(ep->core);
+}
+
+uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *ep)
+{
+	return LOAD_ACQUIRE(&ep->passes);
+}
+
+int uiopf_endpoint_wait(const struct uiopf_endpoint *ep, uint32_t passes, uint64_t timeout_ns)
+{
+	uint64_t deadline = uiopf_monotonic_ns() + timeout_ns;
+	uint32_t looks = 0;
+
+	while ((int32_t)(LOAD_ACQUIRE(&ep->passes) - passes) < 0) {
+		if (looks++ % 256 == 255) {
+			if (uiopf_monotonic_ns() >= deadline)
+				return 0;
+			sched_yield();
+		}
+	}
+	return 1;
+}
+
+int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t address, uint32_t access,
+			      uint32_t pages)
+{
+	struct uiopf_manual *m;
+	int64_t ticket = -EBUSY;
+
+	if (!pages || pages > ep->group_most)
+		return -EINVAL;
+	uiopf_control_begin(ep->core);
+	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];
+	/* The slot's last access, 1,024 tickets ago, must have ended. */
+	if (ep->manual_tail < UIOPF_MANUAL || m->result != UIOPF_ACCESS_PENDING) {
+		*m = (struct uiopf_manual){ address, pasid, access, pages, UIOPF_ACCESS_PENDING };
+		ticket = ep->manual_tail++;
+	}
+	uiopf_control_end(ep->core);
+	return ticket;
+}
+
+int uiopf_endpoint_result(const struct uiopf_endpoint *ep, int64_t ticket)
+{
+	return (int)READ_ONCE(&ep->manual[(uint32_t)ticket % UIOPF_MANUAL].result);
+}
+
+void uiopf_endpoint_get_counts(struct uiopf_endpoint *ep, struct uiopf_endpoint_counts *counts)
+{
+	uiopf_control_begin(ep->core);
+	*counts = ep->counts;
+	counts->outstanding = 0;
+	for (uint32_t i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
+		if (ep->prg[i].outstanding)
+			counts->outstanding += ep->prg[i].pages;
+	counts->pri_status = ep->status;
+	counts->latency_max_ns = ep->latency.max;
+	counts->latency_count = ep->latency.count;
+	uiopf_control_end(ep->core);
+}
+
+uint64_t uiopf_endpoint_latency(struct uiopf_endpoint *ep, uint64_t millionths)
+{
+	uint64_t ns;
+
+	uiopf_control_begin(ep->core);
+	ns = uiopf_histogram_quantile(&ep->latency, millionths);
+	uiopf_control_end(ep->core);
+	return ns;
+}

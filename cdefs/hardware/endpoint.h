@@ -1,0 +1,81 @@
+/*
+ * A PCI function with page requests (PRI), and what makes it fault: a load.
+ *
+ * The function has so many credits (Outstanding Page Request Allocation, counted in requests, that is pages) and 512
+ * group indices. A group of pages is sent as requests of which the last carries the flag; its answer gives the credits
+ * back. Success: every access is translated again, by walking the client's tables. Invalid: the accesses have failed.
+ * Anything else is a Response Failure, and PRI stops.
+ *
+ * Belongs to the producer side; configured at the quiescent point. Source: PCIe Page Request Services; Linux
+ * drivers/pci/ats.c.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../abi/hardware.h"
+#include "../core.h"
+#include "histogram.h"
+#include "pagetable.h"
+
+struct uiopf_page_request {		/* what travels to the IOMMU */
+	uint64_t message;		/* PCIE_PRI_* */
+	uint32_t pasid;
+	uint16_t requester_id;
+	bool pasid_present, execute, privileged;
+};
+
+struct uiopf_vtd;
+
+#define UIOPF_MANUAL 1024u
+
+struct uiopf_endpoint {
+	struct uiopf_core *core;
+	struct uiopf_vtd *iommu;
+	struct uiopf_endpoint *next;
+	struct uiopf_tables tables;
+	uint16_t requester_id;
+
+	/* The PRI capability. */
+	uint32_t capacity, allocation;
+	uint16_t control, status;
+
+	/* Outstanding groups. */
+	uint32_t credits_used, outstanding, group_most;
+	uint16_t free_index[PCIE_PRI_PRGI_COUNT];
+	uint32_t free_indices;
+	struct uiopf_prg {
+		uint64_t intended_ns;
+		uint32_t pages, pasid;
+		uint32_t manual;	/* which manual access this is; UIOPF_NONE */
+		bool outstanding;
+	} prg[PCIE_PRI_PRGI_COUNT];
+	struct uiopf_prg_page {
+		uint64_t address;
+		uint32_t access;
+	} *page;			/* group_most for each index */
+
+	/* The load. */
+	struct uiopf_load load;
+	struct uiopf_access *row;
+	uint64_t rows, cursor, random;
+	uint64_t start_ns, due_ns;
+	double due;			/* the next Poisson arrival, in ns after the start */
+	bool active;
+	uint32_t passes;		/* finished; read by others */
+
+	/* Accesses made one by one, by a test or a program that plays the device. */
+	struct uiopf_manual {
+		uint64_t address;
+		uint32_t pasid, access, pages, result;
+	} manual[UIOPF_MANUAL];
+	uint32_t manual_head, manual_tail;
+
+	struct uiopf_endpoint_counts counts;
+	struct uiopf_histogram latency;
+};
+
+/* Sends what is due; how many groups. */
+uint32_t uiopf_endpoint_step(struct uiopf_endpoint *endpoint);
+/* A PRG Response has arrived. */
+void uiopf_endpoint_response(struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code);

@@ -1,0 +1,295 @@
+#include "vtd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PRQ_MASK (VTD_PRQ_ENTRIES - 1)
+#define IQ_MASK (VTD_IQ_ENTRIES - 1)
+
+/* ---- hardware ---- */
+
+void uiopf_vtd_page_request(struct uiopf_vtd *v, const struct uiopf_page_request *r)
+{
+	uint64_t *d = v->prq[v->prq_tail];
+
+	/* One slot stays free. Once it has overflowed nothing is queued until software has cleared the bit. */
+	if (unlikely((v->prq_status & VTD_PRS_PRO) || ((v->prq_tail + 1) & PRQ_MASK) == v->prq_head)) {
+		v->prq_status |= VTD_PRS_PRO;
+		v->overflowed++;
+		return;
+	}
+	d[0] = VTD_PRQ_TYPE | (uint64_t)r->requester_id << VTD_PRQ_RID_SHIFT;
+	if (r->pasid_present) {
+		d[0] |= VTD_PRQ_PASID_PRESENT | (uint64_t)r->pasid << VTD_PRQ_PASID_SHIFT;
+		if (r->execute)
+			d[0] |= VTD_PRQ_EXECUTE;
+		if (r->privileged)
+			d[0] |= VTD_PRQ_PRIVILEGED;
+	}
+	d[1] = r->message;
+	d[2] = d[3] = 0;
+	v->prq_tail = (v->prq_tail + 1) & PRQ_MASK;
+	v->prq_status |= VTD_PRS_PPR;
+}
+
+static uint32_t execute(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	/* Pairs with the driver's write of the register: the descriptors before it are complete. */
+	uint32_t tail = LOAD_ACQUIRE(&v->iq_tail), n = tail - v->iq_head, head = v->iq_head;
+
+	for (; head != tail; head++) {
+		const uint64_t *d = v->iq[head & IQ_MASK];
+		struct uiopf_endpoint *ep = v->source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
+
+		if (likely(ep))
+			uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff,
+						d[0] >> VTD_PGRP_CODE_SHIFT & 0xf);
+	}
+	if (n)
+		STORE_RELEASE(&v->iq_head, head);	/* pairs with the driver's look for room */
+	return n;
+}
+
+/* ---- driver ---- */
+
+static void lock(struct uiopf_vtd *v)
+{
+	if (v->iommu.core->driver != UIOPF_ENTER)
+		return;
+	while (__atomic_exchange_n(&v->iq_lock, 1, __ATOMIC_ACQUIRE))
+		while (READ_ONCE(&v->iq_lock))
+			cpu_relax();
+}
+
+static void unlock(struct uiopf_vtd *v)
+{
+	if (v->iommu.core->driver == UIOPF_ENTER)
+		STORE_RELEASE(&v->iq_lock, 0);
+}
+
+static void respond(struct uiopf_iommu *iommu, struct uiopf_device *device, const struct uiopf_fault *last,
+		    uint32_t code)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	uint64_t *d;
+
+	lock(v);
+	if (unlikely(v->iq_written - LOAD_ACQUIRE(&v->iq_head) == VTD_IQ_ENTRIES)) {
+		v->iq_full++;
+		unlock(v);
+		return;
+	}
+	d = v->iq[v->iq_written & IQ_MASK];
+	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
+	d[0] = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
+	       (uint64_t)code << VTD_PGRP_CODE_SHIFT;
+	if (last->flags & UIOPF_FAULT_PASID_VALID)
+		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)last->pasid << VTD_PGRP_PASID_SHIFT;
+	d[1] = (uint64_t)last->grpid << VTD_PGRP_PRGI_SHIFT;
+	d[2] = d[3] = 0;
+	v->iq_written++;
+	unlock(v);
+}
+
+static void kick(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	bool moved;
+
+	lock(v);
+	moved = v->iq_written != v->iq_tail;
+	if (moved)
+		/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
+		STORE_SEQ(&v->iq_tail, v->iq_written);
+	unlock(v);
+	if (moved)
+		uiopf_core_wake_worker(iommu->core);
+}
+
+/* What Linux refuses before it reports. */
+static bool is_bad(const struct uiopf_vtd *v, const uint64_t *d)
+{
+	const bool read = d[1] & PCIE_PRI_READ, write = d[1] & PCIE_PRI_WRITE;
+	const int64_t address = (int64_t)(d[1] & PCIE_PRI_ADDRESS);
+
+	return (v->needs_pasid && !(d[0] & VTD_PRQ_PASID_PRESENT)) ||
+	       address >> 47 != address >> 63 ||	/* not canonical, 48 bits */
+	       ((d[0] & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d[0] & VTD_PRQ_EXECUTE) && read);
+}
+
+static void decode(const uint64_t *d, struct uiopf_fault *fault)
+{
+	fault->addr = d[1] & PCIE_PRI_ADDRESS;
+	fault->flags = 0;
+	fault->pasid = 0;
+	fault->grpid = d[1] >> PCIE_PRI_PRGI_SHIFT & 0x1ff;
+	fault->perm = 0;
+	if (d[1] & PCIE_PRI_LAST)
+		fault->flags |= UIOPF_FAULT_LAST_PAGE;
+	if (d[0] & VTD_PRQ_PASID_PRESENT) {
+		fault->flags |= UIOPF_FAULT_PASID_VALID | UIOPF_FAULT_NEEDS_PASID;
+		fault->pasid = d[0] >> VTD_PRQ_PASID_SHIFT & 0xfffff;
+	}
+	if (d[1] & PCIE_PRI_READ)
+		fault->perm |= IOMMU_PGFAULT_PERM_READ;
+	if (d[1] & PCIE_PRI_WRITE)
+		fault->perm |= IOMMU_PGFAULT_PERM_WRITE;
+	if (d[0] & VTD_PRQ_EXECUTE)
+		fault->perm |= IOMMU_PGFAULT_PERM_EXEC;
+	if (d[0] & VTD_PRQ_PRIVILEGED)
+		fault->perm |= IOMMU_PGFAULT_PERM_PRIV;
+}
+
+static uint32_t interrupt(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	uint32_t head = v->prq_head, tail = v->prq_tail, n = 0;
+	bool answered = false;
+
+	v->prq_status &= ~(uint32_t)VTD_PRS_PPR;
+	for (; head != tail; head = (head + 1) & PRQ_MASK, n++) {
+		const uint64_t *d = v->prq[head];
+		struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+		struct uiopf_fault fault;
+
+		decode(d, &fault);
+		if (unlikely(!device))
+			continue;	/* nobody to answer for, and in our model nobody who asked */
+		if (unlikely(is_bad(v, d))) {
+			/* Only a last request is waited for. */
+			if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+				respond(iommu, device, &fault, UIOPF_RESP_INVALID);
+				device->counts.refused++;
+				answered = true;
+			}
+			continue;
+		}
+		/* A stop marker: the driver drops it, and nobody answers. */
+		if (unlikely((d[1] & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST))
+			continue;
+		if (unlikely(uiopf_report(device, &fault) < 0))
+			answered = true;
+	}
+	v->prq_head = head;
+	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
+		/* Nothing came meanwhile (hardware and driver take turns): unfinished groups may miss their last request. */
+		uint32_t rid;
+
+		for (rid = 0; rid < VTD_REQUESTER_IDS; rid++)
+			if (v->source[rid].device)
+				uiopf_device_drop_partial(v->source[rid].device);
+		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
+	}
+	if (answered)
+		kick(iommu);
+	return n;
+}
+
+static void release(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+
+	free(v->source);
+	free(v->prq);
+	free(v->iq);
+	free(v);
+}
+
+static const struct uiopf_iommu_ops vtd_ops = { respond, kick, execute, interrupt, release };
+
+/* ---- set-up ---- */
+
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid)
+{
+	struct uiopf_vtd *v = aligned_alloc(128, sizeof *v);
+
+	if (!v)
+		return NULL;
+	memset(v, 0, sizeof *v);
+	v->iommu.ops = &vtd_ops;
+	v->iommu.core = core;
+	v->needs_pasid = needs_pasid;
+	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
+	v->prq = aligned_alloc(4096, VTD_PRQ_ENTRIES * sizeof *v->prq);
+	v->iq = aligned_alloc(4096, VTD_IQ_ENTRIES * sizeof *v->iq);
+	if (!v->source || !v->prq || !v->iq) {
+		release(&v->iommu);
+		return NULL;
+	}
+	uiopf_control_begin(core);
+	v->iommu.next = core->iommus;
+	core->iommus = &v->iommu;
+	uiopf_control_end(core);
+	return v;
+}
+
+void uiopf_vtd_free(struct uiopf_vtd *v)
+{
+	struct uiopf_core *core = v->iommu.core;
+	struct uiopf_iommu **link;
+
+	uiopf_control_begin(core);
+	for (link = &core->iommus; *link != &v->iommu; link = &(*link)->next)
+		;
+	*link = v->iommu.next;
+	uiopf_control_end(core);
+	release(&v->iommu);
+}
+
+struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *v)
+{
+	return &v->iommu;
+}
+
+int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
+{
+	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
+	int rc = 0;
+
+	uiopf_control_begin(v->iommu.core);
+	if (source->endpoint && (source->endpoint != endpoint || source->device))
+		rc = -EBUSY;
+	else if (!source->endpoint && (v->sources + 1) * PCIE_PRI_PRGI_COUNT > VTD_IQ_ENTRIES)
+		rc = -ENOSPC;
+	if (rc == 0) {
+		v->sources += !source->endpoint;
+		source->endpoint = endpoint;
+		source->device = device;
+	}
+	uiopf_control_end(v->iommu.core);
+	return rc;
+}
+
+void uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
+{
+	struct uiopf_vtd_source *source = &v->source[device->requester_id];
+
+	uiopf_control_begin(v->iommu.core);
+	/* Let the hardware take its last answers, and report what it has sent, before nobody is there for it. */
+	uiopf_core_kick(v->iommu.core);
+	execute(&v->iommu);
+	if (source->device == device)
+		source->device = NULL;
+	uiopf_control_end(v->iommu.core);
+}
+
+void uiopf_vtd_forget_endpoint(struct uiopf_vtd *v, const struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
+
+	if (source->endpoint == endpoint) {
+		source->endpoint = NULL;
+		source->device = NULL;
+		v->sources--;
+	}
+}
+
+void uiopf_vtd_get_counts(struct uiopf_vtd *v, struct uiopf_vtd_counts *counts)
+{
+	uiopf_control_begin(v->iommu.core);
+	counts->overflowed = v->overflowed;
+	counts->commands_lost = v->iq_full;
+	uiopf_control_end(v->iommu.core);
+}

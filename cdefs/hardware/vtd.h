@@ -1,0 +1,44 @@
+/*
+ * Intel VT-d's page request queue and its answers: the hardware's side and Linux' driver, both.
+ *
+ * Hardware: a request becomes a 32-byte descriptor at the queue's tail; commands come back through the invalidation
+ * queue. Driver: the interrupt reads head and tail once, decodes, checks and reports; an answer is a page group
+ * response descriptor. Source: VT-d 4.x; Linux drivers/iommu/intel/prq.c, 6.12.
+ */
+#pragma once
+#include "../abi/hardware.h"
+#include "../core.h"
+#include "../iopf.h"
+#include "endpoint.h"
+
+#define VTD_IQ_ENTRIES 8192u	/* room for an answer to every index of 16 functions */
+#define VTD_REQUESTER_IDS 65536u
+
+struct uiopf_vtd {
+	struct uiopf_iommu iommu;
+	struct uiopf_vtd_source {
+		struct uiopf_device *device;
+		struct uiopf_endpoint *endpoint;
+	} *source;			/* by requester id */
+	uint32_t sources;
+	bool needs_pasid;		/* Linux 6.12 refuses requests without one */
+
+	/* The page request queue. */
+	uint64_t (*prq)[VTD_PRQ_WORDS];
+	uint32_t prq_head, prq_tail;	/* entries, free-running is not what the registers do: 0 to 2,047 */
+	uint32_t prq_status;
+	uint64_t overflowed;		/* requests that the full queue did not take */
+
+	/* The invalidation queue. Answers may come from both sides: the lock is taken only where that is two threads. */
+	uint64_t (*iq)[VTD_IQ_WORDS];
+	uint32_t iq_written;		/* by the driver */
+	uint32_t iq_full;		/* commands that found no room */
+	uint32_t iq_lock;
+	UIOPF_LINE uint32_t iq_tail;	/* the tail register */
+	UIOPF_LINE uint32_t iq_head;	/* the hardware's */
+};
+
+/* Hardware: takes a page request. */
+void uiopf_vtd_page_request(struct uiopf_vtd *vtd, const struct uiopf_page_request *request);
+/* Quiescent. */
+void uiopf_vtd_forget_endpoint(struct uiopf_vtd *vtd, const struct uiopf_endpoint *endpoint);

@@ -1,0 +1,304 @@
+#include "iopf.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core.h"
+#include "faultq.h"
+
+/* ---- the pool ---- */
+
+/* Takes back what the consumer freed. Last in, first out from here on: the next group is warm in the cache. */
+static void collect_returned(struct uiopf_device *d)
+{
+	/* Pairs with uiopf_group_respond: the consumer is done with a group before its index shows here. */
+	uint32_t tail = LOAD_ACQUIRE(&d->returned_tail);
+
+	for (; d->returned_head != tail; d->returned_head++) {
+		uint32_t index = d->returned[d->returned_head & d->returned_mask];
+		uint32_t partial = uiopf_device_group(d, index)->partial;
+
+		while (partial != UIOPF_NONE) {
+			uint32_t next = d->node[partial].next;
+
+			d->node[partial].next = d->free_node;
+			d->free_node = partial;
+			partial = next;
+		}
+		d->free_groups[d->free_count++] = index;
+	}
+}
+
+static struct uiopf_group *take_group(struct uiopf_device *d)
+{
+	if (!d->free_count)
+		collect_returned(d);
+	return d->free_count ? uiopf_device_group(d, d->free_groups[--d->free_count]) : NULL;
+}
+
+static uint32_t take_node(struct uiopf_device *d)
+{
+	uint32_t node;
+
+	if (d->free_node == UIOPF_NONE)
+		collect_returned(d);
+	node = d->free_node;
+	if (node != UIOPF_NONE)
+		d->free_node = d->node[node].next;
+	return node;
+}
+
+static void *grow(void *array, uint32_t count, size_t size)
+{
+	return reallocarray(array, count, size);
+}
+
+int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
+{
+	uint32_t buckets = 64, chunks, i, old = d->capacity;
+	void *p;
+
+	capacity = (capacity + UIOPF_GROUP_CHUNK - 1) / UIOPF_GROUP_CHUNK * UIOPF_GROUP_CHUNK;
+	if (capacity <= old)
+		return 0;
+	while (buckets < capacity)
+		buckets *= 2;
+	collect_returned(d);	/* the ring is empty now, and can be replaced */
+
+	/* Each array is installed as soon as it has grown: failing half way leaves larger arrays and the old capacity. */
+#define GROW(member, count) do { \
+		p = grow(d->member, (count), sizeof *d->member); \
+		if (!p) \
+			return -ENOMEM; \
+		d->member = p; \
+	} while (0)
+	chunks = capacity / UIOPF_GROUP_CHUNK;
+	GROW(chunk, chunks);
+	GROW(free_groups, capacity);
+	GROW(node, capacity);
+	GROW(partial, capacity);
+	GROW(returned, buckets);
+#undef GROW
+	/* Unfinished groups are found by hash: rehash them into the larger table. */
+	if (buckets > d->bucket_mask + 1 || !d->bucket) {
+		uint32_t *bucket = malloc(buckets * sizeof *bucket);
+		uint32_t b;
+
+		if (!bucket)
+			return -ENOMEM;
+		memset(bucket, 0xff, buckets * sizeof *bucket);
+		for (b = 0; d->bucket && b <= d->bucket_mask; b++) {
+			uint32_t next, q = d->bucket[b];
+
+			for (; q != UIOPF_NONE; q = next) {
+				uint32_t *slot = &bucket[d->partial[q].grpid & (buckets - 1)];
+
+				next = d->partial[q].next;
+				d->partial[q].next = *slot;
+				*slot = q;
+			}
+		}
+		free(d->bucket);
+		d->bucket = bucket;
+		d->bucket_mask = buckets - 1;
+	}
+	for (i = old / UIOPF_GROUP_CHUNK; i < chunks; i++) {
+		uint32_t j;
+
+		/* Aligned to lines, so that a group is one line. */
+		d->chunk[i] = aligned_alloc(64, UIOPF_GROUP_CHUNK * sizeof(struct uiopf_group));
+		if (!d->chunk[i])
+			return -ENOMEM;
+		memset(d->chunk[i], 0, UIOPF_GROUP_CHUNK * sizeof(struct uiopf_group));
+		for (j = 0; j < UIOPF_GROUP_CHUNK; j++) {
+			struct uiopf_group *group = &d->chunk[i][j];
+			uint32_t index = d->capacity++;
+
+			group->index = index;
+			group->device = d;
+			group->partial = UIOPF_NONE;
+			d->free_groups[d->free_count++] = index;
+			d->node[index].next = d->free_node;
+			d->free_node = index;
+			d->partial[index].next = d->free_partial;
+			d->free_partial = index;
+		}
+	}
+	d->returned_mask = buckets - 1;
+	return 0;
+}
+
+struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
+				      uint32_t requester_id, uint32_t capacity, int growable)
+{
+	struct uiopf_device *d = aligned_alloc(128, sizeof *d);
+
+	if (!d)
+		return NULL;
+	memset(d, 0, sizeof *d);
+	d->core = core;
+	d->iommu = iommu;
+	d->id = id;
+	d->requester_id = requester_id;
+	d->growable = growable;
+	d->free_node = d->free_partial = UIOPF_NONE;
+	if (uiopf_device_reserve(d, capacity) < 0) {
+		uiopf_device_free(d);
+		return NULL;
+	}
+	return d;
+}
+
+void uiopf_device_free(struct uiopf_device *d)
+{
+	uint32_t i;
+
+	if (!d)
+		return;
+	for (i = 0; i < d->capacity / UIOPF_GROUP_CHUNK; i++)
+		free(d->chunk[i]);
+	free(d->chunk);
+	free(d->free_groups);
+	free(d->node);
+	free(d->partial);
+	free(d->bucket);
+	free(d->returned);
+	free(d);
+}
+
+/* ---- unfinished groups: one list of faults per group index, PASIDs not compared ---- */
+
+static uint32_t *find_partial(struct uiopf_device *d, uint32_t grpid)
+{
+	uint32_t *link = &d->bucket[grpid & d->bucket_mask];
+
+	while (*link != UIOPF_NONE && d->partial[*link].grpid != grpid)
+		link = &d->partial[*link].next;
+	return link;
+}
+
+static int add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
+{
+	uint32_t *link = find_partial(d, fault->grpid), node = take_node(d);
+	struct uiopf_partial *p;
+
+	if (node == UIOPF_NONE) {	/* as Linux without memory: nobody hears of it */
+		d->counts.dropped++;
+		return -ENOMEM;
+	}
+	d->node[node].fault = *fault;
+	d->node[node].next = UIOPF_NONE;
+	if (*link != UIOPF_NONE) {
+		p = &d->partial[*link];
+		d->node[p->last].next = node;
+	} else {	/* never out of these: every one holds at least one node, and there are as many */
+		uint32_t index = d->free_partial;
+
+		p = &d->partial[index];
+		d->free_partial = p->next;
+		*p = (struct uiopf_partial){ .grpid = fault->grpid, .first = node, .next = UIOPF_NONE };
+		*link = index;
+	}
+	p->last = node;
+	p->count++;
+	return 0;
+}
+
+/* Takes the list of an index out of the table; UIOPF_NONE where there is none. */
+static uint32_t take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count)
+{
+	uint32_t *link = find_partial(d, grpid), index = *link, first;
+
+	*count = 0;
+	if (index == UIOPF_NONE)
+		return UIOPF_NONE;
+	first = d->partial[index].first;
+	*count = d->partial[index].count;
+	*link = d->partial[index].next;
+	d->partial[index].next = d->free_partial;
+	d->free_partial = index;
+	return first;
+}
+
+static void free_nodes(struct uiopf_device *d, uint32_t node)
+{
+	while (node != UIOPF_NONE) {
+		uint32_t next = d->node[node].next;
+
+		d->node[node].next = d->free_node;
+		d->free_node = node;
+		node = next;
+	}
+}
+
+void uiopf_device_drop_partial(struct uiopf_device *d)
+{
+	uint32_t b, count;
+
+	for (b = 0; b <= d->bucket_mask; b++)
+		while (d->bucket[b] != UIOPF_NONE) {
+			free_nodes(d, take_partial(d, d->partial[d->bucket[b]].grpid, &count));
+			d->counts.dropped += count;
+		}
+}
+
+/* ---- report and respond ---- */
+
+static struct uiopf_attach *find_attach(const struct uiopf_device *d, const struct uiopf_fault *fault)
+{
+	struct uiopf_attach *attach = d->attach;
+
+	/* A PASID that has no attachment of its own falls to a table whose PASIDs the user manages. */
+	if (attach && (fault->flags & UIOPF_FAULT_PASID_VALID) && !attach->nested)
+		return NULL;
+	return attach;
+}
+
+/* The producer answers for the client: nobody will be asked. */
+static void refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
+{
+	d->counts.refused += faults;
+	d->iommu->ops->respond(d->iommu, d, fault, code);
+}
+
+int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
+{
+	struct uiopf_attach *attach = find_attach(d, fault);
+	struct uiopf_group *group;
+	uint32_t partial, count;
+
+	d->counts.reported++;
+	if (unlikely(!attach || !attach->queue)) {
+		refuse(d, fault, UIOPF_RESP_INVALID, 1);
+		return -EINVAL;
+	}
+	if (!(fault->flags & UIOPF_FAULT_LAST_PAGE))
+		return add_partial(d, fault);
+
+	partial = take_partial(d, fault->grpid, &count);
+	group = take_group(d);
+	if (unlikely(!group)) {
+		free_nodes(d, partial);
+		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
+		return 0;
+	}
+	group->last = *fault;
+	group->attach = attach;
+	group->partial = partial;
+	group->fault_count = count + 1;
+	group->cookie = 0;
+	uiopf_faultq_push(attach->queue, group);
+	return 0;
+}
+
+void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
+{
+	struct uiopf_device *d = group->device;
+	uint32_t tail = d->returned_tail;
+
+	d->iommu->ops->respond(d->iommu, d, &group->last, code);
+	d->returned[tail & d->returned_mask] = group->index;
+	/* Pairs with collect_returned. */
+	STORE_RELEASE(&d->returned_tail, tail + 1);
+}

@@ -1,0 +1,129 @@
+/*
+ * The generic I/O page fault layer: from a driver's report to a group in a fault queue, and back.
+ *
+ * Source: drivers/iommu/io-pgfault.c, Linux 6.12. Reporting belongs to the producer side, answering to the consumer
+ * side; what they share is a ring of groups each way (to the queue, and freed groups back to the device's pool), so
+ * that neither waits for the other. Everything else (attach, detach, growing) happens at the quiescent point.
+ *
+ * Nothing is allocated per fault. A device's pool has room for as many requests as the device may have outstanding;
+ * beyond that we do what Linux does without memory: a partial fault is dropped, a last one is answered FAILURE.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api.h"
+#include "atomics.h"
+
+#define UIOPF_NONE UINT32_MAX
+
+/* A fault as drivers report it; the first two flags are also the uAPI message's. */
+#define UIOPF_FAULT_PASID_VALID 0x1u
+#define UIOPF_FAULT_LAST_PAGE 0x2u
+#define UIOPF_FAULT_NEEDS_PASID 0x4u	/* set by VT-d and AMD; leaks into the message, as in Linux */
+#define UIOPF_FAULT_STAGE_2 0x10u	/* the 2021 series' L2: known for stalls, never for PRI */
+#define UIOPF_FAULT_UAPI_FLAGS 0x7u
+
+struct uiopf_fault {
+	uint64_t addr;
+	uint32_t flags;
+	uint32_t pasid;
+	uint32_t grpid;
+	uint32_t perm;
+};
+
+/* Linux's codes for drivers: not the PCIe ones. */
+#define UIOPF_RESP_SUCCESS 0u
+#define UIOPF_RESP_INVALID 1u
+#define UIOPF_RESP_FAILURE 2u
+
+struct uiopf_core;
+struct uiopf_device;
+struct uiopf_faultq;
+struct uiopf_iommu;
+
+/* What a device's (or later, a PASID's) faults go to: one per attachment, so that groups can be told apart by it. */
+struct uiopf_attach {
+	struct uiopf_device *device;
+	struct uiopf_faultq *queue;	/* NULL: the table cannot take faults */
+	bool nested;			/* a user-managed table: takes the faults of every PASID */
+};
+
+/* One cache line: a group of one fault needs no second. */
+struct uiopf_group {
+	struct uiopf_fault last;
+	struct uiopf_device *device;
+	struct uiopf_attach *attach;
+	uint32_t index;			/* in the device's pool */
+	uint32_t partial;		/* the earlier faults, oldest first; UIOPF_NONE */
+	uint32_t fault_count;
+	uint32_t cookie;		/* 0 until it is read */
+};
+
+struct uiopf_iommu_ops {
+	/* Driver: writes a page response command for the group whose last fault this is. Both sides may call it. */
+	void (*respond)(struct uiopf_iommu *iommu, struct uiopf_device *device, const struct uiopf_fault *last,
+			uint32_t code);
+	/* Driver: moves the command queue's tail register; nothing before it is seen by the hardware. */
+	void (*kick)(struct uiopf_iommu *iommu);
+	/* Hardware: carries out the commands that have been kicked; how many. */
+	uint32_t (*execute)(struct uiopf_iommu *iommu);
+	/* Driver: the interrupt; decodes and reports every record in the queue; how many. */
+	uint32_t (*interrupt)(struct uiopf_iommu *iommu);
+	void (*release)(struct uiopf_iommu *iommu);
+};
+
+struct uiopf_iommu {
+	const struct uiopf_iommu_ops *ops;
+	struct uiopf_core *core;
+	struct uiopf_iommu *next;
+};
+
+#define UIOPF_GROUP_CHUNK 256u
+
+struct uiopf_device {
+	struct uiopf_core *core;
+	struct uiopf_iommu *iommu;
+	struct uiopf_device *next;
+	uint32_t id;			/* iommufd object id: the message's dev_id */
+	uint32_t requester_id;
+	uint32_t capacity;		/* groups, and partial faults */
+	uint32_t queue_reserved;	/* what it reserved in its attachment's queue */
+	bool growable;			/* the pool may grow (only where every report is made at the quiescent point) */
+
+	/* The producer's. */
+	struct uiopf_attach *attach;
+	uint32_t *free_groups, free_count;
+	struct uiopf_fault_node {
+		struct uiopf_fault fault;
+		uint32_t next;
+	} *node;
+	uint32_t free_node;
+	struct uiopf_partial {		/* the partial faults of one group index */
+		uint32_t grpid, first, last, count, next;
+	} *partial;
+	uint32_t free_partial, *bucket, bucket_mask;
+	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them; written only at the quiescent point */
+	struct uiopf_device_counts counts;
+
+	/* Freed groups on their way back: the consumer's tail, the producer's head. */
+	UIOPF_LINE uint32_t returned_tail;
+	uint32_t *returned, returned_mask;
+	UIOPF_LINE uint32_t returned_head;
+};
+
+static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *device, uint32_t index)
+{
+	return &device->chunk[index / UIOPF_GROUP_CHUNK][index % UIOPF_GROUP_CHUNK];
+}
+
+/* Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). */
+int uiopf_report(struct uiopf_device *device, const struct uiopf_fault *fault);
+
+/* Consumer: answers a group through its driver and gives it back. */
+void uiopf_group_respond(struct uiopf_group *group, uint32_t code);
+
+/* Quiescent: makes the pool hold at least so many groups and partial faults. */
+int uiopf_device_reserve(struct uiopf_device *device, uint32_t capacity);
+/* Quiescent: forgets unfinished groups; nobody is answered (iopf_queue_remove_device). */
+void uiopf_device_drop_partial(struct uiopf_device *device);

@@ -1,0 +1,142 @@
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static uint32_t align(uint32_t n, uint32_t to)
+{
+	return (n + to - 1) & ~(to - 1);
+}
+
+int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p)
+{
+	uint32_t array = align(RING_CQES + p->cq_entries * (uint32_t)sizeof(struct io_uring_cqe), 64);
+	uint32_t end = array, i;
+	int rc;
+
+	memset(ring, 0, sizeof *ring);
+	if (!(p->flags & IORING_SETUP_NO_SQARRAY))
+		end += p->sq_entries * (uint32_t)sizeof(uint32_t);
+	ring->sqes_offset = align(end, UIOPF_PAGE);
+	rc = uiopf_region_open(&ring->region, "uiopf-ring",
+			       ring->sqes_offset + p->sq_entries * (uint64_t)sizeof(struct io_uring_sqe));
+	if (rc < 0)
+		return rc;
+	ring->sq_entries = p->sq_entries;
+	ring->sq_mask = p->sq_entries - 1;
+	ring->cq_entries = p->cq_entries;
+	ring->cq_mask = p->cq_entries - 1;
+	ring->cqes = (struct io_uring_cqe *)(void *)(ring->region.map + RING_CQES);
+	ring->sqes = (uint64_t *)(void *)(ring->region.map + ring->sqes_offset);
+	*uiopf_ring_word(ring, RING_SQ_MASK) = ring->sq_mask;
+	*uiopf_ring_word(ring, RING_CQ_MASK) = ring->cq_mask;
+	*uiopf_ring_word(ring, RING_SQ_ENTRIES) = ring->sq_entries;
+	*uiopf_ring_word(ring, RING_CQ_ENTRIES) = ring->cq_entries;
+	if (!(p->flags & IORING_SETUP_NO_SQARRAY)) {
+		ring->sq_array = uiopf_ring_word(ring, array);
+		for (i = 0; i < ring->sq_entries; i++)
+			ring->sq_array[i] = 0;
+		p->sq_off.array = array;
+	}
+	p->sq_off.head = RING_SQ_HEAD;
+	p->sq_off.tail = RING_SQ_TAIL;
+	p->sq_off.ring_mask = RING_SQ_MASK;
+	p->sq_off.ring_entries = RING_SQ_ENTRIES;
+	p->sq_off.flags = RING_SQ_FLAGS;
+	p->sq_off.dropped = RING_SQ_DROPPED;
+	p->sq_off.resv1 = 0;
+	p->sq_off.user_addr = 0;
+	p->cq_off.head = RING_CQ_HEAD;
+	p->cq_off.tail = RING_CQ_TAIL;
+	p->cq_off.ring_mask = RING_CQ_MASK;
+	p->cq_off.ring_entries = RING_CQ_ENTRIES;
+	p->cq_off.overflow = RING_CQ_OVERFLOW;
+	p->cq_off.cqes = RING_CQES;
+	p->cq_off.flags = RING_CQ_FLAGS;
+	p->cq_off.resv1 = 0;
+	p->cq_off.user_addr = 0;
+	return 0;
+}
+
+void uiopf_ring_close(struct uiopf_ring *ring)
+{
+	uiopf_region_close(&ring->region);
+}
+
+struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_params *p, uint64_t size,
+						uint32_t sqes_offset)
+{
+	struct uiopf_client_ring *ring = calloc(1, sizeof *ring);
+	uint32_t i;
+
+	if (!ring)
+		return NULL;
+	ring->size = size;
+	ring->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (ring->map == MAP_FAILED) {
+		free(ring);
+		return NULL;
+	}
+	ring->setup_flags = p->flags;
+	ring->sq_entries = p->sq_entries;
+	ring->sq_mask = p->sq_entries - 1;
+	ring->cq_mask = p->cq_entries - 1;
+	ring->cqes = (struct io_uring_cqe *)(void *)(ring->map + p->cq_off.cqes);
+	ring->sqes = (struct io_uring_sqe *)(void *)(ring->map + sqes_offset);
+	if (!(p->flags & IORING_SETUP_NO_SQARRAY)) {
+		/* Identity, once: a client that fills SQEs in order needs no indirection. */
+		ring->sq_array = uiopf_client_word(ring, p->sq_off.array);
+		for (i = 0; i < ring->sq_entries; i++)
+			ring->sq_array[i] = i;
+	}
+	return ring;
+}
+
+void uiopf_client_ring_unmap(struct uiopf_client_ring *ring)
+{
+	if (!ring)
+		return;
+	munmap(ring->map, ring->size);
+	free(ring);
+}
+
+int uiopf_client_push(struct uiopf_client_ring *ring, const struct io_uring_sqe *sqe)
+{
+	uint32_t slot;
+	struct io_uring_sqe *to = uiopf_client_get_sqe(ring, &slot);
+
+	if (!to)
+		return -EBUSY;
+	*to = *sqe;
+	return (int)slot;
+}
+
+uint32_t uiopf_client_submit(struct uiopf_client_ring *ring)
+{
+	return uiopf_client_publish(ring);
+}
+
+uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *out, uint32_t most)
+{
+	uint32_t i, n = uiopf_client_ready(ring);
+
+	if (n > most)
+		n = most;
+	for (i = 0; i < n; i++)
+		memcpy(&out[i], uiopf_client_cqe(ring, i), sizeof *out);
+	if (n)
+		uiopf_client_seen(ring, n);
+	return n;
+}
+
+uint32_t uiopf_client_load(const struct uiopf_client_ring *ring, uint32_t offset)
+{
+	return LOAD_ACQUIRE(uiopf_client_word(ring, offset));
+}
+
+void uiopf_client_store(struct uiopf_client_ring *ring, uint32_t offset, uint32_t value)
+{
+	STORE_SEQ(uiopf_client_word(ring, offset), value);
+}

@@ -1,0 +1,202 @@
+/*
+ * Both sides of an io_uring's shared memory.
+ *
+ * One region holds the ring header, the CQEs and the SQ array, at the offsets io_uring publishes, and behind them, on
+ * the next page, the SQEs. Heads and tails are free-running; a slot is a masked index. The kernel side keeps masks,
+ * sizes and its own indices private and never reads them back.
+ *
+ * Source: include/linux/io_uring_types.h (struct io_rings), io_uring/io_uring.c, Linux 6.12.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "abi/io_uring.h"
+#include "api.h"
+#include "atomics.h"
+#include "memory.h"
+
+/* struct io_rings: where the words are. */
+#define RING_SQ_HEAD 0
+#define RING_SQ_TAIL 4
+#define RING_CQ_HEAD 8
+#define RING_CQ_TAIL 12
+#define RING_SQ_MASK 16
+#define RING_CQ_MASK 20
+#define RING_SQ_ENTRIES 24
+#define RING_CQ_ENTRIES 28
+#define RING_SQ_DROPPED 32
+#define RING_SQ_FLAGS 36
+#define RING_CQ_FLAGS 40
+#define RING_CQ_OVERFLOW 44
+#define RING_CQES 64
+
+/* ---- the kernel's side ---- */
+
+struct uiopf_ring {
+	struct uiopf_region region;
+	uint32_t sqes_offset;
+	uint32_t sq_entries, sq_mask, cq_entries, cq_mask;
+	uint32_t *sq_array;		/* NULL with NO_SQARRAY */
+	uint64_t *sqes;
+	struct io_uring_cqe *cqes;
+	uint32_t sq_head, sq_tail_seen;
+	uint32_t cq_tail, cq_head_seen, cq_tail_published;
+};
+
+static inline uint32_t *uiopf_ring_word(const struct uiopf_ring *ring, uint32_t offset)
+{
+	return (uint32_t *)(void *)(ring->region.map + offset);
+}
+
+/* Makes the memory; entries are powers of two already. Fills in p's offsets. 0 or -errno. */
+int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p);
+void uiopf_ring_close(struct uiopf_ring *ring);
+
+/* How many SQEs the client has published; at most sq_entries, whatever it wrote. */
+static inline uint32_t uiopf_sq_ready(struct uiopf_ring *ring)
+{
+	uint32_t n;
+
+	/* Pairs with the client's release of the tail: SQEs and array are complete before it moves. */
+	ring->sq_tail_seen = LOAD_ACQUIRE(uiopf_ring_word(ring, RING_SQ_TAIL));
+	n = ring->sq_tail_seen - ring->sq_head;
+	return n < ring->sq_entries ? n : ring->sq_entries;
+}
+
+/*
+ * Takes the next SQE, of which there is one: true with *sqe filled, false when its index was bad. The head moves
+ * either way; it is published by uiopf_sq_commit(). The client may scribble meanwhile: each word is loaded once, and
+ * from here on only the copy is used.
+ */
+static inline bool uiopf_sq_take(struct uiopf_ring *ring, struct io_uring_sqe *sqe)
+{
+	uint32_t slot = ring->sq_head++ & ring->sq_mask;
+	uint64_t word[8];
+	const uint64_t *from;
+	int i;
+
+	if (ring->sq_array) {
+		slot = READ_ONCE(&ring->sq_array[slot]);
+		if (unlikely(slot >= ring->sq_entries)) {
+			uint32_t *dropped = uiopf_ring_word(ring, RING_SQ_DROPPED);
+
+			WRITE_ONCE(dropped, READ_ONCE(dropped) + 1);
+			return false;
+		}
+	}
+	from = &ring->sqes[8 * (uint64_t)slot];
+	__builtin_prefetch(&ring->sqes[8 * (uint64_t)((slot + 4) & ring->sq_mask)]);
+	for (i = 0; i < 8; i++)	/* not memcpy: it may read twice */
+		word[i] = READ_ONCE(&from[i]);
+	__builtin_memcpy(sqe, word, sizeof word);
+	return true;
+}
+
+static inline void uiopf_sq_commit(struct uiopf_ring *ring)
+{
+	/* Pairs with the client's acquire: the SQEs have been read, and their slots may be used again. */
+	STORE_RELEASE(uiopf_ring_word(ring, RING_SQ_HEAD), ring->sq_head);
+}
+
+static inline bool uiopf_cq_full(struct uiopf_ring *ring)
+{
+	if (likely(ring->cq_tail - ring->cq_head_seen < ring->cq_entries))
+		return false;
+	/*
+	 * Acquire: the client has read the CQE before its slot is written again. (Linux needs no more than a load here,
+	 * since a control dependency orders the stores behind it; C has no way to say that.) A head beyond the tail
+	 * makes the ring full: a client can only cheat itself.
+	 */
+	ring->cq_head_seen = LOAD_ACQUIRE(uiopf_ring_word(ring, RING_CQ_HEAD));
+	return ring->cq_tail - ring->cq_head_seen >= ring->cq_entries;
+}
+
+/* Writes the next CQE, for which there is room. It is published by the engine. */
+static inline void uiopf_cq_put(struct uiopf_ring *ring, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	struct io_uring_cqe *cqe = &ring->cqes[ring->cq_tail++ & ring->cq_mask];
+
+	WRITE_ONCE(&cqe->user_data, user_data);
+	WRITE_ONCE(&cqe->res, res);
+	WRITE_ONCE(&cqe->flags, flags);
+}
+
+/* ---- the client's side ---- */
+
+/* One thread at a time. The kernel side is trusted by the client, as everywhere. */
+struct uiopf_client_ring {
+	uint8_t *map;
+	uint64_t size;
+	struct io_uring_sqe *sqes;
+	struct io_uring_cqe *cqes;
+	uint32_t *sq_array;
+	uint32_t sq_entries, sq_mask, cq_mask, setup_flags;
+	uint32_t sq_tail, sq_head_seen;		/* sq_tail: filled, perhaps not yet published */
+	uint32_t sq_published;
+	uint32_t cq_head, cq_tail_seen;
+};
+
+static inline uint32_t *uiopf_client_word(const struct uiopf_client_ring *ring, uint32_t offset)
+{
+	return (uint32_t *)(void *)(ring->map + offset);
+}
+
+/* The next free SQE, zeroed, or NULL when the SQ is full. Not seen by the kernel before uiopf_client_publish(). */
+static inline struct io_uring_sqe *uiopf_client_get_sqe(struct uiopf_client_ring *ring, uint32_t *slot)
+{
+	struct io_uring_sqe *sqe;
+
+	if (ring->sq_tail - ring->sq_head_seen >= ring->sq_entries) {
+		/* Pairs with uiopf_sq_commit. */
+		ring->sq_head_seen = LOAD_ACQUIRE(uiopf_client_word(ring, RING_SQ_HEAD));
+		if (ring->sq_tail - ring->sq_head_seen >= ring->sq_entries)
+			return NULL;
+	}
+	*slot = ring->sq_tail++ & ring->sq_mask;
+	sqe = &ring->sqes[*slot];
+	__builtin_memset(sqe, 0, sizeof *sqe);
+	return sqe;
+}
+
+/* Shows the kernel what was filled; how many SQEs that were. */
+static inline uint32_t uiopf_client_publish(struct uiopf_client_ring *ring)
+{
+	uint32_t n = ring->sq_tail - ring->sq_published;
+
+	if (!n)
+		return 0;
+	ring->sq_published = ring->sq_tail;
+	/* Pairs with uiopf_sq_ready. With SQPOLL the next look is at NEED_WAKEUP, which must not move before this. */
+	if (ring->setup_flags & IORING_SETUP_SQPOLL)
+		STORE_SEQ(uiopf_client_word(ring, RING_SQ_TAIL), ring->sq_tail);
+	else
+		STORE_RELEASE(uiopf_client_word(ring, RING_SQ_TAIL), ring->sq_tail);
+	return n;
+}
+
+static inline bool uiopf_client_needs_wakeup(const struct uiopf_client_ring *ring)
+{
+	return LOAD_SEQ(uiopf_client_word(ring, RING_SQ_FLAGS)) & IORING_SQ_NEED_WAKEUP;
+}
+
+/* How many CQEs there are to read at cq_head. */
+static inline uint32_t uiopf_client_ready(struct uiopf_client_ring *ring)
+{
+	if (ring->cq_head == ring->cq_tail_seen)
+		/* Pairs with the engine's publish: CQEs, and what their buffers hold, are complete. */
+		ring->cq_tail_seen = LOAD_ACQUIRE(uiopf_client_word(ring, RING_CQ_TAIL));
+	return ring->cq_tail_seen - ring->cq_head;
+}
+
+static inline const struct io_uring_cqe *uiopf_client_cqe(const struct uiopf_client_ring *ring, uint32_t i)
+{
+	return &ring->cqes[(ring->cq_head + i) & ring->cq_mask];
+}
+
+static inline void uiopf_client_seen(struct uiopf_client_ring *ring, uint32_t n)
+{
+	ring->cq_head += n;
+	/* Pairs with uiopf_cq_full. */
+	STORE_RELEASE(uiopf_client_word(ring, RING_CQ_HEAD), ring->cq_head);
+}

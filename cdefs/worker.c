@@ -1,0 +1,167 @@
+/* The worker thread: turns the steps, spins while there is work, then sleeps. Its rules are in core.h. */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core.h"
+#include "engine.h"
+
+#define LOOKS_BEFORE_CLOCK 64u	/* turns without work between two looks at the clock */
+#define SPINS_WHILE_PARKED 20000u
+#define SHORTEST_SLEEP_NS 1000000u	/* a timer's own error would show in an open loop's latencies */
+
+static uint32_t turn(struct uiopf_core *core)
+{
+	uint32_t did = uiopf_produce(core);
+
+	return core->driver == UIOPF_SQPOLL ? did + uiopf_consume(core) : did;
+}
+
+/* Stands still until nobody wants it to; true when it is to end. */
+static bool park(struct uiopf_core *core)
+{
+	uint32_t spins = 0;
+	bool stop;
+
+	pthread_mutex_lock(&core->park_lock);
+	STORE_RELEASE(&core->parked, 1);
+	pthread_cond_broadcast(&core->park_changed);
+	pthread_mutex_unlock(&core->park_lock);
+	while (LOAD_ACQUIRE(&core->mailbox) && spins++ < SPINS_WHILE_PARKED)
+		cpu_relax();
+	pthread_mutex_lock(&core->park_lock);
+	while (core->mailbox && !core->stop)
+		pthread_cond_wait(&core->park_changed, &core->park_lock);
+	STORE_RELEASE(&core->parked, 0);
+	stop = core->stop;
+	pthread_mutex_unlock(&core->park_lock);
+	return stop;
+}
+
+/* Says that it sleeps, looks once more, and sleeps. */
+static void sleep_until_wanted(struct uiopf_core *core)
+{
+	uint64_t now, timeout = UINT64_MAX;
+	struct uiopf_engine *engine;
+
+	STORE_SEQ(&core->asleep, 1);
+	if (core->driver == UIOPF_SQPOLL)
+		for (engine = core->engines; engine; engine = engine->next)
+			uiopf_engine_need_wakeup(engine, true);
+	/* What came before that was seen must not wait: pairs with wake_worker and with the client's look at the flag. */
+	if (!turn(core) && !LOAD_SEQ(&core->mailbox)) {
+		now = uiopf_now(&core->clock);
+		if (core->next_ns != UINT64_MAX)
+			timeout = core->next_ns > now ? core->next_ns - now : 0;
+		if (timeout > SHORTEST_SLEEP_NS) {
+			core->worker_sleeps++;
+			uiopf_eventfd_wait(core->worker_eventfd, timeout);
+		}
+	}
+	STORE_SEQ(&core->asleep, 0);
+	if (core->driver == UIOPF_SQPOLL)
+		for (engine = core->engines; engine; engine = engine->next)
+			uiopf_engine_need_wakeup(engine, false);
+}
+
+void *uiopf_worker(void *arg)
+{
+	struct uiopf_core *core = arg;
+	uint64_t idle_since = 0;
+	uint32_t idle_turns = 0;
+
+	for (;;) {
+		if (unlikely(LOAD_ACQUIRE(&core->mailbox))) {
+			if (park(core))
+				return NULL;
+			idle_turns = 0;
+		}
+		if (turn(core)) {
+			idle_turns = 0;
+			continue;
+		}
+		if (idle_turns++ == 0)
+			idle_since = 0;
+		if (core->idle_ns == UINT64_MAX || idle_turns % LOOKS_BEFORE_CLOCK)
+			continue;
+		if (!idle_since) {
+			idle_since = uiopf_now(&core->clock);
+		} else if (uiopf_now(&core->clock) - idle_since >= core->idle_ns) {
+			sleep_until_wanted(core);
+			idle_turns = 0;
+		}
+	}
+}
+
+static void forget_worker(struct uiopf_core *core)
+{
+	core->worker_eventfd = -1;
+	core->running = false;
+	core->driver = UIOPF_INLINE;
+	core->mailbox = core->asleep = 0;
+	WRITE_ONCE(&core->sqpoll_runs, 0);
+}
+
+int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns)
+{
+	cpu_set_t set;
+	int rc = 0;
+
+	if (driver != UIOPF_ENTER && driver != UIOPF_SQPOLL)
+		return -EINVAL;
+	uiopf_control_begin(core);
+	if (core->running) {
+		uiopf_control_end(core);
+		return -EBUSY;
+	}
+	core->worker_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (core->worker_eventfd < 0) {
+		rc = -errno;
+		uiopf_control_end(core);
+		return rc;
+	}
+	core->driver = driver;
+	core->idle_ns = idle_ns;
+	core->stop = false;
+	core->parked = core->asleep = 0;
+	/* It begins parked, as if this section had stopped it; the end of the section lets it go. */
+	core->mailbox = 1;
+	core->running = true;
+	WRITE_ONCE(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
+	rc = -pthread_create(&core->thread, NULL, uiopf_worker, core);
+	if (rc < 0) {
+		close(core->worker_eventfd);
+		forget_worker(core);
+	} else if (cpu >= 0) {
+		/* A wish: a machine with fewer cores, or a narrower mask, runs it where it can. */
+		CPU_ZERO(&set);
+		CPU_SET((unsigned int)cpu, &set);
+		pthread_setaffinity_np(core->thread, sizeof set, &set);
+	}
+	uiopf_control_end(core);
+	return rc;
+}
+
+int uiopf_core_stop(struct uiopf_core *core)
+{
+	uiopf_control_begin(core);
+	if (core->running) {
+		pthread_mutex_lock(&core->park_lock);
+		core->stop = true;
+		pthread_cond_broadcast(&core->park_changed);
+		pthread_mutex_unlock(&core->park_lock);
+		pthread_join(core->thread, NULL);
+		close(core->worker_eventfd);
+		forget_worker(core);	/* so that the section ends as one without a worker */
+	}
+	uiopf_control_end(core);
+	return 0;
+}
+
+uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core)
+{
+	return core->worker_sleeps;
+}

@@ -1,0 +1,138 @@
+"""The emulated side as one object: its clock, who turns its steps, and its quiet moments."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from uring_iopf._native import CData, check, lib, made
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Self
+
+FOREVER = 2**64 - 1
+"""A time in nanoseconds that never comes."""
+
+
+class Driver(enum.IntEnum):
+    """Who turns the producer's and the consumer's steps (``cdefs/core.h``)."""
+
+    INLINE = 0
+    """No thread: the calls themselves. Deterministic."""
+    ENTER = 1
+    """A worker is the hardware; the kernel's part runs in the client's system calls."""
+    SQPOLL = 2
+    """The worker is the hardware and the kernel."""
+
+
+class Clock(enum.IntEnum):
+    """What time the steps are given."""
+
+    MANUAL = 0
+    """Stands still until `Core.tick`."""
+    MONOTONIC = 1
+    """CLOCK_MONOTONIC."""
+    COUNTER = 2
+    """The processor's counter, where it runs at a constant rate."""
+
+
+@functools.cache
+def _calibration() -> int:
+    return lib.uiopf_counter_calibrate(20_000_000)
+
+
+class Core:
+    """One emulated machine's kernel and hardware side.
+
+    *live*: emulated system calls and wake-ups are paid for with real ones, and time passes; otherwise nothing outside
+    is touched and the clock stands still until `tick`. *clock* overrides the choice of clock.
+
+    A context manager; `close` stops the worker. Objects made on a core must be closed before it.
+    """
+
+    def __init__(self, *, live: bool = False, clock: Clock | None = None) -> None:
+        ns_per_count = 0
+        if clock is None:
+            clock = Clock.COUNTER if live else Clock.MANUAL
+        if clock is Clock.COUNTER:
+            ns_per_count = _calibration()
+            if not ns_per_count:
+                clock = Clock.MONOTONIC
+        self.live = live
+        self.clock = clock
+        self._c: CData | None = made(lib.uiopf_core_new(clock, ns_per_count, live), "a core")
+        self.driver = Driver.INLINE
+
+    @property
+    def c(self) -> CData:
+        """The C object, for the layers above."""
+        if self._c is None:
+            raise UsageError("this core is closed")
+        return self._c
+
+    def now_ns(self) -> int:
+        """The core's time."""
+        return lib.uiopf_core_now(self.c)
+
+    def tick(self, now_ns: int) -> None:
+        """Set a manual clock; time does not go back."""
+        if self.clock is not Clock.MANUAL:
+            raise UsageError("only a manual clock can be set")
+        if now_ns < self.now_ns():
+            raise UsageError(f"the clock stands at {self.now_ns()} ns already")
+        lib.uiopf_core_tick(self.c, now_ns)
+
+    def next_ns(self) -> int | None:
+        """When the hardware has something to do by itself (an open loop's next arrival), or None."""
+        when = lib.uiopf_core_next_ns(self.c)
+        return None if when == FOREVER else when
+
+    def produce(self) -> int:
+        """Turn the producer once: hardware, drivers, reports. Return how much was done; 0 where a worker does it."""
+        return lib.uiopf_core_produce(self.c)
+
+    def consume(self) -> int:
+        """Turn the consumer once: SQPOLL rings and designs in the kernel. Return how much was done."""
+        return lib.uiopf_core_consume(self.c)
+
+    def start_worker(self, driver: Driver, *, cpu: int = -1, idle_ns: int = FOREVER) -> None:
+        """Give the steps to a thread, on *cpu* if that is not negative, which sleeps after *idle_ns* without work.
+
+        Raises: KernelError(EBUSY), there is one already.
+        """
+        check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
+        self.driver = driver
+
+    def stop_worker(self) -> None:
+        """Join the worker, if there is one. The steps are inline again."""
+        lib.uiopf_core_stop(self.c)
+        self.driver = Driver.INLINE
+
+    @contextmanager
+    def quiescent(self) -> Iterator[None]:
+        """Hold the quiet moment that every control call takes for itself, for several of them. It nests."""
+        lib.uiopf_control_begin(self.c)
+        try:
+            yield
+        finally:
+            lib.uiopf_control_end(self.c)
+
+    def close(self) -> None:
+        """Stop the worker and free the core. Raises: KernelError(EBUSY), something made on it is still open."""
+        if self._c is not None:
+            self.stop_worker()
+            check(lib.uiopf_core_free(self._c), "close: something on this core is still open")
+            self._c = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
