@@ -175,6 +175,7 @@ int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: ena
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n); /* copies */
 int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load); /* one pass over the rows */
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
+void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* told of each end of a pass; -1 */
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
 /* One access by hand: a ticket for uiopf_endpoint_result(), or -EBUSY when 1,024 are pending. */

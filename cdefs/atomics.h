@@ -30,3 +30,14 @@ static inline void cpu_relax(void)
 	__builtin_ia32_pause();
 #endif
 }
+
+/* Fetches a line that is about to be written, and takes it from the other core; no more than a hint. */
+static inline void prefetch_to_write(const void *p)
+{
+#if defined(__x86_64__)
+	/* The builtin asks only to read unless the compiler is told of the instruction; where it is unknown it is a NOP. */
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)p));
+#else
+	__builtin_prefetch(p, 1);
+#endif
+}

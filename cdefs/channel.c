@@ -127,7 +127,7 @@ void uiopf_channel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost)
 {
 	uiopf_control_begin(ch->core);
 	*cost = ch->cost;
-	cost->wakeups += ch->core->wakeups;
+	cost->wakeups += READ_ONCE(&ch->core->wakeups);
 	if (ch->design->kernel_cost)
 		ch->design->kernel_cost(ch, cost);
 	uiopf_control_end(ch->core);

@@ -44,10 +44,12 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 	const bool sleeps = uiopf_sleeps(ch) || ch->core->driver == UIOPF_INLINE;
 	struct iommu_hwpt_pgfault message[BATCH];
 	uint64_t cpu = thread_cpu_ns();
-	uint32_t empty = 0;
+	uint32_t turns = 0;
 	int rc = 0;
 
 	while (served->faults < wanted) {
+		if (++turns % 256 == 0 && uiopf_monotonic_ns() >= deadline)
+			break;
 		if (sleeps) {
 			/* An inline client that never sleeps still lets the other side have its turn. */
 			rc = uiopf_channel_wait(ch, 20000000);
@@ -62,9 +64,6 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 			/* Designs that gather answers send them once a batch. */
 			if (rc == 0)
 				rc = uiopf_channel_flush(ch);
-			empty = 0;
-		} else if (rc == 0 && ++empty % 1024 == 0 && uiopf_monotonic_ns() >= deadline) {
-			break;
 		}
 		if (rc < 0)
 			break;

@@ -37,7 +37,7 @@ static void keep(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32
 	if (e->backlog_count == e->backlog_capacity && !grow_backlog(e)) {
 		word = uiopf_ring_word(&e->ring, RING_CQ_OVERFLOW);
 		WRITE_ONCE(word, READ_ONCE(word) + 1);
-		e->lost_unreported = true;
+		WRITE_ONCE(&e->lost_unreported, true);
 		return;
 	}
 	if (!e->backlog_count)
@@ -80,26 +80,40 @@ void uiopf_flush_backlog(struct uiopf_engine *e)
 	}
 }
 
+/*
+ * The registered eventfd is told at most once a flush, and only when the tail is not where it was last told of. What
+ * was not told because the client had disabled it is told of by the next flush after it has enabled it again, even one
+ * whose requests all ended in silence: checked on Linux 6.18.
+ */
+static void signal_eventfd(struct uiopf_engine *e)
+{
+	if (LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
+		return;
+	if (e->eventfd_tail == e->ring.cq_tail)
+		return;
+	e->eventfd_tail = e->ring.cq_tail;
+	e->cost.wakeups++;
+	uiopf_eventfd_signal(e->core, e->eventfd);
+}
+
 void uiopf_publish_cqes(struct uiopf_engine *e)
 {
-	uint32_t *tail = uiopf_ring_word(&e->ring, RING_CQ_TAIL);
+	const bool moved = e->ring.cq_tail != e->ring.cq_tail_published, finished = e->finished;
 
-	if (e->ring.cq_tail == e->ring.cq_tail_published)
+	if (!moved && !finished)
 		return;
-	e->ring.cq_tail_published = e->ring.cq_tail;
-	if (e->eventfd < 0 && e->cq_eventfd < 0) {
-		/* Pairs with uiopf_client_ready. */
-		STORE_RELEASE(tail, e->ring.cq_tail);
-		return;
+	e->finished = false;
+	if (moved) {
+		e->ring.cq_tail_published = e->ring.cq_tail;
+		/*
+		 * Pairs with uiopf_client_ready. Someone may be about to sleep: they look at the tail after they said
+		 * so, we look at that after the tail.
+		 */
+		STORE_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL), e->ring.cq_tail);
 	}
-	/* Someone may be about to sleep: they look at the tail after they said so, we look at that after the tail. */
-	STORE_SEQ(tail, e->ring.cq_tail);
-	if (e->eventfd >= 0 &&
-	    !(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)) {
-		e->cost.wakeups++;
-		uiopf_eventfd_signal(e->core, e->eventfd);
-	}
-	if (e->cq_eventfd >= 0 && LOAD_SEQ(&e->cq_waiters)) {
+	if (e->eventfd >= 0)
+		signal_eventfd(e);
+	if (moved && LOAD_SEQ(&e->cq_waiters)) {
 		e->cost.wakeups++;
 		uiopf_eventfd_signal(e->core, e->cq_eventfd);
 	}

@@ -20,7 +20,7 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 	struct uiopf_faultq *q;
 	uint32_t did = 0;
 
-	core->next_ns = UINT64_MAX;
+	WRITE_ONCE(&core->next_ns, UINT64_MAX);
 	for (iommu = core->iommus; iommu; iommu = iommu->next)
 		did += iommu->ops->execute(iommu);
 	for (endpoint = core->endpoints; endpoint; endpoint = endpoint->next)
@@ -86,11 +86,13 @@ bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
 void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
 {
 	pthread_mutex_lock(&core->sleepers_lock);
-	sleeper->listed = true;
-	sleeper->next = core->sleepers;
-	core->sleepers = sleeper;
-	/* Pairs with the producer's look after it has published: one of us sees the other. */
-	STORE_SEQ(&core->sleepers_count, core->sleepers_count + 1);
+	if (!sleeper->listed) {
+		WRITE_ONCE(&sleeper->listed, true);
+		sleeper->next = core->sleepers;
+		core->sleepers = sleeper;
+		/* Pairs with the producer's look after it has published: one of us sees the other. */
+		STORE_SEQ(&core->sleepers_count, core->sleepers_count + 1);
+	}
 	pthread_mutex_unlock(&core->sleepers_lock);
 }
 
@@ -102,7 +104,7 @@ static void unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
 	for (link = &core->sleepers; *link != sleeper; link = &(*link)->next)
 		;
 	*link = sleeper->next;
-	sleeper->listed = false;
+	WRITE_ONCE(&sleeper->listed, false);
 	STORE_SEQ(&core->sleepers_count, core->sleepers_count - 1);
 }
 
@@ -124,7 +126,7 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq
 		if (queue && sleeper->queue && sleeper->queue != queue)
 			continue;
 		unlist(core, sleeper);
-		core->wakeups++;
+		WRITE_ONCE(&core->wakeups, core->wakeups + 1);
 		uiopf_eventfd_signal(core, sleeper->eventfd);
 	}
 	pthread_mutex_unlock(&core->sleepers_lock);
@@ -152,11 +154,14 @@ void uiopf_control_begin(struct uiopf_core *core)
 	}
 	pthread_mutex_lock(&core->consumer_lock);
 	core->controlled = true;
+	WRITE_ONCE(&core->controller, pthread_self());
+	WRITE_ONCE(&core->has_controller, true);
 }
 
 void uiopf_control_end(struct uiopf_core *core)
 {
 	if (--core->control_depth == 0) {
+		WRITE_ONCE(&core->has_controller, false);
 		core->controlled = false;
 		pthread_mutex_unlock(&core->consumer_lock);
 		if (core->running) {
@@ -169,9 +174,15 @@ void uiopf_control_end(struct uiopf_core *core)
 	pthread_mutex_unlock(&core->control_lock);
 }
 
+/* Whether this thread holds the quiescent point. A racy look, and right: nobody else stores or clears our own id. */
+static bool in_control(struct uiopf_core *core)
+{
+	return READ_ONCE(&core->has_controller) && pthread_equal(READ_ONCE(&core->controller), pthread_self());
+}
+
 void uiopf_consumer_begin(struct uiopf_core *core)
 {
-	if (!READ_ONCE(&core->sqpoll_runs)) {
+	if (!READ_ONCE(&core->sqpoll_runs) && !in_control(core)) {
 		pthread_mutex_lock(&core->consumer_lock);
 		/* A worker cannot start while we hold the lock; it may have before. */
 		if (!READ_ONCE(&core->sqpoll_runs))
@@ -220,6 +231,8 @@ int uiopf_core_free(struct uiopf_core *core)
 	if (core->faultqs || core->engines || core->endpoints || core->iommus || core->consumers)
 		return -EBUSY;
 	uiopf_core_stop(core);
+	if (core->worker_eventfd >= 0)
+		close(core->worker_eventfd);
 	pthread_mutex_destroy(&core->control_lock);
 	pthread_mutex_destroy(&core->consumer_lock);
 	pthread_mutex_destroy(&core->sleepers_lock);
@@ -241,7 +254,7 @@ void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns)
 
 uint64_t uiopf_core_next_ns(const struct uiopf_core *core)
 {
-	return core->next_ns;
+	return READ_ONCE(&core->next_ns);
 }
 
 uint32_t uiopf_core_produce(struct uiopf_core *core)
@@ -269,7 +282,7 @@ uint32_t uiopf_core_consume(struct uiopf_core *core)
 
 uint64_t uiopf_core_wakeups(const struct uiopf_core *core)
 {
-	return core->wakeups;
+	return READ_ONCE(&core->wakeups);
 }
 
 int uiopf_core_install(struct uiopf_core *core, struct uiopf_faultq *queue)

@@ -61,6 +61,8 @@ struct uiopf_core {
 	bool controlled;		/* the consumer lock is held by the control plane; guarded by it */
 	pthread_mutex_t control_lock;	/* recursive */
 	uint32_t control_depth;
+	pthread_t controller;		/* who is in the section; looked at without the lock, for one's own id */
+	bool has_controller;
 
 	pthread_mutex_t sleepers_lock;
 	struct uiopf_sleeper *sleepers;
@@ -75,7 +77,7 @@ struct uiopf_core {
 	pthread_t thread;
 	pthread_mutex_t park_lock;
 	pthread_cond_t park_changed;
-	int worker_eventfd;
+	int worker_eventfd;		/* made with the first worker, closed with the core */
 	int worker_cpu;
 	uint64_t idle_ns;		/* spin so long before sleeping; UINT64_MAX: for ever */
 	uint64_t worker_sleeps;

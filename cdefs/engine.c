@@ -11,6 +11,7 @@
 #define MOST_SQ 32768u
 #define MOST_CQ 65536u
 #define BUFFER_GROUPS 65536u
+#define SQES_PER_TURN 24u
 
 /* ---- requests: a pool that grows by chunks, so that going on needs no memory ---- */
 
@@ -94,13 +95,14 @@ static bool succeeded(const struct uiopf_request *r)
 {
 	if (r->res < 0)
 		return false;
-	return (r->opcode != IORING_OP_READ && r->opcode != IORING_OP_WRITE) || (uint32_t)r->res == r->length;
+	return (r->opcode != IORING_OP_READ && r->opcode != IORING_OP_WRITE) || (uint32_t)r->res == r->expected;
 }
 
 static void finish(struct uiopf_request *r)
 {
 	if (!((r->sqe_flags & IOSQE_CQE_SKIP_SUCCESS) && succeeded(r)))
 		uiopf_complete(r->engine, r->user_data, r->res, r->cqe_flags);
+	r->engine->finished = true;
 	free_request(r);
 }
 
@@ -192,15 +194,16 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
 		return 0;
 	did = run_work(e);
-	/* A batch that a bad SQE has ended goes on with the next: nobody else would submit it. */
-	for (ready = uiopf_sq_ready(&e->ring); ready; ready = uiopf_sq_ready(&e->ring)) {
-		int n = submit(e, ready);
+	uiopf_publish_cqes(e);
+	/*
+	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
+	 * neither waits for the other's whole batch. A batch that a bad SQE has ended goes on at the next turn.
+	 */
+	ready = uiopf_sq_ready(&e->ring);
+	if (ready) {
+		int n = submit(e, ready < SQES_PER_TURN ? ready : SQES_PER_TURN);
 
-		if (n == -EAGAIN)
-			break;
-		did += ready;
-		if ((uint32_t)n == ready)
-			break;
+		did += n < 0 ? 0 : ready;
 	}
 	/* Nobody else would: a client that polls memory never enters. */
 	if (e->backlog_count)
@@ -281,13 +284,15 @@ static int wait_and_work(struct uiopf_engine *e, uint32_t target, uint64_t deadl
 {
 	struct uiopf_sleeper sleeper = { .eventfd = e->cq_eventfd };
 	struct uiopf_core *core = e->core;
+	bool enough;
 	int rc = 0;
 
 	for (;;) {
 		uiopf_consumer_begin(core);
 		task_work(e, true);
+		enough = (int32_t)(e->ring.cq_tail_published - target) >= 0;
 		uiopf_consumer_end(core);
-		if ((int32_t)(e->ring.cq_tail_published - target) >= 0)
+		if (enough)
 			break;
 		if (timed_out(core, deadline)) {
 			rc = cqes_for_client(e) ? 0 : -ETIME;
@@ -301,7 +306,7 @@ static int wait_and_work(struct uiopf_engine *e, uint32_t target, uint64_t deadl
 			}
 			continue;
 		}
-		if (sleeper.listed) {
+		if (READ_ONCE(&sleeper.listed)) {
 			uint64_t now = uiopf_now(&core->clock);
 
 			errno = 0;
@@ -351,6 +356,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	} else if (to_submit) {
 		uiopf_consumer_begin(core);
 		submitted = submit(e, to_submit);
+		uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 		task_work(e, false);	/* the backlog is for those who ask for events */
 		uiopf_consumer_end(core);
 		if (submitted != (int)to_submit)
@@ -365,10 +371,9 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 		rc = wait_and_work(e, target, deadline);
 	else
 		rc = wait_for_worker(e, target, deadline);
-	if (rc == 0 && e->lost_unreported) {
-		e->lost_unreported = false;
+	if (rc == 0 && READ_ONCE(&e->lost_unreported) &&
+	    __atomic_exchange_n(&e->lost_unreported, false, __ATOMIC_RELAXED))
 		rc = -EBADR;
-	}
 	return submitted ? submitted : rc;
 }
 
@@ -381,6 +386,7 @@ static int register_eventfd(struct uiopf_engine *e, int fd)
 	if (fd < 0)
 		return -EBADF;
 	e->eventfd = fd;
+	e->eventfd_tail = e->ring.cq_tail;	/* what was there before is not told of */
 	return 0;
 }
 
@@ -471,18 +477,24 @@ int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_param
 	e->setup_flags = p->flags;
 	e->work_end = &e->work;
 	e->eventfd = -1;
+	e->cq_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->cq_eventfd < 0) {
+		rc = -errno;
+		free(e);
+		return rc;
+	}
 	/* Untouched parts of the table cost nothing. */
 	e->buffers = calloc(BUFFER_GROUPS, sizeof *e->buffers);
 	rc = e->buffers && grow_requests(e) ? 0 : -ENOMEM;
 	if (rc == 0)
 		rc = uiopf_ring_open(&e->ring, p);
 	if (rc < 0) {
+		close(e->cq_eventfd);
 		free(e->chunks);
 		free(e->buffers);
 		free(e);
 		return rc;
 	}
-	e->cq_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	p->features = IORING_FEAT_SINGLE_MMAP | IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE |
 		      IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL | IORING_FEAT_POLL_32BITS |
 		      IORING_FEAT_SQPOLL_NONFIXED | IORING_FEAT_EXT_ARG | IORING_FEAT_NATIVE_WORKERS |
@@ -521,8 +533,7 @@ void uiopf_engine_free(struct uiopf_engine *e)
 		free(e->chunks);
 		e->chunks = next;
 	}
-	if (e->cq_eventfd >= 0)
-		close(e->cq_eventfd);
+	close(e->cq_eventfd);
 	uiopf_ring_close(&e->ring);
 	free(e->backlog);
 	free(e->buffers);

@@ -38,7 +38,9 @@ struct uiopf_request {
 	struct uiopf_request *bucket_next;	/* while a cancel looks for its targets */
 	uint64_t user_data, address, position;
 	uint32_t length, op_flags;	/* the operation's own: rw_flags, cancel_flags … */
-	uint32_t events;		/* poll */
+	uint32_t events;		/* what it waits for (POLLIN …) */
+	uint32_t woken;			/* what the first wake said, unless more came: then look again */
+	uint32_t expected;		/* bytes that a read or write was to move */
 	uint32_t cqe_flags;
 	int32_t res, fd;
 	uint8_t opcode, sqe_flags, fruitless;
@@ -70,6 +72,8 @@ struct uiopf_engine {
 	uint32_t backlog_first, backlog_count, backlog_capacity;
 
 	int eventfd;				/* registered; -1 */
+	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
+	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
 	bool lost_unreported;			/* the next enter says EBADR */
 	UIOPF_LINE uint32_t cq_waiters;		/* client threads in enter, waiting for the worker's CQEs */
 	int cq_eventfd;				/* … and what wakes one of them */
@@ -118,7 +122,7 @@ struct uiopf_selected {
 	uint32_t length;
 	uint16_t id;
 };
-/* Looks at the next buffer, without taking it: 0, -ENOBUFS, -EFAULT. */
+/* Looks at the next buffer, without taking it: 0, -ENOBUFS, -EFAULT. map is NULL where the client has no memory. */
 int uiopf_buffer_select(struct uiopf_engine *engine, uint16_t group, uint32_t wanted, struct uiopf_selected *selected);
 static inline uint32_t uiopf_buffer_take(struct uiopf_selected *selected)
 {

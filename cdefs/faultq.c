@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core.h"
+#include "memory.h"
 
 #define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))
 #define RESPONSE ((uint64_t)sizeof(struct iommu_hwpt_page_response))
@@ -19,7 +20,7 @@ void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 	 */
 	STORE_SEQ(&q->published, q->tail);
 	if (q->notify_fd >= 0) {	/* the RFC signals once a message, as they come */
-		q->notified += q->messages;
+		WRITE_ONCE(&q->notified, q->notified + q->messages);
 		for (; q->messages; q->messages--)
 			uiopf_eventfd_signal(q->core, q->notify_fd);
 	}
@@ -35,10 +36,10 @@ static struct uiopf_group *deliver(struct uiopf_faultq *q)
 {
 	struct uiopf_group *group = q->ring[q->head & q->mask];
 
-	if (!uiopf_idmap_take(&q->cookies, &group->cookie))
+	if (!uiopf_idmap_take(&q->cookies, &group->last.cookie))
 		return NULL;
-	q->by_cookie[group->cookie] = group;
-	q->head++;
+	q->by_cookie[group->last.cookie] = group;
+	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
 	q->counts.delivered_groups++;
 	return group;
 }
@@ -46,6 +47,26 @@ static struct uiopf_group *deliver(struct uiopf_faultq *q)
 struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
 {
 	return uiopf_faultq_has_group(q) ? deliver(q) : NULL;
+}
+
+/* Copies the messages of a delivered group, its last fault last. */
+static uint8_t *copy_group(uint8_t *to, const struct uiopf_group *group)
+{
+	const struct uiopf_device *device = group->attach->device;
+	struct iommu_hwpt_pgfault message;
+	uint32_t node;
+
+	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
+		uiopf_fill_message(&message, device, &device->node[node].fault);
+		message.flags &= UIOPF_FAULT_UAPI_FLAGS;
+		message.cookie = group->last.cookie;
+		uiopf_copy_to_client(to, &message, sizeof message);
+		to += sizeof message;
+	}
+	message = group->last;
+	message.flags &= UIOPF_FAULT_UAPI_FLAGS;
+	uiopf_copy_to_client(to, &message, sizeof message);
+	return to + sizeof message;
 }
 
 int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
@@ -57,21 +78,13 @@ int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 	while (uiopf_faultq_has_group(q)) {
 		struct uiopf_group *group = q->ring[q->head & q->mask];
 		uint64_t size = group->fault_count * MESSAGE;
-		struct iommu_hwpt_pgfault message;
-		uint32_t node;
 
-		if (done >= length || size > length - done)
+		if (size > length - done)
 			return done ? (int64_t)done : -EINVAL;	/* the group stays first */
 		if (unlikely(!deliver(q)))
 			return done ? (int64_t)done : -ENOMEM;
-		for (node = group->partial; node != UIOPF_NONE; node = group->device->node[node].next) {
-			uiopf_fill_message(&message, group, &group->device->node[node].fault);
-			memcpy(to + done, &message, sizeof message);
-			done += sizeof message;
-		}
-		uiopf_fill_message(&message, group, &group->last);
-		memcpy(to + done, &message, sizeof message);
-		done += sizeof message;
+		copy_group(to + done, group);
+		done += size;
 		if (done == length)
 			break;
 	}
@@ -99,12 +112,12 @@ int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_
 	if (length % RESPONSE)
 		return -ESPIPE;
 	for (done = 0; done < length; done += RESPONSE) {
-		/* The client may scribble: each word is loaded once, and the code is checked before the cookie. */
-		uint32_t cookie = READ_ONCE((const uint32_t *)(const void *)(from + done));
-		uint32_t code = READ_ONCE((const uint32_t *)(const void *)(from + done + 4));
+		struct iommu_hwpt_page_response r;
 
-		if ((code != IOMMUFD_PAGE_RESP_SUCCESS && code != IOMMUFD_PAGE_RESP_INVALID) ||
-		    !uiopf_faultq_answer_cookie(q, cookie, code))
+		uiopf_copy_from_client(&r, from + done, sizeof r);
+		/* The code is checked before the cookie. */
+		if ((r.code != IOMMUFD_PAGE_RESP_SUCCESS && r.code != IOMMUFD_PAGE_RESP_INVALID) ||
+		    !uiopf_faultq_answer_cookie(q, r.cookie, r.code))
 			return done ? (int64_t)done : -EINVAL;
 	}
 	return (int64_t)done;
@@ -208,7 +221,7 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach
 		else
 			q->ring[--kept & q->mask] = group;
 	}
-	q->head = kept;
+	WRITE_ONCE(&q->head, kept);
 	q->seen = q->tail;
 	/* A wait is woken for arrivals; what was taken away did not arrive. */
 	if ((int32_t)(q->woken - q->head) < 0)
@@ -256,6 +269,7 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 {
 	struct uiopf_core *core = q->core;
 	struct uiopf_faultq **link;
+	int fd;
 
 	uiopf_control_begin(core);
 	if (q->reserved || q->file.users || q->file.waits) {
@@ -265,6 +279,9 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 	for (link = &core->faultqs; *link != q; link = &(*link)->next)
 		;
 	*link = q->next;
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)	/* what was not uninstalled is a closed descriptor now */
+		if (core->file[fd] == &q->file)
+			core->file[fd] = NULL;
 	uiopf_control_end(core);
 	uiopf_idmap_free(&q->cookies);
 	free(q->by_cookie);

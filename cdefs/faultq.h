@@ -81,25 +81,18 @@ static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken;
 
 	if (came) {
+		/*
+		 * Linux wakes for every group, and without saying what for (wake_up_interruptible), so that whoever is
+		 * woken looks for himself. A file that suits pre-posted reads would say. More than two make no difference.
+		 */
+		uint32_t events = q->file.mode & UIOPF_FILE_ITER ? POLLIN | POLLRDNORM : 0;
+
 		q->woken = published;
-		uiopf_file_wake(&q->file, POLLIN | POLLRDNORM);
+		uiopf_file_wake(&q->file, events);
+		if (came > 1)
+			uiopf_file_wake(&q->file, events);
 	}
 	return came;
-}
-
-/* Fills in the message for one fault of a group. */
-static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, const struct uiopf_group *group,
-				      const struct uiopf_fault *fault)
-{
-	m->flags = fault->flags & UIOPF_FAULT_UAPI_FLAGS;
-	m->dev_id = group->device->id;
-	m->pasid = fault->pasid;
-	m->grpid = fault->grpid;
-	m->perm = fault->perm;
-	m->__reserved = 0;
-	m->addr = fault->addr;
-	m->length = 0;
-	m->cookie = group->cookie;
 }
 
 /* Quiescent. */

@@ -21,7 +21,7 @@ struct uiopf_file;
 
 struct uiopf_wait {
 	struct uiopf_wait *next, **link;	/* link is NULL while not armed */
-	void (*wake)(struct uiopf_wait *wait, uint32_t events);
+	void (*wake)(struct uiopf_wait *wait, uint32_t events);	/* events 0: the file does not say */
 };
 
 struct uiopf_file_ops {

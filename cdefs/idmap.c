@@ -54,3 +54,36 @@ no_memory:
 	uiopf_idmap_free(&grown);
 	return -ENOMEM;
 }
+
+/* Moves `low` to the lowest leaf word that has a free number; false where there is none. */
+bool uiopf_idmap_find(struct uiopf_idmap *map)
+{
+	unsigned int l = map->levels;
+	uint32_t word = 0;
+
+	if (!l || !map->level[l - 1][0])
+		return false;
+	while (l-- > 1)
+		word = word * 64 + (uint32_t)__builtin_ctzll(map->level[l][word]);
+	map->low = word;
+	return true;
+}
+
+void uiopf_idmap_filled(struct uiopf_idmap *map, uint32_t word)
+{
+	unsigned int l;
+
+	for (l = 1; l < map->levels; l++, word /= 64) {
+		map->level[l][word / 64] &= ~(1ull << (word % 64));
+		if (map->level[l][word / 64])
+			break;
+	}
+}
+
+void uiopf_idmap_opened(struct uiopf_idmap *map, uint32_t word)
+{
+	unsigned int l;
+
+	for (l = 1; l < map->levels; l++, word /= 64)
+		map->level[l][word / 64] |= 1ull << (word % 64);
+}

@@ -13,6 +13,7 @@
 struct uiopf_idmap {
 	uint32_t first;		/* the lowest number handed out */
 	uint32_t capacity;	/* how many numbers there are */
+	uint32_t low;		/* no leaf word below this one has a free number */
 	unsigned int levels;
 	uint64_t *level[UIOPF_IDMAP_LEVELS];	/* level[0] is the leaves */
 };
@@ -22,31 +23,35 @@ int uiopf_idmap_init(struct uiopf_idmap *map, uint32_t first);
 int uiopf_idmap_reserve(struct uiopf_idmap *map, uint32_t capacity);
 void uiopf_idmap_free(struct uiopf_idmap *map);
 
+/* The rest of taking and giving, when a leaf word becomes full or stops being so. */
+bool uiopf_idmap_find(struct uiopf_idmap *map);
+void uiopf_idmap_filled(struct uiopf_idmap *map, uint32_t word);
+void uiopf_idmap_opened(struct uiopf_idmap *map, uint32_t word);
+
 /* Takes the lowest free number: true with *id, false when all are taken. */
 static inline bool uiopf_idmap_take(struct uiopf_idmap *map, uint32_t *id)
 {
-	uint32_t word = 0;
-	unsigned int l = map->levels;
+	uint64_t *leaf;
 
-	if (!l || !map->level[l - 1][0])
+	if (__builtin_expect(!map->levels || !map->level[0][map->low], 0) && !uiopf_idmap_find(map))
 		return false;
-	while (l--)
-		word = word * 64 + (uint32_t)__builtin_ctzll(map->level[l][word]);
-	*id = map->first + word;
-	for (l = 0; l < map->levels; l++, word /= 64) {
-		map->level[l][word / 64] &= ~(1ull << (word % 64));
-		if (map->level[l][word / 64])
-			break;
-	}
+	leaf = &map->level[0][map->low];
+	*id = map->first + map->low * 64 + (uint32_t)__builtin_ctzll(*leaf);
+	*leaf &= *leaf - 1;	/* clears the lowest set bit */
+	if (__builtin_expect(!*leaf, 0))
+		uiopf_idmap_filled(map, map->low);
 	return true;
 }
 
 /* Gives a number back. It must have been taken. */
 static inline void uiopf_idmap_give(struct uiopf_idmap *map, uint32_t id)
 {
-	uint32_t word = id - map->first;
-	unsigned int l;
+	uint32_t number = id - map->first, word = number / 64;
+	uint64_t before = map->level[0][word];
 
-	for (l = 0; l < map->levels; l++, word /= 64)
-		map->level[l][word / 64] |= 1ull << (word % 64);
+	map->level[0][word] = before | 1ull << (number % 64);
+	if (word < map->low)
+		map->low = word;
+	if (__builtin_expect(!before, 0))
+		uiopf_idmap_opened(map, word);
 }

@@ -116,7 +116,6 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 			uint32_t index = d->capacity++;
 
 			group->index = index;
-			group->device = d;
 			group->partial = UIOPF_NONE;
 			d->free_groups[d->free_count++] = index;
 			d->node[index].next = d->free_node;
@@ -199,6 +198,7 @@ static int add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
 		d->free_partial = p->next;
 		*p = (struct uiopf_partial){ .grpid = fault->grpid, .first = node, .next = UIOPF_NONE };
 		*link = index;
+		d->unfinished++;
 	}
 	p->last = node;
 	p->count++;
@@ -208,11 +208,16 @@ static int add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
 /* Takes the list of an index out of the table; UIOPF_NONE where there is none. */
 static uint32_t take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count)
 {
-	uint32_t *link = find_partial(d, grpid), index = *link, first;
+	uint32_t *link, index, first;
 
 	*count = 0;
+	if (likely(!d->unfinished))
+		return UIOPF_NONE;
+	link = find_partial(d, grpid);
+	index = *link;
 	if (index == UIOPF_NONE)
 		return UIOPF_NONE;
+	d->unfinished--;
 	first = d->partial[index].first;
 	*count = d->partial[index].count;
 	*link = d->partial[index].next;
@@ -259,7 +264,7 @@ static struct uiopf_attach *find_attach(const struct uiopf_device *d, const stru
 static void refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;
-	d->iommu->ops->respond(d->iommu, d, fault, code);
+	d->iommu->ops->respond(d->iommu, d, fault->flags, fault->pasid, fault->grpid, code);
 }
 
 int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
@@ -283,21 +288,20 @@ int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
 		return 0;
 	}
-	group->last = *fault;
+	uiopf_fill_message(&group->last, d, fault);
 	group->attach = attach;
 	group->partial = partial;
 	group->fault_count = count + 1;
-	group->cookie = 0;
 	uiopf_faultq_push(attach->queue, group);
 	return 0;
 }
 
 void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 {
-	struct uiopf_device *d = group->device;
+	struct uiopf_device *d = group->attach->device;
 	uint32_t tail = d->returned_tail;
 
-	d->iommu->ops->respond(d->iommu, d, &group->last, code);
+	d->iommu->ops->respond(d->iommu, d, group->last.flags, group->last.pasid, group->last.grpid, code);
 	d->returned[tail & d->returned_mask] = group->index;
 	/* Pairs with collect_returned. */
 	STORE_RELEASE(&d->returned_tail, tail + 1);

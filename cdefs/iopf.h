@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "abi/iommufd.h"
 #include "api.h"
 #include "atomics.h"
 
@@ -51,19 +52,17 @@ struct uiopf_attach {
 
 /* One cache line: a group of one fault needs no second. */
 struct uiopf_group {
-	struct uiopf_fault last;
-	struct uiopf_device *device;
+	struct iommu_hwpt_pgfault last;	/* the last fault, as the message it becomes; cookie 0 until it is read */
 	struct uiopf_attach *attach;
 	uint32_t index;			/* in the device's pool */
 	uint32_t partial;		/* the earlier faults, oldest first; UIOPF_NONE */
 	uint32_t fault_count;
-	uint32_t cookie;		/* 0 until it is read */
 };
 
 struct uiopf_iommu_ops {
-	/* Driver: writes a page response command for the group whose last fault this is. Both sides may call it. */
-	void (*respond)(struct uiopf_iommu *iommu, struct uiopf_device *device, const struct uiopf_fault *last,
-			uint32_t code);
+	/* Driver: writes a page response command, for the group with this last fault. Both sides may call it. */
+	void (*respond)(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
+			uint32_t grpid, uint32_t code);
 	/* Driver: moves the command queue's tail register; nothing before it is seen by the hardware. */
 	void (*kick)(struct uiopf_iommu *iommu);
 	/* Hardware: carries out the commands that have been kicked; how many. */
@@ -103,6 +102,7 @@ struct uiopf_device {
 		uint32_t grpid, first, last, count, next;
 	} *partial;
 	uint32_t free_partial, *bucket, bucket_mask;
+	uint32_t unfinished;		/* group indices with partial faults */
 	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them; written only at the quiescent point */
 	struct uiopf_device_counts counts;
 
@@ -115,6 +115,21 @@ struct uiopf_device {
 static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *device, uint32_t index)
 {
 	return &device->chunk[index / UIOPF_GROUP_CHUNK][index % UIOPF_GROUP_CHUNK];
+}
+
+/* The message that a fault becomes. The flags are cut to the uAPI's when it is copied out. */
+static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, const struct uiopf_device *device,
+				      const struct uiopf_fault *fault)
+{
+	m->flags = fault->flags;
+	m->dev_id = device->id;
+	m->pasid = fault->pasid;
+	m->grpid = fault->grpid;
+	m->perm = fault->perm;
+	m->__reserved = 0;
+	m->addr = fault->addr;
+	m->length = 0;
+	m->cookie = 0;
 }
 
 /* Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). */

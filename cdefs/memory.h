@@ -13,8 +13,10 @@
 #include <stdint.h>
 
 #include "api.h"
+#include "atomics.h"
 
 #define UIOPF_PAGE 4096u
+#define UIOPF_USER_END 0x7ffffffff000ull	/* TASK_SIZE on x86-64: no client has memory beyond it */
 
 struct uiopf_region {
 	int fd;
@@ -37,6 +39,44 @@ struct uiopf_windows {
 		uint8_t *map;		/* ours */
 	} window[UIOPF_WINDOWS];
 };
+
+/*
+ * Into and out of memory that a client may scribble over meanwhile: every byte is stored once, or loaded once. The
+ * client chooses the address, so it may lie anyhow. length: a multiple of eight for words to be used.
+ */
+static inline void uiopf_copy_to_client(uint8_t *to, const void *from, size_t length)
+{
+	const uint8_t *bytes = from;
+	uint64_t word;
+	size_t i;
+
+	if (likely(((uintptr_t)to | length) % 8 == 0)) {
+		for (i = 0; i < length; i += 8) {
+			__builtin_memcpy(&word, bytes + i, 8);
+			WRITE_ONCE((uint64_t *)(void *)(to + i), word);
+		}
+	} else {
+		for (i = 0; i < length; i++)
+			WRITE_ONCE(to + i, bytes[i]);
+	}
+}
+
+static inline void uiopf_copy_from_client(void *to, const uint8_t *from, size_t length)
+{
+	uint8_t *bytes = to;
+	uint64_t word;
+	size_t i;
+
+	if (likely(((uintptr_t)from | length) % 8 == 0)) {
+		for (i = 0; i < length; i += 8) {
+			word = READ_ONCE((const uint64_t *)(const void *)(from + i));
+			__builtin_memcpy(bytes + i, &word, 8);
+		}
+	} else {
+		for (i = 0; i < length; i++)
+			bytes[i] = READ_ONCE(from + i);
+	}
+}
 
 int uiopf_windows_add(struct uiopf_windows *windows, uint64_t address, uint64_t length, uint8_t *map);
 

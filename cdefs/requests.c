@@ -8,13 +8,14 @@
 #include <linux/fs.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #include "engine.h"
 
 #define POLL_ALWAYS (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP)
 #define FRUITLESS_WAKES 126	/* a poll-armed request tries again so often, then Linux asks a worker */
-#define USER_END 0x7ffffffff000ull	/* TASK_SIZE on x86-64: beyond it prepare fails, not the copy */
-#define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
+#define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | 0x20u /* RWF_NOAPPEND */)
+#define RWF_BOTH_APPENDS (RWF_APPEND | 0x20u)
 #define CANCEL_KNOWN (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ANY | \
 		      IORING_ASYNC_CANCEL_FD_FIXED | IORING_ASYNC_CANCEL_USERDATA | IORING_ASYNC_CANCEL_OP)
 
@@ -44,11 +45,13 @@ static void on_wake(struct uiopf_wait *wait, uint32_t events)
 {
 	struct uiopf_request *r = container_of(wait, struct uiopf_request, wait);
 
-	if (r->opcode == IORING_OP_POLL_ADD && !(events & r->events))
+	if (events && !(events & r->events))
 		return;
 	/* Multishots keep their place in the file's list; others leave it, and go to its head if they wait again. */
 	if (!r->multishot)
 		r->file->ops->cancel(r->file, wait);
+	/* One wake is believed: what it said is not checked again. After more, only the file knows. */
+	r->woken = r->working ? 0 : events & r->events;
 	uiopf_engine_add_work(r);
 }
 
@@ -87,10 +90,10 @@ static enum uiopf_issue nop_issue(struct uiopf_request *r)
 
 static int ioprio_check(uint16_t ioprio)
 {
-	unsigned int class = ioprio >> 13, data = ioprio & 0x1fff;
+	unsigned int class = ioprio >> 13, level = ioprio & 7;
 
-	/* Class 0 is "none" and takes no level; 1 to 3 are real-time, best effort and idle. */
-	return class > 3 || (class == 0 && data) ? -EINVAL : 0;
+	/* Class 0 is "none" and takes no level (2:0); 1 to 3 are real-time, best effort and idle. 12:3 is a hint. */
+	return class > 3 || (class == 0 && level) ? -EINVAL : 0;
 }
 
 static int rw_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
@@ -104,29 +107,45 @@ static int rw_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 	r->length = sqe->len;
 	r->op_flags = sqe->rw_flags;
 	r->buffer_group = sqe->buf_group;
+	r->events = (r->opcode == IORING_OP_WRITE ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM) | POLLERR | POLLPRI;
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT)
 		return 0;
-	if (r->address > USER_END - r->length)
+	if (r->address > UIOPF_USER_END - r->length)
 		return -EFAULT;
 	return 0;
 }
 
-/* EBADF and the RWF flags, in Linux's order; 0 or -errno. */
-static int rw_open_file(struct uiopf_request *r, uint32_t mode)
+/* The file is looked up before anything else, so that every later error is that of a descriptor which is open. */
+static bool get_file(struct uiopf_request *r)
 {
 	struct uiopf_file *file = r->file ? r->file : find_file(r, r->fd);
 
-	if (!file || !(file->mode & mode))
+	if (file)
+		hold_file(r, file);
+	return file;
+}
+
+/* What Linux looks at once it has the file and the buffer, in its order; 0 or -errno. */
+static int rw_check(const struct uiopf_request *r, uint32_t mode)
+{
+	if (!(r->file->mode & mode))
 		return -EBADF;
 	if (r->op_flags & ~(uint32_t)RWF_KNOWN)
 		return -EOPNOTSUPP;
+	/* Only a file that promises not to block can be asked not to. */
+	if ((r->op_flags & RWF_NOWAIT) && !(r->file->mode & UIOPF_FILE_ITER))
+		return -EOPNOTSUPP;
+	if ((r->op_flags & RWF_BOTH_APPENDS) == RWF_BOTH_APPENDS)
+		return -EINVAL;
 	if (r->op_flags & RWF_HIPRI)	/* polled I/O, on a ring without it */
 		return -EINVAL;
-	/* Only a file that promises not to block can be asked not to. */
-	if ((r->op_flags & RWF_NOWAIT) && !(file->mode & UIOPF_FILE_ITER))
-		return -EOPNOTSUPP;
-	hold_file(r, file);
 	return 0;
+}
+
+/* -1 is the file's own position; no other may be negative, nor the end. */
+static bool bad_position(const struct uiopf_request *r, uint64_t length)
+{
+	return r->position != UINT64_MAX && r->position + length > INT64_MAX;
 }
 
 /*
@@ -148,35 +167,46 @@ static enum uiopf_issue punt(struct uiopf_request *r)
 	return UIOPF_PENDING;
 }
 
-static enum uiopf_issue read_now(struct uiopf_request *r)
+/* One read, into memory that the client may not have (NULL): only data that comes finds out, and it stays. */
+static int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t length)
+{
+	struct uiopf_file *file = r->file;
+
+	if (unlikely(bad_position(r, length)))
+		return -EINVAL;
+	if (likely(to) || !length)
+		return file->ops->read(file, to, length, (int64_t)r->position);
+	if (file->ops->poll(file) & POLLIN)
+		return -EFAULT;
+	return file->mode & UIOPF_FILE_ITER ? -EAGAIN : 0;
+}
+
+static enum uiopf_issue read_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
-	struct uiopf_selected buffer = { 0 };
-	uint64_t length = r->length;
-	uint8_t *to;
+	struct uiopf_selected buffer = { .length = r->length };
 	int64_t n;
+	int rc;
 
+	if (!get_file(r))
+		return done(r, -EBADF);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
-		int rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
-
+		rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
 		if (rc < 0)
 			return done(r, rc);
-		to = buffer.map;
-		length = buffer.length;
 	} else {
-		to = uiopf_windows_find(&e->windows, r->address, length);
-		if (!to && (r->file->ops->poll(r->file) & POLLIN))
-			return done(r, -EFAULT);	/* only data that comes finds the address bad, and it stays */
-		if (!to)
-			length = 0;
+		buffer.map = uiopf_windows_find(&e->windows, r->address, r->length);
 	}
-	n = r->file->ops->read(r->file, to, length, (int64_t)r->position);
-	if (!to && n == 0 && r->length && (r->file->mode & UIOPF_FILE_ITER))
-		n = -EAGAIN;
-	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT)) {
-		if (r->fruitless++ < FRUITLESS_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK))
-			return wait_for_file(r);	/* the buffer was not taken: another may have it meanwhile */
-	}
+	rc = rw_check(r, UIOPF_FILE_READ);
+	if (rc < 0)
+		return done(r, rc);
+	if (needs_worker(r->file) && !r->punted)
+		return r->file->ops->poll(r->file) & POLLIN ? punt(r) : wait_for_file(r);
+	r->expected = buffer.length;
+	n = read_file(r, buffer.map, buffer.length);
+	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT) &&
+	    (r->fruitless++ <= FRUITLESS_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK)))
+		return wait_for_file(r);	/* the buffer was not taken: another may have it meanwhile */
 	if (n >= 0) {
 		e->cost.bytes_copied += (uint64_t)n;
 		if (buffer.from)	/* also by an end of file, which a multishot leaves untaken */
@@ -185,33 +215,26 @@ static enum uiopf_issue read_now(struct uiopf_request *r)
 	return done(r, (int32_t)n);
 }
 
-static enum uiopf_issue read_issue(struct uiopf_request *r)
-{
-	int rc = rw_open_file(r, UIOPF_FILE_READ);
-
-	if (rc < 0)
-		return done(r, rc);
-	if (!needs_worker(r->file) || r->punted)
-		return read_now(r);
-	if (r->file->ops->poll(r->file) & POLLIN)
-		return punt(r);
-	return wait_for_file(r);
-}
-
 static enum uiopf_issue write_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
 	const uint8_t *from;
 	int64_t n;
-	int rc = rw_open_file(r, UIOPF_FILE_WRITE);
+	int rc;
 
+	if (!get_file(r))
+		return done(r, -EBADF);
+	rc = rw_check(r, UIOPF_FILE_WRITE);
 	if (rc < 0)
 		return done(r, rc);
 	if (needs_worker(r->file) && !r->punted)
 		return punt(r);
+	if (bad_position(r, r->length))
+		return done(r, -EINVAL);
 	from = uiopf_windows_find(&e->windows, r->address, r->length);
-	if (!from)
+	if (!from && r->length)
 		return done(r, -EFAULT);
+	r->expected = r->length;
 	n = r->file->ops->write(r->file, from, r->length, (int64_t)r->position);
 	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
 		return wait_for_file(r);
@@ -241,15 +264,16 @@ static int multishot_prepare(struct uiopf_request *r, const struct io_uring_sqe 
 static enum uiopf_issue multishot_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
-	int rc = rw_open_file(r, UIOPF_FILE_READ);
+	int rc;
 
-	if (rc < 0)
-		return done(r, rc);
+	if (!get_file(r))
+		return done(r, -EBADF);
 	if (!(r->file->mode & UIOPF_FILE_POLL))
 		return done(r, -EBADFD);
-	/* Armed, and never served: the retry after each wake-up is refused as it may not block. Measured on Linux 7.2. */
-	if (needs_worker(r->file))
+	/* A wake that said what for is believed; otherwise nothing is tried, and no buffer missed, before there is data. */
+	if (r->listed && !r->woken && !(r->file->ops->poll(r->file) & POLLIN))
 		return wait_for_file(r);
+	r->woken = 0;
 	for (;;) {
 		struct uiopf_selected buffer;
 		uint32_t flags;
@@ -258,8 +282,16 @@ static enum uiopf_issue multishot_issue(struct uiopf_request *r)
 		rc = uiopf_buffer_select(e, r->buffer_group, 0, &buffer);
 		if (unlikely(rc < 0))
 			break;
-		n = r->file->ops->read(r->file, buffer.map, buffer.length, (int64_t)r->position);
-		if (n == -EAGAIN)
+		if (!r->listed) {
+			rc = rw_check(r, UIOPF_FILE_READ);
+			if (rc < 0)
+				break;
+		}
+		/* Armed, and never served: each retry is refused as it may not block. Measured on Linux 7.2. */
+		if (unlikely(needs_worker(r->file)))
+			return wait_for_file(r);
+		n = read_file(r, buffer.map, buffer.length);
+		if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
 			return wait_for_file(r);
 		if (unlikely(n <= 0)) {
 			rc = (int)n;
@@ -273,9 +305,10 @@ static enum uiopf_issue multishot_issue(struct uiopf_request *r)
 			rc = (int)n;
 			break;
 		}
-		if (!(r->file->mode & UIOPF_FILE_ITER) && !(r->file->ops->poll(r->file) & POLLIN))
-			return wait_for_file(r);	/* a `read`-only file says 0 when empty; after data it is armed */
+		if (!(r->file->ops->poll(r->file) & POLLIN))
+			return wait_for_file(r);
 		if (!r->listed) {	/* the first is posted by the submission, what else is there by task work */
+			r->woken = POLLIN;
 			uiopf_engine_add_work(r);
 			return wait_for_file(r);
 		}
@@ -292,27 +325,29 @@ static int poll_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 		return -EINVAL;
 	if (sqe->len & ~(uint32_t)IORING_POLL_ADD_MULTI)
 		return -EINVAL;
-	r->multishot = sqe->len & IORING_POLL_ADD_MULTI;
-	if (r->multishot && (r->sqe_flags & IOSQE_CQE_SKIP_SUCCESS))
+	if ((sqe->len & IORING_POLL_ADD_MULTI) && (r->sqe_flags & IOSQE_CQE_SKIP_SUCCESS))
 		return -EINVAL;
 	r->events = sqe->poll32_events | POLL_ALWAYS;
+	/* EPOLLONESHOT is among the events that a client may name, and wins. */
+	r->multishot = (sqe->len & IORING_POLL_ADD_MULTI) && !(r->events & EPOLLONESHOT);
 	return 0;
 }
 
 static enum uiopf_issue poll_issue(struct uiopf_request *r)
 {
-	struct uiopf_file *file = r->file ? r->file : find_file(r, r->fd);
-	uint32_t mask;
+	uint32_t mask = r->woken;
 
-	if (!file)
+	if (!get_file(r))
 		return done(r, -EBADF);
-	if (!(file->mode & UIOPF_FILE_POLL))	/* as a regular file: always ready */
+	if (!(r->file->mode & UIOPF_FILE_POLL))	/* as a regular file: always ready */
 		return done(r, (int32_t)((POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) & r->events));
-	hold_file(r, file);
-	mask = file->ops->poll(file) & r->events;
+	r->woken = 0;
+	if (!mask)
+		mask = r->file->ops->poll(r->file) & r->events;
 	if (!mask)
 		return wait_for_file(r);
 	if (r->multishot && !r->listed) {	/* ready when armed: posted by task work, behind the batch */
+		r->woken = mask;
 		uiopf_engine_add_work(r);
 		return wait_for_file(r);
 	}
@@ -332,7 +367,7 @@ static int cancel_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 		return -EINVAL;
 	r->address = sqe->addr;
 	r->op_flags = sqe->cancel_flags;
-	r->length = sqe->len;
+	r->length = (uint8_t)sqe->len;	/* an opcode: Linux keeps it in a byte */
 	if (r->op_flags & ~(uint32_t)CANCEL_KNOWN)
 		return -EINVAL;
 	if ((r->op_flags & (IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP)) &&
@@ -437,6 +472,7 @@ int uiopf_request_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 	r->sqe_flags = sqe->flags;
 	r->fd = sqe->fd;
 	r->cqe_flags = 0;
+	r->events = r->woken = r->expected = 0;
 	r->listed = r->working = r->multishot = r->cancelled = r->punted = false;
 	r->fruitless = 0;
 	if (sqe->opcode >= IORING_OP_LAST || !operation[sqe->opcode].issue)

@@ -155,6 +155,7 @@ static inline struct io_uring_sqe *uiopf_client_get_sqe(struct uiopf_client_ring
 	}
 	*slot = ring->sq_tail++ & ring->sq_mask;
 	sqe = &ring->sqes[*slot];
+	prefetch_to_write(&ring->sqes[(*slot + 4) & ring->sq_mask]);
 	__builtin_memset(sqe, 0, sizeof *sqe);
 	return sqe;
 }

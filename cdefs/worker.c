@@ -33,7 +33,7 @@ static bool park(struct uiopf_core *core)
 	while (LOAD_ACQUIRE(&core->mailbox) && spins++ < SPINS_WHILE_PARKED)
 		cpu_relax();
 	pthread_mutex_lock(&core->park_lock);
-	while (core->mailbox && !core->stop)
+	while (READ_ONCE(&core->mailbox) && !core->stop)	/* more may be coming, without the lock */
 		pthread_cond_wait(&core->park_changed, &core->park_lock);
 	STORE_RELEASE(&core->parked, 0);
 	stop = core->stop;
@@ -57,7 +57,7 @@ static void sleep_until_wanted(struct uiopf_core *core)
 		if (core->next_ns != UINT64_MAX)
 			timeout = core->next_ns > now ? core->next_ns - now : 0;
 		if (timeout > SHORTEST_SLEEP_NS) {
-			core->worker_sleeps++;
+			WRITE_ONCE(&core->worker_sleeps, core->worker_sleeps + 1);
 			uiopf_eventfd_wait(core->worker_eventfd, timeout);
 		}
 	}
@@ -98,10 +98,10 @@ void *uiopf_worker(void *arg)
 
 static void forget_worker(struct uiopf_core *core)
 {
-	core->worker_eventfd = -1;
 	core->running = false;
 	core->driver = UIOPF_INLINE;
-	core->mailbox = core->asleep = 0;
+	core->mailbox = 0;
+	STORE_SEQ(&core->asleep, 0);
 	WRITE_ONCE(&core->sqpoll_runs, 0);
 }
 
@@ -117,7 +117,9 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 		uiopf_control_end(core);
 		return -EBUSY;
 	}
-	core->worker_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	/* Kept until the core goes: a client that kicks a worker as it ends must not write into some other file. */
+	if (core->worker_eventfd < 0)
+		core->worker_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (core->worker_eventfd < 0) {
 		rc = -errno;
 		uiopf_control_end(core);
@@ -126,14 +128,13 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	core->driver = driver;
 	core->idle_ns = idle_ns;
 	core->stop = false;
-	core->parked = core->asleep = 0;
+	core->parked = 0;
 	/* It begins parked, as if this section had stopped it; the end of the section lets it go. */
 	core->mailbox = 1;
 	core->running = true;
 	WRITE_ONCE(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
 	rc = -pthread_create(&core->thread, NULL, uiopf_worker, core);
 	if (rc < 0) {
-		close(core->worker_eventfd);
 		forget_worker(core);
 	} else if (cpu >= 0) {
 		/* A wish: a machine with fewer cores, or a narrower mask, runs it where it can. */
@@ -154,7 +155,6 @@ int uiopf_core_stop(struct uiopf_core *core)
 		pthread_cond_broadcast(&core->park_changed);
 		pthread_mutex_unlock(&core->park_lock);
 		pthread_join(core->thread, NULL);
-		close(core->worker_eventfd);
 		forget_worker(core);	/* so that the section ends as one without a worker */
 	}
 	uiopf_control_end(core);
@@ -163,5 +163,5 @@ int uiopf_core_stop(struct uiopf_core *core)
 
 uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core)
 {
-	return core->worker_sleeps;
+	return READ_ONCE(&core->worker_sleeps);
 }

@@ -1,1 +1,59 @@
-"""Deliver I/O page faults to user space: rings, a simulated IOMMU, and designs to compare."""
+"""Deliver I/O page faults to user space: rings, a simulated IOMMU, and designs to compare.
+
+The names here are the ones to start with; each is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uring_iopf.abi.iommufd import FaultPerm, PageResponse
+    from uring_iopf.clients.groups import FaultGroup
+    from uring_iopf.clients.trio_client import TrioClient
+    from uring_iopf.designs.base import Design
+    from uring_iopf.errors import IopfError, KernelError, PeerError, UsageError
+    from uring_iopf.hardware.endpoint import AccessResult, Load, LoadMode
+    from uring_iopf.iommufd import Context
+    from uring_iopf.machine import Machine
+
+__all__ = [
+    "AccessResult",
+    "Context",
+    "Design",
+    "FaultGroup",
+    "FaultPerm",
+    "IopfError",
+    "KernelError",
+    "Load",
+    "LoadMode",
+    "Machine",
+    "PageResponse",
+    "PeerError",
+    "TrioClient",
+    "UsageError",
+]
+
+_WHERE = {
+    "AccessResult": "hardware.endpoint",
+    "Context": "iommufd",
+    "Design": "designs.base",
+    "FaultGroup": "clients.groups",
+    "FaultPerm": "abi.iommufd",
+    "IopfError": "errors",
+    "KernelError": "errors",
+    "Load": "hardware.endpoint",
+    "LoadMode": "hardware.endpoint",
+    "Machine": "machine",
+    "PageResponse": "abi.iommufd",
+    "PeerError": "errors",
+    "TrioClient": "clients.trio_client",
+    "UsageError": "errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

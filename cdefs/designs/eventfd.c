@@ -92,7 +92,7 @@ static bool is_current(const struct uiopf_channel *ch, const struct outstanding 
 {
 	const struct uiopf_group *group = ch->queue->by_cookie[o->cookie];
 
-	return group && group->device->id == o->dev_id && group->last.pasid == o->pasid && group->last.grpid == o->grpid;
+	return group && group->last.dev_id == o->dev_id && group->last.pasid == o->pasid && group->last.grpid == o->grpid;
 }
 
 static void remember(struct uiopf_channel *ch, const struct uiopf_group *group)
@@ -104,17 +104,17 @@ static void remember(struct uiopf_channel *ch, const struct uiopf_group *group)
 	for (i = 0; rfc->used > rfc->mask / 2 && i <= rfc->mask; i++)
 		while (rfc->outstanding[i].cookie && !is_current(ch, &rfc->outstanding[i]))
 			forget(rfc, &rfc->outstanding[i]);
-	o = find(rfc, group->device->id, group->last.pasid, group->last.grpid);
+	o = find(rfc, group->last.dev_id, group->last.pasid, group->last.grpid);
 	rfc->used += !o->cookie;
-	*o = (struct outstanding){ group->device->id, group->last.pasid, group->last.grpid, group->cookie };
+	*o = (struct outstanding){ group->last.dev_id, group->last.pasid, group->last.grpid, group->last.cookie };
 }
 
-static void copy_message(struct rfc_pgfault *m, const struct uiopf_group *group, const struct uiopf_fault *fault)
+static void copy_message(struct rfc_pgfault *m, const struct iommu_hwpt_pgfault *fault)
 {
 	*m = (struct rfc_pgfault){
 		.size = sizeof *m,
 		.flags = (fault->flags & 3) | (fault->flags & UIOPF_FAULT_NEEDS_PASID ? 8u : 0),
-		.dev_id = group->device->id,
+		.dev_id = fault->dev_id,
 		.pasid = fault->pasid,
 		.grpid = fault->grpid,
 		.perm = fault->perm,
@@ -139,16 +139,19 @@ static int64_t read_message(struct uiopf_channel *ch, struct rfc_pgfault *m)
 			return 0;
 		}
 		rfc->reading = group;
-		rfc->reading_cookie = group->cookie;
+		rfc->reading_cookie = group->last.cookie;
 		rfc->next_node = group->partial;
 	}
 	if (rfc->next_node != UIOPF_NONE) {
-		const struct uiopf_fault_node *node = &group->device->node[rfc->next_node];
+		const struct uiopf_device *device = group->attach->device;
+		const struct uiopf_fault_node *node = &device->node[rfc->next_node];
+		struct iommu_hwpt_pgfault message;
 
-		copy_message(m, group, &node->fault);
+		uiopf_fill_message(&message, device, &node->fault);
+		copy_message(m, &message);
 		rfc->next_node = node->next;
 	} else {
-		copy_message(m, group, &group->last);
+		copy_message(m, &group->last);
 		remember(ch, group);
 		rfc->reading = NULL;
 	}

@@ -17,20 +17,19 @@ struct handler {
 	uint32_t flags;
 };
 
-static bool wanted(uint32_t flags, const struct uiopf_fault *fault)
+static bool wanted(uint32_t flags, uint32_t fault_flags)
 {
 	if (flags & UIOPF_REPORT_FLAT)
 		return true;
-	return flags & (fault->flags & UIOPF_FAULT_STAGE_2 ? UIOPF_REPORT_NESTED_L2 : UIOPF_REPORT_NESTED_L1);
+	return flags & (fault_flags & UIOPF_FAULT_STAGE_2 ? UIOPF_REPORT_NESTED_L2 : UIOPF_REPORT_NESTED_L1);
 }
 
 /* One fault: the page is there, or it is not. */
-static uint32_t handle(struct handler *h, const struct uiopf_fault *fault)
+static uint32_t handle(struct handler *h, uint32_t flags, uint32_t pasid, uint64_t addr, uint32_t perm)
 {
-	if (!wanted(h->flags, fault) || !h->ch->space)
+	if (!wanted(h->flags, flags) || !h->ch->space)
 		return UIOPF_RESP_INVALID;
-	return uiopf_space_map(h->ch->space, fault->pasid, fault->addr, fault->perm) < 0 ? UIOPF_RESP_INVALID :
-											   UIOPF_RESP_SUCCESS;
+	return uiopf_space_map(h->ch->space, pasid, addr, perm) < 0 ? UIOPF_RESP_INVALID : UIOPF_RESP_SUCCESS;
 }
 
 static uint32_t run(struct uiopf_consumer *consumer)
@@ -40,12 +39,17 @@ static uint32_t run(struct uiopf_consumer *consumer)
 	uint32_t n = 0;
 
 	while ((group = uiopf_faultq_next(h->ch->queue))) {
-		uint32_t node, code = UIOPF_RESP_SUCCESS;
+		const struct uiopf_fault_node *nodes = group->attach->device->node;
+		uint32_t node, code;
 
-		for (node = group->partial; node != UIOPF_NONE; node = group->device->node[node].next)
-			code |= handle(h, &group->device->node[node].fault);
-		code |= handle(h, &group->last);	/* 0 or 1: one bad page makes the group invalid */
-		uiopf_faultq_answer_cookie(h->ch->queue, group->cookie, code);
+		/* 0 or 1: one bad page makes the group invalid. */
+		code = handle(h, group->last.flags, group->last.pasid, group->last.addr, group->last.perm);
+		for (node = group->partial; node != UIOPF_NONE; node = nodes[node].next) {
+			const struct uiopf_fault *f = &nodes[node].fault;
+
+			code |= handle(h, f->flags, f->pasid, f->addr, f->perm);
+		}
+		uiopf_faultq_answer_cookie(h->ch->queue, group->last.cookie, code);
 		n++;
 	}
 	return n;

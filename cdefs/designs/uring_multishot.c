@@ -126,10 +126,20 @@ static void arm(struct uiopf_channel *ch)
 
 /* ---- the client's half ---- */
 
+#define AHEAD 6u	/* completions: the time of so many covers the way of a line from another core */
+
+static void prefetch_message(const struct multishot *m, uint32_t i)
+{
+	uint32_t flags = uiopf_client_cqe(m->ring, i)->flags;
+
+	if (flags & IORING_CQE_F_BUFFER)
+		__builtin_prefetch(m->map + m->buffers_at + (uint64_t)(flags >> IORING_CQE_BUFFER_SHIFT) * m->stride);
+}
+
 static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
 	struct multishot *m = ch->state;
-	uint32_t ready = uiopf_client_ready(m->ring), taken = 0, n = 0;
+	uint32_t ready = uiopf_client_ready(m->ring), taken = 0, n = 0, i;
 
 	/* Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. */
 	if (!m->sqpoll && !uiopf_sleeps(ch) && (!ready || m->ring->sq_tail != m->ring->sq_published)) {
@@ -141,9 +151,14 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 		if (rc < 0)
 			return rc;
 	}
+	for (i = 0; i < AHEAD && i < ready; i++)
+		prefetch_message(m, i);
 	for (; taken < ready && most - n >= ch->config.group_most; taken++) {
 		const struct io_uring_cqe *cqe = uiopf_client_cqe(m->ring, taken);
 		uint32_t flags = cqe->flags;
+
+		if (ready - taken > AHEAD)
+			prefetch_message(m, taken + AHEAD);
 
 		if (cqe->user_data != READ_DATA) {
 			ch->cost.answer_errors++;	/* only a failed write completes */
@@ -221,7 +236,10 @@ static int prepare_sleep(struct uiopf_channel *ch)
 	uiopf_sleeper_list(ch->core, &ch->sleeper);
 	uiopf_system_call(ch, true);
 	enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
-	return uiopf_client_ready(m->ring) > 0;
+	if (!uiopf_client_ready(m->ring))
+		return 0;
+	uiopf_sleeper_unlist(ch->core, &ch->sleeper);
+	return 1;
 }
 
 static void awake(struct uiopf_channel *ch)

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "vtd.h"
 
@@ -24,63 +25,67 @@ static uint64_t next_random(uint64_t *state)
 
 static bool can_send(const struct uiopf_endpoint *ep, uint32_t pages)
 {
-	return ep->free_indices && ep->credits_used + pages <= ep->allocation &&
-	       (ep->control & PCIE_PRI_CTRL_ENABLE) && !(ep->status & PCIE_PRI_STATUS_STOPPED);
+	return likely(ep->free_indices && ep->credits_used + pages <= ep->allocation &&
+		      (ep->control & PCIE_PRI_CTRL_ENABLE) && !(ep->status & PCIE_PRI_STATUS_STOPPED));
 }
 
 /*
- * What the function asks for, and tries again with. It has no execute permission: Linux' VT-d driver refuses execute
- * requests that also read, and takes those that do not for stop markers. So an instruction fetch asks to read.
+ * What the function asks for, and tries again with: a page's address with PCIE_PRI_READ and _WRITE. It has no execute
+ * permission: Linux' VT-d driver refuses execute requests that also read, and takes those that do not for stop
+ * markers. So an instruction fetch asks to read.
  */
-static struct uiopf_prg_page page_of(uint64_t address, uint32_t access)
+static uint64_t page_of(uint64_t address, uint32_t access)
 {
-	uint32_t perm = access & IOMMU_PGFAULT_PERM_WRITE;
+	uint64_t page = address & PCIE_PRI_ADDRESS;
 
 	if (access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC))
-		perm |= IOMMU_PGFAULT_PERM_READ;
-	return (struct uiopf_prg_page){ address, perm };
+		page |= PCIE_PRI_READ;
+	if (access & IOMMU_PGFAULT_PERM_WRITE)
+		page |= PCIE_PRI_WRITE;
+	return page;
 }
 
-/* Takes an index, fills it in from the caller's pages, and sends a request for each. */
-static struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pages, uint32_t pasid, uint32_t *index)
+static uint32_t access_of(uint64_t page)
 {
-	struct uiopf_prg *prg;
+	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);	/* the same bits, vtd.c asserts it */
+}
 
-	*index = ep->free_index[--ep->free_indices];
-	prg = &ep->prg[*index];
-	prg->pages = pages;
+/*
+ * Takes a group index, the one that has been free longest. Linux answers each request of a group that it refuses: with
+ * the index in use again at once, the rest of those answers would end the next groups as well, whose own refusals
+ * would end more, until the IOMMU's queue overflows.
+ */
+static struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t intended_ns)
+{
+	struct uiopf_prg *prg = &ep->prg[ep->free_index[ep->free_first]];
+
+	ep->free_first = (ep->free_first + 1) % PCIE_PRI_PRGI_COUNT;
+	ep->free_indices--;
+	prg->intended_ns = intended_ns;
+	prg->leaf = NULL;
 	prg->pasid = pasid;
 	prg->manual = UIOPF_NONE;
+	prg->pages = 0;
 	prg->outstanding = true;
-	ep->credits_used += pages;
 	ep->outstanding++;
 	ep->counts.sent_groups++;
-	ep->counts.sent += pages;
 	return prg;
 }
 
-static void send_group(struct uiopf_endpoint *ep, uint32_t index)
+/* Sends a request for one more page of a group. */
+static inline void send_page(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t page, bool last)
 {
-	const struct uiopf_prg *prg = &ep->prg[index];
-	uint32_t i;
+	uint32_t index = (uint32_t)(prg - ep->prg);
 
-	for (i = 0; i < prg->pages; i++) {
-		const struct uiopf_prg_page *page = &ep->page[index * ep->group_most + i];
-		struct uiopf_page_request request = {
-			.message = (page->address & PCIE_PRI_ADDRESS) | index << PCIE_PRI_PRGI_SHIFT,
-			.pasid = prg->pasid,
-			.requester_id = ep->requester_id,
-			.pasid_present = true,
-		};
-
-		if (page->access & IOMMU_PGFAULT_PERM_READ)
-			request.message |= PCIE_PRI_READ;
-		if (page->access & IOMMU_PGFAULT_PERM_WRITE)
-			request.message |= PCIE_PRI_WRITE;
-		if (i + 1 == prg->pages)
-			request.message |= PCIE_PRI_LAST;
-		uiopf_vtd_page_request(ep->iommu, &request);
-	}
+	if (prg->pages)
+		ep->page[index * ep->group_most + prg->pages] = page;
+	else
+		prg->page = page;
+	prg->pages++;
+	ep->credits_used++;
+	ep->counts.sent++;
+	uiopf_vtd_page_request(ep->iommu, ep->source | (uint64_t)prg->pasid << VTD_PRQ_PASID_SHIFT,
+			       page | index << PCIE_PRI_PRGI_SHIFT | (last ? PCIE_PRI_LAST : 0));
 }
 
 /* When the next row's time has come; UINT64_MAX at the end. Closed loops have no times: now. */
@@ -107,37 +112,41 @@ static void next_arrival(struct uiopf_endpoint *ep)
 	ep->due -= log(uniform) * 1e9 / ep->load.rate;
 }
 
-/* Sends one group of the load: true, or false when nothing is due or nothing may be sent. */
-static bool send_load(struct uiopf_endpoint *ep)
+static bool wants_to_send(const struct uiopf_endpoint *ep)
 {
-	uint64_t now, when;
-	uint32_t index, pages = 0;
+	return ep->cursor < ep->rows && ep->outstanding < ep->load.in_flight;
+}
+
+/* Sends one group of the load: true, or false when nothing is due or nothing may be sent. */
+static bool send_load(struct uiopf_endpoint *ep, uint64_t now)
+{
 	const struct uiopf_access *row;
 	struct uiopf_prg *prg;
+	uint32_t pages = 0;
+	uint64_t when;
+	bool last;
 
-	if (ep->outstanding >= ep->load.in_flight || !can_send(ep, ep->load.group))
+	if (!wants_to_send(ep) || !can_send(ep, ep->load.group))
 		return false;
-	now = uiopf_now(&ep->core->clock);
 	when = due(ep, now);
 	if (when > now) {
 		if (when < ep->core->next_ns)
-			ep->core->next_ns = when;
+			WRITE_ONCE(&ep->core->next_ns, when);
 		return false;
 	}
 	row = &ep->row[ep->cursor];
-	prg = open_group(ep, 1, row->pasid, &index);
-	prg->intended_ns = when;
+	prg = open_group(ep, row->pasid, when);
+	__builtin_prefetch(row + 8);
 	do {
-		ep->page[index * ep->group_most + pages++] = page_of(row->address, row->access);
+		uint64_t page = row->access;	/* made ready by uiopf_endpoint_set_rows */
+
 		ep->cursor++;
 		next_arrival(ep);
 		row++;
-	} while (pages < ep->load.group && ep->cursor < ep->rows && row->pasid == prg->pasid && due(ep, now) <= now);
-	prg->pages = pages;
-	ep->credits_used += pages - 1;
-	ep->counts.sent += pages - 1;
-	__builtin_prefetch(row + 8);
-	send_group(ep, index);
+		last = ++pages == ep->load.group || ep->cursor == ep->rows || row->pasid != prg->pasid ||
+		       due(ep, now) > now;
+		send_page(ep, prg, (row[-1].address & PCIE_PRI_ADDRESS) | page, last);
+	} while (!last);
 	return true;
 }
 
@@ -146,21 +155,19 @@ static bool send_manual(struct uiopf_endpoint *ep)
 {
 	struct uiopf_manual *m = &ep->manual[ep->manual_head % UIOPF_MANUAL];
 	struct uiopf_prg *prg;
-	uint32_t i, index, there = 0;
+	uint32_t i, there = 0;
 
 	if (!can_send(ep, m->pages))
 		return false;
 	for (i = 0; i < m->pages; i++)
-		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, page_of(0, m->access).access);
+		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, access_of(page_of(0, m->access)));
 	if (there == m->pages) {
 		WRITE_ONCE(&m->result, UIOPF_ACCESS_OK);
 	} else {
-		prg = open_group(ep, m->pages, m->pasid, &index);
+		prg = open_group(ep, m->pasid, uiopf_now(&ep->core->clock));
 		prg->manual = ep->manual_head % UIOPF_MANUAL;
-		prg->intended_ns = uiopf_now(&ep->core->clock);
 		for (i = 0; i < m->pages; i++)
-			ep->page[index * ep->group_most + i] = page_of(m->address + i * UIOPF_PAGE, m->access);
-		send_group(ep, index);
+			send_page(ep, prg, page_of(m->address + i * UIOPF_PAGE, m->access), i + 1 == m->pages);
 	}
 	ep->manual_head++;
 	return true;
@@ -172,6 +179,8 @@ static void finish_pass(struct uiopf_endpoint *ep)
 	ep->counts.busy_ns += uiopf_now(&ep->core->clock) - ep->start_ns;
 	/* Pairs with the waiting side: counts and latencies are complete. */
 	STORE_RELEASE(&ep->passes, ep->passes + 1);
+	if (ep->done_eventfd >= 0)
+		eventfd_write(ep->done_eventfd, 1);
 }
 
 uint32_t uiopf_endpoint_step(struct uiopf_endpoint *ep)
@@ -182,7 +191,8 @@ uint32_t uiopf_endpoint_step(struct uiopf_endpoint *ep)
 		sent++;
 	if (!ep->active)
 		return sent;
-	while (sent < SENT_PER_STEP && ep->cursor < ep->rows && send_load(ep))
+	/* What an answer has not already made room for (below): the start of a pass, and an open loop's arrivals. */
+	while (sent < SENT_PER_STEP && wants_to_send(ep) && send_load(ep, uiopf_now(&ep->core->clock)))
 		sent++;
 	if (!ep->outstanding && (ep->cursor == ep->rows || (ep->status & PCIE_PRI_STATUS_STOPPED)))
 		finish_pass(ep);
@@ -191,23 +201,29 @@ uint32_t uiopf_endpoint_step(struct uiopf_endpoint *ep)
 
 /* ---- answers ---- */
 
-static uint32_t retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg, uint32_t index)
+/* Translates every page of the group again. */
+static uint32_t retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
 {
-	uint32_t i, missing = 0;
+	uint32_t i, there;
 
-	for (i = 0; i < prg->pages; i++) {
-		const struct uiopf_prg_page *page = &ep->page[index * ep->group_most + i];
+	if (likely(prg->leaf))
+		there = uiopf_leaf_allows(LOAD_ACQUIRE(prg->leaf), access_of(prg->page));
+	else
+		there = uiopf_walk(&ep->tables, prg->pasid, prg->page & PCIE_PRI_ADDRESS, access_of(prg->page));
+	for (i = 1; i < prg->pages; i++) {
+		uint64_t page = ep->page[(uint32_t)(prg - ep->prg) * ep->group_most + i];
 
-		missing += !uiopf_walk(&ep->tables, prg->pasid, page->address, page->access);
+		there += uiopf_walk(&ep->tables, prg->pasid, page & PCIE_PRI_ADDRESS, access_of(page));
 	}
-	ep->counts.succeeded += prg->pages - missing;
-	ep->counts.unmapped += missing;
-	return missing ? UIOPF_ACCESS_UNMAPPED : UIOPF_ACCESS_OK;
+	ep->counts.succeeded += there;
+	ep->counts.unmapped += prg->pages - there;
+	return there == prg->pages ? UIOPF_ACCESS_OK : UIOPF_ACCESS_UNMAPPED;
 }
 
 void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code)
 {
 	struct uiopf_prg *prg = &ep->prg[index];
+	uint64_t now;
 	uint32_t result;
 
 	if (unlikely(!prg->outstanding)) {
@@ -216,7 +232,7 @@ void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t
 		return;
 	}
 	if (likely(code == PCIE_PRG_SUCCESS)) {
-		result = retry(ep, prg, index);
+		result = retry(ep, prg);
 	} else if (code == PCIE_PRG_INVALID) {
 		ep->counts.invalid += prg->pages;
 		result = UIOPF_ACCESS_INVALID;
@@ -228,11 +244,25 @@ void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t
 	}
 	if (prg->manual != UIOPF_NONE)
 		WRITE_ONCE(&ep->manual[prg->manual].result, result);
-	uiopf_histogram_add(&ep->latency, uiopf_now(&ep->core->clock) - prg->intended_ns);
+	now = uiopf_now(&ep->core->clock);
+	uiopf_histogram_add(&ep->latency, now - prg->intended_ns);
 	prg->outstanding = false;
 	ep->outstanding--;
 	ep->credits_used -= prg->pages;
-	ep->free_index[ep->free_indices++] = (uint16_t)index;
+	ep->free_index[(ep->free_first + ep->free_indices++) % PCIE_PRI_PRGI_COUNT] = (uint16_t)index;
+	/* A function that was waiting for an answer goes on at once: one reading of the clock serves both. */
+	if (ep->active)
+		send_load(ep, now);
+}
+
+void uiopf_endpoint_prepare(struct uiopf_endpoint *ep, uint32_t index)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+
+	/* The client has just written the entry: its line is on the way here by the time the access is tried again. */
+	prg->leaf = uiopf_walk_to_leaf(&ep->tables, prg->pasid, prg->page);
+	if (prg->leaf)
+		__builtin_prefetch(prg->leaf);
 }
 
 /* ---- set-up and control ---- */
@@ -253,12 +283,13 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 	ep->core = core;
 	ep->iommu = iommu;
 	ep->requester_id = requester_id;
+	ep->source = uiopf_vtd_source_word(requester_id) | VTD_PRQ_PASID_PRESENT;
 	ep->capacity = capacity;
+	ep->done_eventfd = -1;
 	ep->status = PCIE_PRI_STATUS_STOPPED;
 	ep->group_most = group_most;
-	/* Lowest index on top. */
 	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
-		ep->free_index[i] = (uint16_t)(PCIE_PRI_PRGI_COUNT - 1 - i);
+		ep->free_index[i] = (uint16_t)i;
 	ep->free_indices = PCIE_PRI_PRGI_COUNT;
 	uiopf_control_begin(core);
 	ep->next = core->endpoints;
@@ -332,11 +363,15 @@ int uiopf_endpoint_reset_pri(struct uiopf_endpoint *ep)
 
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access *rows, uint64_t n)
 {
-	struct uiopf_access *copy = malloc(n * sizeof *copy + 1);
+	struct uiopf_access *copy = malloc((n + 1) * sizeof *copy);
+	uint64_t i;
 
 	if (!copy)
 		return -ENOMEM;
-	memcpy(copy, rows, n * sizeof *copy);
+	for (i = 0; i < n; i++) {
+		copy[i] = rows[i];
+		copy[i].access = (uint32_t)page_of(0, rows[i].access);
+	}
 	uiopf_control_begin(ep->core);
 	if (ep->active) {
 		uiopf_control_end(ep->core);
@@ -379,6 +414,13 @@ void uiopf_endpoint_cancel(struct uiopf_endpoint *ep)
 {
 	uiopf_control_begin(ep->core);
 	ep->cursor = ep->rows;
+	uiopf_control_end(ep->core);
+}
+
+void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
+{
+	uiopf_control_begin(ep->core);
+	ep->done_eventfd = fd;
 	uiopf_control_end(ep->core);
 }
 

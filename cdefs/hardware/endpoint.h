@@ -18,13 +18,6 @@
 #include "histogram.h"
 #include "pagetable.h"
 
-struct uiopf_page_request {		/* what travels to the IOMMU */
-	uint64_t message;		/* PCIE_PRI_* */
-	uint32_t pasid;
-	uint16_t requester_id;
-	bool pasid_present, execute, privileged;
-};
-
 struct uiopf_vtd;
 
 #define UIOPF_MANUAL 1024u
@@ -35,6 +28,7 @@ struct uiopf_endpoint {
 	struct uiopf_endpoint *next;
 	struct uiopf_tables tables;
 	uint16_t requester_id;
+	uint64_t source;		/* what its requests begin with */
 
 	/* The PRI capability. */
 	uint32_t capacity, allocation;
@@ -43,17 +37,16 @@ struct uiopf_endpoint {
 	/* Outstanding groups. */
 	uint32_t credits_used, outstanding, group_most;
 	uint16_t free_index[PCIE_PRI_PRGI_COUNT];
-	uint32_t free_indices;
+	uint32_t free_first, free_indices;	/* a ring: the index that has been free longest is used first */
 	struct uiopf_prg {
 		uint64_t intended_ns;
-		uint32_t pages, pasid;
-		uint32_t manual;	/* which manual access this is; UIOPF_NONE */
+		const uint64_t *leaf;	/* the first page's entry, once an answer is on its way */
+		uint64_t page;		/* the first page: address, and PCIE_PRI_READ and _WRITE */
+		uint32_t pasid, manual;	/* which manual access this is; UIOPF_NONE */
+		uint16_t pages;
 		bool outstanding;
 	} prg[PCIE_PRI_PRGI_COUNT];
-	struct uiopf_prg_page {
-		uint64_t address;
-		uint32_t access;
-	} *page;			/* group_most for each index */
+	uint64_t *page;			/* group_most for each index; the first is unused */
 
 	/* The load. */
 	struct uiopf_load load;
@@ -63,6 +56,7 @@ struct uiopf_endpoint {
 	double due;			/* the next Poisson arrival, in ns after the start */
 	bool active;
 	uint32_t passes;		/* finished; read by others */
+	int done_eventfd;		/* signalled at the end of a pass; -1 */
 
 	/* Accesses made one by one, by a test or a program that plays the device. */
 	struct uiopf_manual {
@@ -79,3 +73,8 @@ struct uiopf_endpoint {
 uint32_t uiopf_endpoint_step(struct uiopf_endpoint *endpoint);
 /* A PRG Response has arrived. */
 void uiopf_endpoint_response(struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code);
+/*
+ * … or is about to: begins the translation that will be tried again, down to the last table. (What the client stored
+ * before it answered is there already; what it changes meanwhile may be seen or not, as with any walk.)
+ */
+void uiopf_endpoint_prepare(struct uiopf_endpoint *endpoint, uint32_t index);

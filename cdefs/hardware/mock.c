@@ -13,11 +13,12 @@ struct uiopf_mock {
 	uint32_t count, capacity;
 };
 
-static void respond(struct uiopf_iommu *iommu, struct uiopf_device *device, const struct uiopf_fault *last,
-		    uint32_t code)
+static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
 {
 	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
 
+	(void)flags;
 	if (m->count == m->capacity) {
 		uint32_t capacity = m->capacity ? m->capacity * 2 : 64;
 		struct uiopf_mock_response *log = reallocarray(m->log, capacity, sizeof *log);
@@ -27,7 +28,7 @@ static void respond(struct uiopf_iommu *iommu, struct uiopf_device *device, cons
 		m->log = log;
 		m->capacity = capacity;
 	}
-	m->log[m->count++] = (struct uiopf_mock_response){ device->id, last->pasid, last->grpid, code };
+	m->log[m->count++] = (struct uiopf_mock_response){ device->id, pasid, grpid, code };
 }
 
 static void kick(struct uiopf_iommu *iommu)

@@ -25,27 +25,39 @@ static inline const uint64_t *uiopf_table_entry(const struct uiopf_tables *t, ui
 	return (const uint64_t *)(const void *)(t->map + table + 8ull * index);
 }
 
+/* The entry of the last level for a page, or NULL where a table on the way is not there. */
+static inline const uint64_t *uiopf_walk_to_leaf(const struct uiopf_tables *t, uint32_t pasid, uint64_t address)
+{
+	const uint64_t *at;
+	uint64_t entry;
+	int shift;
+
+	if (unlikely(pasid >= t->pasids))
+		return NULL;
+	at = uiopf_table_entry(t, 0, pasid);
+	for (shift = 39; shift >= 12; shift -= 9) {
+		/* Pairs with the client's release of an entry: what it points to is complete. */
+		entry = LOAD_ACQUIRE(at);
+		if (unlikely(!(entry & STAGE1_PRESENT) || (entry & STAGE1_ADDRESS) > t->size - UIOPF_PAGE))
+			return NULL;
+		at = uiopf_table_entry(t, entry & STAGE1_ADDRESS, address >> shift & 511);
+	}
+	return at;
+}
+
+static inline bool uiopf_leaf_allows(uint64_t entry, uint32_t access)
+{
+	if (!(entry & STAGE1_PRESENT) || ((access & IOMMU_PGFAULT_PERM_WRITE) && !(entry & STAGE1_WRITE)))
+		return false;
+	return !((access & IOMMU_PGFAULT_PERM_EXEC) && (entry & STAGE1_NO_EXECUTE));
+}
+
 /* Whether an access (IOMMU_PGFAULT_PERM_*) to the page would go through now. */
 static inline bool uiopf_walk(const struct uiopf_tables *t, uint32_t pasid, uint64_t address, uint32_t access)
 {
-	uint64_t entry, table;
-	int shift;
+	const uint64_t *leaf = uiopf_walk_to_leaf(t, pasid, address);
 
-	if (pasid >= t->pasids)
-		return false;
-	/* Pairs with the client's release of an entry: what it points to is complete. */
-	entry = LOAD_ACQUIRE(uiopf_table_entry(t, 0, pasid));
-	for (shift = 39; shift >= 12; shift -= 9) {
-		table = entry & STAGE1_ADDRESS;
-		if (!(entry & STAGE1_PRESENT) || table > t->size - UIOPF_PAGE)
-			return false;
-		entry = LOAD_ACQUIRE(uiopf_table_entry(t, table, address >> shift & 511));
-	}
-	if (!(entry & STAGE1_PRESENT))
-		return false;
-	if ((access & IOMMU_PGFAULT_PERM_WRITE) && !(entry & STAGE1_WRITE))
-		return false;
-	return !((access & IOMMU_PGFAULT_PERM_EXEC) && (entry & STAGE1_NO_EXECUTE));
+	return leaf && uiopf_leaf_allows(LOAD_ACQUIRE(leaf), access);
 }
 
 /* The client's side. One thread at a time. */

@@ -9,40 +9,42 @@
 
 /* ---- hardware ---- */
 
-void uiopf_vtd_page_request(struct uiopf_vtd *v, const struct uiopf_page_request *r)
+void uiopf_vtd_overflow(struct uiopf_vtd *v)
 {
-	uint64_t *d = v->prq[v->prq_tail];
+	v->prq_status |= VTD_PRS_PRO;
+	v->overflowed++;
+}
 
-	/* One slot stays free. Once it has overflowed nothing is queued until software has cleared the bit. */
-	if (unlikely((v->prq_status & VTD_PRS_PRO) || ((v->prq_tail + 1) & PRQ_MASK) == v->prq_head)) {
-		v->prq_status |= VTD_PRS_PRO;
-		v->overflowed++;
-		return;
-	}
-	d[0] = VTD_PRQ_TYPE | (uint64_t)r->requester_id << VTD_PRQ_RID_SHIFT;
-	if (r->pasid_present) {
-		d[0] |= VTD_PRQ_PASID_PRESENT | (uint64_t)r->pasid << VTD_PRQ_PASID_SHIFT;
-		if (r->execute)
-			d[0] |= VTD_PRQ_EXECUTE;
-		if (r->privileged)
-			d[0] |= VTD_PRQ_PRIVILEGED;
-	}
-	d[1] = r->message;
-	d[2] = d[3] = 0;
-	v->prq_tail = (v->prq_tail + 1) & PRQ_MASK;
-	v->prq_status |= VTD_PRS_PPR;
+#define AHEAD 6u	/* commands: the time of so many covers the way of a line from another core */
+
+static struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd *v, const uint64_t *d)
+{
+	return v->source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
+}
+
+static void prepare(const struct uiopf_vtd *v, uint32_t at)
+{
+	const uint64_t *d = v->iq[at & IQ_MASK];
+	struct uiopf_endpoint *ep = endpoint_of(v, d);
+
+	if (ep)
+		uiopf_endpoint_prepare(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff);
 }
 
 static uint32_t execute(struct uiopf_iommu *iommu)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
 	/* Pairs with the driver's write of the register: the descriptors before it are complete. */
-	uint32_t tail = LOAD_ACQUIRE(&v->iq_tail), n = tail - v->iq_head, head = v->iq_head;
+	uint32_t tail = LOAD_ACQUIRE(&v->iq_tail), n = tail - v->iq_head, head = v->iq_head, i;
 
+	for (i = 0; i < AHEAD && i < n; i++)
+		prepare(v, head + i);
 	for (; head != tail; head++) {
 		const uint64_t *d = v->iq[head & IQ_MASK];
-		struct uiopf_endpoint *ep = v->source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
+		struct uiopf_endpoint *ep = endpoint_of(v, d);
 
+		if (tail - head > AHEAD)
+			prepare(v, head + AHEAD);
 		if (likely(ep))
 			uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff,
 						d[0] >> VTD_PGRP_CODE_SHIFT & 0xf);
@@ -69,8 +71,8 @@ static void unlock(struct uiopf_vtd *v)
 		STORE_RELEASE(&v->iq_lock, 0);
 }
 
-static void respond(struct uiopf_iommu *iommu, struct uiopf_device *device, const struct uiopf_fault *last,
-		    uint32_t code)
+static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
 	uint64_t *d;
@@ -85,9 +87,9 @@ static void respond(struct uiopf_iommu *iommu, struct uiopf_device *device, cons
 	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
 	d[0] = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
 	       (uint64_t)code << VTD_PGRP_CODE_SHIFT;
-	if (last->flags & UIOPF_FAULT_PASID_VALID)
-		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)last->pasid << VTD_PGRP_PASID_SHIFT;
-	d[1] = (uint64_t)last->grpid << VTD_PGRP_PRGI_SHIFT;
+	if (flags & UIOPF_FAULT_PASID_VALID)
+		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
+	d[1] = (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT;
 	d[2] = d[3] = 0;
 	v->iq_written++;
 	unlock(v);
@@ -121,25 +123,21 @@ static bool is_bad(const struct uiopf_vtd *v, const uint64_t *d)
 
 static void decode(const uint64_t *d, struct uiopf_fault *fault)
 {
+	_Static_assert(PCIE_PRI_READ == IOMMU_PGFAULT_PERM_READ && PCIE_PRI_WRITE == IOMMU_PGFAULT_PERM_WRITE,
+		       "two of the permission bits are the descriptor's");
 	fault->addr = d[1] & PCIE_PRI_ADDRESS;
-	fault->flags = 0;
-	fault->pasid = 0;
 	fault->grpid = d[1] >> PCIE_PRI_PRGI_SHIFT & 0x1ff;
-	fault->perm = 0;
-	if (d[1] & PCIE_PRI_LAST)
-		fault->flags |= UIOPF_FAULT_LAST_PAGE;
-	if (d[0] & VTD_PRQ_PASID_PRESENT) {
+	fault->perm = d[1] & (PCIE_PRI_READ | PCIE_PRI_WRITE);
+	fault->flags = d[1] & PCIE_PRI_LAST ? UIOPF_FAULT_LAST_PAGE : 0;
+	fault->pasid = 0;
+	if (likely(d[0] & VTD_PRQ_PASID_PRESENT)) {
 		fault->flags |= UIOPF_FAULT_PASID_VALID | UIOPF_FAULT_NEEDS_PASID;
 		fault->pasid = d[0] >> VTD_PRQ_PASID_SHIFT & 0xfffff;
 	}
-	if (d[1] & PCIE_PRI_READ)
-		fault->perm |= IOMMU_PGFAULT_PERM_READ;
-	if (d[1] & PCIE_PRI_WRITE)
-		fault->perm |= IOMMU_PGFAULT_PERM_WRITE;
-	if (d[0] & VTD_PRQ_EXECUTE)
-		fault->perm |= IOMMU_PGFAULT_PERM_EXEC;
-	if (d[0] & VTD_PRQ_PRIVILEGED)
-		fault->perm |= IOMMU_PGFAULT_PERM_PRIV;
+	if (unlikely(d[0] & (VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED))) {
+		fault->perm |= d[0] & VTD_PRQ_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0;
+		fault->perm |= d[0] & VTD_PRQ_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
+	}
 }
 
 static uint32_t interrupt(struct uiopf_iommu *iommu)
@@ -160,7 +158,7 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		if (unlikely(is_bad(v, d))) {
 			/* Only a last request is waited for. */
 			if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
-				respond(iommu, device, &fault, UIOPF_RESP_INVALID);
+				respond(iommu, device, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
 				device->counts.refused++;
 				answered = true;
 			}

@@ -38,7 +38,34 @@ struct uiopf_vtd {
 	UIOPF_LINE uint32_t iq_head;	/* the hardware's */
 };
 
-/* Hardware: takes a page request. */
-void uiopf_vtd_page_request(struct uiopf_vtd *vtd, const struct uiopf_page_request *request);
+void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
+
+/* Word 0 of a function's descriptors, but for the PASID. */
+static inline uint64_t uiopf_vtd_source_word(uint16_t requester_id)
+{
+	return VTD_PRQ_TYPE | (uint64_t)requester_id << VTD_PRQ_RID_SHIFT;
+}
+
+/*
+ * Hardware: takes a page request. source: uiopf_vtd_source_word() and the VTD_PRQ_ bits of the PASID that comes with
+ * it; message: PCIE_PRI_*, which is also the descriptor's second word. One slot of the queue stays free; once it has
+ * overflowed nothing is queued until software has cleared the bit.
+ */
+static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, uint64_t message)
+{
+	uint32_t tail = v->prq_tail, next = (tail + 1) & (VTD_PRQ_ENTRIES - 1);
+
+	if (unlikely(next == v->prq_head || (v->prq_status & VTD_PRS_PRO))) {
+		uiopf_vtd_overflow(v);
+		return;
+	}
+	v->prq[tail][0] = source;
+	v->prq[tail][1] = message;
+	v->prq[tail][2] = 0;
+	v->prq[tail][3] = 0;
+	v->prq_tail = next;
+	v->prq_status |= VTD_PRS_PPR;
+}
+
 /* Quiescent. */
 void uiopf_vtd_forget_endpoint(struct uiopf_vtd *vtd, const struct uiopf_endpoint *endpoint);

@@ -1,0 +1,430 @@
+"""The command line: what it accepts, what it says, and the status it ends with."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import pytest
+
+from uring_iopf import cli
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.lab import progress as progress_module
+from uring_iopf.lab.progress import INTERVAL_S, progress
+from uring_iopf.lab.result import CellResult, Floor
+from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.hardware.workload import bundled_names
+
+
+@dataclass(frozen=True)
+class FakeDesign:
+    name: str
+    summary: str = "a summary of one line"
+    year: str = "2024"
+    inline_only: bool = False
+
+
+DESIGNS = {design.name: design for design in (FakeDesign("fd"), FakeDesign("eventfd"), FakeDesign("py", "", "-", True))}
+
+
+def resolve(spec: str) -> FakeDesign:
+    if spec == "gone:Mine":
+        raise UsageError("gone:Mine: no module named 'gone'")
+    return DESIGNS.get(spec) or FakeDesign(spec)
+
+
+def good(spec: CellSpec) -> CellResult:
+    return replace(spec.nothing_measured(), faults=1000, answered=1000, replays=1, faults_per_s=1e6)
+
+
+def measure(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+    return good(spec)
+
+
+def floor() -> Floor:
+    return Floor(100.0, 40_000.0, 80.0)
+
+
+PARTS = cli.Parts(
+    design_names=lambda: list(DESIGNS),
+    resolve_design=resolve,
+    measure_cell=measure,
+    measure_floor=floor,
+    is_installed=lambda _module: True,
+)
+
+
+def run(*argv: str, parts: cli.Parts = PARTS) -> int:
+    try:
+        return cli.main(argv, parts)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def cells_asked_for(*argv: str) -> list[CellSpec]:
+    asked: list[CellSpec] = []
+
+    def remember(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+        asked.append(spec)
+        return good(spec)
+
+    assert run("compare", *argv, parts=replace(PARTS, measure_cell=remember)) == 0
+    return asked
+
+
+# ---- what is measured ----
+
+
+def test_by_default_all_designs_in_c_are_compared_on_a_compiler() -> None:
+    cells = cells_asked_for()
+    assert [(cell.in_flight, cell.design) for cell in cells] == [
+        (1, "fd"),
+        (1, "eventfd"),
+        (16, "fd"),
+        (16, "eventfd"),
+        (64, "fd"),
+        (64, "eventfd"),
+    ]
+    assert {(c.workload.name, c.client, c.driver, c.wait, c.group, c.seed) for c in cells} == {
+        ("gcc-compile", "native", "enter", "spin", 1, 0)
+    }
+    assert {(cell.seconds, cell.faults) for cell in cells} == {(1.0, 100_000)}
+
+
+def test_every_option_reaches_the_cell() -> None:
+    options = "--workload numpy-sort --design py --client trio --driver sqpoll --wait sleep --in-flight 512 --group 32"
+    (cell,) = cells_asked_for(*options.split(), "--seed", "18446744073709551615")
+    assert cell == CellSpec(cell.workload, "py", "trio", "sqpoll", "sleep", 512, 32, 2**64 - 1)
+    assert cell.workload.name == "numpy-sort"
+
+
+def test_what_is_given_twice_is_measured_once() -> None:
+    options = ["--design", "fd", "--design", "py", "--design", "fd", "--in-flight", "8", "--in-flight", "8"]
+    assert [cell.design for cell in cells_asked_for(*options)] == ["fd", "py"]
+
+
+def test_a_design_of_ones_own_is_looked_for_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/elsewhere"])
+    assert [cell.design for cell in cells_asked_for("--design", "mine:Mine", "--in-flight", "1")] == ["mine:Mine"]
+    assert sys.path == [str(tmp_path), "/elsewhere"]
+
+
+def test_repeat_measures_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(cells_asked_for("--design", "fd", "--in-flight", "1", "--repeat", "3")) == 3
+    assert "measured 3 times, the median by faults/s is shown" in capsys.readouterr().out
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--in-flight 0", "argument --in-flight: '0' is not a whole number from 1 to 512"),
+        ("--in-flight 513", "'513' is not a whole number from 1 to 512"),
+        ("--in-flight 1,16", "'1,16' is not a whole number from 1 to 512"),
+        ("--in-flight=-1", "'-1' is not a whole number from 1 to 512"),
+        ("--in-flight 1_6", "'1_6' is not a whole number from 1 to 512"),
+        ("--group 33", "'33' is not a whole number from 1 to 32"),
+        ("--group 0", "'0' is not a whole number from 1 to 32"),
+        ("--repeat 0", "'0' is not a whole number from 1 to 1000"),
+        ("--seed 18446744073709551616", "is not a whole number from 0 to 18446744073709551615"),
+        (f"--seed {'9' * 5000}", "is not a whole number from 0 to 18446744073709551615"),
+        ("--client curio", "argument --client: invalid choice: 'curio'"),
+        ("--driver inline", "argument --driver: invalid choice: 'inline'"),
+        ("--wait nap", "argument --wait: invalid choice: 'nap'"),
+        ("--work gcc-compile", "unrecognized arguments: --work"),
+        ("--workload gcc", "no workload 'gcc': the bundled ones are gcc-compile, numpy-sort"),
+        ("--design fdd", "no design 'fdd': there are fd, eventfd, py; or give MODULE:CLASS, a design of your own"),
+        ("--design gone:Mine", "gone:Mine: no module named 'gone'"),
+        ("--json /nowhere/at/all.json", "--json /nowhere/at/all.json: No such file or directory"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_bad_option_is_refused_before_anything_is_measured(
+    options: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(_spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+        raise AssertionError("measured")
+
+    assert run("compare", *options.split(), parts=replace(PARTS, measure_cell=never)) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert not out
+
+
+def test_the_batch_client_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "--client", "batch", parts=replace(PARTS, is_installed=lambda module: module != "numpy")) == 2
+    assert "pip install uring-iopf[numpy]" in capsys.readouterr().err
+
+
+def test_a_bad_trace_line_is_told_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "my.csv"
+    trace.write_text("time_ns,pasid,thread,address,access\n0,1,0,0x1000,r\n1,1,0,0x1001,r\n")
+    assert run("compare", "--workload", str(trace)) == 2
+    message = f"uring-iopf compare: {trace}, line 3: expected address to be a multiple of 0x1000, found 0x1001\n"
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize("argv", [[], ["nonsense"]], ids=["nothing", "nonsense"])
+def test_a_command_is_required(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*argv) == 2
+    assert "usage: uring-iopf" in capsys.readouterr().err
+
+
+# ---- how it ends ----
+
+
+def test_all_accounted_for_is_a_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare") == 0
+    out, err = capsys.readouterr()
+    assert "Speed and latency" in out
+    assert "floor of this machine" in out
+    assert not err
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"lost": 7, "answered": 993}, "7 lost"),
+        ({"answered": 999}, "999 answers to 1,000 faults"),
+        ({"unmapped": 4}, "4 answered with success, but without a mapping"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_accounted_for_is_a_failure(
+    changes: dict[str, Any], missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def leaky(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+        return replace(good(spec), **changes) if (spec.design, spec.in_flight) == ("fd", 16) else good(spec)
+
+    assert run("compare", parts=replace(PARTS, measure_cell=leaky)) == 1
+    out, err = capsys.readouterr()
+    assert err == f"uring-iopf: not accounted for: fd, 16 in flight: {missing}\n"
+    assert f"fd, 16 in flight: {missing}" in out
+
+
+def test_a_cell_that_fails_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+        raise KernelError(16, "attach")
+
+    assert run("compare", "--design", "fd", "--in-flight", "1", parts=replace(PARTS, measure_cell=failing)) == 1
+    assert "fd, 1 in flight: KernelError: [Errno 16] attach" in capsys.readouterr().err
+
+
+def interrupted_at(in_flight: int, *, leaves: bool) -> cli.Parts:
+    def interrupted(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+        if spec.in_flight == in_flight:
+            raise CellInterrupted(replace(good(spec), partial=True) if leaves else None)
+        return good(spec)
+
+    return replace(PARTS, measure_cell=interrupted)
+
+
+@pytest.mark.parametrize(("leaves", "rows"), [(False, 2), (True, 3)], ids=["nothing of the cell", "part of the cell"])
+def test_an_interrupted_comparison_prints_what_it_has(
+    leaves: bool, rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "partial.json"
+    assert run("compare", "--json", str(file), parts=interrupted_at(16, leaves=leaves)) == 130
+    out, err = capsys.readouterr()
+    assert out.startswith("PARTIAL: interrupted when 2 of 6 measurements were complete.\n")
+    assert ("fd ~" in out) == leaves
+    assert "results are partial" in err
+    content = json.loads(file.read_text())
+    assert content["partial"] is True
+    assert [result["partial"] for result in content["results"]] == [False, False, True][:rows]
+
+
+def test_ctrl_c_itself_interrupts(capsys: pytest.CaptureFixture[str]) -> None:
+    def pressed(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
+        if spec.in_flight == 16:
+            signal.raise_signal(signal.SIGINT)
+        return good(spec)
+
+    assert run("compare", parts=replace(PARTS, measure_cell=pressed)) == 130
+    assert capsys.readouterr().out.startswith("PARTIAL: interrupted when 2 of 6 measurements were complete.\n")
+
+
+def test_an_interruption_before_the_measurement_is_one_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt() -> Sequence[str]:
+        raise KeyboardInterrupt
+
+    assert run("compare", parts=replace(PARTS, design_names=interrupt)) == 130
+    assert capsys.readouterr().err == "uring-iopf: interrupted\n"
+
+
+# ---- the JSON document ----
+
+
+def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    assert run("compare", "--design", "fd", "--seed", "5", "--json", str(file)) == 0
+    content = json.loads(file.read_text())
+    assert content["arguments"] == {
+        "workload": "gcc-compile",
+        "design": ["fd"],
+        "client": "native",
+        "driver": "enter",
+        "wait": "spin",
+        "in_flight": [1, 16, 64],
+        "group": 1,
+        "repeat": 1,
+        "seed": 5,
+        "json": str(file),
+    }
+    assert content["seed"] == 5
+    assert [result["in_flight"] for result in content["results"]] == [1, 16, 64]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_does_not_take_the_table_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "--json", "/dev/full") == 1
+    out, err = capsys.readouterr()
+    assert "Speed and latency" in out
+    assert err == "uring-iopf: --json /dev/full: No space left on device\n"
+
+
+# ---- help ----
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for part in ("page faults", "uring-iopf compare --workload my.csv", "compare --help", "tutorial", "bench"):
+        assert part in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_help_of_compare_explains_options_designs_workloads_and_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "--help") == 0
+    out = capsys.readouterr().out
+    for option in ["workload", "design", "client", "driver", "wait", "in-flight", "group", "repeat", "seed", "json"]:
+        assert f"--{option} " in out
+    for part in [*DESIGNS, "a summary of one line (2024)", "MODULE:CLASS", *bundled_names(), "answered for", "p50"]:
+        assert part in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("uring-iopf 0.")
+
+
+HEAVY = {"rich", "numpy", "hypothesis", "trio"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import uring_iopf",
+        "from uring_iopf.cli import main; main(['--help'])",
+        "from uring_iopf.cli import main; main(['compare', '--workload', 'nonsense'])",
+        "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('uring_iopf', run_name='__main__')",
+    ],
+    ids=["import", "--help", "a mistake", "python -m uring_iopf --help"],
+)
+def test_nothing_heavy_is_loaded_for(statement: str) -> None:
+    program = (
+        "import contextlib, io, sys\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    {statement}\n"
+        f"print(*sorted({HEAVY!r} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    program = "from uring_iopf.cli import main; import test_cli; raise SystemExit(main(['compare'], test_cli.PARTS))"
+    here = str(Path(__file__).parent)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        environment = {**os.environ, "PYTHONPATH": here}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+# ---- bench ----
+
+
+def test_bench_is_told_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def bench(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+        out.write(f"quick={quick}\n")
+        if json_file is not None:
+            json_file.write("{}")
+        return 1
+
+    parts = replace(PARTS, bench=bench)
+    file = tmp_path / "bench.json"
+    assert run("bench", "--quick", "--json", str(file), parts=parts) == 1
+    assert run("bench", parts=parts) == 1
+    assert capsys.readouterr().out == "quick=True\nquick=False\n"
+    assert file.read_text() == "{}"
+
+
+# ---- progress ----
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_silent_where_nobody_looks() -> None:
+    stream = io.StringIO()
+    with progress(stream) as tell:
+        tell("fd", 0.5)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("rich", [True, False], ids=["rich", "one line"])
+def test_progress_is_drawn_on_a_terminal_and_taken_away(rich: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if rich:
+        pytest.importorskip("rich")
+    monkeypatch.setattr(progress_module, "_have_rich", lambda: rich)
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with suppress(KeyboardInterrupt), progress(stream) as tell:
+        tell("[fd], 1 in flight", 0.25)
+        raise KeyboardInterrupt
+    text = stream.getvalue()
+    assert "25%" in text
+    assert "[fd], 1 in flight" in text
+    if rich:
+        assert text.endswith("\x1b[1A\x1b[2K")  # the line above, erased
+    else:
+        assert text.endswith(f"\r{' ' * 72}\r")
+
+
+def test_progress_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_have_rich", lambda: False)
+    now = 100.0
+    stream = Terminal()
+    with progress(stream, clock=lambda: now) as tell:
+        for share in (0.10, 0.11, 0.12):
+            tell("fd", share)
+        tell("mine", 0.13)
+        now += INTERVAL_S
+        tell("mine", 0.14)
+    assert [line[:5].strip() for line in stream.getvalue().split("\r")[1:-2]] == ["10%", "13%", "14%"]

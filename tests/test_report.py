@@ -1,0 +1,363 @@
+"""The table and the JSON document, for given results."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from uring_iopf.lab import report
+from uring_iopf.lab.compare import Comparison, Plan
+from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
+from uring_iopf.hardware.workload import ROW, Workload
+
+TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1) + ROW.pack(9, 0x2000, 2, 2))
+FLOOR = Floor(cache_line_ns=110.4, eventfd_ns=44_417.0, system_call_ns=77.0)
+STARTED = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+MACHINE: dict[str, Any] = {
+    "python": "3.11.7",
+    "uring_iopf": "0.1.0",
+    "c_sources": "0123456789ab",
+    "cffi": "1.17",
+    "trio": "0.27",
+    "numpy": None,
+    "platform": "Linux-6.12-x86_64",
+    "kernel": "6.12.1",
+    "cpu": "A Processor",
+    "cpus": 2,
+}
+GOOD = CellResult(
+    design="fd",
+    client="native",
+    driver="enter",
+    wait="spin",
+    mode="live",
+    workload="tiny",
+    in_flight=16,
+    group=1,
+    replays=197,
+    faults=1_000_000,
+    answered=999_990,
+    auto_answered=10,
+    lost=0,
+    unmapped=0,
+    answer_errors=0,
+    faults_per_s=1_234_567.0,
+    latency_ns=Latency(p50=812, p99=1_234, p99_9=45_600, max=7_890_123),
+    per_fault=PerFault(system_calls=2.0, wakeups=0.0312, bytes_copied=56.0, client_cpu_ns=345.6, empty_polls=0.5),
+)
+
+
+def compared(*results: CellResult, partial: bool = False, floor: Floor | None = FLOOR, repeat: int = 1) -> Comparison:
+    designs = tuple(dict.fromkeys(result.design for result in results)) or ("fd",)
+    in_flight = tuple(dict.fromkeys(result.in_flight for result in results)) or (1,)
+    plan = Plan(TINY, designs, in_flight, repeat=repeat, seed=7)
+    return Comparison(plan, results, results * repeat, floor, partial)
+
+
+def rendered(comparison: Comparison, **machine: object) -> str:
+    return report.render(comparison, {**MACHINE, **machine})
+
+
+# ---- numbers ----
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (1e-9, "<0.001"),
+        (0.0312, "0.031"),
+        (0.99949, "0.999"),
+        (0.9996, "1.00"),
+        (1, "1.00"),
+        (9.996, "10.0"),
+        (56.0, "56.0"),
+        (99.96, "100"),
+        (999.4, "999"),
+    ],
+)
+def test_three_digits(value: float, text: str) -> None:
+    assert report.three_digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("per_second", "text"),
+    [
+        (0, "0"),
+        (950, "950"),
+        (999.6, "1.00k"),
+        (812_345, "812k"),
+        (999_600, "1.00M"),
+        (12.34e6, "12.3M"),
+        (2e9, "2.00G"),
+    ],
+)
+def test_rates(per_second: float, text: str) -> None:
+    assert report.rate(per_second) == text
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [
+        (0, "0 ns"),
+        (5, "5 ns"),
+        (812, "812 ns"),
+        (44.44, "44.4 ns"),
+        (999.7, "1.00 us"),
+        (1_234, "1.23 us"),
+        (999_600, "1.00 ms"),
+        (45_100_000, "45.1 ms"),
+        (3_200_000_000, "3.20 s"),
+    ],
+)
+def test_durations(ns: float, text: str) -> None:
+    assert report.duration(ns) == text
+
+
+# ---- the text ----
+
+
+def test_the_whole_text_for_two_cells() -> None:
+    one = replace(GOOD, in_flight=1, design="uring-multishot", replays=20, faults=100_000, answered=100_000)
+    one = replace(one, auto_answered=0)
+    assert rendered(compared(one, GOOD)) == (
+        """\
+workload   tiny: 2 faults in 2 address spaces, content CONTENT
+client     native, driver enter, wait spin
+group      1 page at most
+each cell  replayed into fresh tables for at least 1 s and 100,000 faults
+machine    A Processor, 2 usable processors, Linux 6.12.1; uring_iopf 0.1.0, Python 3.11.7
+
+Speed and latency
+
+    in
+flight  design           faults/s     p50      p99    p99.9      max     faults  replays
+     1  uring-multishot     1.23M  812 ns  1.23 us  45.6 us  7.89 ms    100,000       20
+
+    16  fd                  1.23M  812 ns  1.23 us  45.6 us  7.89 ms  1,000,000      197
+
+Cost per fault, and what became of all
+
+    in                   system             bytes  client            answered
+flight  design            calls  wake-ups  copied     CPU  answered       for  lost
+     1  uring-multishot    2.00     0.031    56.0  346 ns   100,000         0     0
+
+    16  fd                 2.00     0.031    56.0  346 ns   999,990        10     0
+
+floor of this machine, measured in the same run:
+  a cache line, there and back between two processors     110 ns
+  an eventfd, there and back between two threads         44.4 us
+  a system call that does nothing                          77 ns
+""".replace("CONTENT", TINY.digest)
+    )
+
+
+WIDEST = replace(
+    GOOD,
+    design="a_package.with_a.long_path:AndAClassWithAnEvenLongerName",
+    mode="inline",
+    in_flight=512,
+    replays=123_456,
+    faults=1_234_567_890,
+    answered=1_234_567_890,
+    auto_answered=123_456_789,
+    lost=123_456_789,
+    latency_ns=Latency(812_000, 812_000, 812_000, 812_000),
+    per_fault=PerFault(123.4, 123.4, 123_456.0, 812_000.0, 0.0),
+    partial=True,
+    error="KernelError: [Errno 16] something went wrong: " + "and it takes long to say what it was; " * 5,
+)
+
+
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        compared(),
+        compared(GOOD),
+        compared(WIDEST, GOOD, partial=True),
+        compared(WIDEST, floor=None, repeat=3),
+        compared(replace(GOOD, design="d\u00e9sir\n\x1b[31m")),
+    ],
+    ids=["nothing", "one", "wide", "wide, three times", "a strange name"],
+)
+def test_every_line_can_be_pasted_into_a_mail(comparison: Comparison) -> None:
+    plan = replace(comparison.plan, workload=replace(TINY, name="/a/long/path" * 15 + "/na\u00efve.csv"))
+    text = rendered(replace(comparison, plan=plan), cpu="An (R) Processor (TM) with a name " * 5)
+    assert text.isascii()
+    assert text.endswith("\n")
+    for line in text.split("\n"):
+        assert len(line) <= report.WIDTH
+        assert line == line.rstrip()
+        assert line.isprintable()
+
+
+def test_a_long_design_name_keeps_its_end() -> None:
+    assert "LongerName * " in rendered(compared(replace(WIDEST, partial=False, error=None, auto_answered=0, lost=0)))
+
+
+def test_nothing_measured_says_so() -> None:
+    text = rendered(compared(partial=True, floor=None))
+    assert "PARTIAL: interrupted when 0 of 1 measurements were complete." in text
+    assert "Nothing was measured." in text
+    assert "interrupted before it was measured" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "mark", "explanation"),
+    [
+        ({"mode": "inline"}, "fd *", "* inline: "),
+        ({"partial": True}, "fd ~", "~ partial: "),
+        ({"lost": 3, "answered": 999_987}, "fd !", "! not every fault is accounted for:\n  fd, 16 in flight: 3 lost\n"),
+        ({"unmapped": 2}, "fd !", "fd, 16 in flight: 2 answered with success, but without a mapping\n"),
+        ({"answered": 5}, "fd !", "fd, 16 in flight: 15 answers to 1,000,000 faults\n"),
+        ({"error": "KernelError: no"}, "fd !", "fd, 16 in flight: KernelError: no\n"),
+        ({"mode": "inline", "partial": True, "error": "no"}, "fd *~!", "~ partial: "),
+    ],
+    ids=["inline", "partial", "lost", "unmapped", "answers are missing", "error", "all of them"],
+)
+def test_marks_are_explained(changes: dict[str, Any], mark: str, explanation: str) -> None:
+    text = rendered(compared(replace(GOOD, **changes)))
+    assert text.count(f"  {mark} ") == 2  # once in each table
+    assert explanation in text
+
+
+def test_marks_that_do_not_occur_are_not_explained() -> None:
+    text = rendered(compared(GOOD))
+    for word in ("inline", "partial", "PARTIAL", "accounted", "!", "*", "~"):
+        assert word not in text
+
+
+def test_what_a_hidden_repetition_lacks_is_told() -> None:
+    bad = replace(GOOD, lost=1, answered=999_989)
+    comparison = replace(compared(GOOD, repeat=3), measurements=(GOOD, bad, GOOD))
+    assert "! not every fault is accounted for:\n  fd, 16 in flight: 1 lost\n" in rendered(comparison)
+
+
+def test_what_several_repetitions_lack_is_told_once() -> None:
+    bad = replace(GOOD, lost=1, answered=999_989)
+    assert report.complaints(compared(bad, repeat=3)) == ["fd, 16 in flight: 1 lost (in 3 measurements)"]
+
+
+def test_what_cannot_be_measured_of_the_floor_is_said() -> None:
+    text = rendered(compared(GOOD, floor=replace(FLOOR, cache_line_ns=None)))
+    assert "a cache line, there and back between two processors  not measurable here\n" in text
+
+
+# ---- accounting ----
+
+
+@pytest.mark.parametrize(
+    ("changes", "accounted"),
+    [
+        ({}, True),
+        ({"answer_errors": 5}, True),
+        ({"partial": True}, True),
+        ({"lost": 1}, False),
+        ({"answered": 1}, False),
+        ({"auto_answered": 11}, False),
+        ({"unmapped": 1}, False),
+        ({"error": ""}, False),
+    ],
+    ids=str,
+)
+def test_a_cell_is_accounted_for_when_every_fault_is(changes: dict[str, Any], accounted: bool) -> None:
+    cell = replace(GOOD, **changes)
+    assert cell.accounted == accounted
+    assert bool(cell.missing) != accounted
+
+
+# ---- JSON ----
+
+
+def written(comparison: Comparison) -> dict[str, Any]:
+    file = io.StringIO()
+    content = report.document(comparison, arguments={"client": "native"}, started=STARTED, environment=MACHINE)
+    report.write_json(content, file)
+    back: dict[str, Any] = json.loads(file.getvalue())
+    assert back == content
+    return back
+
+
+def test_the_json_document_has_what_it_takes_to_do_it_again() -> None:
+    content = written(compared(GOOD))
+    assert content["schema"] == 1
+    assert content["started"] == "2024-01-02T03:04:05+00:00"
+    assert content["partial"] is False
+    assert content["arguments"] == {"client": "native"}
+    assert content["seed"] == 7
+    assert content["environment"] == MACHINE
+    assert content["floor"] == {"cache_line_ns": 110.4, "eventfd_ns": 44_417.0, "system_call_ns": 77.0}
+    assert content["workload"] == {
+        "name": "tiny",
+        "digest": TINY.digest,
+        "faults": 2,
+        "address_spaces": 2,
+        "table_pages": TINY.table_pages,
+    }
+
+
+def test_a_json_result_has_its_keys() -> None:
+    (result,) = written(compared(GOOD))["results"]
+    assert result == {
+        "design": "fd",
+        "client": "native",
+        "driver": "enter",
+        "wait": "spin",
+        "mode": "live",
+        "workload": "tiny",
+        "in_flight": 16,
+        "group": 1,
+        "replays": 197,
+        "faults": 1_000_000,
+        "answered": 999_990,
+        "auto_answered": 10,
+        "lost": 0,
+        "unmapped": 0,
+        "answer_errors": 0,
+        "faults_per_s": 1_234_567.0,
+        "latency_ns": {"p50": 812, "p99": 1_234, "p99_9": 45_600, "max": 7_890_123},
+        "per_fault": {
+            "system_calls": 2.0,
+            "wakeups": 0.0312,
+            "bytes_copied": 56.0,
+            "client_cpu_ns": 345.6,
+            "empty_polls": 0.5,
+        },
+        "partial": False,
+        "error": None,
+        "accounted": True,
+    }
+
+
+@pytest.mark.parametrize(("repeat", "kept"), [(1, 0), (3, 3)])
+def test_the_json_document_has_every_repetition(repeat: int, kept: int) -> None:
+    content = written(compared(GOOD, repeat=repeat))
+    assert len(content["results"]) == 1
+    assert len(content["measurements"]) == kept
+
+
+def test_an_interrupted_document_is_partial() -> None:
+    content = written(compared(replace(GOOD, partial=True), partial=True, floor=None))
+    assert content["partial"] is True
+    assert content["floor"] is None
+    assert content["results"][0]["partial"] is True
+
+
+def test_the_json_document_is_json_or_nothing() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        written(compared(replace(GOOD, faults_per_s=math.nan)))
+
+
+def test_the_environment_is_this_one() -> None:
+    environment = report.environment()
+    assert environment.keys() == MACHINE.keys()
+    assert environment["cpus"] >= 1
+    assert environment["cpu"]
+    assert environment["uring_iopf"]
+    json.dumps(environment)

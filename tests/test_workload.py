@@ -1,0 +1,207 @@
+"""Traces: what is read, what is refused and how, and that C takes the result as it is."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from uring_iopf._core import ffi, lib
+from uring_iopf.errors import UsageError
+from uring_iopf.hardware.workload import BUNDLED, TraceError, Workload, bundled_names, load_workload
+
+HEADER = b"time_ns,pasid,thread,address,access\n"
+GOOD = HEADER + b"0,1,0,0x7f1824615000,x\n4000,1,3,0x1000,w\n4000,3,0,0x7ffffffff000,r\n"
+
+
+def saved(folder: Path, content: bytes, name: str = "trace.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def test_a_trace_is_read_in_its_order(tmp_path: Path) -> None:
+    workload = load_workload(saved(tmp_path, GOOD))
+    assert list(workload) == [(0, 0x7F1824615000, 1, 4), (4000, 0x1000, 1, 2), (4000, 0x7FFFFFFFF000, 3, 1)]
+    assert len(workload) == 3
+    assert workload.pasids == 4
+    assert workload.address_spaces == 2
+
+
+def test_a_workload_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    path = saved(tmp_path, GOOD)
+    assert load_workload(str(path)).name == str(path)
+    assert load_workload("numpy-sort").name == "numpy-sort"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        gzip.compress(GOOD),
+        GOOD.replace(b"\n", b"\r\n"),
+        GOOD.removesuffix(b"\n"),
+        GOOD.replace(b"0x7f1824615000", b"0x00007F1824615000"),
+    ],
+    ids=["gzipped, whatever its name", "lines that end as on Windows", "no newline at the end", "upper-case, padded"],
+)
+def test_the_same_faults_are_the_same_workload(content: bytes, tmp_path: Path) -> None:
+    plain = load_workload(saved(tmp_path, GOOD, "plain.csv"))
+    other = load_workload(saved(tmp_path, content, "other.csv"))
+    assert other.rows == plain.rows
+    assert other.digest == plain.digest == hashlib.sha256(plain.rows).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected", "found"),
+    [
+        (b"", "5 columns (time_ns,pasid,thread,address,access)", "''"),
+        (b"5000,1,0,0x1000", "5 columns (time_ns,pasid,thread,address,access)", "'5000,1,0,0x1000'"),
+        (b"5000,1,0,0x1000,r,", "5 columns (time_ns,pasid,thread,address,access)", "'5000,1,0,0x1000,r,'"),
+        (b"5e3,1,0,0x1000,r", "time_ns to be a whole number of at most 19 digits", "'5e3'"),
+        (b"-1,1,0,0x1000,r", "time_ns to be a whole number of at most 19 digits", "'-1'"),
+        (b"9" * 5000 + b",1,0,0x1000,r", "time_ns to be a whole number of at most 19 digits", f"'{'9' * 60}...'"),
+        (b"3999,1,0,0x1000,r", "time_ns not to go back from 4000", "3999"),
+        (b"5000,,0,0x1000,r", "pasid to be a whole number below 1048576", "''"),
+        (b"5000,1048576,0,0x1000,r", "pasid to be a whole number below 1048576", "1048576"),
+        (b"5000,12345678,0,0x1000,r", "pasid to be a whole number below 1048576", "'12345678'"),
+        (b"5000,1,main,0x1000,r", "thread to be a whole number of at most 10 digits", "'main'"),
+        (b"5000,1,0,4096,r", "address to be a hexadecimal number with 0x", "'4096'"),
+        (b"5000,1,0,0x1_000,r", "address to be a hexadecimal number with 0x", "'0x1_000'"),
+        (b"5000,1,0,0x1008,r", "address to be a multiple of 0x1000", "0x1008"),
+        (b"5000,1,0,0x800000000000,r", "address to be a user address, below 0x800000000000", "0x800000000000"),
+        (b"5000,1,0,0xffffffff81000000,r", "address to be a user address, below 0x800000000000", "0xffffffff81000000"),
+        (b"5000,1,0,0x1000,rw", "access to be r, w or x", "'rw'"),
+        (b"5000,1,0,0x1000, r", "access to be r, w or x", "' r'"),
+        (b"5000,1,0,0x1000,\xff", "access to be r, w or x", r"'\\xff'"),
+    ],
+    ids=lambda value: value[:32].decode(errors="replace") if isinstance(value, bytes) else "",
+)
+def test_a_bad_line_is_refused_with_its_place(line: bytes, expected: str, found: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, GOOD + line + b"\n6000,1,0,0x1000,r\n")
+    with pytest.raises(TraceError) as refused:
+        load_workload(path)
+    error = refused.value
+    assert (error.file, error.line, error.expected, error.found) == (str(path), 5, expected, found)
+    assert str(error) == f"{path}, line 5: expected {expected}, found {found}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", ", line 1: expected the header time_ns,pasid,thread,address,access, found an empty file"),
+        (b"0,1,0,0x1000,r\n", ", line 1: expected the header .*, found '0,1,0,0x1000,r'"),
+        (HEADER, ", line 2: expected at least one fault, found the end of the file"),
+        (gzip.compress(b""), ", line 1: expected the header .*, found an empty file"),
+        (gzip.compress(GOOD)[:-9], ": expected a whole gzip file, found a damaged one"),
+        (gzip.compress(GOOD)[:20] + b"?" * 40, ": expected a whole gzip file, found a damaged one"),
+        (b"\x1f\x8bno", ": expected a whole gzip file, found a damaged one"),
+    ],
+    ids=["empty", "no header", "only a header", "gzipped nothing", "cut short", "overwritten", "hardly gzip"],
+)
+def test_a_file_that_is_no_trace_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, content)
+    with pytest.raises(TraceError, match=re.escape(str(path)) + message):
+        load_workload(path)
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match="expected a file that can be read, found Is a directory"):
+        load_workload(tmp_path)
+
+
+def test_an_unknown_name_lists_the_bundled_ones_and_mentions_paths() -> None:
+    with pytest.raises(UsageError) as refused:
+        load_workload("gcc")
+    assert str(refused.value).startswith("no workload 'gcc': the bundled ones are gcc-compile, numpy-sort, ")
+    assert "path of a trace file" in str(refused.value)
+
+
+def test_a_bundled_name_is_not_looked_for_among_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, GOOD, "gcc-compile")
+    monkeypatch.chdir(tmp_path)
+    assert len(load_workload("gcc-compile")) == 5075
+    assert len(load_workload("./gcc-compile")) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "faults", "address_spaces", "table_pages", "digest"),
+    [
+        ("gcc-compile", 5075, 5, 89, "de4addd3c6b1"),
+        ("numpy-sort", 6031, 1, 229, "07d86e2542ce"),
+        ("sqlite-index", 10816, 41, 927, "ee814c4efab5"),
+        ("parallel-sort", 12228, 5, 125, "9b77550f6da3"),
+        ("git-repack", 55013, 8, 267, "dcf7fdaf9a53"),
+    ],
+)
+def test_the_bundled_traces_are_what_they_were(
+    name: str, faults: int, address_spaces: int, table_pages: int, digest: str
+) -> None:
+    workload = load_workload(name)
+    assert len(workload) == faults
+    assert workload.address_spaces == address_spaces
+    assert workload.table_pages == table_pages
+    assert workload.digest == digest
+
+
+def test_every_trace_in_the_package_has_a_name_and_a_line_in_its_readme() -> None:
+    import uring_iopf.lab
+
+    folder = Path(uring_iopf.lab.__file__).parent / "traces"
+    assert sorted(path.name.removesuffix(".csv.gz") for path in folder.glob("*.csv.gz")) == sorted(bundled_names())
+    readme = folder / "README.md"
+    if readme.exists():  # it is not installed
+        for name in BUNDLED:
+            workload = load_workload(name)
+            line = next(line for line in readme.read_text().splitlines() if line.startswith(f"| `{name}`"))
+            assert line.endswith(f"| {len(workload):,} | {workload.address_spaces} |")
+
+
+def test_the_largest_trace_loads_in_a_moment() -> None:
+    taken = []
+    for _ in range(3):  # the best of three: the machine may be busy with something else
+        before = time.process_time()
+        load_workload("git-repack")
+        taken.append(time.process_time() - before)
+    assert min(taken) < 0.3
+
+
+def test_c_reads_the_rows_as_they_are(tmp_path: Path) -> None:
+    workload = load_workload(saved(tmp_path, GOOD))
+    rows = ffi.from_buffer("struct uiopf_access[]", workload.rows)
+    assert len(rows) == len(workload)
+    assert [(row.time_ns, row.address, row.pasid, row.access) for row in rows] == list(workload)
+
+
+@pytest.mark.parametrize("name", bundled_names())
+@pytest.mark.parametrize("spare", [0, -1], ids=["so many pages", "one page less"])
+def test_table_pages_is_exactly_what_mapping_everything_takes(name: str, spare: int) -> None:
+    workload = load_workload(name)
+    space = lib.uiopf_space_new(workload.pasids, workload.table_pages + spare)
+    assert space
+    try:
+        fitted = all(lib.uiopf_space_map(space, pasid, address, access) == 0 for _, address, pasid, access in workload)
+    finally:
+        lib.uiopf_space_free(space)
+    assert fitted == (spare == 0)
+
+
+def test_tables_are_counted_at_each_level_and_for_each_pasid(tmp_path: Path) -> None:
+    def pages(*rows: bytes) -> int:
+        return load_workload(saved(tmp_path, HEADER + b"\n".join(rows))).table_pages
+
+    first = b"0,1,0,0x0,r"
+    assert pages(first) == 4
+    assert pages(first, first) == 4
+    assert pages(first, b"0,1,0,0x1ff000,r") == 4
+    assert pages(first, b"0,1,0,0x200000,r") == 5
+    assert pages(first, b"0,1,0,0x40000000,r") == 6
+    assert pages(first, b"0,1,0,0x8000000000,r") == 7
+    assert pages(first, b"0,0,0,0x0,r") == 8
+
+
+def test_a_workload_prints_without_its_rows() -> None:
+    assert repr(Workload("tiny", bytes(24))) == "Workload(name='tiny')"

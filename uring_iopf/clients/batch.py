@@ -1,0 +1,84 @@
+"""The batch client: NumPy arrays, one C call for each step of a batch. Needs ``uring-iopf[numpy]``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uring_iopf._native import check, ffi, lib
+from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.designs.channel import RECEIVE_MOST
+from uring_iopf.errors import UsageError
+
+try:
+    import numpy as np
+except ImportError as error:
+    raise UsageError("the batch client needs NumPy: pip install 'uring-iopf[numpy]'") from error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from uring_iopf.designs.channel import NativeChannel
+    from uring_iopf.hardware.tables import AddressSpace
+
+FAULT = np.dtype(
+    [
+        ("flags", "<u4"),
+        ("dev_id", "<u4"),
+        ("pasid", "<u4"),
+        ("grpid", "<u4"),
+        ("perm", "<u4"),
+        ("reserved", "<u4"),
+        ("addr", "<u8"),
+        ("length", "<u4"),
+        ("cookie", "<u4"),
+    ]
+)
+"""``struct iommu_hwpt_pgfault`` as a structured array's element; 40 bytes."""
+RESPONSE = np.dtype([("cookie", "<u4"), ("code", "<u4")])
+"""``struct iommu_hwpt_page_response``; 8 bytes."""
+
+
+class BatchClient:
+    """Receives and answers whole arrays through a design written in C. One thread at a time.
+
+    The array that `receive` returns is a view that the next `receive` overwrites.
+    """
+
+    def __init__(self, channel: NativeChannel, address_space: AddressSpace) -> None:
+        self._channel = channel.c
+        self.address_space = address_space
+        self._c_faults = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
+        self._faults: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_faults), dtype=FAULT)
+        self._flags = self._faults["flags"]
+        self._cookies = self._faults["cookie"]
+        self._c_responses = ffi.new("struct iommu_hwpt_page_response[]", RECEIVE_MOST)
+        responses: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_responses), dtype=RESPONSE)
+        self._response_cookies = responses["cookie"]
+        self._response_codes = responses["code"]
+
+    def receive(self) -> NDArray[Any]:
+        """Messages of whole groups (`FAULT`), without waiting; empty when there is nothing."""
+        return self._faults[: check(lib.uiopf_channel_receive(self._channel, self._c_faults, RECEIVE_MOST), "receive")]
+
+    def map(self, n: int) -> None:
+        """Make the pages of the first *n* messages received present. Raises: KernelError, as `AddressSpace.map`."""
+        check(int(lib.uiopf_space_map_messages(self.address_space.c, self._c_faults, n)), "map")
+
+    def respond(self, n: int, code: PageResponse = PageResponse.SUCCESS) -> None:
+        """Answer every group among the first *n* messages received, and send the answers."""
+        last = self._flags[:n] & FaultFlags.LAST_PAGE != 0
+        cookies = self._cookies[:n][last]
+        groups = len(cookies)
+        self._response_cookies[:groups] = cookies
+        self._response_codes[:groups] = code
+        check(lib.uiopf_channel_answer(self._channel, self._c_responses, groups), "answer")
+        check(lib.uiopf_channel_flush(self._channel), "flush")
+
+    def serve_once(self) -> int:
+        """Receive, map and answer with success what waits; return how many faults."""
+        n = lib.uiopf_channel_receive(self._channel, self._c_faults, RECEIVE_MOST)
+        if n <= 0:
+            return check(n, "receive")
+        self.map(n)
+        self.respond(n)
+        return n

@@ -1,0 +1,71 @@
+"""A group of faults, as a client in Python holds it: one object, answered once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uring_iopf.abi.iommufd import PageResponse
+from uring_iopf.designs.channel import in_groups
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from uring_iopf.designs.channel import Channel
+    from uring_iopf.iommufd.fault import FaultMessage
+
+
+class FaultGroup:
+    """What gets answered: one or more faults, the last with LAST_PAGE.
+
+    `faults` are the messages as they were read (`FaultMessage`: pasid, addr, perm, …).
+    """
+
+    __slots__ = ("_channel", "faults")
+
+    def __init__(self, faults: tuple[FaultMessage, ...], channel: Channel) -> None:
+        self.faults = faults
+        self._channel: Channel | None = channel
+
+    def respond(self, code: PageResponse = PageResponse.SUCCESS) -> None:
+        """Answer the group; no await. INVALID fails the accesses. Raises: UsageError, it is answered already."""
+        channel = self._channel
+        if channel is None:
+            raise UsageError(f"this group is answered already: {self!r}")
+        self._channel = None
+        channel.answer(self.faults[-1].cookie, code)
+
+    @property
+    def answered(self) -> bool:
+        """Whether `respond` was called."""
+        return self._channel is None
+
+    @property
+    def cookie(self) -> int:
+        """What the answer names it by; another group's once it is answered."""
+        return self.faults[-1].cookie
+
+    @property
+    def pasid(self) -> int:
+        """The address space of its last fault. (Linux merges groups of two PASIDs that use one index.)"""
+        return self.faults[-1].pasid
+
+    @property
+    def dev_id(self) -> int:
+        """The iommufd id of the device."""
+        return self.faults[-1].dev_id
+
+    @property
+    def grpid(self) -> int:
+        """The PRG index, or stall tag, that the device gave it."""
+        return self.faults[-1].grpid
+
+    def __len__(self) -> int:
+        return len(self.faults)
+
+    def __repr__(self) -> str:
+        pages = ", ".join(f"{fault.addr:#x}" for fault in self.faults)
+        return f"<FaultGroup cookie={self.cookie} pasid={self.pasid} grpid={self.grpid} pages={pages}>"
+
+
+def receive_groups(channel: Channel) -> list[FaultGroup]:
+    """What waits in a channel, as groups."""
+    return [FaultGroup(faults, channel) for faults in in_groups(channel.receive())]

@@ -1,0 +1,98 @@
+"""Which designs there are, by name.
+
+The C ones are listed in ``cdefs/channel.c`` and described here; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from uring_iopf.designs.base import Design
+
+
+@dataclass(frozen=True, slots=True)
+class DesignInfo:
+    """A design, before it is opened.
+
+    *index*: its number in C; None for one in Python. *has_client*: whether user space takes part. *proposed*: whether
+    it wants the fault file that suits pre-posted reads.
+    """
+
+    name: str
+    year: str
+    summary: str
+    index: int | None = None
+    has_client: bool = True
+    has_ring: bool = False
+    proposed: bool = False
+    python: type[Design] | None = None
+
+    @property
+    def inline_only(self) -> bool:
+        """Written in Python: it runs on one thread, and is marked so."""
+        return self.python is not None
+
+
+_NATIVE = (
+    DesignInfo(
+        "handler", "2021", "a callback in the kernel, with report flags; no user space: the baseline", 0,
+        has_client=False,
+    ),
+    DesignInfo("eventfd", "2023", "the RFC: an eventfd, 48-byte messages read one by one, an ioctl per answer", 1),
+    DesignInfo("fd", "2024", "merged in Linux 6.11: poll, read and write on one fd, whole groups", 2),
+    DesignInfo(
+        "uring-multishot", "-", "pre-posted io_uring receives: READ_MULTISHOT with provided buffers, WRITEs back", 3,
+        has_ring=True, proposed=True,
+    ),
+)  # fmt: skip
+
+
+def names() -> list[str]:
+    """The designs that come with the library, oldest first."""
+    return [info.name for info in _NATIVE]
+
+
+def resolve(spec: str | type[Design]) -> DesignInfo:
+    """The design behind a name, ``MODULE:CLASS``, or a subclass of `Design`.
+
+    Raises: UsageError, with the names there are, or what is wrong with the class.
+    """
+    if not isinstance(spec, str):
+        return _of_class(spec)
+    for info in _NATIVE:
+        if info.name == spec:
+            return info
+    if ":" in spec:
+        return _of_class(_load(spec))
+    raise UsageError(
+        f"no design is called {spec!r}; there are {', '.join(names())}, and your own as MODULE:CLASS "
+        "(a subclass of uring_iopf.designs.Design)"
+    )
+
+
+def _load(spec: str) -> object:
+    module_name, _, class_name = spec.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"design {spec!r}: cannot import {module_name!r}: {error}") from error
+    try:
+        return getattr(module, class_name)
+    except AttributeError:
+        raise UsageError(f"design {spec!r}: module {module_name!r} has no {class_name!r}") from None
+
+
+def _of_class(candidate: object) -> DesignInfo:
+    from uring_iopf.designs.base import Design
+
+    if not (isinstance(candidate, type) and issubclass(candidate, Design)):
+        raise UsageError(f"{candidate!r} is not a subclass of uring_iopf.designs.Design")
+    name = candidate.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", candidate.__name__).lower()
+    doc = (candidate.__doc__ or "").strip().splitlines()
+    return DesignInfo(name, candidate.year, doc[0] if doc else "", proposed=candidate.proposed, python=candidate)

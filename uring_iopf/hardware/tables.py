@@ -1,0 +1,94 @@
+"""Stage-1 page tables in shared memory: a client stores entries, the endpoints' translations walk them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from uring_iopf._native import CData, check, lib, made
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DEFAULT_PASIDS = 64
+DEFAULT_TABLE_PAGES = 1024
+
+
+class SupportsFault(Protocol):
+    """A fault, as far as mapping its page goes."""
+
+    @property
+    def pasid(self) -> int: ...
+    @property
+    def addr(self) -> int: ...
+    @property
+    def perm(self) -> int: ...
+
+
+class SupportsFaults(Protocol):
+    """A group of faults."""
+
+    @property
+    def faults(self) -> Iterable[SupportsFault]: ...
+
+
+class AddressSpace:
+    """Four-level tables, one root for each PASID, in a sealed memfd that is charged in full when made.
+
+    *pasids*: entries of the PASID table. *table_pages*: how many 4 KiB table pages fit behind it. Making a page present
+    is a store with release order into shared memory, and no call; one thread at a time may do it.
+    """
+
+    def __init__(self, pasids: int = DEFAULT_PASIDS, table_pages: int = DEFAULT_TABLE_PAGES) -> None:
+        if pasids < 1 or table_pages < 1:
+            raise UsageError("an address space needs at least one PASID and one table page")
+        self._c: CData | None = made(lib.uiopf_space_new(pasids, table_pages), "page tables")
+
+    @property
+    def c(self) -> CData:
+        """The C object, for the layers above."""
+        if self._c is None:
+            raise UsageError("this address space is closed")
+        return self._c
+
+    @property
+    def fd(self) -> int:
+        """The memfd."""
+        return lib.uiopf_space_fd(self.c)
+
+    def used_bytes(self) -> int:
+        """How much of the arena is in use: the PASID table, and the tables made so far."""
+        return lib.uiopf_space_used(self.c)
+
+    def map(self, group: SupportsFaults) -> None:
+        """Make every page of a group present, with just the permissions that its fault asked for.
+
+        Raises: KernelError(ENOMEM), the arena is full; KernelError(EINVAL), a PASID beyond the table.
+        """
+        c = self._c
+        for fault in group.faults:
+            rc = lib.uiopf_space_map(c, fault.pasid, fault.addr, fault.perm)
+            if rc < 0:
+                check(rc, f"map pasid {fault.pasid}, address {fault.addr:#x}")
+
+    def map_page(self, pasid: int, address: int, perm: int) -> None:
+        """Make one page present; *perm* (`FaultPerm`) is added to what it has. Raises: as `map`."""
+        check(lib.uiopf_space_map(self.c, pasid, address, perm), f"map pasid {pasid}, address {address:#x}")
+
+    def unmap_page(self, pasid: int, address: int) -> None:
+        """Take one page away. Raises: as `map`."""
+        check(lib.uiopf_space_unmap(self.c, pasid, address), f"unmap pasid {pasid}, address {address:#x}")
+
+    def allows(self, pasid: int, address: int, perm: int) -> bool:
+        """Whether an access would go through now."""
+        return bool(lib.uiopf_space_present(self.c, pasid, address, perm))
+
+    def reset(self) -> None:
+        """Forget all tables. Nothing may be walking them."""
+        lib.uiopf_space_reset(self.c)
+
+    def close(self) -> None:
+        """Unmap and free. No endpoint may be using it."""
+        if self._c is not None:
+            lib.uiopf_space_free(self._c)
+            self._c = None

@@ -1,0 +1,200 @@
+"""The fault queue as its file: read, write, poll, close.
+
+The queue itself is C (``cdefs/faultq.c``). Source: drivers/iommu/iommufd/fault.c, Linux 6.12.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from uring_iopf._core import ffi
+from uring_iopf._native import CData, check, lib, made
+from uring_iopf.abi.iommufd import PageResponse
+from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.objects import Object, ObjectTable
+
+if TYPE_CHECKING:
+    from uring_iopf.core import Core
+
+MAX_RW_COUNT: Final = 0x7FFF_F000
+"""What the kernel cuts the length of every read and write to. Source: linux/fs.h, Linux 6.12."""
+
+_MESSAGE: Final = struct.Struct("<6IQ2I")
+_RESPONSE: Final = struct.Struct("<2I")
+_unset: Final = ffi.new_allocator(should_clear_after_alloc=False)
+
+
+class Personality(enum.IntEnum):
+    """What the fault queue's file can do."""
+
+    MERGED = 0
+    """As Linux has it: an empty queue reads as 0 bytes, and rings cannot post reads ahead."""
+    PROPOSED = 1
+    """Ours: an empty queue is EAGAIN, and reads can be posted ahead. Everything else is the same."""
+
+
+class FaultMessage(NamedTuple):
+    """One fault, as a client reads it. The faults of a group share their *cookie*; the last has LAST_PAGE.
+
+    Source: iommufd.h, ``iommu_hwpt_pgfault``, Linux 6.12.
+    """
+
+    flags: int
+    """`FaultFlags`, and on VT-d and AMD 0x4."""
+    dev_id: int
+    pasid: int
+    """0 where the flags do not have PASID_VALID."""
+    grpid: int
+    """A PRG index or a stall tag."""
+    perm: int
+    """`FaultPerm`."""
+    addr: int
+    length: int
+    """0: nobody sets it."""
+    cookie: int
+
+
+class FaultQueueCounts(NamedTuple):
+    """What has gone through a fault queue, and what is in it."""
+
+    delivered_groups: int
+    answered_groups: int
+    answered_faults: int
+    """By the client, as are the groups."""
+    auto_answered_groups: int
+    auto_answered_faults: int
+    """INVALID, for the client: detach, replace or close."""
+    waiting_groups: int
+    """Now: to be read."""
+    unanswered_groups: int
+    """Now: read, to be answered."""
+
+
+def unpack_messages(data: bytes) -> list[FaultMessage]:
+    """The messages in what a read returned."""
+    return [
+        FaultMessage(flags, dev_id, pasid, grpid, perm, addr, length, cookie)
+        for flags, dev_id, pasid, grpid, perm, _, addr, length, cookie in _MESSAGE.iter_unpack(data)
+    ]
+
+
+class FaultQueue(Object):
+    """A fault object and its file. Made by `Context.fault_queue_alloc`, open.
+
+    Closing the file drops the file's reference and nothing else: what is unanswered stays so, and only detach, replace
+    or destruction of what the devices are attached to answers it. A closed file cannot be opened again.
+    """
+
+    def __init__(self, table: ObjectTable, core: Core, personality: Personality) -> None:
+        super().__init__(table)
+        self._core = core
+        self.personality = personality
+        self._c: CData | None = None
+        try:
+            self._c = made(lib.uiopf_faultq_new(core.c, personality), "a fault queue")
+            self._fd: int | None = check(lib.uiopf_core_install(core.c, self._c), "IOMMU_FAULT_QUEUE_ALLOC")
+        except BaseException:
+            self.release()
+            table.remove(self)
+            raise
+        self.hold()  # the file's
+
+    @property
+    def c(self) -> CData:
+        """The C object, for the layers above; closing the file does not end it. Raises: KernelError(ENOENT), gone."""
+        if self._c is None:
+            raise KernelError(errno.ENOENT, "fault queue")
+        return self._c
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor in the rings of this core; not one of this process. Raises: KernelError(EBADF), closed."""
+        if self._fd is None:
+            raise KernelError(errno.EBADF, "fault queue")
+        return self._fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file is closed."""
+        return self._fd is None
+
+    def read(self, length: int) -> bytes:
+        """Return the oldest groups, whole, as many as fit into *length* bytes; each gets the lowest free cookie.
+
+        Never waits. With nothing to read, 0 bytes (`Personality.PROPOSED`: EAGAIN).
+
+        Raises: KernelError(ESPIPE), *length* is no multiple of 40, checked first; KernelError(EINVAL), the oldest
+        group does not fit, and stays; KernelError(EBADF), closed. Source: iommufd_fault_fops_read, Linux 6.12.
+        """
+        c = self._file("read")
+        if length < 0:
+            raise KernelError(errno.EINVAL, "read")
+        length = min(length, MAX_RW_COUNT)
+        # A length that is no multiple is refused before the memory is looked at.
+        to = _unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
+        done = check(lib.uiopf_faultq_read(c, to, length), "read")
+        return bytes(ffi.buffer(to, done))
+
+    def read_messages(self, most: int = 64) -> list[FaultMessage]:
+        """Return the messages of the oldest groups, whole groups, at most *most* messages.
+
+        Raises: KernelError(EINVAL), the oldest group has more than *most*, and stays; else as `read`.
+        """
+        return unpack_messages(self.read(most * _MESSAGE.size))
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Answer with what *data* holds, in order; return how many bytes were taken, stopping before a bad response.
+
+        A response is 8 bytes: cookie, code (``iommu_hwpt_page_response``).
+
+        Raises: KernelError(ESPIPE), the length is no multiple of 8, nothing was taken; KernelError(EINVAL), the first
+        is bad: a code that is not 0 or 1 (looked at first; the cookie stays live), or an unknown cookie;
+        KernelError(EBADF), closed. Source: iommufd_fault_fops_write, Linux 6.12.
+        """
+        c = self._file("write")
+        source = ffi.from_buffer(data)
+        return check(lib.uiopf_faultq_write(c, source, min(len(source), MAX_RW_COUNT)), "write")
+
+    def respond(self, cookie: int, code: PageResponse | int = PageResponse.SUCCESS) -> None:
+        """Answer one group.
+
+        Raises: KernelError(EINVAL), no such cookie is live, or the code is not 0 or 1; KernelError(EBADF), closed.
+        """
+        self.write(_RESPONSE.pack(cookie, code))
+
+    def poll(self) -> int:
+        """Return what holds now: POLLOUT always; POLLIN | POLLRDNORM while a group waits to be read.
+
+        Raises: KernelError(EBADF), closed.
+        """
+        return lib.uiopf_faultq_poll(self._file("poll"))
+
+    def counts(self) -> FaultQueueCounts:
+        """What has gone through, and what is in it. Raises: KernelError(ENOENT), destroyed."""
+        counts = ffi.new("struct uiopf_faultq_counts *")
+        lib.uiopf_faultq_counts(self.c, counts)
+        return FaultQueueCounts(*(getattr(counts, field) for field in FaultQueueCounts._fields))
+
+    def set_nonblocking(self, nonblocking: bool) -> None:
+        """Set or clear O_NONBLOCK, which rings look at; `read` never waits. Raises: KernelError(EBADF), closed."""
+        check(lib.uiopf_core_set_nonblock(self._core.c, self._file("fcntl"), nonblocking), "fcntl")
+
+    def close(self) -> None:
+        """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
+        lib.uiopf_core_uninstall(self._core.c, self.fd)
+        self._fd = None
+        self.put()
+
+    def release(self) -> None:
+        """Free the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
+        if self._c is not None:
+            check(lib.uiopf_faultq_free(self._c), "IOMMU_DESTROY")
+            self._c = None
+
+    def _file(self, call: str) -> CData:
+        if self._fd is None:
+            raise KernelError(errno.EBADF, call)
+        return self._c

@@ -1,0 +1,1 @@
+"""Experiments: workloads, one measured cell, comparisons of cells, and what is printed of them."""

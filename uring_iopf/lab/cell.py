@@ -1,0 +1,291 @@
+"""Measure one cell of a comparison: replay a workload through a design until there is enough to tell."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from uring_iopf._native import ffi, lib
+from uring_iopf.designs.channel import NativeChannel
+from uring_iopf.designs.registry import resolve
+from uring_iopf.errors import IopfError
+from uring_iopf.lab.result import CellResult, Latency, PerFault
+from uring_iopf.lab.spec import CellInterrupted
+from uring_iopf.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from uring_iopf.lab.spec import CellSpec
+
+SLICE_NS = 40_000_000
+"""The longest time in C at a stretch: Ctrl-C is noticed between two."""
+STUCK_S = 5.0
+"""Without any progress for so long, a pass is given up, and its faults are counted where they are."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the passes of a cell have come to so far."""
+
+    replays: int = 0
+    client_cpu_ns: int = 0
+    error: str | None = None
+
+
+def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
+    """Replay *spec* until it has run for its time and its number of faults; tables are reset off the clock.
+
+    *on_progress* is told the share that is done, 0 to 1. Raises: UsageError, a design or client that cannot be;
+    CellInterrupted, with what was measured until Ctrl-C.
+    """
+    info = resolve(spec.design)
+    inline = info.inline_only
+    machine = Machine(
+        spec.workload,
+        driver="inline" if inline else spec.driver,
+        wait=spec.wait,
+        in_flight=spec.in_flight,
+        group=spec.group,
+        live=True,
+        cpu=0,
+    )
+    progress = _Progress()
+    try:
+        with machine, _on_its_own_cpu():
+            channel = machine.open(spec.design)
+            serve = _server(machine, spec, progress)
+            try:
+                _run(machine, spec, serve, progress, on_progress)
+            except KeyboardInterrupt:
+                result = _result(machine, spec, progress, partial=True)
+                raise CellInterrupted(result if result.faults else None) from None
+            del channel
+            return _result(machine, spec, progress, partial=False)
+    finally:
+        machine.close()
+
+
+@contextmanager
+def _on_its_own_cpu() -> Iterator[None]:
+    """The client beside the worker, not under it: on CPU 1 where there is one, until the end."""
+    before = os.sched_getaffinity(0)
+    if {0, 1} <= before:
+        os.sched_setaffinity(0, {1})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _run(
+    machine: Machine,
+    spec: CellSpec,
+    serve: Callable[[], int],
+    progress: _Progress,
+    on_progress: Callable[[float], None],
+) -> None:
+    endpoint = machine.endpoint
+    faults = len(spec.workload)
+    while True:
+        machine.address_space.reset()
+        machine.start()
+        if not _one_pass(machine, serve, progress):
+            return
+        progress.replays += 1
+        busy_s = endpoint.counts().busy_ns / 1e9
+        share = min(busy_s / spec.seconds, progress.replays * faults / spec.faults)
+        on_progress(min(share, 1.0))
+        if share >= 1:
+            return
+
+
+def _one_pass(machine: Machine, serve: Callable[[], int], progress: _Progress) -> bool:
+    """Serve until the pass has ended. False: it will not, and `progress.error` says so."""
+    last_progress = time.monotonic()
+    while not machine.is_idle():
+        if serve():
+            last_progress = time.monotonic()
+        elif machine.endpoint.wait(machine.started, 1_000_000):
+            break
+        elif time.monotonic() - last_progress > STUCK_S:
+            outstanding = machine.endpoint.counts().outstanding
+            progress.error = f"stuck: {outstanding} faults without an answer for {STUCK_S:g} s"
+            return False
+    return True
+
+
+# ---- the clients: each serves what there is, for a short while, and says how many faults that was ----
+
+
+def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[], int]:
+    if machine.design.inline_only:
+        return _serve_python(machine, progress)
+    if not machine.design.has_client:
+        return lambda: 0
+    if spec.client == "native":
+        return _serve_native(machine, spec, progress)
+    if spec.client == "batch":
+        return _serve_batch(machine, progress)
+    return _serve_trio(machine, progress)
+
+
+def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[], int]:
+    channel = machine.channel
+    assert isinstance(channel, NativeChannel), "designs in Python have their own"
+    served = ffi.new("struct uiopf_served *")
+    space = machine.address_space.c
+    rows = len(spec.workload)
+
+    def serve() -> int:
+        before = int(served.faults)
+        # No more than is left of this pass: the client then returns with its last answer.
+        left = rows * machine.started - before
+        if left <= 0:
+            return 0
+        lib.uiopf_client_serve(channel.c, space, left, SLICE_NS, served)
+        progress.client_cpu_ns = int(served.cpu_ns)
+        if served.error:
+            raise IopfError(f"the native client stopped: {os.strerror(-served.error)}")
+        return int(served.faults) - before
+
+    return serve
+
+
+def _serve_batch(machine: Machine, progress: _Progress) -> Callable[[], int]:
+    from uring_iopf.clients.batch import BatchClient
+
+    channel = machine.channel
+    assert isinstance(channel, NativeChannel), "designs in Python have their own"
+    client = BatchClient(channel, machine.address_space)
+    sleeps = machine.wait.name == "SLEEP"
+
+    def serve() -> int:
+        start = time.thread_time_ns()
+        until = time.monotonic_ns() + SLICE_NS
+        served = 0
+        while not machine.is_idle() and time.monotonic_ns() < until:
+            if sleeps:
+                lib.uiopf_channel_wait(channel.c, 1_000_000)
+            for _ in range(64):
+                served += client.serve_once()
+        progress.client_cpu_ns += time.thread_time_ns() - start
+        return served
+
+    return serve
+
+
+def _serve_trio(machine: Machine, progress: _Progress) -> Callable[[], int]:
+    import trio
+
+    from uring_iopf.abi.iommufd import PageResponse
+    from uring_iopf.clients.trio_client import TrioClient
+
+    machine.tell_when_done(machine.channel.eventfd)
+    served = 0
+
+    async def one_pass() -> None:
+        nonlocal served
+        client = TrioClient(
+            machine.channel,
+            machine.address_space,
+            machine.is_idle,
+            inline=False,
+            spin=machine.wait.name == "SPIN",
+        )
+        success = PageResponse.SUCCESS
+        map_pages = client.address_space.map
+        with trio.move_on_after(STUCK_S):
+            async for batch in client:
+                for group in batch:
+                    map_pages(group)
+                    group.respond(success)
+                    served += len(group.faults)
+
+    def serve() -> int:
+        before = served
+        start = time.thread_time_ns()
+        trio.run(one_pass)
+        progress.client_cpu_ns += time.thread_time_ns() - start
+        return served - before
+
+    return serve
+
+
+def _serve_python(machine: Machine, progress: _Progress) -> Callable[[], int]:
+    from uring_iopf.clients.sync import serve_once
+
+    def serve() -> int:
+        start = time.thread_time_ns()
+        until = time.monotonic_ns() + SLICE_NS
+        served = 0
+        while not machine.is_idle() and time.monotonic_ns() < until:
+            did = machine.channel.turn()
+            n = serve_once(machine.channel, machine.address_space)
+            served += n
+            if not did and not n:
+                break
+        progress.client_cpu_ns += time.thread_time_ns() - start
+        return served
+
+    return serve
+
+
+# ---- the result ----
+
+
+def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: bool) -> CellResult:
+    """What the machine's counters say, once it has been brought to rest."""
+    endpoint = machine.endpoint
+    measured = endpoint.counts()
+    cost = machine.channel.cost()
+    machine.detach()
+    deadline = time.monotonic() + 1.0
+    while endpoint.counts().outstanding and time.monotonic() < deadline:
+        machine.core.produce()
+    account = machine.account()
+    counts = endpoint.counts()
+    faults = max(account.sent, 1)
+    error = progress.error
+    if error is None and account.lost < 0:
+        error = f"{-account.lost} answers more than faults"
+    if error is None and (lost := machine.iommu.lost()):
+        error = f"{lost} requests or answers lost in the IOMMU's queues"
+    # A pass that was cut off has not added its time yet.
+    busy_ns = measured.busy_ns if not partial or measured.busy_ns else 0
+    served = progress.replays * len(spec.workload)
+    result = spec.nothing_measured(partial=partial, error=error)
+    return replace(
+        result,
+        design=machine.design.name,
+        client=_client_name(machine, spec),
+        driver="inline" if machine.design.inline_only else spec.driver,
+        mode="inline" if machine.design.inline_only else "live",
+        replays=progress.replays,
+        faults=account.sent,
+        answered=account.answered,
+        auto_answered=account.auto_answered,
+        lost=max(account.lost, counts.outstanding),
+        unmapped=account.unmapped,
+        answer_errors=cost.answer_errors,
+        faults_per_s=served * 1e9 / busy_ns if busy_ns else 0.0,
+        latency_ns=Latency(
+            endpoint.latency_ns(0.5), endpoint.latency_ns(0.99), endpoint.latency_ns(0.999), counts.latency_max_ns
+        ),
+        per_fault=PerFault(
+            cost.system_calls / faults,
+            cost.wakeups / faults,
+            cost.bytes_copied / faults,
+            progress.client_cpu_ns / faults,
+            cost.empty_polls / faults,
+        ),
+    )
+
+
+def _client_name(machine: Machine, spec: CellSpec) -> str:
+    if machine.design.inline_only:
+        return "sync"
+    return spec.client if machine.design.has_client else "kernel"

@@ -1,0 +1,162 @@
+"""A comparison: every design at every number of faults in flight, one cell after another, and the machine's floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from uring_iopf.errors import IopfError, UsageError
+from uring_iopf.lab.spec import CellInterrupted, CellSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from uring_iopf.lab.result import CellResult, Floor
+    from uring_iopf.hardware.workload import Workload
+
+    MeasureCell: TypeAlias = Callable[[CellSpec, Callable[[float], None]], CellResult]
+    MeasureFloor: TypeAlias = Callable[[], Floor]
+    OnProgress: TypeAlias = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare. Every design gets the same workload, client, driver, wait and group.
+
+    *repeat*: how often each cell is measured. *seconds* and *faults*: what each measurement must reach, both of them.
+    """
+
+    workload: Workload
+    designs: tuple[str, ...]
+    in_flight: tuple[int, ...]
+    client: str = "native"
+    driver: str = "enter"
+    wait: str = "spin"
+    group: int = 1
+    repeat: int = 1
+    seed: int = 0
+    seconds: float = 1.0
+    faults: int = 100_000
+
+    @property
+    def cells(self) -> tuple[CellSpec, ...]:
+        """The cells of the table: equals side by side, all designs at one number in flight and then the next."""
+        return tuple(
+            CellSpec(
+                workload=self.workload,
+                design=design,
+                client=self.client,
+                driver=self.driver,
+                wait=self.wait,
+                in_flight=in_flight,
+                group=self.group,
+                seed=self.seed,
+                seconds=self.seconds,
+                faults=self.faults,
+            )
+            for in_flight in self.in_flight
+            for design in self.designs
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a plan came to.
+
+    *results*: one for each cell that was measured, in the plan's order; of several measurements the median by
+    faults/s. *measurements*: all of them, in the order in which they were made. *partial*: interrupted.
+    """
+
+    plan: Plan
+    results: tuple[CellResult, ...]
+    measurements: tuple[CellResult, ...]
+    floor: Floor | None
+    partial: bool = False
+
+    @property
+    def unaccounted(self) -> tuple[CellResult, ...]:
+        """The measurements in which not every fault was answered as it should be."""
+        return tuple(result for result in self.measurements if not result.accounted)
+
+
+def run_comparison(
+    plan: Plan,
+    *,
+    on_progress: OnProgress | None = None,
+    measure_cell: MeasureCell | None = None,
+    measure_floor: MeasureFloor | None = None,
+) -> Comparison:
+    """Measure every cell of *plan*; on Ctrl-C return what there is, marked as partial.
+
+    Repetitions go round by round, so that what disturbs the machine for a while does not fall on one cell alone, and
+    an interrupted run has the whole table early. A cell that fails stands in the result with its error; the others
+    are measured all the same. *on_progress* is told what is being measured, and the share of all that is done.
+
+    Raises: UsageError, the plan asks for something that cannot be.
+    """
+    measure = measure_cell or _real_measure_cell()
+    cells = plan.cells
+    total = len(cells) * plan.repeat
+    by_cell: list[list[CellResult]] = [[] for _ in cells]
+    measurements: list[CellResult] = []
+    floor: Floor | None = None
+    partial = False
+
+    def keep(index: int, result: CellResult) -> None:
+        measurements.append(result)
+        by_cell[index].append(result)
+
+    def report(label: str, done: float) -> None:
+        if on_progress is not None:
+            on_progress(label, min(done / total, 1.0))
+
+    def within(label: str, before: int) -> Callable[[float], None]:
+        return lambda share: report(label, before + share)
+
+    try:
+        report("floor of this machine", 0.0)
+        floor = (measure_floor or _real_measure_floor())()
+        for number in range(total):
+            index = number % len(cells)
+            spec = cells[index]
+            report(spec.label, number)
+            try:
+                result = _measured(measure, spec, within(spec.label, number))
+            except CellInterrupted as interruption:
+                if interruption.result is not None:
+                    keep(index, interruption.result)
+                raise
+            keep(index, result)
+        report("done", total)
+    except KeyboardInterrupt:
+        partial = True
+    results = tuple(median(of_cell) for of_cell in by_cell if of_cell)
+    return Comparison(plan, results, tuple(measurements), floor, partial)
+
+
+def _real_measure_cell() -> MeasureCell:
+    from uring_iopf.lab import cell  # loads the compiled part
+
+    return cell.measure_cell
+
+
+def _real_measure_floor() -> MeasureFloor:
+    from uring_iopf.lab import floor
+
+    return floor.measure_floor
+
+
+def _measured(measure_cell: MeasureCell, spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
+    try:
+        return measure_cell(spec, on_progress)
+    except UsageError:
+        raise  # it would be the same for the next cell
+    except (IopfError, OSError, MemoryError) as error:
+        # Trouble of this cell. Anything else is a mistake in somebody's code: its traceback helps more than a table.
+        return spec.nothing_measured(error=f"{type(error).__name__}: {error}")
+
+
+def median(results: Sequence[CellResult]) -> CellResult:
+    """The measurement in the middle by faults/s (of two, the slower); complete ones, as long as there are any."""
+    complete = [result for result in results if not result.partial] or results
+    return sorted(complete, key=lambda result: result.faults_per_s)[(len(complete) - 1) // 2]

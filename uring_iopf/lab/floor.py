@@ -1,0 +1,29 @@
+"""The floor of this machine: what a round trip costs before any design is involved."""
+
+from __future__ import annotations
+
+import os
+
+from uring_iopf._native import lib
+from uring_iopf.lab.result import Floor
+
+DURING_NS = 50_000_000
+"""For how long each is measured."""
+
+
+def measure_floor(during_ns: int = DURING_NS) -> Floor:
+    """Measure a cache line and an eventfd there and back between two threads, and a system call that does nothing.
+
+    Uses processors 0 and 1. A cache line needs two that spin at once; with one it is not measurable.
+    """
+    two = len(os.sched_getaffinity(0)) > 1
+    return Floor(
+        cache_line_ns=_each_ns(lib.uiopf_measure_cache_line(during_ns)) if two else None,
+        eventfd_ns=_each_ns(lib.uiopf_measure_eventfd(during_ns)),
+        system_call_ns=_each_ns(lib.uiopf_measure_system_call(during_ns)),
+    )
+
+
+def _each_ns(per_second: float) -> float | None:
+    """The nanoseconds of one, of so many a second; C says 0 when it could not measure."""
+    return 1e9 / per_second if per_second > 0 else None

@@ -1,0 +1,294 @@
+"""What is printed of a comparison, and its JSON document.
+
+The text goes into terminals and mails alike: plain ASCII, at most `WIDTH` columns, no trailing blanks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import textwrap
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from typing import TextIO
+
+    from uring_iopf.lab.compare import Comparison
+    from uring_iopf.lab.result import CellResult, Floor
+
+SCHEMA: Final = 1
+"""Goes up when a key of the JSON document changes its meaning or goes away."""
+
+WIDTH: Final = 100
+
+# ---- numbers for people: three digits that matter ----
+
+_LATENCY_UNITS: Final = ((1e9, " s"), (1e6, " ms"), (1e3, " us"))
+_RATE_UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SMALLEST: Final = 0.001
+
+
+def three_digits(value: float) -> str:
+    """*value* below 1,000 with three digits: 123, 12.3, 1.23, 0.123; what is tiny, but not zero, as <0.001."""
+    if value == 0:
+        return "0"
+    if abs(value) < _SMALLEST:
+        return f"<{_SMALLEST}"
+    decimals = next((n for limit, n in ((99.95, 0), (9.995, 1), (0.9995, 2)) if abs(value) >= limit), 3)
+    return f"{value:.{decimals}f}"
+
+
+def _scaled(value: float, units: Iterable[tuple[float, str]], unit: str) -> str:
+    # 999.5 already reads as 1000, so that it goes into the next unit
+    for size, name in units:
+        if abs(value) >= 0.9995 * size:
+            return three_digits(value / size) + name
+    return three_digits(value) + unit
+
+
+def rate(per_second: float) -> str:
+    """Something per second: 12.3M, 812k, 950."""
+    return _scaled(per_second, _RATE_UNITS, "")
+
+
+def duration(ns: float) -> str:
+    """Nanoseconds: 812 ns, 1.23 us, 45.1 ms; whole ones without a fraction."""
+    if ns == int(ns) and ns < 1000:
+        return f"{int(ns)} ns"
+    return _scaled(ns, _LATENCY_UNITS, " ns")
+
+
+def _plain(text: str) -> str:
+    """*text* in printable ASCII, whatever a file or a class is called."""
+    escaped = text.encode("ascii", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped)
+
+
+def _paragraph(text: str, *, label: str = "") -> str:
+    """*text* wrapped behind *label*, its further lines below its first."""
+    return textwrap.fill(_plain(text), WIDTH, initial_indent=label, subsequent_indent=" " * len(label))
+
+
+# ---- the table ----
+
+_GAP: Final = "  "
+_NARROWEST_NAME: Final = 12
+
+_MARKS: Final[tuple[tuple[str, Callable[[CellResult], bool]], ...]] = (
+    ("*", lambda cell: cell.mode == "inline"),
+    ("~", lambda cell: cell.partial),
+    ("!", lambda cell: not cell.accounted),
+)
+
+_Column = tuple[str, "Callable[[CellResult], str]"]  # header, lines apart by \n; value
+
+_SPEED: Final[tuple[_Column, ...]] = (
+    ("faults/s", lambda cell: rate(cell.faults_per_s)),
+    ("p50", lambda cell: duration(cell.latency_ns.p50)),
+    ("p99", lambda cell: duration(cell.latency_ns.p99)),
+    ("p99.9", lambda cell: duration(cell.latency_ns.p99_9)),
+    ("max", lambda cell: duration(cell.latency_ns.max)),
+    ("faults", lambda cell: f"{cell.faults:,}"),
+    ("replays", lambda cell: f"{cell.replays:,}"),
+)
+
+_COST: Final[tuple[_Column, ...]] = (
+    ("system\ncalls", lambda cell: three_digits(cell.per_fault.system_calls)),
+    ("\nwake-ups", lambda cell: three_digits(cell.per_fault.wakeups)),
+    ("bytes\ncopied", lambda cell: rate(cell.per_fault.bytes_copied)),
+    ("client\nCPU", lambda cell: duration(cell.per_fault.client_cpu_ns)),
+    ("\nanswered", lambda cell: f"{cell.answered:,}"),
+    ("answered\nfor", lambda cell: f"{cell.auto_answered:,}"),
+    ("\nlost", lambda cell: f"{cell.lost:,}"),
+)
+
+
+def _marks(cell: CellResult) -> str:
+    return "".join(mark for mark, holds in _MARKS if holds(cell))
+
+
+def _shortened(name: str, width: int) -> str:
+    """The end of a long name: of MODULE:CLASS that is the telling part."""
+    return name if len(name) <= width else ".." + name[2 - width :]
+
+
+def _table(results: Sequence[CellResult], columns: Sequence[_Column]) -> Iterator[str]:
+    """The lines of one table, a block for each number in flight."""
+    header = [("in\nflight", [str(cell.in_flight) for cell in results])]
+    header += [(title, [value(cell) for cell in results]) for title, value in columns]
+    height = 1 + max(title.count("\n") for title, _ in header)
+    titles = [title.rjust(len(title) + height - 1 - title.count("\n"), "\n").split("\n") for title, _ in header]
+    widths = [max(map(len, [*title, *cells])) for title, (_, cells) in zip(titles, header, strict=True)]
+
+    marks = [_marks(cell) for cell in results]
+    mark_width = max(map(len, marks))
+    room = WIDTH - sum(widths) - len(_GAP) * len(widths) - mark_width - bool(mark_width)
+    names = [_shortened(_plain(cell.design), max(room, _NARROWEST_NAME)) for cell in results]
+    labels = [f"{name} {mark}" if mark else name for name, mark in zip(names, marks, strict=True)]
+    label_width = max(map(len, [*labels, "design"]))
+
+    def line(label: str, cells: Iterable[str]) -> str:
+        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        return _GAP.join([first, label.ljust(label_width), *others]).rstrip()
+
+    for n in range(height):
+        yield line("design" if n == height - 1 else "", [title[n] for title in titles])
+    for n, cell in enumerate(results):
+        if n and results[n - 1].in_flight != cell.in_flight:
+            yield ""
+        yield line(labels[n], [cells[n] for _, cells in header])
+
+
+def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[str]:
+    plan = comparison.plan
+    workload = plan.workload
+    spaces = workload.address_spaces
+    machine = f"{environment['cpu']}, {environment['cpus']} usable processors, Linux {environment['kernel']}"
+    versions = f"uring_iopf {environment['uring_iopf']}, Python {environment['python']}"
+    trace = f"{len(workload):,} faults in {spaces} address space{'s' * (spaces != 1)}, content {workload.digest}"
+    for label, text in (
+        ("workload", f"{workload.name}: {trace}"),
+        ("client", f"{plan.client}, driver {plan.driver}, wait {plan.wait}"),
+        ("group", f"{plan.group} page{'s' * (plan.group != 1)} at most"),
+        ("each cell", f"replayed into fresh tables for at least {plan.seconds:g} s and {plan.faults:,} faults"),
+        *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
+        ("machine", f"{machine}; {versions}"),
+    ):
+        yield _paragraph(text, label=f"{label:<11}")
+
+
+def _floor(floor: Floor | None) -> Iterator[str]:
+    if floor is None:
+        yield "floor of this machine: interrupted before it was measured"
+        return
+    yield "floor of this machine, measured in the same run:"
+    for what, ns in (
+        ("a cache line, there and back between two processors", floor.cache_line_ns),
+        ("an eventfd, there and back between two threads", floor.eventfd_ns),
+        ("a system call that does nothing", floor.system_call_ns),
+    ):
+        yield f"  {what:<52} {'not measurable here' if ns is None else duration(ns):>9}"
+
+
+def _footnotes(comparison: Comparison) -> Iterator[str]:
+    """What the marks mean that occur."""
+    results = comparison.results
+    if any(cell.mode == "inline" for cell in results):
+        yield _paragraph(
+            "inline: the design or the client is written in Python, and everything runs on one thread. Its counts per "
+            "fault compare with the others', its times do not.",
+            label="* ",
+        )
+    if any(cell.partial for cell in results):
+        yield _paragraph("partial: interrupted before it had run for its time; what it had come to.", label="~ ")
+    if comparison.unaccounted:
+        yield _paragraph("not every fault is accounted for:", label="! ")
+    for complaint in complaints(comparison):
+        yield _paragraph(complaint, label="  ")
+
+
+def complaints(comparison: Comparison) -> list[str]:
+    """A line for each cell in which not every fault is accounted for: which it is, and what is missing."""
+    lines = Counter(
+        f"{_plain(cell.design)}, {cell.in_flight} in flight: {_plain('; '.join(cell.missing))}"
+        for cell in comparison.unaccounted
+    )
+    return [line if times == 1 else f"{line} (in {times} measurements)" for line, times in lines.items()]
+
+
+def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
+    """The whole text, with a newline at its end."""
+    lines: list[str] = []
+    plan = comparison.plan
+    if comparison.partial:
+        total = len(plan.cells) * plan.repeat
+        complete = sum(not cell.partial for cell in comparison.measurements)
+        lines += [f"PARTIAL: interrupted when {complete} of {total} measurements were complete.", ""]
+    lines += [*_captions(comparison, environment), ""]
+    if comparison.results:
+        lines += ["Speed and latency", "", *_table(comparison.results, _SPEED), ""]
+        lines += ["Cost per fault, and what became of all", "", *_table(comparison.results, _COST), ""]
+    else:
+        lines += ["Nothing was measured.", ""]
+    if footnotes := list(_footnotes(comparison)):
+        lines += [*footnotes, ""]
+    lines += _floor(comparison.floor)
+    return "\n".join(lines) + "\n"
+
+
+# ---- the JSON document ----
+
+
+def environment() -> dict[str, Any]:
+    """What a run was made with: versions, processor, kernel. It goes into every JSON document."""
+    from uring_iopf._native import source_hash
+
+    return {
+        "python": platform.python_version(),
+        "uring_iopf": _version("uring-iopf"),
+        "c_sources": source_hash()[:12],
+        "cffi": _version("cffi"),
+        "trio": _version("trio"),
+        "numpy": _version("numpy"),
+        "platform": platform.platform(),
+        "kernel": platform.release(),
+        "cpu": _cpu_model(),
+        "cpus": len(os.sched_getaffinity(0)),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.machine()
+
+
+def document(
+    comparison: Comparison, *, arguments: Mapping[str, Any], started: datetime, environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything, and what it takes to do it again.
+
+    `results` are the cells of the table; `measurements` every measurement, where cells were measured more than once.
+    """
+    plan = comparison.plan
+    workload = plan.workload
+    return {
+        "schema": SCHEMA,
+        "started": started.isoformat(timespec="seconds"),
+        "partial": comparison.partial,
+        "arguments": dict(arguments),
+        "seed": plan.seed,
+        "workload": {
+            "name": workload.name,
+            "digest": workload.digest,
+            "faults": len(workload),
+            "address_spaces": workload.address_spaces,
+            "table_pages": workload.table_pages,
+        },
+        "results": [result.to_json() for result in comparison.results],
+        "measurements": [result.to_json() for result in comparison.measurements] if plan.repeat > 1 else [],
+        "floor": None if comparison.floor is None else comparison.floor.to_json(),
+        "environment": dict(environment),
+    }
+
+
+def write_json(content: Mapping[str, Any], file: TextIO) -> None:
+    """Write *content* as people and programs read it."""
+    json.dump(content, file, indent=2, allow_nan=False)
+    file.write("\n")

@@ -1,0 +1,94 @@
+"""What one measured cell of a comparison came to: numbers only, as they go into tables and JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """From a request to its answer, in nanoseconds; p99_9 is what 999 of 1,000 faults do not exceed."""
+
+    p50: int = 0
+    p99: int = 0
+    p99_9: int = 0
+    max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PerFault:
+    """What a fault cost on average, both sides added up; the time is the client's alone."""
+
+    system_calls: float = 0.0
+    wakeups: float = 0.0
+    bytes_copied: float = 0.0
+    client_cpu_ns: float = 0.0
+    empty_polls: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What no design can beat on this machine: there and back, in nanoseconds. None: not measurable here."""
+
+    cache_line_ns: float | None
+    eventfd_ns: float | None
+    system_call_ns: float | None
+
+    def to_json(self) -> dict[str, float | None]:
+        """The same under the same names."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """One design, one client, one number of faults in flight, measured.
+
+    *mode*: ``live``, on two threads and paid for in real time, or ``inline``, on one thread, since the design or the
+    client is written in Python. *partial*: interrupted before its time. *error*: why it could not be measured.
+    """
+
+    design: str
+    client: str
+    driver: str
+    wait: str
+    mode: str
+    workload: str
+    in_flight: int
+    group: int
+    replays: int
+    faults: int
+    answered: int
+    auto_answered: int
+    lost: int
+    unmapped: int
+    answer_errors: int
+    faults_per_s: float
+    latency_ns: Latency
+    per_fault: PerFault
+    partial: bool = False
+    error: str | None = None
+
+    @property
+    def accounted(self) -> bool:
+        """Whether every fault was answered, by the client or for it, and found its page when it was to."""
+        return not self.missing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What stands in the way of `accounted`, in words."""
+        reasons = []
+        if self.error is not None:
+            reasons.append(self.error)
+        if self.lost:
+            reasons.append(f"{self.lost:,} lost")
+        if self.unmapped:
+            reasons.append(f"{self.unmapped:,} answered with success, but without a mapping")
+        answers = self.answered + self.auto_answered
+        if answers + self.lost != self.faults:
+            reasons.append(f"{answers:,} answers to {self.faults:,} faults")
+        return tuple(reasons)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field under its name, and `accounted`."""
+        return {**asdict(self), "accounted": self.accounted}

@@ -1,0 +1,273 @@
+"""The thing one starts: an endpoint, an IOMMU, its driver, an iommufd context and one delivery design, put together."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from uring_iopf.core import FOREVER, Core, Driver
+from uring_iopf.designs.base import open_design
+from uring_iopf.designs.channel import Channel, NativeChannel, PythonChannel, Wait
+from uring_iopf.designs.registry import resolve
+from uring_iopf.errors import UsageError
+from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint, Load, LoadMode, VtdIommu
+from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.iommufd import Context, Personality
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from uring_iopf.clients.trio_client import TrioClient
+    from uring_iopf.designs.base import Design
+    from uring_iopf.designs.registry import DesignInfo
+    from uring_iopf.hardware.workload import Workload
+
+REQUESTER_ID = 0x0100
+DEFAULT_IDLE_NS = 1_000_000
+"""What a worker spins before it sleeps, where its client sleeps too."""
+
+
+_Enum = TypeVar("_Enum", bound=IntEnum)
+
+
+class Account(NamedTuple):
+    """Where every fault has gone: sent = answered + auto_answered + lost."""
+
+    sent: int
+    answered: int
+    """By the client."""
+    auto_answered: int
+    """For it: by detach, by the generic layer, by the driver."""
+    lost: int
+    """By nobody. A run with one has failed."""
+    unmapped: int
+    """Of the answered: with success, and the page was not there."""
+
+
+class Machine:
+    """An emulated machine with one faulting PCI function and one delivery design.
+
+    *workload*: what the function faults on: a bundled trace's name, a trace file, a `Workload`, or None for accesses
+    made by hand (``machine.endpoint.access``). *kernel*: whose rules iommufd follows. *driver*: ``sqpoll`` (a worker is
+    the hardware and the kernel), ``enter`` (a worker is the hardware, the kernel runs in the client's calls) or
+    ``inline`` (no thread; deterministic). *wait*: ``sleep`` or ``spin``. *in_flight*: groups outstanding at most.
+    *group*: pages in a group at most. *load*: when faults come; by default a closed loop with *in_flight* and *group*.
+    *live*: system calls and wake-ups are paid for with real ones, and time passes; by default, unless inline. *cpu*:
+    where the worker should run. *report_flags*: for ``handler``.
+
+    Use it with `connect` from trio, or as a context manager with `open`. One design is connected at a time, once.
+    """
+
+    def __init__(
+        self,
+        workload: str | Path | Workload | None = "gcc-compile",
+        *,
+        kernel: str = "6.12",
+        driver: str = "sqpoll",
+        wait: str = "sleep",
+        in_flight: int = 16,
+        group: int = 1,
+        load: Load | None = None,
+        live: bool | None = None,
+        cpu: int = -1,
+        report_flags: int = 0,
+    ) -> None:
+        from uring_iopf.hardware.workload import Workload, load_workload  # heavy for those who only look
+
+        self.workload: Workload | None = (
+            workload if workload is None or isinstance(workload, Workload) else load_workload(workload)
+        )
+        self.driver = _choice(Driver, driver, "driver")
+        self.wait = _choice(Wait, wait, "wait")
+        if not 1 <= in_flight <= GROUP_INDICES:
+            raise UsageError(f"in_flight is 1 to {GROUP_INDICES}, the group indices of a function; not {in_flight}")
+        if not 1 <= group <= 64:
+            raise UsageError(f"group is 1 to 64 pages, not {group}")
+        self.in_flight = in_flight
+        self.group = group
+        self.load = load or Load(LoadMode.CLOSED, in_flight=in_flight, group=group)
+        self.live = self.driver is not Driver.INLINE if live is None else live
+        self._cpu = cpu
+        self._report_flags = report_flags
+        self.started = 0
+        """Passes over the workload that were started."""
+        self._stack = ExitStack()
+        self._opened = False
+        self._entered = False
+
+        self.core = self._stack.enter_context(Core(live=self.live))
+        pasids = max(64, self.workload.pasids if self.workload else 0)
+        pages = self.workload.table_pages if self.workload else 1024
+        self.address_space = AddressSpace(pasids, pages)
+        self._stack.callback(self.address_space.close)
+        self.context = Context(self.core, kernel=kernel)
+        self.iommu = VtdIommu(self.core, needs_pasid=kernel == "6.12")
+        self._stack.callback(self.iommu.close)
+        credit = GROUP_INDICES * group
+        self.endpoint = Endpoint(self.iommu, requester_id=REQUESTER_ID, capacity=credit, group_most=group)
+        self._stack.callback(self.endpoint.close)
+        self._stack.callback(self.context.close)
+        self._plug_in(credit)
+
+    def _plug_in(self, credit: int) -> None:
+        """Bind the function, give it tables, turn PRI on."""
+        from uring_iopf._native import check, lib
+
+        ioas = self.context.ioas_alloc()
+        self.device = self.context.bind(
+            self.iommu.c,
+            REQUESTER_ID,
+            credit,
+            on_unbind=lambda: lib.uiopf_vtd_unbind(self.iommu.vtd, self.device.c),
+        )
+        check(lib.uiopf_vtd_bind(self.iommu.vtd, self.endpoint.c, self.device.c), "bind to the IOMMU")
+        self._parent = self.context.hwpt_alloc_paging(self.device, ioas, nest_parent=True)
+        self.endpoint.use_tables(self.address_space)
+        self.endpoint.enable_pri(credit)
+        if self.workload is not None:
+            self.endpoint.set_rows(self.workload.rows)
+
+    # ---- opening a design ----
+
+    def open(self, design: str | type[Design]) -> Channel:
+        """Attach a table with a fault queue, put a design on the queue, and start the worker.
+
+        *design*: a name, ``MODULE:CLASS``, or a class. Raises: UsageError, there is one already; or no such design.
+        """
+        if self._opened:
+            raise UsageError("this machine has its design already; make another machine for another design")
+        info = resolve(design)
+        if info.inline_only and self.driver is not Driver.INLINE:
+            raise UsageError(f"{info.name} is written in Python and runs with driver='inline' only")
+        self._opened = True
+        self.design = info
+        personality = Personality.PROPOSED if info.proposed else Personality.MERGED
+        self.queue = self.context.fault_queue_alloc(personality=personality)
+        table = self.context.hwpt_alloc_nested(self.device, self._parent, fault=self.queue)
+        self.device.attach(table)
+        if self.driver is not Driver.INLINE:
+            idle_ns = DEFAULT_IDLE_NS if self.wait is Wait.SLEEP else FOREVER
+            self.core.start_worker(self._driver_for(info), cpu=self._cpu, idle_ns=idle_ns)
+            self._stack.callback(self.core.stop_worker)
+        self.channel = self._open_channel(info)
+        self._stack.callback(self.channel.close)
+        return self.channel
+
+    def _driver_for(self, info: DesignInfo) -> Driver:
+        """A worker that polls rings has none to poll for a design of system calls: those run where they are made."""
+        return Driver.ENTER if info.has_client and not info.has_ring else self._ring_driver(info)
+
+    def _ring_driver(self, info: DesignInfo) -> Driver:
+        """A design without a client runs wherever the kernel runs: in the worker."""
+        return self.driver if info.has_client else Driver.SQPOLL
+
+    def _open_channel(self, info: DesignInfo) -> Channel:
+        if info.python is not None:
+            return PythonChannel(self.core, open_design(info.python, self.core, self.queue, self.in_flight * self.group))
+        return NativeChannel(
+            self.core,
+            self.queue,
+            info,
+            wait=self.wait,
+            in_flight=self.in_flight,
+            group_most=self.group,
+            space=None if info.has_client else self.address_space,
+            report_flags=self._report_flags,
+        )
+
+    @asynccontextmanager
+    async def connect(self, design: str | type[Design] = "uring-multishot") -> AsyncIterator[TrioClient]:
+        """Open a design and be its trio client; the load starts, and iteration ends when all of it is answered.
+
+        On leaving, what is unanswered is answered for the client; the machine is closed, unless it was entered itself.
+        Raises: UsageError, a design without a user-space client.
+        """
+        from uring_iopf.clients.trio_client import TrioClient  # trio is for those who use it
+
+        async with AsyncExitStack() as stack:
+            if not self._entered:
+                stack.enter_context(self)
+            channel = self.open(design)
+            if not self.design.has_client:
+                raise UsageError(f"{self.design.name} runs in the kernel alone: there is nothing to connect to")
+            inline = self.driver is Driver.INLINE
+            client = TrioClient(
+                channel,
+                self.address_space,
+                self._is_served if self.workload is not None else (lambda: False),
+                inline=inline,
+                spin=self.wait is Wait.SPIN or self.design.inline_only,
+            )
+            if not self.design.inline_only:
+                self.tell_when_done(channel.eventfd)
+                stack.callback(client.close)
+            if self.workload is not None:
+                self.start()
+            yield client
+
+    def tell_when_done(self, eventfd: int) -> None:
+        """Signal an eventfd at the end of each pass; -1: none. A client that sleeps on it does not oversleep."""
+        from uring_iopf._native import lib
+
+        lib.uiopf_endpoint_set_done_eventfd(self.endpoint.c, eventfd)
+
+    # ---- running ----
+
+    def start(self) -> None:
+        """Begin a pass over the workload. Raises: KernelError(EBUSY), one is under way."""
+        self.endpoint.start(self.load)
+        self.started += 1
+
+    def _is_served(self) -> bool:
+        return self.endpoint.passes() >= self.started
+
+    def is_idle(self) -> bool:
+        """Whether every pass that was started has ended: all sent, all answered."""
+        return self._is_served()
+
+    def detach(self) -> None:
+        """Send no more, and let the kernel answer for the client what it has not answered."""
+        self.endpoint.cancel()
+        if self.device.exists:
+            self.device.detach()
+        # The answers are on their way; without a worker somebody must turn the hardware.
+        self.core.produce()
+
+    def account(self) -> Account:
+        """Where every fault has gone so far; complete after `detach`."""
+        with self.core.quiescent():
+            sent = self.endpoint.counts()
+            queue = self.queue.counts()
+            device = self.device.counts()
+        auto_answered = queue.auto_answered_faults + device.refused
+        return Account(
+            sent.sent,
+            queue.answered_faults,
+            auto_answered,
+            sent.sent - queue.answered_faults - auto_answered,
+            sent.unmapped,
+        )
+
+    def close(self) -> None:
+        """Close everything, in order. Closing again does nothing."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        self._entered = True
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _choice(kind: type[_Enum], name: str, what: str) -> _Enum:
+    try:
+        return kind[name.upper()]
+    except KeyError:
+        raise UsageError(f"{what} is one of {', '.join(m.name.lower() for m in kind)}; not {name!r}") from None

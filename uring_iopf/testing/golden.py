@@ -1,0 +1,325 @@
+"""Replays recorded iommufd scripts on the emulator and says where it differs from the kernel that was recorded.
+
+A file is gzipped JSON Lines, one script a line: a name, and steps, each an operation with all that it returned and all
+that the hardware saw meanwhile. Every recorded value is compared, and an operation that is not known here is a
+difference, so that nothing passes unseen.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import select
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from uring_iopf.abi.iommufd import HwptAllocFlags
+from uring_iopf.errors import KernelError
+from uring_iopf.iommufd import MOCK_FORMAT, Context, FaultQueue, MockDevice, SelftestDevice, unpack_messages
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Step: TypeAlias = Mapping[str, Any]
+"""``op``, a list of words, and what was recorded of it."""
+
+NOTHING: Final = "(nothing)"
+"""Stands for a value that one side does not have at all."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """One recorded script."""
+
+    name: str
+    steps: Sequence[Step]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value in which the emulator is not what was recorded."""
+
+    script: str
+    step: int
+    """From 0."""
+    op: str
+    field: str
+    """``ret``, ``errno``, ``msgs``, ``hw``, …; ``op`` for an operation that is not known here."""
+    expected: object
+    got: object
+
+    def __str__(self) -> str:
+        return f"{self.script}, step {self.step} `{self.op}`: {self.field} is {self.got}, recorded {self.expected}"
+
+
+class UnknownOperationError(Exception):
+    """A script has an operation, or a form of one, that the replayer cannot do."""
+
+
+def load(path: Path) -> list[Script]:
+    """The scripts in a file."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [Script(one["name"], one["steps"]) for one in map(json.loads, lines)]
+
+
+def replay(script: Script, *, kernel: str = "6.12") -> Iterator[Difference]:
+    """Run one script on a fresh context and yield the differences, in order."""
+    player = _Player(kernel)
+    try:
+        for index, step in enumerate(script.steps):
+            op = step["op"]
+            for name, expected, got in _compare(step, player.play(step)):
+                yield Difference(script.name, index, " ".join(op), name, expected, got)
+    finally:
+        player.context.close()
+
+
+def _compare(step: Step, outcome: Mapping[str, object]) -> Iterator[tuple[str, object, object]]:
+    """The fields in which an outcome is not what was recorded, both ways."""
+    if "op" in outcome:
+        yield "op", " ".join(step["op"]), outcome["op"]
+        return
+    for name in sorted({*step, *outcome} - {"op"}):
+        expected, got = step.get(name, NOTHING), outcome.get(name, NOTHING)
+        if step["op"][0] == "end" and name == "hw" and expected != NOTHING and got != NOTHING:
+            expected, got = _in_any_order(expected), _in_any_order(got)
+        if expected != got:
+            yield name, expected, got
+
+
+def _in_any_order(events: Any) -> list[Any]:
+    return sorted(events, key=lambda event: json.dumps(event, sort_keys=True))
+
+
+@dataclass
+class _Player:
+    """One context, and the names that a script gives to its objects.
+
+    As for the recorder, a name is an id, and stays so when the object is destroyed: it may mean another one then. A
+    device is known by its `stdev`, and a queue by its file.
+    """
+
+    kernel: str
+    context: Context = field(init=False)
+    ids: dict[str, int] = field(default_factory=dict)
+    stdevs: dict[str, int] = field(default_factory=dict)
+    files: dict[str, FaultQueue] = field(default_factory=dict)
+    device_names: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.context = Context(kernel=self.kernel)
+        self.mock = self.context.mock
+
+    def play(self, step: Step) -> dict[str, object]:
+        """Do one step; return what the recording would hold of it."""
+        verb, *words = step["op"]
+        hardware: list[dict[str, object]] = []
+        outcome: dict[str, object] = {"ret": 0, "errno": "0"}
+        try:
+            outcome |= self.do(verb, words, step, hardware)
+        except KernelError as error:
+            outcome |= {"ret": -1, "errno": _name(_number(error))}
+            if verb == "write":
+                outcome |= _write_operands(words, step)
+        except (UnknownOperationError, ValueError, TypeError) as error:
+            # The last two: words that are no numbers, or too many or too few of them.
+            outcome = {"op": f"not supported: {error}"}
+        outcome["hw"] = [
+            {
+                "ev": "resp",
+                "dev": self.device_names.get(one.dev_id, one.dev_id),
+                "pasid": one.pasid,
+                "grpid": one.grpid,
+                "code": int(one.code),
+            }
+            for one in self.mock.take()
+        ] + hardware
+        return outcome
+
+    def do(self, verb: str, words: list[str], step: Step, hardware: list[dict[str, object]]) -> Mapping[str, object]:
+        if verb == "pri":
+            return self.pri(*words, hardware=hardware)
+        if verb == "write":
+            return self.write(words, step)
+        calls: dict[str, Callable[..., Mapping[str, object]]] = {
+            "ioas": self.ioas,
+            "dev": self.dev,
+            "fault": self.fault,
+            "hwpt": self.hwpt,
+            "nested": self.nested,
+            "replace": self.replace,
+            "read": self.read,
+            "poll": self.poll,
+            "close": self.close,
+            "detach": self.detach,
+            "destroy": self.destroy,
+            "end": self.end,
+        }
+        if verb not in calls:
+            raise UnknownOperationError(verb)
+        return calls[verb](*words)
+
+    # ---- names ----
+
+    def ref(self, word: str) -> int:
+        """The id that a word stands for: 0, which no object has, for a name that was never handed out."""
+        return int(word[1:], 0) if word.startswith("#") else self.ids.get(word, 0)
+
+    def device(self, word: str) -> MockDevice:
+        found = self.context.get(self.stdevs.get(word, 0))
+        if not isinstance(found, SelftestDevice) or found.device is None:
+            raise KernelError(errno.ENOENT, word)
+        return found.device
+
+    def queue(self, word: str) -> FaultQueue:
+        if word not in self.files:
+            raise KernelError(errno.EBADF, word)
+        return self.files[word]
+
+    # ---- operations ----
+
+    def ioas(self, name: str) -> Mapping[str, object]:
+        made = self.context.ioas_alloc()
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def dev(self, name: str, ioas: str) -> Mapping[str, object]:
+        made = self.context.mock_device(self.ref(ioas))
+        self.ids[name] = made.id
+        self.stdevs[name] = made.stdev.id
+        self.device_names[made.id] = name
+        assert made.hwpt is not None
+        return {"id": made.id, "stdev": made.stdev.id, "hwpt": made.hwpt.id}
+
+    def fault(self, name: str, flags: str = "0") -> Mapping[str, object]:
+        self.files[name] = made = self.context.fault_queue_alloc(int(flags, 0))
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def hwpt(self, name: str, device: str, pt: str, flags: str, fault: str = "#0") -> Mapping[str, object]:
+        made = self.context.hwpt_alloc(
+            self.ref(device), self.ref(pt), HwptAllocFlags(int(flags, 0)), fault=self.ref(fault)
+        )
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def nested(self, name: str, device: str, pt: str, flags: str, fault: str = "#0") -> Mapping[str, object]:
+        made = self.context.hwpt_alloc(
+            self.ref(device),
+            self.ref(pt),
+            HwptAllocFlags(int(flags, 0)),
+            fault=self.ref(fault),
+            data_type=MOCK_FORMAT.data_type,
+            data=MOCK_FORMAT.blank,
+        )
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def replace(self, device: str, pt: str) -> Mapping[str, object]:
+        return {"pt": self.device(device).replace(self.ref(pt)).id}
+
+    def pri(
+        self,
+        device: str,
+        pasid: str,
+        grpid: str,
+        perm: str,
+        addr: str,
+        which: str,
+        *,
+        hardware: list[dict[str, object]],
+    ) -> Mapping[str, object]:
+        target = self.device(device)
+        if which not in ("last", "more"):
+            raise UnknownOperationError(which)
+        ret = 0
+        try:
+            target.report(
+                int(grpid, 0),
+                int(addr, 0),
+                pasid=None if pasid == "-" else int(pasid, 0),
+                perm=int(perm, 0),
+                last=which == "last",
+            )
+        except KernelError as error:
+            ret = -_number(error)
+        hardware.append({"ev": "report", "dev": device, "ret": ret})
+        return {}
+
+    def read(self, queue: str, length: str) -> Mapping[str, object]:
+        data = self.queue(queue).read(int(length, 0))
+        messages = [
+            {
+                "flags": one.flags,
+                "dev": self.device_names.get(one.dev_id, one.dev_id),
+                "pasid": one.pasid,
+                "grpid": one.grpid,
+                "perm": one.perm,
+                "addr": one.addr,
+                "length": one.length,
+                "cookie": one.cookie,
+            }
+            for one in unpack_messages(data)
+        ]
+        return {"ret": len(data)} | ({"msgs": messages} if messages else {})
+
+    def write(self, words: list[str], step: Step) -> Mapping[str, object]:
+        operands = _write_operands(words, step)
+        data = b"".join(struct.pack("<2I", cookie, code) for cookie, code in operands["responses"])
+        data += bytes(operands["count"] - len(data))
+        return operands | {"ret": self.queue(words[0]).write(data)}
+
+    def poll(self, queue: str) -> Mapping[str, object]:
+        # The recorder put -1 in place of a closed descriptor, which poll(2) passes over.
+        found = self.files.get(queue)
+        if found is None or found.closed:
+            return {"ret": 0, "revents": 0}
+        return {"ret": 1, "revents": found.poll() & (select.POLLIN | select.POLLOUT)}
+
+    def close(self, queue: str) -> Mapping[str, object]:
+        self.queue(queue).close()
+        return {}
+
+    def detach(self, device: str) -> Mapping[str, object]:
+        self.context.destroy(self.device(device).stdev)
+        return {}
+
+    def destroy(self, name: str) -> Mapping[str, object]:
+        self.context.destroy(self.ref(name))
+        return {}
+
+    def end(self) -> Mapping[str, object]:
+        self.context.close()
+        return {}
+
+
+def _number(error: KernelError) -> int:
+    number = error.errno
+    assert number is not None
+    return number
+
+
+def _name(number: int) -> str:
+    """Python knows 95 by another of its names."""
+    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode[number]
+
+
+def _write_operands(words: list[str], step: Step) -> dict[str, Any]:
+    """What a `write` passes, from its words: `responses` and `count`.
+
+    ``#n:code`` is a number, ``o0:code`` the oldest unanswered cookie and ``c0:code`` the first one ever read, by the
+    recorder's book-keeping, of which the recorded cookies are the result: those are taken from there.
+    """
+    answers = [word.split(":") for word in words[1:] if not word.startswith("+")]
+    recorded = step.get("responses", [])
+    if len(recorded) != len(answers):
+        raise UnknownOperationError("another number of responses than recorded")
+    responses = [
+        [int(name[1:], 0) if name[0] == "#" else cookie, int(code, 0)]
+        for (name, code), (cookie, _) in zip(answers, recorded, strict=True)
+    ]
+    beyond = sum(int(word[1:], 0) for word in words[1:] if word.startswith("+"))
+    return {"responses": responses, "count": 8 * len(responses) + beyond}
