@@ -244,7 +244,7 @@ void uiopf_channel_close(struct uiopf_channel *channel);
 /* The client's half. One thread at a time. */
 /* Messages, whole groups, without waiting: how many; -errno. */
 int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
-/* Answers; how many were taken (all, or fewer and then -errno next time). They may be on their way only at a flush. */
+/* Answers; how many were taken. They are sent at the latest by the next receive or wait, or by a flush. */
 int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
 int uiopf_channel_answer_one(struct uiopf_channel *channel, uint32_t cookie, uint32_t code);
 int uiopf_channel_flush(struct uiopf_channel *channel);

@@ -113,9 +113,11 @@ void uiopf_channel_awake(struct uiopf_channel *ch)
 {
 	eventfd_t value;
 
+	/* A design that has nothing to undo counts with its eventfd, and reads it itself. */
+	if (!ch->design->awake)
+		return;
 	eventfd_read(ch->eventfd, &value);
-	if (ch->design->awake)
-		ch->design->awake(ch);
+	ch->design->awake(ch);
 }
 
 int uiopf_channel_eventfd(const struct uiopf_channel *ch)

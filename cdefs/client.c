@@ -59,17 +59,13 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 				break;
 		}
 		rc = uiopf_channel_receive(ch, message, BATCH);
-		if (rc > 0) {
+		if (rc > 0)
 			rc = serve_batch(ch, space, message, (uint32_t)rc, served);
-			/* Designs that gather answers send them once a batch. */
-			if (rc == 0)
-				rc = uiopf_channel_flush(ch);
-		}
 		if (rc < 0)
 			break;
 	}
 	if (rc >= 0)
-		uiopf_channel_flush(ch);
+		uiopf_channel_flush(ch);	/* nobody may be coming to receive more */
 	served->cpu_ns += thread_cpu_ns() - cpu;
 	served->error = rc < 0 ? rc : 0;
 	return served->error;

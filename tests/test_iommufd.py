@@ -479,7 +479,7 @@ def test_a_mock_device_grows_with_what_it_has_outstanding(world: World) -> None:
 
 # ---- virtual functions, and other rules of a version ----
 
-PLAIN, WITH_QUEUE, OTHER_QUEUE = "a plain table", "a table with a queue", "another with a queue"
+PLAIN, WITH_QUEUE = "a plain table", "a table with a queue"
 
 
 @pytest.mark.parametrize(

@@ -30,18 +30,7 @@ static void close_fd(struct uiopf_channel *ch)
 	free(ch->state);
 }
 
-static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
-{
-	int64_t n = uiopf_faultq_read(ch->queue, out, most * sizeof *out);
-
-	uiopf_system_call(ch, n != 0);
-	if (n < 0)
-		return (int)n;
-	ch->cost.bytes_copied += (uint64_t)n;
-	return (int)((uint64_t)n / sizeof *out);
-}
-
-/* One write for all that has gathered; a bad answer is skipped and counted, as its caller's client would. */
+/* One write for all that has gathered, before the client looks for more; a bad answer is skipped and counted, as its caller's client would. */
 static int flush(struct uiopf_channel *ch)
 {
 	struct fd *fd = ch->state;
@@ -77,6 +66,31 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 	return (int)n;
 }
 
+static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
+{
+	int64_t n;
+
+	flush(ch);
+	n = uiopf_faultq_read(ch->queue, out, most * sizeof *out);
+	uiopf_system_call(ch, n != 0);
+	if (n < 0)
+		return (int)n;
+	ch->cost.bytes_copied += (uint64_t)n;
+	return (int)((uint64_t)n / sizeof *out);
+}
+
+static int wait_fd(struct uiopf_channel *ch, uint64_t timeout_ns)
+{
+	flush(ch);
+	return uiopf_poll_wait(ch, timeout_ns);
+}
+
+static int prepare_sleep(struct uiopf_channel *ch)
+{
+	flush(ch);
+	return uiopf_poll_prepare_sleep(ch);
+}
+
 const struct uiopf_design uiopf_design_fd = {
 	.name = "fd",
 	.personality = UIOPF_MERGED,
@@ -86,7 +100,7 @@ const struct uiopf_design uiopf_design_fd = {
 	.receive = receive,
 	.answer = answer,
 	.flush = flush,
-	.wait = uiopf_poll_wait,
-	.prepare_sleep = uiopf_poll_prepare_sleep,
+	.wait = wait_fd,
+	.prepare_sleep = prepare_sleep,
 	.awake = uiopf_poll_awake,
 };

@@ -65,14 +65,13 @@ class BatchClient:
         check(int(lib.uiopf_space_map_messages(self.address_space.c, self._c_faults, n)), "map")
 
     def respond(self, n: int, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer every group among the first *n* messages received, and send the answers."""
+        """Answer every group among the first *n* messages received; sent at the latest by the next `receive`."""
         last = self._flags[:n] & FaultFlags.LAST_PAGE != 0
         cookies = self._cookies[:n][last]
         groups = len(cookies)
         self._response_cookies[:groups] = cookies
         self._response_codes[:groups] = code
         check(lib.uiopf_channel_answer(self._channel, self._c_responses, groups), "answer")
-        check(lib.uiopf_channel_flush(self._channel), "flush")
 
     def serve_once(self) -> int:
         """Receive, map and answer with success what waits; return how many faults."""

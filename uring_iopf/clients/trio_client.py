@@ -71,11 +71,10 @@ class TrioClient:
         """Return the groups that wait, perhaps none. Raises: trio.ClosedResourceError."""
         if self._closed:
             raise trio.ClosedResourceError
-        self._channel.flush()
         return receive_groups(self._channel)
 
     def flush(self) -> None:
-        """Send what has been answered. `receive` does it too; a client that stops receiving calls this."""
+        """Send what has been answered; `receive` does it too. For a client that does something else for a while."""
         if self._closed:
             raise trio.ClosedResourceError
         self._channel.flush()

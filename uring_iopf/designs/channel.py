@@ -57,7 +57,7 @@ class Channel(Protocol):
         """Messages of whole groups, without waiting."""
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group; it may be on its way only at the next flush."""
+        """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
 
     def flush(self) -> None:
         """Send what has been answered."""
@@ -132,7 +132,7 @@ class NativeChannel:
         return list(map(FaultMessage._make, _MESSAGE.iter_unpack(self._bytes[: n * _MESSAGE.size])))
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group; it may be on its way only at the next flush."""
+        """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
         rc = lib.uiopf_channel_answer_one(self._c, cookie, code)
         if rc < 0:
             check(rc, "answer")
@@ -189,6 +189,7 @@ class PythonChannel:
 
     def receive(self) -> list[FaultMessage]:
         """Messages of whole groups, without waiting."""
+        self.flush()
         return list(self.design.receive())
 
     def answer(self, cookie: int, code: int) -> None:
@@ -203,6 +204,7 @@ class PythonChannel:
 
     def prepare_sleep(self) -> bool:
         """It never sleeps: True."""
+        self.flush()
         return True
 
     def awake(self) -> None:
@@ -210,6 +212,7 @@ class PythonChannel:
 
     def turn(self) -> int:
         """Collect the answers, turn the hardware, publish what it reports."""
+        self.flush()
         did = self.design.collect()
         did += self._core.produce()
         return did + self.design.publish()

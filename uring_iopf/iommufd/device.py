@@ -194,7 +194,7 @@ class Device(Object):
             raise KernelError(errno.EINVAL, call)
         elif old is hwpt:
             return
-        if hwpt.iommu != self.iommu or self._refused(old, hwpt):
+        if hwpt.iommu != self.iommu or self._refused(hwpt):
             raise KernelError(errno.EINVAL, call)
         switch = lib.uiopf_attach if old is None else lib.uiopf_replace
         check(switch(self.c, hwpt.fault.c if hwpt.fault else ffi.NULL, hwpt.user_managed), call)
@@ -205,11 +205,13 @@ class Device(Object):
         else:
             old.detached()
 
-    def _refused(self, old: HWPT | None, new: HWPT) -> bool:
-        """Whether it is a virtual function that may not use this table: iommufd_fault_iopf_enable()."""
-        if self.virtual_function is None or new.fault is None:
-            return False
-        if old is not None and old.fault is not None and not self._version.function_checked_at_every_replace:
+    def _refused(self, hwpt: HWPT) -> bool:
+        """Whether it is a virtual function that may not use this table.
+
+        6.12 asks only when faults are switched on (iommufd_fault_iopf_enable), 7.2 at every replace: the same, since
+        nothing brings such a function to a first table with a queue.
+        """
+        if self.virtual_function is None or hwpt.fault is None:
             return False
         return self._version.refused_functions is RefusedFunctions.ALL or self.virtual_function.pf_has_pri
 

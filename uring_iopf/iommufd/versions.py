@@ -38,8 +38,6 @@ class KernelVersion:
     nested_flags: HwptAllocFlags
     """What HWPT_ALLOC takes for a nested table."""
     refused_functions: RefusedFunctions
-    function_checked_at_every_replace: bool
-    """Not only when faults are switched on: at the attach, or at a replace that comes from a table without a queue."""
     mock_passes_over_paging_data: bool
     """Whether the mock IOMMU accepts data for a paging table and does not look at it."""
 
@@ -53,7 +51,6 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 paging_flags=NEST_PARENT | DIRTY_TRACKING,
                 nested_flags=FAULT_ID_VALID,
                 refused_functions=RefusedFunctions.ALL,
-                function_checked_at_every_replace=False,
                 mock_passes_over_paging_data=False,
             ),
             # What only the newer kernel has (attachment of PASIDs, virtual IOMMUs, their event queues) is not here yet.
@@ -62,7 +59,6 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 paging_flags=NEST_PARENT | DIRTY_TRACKING | FAULT_ID_VALID | PASID,
                 nested_flags=FAULT_ID_VALID | PASID,
                 refused_functions=RefusedFunctions.WITH_PRI,
-                function_checked_at_every_replace=True,
                 mock_passes_over_paging_data=True,
             ),
         )

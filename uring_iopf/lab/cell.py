@@ -97,7 +97,7 @@ def _run(
             return
         progress.replays += 1
         busy_s = endpoint.counts().busy_ns / 1e9
-        share = min(busy_s / spec.seconds, progress.replays * faults / spec.faults)
+        share = min(busy_s / max(spec.seconds, 1e-9), progress.replays * faults / max(spec.faults, 1))
         on_progress(min(share, 1.0))
         if share >= 1:
             return

@@ -1,0 +1,149 @@
+"""The designs that come with the library, and one that does not, through the same suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mailbox import Mailbox
+from uring_iopf._native import ffi, lib
+from uring_iopf.designs import names, resolve
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.hardware.workload import load_workload
+from uring_iopf.lab.cell import measure_cell
+from uring_iopf.lab.spec import CellSpec
+from uring_iopf.machine import Machine
+from uring_iopf.testing.conformance import DesignConformance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uring_iopf.lab.result import CellResult
+
+
+class TestHandler(DesignConformance):
+    design = "handler"
+
+
+class TestEventfd(DesignConformance):
+    design = "eventfd"
+
+
+class TestFd(DesignConformance):
+    design = "fd"
+
+
+class TestUringMultishot(DesignConformance):
+    design = "uring-multishot"
+
+
+class TestADesignWrittenInPython(DesignConformance):
+    design = Mailbox
+
+
+def test_the_registry_names_what_c_has() -> None:
+    in_c = []
+    while pointer := lib.uiopf_design_name(len(in_c)):
+        in_c.append(ffi.string(pointer).decode())
+    assert names() == in_c
+    for name in names():
+        info = resolve(name)
+        assert info.index is not None
+        assert info.has_client == bool(lib.uiopf_design_has_client(info.index))
+        assert info.has_ring == bool(lib.uiopf_design_has_ring(info.index))
+        assert info.proposed == bool(lib.uiopf_design_personality(info.index))
+
+
+def test_a_design_is_found_by_module_and_class() -> None:
+    info = resolve("tests.mailbox:Mailbox")
+    assert (info.name, info.inline_only) == ("mailbox", True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("nosuch", "handler, eventfd, fd, uring-multishot"),
+        ("nosuch_module:X", "cannot import"),
+        ("tests.mailbox:Nosuch", "has no 'Nosuch'"),
+        ("tests.mailbox:Sequence", "has no"),
+        ("pathlib:Path", "not a subclass"),
+    ],
+)
+def test_a_name_that_is_none_says_what_to_do(spec: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        resolve(spec)
+
+
+def test_a_design_in_python_needs_the_inline_driver() -> None:
+    with Machine(None, driver="enter") as machine, pytest.raises(UsageError, match="driver='inline'"):
+        machine.open(Mailbox)
+
+
+def test_mine_needs_fewer_system_calls(compare_designs: Callable[..., dict[str, CellResult]]) -> None:
+    results = compare_designs([Mailbox, "fd"], workload="gcc-compile", seed=1)
+    assert results["mailbox"].per_fault.system_calls < results["fd"].per_fault.system_calls
+
+
+def test_what_each_design_costs_is_what_its_description_says(
+    compare_designs: Callable[..., dict[str, CellResult]],
+) -> None:
+    """One fault in flight, an event loop: every count can be said beforehand."""
+    results = compare_designs(names(), in_flight=1)
+    counts = {
+        name: (cell.per_fault.system_calls, cell.per_fault.wakeups, cell.per_fault.bytes_copied)
+        for name, cell in results.items()
+    }
+    assert counts["handler"] == (0, 0, 0)
+    # poll, read of the counter, read of the message, ioctl; the eventfd's write; 8 + 48 + 28 bytes.
+    assert counts["eventfd"] == (4, 1, 84)
+    # poll, read, write; the sleeper is woken; 40 + 8 bytes.
+    assert counts["fd"] == (3, 1, 48)
+    # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
+    calls, wakeups, copied = counts["uring-multishot"]
+    assert calls == pytest.approx(1, abs=0.01)
+    assert (wakeups, copied) == (0, pytest.approx(40 + 16 + 64 + 8, abs=0.1))
+
+
+@pytest.mark.parametrize(
+    ("flags", "works"), [(0, True), (1, True), (2, True), (4, False), (6, True)], ids=lambda value: str(value)
+)
+def test_the_handler_hears_what_its_report_flags_ask_for(flags: int, works: bool) -> None:
+    """A page request does not say which stage faulted: it counts as stage 1, and L2 alone does not hear of it."""
+    with Machine(None, driver="inline", report_flags=flags) as machine:
+        channel = machine.open("handler")
+        ticket = machine.endpoint.access(1, 0x1000, 1)
+        for _ in range(3):
+            channel.turn()
+        assert machine.endpoint.result(ticket).name == ("OK" if works else "INVALID")
+
+
+@pytest.mark.parametrize("flags", [3, 5, 7, 8])
+def test_flat_excludes_the_nested_stages(flags: int) -> None:
+    with Machine(None, driver="inline", report_flags=flags) as machine, pytest.raises(KernelError, match="Invalid"):
+        machine.open("handler")
+
+
+CLIENTS = [("native", "sqpoll"), ("native", "enter"), ("trio", "sqpoll"), ("trio", "enter"), ("batch", "sqpoll")]
+
+
+@pytest.mark.parametrize("wait", ["spin", "sleep"])
+@pytest.mark.parametrize(("client", "driver"), CLIENTS)
+@pytest.mark.parametrize("design", [*names(), "tests.mailbox:Mailbox"])
+def test_a_live_cell_loses_nothing(design: str, client: str, driver: str, wait: str) -> None:
+    spec = CellSpec(
+        load_workload("gcc-compile"), design, client, driver, wait, in_flight=16, group=2, seed=0,
+        seconds=0.0, faults=1,
+    )  # fmt: skip
+    result = measure_cell(spec, lambda _share: None)
+    assert result.accounted, result.missing
+    assert result.faults == result.answered == 5075 * result.replays
+    assert result.mode == ("inline" if "Mailbox" in design else "live")
+
+
+@pytest.mark.parametrize("trace", ["numpy-sort", "sqlite-index", "parallel-sort", "git-repack"])
+def test_every_bundled_trace_replays_through_every_design(
+    trace: str, compare_designs: Callable[..., dict[str, CellResult]]
+) -> None:
+    results = compare_designs([*names(), Mailbox], workload=trace, in_flight=32)
+    assert {result.faults for result in results.values()} == {len(load_workload(trace))}

@@ -1,0 +1,431 @@
+"""A simple model of Linux's fault queue and the emulated one do the same, call after call.
+
+The model is written from the kernel's rules (drivers/iommu/iommufd/fault.c, drivers/iommu/io-pgfault.c, Linux 6.12)
+with lists and dicts, and knows nothing of how the emulator does it. Every report that has a PASID has one of its own,
+so that an answer at the hardware says whose it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+from uring_iopf.errors import KernelError
+from uring_iopf.iommufd import HWPT, Context, FaultMessage, FaultQueue, MockDevice, PagingHWPT
+
+SUCCESS, INVALID = 0, 1
+
+
+class Refused(Exception):
+    """The model's refusal, with Linux's errno."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(errno.errorcode[number])
+        self.number = number
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the hardware hears."""
+
+    device: int
+    pasid: int
+    grpid: int
+    code: int
+
+
+@dataclass(eq=False)
+class Group:
+    device: ModelDevice
+    attachment: object
+    faults: list[FaultMessage]  # without a cookie
+
+    def answer(self, code: int) -> Answer:
+        last = self.faults[-1]
+        return Answer(self.device.number, last.pasid, last.grpid, code)
+
+
+@dataclass(eq=False)
+class ModelQueue:
+    waiting: list[Group] = field(default_factory=list)  # oldest first
+    live: dict[int, Group] = field(default_factory=dict)
+    zero_is_cookie: bool = False
+    open: bool = True
+    exists: bool = True
+    tables: int = 0
+
+    def read(self, length: int) -> list[FaultMessage]:
+        if not self.open:
+            raise Refused(errno.EBADF)
+        if length % 40:
+            raise Refused(errno.ESPIPE)
+        room = length // 40
+        messages: list[FaultMessage] = []
+        while self.waiting:
+            group = self.waiting[0]
+            if len(group.faults) > room or not room:
+                if messages:
+                    break
+                raise Refused(errno.EINVAL)
+            cookie = 0 if self.zero_is_cookie else 1
+            while cookie in self.live:
+                cookie += 1
+            self.live[cookie] = self.waiting.pop(0)
+            messages += [fault._replace(cookie=cookie) for fault in group.faults]
+            room -= len(group.faults)
+            if not room:
+                break
+        return messages
+
+    def write(self, responses: list[tuple[int, int]], beyond: int) -> tuple[int, list[Answer]]:
+        if not self.open:
+            raise Refused(errno.EBADF)
+        if beyond:
+            raise Refused(errno.ESPIPE)
+        answers: list[Answer] = []
+        for cookie, code in responses:
+            if code in (SUCCESS, INVALID) and cookie in self.live:
+                answers.append(self.live.pop(cookie).answer(code))
+                continue
+            if code in (SUCCESS, INVALID) and cookie == 0 and self.live:
+                self.zero_is_cookie = True  # the xarray's reserved entry is gone
+            if not answers:
+                raise Refused(errno.EINVAL)
+            break
+        return 8 * len(answers), answers
+
+    def drop(self, attachment: object) -> list[Answer]:
+        """What Linux answers itself: the unread, newest first, then the read, by rising cookie."""
+        unread = [group for group in self.waiting if group.attachment is attachment]
+        read = sorted(cookie for cookie, group in self.live.items() if group.attachment is attachment)
+        self.waiting = [group for group in self.waiting if group.attachment is not attachment]
+        return [group.answer(INVALID) for group in [*reversed(unread), *(self.live.pop(cookie) for cookie in read)]]
+
+
+@dataclass(eq=False)
+class ModelTable:
+    queue: ModelQueue | None
+    exists: bool = True
+    devices: int = 0
+
+
+@dataclass(eq=False)
+class ModelDevice:
+    number: int  # the object id, which only the emulator gives out
+    table: ModelTable | None = None
+    attachment: object = None
+    partial: list[FaultMessage] = field(default_factory=list)
+
+    def attach(self, table: ModelTable | None) -> list[Answer]:
+        """To a table or, with None, to nothing."""
+        if table is self.table and table is not None:
+            return []
+        old, attachment = self.table, self.attachment
+        self.table, self.attachment = table, object()
+        if table is not None:
+            table.devices += 1
+        if table is None or table.queue is None:
+            self.partial.clear()
+        if old is None:
+            return []
+        old.devices -= 1
+        return old.queue.drop(attachment) if old.queue else []
+
+    def report(self, fault: FaultMessage) -> tuple[int, list[Answer]]:
+        if self.table is None or self.table.queue is None:
+            return errno.EINVAL, [Answer(self.number, fault.pasid, fault.grpid, INVALID)]
+        if fault.flags & 2:
+            same = [one for one in self.partial if one.grpid == fault.grpid]
+            self.partial = [one for one in self.partial if one.grpid != fault.grpid]
+            self.table.queue.waiting.append(Group(self, self.attachment, [*same, fault]))
+        else:
+            self.partial.append(fault)
+        return 0, []
+
+
+@dataclass(eq=False)
+class Device:
+    model: ModelDevice
+    real: MockDevice
+
+
+@dataclass(eq=False)
+class Queue:
+    model: ModelQueue
+    real: FaultQueue
+
+
+@dataclass(eq=False)
+class Table:
+    model: ModelTable
+    real: HWPT
+
+
+def outcome_of(call: Callable[[], object]) -> object:
+    """What a call on either side came to."""
+    try:
+        return call()
+    except KernelError as error:
+        return "errno", error.errno
+    except Refused as refused:
+        return "errno", refused.number
+
+
+class ModelAndEmulatorAgree(RuleBasedStateMachine):
+    devices: Bundle[Device] = Bundle("devices")
+    queues: Bundle[Queue] = Bundle("queues")
+    tables: Bundle[Table] = Bundle("tables")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.context = Context()
+        self.ioas = self.context.ioas_alloc()
+        self.maker = self.context.mock_device(self.ioas)  # tables are made for its IOMMU; it never faults
+        self.parent: PagingHWPT = self.context.hwpt_alloc_paging(self.maker, self.ioas, nest_parent=True)
+        self.all_devices: list[Device] = []
+        self.all_queues: list[Queue] = []
+        self.heard: Counter[Answer] = Counter()  # from the emulator
+        self.expected: Counter[tuple[int, int, int]] = Counter()  # groups that want one answer each
+        self.pasid = 0
+
+    # ---- the two, side by side ----
+
+    def hears(self, expected: Iterable[Answer], *, ordered: bool = True) -> None:
+        """Compare what reached the hardware since the last time."""
+        seen = [Answer(one.dev_id, one.pasid, one.grpid, one.code) for one in self.context.mock.take()]
+        self.heard.update(seen)
+        if ordered:
+            assert seen == list(expected)
+        else:
+            assert Counter(seen) == Counter(expected)
+
+    def attach(self, device: Device, table: Table, call: Callable[[HWPT], HWPT]) -> None:
+        if not table.model.exists:
+            assert outcome_of(lambda: call(table.real)) == ("errno", errno.ENOENT)
+            self.hears([])
+        else:
+            assert call(table.real) is table.real
+            self.hears(device.model.attach(table.model))
+
+    # ---- objects ----
+
+    @initialize(target=tables)
+    def there_is_a_table_without_a_queue(self) -> Table:
+        self.plain = Table(ModelTable(None), self.context.hwpt_alloc_nested(self.maker, self.parent))
+        return self.plain
+
+    @initialize(target=queues)
+    def there_is_a_queue(self) -> Queue:
+        return self.queue_is_made()
+
+    @precondition(lambda self: len(self.all_queues) < 3)
+    @rule(target=queues)
+    def another_queue_is_made(self) -> Queue:
+        return self.queue_is_made()
+
+    def queue_is_made(self) -> Queue:
+        made = Queue(ModelQueue(), self.context.fault_queue_alloc())
+        self.all_queues.append(made)
+        return made
+
+    @rule(target=tables, queue=queues)
+    def table_is_made(self, queue: Queue) -> Table:
+        table = ModelTable(queue.model)
+        if not queue.model.exists:
+            assert outcome_of(lambda: self.context.hwpt_alloc_nested(self.maker, self.parent, fault=queue.real)) == (
+                "errno",
+                errno.ENOENT,
+            )
+            return Table(ModelTable(None), self.context.hwpt_alloc_nested(self.maker, self.parent))
+        queue.model.tables += 1
+        return Table(table, self.context.hwpt_alloc_nested(self.maker, self.parent, fault=queue.real))
+
+    @precondition(lambda self: len(self.all_devices) < 4)
+    @rule(target=devices, table=tables)
+    def device_is_made(self, table: Table) -> Device:
+        real = self.context.mock_device(table.real if table.model.exists else self.parent)
+        made = Device(ModelDevice(real.id), real)
+        made.model.attach(table.model if table.model.exists else ModelTable(None))
+        self.all_devices.append(made)
+        return made
+
+    @rule(device=consumes(devices))
+    def device_goes(self, device: Device) -> None:
+        self.context.destroy(device.real.stdev)
+        self.hears(device.model.attach(None))
+        self.all_devices.remove(device)
+        assert outcome_of(lambda: device.real.report(1, 0x1000)) == ("errno", errno.ENOENT)
+
+    @rule(table=tables)
+    def table_is_destroyed(self, table: Table) -> None:
+        number = 0 if table.model.exists else errno.ENOENT
+        if table.model.exists and table.model.devices:
+            number = errno.EBUSY
+        assert outcome_of(lambda: self.context.destroy(table.real)) == (("errno", number) if number else None)
+        if not number:
+            table.model.exists = False
+            if table.model.queue:
+                table.model.queue.tables -= 1
+        self.hears([])
+
+    @rule(queue=queues)
+    def queue_is_destroyed(self, queue: Queue) -> None:
+        number = 0 if queue.model.exists else errno.ENOENT
+        if queue.model.exists and (queue.model.open or queue.model.tables):
+            number = errno.EBUSY
+        assert outcome_of(lambda: self.context.destroy(queue.real)) == (("errno", number) if number else None)
+        if not number:
+            queue.model.exists = False
+            assert not queue.model.waiting
+            assert not queue.model.live
+        self.hears([])
+
+    @rule(queue=queues)
+    def file_is_closed(self, queue: Queue) -> None:
+        expected = None if queue.model.open else ("errno", errno.EBADF)
+        assert outcome_of(queue.real.close) == expected
+        queue.model.open = False
+        self.hears([])
+
+    # ---- attachment ----
+
+    @rule(device=devices, table=tables)
+    def device_is_moved(self, device: Device, table: Table) -> None:
+        self.attach(device, table, device.real.replace if device.model.table else device.real.attach)
+
+    @rule(device=devices)
+    def device_is_moved_away_and_back(self, device: Device) -> None:
+        """Its unfinished groups do not survive that."""
+        old = device.model.table
+        if old is None or not self.plain.model.exists:
+            return
+        back = device.real.hwpt
+        assert back is not None
+        self.attach(device, self.plain, device.real.replace)
+        self.attach(device, Table(old, back), device.real.replace)
+
+    @rule(device=devices)
+    def device_is_moved_to_where_it_is(self, device: Device) -> None:
+        if device.real.hwpt is not None:
+            device.real.replace(device.real.hwpt)
+        self.hears([])
+
+    @rule(device=devices)
+    def device_is_detached(self, device: Device) -> None:
+        device.real.detach()
+        self.hears(device.model.attach(None))
+
+    # ---- faults ----
+
+    @rule(
+        device=devices,
+        with_pasid=st.booleans(),
+        grpid=st.integers(0, 3),
+        perm=st.integers(0, 15),
+        page=st.integers(0, 2**52 - 1),
+        last=st.sampled_from([True, True, False]),
+    )
+    def device_reports(self, device: Device, with_pasid: bool, grpid: int, perm: int, page: int, last: bool) -> None:
+        self.pasid += 1
+        pasid = self.pasid if with_pasid else None
+        fault = FaultMessage(2 * last + with_pasid, device.model.number, pasid or 0, grpid, perm, page << 12, 0, 0)
+        number, answers = device.model.report(fault)
+        result = outcome_of(lambda: device.real.report(grpid, page << 12, pasid=pasid, perm=perm, last=last))
+        assert result == (("errno", number) if number else None)
+        if last or number:
+            self.expected[device.model.number, pasid or 0, grpid] += 1
+        self.hears(answers)
+
+    @rule(device=devices, grpid=st.integers(0, 3))
+    def device_finishes_a_group(self, device: Device, grpid: int) -> None:
+        self.device_reports(device, True, grpid, 1, 0, last=True)
+
+    @rule(device=devices, groups=st.integers(2, 80))
+    def device_reports_many(self, device: Device, groups: int) -> None:
+        for grpid in range(groups):
+            self.device_reports(device, True, grpid % 7, 1, grpid, last=grpid % 5 != 1)
+
+    # ---- the client ----
+
+    @rule(queue=queues, length=st.sampled_from([0, 40, 40, 80, 120, 400, 40_000, 39, 41]))
+    def client_reads(self, queue: Queue, length: int) -> None:
+        expected = outcome_of(lambda: queue.model.read(length))
+        if length % 40:
+            assert outcome_of(lambda: queue.real.read(length)) == expected
+        else:
+            assert outcome_of(lambda: queue.real.read_messages(length // 40)) == expected
+        self.hears([])
+
+    @rule(
+        queue=queues,
+        which=st.lists(
+            st.tuples(st.one_of(st.integers(0, 5), st.just(2**32 - 1)), st.sampled_from([0, 0, 0, 1, 2, 15])),
+            max_size=4,
+        ),
+        beyond=st.sampled_from([0, 0, 0, 0, 1, 7]),
+    )
+    def client_answers_by_number(self, queue: Queue, which: list[tuple[int, int]], beyond: int) -> None:
+        self.client_writes(queue, which, beyond)
+
+    @rule(queue=queues, picks=st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0, 0, 0, 1])), max_size=12))
+    def client_answers_what_is_live(self, queue: Queue, picks: list[tuple[int, int]]) -> None:
+        """Sometimes one cookie twice."""
+        live = sorted(queue.model.live)
+        if live:
+            self.client_writes(queue, [(live[pick % len(live)], code) for pick, code in picks], 0)
+
+    def client_writes(self, queue: Queue, responses: list[tuple[int, int]], beyond: int) -> None:
+        answers: list[Answer] = []
+
+        def model() -> int:
+            count, got = queue.model.write(responses, beyond)
+            answers.extend(got)
+            return count
+
+        data = b"".join(struct.pack("<2I", *one) for one in responses) + bytes(beyond)
+        assert outcome_of(lambda: queue.real.write(data)) == outcome_of(model)
+        self.hears(answers)
+
+    # ---- always ----
+
+    @invariant()
+    def poll_and_counts_say_the_same(self) -> None:
+        for queue in self.all_queues:
+            if queue.model.open:
+                assert queue.real.poll() == (0x4 | (0x41 if queue.model.waiting else 0))
+            if queue.model.exists:
+                counts = queue.real.counts()
+                assert counts.waiting_groups == len(queue.model.waiting)
+                assert counts.unanswered_groups == len(queue.model.live)
+
+    @invariant()
+    def no_group_is_answered_twice(self) -> None:
+        for answer, times in self.heard.items():
+            assert not answer.pasid or times == 1
+
+    def teardown(self) -> None:
+        """The end answers the rest, and then every group has had its answer."""
+        self.context.close()
+        groups = [group for queue in self.all_queues for group in (*queue.model.waiting, *queue.model.live.values())]
+        self.hears([group.answer(INVALID) for group in groups], ordered=False)
+        answered: Counter[tuple[int, int, int]] = Counter()
+        for answer, times in self.heard.items():
+            answered[answer.device, answer.pasid, answer.grpid] += times
+        assert answered == self.expected
+
+
+ModelAndEmulatorAgree.TestCase.settings = settings(
+    max_examples=300,
+    stateful_step_count=80,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestModelAndEmulatorAgree = ModelAndEmulatorAgree.TestCase

@@ -1,0 +1,92 @@
+"""Compare designs in a test: on one thread, with counters only, the same every time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from uring_iopf._native import ffi, lib
+from uring_iopf.clients.sync import serve_once
+from uring_iopf.designs.channel import NativeChannel
+from uring_iopf.hardware.endpoint import Load, LoadMode
+from uring_iopf.hardware.workload import Workload, load_workload
+from uring_iopf.lab.result import CellResult, PerFault
+from uring_iopf.lab.spec import CellSpec
+from uring_iopf.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from uring_iopf.designs.base import Design
+
+FOREVER_NS = 2**62
+
+
+def compare_designs(
+    designs: Iterable[str | type[Design]],
+    *,
+    workload: str | Path | Workload = "gcc-compile",
+    seed: int = 0,
+    in_flight: int = 16,
+    group: int = 1,
+    wait: str = "sleep",
+) -> dict[str, CellResult]:
+    """Replay *workload* once through each design; return the results by the designs' names.
+
+    Everything runs on the calling thread, with a clock that stands still: results are the same every time, to the last
+    count, and say nothing about time (`faults_per_s` and the latencies are 0). *designs*: names, MODULE:CLASS or
+    classes. *seed*: of whatever is random in a load; a closed loop has nothing random in it.
+
+    Raises: UsageError, no such design or workload; AssertionError, a fault that is not accounted for.
+    """
+    rows = workload if isinstance(workload, Workload) else load_workload(workload)
+    results: dict[str, CellResult] = {}
+    for design in designs:
+        result = replay_inline(design, rows, seed=seed, in_flight=in_flight, group=group, wait=wait)
+        assert result.accounted, f"{result.design}: {', '.join(result.missing)}"
+        results[result.design] = result
+    return results
+
+
+def replay_inline(
+    design: str | type[Design], workload: Workload, *, seed: int, in_flight: int, group: int, wait: str
+) -> CellResult:
+    """One pass of a workload through one design, on this thread."""
+    load = Load(LoadMode.CLOSED, in_flight=in_flight, group=group, seed=seed)
+    with Machine(workload, driver="inline", wait=wait, in_flight=in_flight, group=group, load=load) as machine:
+        channel = machine.open(design)
+        machine.start()
+        if isinstance(channel, NativeChannel) and machine.design.has_client:
+            served = ffi.new("struct uiopf_served *")
+            lib.uiopf_client_serve(channel.c, machine.address_space.c, len(workload), FOREVER_NS, served)
+        while not machine.is_idle():
+            did = channel.turn()
+            if machine.design.has_client:
+                did += serve_once(channel, machine.address_space)
+            if not did:
+                break  # nothing more will come of it: what is missing shows in the account
+        machine.detach()
+        account, cost = machine.account(), channel.cost()
+        name = machine.design.name
+        python, has_client = machine.design.inline_only, machine.design.has_client
+    faults = max(account.sent, 1)
+    spec = CellSpec(workload, name, "native", "inline", wait, in_flight, group, seed)
+    return replace(
+        spec.nothing_measured(),
+        client="sync" if python else "native" if has_client else "kernel",
+        mode="inline",
+        replays=1,
+        faults=account.sent,
+        answered=account.answered,
+        auto_answered=account.auto_answered,
+        lost=account.lost,
+        unmapped=account.unmapped,
+        answer_errors=cost.answer_errors,
+        per_fault=PerFault(
+            system_calls=cost.system_calls / faults,
+            wakeups=cost.wakeups / faults,
+            bytes_copied=cost.bytes_copied / faults,
+            empty_polls=cost.empty_polls / faults,
+        ),
+    )
