@@ -16,7 +16,7 @@
 /* ---- requests: a pool that grows by chunks, so that going on needs no memory ---- */
 
 #define REQUEST_CHUNK 256u
-#define MOST_REQUESTS (1u << 20)
+#define MOST_REQUESTS (1u << 16)	/* as many as the largest CQ has room for; then EAGAIN, as without memory */
 
 struct uiopf_request_chunk {
 	struct uiopf_request_chunk *next;
@@ -255,6 +255,14 @@ static bool timed_out(const struct uiopf_core *core, uint64_t deadline)
 	return deadline != UINT64_MAX && uiopf_now(&core->clock) >= deadline;
 }
 
+/* To sleep for; time goes on after one has looked, and must not be taken for a very long time then. */
+static uint64_t time_left(const struct uiopf_core *core, uint64_t deadline)
+{
+	uint64_t now = uiopf_now(&core->clock);
+
+	return deadline == UINT64_MAX ? UINT64_MAX : deadline > now ? deadline - now : 0;
+}
+
 /* The worker makes the CQEs: sleep on its word. */
 static int wait_for_worker(struct uiopf_engine *e, uint32_t target, uint64_t deadline)
 {
@@ -262,14 +270,12 @@ static int wait_for_worker(struct uiopf_engine *e, uint32_t target, uint64_t dea
 
 	__atomic_fetch_add(&e->cq_waiters, 1, __ATOMIC_SEQ_CST);
 	while ((int32_t)(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) - target) < 0) {
-		uint64_t now = uiopf_now(&e->core->clock);
-
 		if (timed_out(e->core, deadline)) {
 			rc = cqes_for_client(e) ? 0 : -ETIME;
 			break;
 		}
 		errno = 0;
-		if (!uiopf_eventfd_wait(e->cq_eventfd, deadline == UINT64_MAX ? deadline : deadline - now) &&
+		if (!uiopf_eventfd_wait(e->cq_eventfd, time_left(e->core, deadline)) &&
 		    errno == EINTR) {
 			rc = cqes_for_client(e) ? 0 : -EINTR;
 			break;
@@ -307,10 +313,8 @@ static int wait_and_work(struct uiopf_engine *e, uint32_t target, uint64_t deadl
 			continue;
 		}
 		if (READ_ONCE(&sleeper.listed)) {
-			uint64_t now = uiopf_now(&core->clock);
-
 			errno = 0;
-			if (!uiopf_eventfd_wait(e->cq_eventfd, deadline == UINT64_MAX ? deadline : deadline - now) &&
+			if (!uiopf_eventfd_wait(e->cq_eventfd, time_left(e->core, deadline)) &&
 			    errno == EINTR) {
 				rc = cqes_for_client(e) ? 0 : -EINTR;
 				break;

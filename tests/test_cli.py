@@ -18,11 +18,11 @@ import pytest
 
 from uring_iopf import cli
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.hardware.workload import bundled_names
 from uring_iopf.lab import progress as progress_module
 from uring_iopf.lab.progress import INTERVAL_S, progress
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
-from uring_iopf.hardware.workload import bundled_names
 
 
 @dataclass(frozen=True)

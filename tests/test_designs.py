@@ -124,6 +124,14 @@ def test_flat_excludes_the_nested_stages(flags: int) -> None:
         machine.open("handler")
 
 
+@pytest.mark.parametrize("in_flight", [1, 7, 64])
+def test_a_spinning_client_gets_everything_too(
+    in_flight: int, compare_designs: Callable[..., dict[str, CellResult]]
+) -> None:
+    results = compare_designs([*names(), Mailbox], in_flight=in_flight, wait="spin")
+    assert {result.answered for result in results.values()} == {5075}
+
+
 CLIENTS = [("native", "sqpoll"), ("native", "enter"), ("trio", "sqpoll"), ("trio", "enter"), ("batch", "sqpoll")]
 
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd import HWPT, Context, FaultMessage, FaultQueue, MockDevice, PagingHWPT
+from uring_iopf.iommufd import HWPT, Context, FaultMessage, FaultQueue, MockDevice, NestedHWPT, PagingHWPT
 
 SUCCESS, INVALID = 0, 1
 
@@ -178,22 +178,29 @@ def outcome_of(call: Callable[[], object]) -> object:
         return "errno", refused.number
 
 
-class ModelAndEmulatorAgree(RuleBasedStateMachine):
-    devices: Bundle[Device] = Bundle("devices")
-    queues: Bundle[Queue] = Bundle("queues")
-    tables: Bundle[Table] = Bundle("tables")
+WHICH = st.integers(0, 11)  # one of what there is, counted round
+CODES = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 15])
 
+
+class ModelAndEmulatorAgree(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.context = Context()
         self.ioas = self.context.ioas_alloc()
         self.maker = self.context.mock_device(self.ioas)  # tables are made for its IOMMU; it never faults
         self.parent: PagingHWPT = self.context.hwpt_alloc_paging(self.maker, self.ioas, nest_parent=True)
-        self.all_devices: list[Device] = []
-        self.all_queues: list[Queue] = []
+        self.plain = Table(ModelTable(None), self.context.hwpt_alloc_nested(self.maker, self.parent))
+        self.tables = [self.plain]
+        self.queues: list[Queue] = []
+        self.devices: list[Device] = []
         self.heard: Counter[Answer] = Counter()  # from the emulator
         self.expected: Counter[tuple[int, int, int]] = Counter()  # groups that want one answer each
         self.pasid = 0
+        self.queue_is_made()
+        self.queue_is_made()
+        self.table_is_made(0)
+        for table in (1, 1, 2):
+            self.device_is_made(table)
 
     # ---- the two, side by side ----
 
@@ -206,65 +213,56 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         else:
             assert Counter(seen) == Counter(expected)
 
-    def attach(self, device: Device, table: Table, call: Callable[[HWPT], HWPT]) -> None:
-        if not table.model.exists:
-            assert outcome_of(lambda: call(table.real)) == ("errno", errno.ENOENT)
-            self.hears([])
-        else:
+    def move(self, device: Device, table: Table) -> None:
+        call = device.real.replace if device.model.table else device.real.attach
+        if table.model.exists:
             assert call(table.real) is table.real
             self.hears(device.model.attach(table.model))
+        else:
+            assert outcome_of(lambda: call(table.real)) == ("errno", errno.ENOENT)
+            self.hears([])
 
     # ---- objects ----
 
-    @initialize(target=tables)
-    def there_is_a_table_without_a_queue(self) -> Table:
-        self.plain = Table(ModelTable(None), self.context.hwpt_alloc_nested(self.maker, self.parent))
-        return self.plain
+    @precondition(lambda self: sum(queue.model.open for queue in self.queues) < 2)
+    @rule()
+    def queue_is_made(self) -> None:
+        self.queues.append(Queue(ModelQueue(), self.context.fault_queue_alloc()))
+        self.table_is_made(len(self.queues) - 1)
 
-    @initialize(target=queues)
-    def there_is_a_queue(self) -> Queue:
-        return self.queue_is_made()
+    @rule(which=WHICH)
+    def table_is_made(self, which: int) -> None:
+        queue = self.queues[which % len(self.queues)]
+        result = outcome_of(lambda: self.context.hwpt_alloc_nested(self.maker, self.parent, fault=queue.real))
+        if queue.model.exists:
+            assert isinstance(result, NestedHWPT)
+            self.tables.append(Table(ModelTable(queue.model), result))
+            queue.model.tables += 1
+        else:
+            assert result == ("errno", errno.ENOENT)
 
-    @precondition(lambda self: len(self.all_queues) < 3)
-    @rule(target=queues)
-    def another_queue_is_made(self) -> Queue:
-        return self.queue_is_made()
+    @precondition(lambda self: len(self.devices) < 4)
+    @rule(which=WHICH)
+    def device_is_made(self, which: int) -> None:
+        table = self.tables[which % len(self.tables)]
+        if table.model.exists:
+            real = self.context.mock_device(table.real)
+            self.devices.append(Device(ModelDevice(real.id), real))
+            self.devices[-1].model.attach(table.model)
+        else:
+            assert outcome_of(lambda: self.context.mock_device(table.real)) == ("errno", errno.ENOENT)
 
-    def queue_is_made(self) -> Queue:
-        made = Queue(ModelQueue(), self.context.fault_queue_alloc())
-        self.all_queues.append(made)
-        return made
-
-    @rule(target=tables, queue=queues)
-    def table_is_made(self, queue: Queue) -> Table:
-        table = ModelTable(queue.model)
-        if not queue.model.exists:
-            assert outcome_of(lambda: self.context.hwpt_alloc_nested(self.maker, self.parent, fault=queue.real)) == (
-                "errno",
-                errno.ENOENT,
-            )
-            return Table(ModelTable(None), self.context.hwpt_alloc_nested(self.maker, self.parent))
-        queue.model.tables += 1
-        return Table(table, self.context.hwpt_alloc_nested(self.maker, self.parent, fault=queue.real))
-
-    @precondition(lambda self: len(self.all_devices) < 4)
-    @rule(target=devices, table=tables)
-    def device_is_made(self, table: Table) -> Device:
-        real = self.context.mock_device(table.real if table.model.exists else self.parent)
-        made = Device(ModelDevice(real.id), real)
-        made.model.attach(table.model if table.model.exists else ModelTable(None))
-        self.all_devices.append(made)
-        return made
-
-    @rule(device=consumes(devices))
-    def device_goes(self, device: Device) -> None:
+    @precondition(lambda self: len(self.devices) > 2)
+    @rule(which=WHICH)
+    def device_goes(self, which: int) -> None:
+        device = self.devices.pop(which % len(self.devices))
         self.context.destroy(device.real.stdev)
         self.hears(device.model.attach(None))
-        self.all_devices.remove(device)
         assert outcome_of(lambda: device.real.report(1, 0x1000)) == ("errno", errno.ENOENT)
 
-    @rule(table=tables)
-    def table_is_destroyed(self, table: Table) -> None:
+    @rule(which=WHICH)
+    def table_is_destroyed(self, which: int) -> None:
+        table = self.tables[which % len(self.tables)]
         number = 0 if table.model.exists else errno.ENOENT
         if table.model.exists and table.model.devices:
             number = errno.EBUSY
@@ -275,8 +273,9 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
                 table.model.queue.tables -= 1
         self.hears([])
 
-    @rule(queue=queues)
-    def queue_is_destroyed(self, queue: Queue) -> None:
+    @rule(which=WHICH)
+    def queue_is_destroyed(self, which: int) -> None:
+        queue = self.queues[which % len(self.queues)]
         number = 0 if queue.model.exists else errno.ENOENT
         if queue.model.exists and (queue.model.open or queue.model.tables):
             number = errno.EBUSY
@@ -287,8 +286,9 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             assert not queue.model.live
         self.hears([])
 
-    @rule(queue=queues)
-    def file_is_closed(self, queue: Queue) -> None:
+    @rule(which=WHICH)
+    def file_is_closed(self, which: int) -> None:
+        queue = self.queues[which % len(self.queues)]
         expected = None if queue.model.open else ("errno", errno.EBADF)
         assert outcome_of(queue.real.close) == expected
         queue.model.open = False
@@ -296,43 +296,44 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
 
     # ---- attachment ----
 
-    @rule(device=devices, table=tables)
-    def device_is_moved(self, device: Device, table: Table) -> None:
-        self.attach(device, table, device.real.replace if device.model.table else device.real.attach)
+    @rule(which=WHICH, to=WHICH)
+    def device_is_moved(self, which: int, to: int) -> None:
+        self.move(self.devices[which % len(self.devices)], self.tables[to % len(self.tables)])
 
-    @rule(device=devices)
-    def device_is_moved_away_and_back(self, device: Device) -> None:
+    @rule(which=WHICH)
+    def device_is_moved_away_and_back(self, which: int) -> None:
         """Its unfinished groups do not survive that."""
-        old = device.model.table
-        if old is None or not self.plain.model.exists:
-            return
-        back = device.real.hwpt
-        assert back is not None
-        self.attach(device, self.plain, device.real.replace)
-        self.attach(device, Table(old, back), device.real.replace)
+        device = self.devices[which % len(self.devices)]
+        table, hwpt = device.model.table, device.real.hwpt
+        self.move(device, self.plain)
+        if table is not None and hwpt is not None:
+            self.move(device, Table(table, hwpt))
 
-    @rule(device=devices)
-    def device_is_moved_to_where_it_is(self, device: Device) -> None:
+    @rule(which=WHICH)
+    def device_is_moved_to_where_it_is(self, which: int) -> None:
+        device = self.devices[which % len(self.devices)]
         if device.real.hwpt is not None:
             device.real.replace(device.real.hwpt)
         self.hears([])
 
-    @rule(device=devices)
-    def device_is_detached(self, device: Device) -> None:
+    @rule(which=WHICH)
+    def device_is_detached(self, which: int) -> None:
+        device = self.devices[which % len(self.devices)]
         device.real.detach()
         self.hears(device.model.attach(None))
 
     # ---- faults ----
 
     @rule(
-        device=devices,
+        which=WHICH,
         with_pasid=st.booleans(),
-        grpid=st.integers(0, 3),
+        grpid=st.integers(0, 2),
         perm=st.integers(0, 15),
         page=st.integers(0, 2**52 - 1),
-        last=st.sampled_from([True, True, False]),
+        last=st.booleans(),
     )
-    def device_reports(self, device: Device, with_pasid: bool, grpid: int, perm: int, page: int, last: bool) -> None:
+    def device_reports(self, which: int, with_pasid: bool, grpid: int, perm: int, page: int, last: bool) -> None:
+        device = self.devices[which % len(self.devices)]
         self.pasid += 1
         pasid = self.pasid if with_pasid else None
         fault = FaultMessage(2 * last + with_pasid, device.model.number, pasid or 0, grpid, perm, page << 12, 0, 0)
@@ -343,19 +344,16 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             self.expected[device.model.number, pasid or 0, grpid] += 1
         self.hears(answers)
 
-    @rule(device=devices, grpid=st.integers(0, 3))
-    def device_finishes_a_group(self, device: Device, grpid: int) -> None:
-        self.device_reports(device, True, grpid, 1, 0, last=True)
-
-    @rule(device=devices, groups=st.integers(2, 80))
-    def device_reports_many(self, device: Device, groups: int) -> None:
-        for grpid in range(groups):
-            self.device_reports(device, True, grpid % 7, 1, grpid, last=grpid % 5 != 1)
+    @rule(first=WHICH, groups=st.integers(2, 30), unfinished_every=st.integers(2, 9))
+    def devices_report_many(self, first: int, groups: int, unfinished_every: int) -> None:
+        for one in range(groups):
+            self.device_reports(first + one, True, one % 3, 1, one, last=one % unfinished_every != 1)
 
     # ---- the client ----
 
-    @rule(queue=queues, length=st.sampled_from([0, 40, 40, 80, 120, 400, 40_000, 39, 41]))
-    def client_reads(self, queue: Queue, length: int) -> None:
+    @rule(which=WHICH, length=st.sampled_from([0, 40, 40, 80, 120, 400, 40_000, 39, 41]))
+    def client_reads(self, which: int, length: int) -> None:
+        queue = self.queues[which % len(self.queues)]
         expected = outcome_of(lambda: queue.model.read(length))
         if length % 40:
             assert outcome_of(lambda: queue.real.read(length)) == expected
@@ -364,19 +362,17 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         self.hears([])
 
     @rule(
-        queue=queues,
-        which=st.lists(
-            st.tuples(st.one_of(st.integers(0, 5), st.just(2**32 - 1)), st.sampled_from([0, 0, 0, 1, 2, 15])),
-            max_size=4,
-        ),
+        which=WHICH,
+        responses=st.lists(st.tuples(st.sampled_from([0, 0, 1, 2, 3, 4, 5, 99, 2**32 - 1]), CODES), max_size=4),
         beyond=st.sampled_from([0, 0, 0, 0, 1, 7]),
     )
-    def client_answers_by_number(self, queue: Queue, which: list[tuple[int, int]], beyond: int) -> None:
-        self.client_writes(queue, which, beyond)
+    def client_answers_by_number(self, which: int, responses: list[tuple[int, int]], beyond: int) -> None:
+        self.client_writes(self.queues[which % len(self.queues)], responses, beyond)
 
-    @rule(queue=queues, picks=st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0, 0, 0, 1])), max_size=12))
-    def client_answers_what_is_live(self, queue: Queue, picks: list[tuple[int, int]]) -> None:
-        """Sometimes one cookie twice."""
+    @rule(which=WHICH, picks=st.lists(st.tuples(WHICH, CODES), min_size=1, max_size=8))
+    def client_answers_what_is_live(self, which: int, picks: list[tuple[int, int]]) -> None:
+        """Sometimes one cookie twice, and sometimes with a code that is none."""
+        queue = self.queues[which % len(self.queues)]
         live = sorted(queue.model.live)
         if live:
             self.client_writes(queue, [(live[pick % len(live)], code) for pick, code in picks], 0)
@@ -397,7 +393,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
 
     @invariant()
     def poll_and_counts_say_the_same(self) -> None:
-        for queue in self.all_queues:
+        for queue in self.queues:
             if queue.model.open:
                 assert queue.real.poll() == (0x4 | (0x41 if queue.model.waiting else 0))
             if queue.model.exists:
@@ -413,7 +409,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
     def teardown(self) -> None:
         """The end answers the rest, and then every group has had its answer."""
         self.context.close()
-        groups = [group for queue in self.all_queues for group in (*queue.model.waiting, *queue.model.live.values())]
+        groups = [group for queue in self.queues for group in (*queue.model.waiting, *queue.model.live.values())]
         self.hears([group.answer(INVALID) for group in groups], ordered=False)
         answered: Counter[tuple[int, int, int]] = Counter()
         for answer, times in self.heard.items():

@@ -318,8 +318,8 @@ def _add_bench(commands: Any) -> None:
 
 def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     """What to compare. Raises: UsageError."""
-    from uring_iopf.lab.compare import Plan
     from uring_iopf.hardware.workload import load_workload
+    from uring_iopf.lab.compare import Plan
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
         raise UsageError("--client batch needs NumPy: pip install uring-iopf[numpy]")

@@ -167,7 +167,9 @@ class Machine:
 
     def _open_channel(self, info: DesignInfo) -> Channel:
         if info.python is not None:
-            return PythonChannel(self.core, open_design(info.python, self.core, self.queue, self.in_flight * self.group))
+            return PythonChannel(
+                self.core, open_design(info.python, self.core, self.queue, self.in_flight * self.group)
+            )
         return NativeChannel(
             self.core,
             self.queue,

@@ -256,6 +256,8 @@ static int wait_inline(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
 
+	if (!m->sqpoll && m->ring->sq_tail != m->ring->sq_published)
+		return 1;	/* receive enters, and takes the answers along */
 	while (!uiopf_client_ready(m->ring)) {
 		uint32_t did = uiopf_core_produce(ch->core);
 

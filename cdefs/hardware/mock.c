@@ -91,9 +91,11 @@ uint32_t uiopf_mock_take(struct uiopf_mock *m, struct uiopf_mock_response *out, 
 
 	uiopf_control_begin(m->iommu.core);
 	n = m->count < most ? m->count : most;
-	memcpy(out, m->log, n * sizeof *out);
-	memmove(m->log, m->log + n, (m->count - n) * sizeof *out);
-	m->count -= n;
+	if (n) {	/* there is no log before the first answer */
+		memcpy(out, m->log, n * sizeof *out);
+		memmove(m->log, m->log + n, (m->count - n) * sizeof *out);
+		m->count -= n;
+	}
 	uiopf_control_end(m->iommu.core);
 	return n;
 }

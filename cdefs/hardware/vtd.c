@@ -151,6 +151,7 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		const uint64_t *d = v->prq[head];
 		struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
 		struct uiopf_fault fault;
+		uint64_t refused;
 
 		decode(d, &fault);
 		if (unlikely(!device))
@@ -167,7 +168,9 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		/* A stop marker: the driver drops it, and nobody answers. */
 		if (unlikely((d[1] & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST))
 			continue;
-		if (unlikely(uiopf_report(device, &fault) < 0))
+		refused = device->counts.refused;
+		uiopf_report(device, &fault);
+		if (unlikely(device->counts.refused != refused))	/* also by FAILURE, which is no error to a driver */
 			answered = true;
 	}
 	v->prq_head = head;

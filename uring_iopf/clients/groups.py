@@ -45,7 +45,7 @@ class FaultGroup:
 
     @property
     def pasid(self) -> int:
-        """The address space of its last fault. (Linux merges groups of two PASIDs that use one index.)"""
+        """The address space of its last fault; Linux merges groups of two PASIDs that use one index."""
         return self.faults[-1].pasid
 
     @property

@@ -101,9 +101,7 @@ class NativeChannel:
         )
         out = ffi.new("struct uiopf_channel **")
         check(
-            lib.uiopf_channel_open(
-                core.c, queue.c, info.index, config, ffi.NULL if space is None else space.c, out
-            ),
+            lib.uiopf_channel_open(core.c, queue.c, info.index, config, ffi.NULL if space is None else space.c, out),
             f"open {info.name}",
         )
         self._core = core
@@ -220,9 +218,7 @@ class PythonChannel:
     def cost(self) -> ChannelCost:
         """What the design says that it has cost so far."""
         cost = self.design.cost
-        return ChannelCost(
-            cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.answer_errors
-        )
+        return ChannelCost(cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.answer_errors)
 
     def close(self) -> None:
         """Let go of both halves."""

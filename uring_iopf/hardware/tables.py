@@ -18,18 +18,22 @@ class SupportsFault(Protocol):
     """A fault, as far as mapping its page goes."""
 
     @property
-    def pasid(self) -> int: ...
+    def pasid(self) -> int:
+        """Which address space."""
     @property
-    def addr(self) -> int: ...
+    def addr(self) -> int:
+        """Which page."""
     @property
-    def perm(self) -> int: ...
+    def perm(self) -> int:
+        """What the access needs, `FaultPerm`."""
 
 
 class SupportsFaults(Protocol):
     """A group of faults."""
 
     @property
-    def faults(self) -> Iterable[SupportsFault]: ...
+    def faults(self) -> Iterable[SupportsFault]:
+        """All of it."""
 
 
 class AddressSpace:

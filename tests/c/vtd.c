@@ -1,0 +1,472 @@
+/*
+ * VT-d's queues to the bit, its driver, and the endpoint's PRI capability. The expected words are written out as
+ * numbers: the library's own constants are what is being tested. Formats: reference VT-d 4.x, Linux 6.12.
+ */
+#include <errno.h>
+
+#include "check.h"
+#include "core.h"
+#include "faultq.h"
+#include "hardware/endpoint.h"
+#include "hardware/vtd.h"
+
+#define RID 0xab12u
+#define ID 77u
+#define GROUP_MOST 16u
+#define CAPACITY 1024u
+
+struct scene {
+	struct uiopf_core *core;
+	struct uiopf_vtd *vtd;
+	struct uiopf_endpoint *ep;
+	struct uiopf_device *device;
+	struct uiopf_faultq *q;
+	struct uiopf_space *space;
+	struct iommu_hwpt_pgfault m[2048];
+};
+
+static struct scene *open_scene(uint32_t allocation, uint32_t pool)
+{
+	struct scene *s = calloc(1, sizeof *s);
+
+	CHECK(s);
+	s->core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
+	s->vtd = uiopf_vtd_new(s->core, 1);
+	s->ep = uiopf_endpoint_new(s->core, s->vtd, RID, CAPACITY, GROUP_MOST);
+	s->device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID, RID, pool, 0);
+	s->q = uiopf_faultq_new(s->core, UIOPF_MERGED);
+	s->space = uiopf_space_new(0x100000, 64);
+	CHECK(s->vtd && s->ep && s->device && s->q && s->space);
+	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), 0);
+	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), -EBUSY);
+	CHECK_EQ(uiopf_attach(s->device, s->q, 1), 0);
+	uiopf_endpoint_set_tables(s->ep, s->space);
+	if (allocation) {
+		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), 0);
+		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), -EBUSY);
+	}
+	return s;
+}
+
+static void close_scene(struct scene *s)
+{
+	uiopf_detach(s->device);
+	uiopf_vtd_unbind(s->vtd, s->device);
+	uiopf_endpoint_free(s->ep);
+	uiopf_device_free(s->device);
+	uiopf_vtd_free(s->vtd);
+	CHECK_EQ(uiopf_faultq_free(s->q), 0);
+	uiopf_space_free(s->space);
+	CHECK_EQ(uiopf_core_free(s->core), 0);
+	free(s);
+}
+
+static int64_t take(struct scene *s)
+{
+	int64_t got = uiopf_faultq_read(s->q, s->m, sizeof s->m);
+
+	CHECK(got >= 0);
+	return got / (int64_t)sizeof s->m[0];
+}
+
+static void answer(struct scene *s, uint32_t cookie, uint32_t code)
+{
+	const struct iommu_hwpt_page_response r = { .cookie = cookie, .code = code };
+
+	CHECK_EQ(uiopf_faultq_write(s->q, &r, sizeof r), sizeof r);
+}
+
+static void answer_all(struct scene *s, uint32_t code)
+{
+	int64_t i, n = take(s);
+
+	for (i = 0; i < n; i++)
+		if (s->m[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)
+			answer(s, s->m[i].cookie, code);
+}
+
+static struct uiopf_endpoint_counts counts_of(struct scene *s)
+{
+	struct uiopf_endpoint_counts counts;
+
+	uiopf_endpoint_get_counts(s->ep, &counts);
+	return counts;
+}
+
+static uint32_t interrupt(struct scene *s)
+{
+	uint32_t n = s->vtd->iommu.ops->interrupt(&s->vtd->iommu);
+
+	uiopf_faultq_publish(s->q);
+	return n;
+}
+
+static uint32_t responses(struct scene *s)	/* written by the driver, not yet carried out */
+{
+	return s->vtd->iq_written - s->vtd->iq_head;
+}
+
+/* ---- descriptors ---- */
+
+static void a_request_is_these_32_bytes(void)
+{
+	struct scene *s = open_scene(64, 256);
+	const uint64_t *d;
+
+	/* PASID 0xfedcb, group index 0 (the first), two pages, write then read: by the endpoint's own hand. */
+	uiopf_endpoint_access(s->ep, 0xfedcb, 0x7fffdeadb000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE, 2);
+	CHECK_EQ(uiopf_endpoint_step(s->ep), 1);
+	CHECK_EQ(s->vtd->prq_tail, 2);
+	CHECK_EQ(s->vtd->prq_status, 1);	/* PPR */
+	d = s->vtd->prq[0];
+	CHECK_EQ(d[0], 0x000fedcbab120101);	/* type 1, PASID present, requester id, PASID */
+	CHECK_EQ(d[1], 0x00007fffdeadb003);	/* address, index 0, not last, read and write */
+	CHECK_EQ(d[2] | d[3], 0);
+	CHECK_EQ(s->vtd->prq[1][0], 0x000fedcbab120101);
+	CHECK_EQ(s->vtd->prq[1][1], 0x00007fffdeadc007);	/* last */
+	/* An instruction fetch asks to read: what also says execute Linux refuses. */
+	uiopf_endpoint_access(s->ep, 1, 0x1000, IOMMU_PGFAULT_PERM_EXEC, 1);
+	uiopf_endpoint_step(s->ep);
+	CHECK_EQ(s->vtd->prq[2][0], 0x00000001ab120101);
+	CHECK_EQ(s->vtd->prq[2][1], 0x000000000000100d);	/* index 1, last, read */
+	CHECK_EQ(interrupt(s), 3);
+	CHECK_EQ(s->vtd->prq_status, 0);
+	CHECK_EQ(take(s), 3);
+	CHECK_EQ(s->m[0].addr, 0x7fffdeadb000);
+	CHECK_EQ(s->m[0].flags, 1 | 4);		/* PASID valid; Linux lets NEEDS_PASID show */
+	CHECK_EQ(s->m[1].flags, 1 | 2 | 4);
+	CHECK_EQ(s->m[1].perm, 3);
+	CHECK_EQ(s->m[1].pasid, 0xfedcb);
+	CHECK_EQ(s->m[1].dev_id, ID);
+	CHECK_EQ(s->m[1].grpid, 0);
+	CHECK_EQ(s->m[2].grpid, 1);
+	CHECK_EQ(s->m[2].perm, 1);
+	close_scene(s);
+}
+
+/* Each bit of a descriptor, one at a time, through the driver. */
+static void every_bit_is_decoded(void)
+{
+	static const struct {
+		uint64_t word0, word1;
+		uint32_t pasid, grpid, perm;
+		uint64_t addr;
+	} cases[] = {
+		{ 0x100, 0x5, 0, 0, 1, 0 },
+		{ 0x100, 0x6, 0, 0, 2, 0 },
+		{ 0x100, 0x7, 0, 0, 3, 0 },
+		{ 0x100 | 1ull << 52, 0x6, 0, 0, 2 | 4, 0 },		/* execute with write only is let through */
+		{ 0x100 | 1ull << 32, 0x5, 1, 0, 1, 0 },
+		{ 0x100 | 1ull << 51, 0x5, 0x80000, 0, 1, 0 },
+		{ 0x100, 0x5 | 1 << 3, 0, 1, 1, 0 },
+		{ 0x100, 0x5 | 1 << 11, 0, 256, 1, 0 },
+		{ 0x100, 0x5 | 0xff8, 0, 511, 1, 0 },
+		{ 0x100, 0x5 | 0x1000, 0, 0, 1, 0x1000 },
+		{ 0x100, 0x5 | 1ull << 46, 0, 0, 1, 1ull << 46 },
+		{ 0x100, 0x5 | 0xffff800000000000, 0, 0, 1, 0xffff800000000000 },
+		{ 0x100, 0x5 | 0xfffffffffffff000, 0, 0, 1, 0xfffffffffffff000 },
+	};
+	struct scene *s = open_scene(0, 256);
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
+		CHECK_EQ(interrupt(s), 1);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(s->m[0].pasid, cases[i].pasid);
+		CHECK_EQ(s->m[0].grpid, cases[i].grpid);
+		CHECK_EQ(s->m[0].perm, cases[i].perm);
+		CHECK_EQ(s->m[0].addr, cases[i].addr);
+		CHECK_EQ(s->m[0].cookie, 1);
+		answer(s, 1, 0);
+	}
+	close_scene(s);
+}
+
+static void a_response_is_these_32_bytes(void)
+{
+	static const struct { uint64_t word0, word1; uint32_t code; uint64_t expected0, expected1; } cases[] = {
+		{ 0x000fedcb00000100, 0x5 | 0xff8, 0, 0x000fedcbab120019, 0xff8 },
+		{ 0x0000000100000100, 0x5 | 0x8, 1, 0x00000001ab121019, 0x8 },
+		{ 0x0008000000000100, 0x123456789005 | 0x800, 0, 0x00080000ab120019, 0x800 },
+	};
+	struct scene *s = open_scene(0, 256);
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		const uint64_t *d = s->vtd->iq[i];
+
+		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
+		interrupt(s);
+		CHECK_EQ(take(s), 1);
+		answer(s, s->m[0].cookie, cases[i].code);
+		CHECK_EQ(s->vtd->iq_tail, i + 1);	/* the write moved the tail register */
+		CHECK_EQ(d[0], cases[i].expected0);
+		CHECK_EQ(d[1], cases[i].expected1);
+		CHECK_EQ(d[2] | d[3], 0);
+	}
+	close_scene(s);
+}
+
+static void a_failure_is_sent_as_linuxs_own_code(void)
+{
+	struct scene *s = open_scene(0, 256);
+	uint32_t i;
+
+	for (i = 0; i < 257; i++)	/* one more than the pool holds */
+		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100, 0x5 | (i % 512) << 3);
+	interrupt(s);
+	CHECK_EQ(s->vtd->iq_tail, 1);	/* and the hardware hears of it at once */
+	CHECK_EQ(s->vtd->iq[0][0], 0x00000003ab122019);	/* 2, not 0xf */
+	CHECK_EQ(s->vtd->iq[0][1], 256 << 3);
+	close_scene(s);
+}
+
+/* ---- the driver ---- */
+
+static void what_linux_refuses(void)
+{
+	static const struct { const char *name; uint64_t word0, word1; int answered, reported; } cases[] = {
+		{ "no PASID", 0, 0x5, 1, 0 },
+		{ "no PASID, not last", 0, 0x1, 0, 0 },
+		{ "not canonical", 0x100, 0x5 | 1ull << 47, 1, 0 },
+		{ "not canonical, at the top", 0x100, 0x5 | 0xffff000000000000, 1, 0 },
+		{ "not canonical, not last", 0x100, 0x1 | 1ull << 47, 0, 0 },
+		{ "privileged read", 0x100 | 1ull << 53, 0x5, 1, 0 },
+		{ "privileged write", 0x100 | 1ull << 53, 0x6, 1, 0 },
+		{ "execute and read", 0x100 | 1ull << 52, 0x5, 1, 0 },
+		{ "stop marker", 0x100, 0x4, 0, 0 },
+		{ "execute only: taken for a stop marker", 0x100 | 1ull << 52, 0x4, 0, 0 },
+		{ "a stranger's", 0x100, 0x5, 0, 0 },
+		{ "an ordinary one", 0x100, 0x5, 0, 1 },
+	};
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct scene *s = open_scene(0, 256);
+		uint64_t rid = strcmp(cases[i].name, "a stranger's") ? RID : RID + 1;
+
+		uiopf_vtd_page_request(s->vtd, 0x1 | rid << 16 | cases[i].word0, cases[i].word1);
+		CHECK_EQ(interrupt(s), 1);
+		if ((int)responses(s) != cases[i].answered || take(s) != cases[i].reported) {
+			fprintf(stderr, "%s\n", cases[i].name);
+			abort();
+		}
+		if (cases[i].answered)
+			CHECK_EQ(s->vtd->iq[0][0] >> 12 & 0xf, 1);
+		close_scene(s);
+	}
+}
+
+static void an_overflow_is_seen_and_recovered_from(void)
+{
+	struct scene *s = open_scene(0, 2048);
+	const uint64_t source = 0x1 | (uint64_t)RID << 16 | 0x0000000300000100;
+	struct uiopf_device_counts device_counts;
+	struct uiopf_vtd_counts counts;
+	uint32_t i;
+
+	/* An unfinished group, then ordinary ones up to the last slot but one, which stays free. */
+	uiopf_vtd_page_request(s->vtd, source, 0x1 | 7 << 3);
+	for (i = 1; i < 2047; i++)
+		uiopf_vtd_page_request(s->vtd, source, 0x5 | 8 << 3);
+	CHECK_EQ(s->vtd->prq_status, 1);
+	CHECK_EQ(s->vtd->prq_tail, 2047);
+	uiopf_vtd_page_request(s->vtd, source, 0x5 | 7 << 3);	/* the last of the group, and it is lost */
+	CHECK_EQ(s->vtd->prq_status, 3);	/* PRO */
+	CHECK_EQ(s->vtd->prq_tail, 2047);
+	s->vtd->prq_head = 100;			/* room again: yet nothing is queued before PRO is cleared */
+	uiopf_vtd_page_request(s->vtd, source, 0x5);
+	CHECK_EQ(s->vtd->prq_tail, 2047);
+	s->vtd->prq_head = 0;
+	uiopf_vtd_get_counts(s->vtd, &counts);
+	CHECK_EQ(counts.overflowed, 2);
+
+	CHECK_EQ(interrupt(s), 2047);
+	CHECK_EQ(s->vtd->prq_status, 0);
+	uiopf_device_get_counts(s->device, &device_counts);
+	CHECK_EQ(device_counts.dropped, 1);	/* the partial fault: its last request may have been lost, as it was */
+	CHECK_EQ(take(s), 2046);
+	uiopf_vtd_page_request(s->vtd, source, 0x5 | 7 << 3);	/* and around the end of the queue */
+	uiopf_vtd_page_request(s->vtd, source, 0x5 | 9 << 3);
+	CHECK_EQ(s->vtd->prq_tail, 1);
+	CHECK_EQ(interrupt(s), 2);
+	CHECK_EQ(take(s), 2);			/* one fault each: what was dropped is not in it */
+	CHECK_EQ(s->m[0].grpid, 7);
+	close_scene(s);
+}
+
+/* ---- the endpoint ---- */
+
+static void start(struct scene *s, uint32_t rows, uint32_t in_flight, uint32_t group)
+{
+	struct uiopf_access *row = calloc(rows, sizeof *row);
+	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = in_flight, .group = group };
+	uint32_t i;
+
+	for (i = 0; i < rows; i++)
+		row[i] = (struct uiopf_access){ .address = 0x10000000 + 4096ull * i, .pasid = 3, .access = 1 };
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, row, rows), 0);
+	free(row);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), -EBUSY);
+}
+
+static void credits_count_pages_and_come_back_with_answers(void)
+{
+	struct scene *s = open_scene(10, 256);
+
+	CHECK_EQ(s->ep->allocation, 10);
+	start(s, 12, 100, 4);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding, 8);	/* two groups of four; a third would be twelve */
+	CHECK_EQ(counts_of(s).sent_groups, 2);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).sent, 8);
+	CHECK_EQ(take(s), 8);
+	answer(s, 1, 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).sent, 12);
+	CHECK_EQ(counts_of(s).outstanding, 8);
+	CHECK_EQ(counts_of(s).unmapped, 4);	/* success was said, and nothing was there */
+	answer(s, 2, 1);
+	answer_all(s, 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).invalid, 4);
+	CHECK_EQ(counts_of(s).outstanding, 0);
+	CHECK_EQ(uiopf_endpoint_passes(s->ep), 1);
+	close_scene(s);
+}
+
+static void no_more_than_512_groups_are_outstanding(void)
+{
+	struct scene *s = open_scene(CAPACITY + 500, CAPACITY);
+	uint8_t seen[512] = { 0 };
+	int64_t i, n;
+
+	CHECK_EQ(s->ep->allocation, CAPACITY);	/* never more than it has */
+	start(s, 1500, 2000, 1);
+	for (i = 0; i < 8; i++)
+		uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding, 512);
+	n = take(s);
+	CHECK_EQ(n, 512);
+	for (i = 0; i < n; i++) {
+		CHECK(s->m[i].grpid < 512 && !seen[s->m[i].grpid]);
+		seen[s->m[i].grpid] = 1;
+	}
+	/* Answered out of order: an index is used again only after its answer, the one that is free longest first. */
+	answer(s, s->m[300].cookie, 0);
+	answer(s, s->m[20].cookie, 0);
+	for (i = 0; i < 4; i++)
+		uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding, 512);
+	CHECK_EQ(take(s), 2);
+	CHECK_EQ(s->m[0].grpid, 300);
+	CHECK_EQ(s->m[1].grpid, 20);
+	CHECK_EQ(counts_of(s).unexpected, 0);
+	close_scene(s);
+}
+
+static void a_success_is_tried_again_in_the_tables(void)
+{
+	struct scene *s = open_scene(64, 256);
+	int64_t ticket = uiopf_endpoint_access(s->ep, 3, 0x5000, IOMMU_PGFAULT_PERM_WRITE, 2), second;
+
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, ticket), UIOPF_ACCESS_PENDING);
+	CHECK_EQ(uiopf_space_map(s->space, 3, 0x5000, IOMMU_PGFAULT_PERM_WRITE), 0);
+	CHECK_EQ(uiopf_space_map(s->space, 3, 0x6000, IOMMU_PGFAULT_PERM_WRITE), 0);
+	answer_all(s, 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, ticket), UIOPF_ACCESS_OK);
+	CHECK_EQ(counts_of(s).succeeded, 2);
+	/* What is there already asks for nothing. */
+	second = uiopf_endpoint_access(s->ep, 3, 0x5000, IOMMU_PGFAULT_PERM_READ, 2);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, second), UIOPF_ACCESS_OK);
+	CHECK_EQ(counts_of(s).sent, 2);
+	close_scene(s);
+}
+
+static void a_response_failure_stops_page_requests(void)
+{
+	static const uint32_t codes[] = { 0xf, 2, 7, 0xe };
+	uint32_t i;
+
+	for (i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+		struct scene *s = open_scene(64, 256);
+
+		start(s, 100, 4, 1);
+		uiopf_core_produce(s->core);
+		CHECK_EQ(counts_of(s).outstanding, 4);
+		uiopf_endpoint_response(s->ep, 2, codes[i]);
+		CHECK_EQ(counts_of(s).pri_status, 0x101);	/* RF, Stopped */
+		CHECK_EQ(counts_of(s).failed, 1);
+		uiopf_core_produce(s->core);
+		CHECK_EQ(counts_of(s).sent, 4);			/* nothing more is sent */
+		CHECK_EQ(counts_of(s).outstanding, 3);		/* and what was sent is still answered */
+		CHECK_EQ(uiopf_endpoint_reset_pri(s->ep), -EBUSY);
+		uiopf_endpoint_disable_pri(s->ep);
+		CHECK_EQ(uiopf_endpoint_reset_pri(s->ep), 0);
+		CHECK_EQ(counts_of(s).pri_status, 0x100);
+		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 64), 0);
+		CHECK_EQ(counts_of(s).pri_status, 0);
+		uiopf_core_produce(s->core);
+		CHECK_EQ(counts_of(s).sent, 5);
+		uiopf_endpoint_cancel(s->ep);
+		close_scene(s);
+	}
+}
+
+static void an_unexpected_index_is_remembered(void)
+{
+	struct scene *s = open_scene(64, 256);
+
+	start(s, 4, 1, 1);
+	uiopf_core_produce(s->core);
+	uiopf_endpoint_response(s->ep, 9, 0);
+	CHECK_EQ(counts_of(s).pri_status, 0x2);		/* UPRGI; it goes on */
+	CHECK_EQ(counts_of(s).unexpected, 1);
+	CHECK_EQ(counts_of(s).outstanding, 1);
+	uiopf_endpoint_response(s->ep, 0, 1);		/* the right one */
+	uiopf_endpoint_response(s->ep, 0, 1);		/* answered already */
+	CHECK_EQ(counts_of(s).unexpected, 2);
+	CHECK_EQ(counts_of(s).invalid, 1);
+	close_scene(s);
+}
+
+/* Linux answers every request of a group that nobody takes: the first ends it, the others are not expected. */
+static void a_refused_group_is_answered_once_for_each_page(void)
+{
+	struct scene *s = open_scene(64, 256);
+
+	CHECK_EQ(uiopf_replace(s->device, NULL, 1), 0);
+	start(s, 4000, 4, 4);
+	while (!uiopf_endpoint_passes(s->ep))
+		CHECK(uiopf_core_produce(s->core));
+	CHECK_EQ(counts_of(s).sent, 4000);
+	CHECK_EQ(counts_of(s).invalid, 4000);
+	CHECK_EQ(counts_of(s).outstanding, 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).unexpected, 3000);
+	CHECK_EQ(s->vtd->overflowed, 0);
+	close_scene(s);
+}
+
+int main(void)
+{
+	a_request_is_these_32_bytes();
+	every_bit_is_decoded();
+	a_response_is_these_32_bytes();
+	a_failure_is_sent_as_linuxs_own_code();
+	what_linux_refuses();
+	an_overflow_is_seen_and_recovered_from();
+	credits_count_pages_and_come_back_with_answers();
+	no_more_than_512_groups_are_outstanding();
+	a_success_is_tried_again_in_the_tables();
+	a_response_failure_stops_page_requests();
+	an_unexpected_index_is_remembered();
+	a_refused_group_is_answered_once_for_each_page();
+	return 0;
+}

@@ -1,0 +1,90 @@
+"""The C programs in ``c/``, each linked with the whole library and run under the sanitizers.
+
+The objects are compiled once for each sanitizer. A compiler without its run-time libraries is a failure: this is where
+races and stray pointers are found, and a test that is skipped finds none.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+HERE: Final = Path(__file__).resolve().parent
+CDEFS: Final = HERE.parent / "cdefs"
+FLAGS: Final = ["-std=c11", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+
+SANITIZERS: Final[Mapping[str, Sequence[str]]] = {
+    "address+undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
+    "thread": ["-fsanitize=thread"],
+}
+ENVIRONMENT: Final = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+#: Name and arguments. Seeds are fixed here; a program that is run by hand takes the time for one, and prints it.
+PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
+    "idmap": ["1"],
+    "histogram": ["1"],
+    "memory": [],
+    "walk": ["1"],
+    "faultq": ["200000", "1"],
+    "vtd": [],
+    "rings": ["60000", "2", "1"],
+    "control": ["3", "1"],
+}
+
+
+@pytest.fixture(scope="session")
+def build_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("c")
+
+
+def gcc(*arguments: str | Path) -> None:
+    done = subprocess.run(["gcc", *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@cache
+def library_objects(directory: Path, sanitizer: str) -> tuple[Path, ...]:
+    """Compile every C file of the library; return the objects."""
+    target = directory / sanitizer
+    target.mkdir()
+    sources = sorted(CDEFS.rglob("*.c"))
+    objects = tuple(target / f"{source.relative_to(CDEFS).as_posix().replace('/', '-')}.o" for source in sources)
+
+    def compile_one(source: Path, to: Path) -> None:
+        gcc(*FLAGS, *SANITIZERS[sanitizer], f"-I{CDEFS}", "-c", source, "-o", to)
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(compile_one, sources, objects))
+    return objects
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, build_directory: Path) -> None:
+    objects = library_objects(build_directory, sanitizer)
+    binary = build_directory / f"{program}-{sanitizer}"
+    source = HERE / "c" / f"{program}.c"
+    gcc(*FLAGS, *SANITIZERS[sanitizer], f"-I{CDEFS}", source, *objects, "-o", binary, "-pthread", "-lm")
+    done = subprocess.run(
+        [binary, *PROGRAMS[program]],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr[-8000:]}"
+    assert "Sanitizer" not in done.stderr, done.stderr
+
+
+def test_every_program_is_run() -> None:
+    assert {path.stem for path in (HERE / "c").glob("*.c")} == set(PROGRAMS)

@@ -1,0 +1,110 @@
+"""The Python extension itself, built with the address sanitizer and used once from Python.
+
+The C programs cover the library; this covers what is between: cffi's generated code, and the flags that
+``cdefs/build.py`` takes from the environment.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+SCRIPT: Final = textwrap.dedent(
+    """
+    import sys
+    import uring_iopf
+    from uring_iopf import _native
+    from uring_iopf._core import ffi, lib
+    from uring_iopf.core import Core
+
+    assert uring_iopf.__file__.startswith(sys.argv[1]), uring_iopf.__file__
+    with Core() as core:
+        vtd = lib.uiopf_vtd_new(core.c, 1)
+        endpoint = lib.uiopf_endpoint_new(core.c, vtd, 0x100, 64, 4)
+        device = lib.uiopf_device_new(core.c, lib.uiopf_vtd_iommu(vtd), 1, 0x100, 64, 0)
+        space = lib.uiopf_space_new(8, 128)
+        assert lib.uiopf_vtd_bind(vtd, endpoint, device) == 0
+        lib.uiopf_endpoint_set_tables(endpoint, space)
+        assert lib.uiopf_endpoint_enable_pri(endpoint, 64) == 0
+        rows = ffi.new("struct uiopf_access[]", [(0, 0x1000000 + 4096 * i, i // 8 % 8, 3) for i in range(2000)])
+        assert lib.uiopf_endpoint_set_rows(endpoint, rows, len(rows)) == 0
+        designs = [n for n in range(100) if lib.uiopf_design_name(n) and lib.uiopf_design_has_client(n)]
+        assert designs
+        for passes, design in enumerate(designs, 1):
+            queue = lib.uiopf_faultq_new(core.c, lib.uiopf_design_personality(design))
+            assert lib.uiopf_attach(device, queue, 1) == 0
+            config = ffi.new("struct uiopf_channel_config *", {"in_flight": 64, "group_most": 4})
+            out = ffi.new("struct uiopf_channel **")
+            assert lib.uiopf_channel_open(core.c, queue, design, config, ffi.NULL, out) == 0
+            load = ffi.new("struct uiopf_load *", {"in_flight": 16, "group": 4})
+            lib.uiopf_space_reset(space)
+            assert lib.uiopf_endpoint_start(endpoint, load) == 0
+            served = ffi.new("struct uiopf_served *")
+            assert lib.uiopf_client_serve(out[0], space, len(rows), 10**10, served) == 0
+            assert served.faults == len(rows)
+            while lib.uiopf_endpoint_passes(endpoint) < passes:
+                assert core.produce() + core.consume()
+            lib.uiopf_channel_close(out[0])
+            lib.uiopf_detach(device)
+            assert lib.uiopf_faultq_free(queue) == 0
+        counts = ffi.new("struct uiopf_endpoint_counts *")
+        lib.uiopf_endpoint_get_counts(endpoint, counts)
+        assert counts.succeeded == counts.sent == len(rows) * len(designs)
+        lib.uiopf_vtd_unbind(vtd, device)
+        lib.uiopf_endpoint_free(endpoint)
+        lib.uiopf_device_free(device)
+        lib.uiopf_vtd_free(vtd)
+        lib.uiopf_space_free(space)
+    # The sanitizer is there, and awake: one byte behind what was allocated.
+    print("served", flush=True)
+    if len(sys.argv) > 2:
+        lib.uiopf_endpoint_set_rows(ffi.cast("struct uiopf_endpoint *", 0), ffi.new("struct uiopf_access[1]"), 2)
+    """
+)
+
+
+def test_the_extension_under_the_address_sanitizer(tmp_path: Path) -> None:
+    for name in ("cdefs", "uring_iopf"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.o", "__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    flags = "-fsanitize=address -O1 -g -fno-lto"
+    build = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=tmp_path,
+        env=os.environ | {"UIOPF_CFLAGS": flags, "UIOPF_LDFLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert build.returncode == 0, build.stderr[-8000:]
+
+    runtime = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    environment = os.environ | {
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Python's own allocator would hide what is beyond the end of an object.
+        "PYTHONMALLOC": "malloc",
+    }
+    for arguments, caught in ([], False), (["wrong"], True):
+        run = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert run.stdout == "served\n", run.stderr[-8000:]
+        assert ("heap-buffer-overflow" in run.stderr) == caught, run.stderr[-8000:]
+        assert (run.returncode != 0) == caught, run.stderr[-8000:]

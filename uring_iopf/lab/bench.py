@@ -1,0 +1,224 @@
+"""``uring-iopf bench``: what the path reaches, beside what it is measured against, in one run.
+
+The machines this runs on are noisy, so everything is measured in turn, round by round, and a ratio is the median of
+the rounds' ratios: both of its sides then saw the same minute. A rate is the median over rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from uring_iopf._native import lib
+from uring_iopf.hardware.workload import load_workload
+from uring_iopf.lab.cell import measure_cell
+from uring_iopf.lab.floor import measure_floor
+from uring_iopf.lab.progress import progress
+from uring_iopf.lab.report import duration, environment, rate
+from uring_iopf.lab.spec import CellSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SCHEMA: Final = 1
+WORKLOAD: Final = "gcc-compile"
+IN_FLIGHT: Final = (1, 16, 64)
+MEMORY_FAULTS: Final = 50_000_000
+HEAVY: Final = ("numpy", "rich", "hypothesis")
+
+Rates = dict[str, float]
+Meter = tuple[str, "Callable[[float], float]"]
+
+RATIOS: Final = {
+    "path_vs_bare_rings_1": ("path_1", "bare_rings_1"),
+    "path_vs_bare_rings_16": ("path_16", "bare_rings_16"),
+    "path_vs_bare_rings_64": ("path_64", "bare_rings_64"),
+    "path_vs_host_fd_64": ("path_64", "host_fd_64"),
+    "path_vs_host_stream_64": ("path_64", "host_stream_64"),
+}
+"""Which rate is held against which."""
+
+MEANINGS: Final = {
+    "bare_rings": "messages, CQEs and SQEs between two cores, and nothing else",
+    "path": "the whole path: uring-multishot, native client, worker, spinning",
+    "host_fd": "the host's poll, read and write, a message a call, on a seqpacket socket",
+    "host_stream": "the host's batched stream socket, spinning",
+    "trio": "the path with the trio client: an object and an answer call per fault",
+    "batch": "the path with the batch client: NumPy arrays",
+}
+
+
+def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+    """Measure everything, write the table to *out* and, if there is one, the JSON to *json_file*; 0, or 130.
+
+    *quick*: fewer and shorter rounds, and the memory check over 2 million faults instead of 50.
+    """
+    rounds, seconds, memory_faults = (2, 0.15, 2_000_000) if quick else (7, 0.4, MEMORY_FAULTS)
+    meters = _meters()
+    samples: list[Rates] = []
+    memory: dict[str, Any] | None = None
+    imports: dict[str, Any] | None = None
+    partial = False
+    floor = None
+    steps = rounds * len(meters) + 3
+    try:
+        with progress() as tell:
+            tell("floor of this machine", 0.0)
+            floor = measure_floor()
+            for number in range(rounds):
+                sample: Rates = {}
+                samples.append(sample)
+                for index, (name, measure) in enumerate(meters):
+                    tell(f"{name}, round {number + 1} of {rounds}", (1 + number * len(meters) + index) / steps)
+                    sample[name] = measure(seconds)
+            tell("memory", (steps - 2) / steps)
+            memory = _memory(memory_faults)
+            tell("imports", (steps - 1) / steps)
+            imports = _imports()
+            tell("done", 1.0)
+    except KeyboardInterrupt:
+        partial = True
+    rates = {name: median for name, _ in meters if (median := _median(s[name] for s in samples if name in s))}
+    ratios = {
+        name: median
+        for name, (ours, theirs) in RATIOS.items()
+        if (median := _median(s[ours] / s[theirs] for s in samples if s.get(ours) and s.get(theirs)))
+    }
+    document = {
+        "schema": SCHEMA,
+        "rates": rates,
+        "ratios": ratios,
+        "memory": memory,
+        "imports": imports,
+        "floor": None if floor is None else floor.to_json(),
+        "rounds": samples,
+        "environment": environment(),
+        "arguments": {"quick": quick},
+        "partial": partial,
+    }
+    out.write(_table(document))
+    if json_file is not None:
+        json.dump(document, json_file, indent=1, allow_nan=False)
+        json_file.write("\n")
+    return 130 if partial else 0
+
+
+def _meters() -> list[Meter]:
+    """What is measured each round, in an order that puts both sides of a ratio side by side."""
+    workload = load_workload(WORKLOAD)
+
+    def path(client: str, in_flight: int) -> Callable[[float], float]:
+        def measure(seconds: float) -> float:
+            spec = CellSpec(
+                workload, "uring-multishot", client, "sqpoll", "spin", in_flight, 1, 0, seconds=seconds, faults=1
+            )
+            result = measure_cell(spec, lambda _share: None)
+            if not result.accounted:
+                raise RuntimeError(f"{spec.label}: {', '.join(result.missing)}")
+            return result.faults_per_s
+
+        return measure
+
+    def reference(function: Callable[[int, int], float], in_flight: int) -> Callable[[float], float]:
+        return lambda seconds: function(in_flight, int(seconds * 1e9))
+
+    meters: list[Meter] = []
+    two_cpus = len(os.sched_getaffinity(0)) > 1
+    for n in IN_FLIGHT:
+        if two_cpus:  # two sides that never sleep would share one, and measure its scheduler
+            meters.append((f"bare_rings_{n}", reference(lib.uiopf_measure_bare_rings, n)))
+        meters.append((f"path_{n}", path("native", n)))
+    meters.append(("host_fd_64", reference(lib.uiopf_measure_host_fd, 64)))
+    if two_cpus:
+        meters.append(("host_stream_64", reference(lib.uiopf_measure_host_stream, 64)))
+    meters.append(("trio_64", path("trio", 64)))
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        meters.append(("batch_64", path("batch", 64)))
+    return meters
+
+
+def _median(values: Any) -> float | None:
+    numbers = [value for value in values if value]
+    return statistics.median(numbers) if numbers else None
+
+
+def _resident_kib() -> int:
+    with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123  read once, here and now
+        for line in status:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1])
+    raise RuntimeError("/proc/self/status has no VmRSS")
+
+
+def _memory(faults: int) -> dict[str, Any]:
+    """How much this process grows while one machine serves so many faults; nothing is allocated per fault."""
+    workload = load_workload(WORKLOAD)
+    warm = CellSpec(workload, "uring-multishot", "native", "sqpoll", "spin", 64, 1, 0, seconds=0.0, faults=1_000_000)
+    many = CellSpec(workload, "uring-multishot", "native", "sqpoll", "spin", 64, 1, 0, seconds=0.0, faults=faults)
+    before = after = 0
+
+    def watch(share: float) -> None:
+        nonlocal before, after
+        after = _resident_kib()
+        if not before and share > min(0.5, 1_000_000 / faults):
+            before = after  # this machine's own memory has been touched by now
+
+    measure_cell(warm, lambda _share: None)
+    result = measure_cell(many, watch)
+    return {"faults": result.faults, "kib_before": before, "kib_after": after, "kib_grown": after - before}
+
+
+def _imports() -> dict[str, Any]:
+    """How long importing takes beyond starting Python, what heavy modules come with it, and ``--help``'s time."""
+
+    def fastest_ms(*arguments: str) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+            times.append(time.perf_counter() - start)
+        return min(times) * 1000
+
+    code = f"import sys, uring_iopf; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603
+    python_ms = fastest_ms("-c", "pass")
+    return {
+        "python_ms": python_ms,
+        "import_ms": fastest_ms("-c", "import uring_iopf") - python_ms,
+        "import_machine_ms": fastest_ms("-c", "import uring_iopf.machine") - python_ms,
+        "help_ms": fastest_ms("-m", "uring_iopf", "--help"),
+        "heavy_modules": loaded.stdout.split(),
+    }
+
+
+def _table(document: dict[str, Any]) -> str:
+    env = document["environment"]
+    lines = [f"{env['cpu']}, {env.get('cpus')} processors, Linux {env.get('kernel')}"]
+    lines += ["", "rates (median of the rounds)"]
+    for name, value in document["rates"].items():
+        lines.append(f"  {name:<16} {rate(value):>8}/s   {MEANINGS[name.rpartition('_')[0]]}")
+    lines += ["", "ratios (median of the rounds' ratios)"]
+    lines += [f"  {name:<24} {value:8.3g}" for name, value in document["ratios"].items()]
+    if memory := document["memory"]:
+        lines += ["", f"memory: {memory['kib_grown']} KiB more after {memory['faults']:,} faults"]
+    if imports := document["imports"]:
+        heavy = ", ".join(imports["heavy_modules"]) or f"none of {', '.join(HEAVY)}"
+        lines += [
+            f"import uring_iopf: {imports['import_ms']:.1f} ms beyond Python's own {imports['python_ms']:.1f} ms; "
+            f"loads {heavy}",
+            f"uring-iopf --help: {imports['help_ms']:.1f} ms",
+        ]
+    if floor := document["floor"]:
+        lines += ["", "floor: " + ", ".join(f"{k.removesuffix('_ns')} {duration(v)}" for k, v in floor.items() if v)]
+    if document["partial"]:
+        lines += ["", "interrupted: what was measured until then"]
+    return "\n".join(lines) + "\n"
