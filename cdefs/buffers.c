@@ -36,6 +36,7 @@ int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint32_t wanted,
 			return -ENOBUFS;
 	}
 	buf = &b->ring[b->head & b->mask];
+	__builtin_prefetch(&b->ring[(b->head + 2 * AHEAD) & b->mask]);
 	prefetch_buffer(e, &b->ring[(b->head + AHEAD) & b->mask]);
 	address = READ_ONCE(&buf->addr);
 	length = READ_ONCE(&buf->len);

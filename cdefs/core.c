@@ -391,27 +391,35 @@ int uiopf_detach(struct uiopf_device *device)
 	return 0;
 }
 
+/*
+ * A device without credits has what memory gives: grow before it would run out. The queue first, so that it has room for
+ * whatever the device comes to have; without memory the report does as Linux does then.
+ */
+static void grow_device(struct uiopf_device *device)
+{
+	struct uiopf_faultq *q = device->attach ? device->attach->queue : NULL;
+	uint32_t capacity = device->capacity * 2;
+
+	if (q && uiopf_faultq_reserve(q, q->reserved - device->queue_reserved + capacity) < 0)
+		return;
+	uiopf_device_reserve(device, capacity);
+	if (q) {
+		q->reserved += device->capacity - device->queue_reserved;
+		device->queue_reserved = device->capacity;
+	}
+}
+
 int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
 			uint64_t addr)
 {
 	struct uiopf_fault fault = { addr, flags, pasid, grpid, perm };
 	struct uiopf_core *core = device->core;
-	int rc = 0;
+	int rc;
 
 	uiopf_control_begin(core);
-	/* A device without credits has what memory gives: grow before it would run out. */
-	if (device->growable && (device->free_count == 0 || device->free_node == UIOPF_NONE)) {
-		rc = uiopf_device_reserve(device, device->capacity * 2);
-		if (rc == 0 && device->attach && device->attach->queue) {
-			struct uiopf_faultq *q = device->attach->queue;
-
-			q->reserved += device->capacity - device->queue_reserved;
-			device->queue_reserved = device->capacity;
-			rc = uiopf_faultq_reserve(q, q->reserved);
-		}
-	}
-	if (rc == 0)
-		rc = uiopf_report(device, &fault);
+	if (device->growable && uiopf_device_is_exhausted(device))
+		grow_device(device);
+	rc = uiopf_report(device, &fault);
 	if (device->attach && device->attach->queue)
 		uiopf_faultq_publish(device->attach->queue);
 	uiopf_control_end(core);

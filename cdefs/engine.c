@@ -45,13 +45,11 @@ static bool grow_requests(struct uiopf_engine *e)
 	return true;
 }
 
+/* There is one. */
 static struct uiopf_request *take_request(struct uiopf_engine *e)
 {
-	struct uiopf_request *r;
+	struct uiopf_request *r = e->free_requests;
 
-	if (unlikely(!e->free_requests) && !grow_requests(e))
-		return NULL;
-	r = e->free_requests;
 	e->free_requests = r->work_next;
 	return r;
 }
@@ -154,21 +152,25 @@ static int submit(struct uiopf_engine *e, uint32_t n)
 
 	if (n > ready)
 		n = ready;
+	uiopf_sq_prefetch(&e->ring, n);
 	while (consumed < n) {
-		struct uiopf_request *r = take_request(e);
+		struct uiopf_request *r;
 
-		if (unlikely(!r)) {
+		/* Without a request to be had, nothing is taken. */
+		if (unlikely(!e->free_requests) && !grow_requests(e)) {
 			if (!consumed)
 				return -EAGAIN;
 			break;
 		}
-		if (unlikely(!uiopf_sq_take(&e->ring, &sqe))) {
-			r->work_next = e->free_requests;
-			e->free_requests = r;
+		if (unlikely(!uiopf_sq_take(&e->ring, &sqe)))
 			break;	/* a bad index: dropped, counted there, and not here */
-		}
 		consumed++;
 		e->cost.bytes_copied += sizeof sqe;
+		if (likely(uiopf_write_plainly(e, &sqe))) {
+			e->finished = true;
+			continue;
+		}
+		r = take_request(e);
 		rc = uiopf_request_prepare(r, &sqe);
 		if (unlikely(rc < 0)) {
 			/* A failure is never skipped. */
@@ -193,6 +195,8 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
 		return 0;
+	if (e->look_again)
+		uiopf_look_again(e);
 	did = run_work(e);
 	uiopf_publish_cqes(e);
 	/*
@@ -227,13 +231,19 @@ void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
 
 /* ---- enter ---- */
 
-/* Runs what would have interrupted or woken the waiting task. The consumer side is ours. */
-static void task_work(struct uiopf_engine *e, bool flush)
+/* Groups that have come by now are for those who wait by now, not for who comes later. */
+static void wake_waits(struct uiopf_core *core)
 {
 	struct uiopf_faultq *q;
 
-	for (q = e->core->faultqs; q; q = q->next)
+	for (q = core->faultqs; q; q = q->next)
 		uiopf_faultq_sync(q);
+}
+
+/* Runs what would have interrupted or woken the waiting task. The consumer side is ours. */
+static void task_work(struct uiopf_engine *e, bool flush)
+{
+	wake_waits(e->core);
 	while (run_work(e))
 		;
 	if (flush)
@@ -359,6 +369,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 		submitted = (int)to_submit;
 	} else if (to_submit) {
 		uiopf_consumer_begin(core);
+		wake_waits(core);
 		submitted = submit(e, to_submit);
 		uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 		task_work(e, false);	/* the backlog is for those who ask for events */

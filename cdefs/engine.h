@@ -74,6 +74,8 @@ struct uiopf_engine {
 	int eventfd;				/* registered; -1 */
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
+	bool look_again;			/* CQEs were published without a barrier: see uiopf_publish_cqes */
+	uint32_t barrier;
 	bool lost_unreported;			/* the next enter says EBADR */
 	UIOPF_LINE uint32_t cq_waiters;		/* client threads in enter, waiting for the worker's CQEs */
 	int cq_eventfd;				/* … and what wakes one of them */
@@ -91,6 +93,9 @@ int uiopf_request_prepare(struct uiopf_request *request, const struct io_uring_s
 enum uiopf_issue uiopf_request_issue(struct uiopf_request *request);
 /* Task work: the file called. */
 enum uiopf_issue uiopf_request_continue(struct uiopf_request *request);
+
+/* A write that is done and completed at once; false: it was not such a one, and nothing has happened. */
+bool uiopf_write_plainly(struct uiopf_engine *engine, const struct io_uring_sqe *sqe);
 
 /* engine.c */
 void uiopf_engine_add_work(struct uiopf_request *request);
@@ -110,6 +115,8 @@ bool uiopf_complete_more(struct uiopf_engine *engine, uint64_t user_data, int32_
 void uiopf_flush_backlog(struct uiopf_engine *engine);
 /* Shows the client what was completed, and signals the eventfd. */
 void uiopf_publish_cqes(struct uiopf_engine *engine);
+/* The worker's next turn: who said that it sleeps after CQEs were published, but before that was seen, is told. */
+void uiopf_look_again(struct uiopf_engine *engine);
 static inline uint32_t uiopf_cqes_ready(struct uiopf_engine *engine)
 {
 	return engine->ring.cq_tail - LOAD_ACQUIRE(uiopf_ring_word(&engine->ring, RING_CQ_HEAD));

@@ -31,12 +31,46 @@ void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 
 /* ---- consumer ---- */
 
+/*
+ * Cookies count from 1, until a client answers cookie 0 while another is live. Linux keeps 0 busy with a reserved entry
+ * in the xarray's node, which that answer's xa_erase() takes out like any other: it is refused, but from then on 0 is a
+ * number like the others. With no cookie live there is no node, and nothing to take out. (Golden: random-1040, -1095.)
+ */
+static bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
+{
+	if (unlikely(q->zero_is_free)) {
+		q->zero_is_free = false;
+		*cookie = 0;
+		return true;
+	}
+	return uiopf_idmap_take(&q->cookies, cookie);
+}
+
+static void give_cookie(struct uiopf_faultq *q, uint32_t cookie)
+{
+	q->by_cookie[cookie] = NULL;
+	if (unlikely(cookie == 0))
+		q->zero_is_free = true;
+	else
+		uiopf_idmap_give(&q->cookies, cookie);
+}
+
+static void refuse_cookie(struct uiopf_faultq *q, uint32_t cookie)
+{
+	uint32_t i;
+
+	if (cookie != 0 || q->zero_is_cookie)
+		return;
+	for (i = 1; i <= q->cookies.capacity && !q->zero_is_cookie; i++)
+		q->zero_is_cookie = q->zero_is_free = q->by_cookie[i] != NULL;
+}
+
 /* Gives the oldest group its cookie. The caller has seen that there is one. */
 static struct uiopf_group *deliver(struct uiopf_faultq *q)
 {
 	struct uiopf_group *group = q->ring[q->head & q->mask];
 
-	if (!uiopf_idmap_take(&q->cookies, &group->last.cookie))
+	if (!take_cookie(q, &group->last.cookie))
 		return NULL;
 	q->by_cookie[group->last.cookie] = group;
 	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
@@ -50,7 +84,7 @@ struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
 }
 
 /* Copies the messages of a delivered group, its last fault last. */
-static uint8_t *copy_group(uint8_t *to, const struct uiopf_group *group)
+static void copy_group(uint8_t *to, const struct uiopf_group *group)
 {
 	const struct uiopf_device *device = group->attach->device;
 	struct iommu_hwpt_pgfault message;
@@ -58,15 +92,11 @@ static uint8_t *copy_group(uint8_t *to, const struct uiopf_group *group)
 
 	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
 		uiopf_fill_message(&message, device, &device->node[node].fault);
-		message.flags &= UIOPF_FAULT_UAPI_FLAGS;
 		message.cookie = group->last.cookie;
 		uiopf_copy_to_client(to, &message, sizeof message);
 		to += sizeof message;
 	}
-	message = group->last;
-	message.flags &= UIOPF_FAULT_UAPI_FLAGS;
-	uiopf_copy_to_client(to, &message, sizeof message);
-	return to + sizeof message;
+	uiopf_copy_to_client(to, &group->last, sizeof group->last);
 }
 
 int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
@@ -95,10 +125,11 @@ bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_
 {
 	struct uiopf_group *group;
 
-	if (cookie == 0 || cookie > q->cookies.capacity || !(group = q->by_cookie[cookie]))
+	if (cookie > q->cookies.capacity || !(group = q->by_cookie[cookie])) {
+		refuse_cookie(q, cookie);
 		return false;
-	q->by_cookie[cookie] = NULL;
-	uiopf_idmap_give(&q->cookies, cookie);
+	}
+	give_cookie(q, cookie);
 	q->counts.answered_groups++;
 	q->counts.answered_faults += group->fault_count;
 	uiopf_group_respond(group, code);
@@ -227,13 +258,12 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach
 	if ((int32_t)(q->woken - q->head) < 0)
 		q->woken = q->head;
 	/* Then the delivered ones, by rising cookie. */
-	for (cookie = 1; q->by_cookie && cookie <= q->cookies.capacity; cookie++) {
+	for (cookie = 0; q->by_cookie && cookie <= q->cookies.capacity; cookie++) {
 		struct uiopf_group *group = q->by_cookie[cookie];
 
 		if (!group || group->attach != attach)
 			continue;
-		q->by_cookie[cookie] = NULL;
-		uiopf_idmap_give(&q->cookies, cookie);
+		give_cookie(q, cookie);
 		auto_respond_group(q, group);
 	}
 }
@@ -331,7 +361,7 @@ void uiopf_faultq_counts(struct uiopf_faultq *q, struct uiopf_faultq_counts *cou
 	*counts = q->counts;
 	counts->waiting_groups = LOAD_ACQUIRE(&q->published) - q->head;
 	counts->unanswered_groups = 0;
-	for (i = 1; i <= q->cookies.capacity; i++)
+	for (i = 0; i <= q->cookies.capacity; i++)
 		counts->unanswered_groups += q->by_cookie[i] != NULL;
 	uiopf_consumer_end(q->core);
 }

@@ -38,7 +38,8 @@ struct uiopf_faultq {
 	UIOPF_LINE uint32_t head;
 	uint32_t seen;			/* the value of `published` that reads go by */
 	uint32_t woken;			/* … and for which waits have been woken */
-	struct uiopf_idmap cookies;
+	struct uiopf_idmap cookies;	/* from 1; 0 by itself, see faultq.c */
+	bool zero_is_cookie, zero_is_free;
 	struct uiopf_group **by_cookie;
 	struct uiopf_faultq_counts counts;
 };

@@ -9,25 +9,32 @@
 
 /* ---- the pool ---- */
 
-/* Takes back what the consumer freed. Last in, first out from here on: the next group is warm in the cache. */
+static void free_nodes(struct uiopf_device *d, uint32_t node)
+{
+	while (unlikely(node != UIOPF_NONE)) {
+		uint32_t next = d->node[node].next;
+
+		d->node[node].next = d->free_node;
+		d->free_node = node;
+		node = next;
+	}
+}
+
+/* Last in, first out: the next group is warm in the cache. */
+static void give_group(struct uiopf_device *d, const struct uiopf_group *group)
+{
+	free_nodes(d, group->partial);
+	d->free_groups[d->free_count++] = group->index;
+}
+
+/* Takes back what the consumer freed. */
 static void collect_returned(struct uiopf_device *d)
 {
 	/* Pairs with uiopf_group_respond: the consumer is done with a group before its index shows here. */
 	uint32_t tail = LOAD_ACQUIRE(&d->returned_tail);
 
-	for (; d->returned_head != tail; d->returned_head++) {
-		uint32_t index = d->returned[d->returned_head & d->returned_mask];
-		uint32_t partial = uiopf_device_group(d, index)->partial;
-
-		while (partial != UIOPF_NONE) {
-			uint32_t next = d->node[partial].next;
-
-			d->node[partial].next = d->free_node;
-			d->free_node = partial;
-			partial = next;
-		}
-		d->free_groups[d->free_count++] = index;
-	}
+	for (; d->returned_head != tail; d->returned_head++)
+		give_group(d, uiopf_device_group(d, d->returned[d->returned_head & d->returned_mask]));
 }
 
 static struct uiopf_group *take_group(struct uiopf_device *d)
@@ -47,6 +54,13 @@ static uint32_t take_node(struct uiopf_device *d)
 	if (node != UIOPF_NONE)
 		d->free_node = d->node[node].next;
 	return node;
+}
+
+bool uiopf_device_is_exhausted(struct uiopf_device *d)
+{
+	if (!d->free_count || d->free_node == UIOPF_NONE)
+		collect_returned(d);
+	return !d->free_count || d->free_node == UIOPF_NONE;
 }
 
 static void *grow(void *array, uint32_t count, size_t size)
@@ -226,17 +240,6 @@ static uint32_t take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *c
 	return first;
 }
 
-static void free_nodes(struct uiopf_device *d, uint32_t node)
-{
-	while (node != UIOPF_NONE) {
-		uint32_t next = d->node[node].next;
-
-		d->node[node].next = d->free_node;
-		d->free_node = node;
-		node = next;
-	}
-}
-
 void uiopf_device_drop_partial(struct uiopf_device *d)
 {
 	uint32_t b, count;
@@ -289,6 +292,7 @@ int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 		return 0;
 	}
 	uiopf_fill_message(&group->last, d, fault);
+	group->stages = fault->flags & UIOPF_FAULT_STAGE_2;
 	group->attach = attach;
 	group->partial = partial;
 	group->fault_count = count + 1;
@@ -299,9 +303,14 @@ int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 {
 	struct uiopf_device *d = group->attach->device;
-	uint32_t tail = d->returned_tail;
+	uint32_t tail;
 
 	d->iommu->ops->respond(d->iommu, d, group->last.flags, group->last.pasid, group->last.grpid, code);
+	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
+		give_group(d, group);
+		return;
+	}
+	tail = d->returned_tail;
 	d->returned[tail & d->returned_mask] = group->index;
 	/* Pairs with collect_returned. */
 	STORE_RELEASE(&d->returned_tail, tail + 1);

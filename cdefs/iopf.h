@@ -57,6 +57,7 @@ struct uiopf_group {
 	uint32_t index;			/* in the device's pool */
 	uint32_t partial;		/* the earlier faults, oldest first; UIOPF_NONE */
 	uint32_t fault_count;
+	uint32_t stages;		/* UIOPF_FAULT_STAGE_2 of the last fault: not in its message */
 };
 
 struct uiopf_iommu_ops {
@@ -117,11 +118,11 @@ static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *
 	return &device->chunk[index / UIOPF_GROUP_CHUNK][index % UIOPF_GROUP_CHUNK];
 }
 
-/* The message that a fault becomes. The flags are cut to the uAPI's when it is copied out. */
+/* The message that a fault becomes; what only the kernel knows of it stays behind. */
 static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, const struct uiopf_device *device,
 				      const struct uiopf_fault *fault)
 {
-	m->flags = fault->flags;
+	m->flags = fault->flags & UIOPF_FAULT_UAPI_FLAGS;
 	m->dev_id = device->id;
 	m->pasid = fault->pasid;
 	m->grpid = fault->grpid;
@@ -138,6 +139,8 @@ int uiopf_report(struct uiopf_device *device, const struct uiopf_fault *fault);
 /* Consumer: answers a group through its driver and gives it back. */
 void uiopf_group_respond(struct uiopf_group *group, uint32_t code);
 
+/* Quiescent: whether the next fault may find nothing in the pool, also after what has been answered is back in it. */
+bool uiopf_device_is_exhausted(struct uiopf_device *device);
 /* Quiescent: makes the pool hold at least so many groups and partial faults. */
 int uiopf_device_reserve(struct uiopf_device *device, uint32_t capacity);
 /* Quiescent: forgets unfinished groups; nobody is answered (iopf_queue_remove_device). */

@@ -145,7 +145,7 @@ static int rw_check(const struct uiopf_request *r, uint32_t mode)
 /* -1 is the file's own position; no other may be negative, nor the end. */
 static bool bad_position(const struct uiopf_request *r, uint64_t length)
 {
-	return r->position != UINT64_MAX && r->position + length > INT64_MAX;
+	return r->position != UINT64_MAX && (r->position > INT64_MAX || r->position + length > INT64_MAX);
 }
 
 /*
@@ -242,6 +242,38 @@ static enum uiopf_issue write_issue(struct uiopf_request *r)
 	if (n > 0)
 		e->cost.bytes_copied += (uint64_t)n;
 	return done(r, (int32_t)n);
+}
+
+/*
+ * A WRITE that asks for nothing special, to a file that takes it at once, needs no request: there is nothing to hold on
+ * to. Answers to faults are such writes. Whatever is out of the ordinary is left to the general way, untouched.
+ */
+bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
+{
+	struct uiopf_file *file;
+	const uint8_t *from;
+	int64_t n;
+
+	if (sqe->opcode != IORING_OP_WRITE || (sqe->flags & ~IOSQE_CQE_SKIP_SUCCESS) || sqe->ioprio || sqe->rw_flags ||
+	    sqe->personality || (sqe->off && sqe->off != UINT64_MAX) || sqe->addr > UIOPF_USER_END - sqe->len ||
+	    (uint32_t)sqe->fd >= UIOPF_MAX_FILES)
+		return false;
+	file = e->core->file[sqe->fd];
+	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker(file))
+		return false;
+	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
+	if (!from)
+		return false;
+	n = file->ops->write(file, from, sqe->len, (int64_t)sqe->off);
+	if (n == -EAGAIN)
+		return false;
+	if (likely(n == sqe->len)) {
+		e->cost.bytes_copied += sqe->len;
+		if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS)
+			return true;
+	}
+	uiopf_complete(e, sqe->user_data, (int32_t)n, 0);
+	return true;
 }
 
 /* ---- READ_MULTISHOT ---- */

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cffi import FFI
-from ring_helper import Cqe, Sqe
 
+from tests.ring_helper import Cqe, Sqe
 from uring_iopf.abi import RegisterOp
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427

@@ -262,9 +262,7 @@ def group_of(message: bytes) -> int:
 class Bench:
     """A core, a queue and a ring, closed in the right order."""
 
-    def __init__(
-        self, personality: int = PROPOSED, *, nonblock: bool = False, live: bool = False, **ring: Any
-    ) -> None:
+    def __init__(self, personality: int = PROPOSED, *, nonblock: bool = False, live: bool = False, **ring: Any) -> None:
         with ExitStack() as stack:
             self.core = stack.enter_context(Core(live=live))
             self.queue = Queue(self.core, personality, nonblock=nonblock)

@@ -99,6 +99,15 @@ class Machine:
         self._opened = False
         self._entered = False
 
+        self._closed = False
+        try:
+            self._build(kernel)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _build(self, kernel: str) -> None:
+        """Make the hardware and the kernel around it; what has been made is on the stack, also when the rest fails."""
         self.core = self._stack.enter_context(Core(live=self.live))
         pasids = max(64, self.workload.pasids if self.workload else 0)
         pages = self.workload.table_pages if self.workload else 1024
@@ -107,8 +116,8 @@ class Machine:
         self.context = Context(self.core, kernel=kernel)
         self.iommu = VtdIommu(self.core, needs_pasid=kernel == "6.12")
         self._stack.callback(self.iommu.close)
-        credit = GROUP_INDICES * group
-        self.endpoint = Endpoint(self.iommu, requester_id=REQUESTER_ID, capacity=credit, group_most=group)
+        credit = GROUP_INDICES * self.group
+        self.endpoint = Endpoint(self.iommu, requester_id=REQUESTER_ID, capacity=credit, group_most=self.group)
         self._stack.callback(self.endpoint.close)
         self._stack.callback(self.context.close)
         self._plug_in(credit)
@@ -155,6 +164,8 @@ class Machine:
             self._stack.callback(self.core.stop_worker)
         self.channel = self._open_channel(info)
         self._stack.callback(self.channel.close)
+        # Before that: its eventfd's number may be another file's afterwards.
+        self._stack.callback(self.tell_when_done, -1)
         return self.channel
 
     def _driver_for(self, info: DesignInfo) -> Driver:
@@ -193,9 +204,10 @@ class Machine:
         async with AsyncExitStack() as stack:
             if not self._entered:
                 stack.enter_context(self)
+            info = resolve(design)
+            if not info.has_client:
+                raise UsageError(f"{info.name} runs in the kernel alone: there is nothing to connect to")
             channel = self.open(design)
-            if not self.design.has_client:
-                raise UsageError(f"{self.design.name} runs in the kernel alone: there is nothing to connect to")
             inline = self.driver is Driver.INLINE
             client = TrioClient(
                 channel,
@@ -206,10 +218,18 @@ class Machine:
             )
             if not self.design.inline_only:
                 self.tell_when_done(channel.eventfd)
-                stack.callback(client.close)
+            stack.callback(self._disconnect, client)
             if self.workload is not None:
                 self.start()
             yield client
+
+    def _disconnect(self, client: TrioClient) -> None:
+        """End a client: what it has answered still counts as answered, the rest is answered for it."""
+        client.close()
+        if not self._closed:
+            self.channel.flush()
+            self.channel.turn()  # a worker may not have come to the last answers yet, and inline nobody else would
+            self.detach()
 
     def tell_when_done(self, eventfd: int) -> None:
         """Signal an eventfd at the end of each pass; -1: none. A client that sleeps on it does not oversleep."""
@@ -256,6 +276,7 @@ class Machine:
 
     def close(self) -> None:
         """Close everything, in order. Closing again does nothing."""
+        self._closed = True
         self._stack.close()
 
     def __enter__(self) -> Self:

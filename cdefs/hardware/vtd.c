@@ -102,9 +102,11 @@ static void kick(struct uiopf_iommu *iommu)
 
 	lock(v);
 	moved = v->iq_written != v->iq_tail;
-	if (moved)
-		/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
+	/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
+	if (moved && iommu->core->driver == UIOPF_ENTER)
 		STORE_SEQ(&v->iq_tail, v->iq_written);
+	else if (moved)
+		STORE_RELEASE(&v->iq_tail, v->iq_written);	/* the hardware is this thread, or asks for quiet first */
 	unlock(v);
 	if (moved)
 		uiopf_core_wake_worker(iommu->core);

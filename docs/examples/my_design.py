@@ -9,7 +9,7 @@ MESSAGE_BYTES, ANSWER_BYTES = 40, 8
 
 
 class Doorbell(Design):
-    """lists in shared memory; the client is woken once a batch, and rings once for all its answers"""
+    """Lists in shared memory; the client is woken once a batch, and rings once for all its answers."""
 
     year = "2026"
 

@@ -2,7 +2,6 @@
 
 import pytest
 import trio
-from trio.testing import MockClock
 
 from uring_iopf import AccessResult, FaultPerm, Machine
 
@@ -10,7 +9,8 @@ PAGE = 0x7F00_0000_0000
 
 
 @pytest.mark.trio
-async def test_a_client_that_waits_an_hour_has_lost_nothing(autojump_clock: MockClock) -> None:
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_client_that_waits_an_hour_has_lost_nothing() -> None:
     machine = Machine(workload=None, driver="inline")
     async with machine.connect("fd") as queue:
         with trio.move_on_after(3600) as hour:  # virtual seconds

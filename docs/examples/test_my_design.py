@@ -1,11 +1,12 @@
 """The design passes the suite that every design must pass, and needs fewer calls than the one that Linux has."""
 
 from my_design import Doorbell
-
 from uring_iopf.testing.conformance import DesignConformance
 
 
 class TestDoorbell(DesignConformance):
+    """Every test of the suite, for one design."""
+
     design = Doorbell
 
 

@@ -6,7 +6,6 @@ not wait for one descriptor at once; whoever comes first waits for all.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -44,6 +43,7 @@ class TrioClient:
         self._inline = inline
         self._spin = spin
         self._waiting = False
+        self._asleep = False
         self._others = trio.lowlevel.ParkingLot()
         self._closed = False
 
@@ -95,23 +95,32 @@ class TrioClient:
             if self._channel.prepare_sleep():
                 await trio.lowlevel.checkpoint()
                 return
+            self._asleep = True
             try:
                 if not self._finished():
                     await trio.lowlevel.wait_readable(self._channel.eventfd)
             finally:
-                self._channel.awake()
+                self._awake()
         finally:
             # Also when cancelled: one of the others waits from now on.
             self._waiting = False
             self._others.unpark_all()
 
+    def _awake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._channel.awake()
+
     def close(self) -> None:
-        """Take no more. Tasks in `receive` get trio.ClosedResourceError."""
+        """Take no more. Tasks in `receive` get trio.ClosedResourceError. Closing again does nothing."""
         if self._closed:
             return
         self._closed = True
-        trio.lowlevel.notify_closing(self._channel.eventfd)
-        self._others.unpark(count=math.inf)
+        if self._asleep:
+            # The sleeping task runs again only later, when the channel may be gone: its sleep is ended here.
+            trio.lowlevel.notify_closing(self._channel.eventfd)
+            self._awake()
+        self._others.unpark_all()
 
     def __aiter__(self) -> Self:
         return self

@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
-from uring_iopf._core import ffi
-from uring_iopf._native import CData, check, lib, made
+from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, NestedFormat, PagingHWPT

@@ -10,8 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._core import ffi
-from uring_iopf._native import CData, check, lib, made
+from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.objects import Object, ObjectTable

@@ -8,8 +8,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from uring_iopf._core import ffi
-from uring_iopf._native import CData, lib, made
+from uring_iopf._native import CData, ffi, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
