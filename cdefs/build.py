@@ -18,8 +18,9 @@ from cffi import FFI
 HERE = Path(__file__).resolve().parent
 DECLARATIONS = ("abi/io_uring.h", "abi/iommufd.h", "abi/hardware.h", "cost.h", "api.h")
 COMPILE_ARGS = ["-std=c11", "-O2", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-# Small functions in many files, called once per fault: let the compiler see across them.
-OPTIMISE_ARGS = ["-flto=auto"]
+# Small functions in many files, called once per fault: let the compiler see across them. Hidden, since it may not
+# inline what another library could put itself in front of.
+OPTIMISE_ARGS = ["-flto=auto", "-fvisibility=hidden"]
 # cffi's own generated code is compiled with the same flags; what it does not keep to is named here.
 GENERATED_ARGS = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
 

@@ -5,6 +5,7 @@
 #include "design.h"
 
 #define BATCH 512u
+#define IMPATIENT_LOOKS 8u	/* a single fault on its way back is found at once */
 
 static uint64_t thread_cpu_ns(void)
 {
@@ -44,7 +45,7 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 	const bool sleeps = uiopf_sleeps(ch) || ch->core->driver == UIOPF_INLINE;
 	struct iommu_hwpt_pgfault message[BATCH];
 	uint64_t cpu = thread_cpu_ns();
-	uint32_t turns = 0;
+	uint32_t turns = 0, empty = 0;
 	int rc = 0;
 
 	while (served->faults < wanted) {
@@ -59,8 +60,13 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 				break;
 		}
 		rc = uiopf_channel_receive(ch, message, BATCH);
-		if (rc > 0)
+		if (rc > 0) {
 			rc = serve_batch(ch, space, message, (uint32_t)rc, served);
+			empty = 0;
+		} else if (rc == 0 && ++empty > IMPATIENT_LOOKS) {
+			cpu_relax();	/* each look takes from the other side a line that it is about to write */
+			cpu_relax();
+		}
 		if (rc < 0)
 			break;
 	}

@@ -198,7 +198,6 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 	if (e->look_again)
 		uiopf_look_again(e);
 	did = run_work(e);
-	uiopf_publish_cqes(e);
 	/*
 	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
 	 * neither waits for the other's whole batch. A batch that a bad SQE has ended goes on at the next turn.
@@ -209,7 +208,11 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 
 		did += n < 0 ? 0 : ready;
 	}
-	/* Nobody else would: a client that polls memory never enters. */
+	/*
+	 * SQ head (just now) and CQ tail stand in one line, which the client polls: they are stored together, so that
+	 * it is taken from the client once a turn.
+	 */
+	/* Nobody else would flush: a client that polls memory never enters. */
 	if (e->backlog_count)
 		uiopf_flush_backlog(e);
 	uiopf_publish_cqes(e);

@@ -122,6 +122,10 @@ uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *
 {
 	uint32_t i, n = uiopf_client_ready(ring);
 
+	if (n < most) {	/* what was seen last time is not all there may be by now */
+		ring->cq_tail_seen = LOAD_ACQUIRE(uiopf_client_word(ring, RING_CQ_TAIL));
+		n = ring->cq_tail_seen - ring->cq_head;
+	}
 	if (n > most)
 		n = most;
 	for (i = 0; i < n; i++)

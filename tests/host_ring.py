@@ -75,7 +75,7 @@ class HostRing:
 
     def reap(self, most: int = 1 << 30) -> list[Cqe]:
         head, tail = self.word("cq_head"), self.word("cq_tail")
-        cqes = []
+        cqes: list[Cqe] = []
         while head != tail and len(cqes) < most:
             at = self._at["cqes"] + 16 * (head % self.cq_entries)
             cqes.append(Cqe(*struct.unpack_from("=QiI", self._ring, at)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
@@ -184,10 +184,13 @@ class Ring:
         for i, sqe in enumerate(sqes):
             slot = lib.uiopf_client_push(self.client, ffi.from_buffer("struct io_uring_sqe *", sqe.packed()))
             assert slot >= 0
-            if self._array:
-                index = slots[i] if slots is not None else slot
-                lib.uiopf_client_store(self.client, self._array + 4 * slot, index)
+            self.set_index(slot, slots[i] if slots is not None else slot)
         lib.uiopf_client_submit(self.client)
+
+    def set_index(self, slot: int, index: int) -> None:
+        """Store *index* into the SQ array, where the ring has one. It stays until it is stored again."""
+        if self._array:
+            lib.uiopf_client_store(self.client, self._array + 4 * slot, index)
 
     def enter(self, to_submit: int, min_complete: int = 0, flags: int = 0, *, timeout_ns: int = FOREVER) -> int:
         return int(lib.uiopf_enter(self.engine, to_submit, min_complete, flags, timeout_ns))
@@ -262,7 +265,7 @@ def group_of(message: bytes) -> int:
 class Bench:
     """A core, a queue and a ring, closed in the right order."""
 
-    def __init__(self, personality: int = PROPOSED, *, nonblock: bool = False, live: bool = False, **ring: Any) -> None:
+    def __init__(self, personality: int = PROPOSED, *, nonblock: bool = False, live: bool = False, **ring: int) -> None:
         with ExitStack() as stack:
             self.core = stack.enter_context(Core(live=live))
             self.queue = Queue(self.core, personality, nonblock=nonblock)

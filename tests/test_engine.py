@@ -8,7 +8,7 @@ measured on the real fault file of Linux 7.2. Groups of faults are numbered 0, 1
 import errno
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import pytest
@@ -36,7 +36,7 @@ from tests.ring_helper import (
 )
 from uring_iopf._core import ffi
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
-from uring_iopf.core import Core
+from uring_iopf.core import Core, Driver
 
 MORE, BUFFER = CqeFlags.F_MORE, CqeFlags.F_BUFFER
 SELECT, SKIP, FIXED, ASYNC = (
@@ -132,11 +132,14 @@ def refusals() -> list[Refusal]:
     cases = []
 
     def case(name: str, op: Op | int, error: int, when: str = INIT, res: int | None = 0, **fields: int) -> None:
+        add(name, op, error, when, res, fields)
+
+    def add(name: str, op: Op | int, error: int, when: str, res: int | None, fields: dict[str, int]) -> None:
         base = GOOD.get(op, {}) if isinstance(op, Op) else {}
         cases.append(Refusal(name, op, base | fields, error, when, res))
 
     def accepted(name: str, op: Op, **fields: int) -> None:
-        case(name, op, 0, res=WAITS[op], **fields)
+        add(name, op, 0, INIT, WAITS[op], fields)
 
     for op in OPS:
         accepted("as it is", op)
@@ -202,14 +205,14 @@ def refusals() -> list[Refusal]:
     case("length, and a bad file", Op.READ_MULTISHOT, EINVAL, len=1, fd=-1)
     case("kernel address", Op.READ_MULTISHOT, EINVAL, addr=KERNEL_ADDRESS)
     for op in (Op.READ, Op.READ_MULTISHOT):
-        select = {"flags": int(SELECT), "len": 0, "addr": 0}
-        case("no such buffers", op, ENOBUFS, ISSUE, **select, buf_group=9)
-        case("no such buffers, and a bad file", op, EBADF, ISSUE, **select, buf_group=9, fd=-1)
-        case("no such buffers, and bad rw_flags", op, ENOBUFS, ISSUE, **select, buf_group=9, op_flags=0x40)
+        select = {"flags": int(SELECT), "len": 0, "addr": 0, "buf_group": 9}
+        add("no such buffers", op, ENOBUFS, ISSUE, 0, select)
+        add("no such buffers, and a bad file", op, EBADF, ISSUE, 0, select | {"fd": -1})
+        add("no such buffers, and bad rw_flags", op, ENOBUFS, ISSUE, 0, select | {"op_flags": 0x40})
         case("select and an address", op, EINVAL if op is Op.READ_MULTISHOT else 0, res=None, flags=int(SELECT), addr=8)
 
     for name, value in (("off", 5), ("addr", 1), ("buf_group", 1)):
-        case(name, Op.POLL_ADD, EINVAL, **{name: value})
+        add(name, Op.POLL_ADD, EINVAL, INIT, 0, {name: value})
     for flag in (2, 3, 4, 8, 9, 16, 32, 1 << 31):
         case(f"len {flag:#x}", Op.POLL_ADD, EINVAL, len=flag)
     case("multishot and skip", Op.POLL_ADD, EINVAL, len=1, flags=int(SKIP))
@@ -281,7 +284,6 @@ class Batch:
     setup: int = 0
     slots: Sequence[int] | None = None
     dropped: int = 0
-    bad: frozenset[int] = field(default_factory=frozenset)
 
 
 FAR: Final = 99
@@ -357,7 +359,7 @@ def test_a_wait_that_times_out_says_so_only_with_an_empty_queue() -> None:
     with Bench(live=True) as bench:
         wait = GETEVENTS | EnterFlags.EXT_ARG
         bench.ring.submit(bench.read(1))
-        bench.core.start_worker(1, idle_ns=0)
+        bench.core.start_worker(Driver.ENTER, idle_ns=0)
         assert bench.ring.enter(0, 1, wait, timeout_ns=0) == -errno.ETIME
         assert bench.ring.enter(0, 1, wait, timeout_ns=3_000_000) == -errno.ETIME
         bench.ring.push(nop(2))
@@ -547,8 +549,8 @@ def test_fruitless_wakes_end_a_read_only_of_a_file_that_may_not_block() -> None:
 # ---- multishot reads and buffers -----------------------------------------------------------------
 
 
-def multishot_bench(*buffers: int, **ring: int) -> Bench:
-    bench = Bench(**ring)
+def multishot_bench(*buffers: int, live: bool = False, entries: int = 8, cq_entries: int = 0) -> Bench:
+    bench = Bench(live=live, entries=entries, cq_entries=cq_entries)
     assert bench.ring.register_buffers(0) == 0
     bench.ring.provide(0, *buffers)
     return bench
@@ -954,14 +956,6 @@ def test_a_client_that_never_reads_loses_what_the_charge_does_not_cover() -> Non
 
 
 # ---- silent successes ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Silent:
-    name: str
-    sqe: str
-    cqes: Sequence[Cqe]
-    faults: int = 1
 
 
 def test_successes_can_be_silent_and_failures_not() -> None:

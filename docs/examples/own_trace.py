@@ -1,4 +1,4 @@
-"""Replay a trace of one's own through two designs: what does each call for, and how often?"""
+"""Replay a trace of one's own through two designs, and count their system calls."""
 
 from pathlib import Path
 

@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from uring_iopf import AccessResult, FaultPerm, Machine
 
@@ -9,8 +10,7 @@ PAGE = 0x7F00_0000_0000
 
 
 @pytest.mark.trio
-@pytest.mark.usefixtures("autojump_clock")
-async def test_a_client_that_waits_an_hour_has_lost_nothing() -> None:
+async def test_a_client_that_waits_an_hour_has_lost_nothing(autojump_clock: MockClock) -> None:
     machine = Machine(workload=None, driver="inline")
     async with machine.connect("fd") as queue:
         with trio.move_on_after(3600) as hour:  # virtual seconds

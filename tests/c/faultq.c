@@ -158,7 +158,6 @@ static void cookies_are_the_lowest_free(void)
 	CHECK_EQ(answer(&s, 4, 0), 8);
 	CHECK_EQ(answer(&s, 2, 1), 8);
 	CHECK_EQ(answer(&s, 2, 0), -EINVAL);	/* answered already */
-	CHECK_EQ(answer(&s, 0, 0), -EINVAL);
 	CHECK_EQ(answer(&s, 6, 0), -EINVAL);	/* never given out */
 	CHECK_EQ(answer(&s, UINT32_MAX, 0), -EINVAL);
 	CHECK_EQ(answer(&s, 1, 2), -EINVAL);	/* no such code: the cookie stays live */
@@ -175,6 +174,31 @@ static void cookies_are_the_lowest_free(void)
 	CHECK_EQ(s.listener.told[1].grpid, 1);
 	CHECK_EQ(s.listener.told[1].code, 1);
 	close_scene(&s);
+}
+
+/* As recorded from Linux: an answer to 0 is refused, and yet sets 0 free while another cookie is live. */
+static void zero_becomes_a_cookie_once_it_was_answered(void)
+{
+	struct iommu_hwpt_pgfault m[4];
+	struct scene s;
+	uint32_t i;
+
+	open_scene(&s, UIOPF_MERGED);
+	CHECK_EQ(answer(&s, 0, 0), -EINVAL);	/* none is live: nothing changes */
+	for (i = 0; i < 4; i++)
+		report(&s, 0, i, 1);
+	CHECK_EQ(take(&s, m, 1), 1);
+	CHECK_EQ(m[0].cookie, 1);
+	CHECK_EQ(answer(&s, 0, 0), -EINVAL);
+	CHECK_EQ(take(&s, m, 2), 2);
+	CHECK_EQ(m[0].cookie, 0);
+	CHECK_EQ(m[1].cookie, 2);
+	CHECK_EQ(answer(&s, 0, 0), 8);
+	CHECK_EQ(s.listener.told[0].grpid, 1);
+	CHECK_EQ(take(&s, m, 1), 1);
+	CHECK_EQ(m[0].cookie, 0);
+	close_scene(&s);
+	CHECK_EQ(s.listener.count, 4);
 }
 
 static void answers_stop_at_the_first_bad_one(void)
@@ -355,6 +379,7 @@ int main(int argc, char **argv)
 
 	groups_come_whole_and_in_order();
 	cookies_are_the_lowest_free();
+	zero_becomes_a_cookie_once_it_was_answered();
 	answers_stop_at_the_first_bad_one();
 	a_detach_answers_in_linuxs_order();
 	what_is_unfinished_is_dropped_and_not_answered();

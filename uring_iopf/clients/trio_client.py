@@ -6,6 +6,7 @@ not wait for one descriptor at once; whoever comes first waits for all.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import trio
@@ -62,8 +63,10 @@ class TrioClient:
                 batch = self.receive_nowait()  # it may have come between the two looks
                 if batch:
                     break
+                self._rouse()
                 raise trio.EndOfChannel
             await self._wait()
+        self._rouse()
         await trio.lowlevel.cancel_shielded_checkpoint()  # we hold groups: they must not be lost now
         return batch
 
@@ -81,7 +84,10 @@ class TrioClient:
 
     async def _wait(self) -> None:
         """Until there may be something."""
+        if self._waiting:
+            self._channel.flush()  # whoever sleeps for us has sent its own answers before; ours would stay here
         if self._inline and self._channel.turn():
+            self._rouse()
             await trio.lowlevel.checkpoint()
             return
         if self._spin and not self._inline:
@@ -97,7 +103,9 @@ class TrioClient:
                 return
             self._asleep = True
             try:
-                if not self._finished():
+                if self._inline and self._channel.turn():  # the last answers went out just now
+                    await trio.lowlevel.checkpoint()
+                elif not self._finished():
                     await trio.lowlevel.wait_readable(self._channel.eventfd)
             finally:
                 self._awake()
@@ -105,6 +113,11 @@ class TrioClient:
             # Also when cancelled: one of the others waits from now on.
             self._waiting = False
             self._others.unpark_all()
+
+    def _rouse(self) -> None:
+        """Let the task that sleeps look for itself: what it is to be woken for, we may have seen or taken instead."""
+        if self._asleep:
+            os.eventfd_write(self._channel.eventfd, 1)
 
     def _awake(self) -> None:
         if self._asleep:

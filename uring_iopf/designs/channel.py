@@ -131,7 +131,10 @@ class NativeChannel:
 
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
-        rc = lib.uiopf_channel_answer_one(self._c, cookie, code)
+        try:
+            rc = lib.uiopf_channel_answer_one(self._c, cookie, code)
+        except TypeError:  # cffi's, for None; looking beforehand would cost every answer
+            raise UsageError("this channel is closed") from None
         if rc < 0:
             check(rc, "answer")
 

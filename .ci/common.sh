@@ -1,0 +1,85 @@
+# Sourced by `run` and `soak`: which Pythons there are, copies of the tree, and steps that are timed and counted.
+
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
+exec </dev/null
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/uring-iopf-ci.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+say() { printf '\n== %s\n' "$*"; }
+
+# step NAME COMMAND...: runs it under `set -e`, with its output shown, and remembers how it ended.
+passed=() failed=()
+step() {
+	local name=$1 start=$SECONDS status=0
+	shift
+	say "$name"
+	set +e
+	(set -e; "$@")
+	status=$?
+	set -e
+	printf -- '-- %s: %s, %d s\n' "$name" "$([ $status = 0 ] && echo passed || echo "FAILED with status $status")" \
+		$((SECONDS - start))
+	if [ $status = 0 ]; then passed+=("$name"); else failed+=("$name"); fi
+}
+
+summary() {
+	echo
+	if [ ${#failed[@]} = 0 ]; then
+		echo "$1: passed, ${#passed[@]} steps in $SECONDS s"
+	else
+		printf -v names '%s; ' "${failed[@]}"
+		echo "$1: FAILED: ${names%; } (${#failed[@]} of $((${#passed[@]} + ${#failed[@]})) steps, $SECONDS s)"
+		exit 1
+	fi
+}
+
+shown() { echo "+ $*"; "$@"; }
+
+# What is on the PATH may be a shim that cannot run, or lack venv or its headers: only those count that have it all.
+usable() {
+	"$1" - <<-'PYTHON' 2>/dev/null
+		import ensurepip, os, sys, sysconfig, venv
+		assert (3, 11) <= sys.version_info < (3, 15) and sys.implementation.name == "cpython"
+		assert os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
+		print(sys.version_info[1], sys.executable)
+	PYTHON
+}
+
+# Prints "MINOR EXECUTABLE" of every Python that can be used, oldest first.
+pythons() {
+	local candidate pyenv_root=${PYENV_ROOT:-$HOME/.pyenv}
+	for candidate in python3 python3.{11,12,13,14} /usr/bin/python3 "$pyenv_root"/versions/*/bin/python3; do
+		command -v "$candidate" >/dev/null && usable "$candidate" || true
+	done | sort -n -s -k1,1 -u
+}
+
+# Sets $oldest and $newest. A bare Debian gets what README.md names, if we are allowed to.
+find_pythons() {
+	local found
+	found=$(pythons)
+	if { [ -z "$found" ] || ! command -v gcc >/dev/null || ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; } &&
+		[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+		shown apt-get update -qq
+		DEBIAN_FRONTEND=noninteractive shown apt-get install -y -qq gcc libc6-dev python3-dev python3-venv
+		found=$(pythons)
+	fi
+	[ -n "$found" ] || { echo "no Python 3.11 to 3.14 with venv and headers (Debian: python3-dev python3-venv)"; exit 1; }
+	command -v gcc >/dev/null || { echo "no gcc"; exit 1; }
+	oldest=$(head -1 <<<"$found" | cut -d' ' -f2-)
+	newest=$(tail -1 <<<"$found" | cut -d' ' -f2-)
+}
+
+# copy_tree TO: the files that git would take, committed or not, so that nothing here depends on what was built before.
+copy_tree() {
+	mkdir -p "$1"
+	git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
+		[ ! -e "$file" ] || printf '%s\0' "$file"
+	done | tar --null --files-from=- -c | tar -x -C "$1"
+}
+
+# make_venv PYTHON TREE VENV: the package, editable, with all that its tests need.
+make_venv() {
+	shown "$1" -m venv "$3"
+	(cd "$2" && shown "$3/bin/pip" install --quiet -e '.[test]')
+}

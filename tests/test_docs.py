@@ -1,0 +1,153 @@
+"""What the documentation says is so: examples run, quotations are exact, links lead somewhere, nothing is left out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import uring_iopf
+from uring_iopf import cli
+from uring_iopf.lab import bench, report
+from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
+
+# A comment in front of a block says where its text is from: all of a file, or consecutive lines of it.
+QUOTATION = re.compile(r"<!-- (file|part of): (\S+) -->\n+```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def prose(page: Path) -> str:
+    """A page without its code blocks."""
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def reference(page: str) -> str:
+    return (DOCS / "reference" / page).read_text(encoding="utf-8")
+
+
+# ---- examples ----
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
+def test_an_example_runs(example: Path, tmp_path: Path) -> None:
+    """Programs as programs, tests by pytest; modules that others import at least import."""
+    how = [sys.executable, "-W", "error", str(example)]
+    if example.name.startswith("test_"):
+        how = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(example)]
+    done = subprocess.run(
+        how,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ---- quotations ----
+
+QUOTATIONS: list[tuple[Path, str, str, str]] = [
+    (page, match[1], match[2], match[3]) for page in PAGES for match in QUOTATION.finditer(page.read_text("utf-8"))
+]
+
+
+def quotation_id(value: object) -> str:
+    return name_of(value) if isinstance(value, Path) else str(value) if len(str(value)) < 40 else "text"
+
+
+@pytest.mark.parametrize(("page", "how", "path", "text"), QUOTATIONS, ids=quotation_id)
+def test_a_quotation_is_what_the_file_says(page: Path, how: str, path: str, text: str) -> None:
+    content = (page.parent / path).read_text(encoding="utf-8")
+    if how == "file":
+        assert text == content
+    else:
+        assert any(textwrap.indent(text, " " * depth) in content for depth in (0, 4, 8, 12)), "no such lines"
+
+
+def test_the_tutorial_quotes_its_examples() -> None:
+    quoted = {(how, path) for page, how, path, _ in QUOTATIONS if page.name == "tutorial.md"}
+    assert {("file", "examples/first_fault.py"), ("file", "examples/my_design.py")} <= quoted
+
+
+def test_the_first_fault_takes_twenty_lines() -> None:
+    assert len((DOCS / "examples" / "first_fault.py").read_text(encoding="utf-8").splitlines()) <= 22
+
+
+# ---- links ----
+
+
+def slug(heading: str) -> str:
+    """How a heading is linked to."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: there is no such file"
+        if anchor:
+            assert anchor in {slug(heading) for heading in HEADING.findall(prose(target))}, f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=name_of)
+def test_a_page_is_reached_from_the_index(page: Path) -> None:
+    index = DOCS / "index.md"
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in LINK.findall(prose(index))}
+    assert page == index or page in linked
+
+
+# ---- the references leave nothing out ----
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """The long options of a command line and of its commands."""
+    found = set()
+    for action in parser._actions:
+        found |= {option for option in action.option_strings if option.startswith("--")}
+        if isinstance(action, argparse._SubParsersAction):
+            found |= set().union(*map(options, action.choices.values()))
+    return found
+
+
+def test_the_command_page_names_the_options_there_are() -> None:
+    assert set(OPTION.findall(reference("command.md"))) == options(cli.build_parser())
+
+
+@pytest.mark.parametrize("name", uring_iopf.__all__)
+def test_a_public_name_is_on_the_python_page(name: str) -> None:
+    assert f"`{name}" in reference("python-api.md")
+
+
+@pytest.mark.parametrize("of", [CellResult, Latency, PerFault, Floor], ids=lambda of: of.__name__)
+def test_the_json_page_names_every_field(of: type) -> None:
+    missing = [field.name for field in dataclasses.fields(of) if f"`{field.name}`" not in reference("json.md")]
+    assert not missing
+
+
+def test_the_json_page_names_the_environment_and_the_ratios() -> None:
+    page = reference("json.md")
+    assert not [name for name in [*report.environment(), *bench.RATIOS] if f"`{name}`" not in page]
