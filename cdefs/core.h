@@ -78,7 +78,6 @@ struct uiopf_core {
 	pthread_mutex_t park_lock;
 	pthread_cond_t park_changed;
 	int worker_eventfd;		/* made with the first worker, closed with the core */
-	int worker_cpu;
 	uint64_t idle_ns;		/* spin so long before sleeping; UINT64_MAX: for ever */
 	uint64_t worker_sleeps;
 };

@@ -23,9 +23,14 @@ static uint32_t turn(struct uiopf_core *core)
 /* Stands still until nobody wants it to; true when it is to end. */
 static bool park(struct uiopf_core *core)
 {
+	struct uiopf_engine *engine;
 	uint32_t spins = 0;
 	bool stop;
 
+	/* What is owed to sleeping clients is not put off until after a standstill. */
+	for (engine = core->engines; engine; engine = engine->next)
+		if (engine->look_again)
+			uiopf_look_again(engine);
 	pthread_mutex_lock(&core->park_lock);
 	STORE_RELEASE(&core->parked, 1);
 	pthread_cond_broadcast(&core->park_changed);

@@ -292,7 +292,7 @@ def _add_compare(commands: Any, parts: Parts) -> None:
         metavar="N",
         type=_whole_number(0, 2**64 - 1),
         default=0,
-        help="for whatever is drawn at random (default: 0)",
+        help="for whatever is drawn at random: nothing in a closed loop, which is what is compared (default: 0)",
     )
     add("--json", metavar="FILE", help="write everything there too, and what it takes to do it again")
     parser.late_epilog = lambda: _compare_epilog(parts)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from uring_iopf.hardware.workload import Workload
 
 REQUESTER_ID = 0x0100
+GROUP_MOST = 32
+"""Pages in one page request group, at most."""
 DEFAULT_IDLE_NS = 1_000_000
 """What a worker spins before it sleeps, where its client sleeps too."""
 
@@ -85,8 +87,8 @@ class Machine:
         self.wait = _choice(Wait, wait, "wait")
         if not 1 <= in_flight <= GROUP_INDICES:
             raise UsageError(f"in_flight is 1 to {GROUP_INDICES}, the group indices of a function; not {in_flight}")
-        if not 1 <= group <= 64:
-            raise UsageError(f"group is 1 to 64 pages, not {group}")
+        if not 1 <= group <= GROUP_MOST:
+            raise UsageError(f"group is 1 to {GROUP_MOST} pages, not {group}")
         self.in_flight = in_flight
         self.group = group
         self.load = load or Load(LoadMode.CLOSED, in_flight=in_flight, group=group)

@@ -5,7 +5,6 @@
  * Arguments: groups to push through, seed.
  */
 #include <errno.h>
-#include <pthread.h>
 
 #include "check.h"
 #include "core.h"
@@ -36,7 +35,18 @@ static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device
 	STORE_RELEASE(&l->count, n + 1);
 }
 
-static const struct uiopf_iommu_ops listener_ops = { .respond = respond };
+static void kick(struct uiopf_iommu *iommu)
+{
+	(void)iommu;
+}
+
+static uint32_t nothing(struct uiopf_iommu *iommu)
+{
+	(void)iommu;
+	return 0;
+}
+
+static const struct uiopf_iommu_ops listener_ops = { respond, kick, nothing, nothing, NULL };
 
 struct scene {
 	struct uiopf_core *core;
@@ -299,38 +309,39 @@ static void a_full_pool_fails_the_last_and_drops_the_others(void)
 
 struct stream {
 	struct scene scene;
-	uint64_t groups, random;
+	uint64_t groups, random, sent;
 };
 
-/* Keeps at most 200 groups under way: beyond the pool they would be failed, as above. */
-static void *produce(void *arg)
+/*
+ * The interrupt of this IOMMU, in the worker's turn: some groups, of which at most 200 are under way, since beyond the
+ * pool they would be failed, as above.
+ */
+static uint32_t produce(struct uiopf_iommu *iommu)
 {
-	struct stream *st = arg;
-	uint64_t sent = 0;
+	struct stream *st = container_of(iommu, struct stream, scene.listener.iommu);
+	uint32_t room = 200 - (uint32_t)(st->sent - LOAD_ACQUIRE(&st->scene.listener.count)), n;
 
-	while (sent < st->groups) {
-		uint32_t room = 200 - (uint32_t)(sent - LOAD_ACQUIRE(&st->scene.listener.count));
+	room = below(&st->random, room + 1);
+	for (n = 0; n < room && st->sent < st->groups; n++, st->sent++) {
+		uint32_t pages = st->sent % 8 ? 1 : 2, i;
 
-		for (; room && sent < st->groups; room--, sent++) {
-			uint32_t pages = sent % 8 ? 1 : 2, i;
+		for (i = 0; i < pages; i++) {
+			const struct uiopf_fault fault = {
+				.addr = st->sent << 12,
+				.flags = UIOPF_FAULT_PASID_VALID | (i + 1 == pages ? UIOPF_FAULT_LAST_PAGE : 0),
+				.pasid = 9,
+				.grpid = (uint32_t)st->sent,
+			};
 
-			for (i = 0; i < pages; i++) {
-				const struct uiopf_fault fault = {
-					.addr = sent << 12,
-					.flags = UIOPF_FAULT_PASID_VALID | (i + 1 == pages ? UIOPF_FAULT_LAST_PAGE : 0),
-					.pasid = 9,
-					.grpid = (uint32_t)sent,
-				};
-
-				CHECK_EQ(uiopf_report(st->scene.device[0], &fault), 0);
-			}
-			if (below(&st->random, 4) == 0)
-				uiopf_faultq_publish(st->scene.q);
+			CHECK_EQ(uiopf_report(st->scene.device[0], &fault), 0);
 		}
-		uiopf_faultq_publish(st->scene.q);
+		if (below(&st->random, 4) == 0)
+			uiopf_faultq_publish(st->scene.q);
 	}
-	return NULL;
+	return n;
 }
+
+static const struct uiopf_iommu_ops producing_ops = { respond, kick, nothing, produce, NULL };
 
 static void two_threads(uint64_t groups, uint64_t random)
 {
@@ -339,13 +350,15 @@ static void two_threads(uint64_t groups, uint64_t random)
 	struct iommu_hwpt_page_response r[32];
 	struct uiopf_faultq_counts counts;
 	uint64_t received = 0, messages = 0;
-	pthread_t producer;
 	uint32_t i, n;
 
 	open_scene(&st.scene, UIOPF_MERGED);
+	st.scene.listener.iommu.ops = &producing_ops;
+	st.scene.core->iommus = &st.scene.listener.iommu;
+	st.scene.core->driver = UIOPF_ENTER;	/* as a worker would: the two sides are on two threads from here on */
 	st.groups = groups;
 	st.random = next_random(&random);
-	CHECK_EQ(pthread_create(&producer, NULL, produce, &st), 0);
+	CHECK_EQ(uiopf_core_start(st.scene.core, UIOPF_ENTER, -1, UINT64_MAX), 0);
 	while (received < groups) {
 		int64_t got = take(&st.scene, m, 2 + below(&random, 31));
 
@@ -362,7 +375,9 @@ static void two_threads(uint64_t groups, uint64_t random)
 		}
 		CHECK_EQ(uiopf_faultq_write(st.scene.q, r, n * sizeof r[0]), n * sizeof r[0]);
 	}
-	pthread_join(producer, NULL);
+	uiopf_core_stop(st.scene.core);
+	st.scene.core->iommus = NULL;
+	st.scene.core->driver = UIOPF_INLINE;
 	uiopf_faultq_counts(st.scene.q, &counts);
 	CHECK_EQ(counts.delivered_groups, groups);
 	CHECK_EQ(counts.answered_groups, groups);

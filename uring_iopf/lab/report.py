@@ -181,8 +181,8 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
     results = comparison.results
     if any(cell.mode == "inline" for cell in results):
         yield _paragraph(
-            "inline: the design or the client is written in Python, and everything runs on one thread. Its counts per "
-            "fault compare with the others', its times do not.",
+            "inline: the design is written in Python, and runs on one thread with a plain Python client, whatever "
+            "client and driver stand above. Its counts per fault compare with the others', its times do not.",
             label="* ",
         )
     if any(cell.partial for cell in results):

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """From a request to its answer, in nanoseconds; p99_9 is what 999 of 1,000 faults do not exceed."""
+    """From a group's request to its answer, in nanoseconds; p99_9 is what 999 of 1,000 groups do not exceed."""
 
     p50: int = 0
     p99: int = 0
@@ -44,8 +44,8 @@ class Floor:
 class CellResult:
     """One design, one client, one number of faults in flight, measured.
 
-    *mode*: ``live``, on two threads and paid for in real time, or ``inline``, on one thread, since the design or the
-    client is written in Python. *partial*: interrupted before its time. *error*: why it could not be measured.
+    *mode*: ``live``, on two threads and paid for in real time, or ``inline``, on one thread, since the design is
+    written in Python; *client* and *driver* then say ``sync`` and ``inline``. *partial*: interrupted before its time. *error*: why it could not be measured.
     """
 
     design: str

@@ -1,0 +1,239 @@
+"""What is shipped, what imports what, and that the two sides of the seam to C say the same."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+import uring_iopf
+from uring_iopf import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PACKAGE: Final = ROOT / "uring_iopf"
+PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def in_a_new_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+# ---- the compiled part ----
+
+
+def test_the_extension_was_built_from_the_sources_beside_it() -> None:
+    assert _native.source_hash() == _native._sources_hash(ROOT / "cdefs")
+
+
+def test_the_build_script_and_the_check_hash_alike() -> None:
+    code = "import runpy, sys; print(runpy.run_path(sys.argv[1])['source_hash']())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "cdefs" / "build.py")], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == _native._sources_hash(ROOT / "cdefs")
+
+
+def test_a_stale_extension_is_refused_at_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cdefs").mkdir()
+    (tmp_path / "cdefs" / "build.py").write_text("# of another version")
+    monkeypatch.setattr(_native, "__file__", str(tmp_path / "uring_iopf" / "_native.py"))
+    monkeypatch.delenv("URING_IOPF_SKIP_BUILD_CHECK", raising=False)
+    with pytest.raises(ImportError, match=r"built from other C sources.*pip install -e"):
+        _native.check_build()
+    monkeypatch.setenv("URING_IOPF_SKIP_BUILD_CHECK", "1")
+    _native.check_build()
+
+
+# ---- the seam to C ----
+
+
+def declared_in_c() -> dict[str, int]:
+    """The functions of ``cdefs/api.h``, and how many parameters each takes."""
+    text = (ROOT / "cdefs" / "api.h").read_text(encoding="utf-8")
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+    functions = re.findall(r"\b(uiopf_\w+)\s*\(([^()]*)\)\s*;", text)
+    return {name: 0 if words.strip() in ("", "void") else words.count(",") + 1 for name, words in functions}
+
+
+def typed_in_python() -> dict[str, int]:
+    """The methods of the protocol, and how many parameters each takes besides ``self``."""
+    methods = {name: value for name, value in vars(_native._Lib).items() if name.startswith("uiopf_")}
+    return {name: len(inspect.signature(method).parameters) - 1 for name, method in methods.items()}
+
+
+def test_the_protocol_types_just_the_functions_that_c_declares() -> None:
+    assert len(declared_in_c()) > 50, "the header was understood"
+    assert typed_in_python() == declared_in_c()
+
+
+def test_the_protocol_takes_positional_arguments_only_as_c_does() -> None:
+    for name in typed_in_python():
+        parameters = inspect.signature(getattr(_native._Lib, name)).parameters.values()
+        assert {parameter.kind for parameter in parameters} == {inspect.Parameter.POSITIONAL_ONLY}, name
+
+
+def test_the_compiled_module_has_every_function() -> None:
+    assert [name for name in declared_in_c() if not hasattr(_native.lib, name)] == []
+
+
+# ---- imports ----
+
+HEAVY = ("numpy", "rich", "hypothesis", "trio", "pytest")
+
+
+def test_import_loads_nothing_heavy() -> None:
+    assert in_a_new_python(f"import sys, uring_iopf; print([m for m in {HEAVY} if m in sys.modules])") == "[]\n"
+
+
+def test_the_machine_needs_no_extra() -> None:
+    code = f"import sys, uring_iopf.machine; print([m for m in {HEAVY} if m in sys.modules])"
+    assert in_a_new_python(code) == "[]\n"
+
+
+def test_every_public_name_can_be_had() -> None:
+    for name in uring_iopf.__all__:
+        assert getattr(uring_iopf, name).__name__ == name
+    assert sorted(uring_iopf.__all__) == sorted(uring_iopf._WHERE)
+    with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
+        uring_iopf.nosuch  # noqa: B018
+
+
+ROOMS: Final = (
+    {"abi", "errors", "_core"},
+    {"_native", "core"},
+    {"hardware"},
+    {"iommufd"},
+    {"designs"},
+    {"clients"},
+    {"machine"},
+    {"lab", "testing"},
+    {"cli", "__main__"},
+)
+"""From the ground up. A module may import from its own floor and from those below."""
+FLOOR: Final = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by its dotted name without the package's."""
+    found = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in found.items() if name != "__init__"}
+
+
+class Imports(ast.NodeVisitor):
+    """What a module imports when it runs, wherever in it that stands: not what only a type checker reads."""
+
+    def __init__(self, path: Path) -> None:
+        self.names: list[str] = []
+        self.package = ["uring_iopf", *path.relative_to(PACKAGE).parent.parts]
+        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+
+    def visit_If(self, node: ast.If) -> None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            for statement in node.orelse:
+                self.visit(statement)
+        else:
+            self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        self.names += [alias.name for alias in node.names]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        above = self.package[: len(self.package) + 1 - node.level] if node.level else []
+        source = [*above, *([node.module] if node.module else [])]
+        self.names += [".".join([*source, alias.name]) for alias in node.names]
+
+
+def rooms_used(path: Path) -> set[str]:
+    ours = [name.split(".") for name in Imports(path).names if name.split(".")[0] == "uring_iopf"]
+    return {parts[1] for parts in ours if len(parts) > 1}
+
+
+def test_every_module_has_a_room() -> None:
+    assert {name.split(".")[0] for name in modules()} <= set(FLOOR)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_run_downwards_only(module: str) -> None:
+    floor = FLOOR[module.split(".")[0]]
+    assert {room for room in rooms_used(modules()[module]) if FLOOR.get(room, floor + 1) > floor} == set()
+
+
+def test_the_core_is_given_time_and_waiting() -> None:
+    """Below the designs nothing sleeps, waits or looks at a clock by itself."""
+    for name, path in modules().items():
+        if FLOOR[name.split(".")[0]] < FLOOR["designs"]:
+            used = {imported.split(".")[0] for imported in Imports(path).names}
+            assert not used & {"time", "trio", "threading"}, name
+
+
+# ---- what is installed ----
+
+
+def test_types_and_traces_are_installed() -> None:
+    files = resources.files("uring_iopf")
+    assert files.joinpath("py.typed").is_file()
+    assert files.joinpath("_core.pyi").is_file()
+    traces = sorted(one.name for one in files.joinpath("hardware", "traces").iterdir() if one.name.endswith(".gz"))
+    assert [name.removesuffix(".csv.gz") for name in traces] == sorted(
+        ["gcc-compile", "git-repack", "numpy-sort", "parallel-sort", "sqlite-index"]
+    )
+
+
+def test_the_installed_package_is_this_one() -> None:
+    assert metadata.version("uring-iopf") == PROJECT["version"]
+    points = metadata.entry_points()
+    assert {point.value for point in points.select(group="console_scripts", name="uring-iopf")} == {
+        "uring_iopf.cli:main"
+    }
+    assert {point.value for point in points.select(group="pytest11", name="uring_iopf")} == {
+        "uring_iopf.testing.plugin"
+    }
+
+
+def test_the_core_needs_cffi_and_trio_only() -> None:
+    names = {re.split(r"[^\w-]", requirement)[0] for requirement in PROJECT["dependencies"]}
+    assert names == {"cffi", "trio"}
+    assert set(PROJECT["optional-dependencies"]) == {"cli", "numpy", "test"}
+
+
+def test_the_changelog_has_this_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## \[?{re.escape(PROJECT['version'])}\]?", changelog, re.MULTILINE)
+
+
+def test_the_licence_is_shipped() -> None:
+    assert (ROOT / PROJECT["license-files"][0]).read_text(encoding="utf-8").startswith("MIT License")
+
+
+# ---- no trace of the machines it was written on ----
+
+TEXT = {".c", ".h", ".py", ".pyi", ".md", ".toml", ".in", ".sh", ".csv", ".json", ""}
+
+
+def our_files() -> Iterator[Path]:
+    for top in (".ci", "cdefs", "docs", "tests", "uring_iopf"):
+        yield from (path for path in (ROOT / top).rglob("*") if path.is_file() and path.suffix in TEXT)
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT)
+
+
+def test_no_file_names_a_place_on_somebody_s_machine() -> None:
+    place = re.compile(r"(?<![\w.$}])/(?:work|root|home/\w+|Users/\w+)/\w")
+    cached = {"__pycache__", ".hypothesis", ".pytest_cache"}
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in our_files()
+        if not cached & set(path.parts)
+        for match in place.finditer(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert found == []
