@@ -124,7 +124,7 @@ void uiopf_space_free(struct uiopf_space *space);
 int uiopf_space_fd(const struct uiopf_space *space);
 uint64_t uiopf_space_used(const struct uiopf_space *space);	/* bytes */
 void uiopf_space_reset(struct uiopf_space *space);
-/* One thread at a time. perm: IOMMU_PGFAULT_PERM_*, added to what the page has. -ENOMEM: arena full; -EINVAL: PASID. */
+/* One thread at a time. perm: IOMMU_PGFAULT_PERM_*, added to what the page has. -ENOMEM: arena full; -EINVAL: PASID; -EFAULT: a broken table. */
 int uiopf_space_map(struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
 int uiopf_space_unmap(struct uiopf_space *space, uint32_t pasid, uint64_t address);
 int uiopf_space_present(const struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
@@ -261,6 +261,10 @@ void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);
 struct uiopf_served { uint64_t faults, groups, cpu_ns; int32_t error; };
 int uiopf_client_serve(struct uiopf_channel *channel, struct uiopf_space *space, uint64_t faults,
 		       uint64_t during_ns, struct uiopf_served *served);
+/* The same, after starting a pass over the endpoint's rows: no time goes by between the two. */
+int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+			const struct uiopf_load *load, uint64_t faults, uint64_t during_ns,
+			struct uiopf_served *served);
 
 /* ---- references, measured beside everything else ---- */
 

@@ -76,3 +76,12 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 	served->error = rc < 0 ? rc : 0;
 	return served->error;
 }
+
+int uiopf_client_replay(struct uiopf_channel *ch, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+			const struct uiopf_load *load, uint64_t faults, uint64_t during_ns,
+			struct uiopf_served *served)
+{
+	int rc = uiopf_endpoint_start(endpoint, load);
+
+	return rc < 0 ? rc : uiopf_client_serve(ch, space, faults, during_ns, served);
+}

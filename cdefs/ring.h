@@ -65,7 +65,7 @@ static inline uint32_t uiopf_sq_ready(struct uiopf_ring *ring)
 }
 
 /* How far ahead lines are fetched that the other side has written: by then they are here. */
-#define RING_AHEAD 6u
+#define RING_AHEAD 8u
 
 /* Before a batch of n: begins to fetch its first SQEs, all at once. (With an array that is not the identity: others.) */
 static inline void uiopf_sq_prefetch(const struct uiopf_ring *ring, uint32_t n)
@@ -74,6 +74,12 @@ static inline void uiopf_sq_prefetch(const struct uiopf_ring *ring, uint32_t n)
 
 	for (i = 0; i < n && i < RING_AHEAD; i++)
 		__builtin_prefetch(&ring->sqes[8 * (uint64_t)((ring->sq_head + i) & ring->sq_mask)]);
+}
+
+/* The address in an SQE some places ahead of the next, published or not. */
+static inline uint64_t uiopf_sq_peek_address(const struct uiopf_ring *ring, uint32_t ahead)
+{
+	return READ_ONCE(&ring->sqes[8 * (uint64_t)((ring->sq_head + ahead) & ring->sq_mask) + 2]);
 }
 
 /*
@@ -129,7 +135,7 @@ static inline void uiopf_cq_put(struct uiopf_ring *ring, uint64_t user_data, int
 {
 	struct io_uring_cqe *cqe = &ring->cqes[ring->cq_tail++ & ring->cq_mask];
 
-	prefetch_to_write(&ring->cqes[(ring->cq_tail + 8) & ring->cq_mask]);
+	prefetch_to_write(&ring->cqes[(ring->cq_tail + RING_AHEAD) & ring->cq_mask]);
 	WRITE_ONCE(&cqe->user_data, user_data);
 	WRITE_ONCE(&cqe->res, res);
 	WRITE_ONCE(&cqe->flags, flags);

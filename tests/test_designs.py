@@ -132,6 +132,15 @@ def test_a_spinning_client_gets_everything_too(
     assert {result.answered for result in results.values()} == {5075}
 
 
+@pytest.mark.parametrize("design", [*names(), Mailbox])
+def test_more_pages_than_there_are_credits_wait_in_the_device(
+    design: str, compare_designs: Callable[..., dict[str, CellResult]]
+) -> None:
+    """512 groups of 32 pages would be eight times the IOMMU's queue."""
+    (result,) = compare_designs([design], in_flight=512, group=32).values()
+    assert result.answered == result.faults == 5075
+
+
 CLIENTS = [("native", "sqpoll"), ("native", "enter"), ("trio", "sqpoll"), ("trio", "enter"), ("batch", "sqpoll")]
 
 

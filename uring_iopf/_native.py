@@ -141,6 +141,17 @@ class _Lib(Protocol):
     def uiopf_client_serve(
         self, channel: CData, space: CData, faults: int, during_ns: int, served: CData, /
     ) -> int: ...
+    def uiopf_client_replay(
+        self,
+        channel: CData,
+        space: CData,
+        endpoint: CData,
+        load: CData,
+        faults: int,
+        during_ns: int,
+        served: CData,
+        /,
+    ) -> int: ...
     def uiopf_measure_bare_rings(self, in_flight: int, during_ns: int, /) -> float: ...
     def uiopf_measure_host_fd(self, in_flight: int, during_ns: int, /) -> float: ...
     def uiopf_measure_host_stream(self, in_flight: int, during_ns: int, /) -> float: ...

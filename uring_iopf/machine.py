@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from uring_iopf.hardware.workload import Workload
 
 REQUESTER_ID = 0x0100
+PRQ_ENTRIES = 2048
+"""What Linux sets up as VT-d's page request queue; one entry stays free."""
 GROUP_MOST = 32
 """Pages in one page request group, at most."""
 DEFAULT_IDLE_NS = 1_000_000
@@ -118,7 +120,8 @@ class Machine:
         self.context = Context(self.core, kernel=kernel)
         self.iommu = VtdIommu(self.core, needs_pasid=kernel == "6.12")
         self._stack.callback(self.iommu.close)
-        credit = GROUP_INDICES * self.group
+        # No more requests outstanding than the IOMMU's queue holds: it could overflow otherwise, and lose some.
+        credit = min(GROUP_INDICES * self.group, PRQ_ENTRIES - 1)
         self.endpoint = Endpoint(self.iommu, requester_id=REQUESTER_ID, capacity=credit, group_most=self.group)
         self._stack.callback(self.endpoint.close)
         self._stack.callback(self.context.close)
@@ -262,7 +265,9 @@ class Machine:
         self.core.produce()
 
     def account(self) -> Account:
-        """Where every fault has gone so far; complete after `detach`."""
+        """Where every fault has gone so far; complete after `detach`. Raises: UsageError, no design has been opened."""
+        if not self._opened:
+            raise UsageError("no design is open: there is nothing to account for")
         with self.core.quiescent():
             sent = self.endpoint.counts()
             queue = self.queue.counts()

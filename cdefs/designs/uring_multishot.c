@@ -340,8 +340,12 @@ static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
 		return rc;
 	reg.ring_addr = (uint64_t)(uintptr_t)m->map;
 	reg.ring_entries = m->buffers;
+	/*
+	 * Not in the order of their addresses: a core that reads them in a row fetches the next ones by itself, and takes
+	 * from the other core what that is about to write. (37 is odd, so that every buffer gets its turn.)
+	 */
 	for (id = 0; id < m->buffers; id++)
-		provide(ch, (uint16_t)id);
+		provide(ch, (uint16_t)(id * 37 & (m->buffers - 1)));
 	publish_buffers(m);
 	return uiopf_register(m->engine, IORING_REGISTER_PBUF_RING, &reg, 1);
 }

@@ -64,7 +64,7 @@ static struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pasid, u
 	prg->intended_ns = intended_ns;
 	prg->leaf = NULL;
 	prg->pasid = pasid;
-	prg->manual = UIOPF_NONE;
+	prg->by_hand = false;
 	prg->pages = 0;
 	prg->outstanding = true;
 	ep->outstanding++;
@@ -171,7 +171,8 @@ static bool send_manual(struct uiopf_endpoint *ep)
 		WRITE_ONCE(&m->result, UIOPF_ACCESS_OK);
 	} else {
 		prg = open_group(ep, m->pasid, uiopf_now(&ep->core->clock));
-		prg->manual = ep->manual_head % UIOPF_MANUAL;
+		prg->by_hand = true;
+		ep->manual_of[prg - ep->prg] = (uint16_t)(ep->manual_head % UIOPF_MANUAL);
 		for (i = 0; i < m->pages; i++)
 			send_page(ep, prg, page_of(m->address + i * UIOPF_PAGE, m->access), i + 1 == m->pages);
 	}
@@ -248,8 +249,8 @@ void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t
 		ep->status |= PCIE_PRI_STATUS_RF | PCIE_PRI_STATUS_STOPPED;
 		result = UIOPF_ACCESS_FAILED;
 	}
-	if (prg->manual != UIOPF_NONE)
-		WRITE_ONCE(&ep->manual[prg->manual].result, result);
+	if (unlikely(prg->by_hand))
+		WRITE_ONCE(&ep->manual[ep->manual_of[index]].result, result);
 	now = uiopf_now(&ep->core->clock);
 	uiopf_histogram_add(&ep->latency, now - prg->intended_ns);
 	prg->outstanding = false;

@@ -42,10 +42,11 @@ struct uiopf_endpoint {
 		uint64_t intended_ns;
 		const uint64_t *leaf;	/* the first page's entry, once an answer is on its way */
 		uint64_t page;		/* the first page: address, and PCIE_PRI_READ and _WRITE */
-		uint32_t pasid, manual;	/* which manual access this is; UIOPF_NONE */
+		uint32_t pasid;
 		uint16_t pages;
-		bool outstanding;
-	} prg[PCIE_PRI_PRGI_COUNT];
+		bool outstanding, by_hand;
+	} prg[PCIE_PRI_PRGI_COUNT];	/* 32 bytes each: all of them are in use in turn */
+	uint16_t manual_of[PCIE_PRI_PRGI_COUNT];	/* which access a group by hand is */
 	uint64_t *page;			/* group_most for each index; the first is unused */
 
 	/* The load. */

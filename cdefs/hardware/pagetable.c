@@ -57,15 +57,25 @@ static uint64_t *entry_at(const struct uiopf_space *s, uint64_t table, uint32_t 
 	return (uint64_t *)(void *)(s->map + table + 8ull * index);
 }
 
-/* The table an entry points to, made if there is none; 0 when the arena is full. */
-static uint64_t next_table(struct uiopf_space *s, uint64_t *entry)
+/*
+ * The table an entry points to, made if there is none; 0 with *error set. The memory is shared, and in the `handler`
+ * design it is the kernel that stores: an entry that points out of the arena is EFAULT.
+ */
+static uint64_t next_table(struct uiopf_space *s, uint64_t *entry, int *error)
 {
 	uint64_t value = READ_ONCE(entry);
 
-	if (likely(value & STAGE1_PRESENT))
-		return value & STAGE1_ADDRESS;
-	if (s->next > s->region.size - UIOPF_PAGE)
+	if (likely(value & STAGE1_PRESENT)) {
+		value &= STAGE1_ADDRESS;
+		if (likely(value && value <= s->region.size - UIOPF_PAGE))
+			return value;
+		*error = -EFAULT;
 		return 0;
+	}
+	if (s->next > s->region.size - UIOPF_PAGE) {
+		*error = -ENOMEM;
+		return 0;
+	}
 	value = s->next;
 	s->next += UIOPF_PAGE;
 	/* Pairs with the walk's acquire: the new table reads as empty (it is zeroed when taken back). */
@@ -85,11 +95,9 @@ static uint64_t *leaf(struct uiopf_space *s, uint32_t pasid, uint64_t address, i
 	}
 	entry = entry_at(s, 0, pasid);
 	for (shift = 39; shift >= 12; shift -= 9) {
-		table = next_table(s, entry);
-		if (!table) {
-			*error = -ENOMEM;
+		table = next_table(s, entry, error);
+		if (!table)
 			return NULL;
-		}
 		entry = entry_at(s, table, address >> shift & 511);
 	}
 	return entry;

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #define PRQ_MASK (VTD_PRQ_ENTRIES - 1)
-#define IQ_MASK (VTD_IQ_ENTRIES - 1)
 
 /* ---- hardware ---- */
 
@@ -24,7 +23,7 @@ static struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd *v, const uint6
 
 static void prepare(const struct uiopf_vtd *v, uint32_t at)
 {
-	const uint64_t *d = v->iq[at & IQ_MASK];
+	const uint64_t *d = v->iq[at & (v->iq_entries - 1)];
 	struct uiopf_endpoint *ep = endpoint_of(v, d);
 
 	if (ep)
@@ -40,7 +39,7 @@ static uint32_t execute(struct uiopf_iommu *iommu)
 	for (i = 0; i < AHEAD && i < n; i++)
 		prepare(v, head + i);
 	for (; head != tail; head++) {
-		const uint64_t *d = v->iq[head & IQ_MASK];
+		const uint64_t *d = v->iq[head & (v->iq_entries - 1)];
 		struct uiopf_endpoint *ep = endpoint_of(v, d);
 
 		if (tail - head > AHEAD)
@@ -78,19 +77,18 @@ static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device
 	uint64_t *d;
 
 	lock(v);
-	if (unlikely(v->iq_written - LOAD_ACQUIRE(&v->iq_head) == VTD_IQ_ENTRIES)) {
+	if (unlikely(v->iq_written - LOAD_ACQUIRE(&v->iq_head) == v->iq_entries)) {
 		v->iq_full++;
 		unlock(v);
 		return;
 	}
-	d = v->iq[v->iq_written & IQ_MASK];
+	d = v->iq[v->iq_written & (v->iq_entries - 1)];
 	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
 	d[0] = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
 	       (uint64_t)code << VTD_PGRP_CODE_SHIFT;
 	if (flags & UIOPF_FAULT_PASID_VALID)
 		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
 	d[1] = (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT;
-	d[2] = d[3] = 0;
 	v->iq_written++;
 	unlock(v);
 }
@@ -204,6 +202,35 @@ static const struct uiopf_iommu_ops vtd_ops = { respond, kick, execute, interrup
 
 /* ---- set-up ---- */
 
+/* A queue as software gives it to the hardware: page aligned, all zero. */
+static void *zeroed(uint32_t entries, size_t size)
+{
+	void *queue = aligned_alloc(4096, entries * size);
+
+	return queue ? memset(queue, 0, entries * size) : NULL;
+}
+
+/* Room for the answers of one more function, and for as many again. The queue is empty when it is replaced. */
+static int grow_iq(struct uiopf_vtd *v)
+{
+	uint32_t entries = v->iq_entries;
+	void *iq;
+
+	while (entries < 2 * PCIE_PRI_PRGI_COUNT * (v->sources + 1))
+		entries *= 2;
+	if (entries == v->iq_entries)
+		return 0;
+	iq = zeroed(entries, sizeof *v->iq);
+	if (!iq)
+		return -ENOMEM;
+	kick(&v->iommu);
+	execute(&v->iommu);
+	free(v->iq);
+	v->iq = iq;
+	v->iq_entries = entries;
+	return 0;
+}
+
 struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid)
 {
 	struct uiopf_vtd *v = aligned_alloc(128, sizeof *v);
@@ -215,8 +242,9 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid)
 	v->iommu.core = core;
 	v->needs_pasid = needs_pasid;
 	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
-	v->prq = aligned_alloc(4096, VTD_PRQ_ENTRIES * sizeof *v->prq);
-	v->iq = aligned_alloc(4096, VTD_IQ_ENTRIES * sizeof *v->iq);
+	v->prq = zeroed(VTD_PRQ_ENTRIES, sizeof *v->prq);
+	v->iq_entries = VTD_IQ_FIRST;
+	v->iq = zeroed(VTD_IQ_FIRST, sizeof *v->iq);
 	if (!v->source || !v->prq || !v->iq) {
 		release(&v->iommu);
 		return NULL;
@@ -254,8 +282,8 @@ int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct 
 	uiopf_control_begin(v->iommu.core);
 	if (source->endpoint && (source->endpoint != endpoint || source->device))
 		rc = -EBUSY;
-	else if (!source->endpoint && (v->sources + 1) * PCIE_PRI_PRGI_COUNT > VTD_IQ_ENTRIES)
-		rc = -ENOSPC;
+	else if (!source->endpoint)
+		rc = v->sources == VTD_MOST_SOURCES ? -ENOSPC : grow_iq(v);
 	if (rc == 0) {
 		v->sources += !source->endpoint;
 		source->endpoint = endpoint;

@@ -11,7 +11,8 @@
 #include "../iopf.h"
 #include "endpoint.h"
 
-#define VTD_IQ_ENTRIES 8192u	/* room for an answer to every index of 16 functions */
+#define VTD_IQ_FIRST 1024u	/* entries to begin with: room for two answers to every index of a function */
+#define VTD_MOST_SOURCES 16u
 #define VTD_REQUESTER_IDS 65536u
 
 struct uiopf_vtd {
@@ -30,7 +31,8 @@ struct uiopf_vtd {
 	uint64_t overflowed;		/* requests that the full queue did not take */
 
 	/* The invalidation queue. Answers may come from both sides: the lock is taken only where that is two threads. */
-	uint64_t (*iq)[VTD_IQ_WORDS];
+	uint64_t (*iq)[VTD_IQ_WORDS];	/* words 2 and 3 are zero for good, here and in the other queue */
+	uint32_t iq_entries;		/* grows with the functions */
 	uint32_t iq_written;		/* by the driver */
 	uint32_t iq_full;		/* commands that found no room */
 	uint32_t iq_lock;
@@ -61,8 +63,6 @@ static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, 
 	}
 	v->prq[tail][0] = source;
 	v->prq[tail][1] = message;
-	v->prq[tail][2] = 0;
-	v->prq[tail][3] = 0;
 	v->prq_tail = next;
 	v->prq_status |= VTD_PRS_PPR;
 }

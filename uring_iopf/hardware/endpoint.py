@@ -78,6 +78,20 @@ class Load:
     rate: float = 1e6
     seed: int = 0
 
+    def as_c(self) -> CData:
+        """The same as ``struct uiopf_load``."""
+        return ffi.new(
+            "struct uiopf_load *",
+            {
+                "mode": self.mode,
+                "in_flight": self.in_flight,
+                "group": self.group,
+                "speed": self.speed,
+                "rate": self.rate,
+                "seed": self.seed,
+            },
+        )
+
 
 class AccessResult(enum.IntEnum):
     """What became of an access made by hand."""
@@ -157,18 +171,7 @@ class Endpoint:
 
     def start(self, load: Load) -> None:
         """Go through the rows once. Raises: KernelError(EBUSY), it is doing so; KernelError(EINVAL), a bad load."""
-        c_load = ffi.new(
-            "struct uiopf_load *",
-            {
-                "mode": load.mode,
-                "in_flight": load.in_flight,
-                "group": load.group,
-                "speed": load.speed,
-                "rate": load.rate,
-                "seed": load.seed,
-            },
-        )
-        check(lib.uiopf_endpoint_start(self.c, c_load), "start a load")
+        check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load")
 
     def cancel(self) -> None:
         """Send no more of the rows; the pass ends with the last answer."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import ffi, lib
+from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs.channel import NativeChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
@@ -92,7 +92,6 @@ def _run(
     faults = len(spec.workload)
     while True:
         machine.address_space.reset()
-        machine.start()
         if not _one_pass(machine, serve, progress):
             return
         progress.replays += 1
@@ -106,6 +105,9 @@ def _run(
 def _one_pass(machine: Machine, serve: Callable[[], int], progress: _Progress) -> bool:
     """Serve until the pass has ended. False: it will not, and `progress.error` says so."""
     last_progress = time.monotonic()
+    started = machine.started
+    serve()  # it starts the pass
+    assert machine.started == started + 1, "every server does"
     while not machine.is_idle():
         if serve():
             last_progress = time.monotonic()
@@ -118,14 +120,15 @@ def _one_pass(machine: Machine, serve: Callable[[], int], progress: _Progress) -
     return True
 
 
-# ---- the clients: each serves what there is, for a short while, and says how many faults that was ----
+# ---- the clients: each starts a pass where none is under way, serves what there is for a short while, and says how
+# many faults that was ----
 
 
 def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[], int]:
     if machine.design.inline_only:
         return _serve_python(machine, progress)
     if not machine.design.has_client:
-        return lambda: 0
+        return _serve_nothing(machine)
     if spec.client == "native":
         return _serve_native(machine, spec, progress)
     if spec.client == "batch":
@@ -133,20 +136,36 @@ def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[
     return _serve_trio(machine, progress)
 
 
+def _start(machine: Machine) -> None:
+    if machine.is_idle():
+        machine.start()
+
+
+def _serve_nothing(machine: Machine) -> Callable[[], int]:
+    def serve() -> int:
+        _start(machine)
+        return 0
+
+    return serve
+
+
 def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[], int]:
     channel = machine.channel
     assert isinstance(channel, NativeChannel), "designs in Python have their own"
     served = ffi.new("struct uiopf_served *")
-    space = machine.address_space.c
+    space, endpoint, load = machine.address_space.c, machine.endpoint.c, machine.load.as_c()
     rows = len(spec.workload)
 
     def serve() -> int:
         before = int(served.faults)
+        if machine.is_idle():
+            machine.started += 1
+            check(
+                lib.uiopf_client_replay(channel.c, space, endpoint, load, rows, SLICE_NS, served), "replay a workload"
+            )
         # No more than is left of this pass: the client then returns with its last answer.
-        left = rows * machine.started - before
-        if left <= 0:
-            return 0
-        lib.uiopf_client_serve(channel.c, space, left, SLICE_NS, served)
+        elif (left := rows * machine.started - before) > 0:
+            lib.uiopf_client_serve(channel.c, space, left, SLICE_NS, served)
         progress.client_cpu_ns = int(served.cpu_ns)
         if served.error:
             raise IopfError(f"the native client stopped: {os.strerror(-served.error)}")
@@ -167,6 +186,7 @@ def _serve_batch(machine: Machine, progress: _Progress) -> Callable[[], int]:
         start = time.thread_time_ns()
         until = time.monotonic_ns() + SLICE_NS
         served = 0
+        _start(machine)
         while not machine.is_idle() and time.monotonic_ns() < until:
             if sleeps:
                 lib.uiopf_channel_wait(channel.c, 1_000_000)
@@ -196,6 +216,7 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Callable[[], int]:
             inline=False,
             spin=machine.wait.name == "SPIN",
         )
+        _start(machine)
         success = PageResponse.SUCCESS
         map_pages = client.address_space.map
         with trio.move_on_after(STUCK_S):
@@ -222,6 +243,7 @@ def _serve_python(machine: Machine, progress: _Progress) -> Callable[[], int]:
         start = time.thread_time_ns()
         until = time.monotonic_ns() + SLICE_NS
         served = 0
+        _start(machine)
         while not machine.is_idle() and time.monotonic_ns() < until:
             did = machine.channel.turn()
             n = serve_once(machine.channel, machine.address_space)
