@@ -145,12 +145,16 @@ void uiopf_control_begin(struct uiopf_core *core)
 		/* The worker looks at the mailbox between two turns. */
 		__atomic_fetch_add(&core->mailbox, 1, __ATOMIC_SEQ_CST);
 		uiopf_core_wake_worker(core);
-		while (!LOAD_ACQUIRE(&core->parked) && spins++ < 20000)
+		while (!LOAD_SEQ(&core->parked) && spins++ < 20000)
 			cpu_relax();
-		pthread_mutex_lock(&core->park_lock);
-		while (!core->parked)
-			pthread_cond_wait(&core->park_changed, &core->park_lock);
-		pthread_mutex_unlock(&core->park_lock);
+		if (!LOAD_SEQ(&core->parked)) {
+			pthread_mutex_lock(&core->park_lock);
+			STORE_SEQ(&core->park_waiters, 1);
+			while (!LOAD_SEQ(&core->parked))
+				pthread_cond_wait(&core->park_changed, &core->park_lock);
+			STORE_SEQ(&core->park_waiters, 0);
+			pthread_mutex_unlock(&core->park_lock);
+		}
 	}
 	pthread_mutex_lock(&core->consumer_lock);
 	core->controlled = true;
@@ -165,10 +169,13 @@ void uiopf_control_end(struct uiopf_core *core)
 		core->controlled = false;
 		pthread_mutex_unlock(&core->consumer_lock);
 		if (core->running) {
-			pthread_mutex_lock(&core->park_lock);
+			/* A worker that still spins goes on at once; one that sleeps has said so before it looked. */
 			__atomic_fetch_sub(&core->mailbox, 1, __ATOMIC_SEQ_CST);
-			pthread_cond_broadcast(&core->park_changed);
-			pthread_mutex_unlock(&core->park_lock);
+			if (LOAD_SEQ(&core->worker_waits)) {
+				pthread_mutex_lock(&core->park_lock);
+				pthread_cond_broadcast(&core->park_changed);
+				pthread_mutex_unlock(&core->park_lock);
+			}
 		}
 	}
 	pthread_mutex_unlock(&core->control_lock);

@@ -71,6 +71,8 @@ struct uiopf_core {
 	/* The worker. */
 	UIOPF_LINE uint32_t mailbox;	/* how many want it to stop between two turns */
 	UIOPF_LINE uint32_t parked;	/* it has stopped; written by the worker */
+	uint32_t park_waiters;		/* a controller waits for that on park_changed */
+	uint32_t worker_waits;		/* the parked worker waits on park_changed to be let go */
 	UIOPF_LINE uint32_t asleep;	/* it may be in poll; wake it through its eventfd */
 	uint32_t sqpoll_runs;		/* the worker owns the consumer side; read without a lock, then again with it */
 	bool running, stop;

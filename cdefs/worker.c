@@ -20,30 +20,44 @@ static uint32_t turn(struct uiopf_core *core)
 	return core->driver == UIOPF_SQPOLL ? did + uiopf_consume(core) : did;
 }
 
-/* Stands still until nobody wants it to; true when it is to end. */
+/*
+ * Stands still until nobody wants it to; true when it is to end.
+ *
+ * Being parked ends without a lock, since whoever let us go may hold it, and waking up from that takes longer than most
+ * control calls: parked is taken back first, then the mailbox is looked at once more. Who puts something in meanwhile
+ * either sees that, and waits, or is seen here, and finds us parked.
+ */
 static bool park(struct uiopf_core *core)
 {
 	struct uiopf_engine *engine;
 	uint32_t spins = 0;
-	bool stop;
 
 	/* What is owed to sleeping clients is not put off until after a standstill. */
 	for (engine = core->engines; engine; engine = engine->next)
 		if (engine->look_again)
 			uiopf_look_again(engine);
-	pthread_mutex_lock(&core->park_lock);
-	STORE_RELEASE(&core->parked, 1);
-	pthread_cond_broadcast(&core->park_changed);
-	pthread_mutex_unlock(&core->park_lock);
-	while (LOAD_ACQUIRE(&core->mailbox) && spins++ < SPINS_WHILE_PARKED)
-		cpu_relax();
-	pthread_mutex_lock(&core->park_lock);
-	while (READ_ONCE(&core->mailbox) && !core->stop)	/* more may be coming, without the lock */
-		pthread_cond_wait(&core->park_changed, &core->park_lock);
-	STORE_RELEASE(&core->parked, 0);
-	stop = core->stop;
-	pthread_mutex_unlock(&core->park_lock);
-	return stop;
+	do {
+		STORE_SEQ(&core->parked, 1);
+		if (LOAD_SEQ(&core->park_waiters)) {
+			pthread_mutex_lock(&core->park_lock);
+			pthread_cond_broadcast(&core->park_changed);
+			pthread_mutex_unlock(&core->park_lock);
+		}
+		while (LOAD_ACQUIRE(&core->mailbox) && !READ_ONCE(&core->stop) && spins++ < SPINS_WHILE_PARKED)
+			cpu_relax();
+		if (LOAD_ACQUIRE(&core->mailbox) && !READ_ONCE(&core->stop)) {
+			pthread_mutex_lock(&core->park_lock);
+			STORE_SEQ(&core->worker_waits, 1);
+			while (LOAD_SEQ(&core->mailbox) && !READ_ONCE(&core->stop))
+				pthread_cond_wait(&core->park_changed, &core->park_lock);
+			STORE_SEQ(&core->worker_waits, 0);
+			pthread_mutex_unlock(&core->park_lock);
+		}
+		if (READ_ONCE(&core->stop))
+			return true;
+		STORE_SEQ(&core->parked, 0);
+	} while (LOAD_SEQ(&core->mailbox));
+	return false;
 }
 
 /* Says that it sleeps, looks once more, and sleeps. */
@@ -156,7 +170,7 @@ int uiopf_core_stop(struct uiopf_core *core)
 	uiopf_control_begin(core);
 	if (core->running) {
 		pthread_mutex_lock(&core->park_lock);
-		core->stop = true;
+		WRITE_ONCE(&core->stop, true);
 		pthread_cond_broadcast(&core->park_changed);
 		pthread_mutex_unlock(&core->park_lock);
 		pthread_join(core->thread, NULL);

@@ -440,10 +440,6 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
 
 
 ModelAndEmulatorAgree.TestCase.settings = settings(
-    max_examples=300,
-    stateful_step_count=80,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
+    settings(), stateful_step_count=80, suppress_health_check=[HealthCheck.too_slow]
 )
 TestModelAndEmulatorAgree = ModelAndEmulatorAgree.TestCase

@@ -148,9 +148,9 @@ def test_the_bundled_traces_are_what_they_were(
 
 
 def test_every_trace_in_the_package_has_a_name_and_a_line_in_its_readme() -> None:
-    import uring_iopf.lab
+    import uring_iopf.hardware
 
-    folder = Path(uring_iopf.lab.__file__).parent / "traces"
+    folder = Path(uring_iopf.hardware.__file__).parent / "traces"
     assert sorted(path.name.removesuffix(".csv.gz") for path in folder.glob("*.csv.gz")) == sorted(bundled_names())
     readme = folder / "README.md"
     if readme.exists():  # it is not installed

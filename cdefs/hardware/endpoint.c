@@ -277,11 +277,12 @@ void uiopf_endpoint_prepare(struct uiopf_endpoint *ep, uint32_t index)
 struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_vtd *iommu, uint16_t requester_id,
 					  uint32_t capacity, uint32_t group_most)
 {
-	struct uiopf_endpoint *ep = calloc(1, sizeof *ep);
+	struct uiopf_endpoint *ep = aligned_alloc(128, sizeof *ep);
 	uint32_t i;
 
 	if (!ep)
 		return NULL;
+	memset(ep, 0, sizeof *ep);
 	ep->page = calloc((size_t)PCIE_PRI_PRGI_COUNT * group_most, sizeof *ep->page);
 	if (!ep->page) {
 		free(ep);
@@ -442,7 +443,8 @@ int uiopf_endpoint_wait(const struct uiopf_endpoint *ep, uint32_t passes, uint64
 	uint32_t looks = 0;
 
 	while ((int32_t)(LOAD_ACQUIRE(&ep->passes) - passes) < 0) {
-		if (looks++ % 256 == 255) {
+		cpu_relax();
+		if (looks++ % 64 == 63) {
 			if (uiopf_monotonic_ns() >= deadline)
 				return 0;
 			sched_yield();
@@ -479,10 +481,7 @@ void uiopf_endpoint_get_counts(struct uiopf_endpoint *ep, struct uiopf_endpoint_
 {
 	uiopf_control_begin(ep->core);
 	*counts = ep->counts;
-	counts->outstanding = 0;
-	for (uint32_t i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
-		if (ep->prg[i].outstanding)
-			counts->outstanding += ep->prg[i].pages;
+	counts->outstanding = ep->credits_used;	/* not by looking at every group: that would take their lines from the worker */
 	counts->pri_status = ep->status;
 	counts->latency_max_ns = ep->latency.max;
 	counts->latency_count = ep->latency.count;

@@ -56,7 +56,6 @@ struct uiopf_endpoint {
 	uint64_t start_ns, due_ns;
 	double due;			/* the next Poisson arrival, in ns after the start */
 	bool active;
-	uint32_t passes;		/* finished; read by others */
 	int done_eventfd;		/* signalled at the end of a pass; -1 */
 
 	/* Accesses made one by one, by a test or a program that plays the device. */
@@ -68,6 +67,8 @@ struct uiopf_endpoint {
 
 	struct uiopf_endpoint_counts counts;
 	struct uiopf_histogram latency;
+
+	UIOPF_LINE uint32_t passes;	/* finished; others spin on it, and must not slow down what is above */
 };
 
 /* Sends what is due; how many groups. */

@@ -20,9 +20,11 @@ class SupportsFault(Protocol):
     @property
     def pasid(self) -> int:
         """Which address space."""
+
     @property
     def addr(self) -> int:
         """Which page."""
+
     @property
     def perm(self) -> int:
         """What the access needs, `FaultPerm`."""

@@ -6,7 +6,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs.channel import NativeChannel
@@ -25,6 +25,13 @@ SLICE_NS = 40_000_000
 """The longest time in C at a stretch: Ctrl-C is noticed between two."""
 STUCK_S = 5.0
 """Without any progress for so long, a pass is given up, and its faults are counted where they are."""
+
+
+class Serve(Protocol):
+    """How a client takes part in a pass."""
+
+    def __call__(self, start: bool, /) -> int:
+        """Serve what there is for a short while, after starting a pass if *start*; return how many faults."""
 
 
 @dataclass(slots=True)
@@ -84,7 +91,7 @@ def _on_its_own_cpu() -> Iterator[None]:
 def _run(
     machine: Machine,
     spec: CellSpec,
-    serve: Callable[[], int],
+    serve: Serve,
     progress: _Progress,
     on_progress: Callable[[float], None],
 ) -> None:
@@ -102,14 +109,12 @@ def _run(
             return
 
 
-def _one_pass(machine: Machine, serve: Callable[[], int], progress: _Progress) -> bool:
+def _one_pass(machine: Machine, serve: Serve, progress: _Progress) -> bool:
     """Serve until the pass has ended. False: it will not, and `progress.error` says so."""
     last_progress = time.monotonic()
-    started = machine.started
-    serve()  # it starts the pass
-    assert machine.started == started + 1, "every server does"
+    serve(True)
     while not machine.is_idle():
-        if serve():
+        if serve(False):
             last_progress = time.monotonic()
         elif machine.endpoint.wait(machine.started, 1_000_000):
             break
@@ -120,11 +125,11 @@ def _one_pass(machine: Machine, serve: Callable[[], int], progress: _Progress) -
     return True
 
 
-# ---- the clients: each starts a pass where none is under way, serves what there is for a short while, and says how
-# many faults that was ----
+# ---- the clients: each starts a pass if it is told to, serves what there is for a short while, and says how many
+# faults that was ----
 
 
-def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[], int]:
+def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Serve:
     if machine.design.inline_only:
         return _serve_python(machine, progress)
     if not machine.design.has_client:
@@ -136,29 +141,25 @@ def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[
     return _serve_trio(machine, progress)
 
 
-def _start(machine: Machine) -> None:
-    if machine.is_idle():
-        machine.start()
-
-
-def _serve_nothing(machine: Machine) -> Callable[[], int]:
-    def serve() -> int:
-        _start(machine)
+def _serve_nothing(machine: Machine) -> Serve:
+    def serve(start: bool) -> int:
+        if start:
+            machine.start()
         return 0
 
     return serve
 
 
-def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Callable[[], int]:
+def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Serve:
     channel = machine.channel
     assert isinstance(channel, NativeChannel), "designs in Python have their own"
     served = ffi.new("struct uiopf_served *")
     space, endpoint, load = machine.address_space.c, machine.endpoint.c, machine.load.as_c()
     rows = len(spec.workload)
 
-    def serve() -> int:
+    def serve(start: bool) -> int:
         before = int(served.faults)
-        if machine.is_idle():
+        if start:
             machine.started += 1
             check(
                 lib.uiopf_client_replay(channel.c, space, endpoint, load, rows, SLICE_NS, served), "replay a workload"
@@ -174,7 +175,7 @@ def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Call
     return serve
 
 
-def _serve_batch(machine: Machine, progress: _Progress) -> Callable[[], int]:
+def _serve_batch(machine: Machine, progress: _Progress) -> Serve:
     from uring_iopf.clients.batch import BatchClient
 
     channel = machine.channel
@@ -182,23 +183,24 @@ def _serve_batch(machine: Machine, progress: _Progress) -> Callable[[], int]:
     client = BatchClient(channel, machine.address_space)
     sleeps = machine.wait.name == "SLEEP"
 
-    def serve() -> int:
-        start = time.thread_time_ns()
+    def serve(start: bool) -> int:
+        began = time.thread_time_ns()
         until = time.monotonic_ns() + SLICE_NS
         served = 0
-        _start(machine)
+        if start:
+            machine.start()
         while not machine.is_idle() and time.monotonic_ns() < until:
             if sleeps:
                 lib.uiopf_channel_wait(channel.c, 1_000_000)
             for _ in range(64):
                 served += client.serve_once()
-        progress.client_cpu_ns += time.thread_time_ns() - start
+        progress.client_cpu_ns += time.thread_time_ns() - began
         return served
 
     return serve
 
 
-def _serve_trio(machine: Machine, progress: _Progress) -> Callable[[], int]:
+def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
     import trio
 
     from uring_iopf.abi.iommufd import PageResponse
@@ -216,7 +218,6 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Callable[[], int]:
             inline=False,
             spin=machine.wait.name == "SPIN",
         )
-        _start(machine)
         success = PageResponse.SUCCESS
         map_pages = client.address_space.map
         with trio.move_on_after(STUCK_S):
@@ -226,31 +227,34 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Callable[[], int]:
                     group.respond(success)
                     served += len(group.faults)
 
-    def serve() -> int:
+    def serve(start: bool) -> int:
         before = served
-        start = time.thread_time_ns()
+        if start:
+            machine.start()
+        began = time.thread_time_ns()
         trio.run(one_pass)
-        progress.client_cpu_ns += time.thread_time_ns() - start
+        progress.client_cpu_ns += time.thread_time_ns() - began
         return served - before
 
     return serve
 
 
-def _serve_python(machine: Machine, progress: _Progress) -> Callable[[], int]:
+def _serve_python(machine: Machine, progress: _Progress) -> Serve:
     from uring_iopf.clients.sync import serve_once
 
-    def serve() -> int:
-        start = time.thread_time_ns()
+    def serve(start: bool) -> int:
+        began = time.thread_time_ns()
         until = time.monotonic_ns() + SLICE_NS
         served = 0
-        _start(machine)
+        if start:
+            machine.start()
         while not machine.is_idle() and time.monotonic_ns() < until:
             did = machine.channel.turn()
             n = serve_once(machine.channel, machine.address_space)
             served += n
             if not did and not n:
                 break
-        progress.client_cpu_ns += time.thread_time_ns() - start
+        progress.client_cpu_ns += time.thread_time_ns() - began
         return served
 
     return serve

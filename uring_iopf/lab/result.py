@@ -45,7 +45,8 @@ class CellResult:
     """One design, one client, one number of faults in flight, measured.
 
     *mode*: ``live``, on two threads and paid for in real time, or ``inline``, on one thread, since the design is
-    written in Python; *client* and *driver* then say ``sync`` and ``inline``. *partial*: interrupted before its time. *error*: why it could not be measured.
+    written in Python; *client* and *driver* then say ``sync`` and ``inline``. *partial*: interrupted before its time.
+    *error*: why it could not be measured.
     """
 
     design: str
