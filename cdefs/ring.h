@@ -31,6 +31,9 @@
 #define RING_CQ_OVERFLOW 44
 #define RING_CQES 64
 
+/* Entries are copied by words, whatever they are made of. */
+typedef uint64_t __attribute__((may_alias)) uiopf_word;
+
 /* ---- the kernel's side ---- */
 
 struct uiopf_ring {
@@ -90,7 +93,7 @@ static inline uint64_t uiopf_sq_peek_address(const struct uiopf_ring *ring, uint
 static inline bool uiopf_sq_take(struct uiopf_ring *ring, struct io_uring_sqe *sqe)
 {
 	uint32_t slot = ring->sq_head++ & ring->sq_mask;
-	uint64_t word[8];
+	uiopf_word *to = (uiopf_word *)sqe;
 	const uint64_t *from;
 	int i;
 
@@ -105,9 +108,8 @@ static inline bool uiopf_sq_take(struct uiopf_ring *ring, struct io_uring_sqe *s
 	}
 	from = &ring->sqes[8 * (uint64_t)slot];
 	__builtin_prefetch(&ring->sqes[8 * (uint64_t)((slot + RING_AHEAD) & ring->sq_mask)]);
-	for (i = 0; i < 8; i++)	/* not memcpy: it may read twice */
-		word[i] = READ_ONCE(&from[i]);
-	__builtin_memcpy(sqe, word, sizeof word);
+	for (i = 0; i < 8; i++)	/* not memcpy: it may read twice; and straight to where it is used from */
+		to[i] = READ_ONCE(&from[i]);
 	return true;
 }
 
@@ -137,8 +139,7 @@ static inline void uiopf_cq_put(struct uiopf_ring *ring, uint64_t user_data, int
 
 	prefetch_to_write(&ring->cqes[(ring->cq_tail + RING_AHEAD) & ring->cq_mask]);
 	WRITE_ONCE(&cqe->user_data, user_data);
-	WRITE_ONCE(&cqe->res, res);
-	WRITE_ONCE(&cqe->flags, flags);
+	WRITE_ONCE((uiopf_word *)&cqe->res, (uint32_t)res | (uint64_t)flags << 32);	/* res and flags, little-endian */
 }
 
 /* ---- the client's side ---- */

@@ -38,6 +38,9 @@ RESPONSE = np.dtype([("cookie", "<u4"), ("code", "<u4")])
 """``struct iommu_hwpt_page_response``; 8 bytes."""
 
 
+_LAST_PAGE = int(FaultFlags.LAST_PAGE)
+
+
 class BatchClient:
     """Receives and answers whole arrays through a design written in C. One thread at a time.
 
@@ -55,6 +58,7 @@ class BatchClient:
         responses: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_responses), dtype=RESPONSE)
         self._response_cookies = responses["cookie"]
         self._response_codes = responses["code"]
+        self._code = PageResponse.SUCCESS  # what all of them say; memory from cffi is zero
 
     def receive(self) -> NDArray[Any]:
         """Messages of whole groups (`FAULT`), without waiting; empty when there is nothing."""
@@ -66,11 +70,16 @@ class BatchClient:
 
     def respond(self, n: int, code: PageResponse = PageResponse.SUCCESS) -> None:
         """Answer every group among the first *n* messages received; sent at the latest by the next `receive`."""
-        last = self._flags[:n] & FaultFlags.LAST_PAGE != 0
-        cookies = self._cookies[:n][last]
-        groups = len(cookies)
+        cookies = self._cookies[:n]
+        if np.bitwise_and.reduce(self._flags[:n]) & _LAST_PAGE:  # groups of one: the common case, and no copy
+            groups = n
+        else:
+            cookies = cookies[self._flags[:n] & _LAST_PAGE != 0]
+            groups = len(cookies)
         self._response_cookies[:groups] = cookies
-        self._response_codes[:groups] = code
+        if code != self._code:
+            self._response_codes[:] = code
+            self._code = code
         check(lib.uiopf_channel_answer(self._channel, self._c_responses, groups), "answer")
 
     def serve_once(self) -> int:
