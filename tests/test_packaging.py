@@ -229,7 +229,7 @@ def our_files() -> Iterator[Path]:
 
 def test_no_file_names_a_place_on_somebody_s_machine() -> None:
     place = re.compile(r"(?<![\w.$}])/(?:work|root|home/\w+|Users/\w+)/\w")
-    cached = {"__pycache__", ".hypothesis", ".pytest_cache"}
+    cached = {"__pycache__", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for path in our_files()
