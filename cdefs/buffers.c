@@ -7,8 +7,9 @@
 #define GROUPS 65536u
 
 /*
- * The time of so many reads: a line whose store has to wait for the core of the client, who read the buffer when
- * it was last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint comes of it.
+ * The time of so many reads: a line whose store has to wait for the core of the client, who read the buffer when it was
+ * last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint
+ * comes of it.
  */
 #define AHEAD 8u
 

@@ -217,13 +217,13 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 	did = run_work(e);
 	if (ready && submit(e, ready) >= 0)
 		did += ready;
-	/*
-	 * SQ head (just now) and CQ tail stand in one line, which the client polls: they are stored together, so that
-	 * it is taken from the client once a turn.
-	 */
 	/* Nobody else would flush: a client that polls memory never enters. */
 	if (e->backlog_count)
 		uiopf_flush_backlog(e);
+	/*
+	 * SQ head (at the end of submit) and CQ tail stand in one line, which the client polls: they are stored one after
+	 * the other, so that it is taken from the client once a turn.
+	 */
 	uiopf_publish_cqes(e);
 	return did;
 }

@@ -159,6 +159,18 @@ def test_a_live_cell_loses_nothing(design: str, client: str, driver: str, wait: 
     assert result.mode == ("inline" if "Mailbox" in design else "live")
 
 
+@pytest.mark.parametrize("client", ["native", "batch"])
+def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
+    """A pass that nobody counted would be in the time and not in the rate."""
+    spec = CellSpec(
+        load_workload("gcc-compile"), "uring-multishot", client, "sqpoll", "spin", 64, group=1, seed=0,
+        seconds=0.0, faults=300_000,
+    )  # fmt: skip
+    result = measure_cell(spec, lambda _share: None)
+    assert result.replays == 60
+    assert result.faults == 60 * 5075
+
+
 @pytest.mark.parametrize("trace", ["numpy-sort", "sqlite-index", "parallel-sort", "git-repack"])
 def test_every_bundled_trace_replays_through_every_design(
     trace: str, compare_designs: Callable[..., dict[str, CellResult]]

@@ -280,8 +280,8 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: b
         error = f"{-account.lost} answers more than faults"
     if error is None and (lost := machine.iommu.lost()):
         error = f"{lost} requests or answers lost in the IOMMU's queues"
-    # A pass that was cut off has not added its time yet.
-    busy_ns = measured.busy_ns if not partial or measured.busy_ns else 0
+    # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
+    busy_ns = measured.busy_ns
     served = progress.replays * len(spec.workload)
     result = spec.nothing_measured(partial=partial, error=error)
     return replace(
