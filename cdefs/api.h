@@ -15,6 +15,7 @@ struct uiopf_core;
 struct uiopf_iommu;
 struct uiopf_device;
 struct uiopf_faultq;
+struct uiopf_file;
 struct uiopf_engine;
 struct uiopf_client_ring;
 struct uiopf_space;
@@ -71,10 +72,12 @@ int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length)
 int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
 uint32_t uiopf_faultq_poll(struct uiopf_faultq *queue);
 void uiopf_faultq_counts(struct uiopf_faultq *queue, struct uiopf_faultq_counts *counts);
+/* What rings, and everything else that polls, know a queue by. */
+struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *queue);
 /* A descriptor for rings of this core; -EMFILE. */
-int uiopf_core_install(struct uiopf_core *core, struct uiopf_faultq *queue);
+int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file);
 void uiopf_core_uninstall(struct uiopf_core *core, int fd);
-int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_faultq *queue, int nonblock);	/* O_NONBLOCK */
+int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock);	/* O_NONBLOCK */
 
 /* ---- devices and attachment ---- */
 

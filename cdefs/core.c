@@ -292,7 +292,7 @@ uint64_t uiopf_core_wakeups(const struct uiopf_core *core)
 	return READ_ONCE(&core->wakeups);
 }
 
-int uiopf_core_install(struct uiopf_core *core, struct uiopf_faultq *queue)
+int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file)
 {
 	int fd;
 
@@ -302,7 +302,7 @@ int uiopf_core_install(struct uiopf_core *core, struct uiopf_faultq *queue)
 	if (fd == UIOPF_MAX_FILES)
 		fd = -EMFILE;
 	else
-		core->file[fd] = &queue->file;
+		core->file[fd] = file;
 	uiopf_control_end(core);
 	return fd;
 }
@@ -315,13 +315,13 @@ void uiopf_core_uninstall(struct uiopf_core *core, int fd)
 	uiopf_control_end(core);
 }
 
-int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_faultq *queue, int nonblock)
+int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock)
 {
 	uiopf_control_begin(core);
 	if (nonblock)
-		queue->file.mode |= UIOPF_FILE_NONBLOCK;
+		file->mode |= UIOPF_FILE_NONBLOCK;
 	else
-		queue->file.mode &= ~UIOPF_FILE_NONBLOCK;
+		file->mode &= ~UIOPF_FILE_NONBLOCK;
 	uiopf_control_end(core);
 	return 0;
 }

@@ -189,6 +189,11 @@ static uint32_t file_poll(struct uiopf_file *file)
 	return POLLOUT | (uiopf_faultq_has_group(queue_of(file)) ? POLLIN | POLLRDNORM : 0);
 }
 
+struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *q)
+{
+	return &q->file;
+}
+
 static const struct uiopf_file_ops faultq_file_ops = {
 	.read = file_read,
 	.write = file_write,

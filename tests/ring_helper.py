@@ -107,8 +107,8 @@ class Queue:
         self.c = lib.uiopf_faultq_new(core.c, personality)
         self.device = lib.uiopf_device_new(core.c, lib.uiopf_mock_iommu(self.mock), 7, 0, 64, 1)
         assert lib.uiopf_attach(self.device, self.c, 1) == 0
-        self.fd = int(lib.uiopf_core_install(core.c, self.c))
-        lib.uiopf_core_set_nonblock(core.c, self.c, nonblock)
+        self.fd = int(lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self.c)))
+        lib.uiopf_core_set_nonblock(core.c, lib.uiopf_faultq_file(self.c), nonblock)
         self._next_group = 0
 
     def close(self) -> None:

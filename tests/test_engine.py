@@ -848,7 +848,7 @@ def test_a_duplicate_of_the_descriptor_matches_by_its_file() -> None:
     from uring_iopf._core import lib
 
     with Bench() as bench:
-        other = int(lib.uiopf_core_install(bench.core.c, bench.queue.c))
+        other = int(lib.uiopf_core_install(bench.core.c, lib.uiopf_faultq_file(bench.queue.c)))
         bench.ring.run(bench.read(1))
         cqes = bench.ring.run(cancel(9, fd=other, cancel_flags=int(BY_FD)))
         assert cqes == [done(9, 0), failed(1, ECANCELED)]

@@ -372,7 +372,7 @@ static int open_multishot(struct uiopf_channel *ch)
 	rc = uiopf_setup(ch->core, entries, &p, &m->engine);
 	if (rc < 0)
 		goto failed;
-	rc = m->fd = uiopf_core_install(ch->core, ch->queue);
+	rc = m->fd = uiopf_core_install(ch->core, uiopf_faultq_file(ch->queue));
 	if (rc < 0)
 		goto failed;
 	rc = -ENOMEM;

@@ -193,7 +193,7 @@ static void use_ring(struct world *w, uint64_t *random, struct uiopf_faultq *q)
 	if (w->driver == UIOPF_SQPOLL && below(random, 2))
 		p.flags |= IORING_SETUP_SQPOLL;
 	CHECK_EQ(uiopf_setup(w->core, 8, &p, &engine), 0);
-	fd = uiopf_core_install(w->core, q);
+	fd = uiopf_core_install(w->core, uiopf_faultq_file(q));
 	CHECK(fd >= 3);
 	CHECK_EQ(uiopf_engine_add_window(engine, 0x10000, 4096, memory), 0);
 	ring = uiopf_client_ring_map(uiopf_engine_fd(engine), &p, uiopf_engine_size(engine),

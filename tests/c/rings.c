@@ -267,7 +267,7 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed)
 	CHECK(h.mock && h.queue && h.device && h.arena);
 	memset(h.arena, 0, ARENA);
 	CHECK_EQ(uiopf_attach(h.device, h.queue, 1), 0);
-	h.fd = uiopf_core_install(h.core, h.queue);
+	h.fd = uiopf_core_install(h.core, uiopf_faultq_file(h.queue));
 	open_client(&h.victim, h.core, 16, 32, flags | IORING_SETUP_SUBMIT_ALL);
 	open_client(&h.bystander, h.core, 8, 16, flags);
 	CHECK_EQ(uiopf_engine_add_window(h.victim.engine, ARENA_AT, ARENA, h.arena), 0);

@@ -94,7 +94,7 @@ class FaultQueue(Object):
         self._c: CData | None = None
         try:
             self._c = made(lib.uiopf_faultq_new(core.c, personality), "a fault queue")
-            self._fd: int | None = check(lib.uiopf_core_install(core.c, self._c), "IOMMU_FAULT_QUEUE_ALLOC")
+            self._fd: int | None = check(lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self._c)), "IOMMU_FAULT_QUEUE_ALLOC")
         except BaseException:
             self.release()
             table.remove(self)
@@ -179,7 +179,8 @@ class FaultQueue(Object):
 
     def set_nonblocking(self, nonblocking: bool) -> None:
         """Set or clear O_NONBLOCK, which rings look at; `read` never waits. Raises: KernelError(EBADF), closed."""
-        check(lib.uiopf_core_set_nonblock(self._core.c, self._file("fcntl"), nonblocking), "fcntl")
+        file = lib.uiopf_faultq_file(self._file("fcntl"))
+        check(lib.uiopf_core_set_nonblock(self._core.c, file, nonblocking), "fcntl")
 
     def close(self) -> None:
         """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
