@@ -63,10 +63,28 @@ struct uiopf_faultq_counts {
 	uint64_t auto_answered_groups, auto_answered_faults;	/* INVALID, for the client */
 	uint64_t waiting_groups;				/* now: to be read */
 	uint64_t unanswered_groups;				/* now: read, to be answered */
+	uint64_t timed_out_groups;				/* of those answered for the client: too late */
+	uint64_t lost_groups;					/* beyond the depth: never in the queue, answered FAILURE */
 };
+
+/* What Linux's queue has not; all 0: as Linux. */
+struct uiopf_faultq_limits {
+	uint32_t depth;		/* groups waiting to be read at most */
+	uint32_t by_index;	/* answers may name device, PASID and group index */
+	uint64_t timeout_ns;	/* from the report to the answer, read or not; then it is answered for the client: */
+	uint32_t timeout_code;	/* 1 INVALID, 2 FAILURE */
+};
+
+/* A message that is no fault: `length` groups were lost since the last one of these, just before what follows. */
+#define UIOPF_PGFAULT_FLAGS_LOST 0x80000000
 
 struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality);
 int uiopf_faultq_free(struct uiopf_faultq *queue);	/* -EBUSY while devices are attached or requests hold it */
+/* Before its first group. -EBUSY: it has had one, or limits already; -EINVAL: the code. */
+int uiopf_faultq_limit(struct uiopf_faultq *queue, const struct uiopf_faultq_limits *limits);
+/* flags: PASID_VALID 1. The oldest that was read. -EINVAL: none, or the code; -EOPNOTSUPP: not asked for. */
+int uiopf_faultq_answer_index(struct uiopf_faultq *queue, uint32_t dev_id, uint32_t flags, uint32_t pasid,
+			      uint32_t grpid, uint32_t code);
 /* The system calls on its fd: read(2), write(2), poll(2). */
 int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length);
 int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
@@ -85,19 +103,37 @@ struct uiopf_device_counts {
 	uint64_t reported;	/* faults */
 	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed */
 	uint64_t dropped;	/* partial faults forgotten without an answer */
+	uint64_t stale;		/* faults that met another attachment than the one they were sent under */
 };
 
 /* capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. */
 struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
 				      uint32_t requester_id, uint32_t capacity, int growable);
 void uiopf_device_free(struct uiopf_device *device);	/* detached before */
-/* queue NULL: a table that takes no faults. nested: user-managed, takes the faults of every PASID. */
-int uiopf_attach(struct uiopf_device *device, struct uiopf_faultq *queue, int nested);	/* -EBUSY */
-int uiopf_replace(struct uiopf_device *device, struct uiopf_faultq *queue, int nested);	/* -EINVAL: not attached */
-int uiopf_detach(struct uiopf_device *device);
+/*
+ * Devices that the IOMMU cannot tell apart are attached together, whichever of them is named. `device` is new and joins
+ * the group that `member` is in, and what that is attached to; it leaves before it is freed.
+ */
+int uiopf_device_join(struct uiopf_device *device, struct uiopf_device *member, uint32_t flags);	/* -EBUSY */
+void uiopf_device_leave(struct uiopf_device *device);
+/* The hardware goes before the device: what is answered from now on reaches nobody (a mock's log). */
+void uiopf_device_unplug(struct uiopf_device *device);
+#define UIOPF_NO_PASID 0	/* requests without a PASID, and (as in Linux) those that name this one */
+/* An attachment's flags: a table whose PASIDs the user manages; reporting is on for the one device only (Linux 6.12). */
+#define UIOPF_USER_MANAGED 1
+#define UIOPF_ALONE 2
+/* queue NULL: a table that takes no faults. */
+int uiopf_attach(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags); /* -EBUSY */
+/* -EINVAL: not attached. What is outstanding of the old attachment is answered INVALID, here and at detach. */
+int uiopf_replace(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags);
+int uiopf_detach(struct uiopf_device *device, uint32_t pasid);
 /* iommu_report_device_fault(), at the quiescent point. flags: PASID_VALID 1, LAST_PAGE 2. */
 int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
 			uint64_t addr);
+/* A virtual function whose Response Failures stop its own requests, until the reset, and not the physical function's. */
+void uiopf_device_share_pri(struct uiopf_device *device);
+int uiopf_device_reset_pri(struct uiopf_device *device);	/* -EOPNOTSUPP: it does not share */
+int uiopf_device_pri_paused(struct uiopf_device *device);
 void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts);
 
 /* ---- IOMMU models ---- */
@@ -112,7 +148,9 @@ uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *ou
 
 struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
 
-struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid);
+#define UIOPF_VTD_NEEDS_PASID 1	/* its driver refuses requests without one, as Linux 6.12 */
+#define UIOPF_VTD_UNDRAINED 2	/* detach and replace do not wait for what is on the way */
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags);
 void uiopf_vtd_free(struct uiopf_vtd *vtd);
 struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
 int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);

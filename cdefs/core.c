@@ -13,6 +13,31 @@
 
 /* ---- the two steps ---- */
 
+/*
+ * The timer interrupt. What it does belongs to the consumer side, which under `enter` is not ours: then somebody who has
+ * it now, in a system call, is not waited for; the next turn tries again.
+ */
+static void expire(struct uiopf_core *core)
+{
+	uint64_t now = uiopf_now(&core->clock), next = UIOPF_NO_DEADLINE, when;
+	const bool shared = core->driver == UIOPF_ENTER;
+	struct uiopf_faultq *q;
+
+	if (now >= core->timers_ns && (!shared || pthread_mutex_trylock(&core->consumer_lock) == 0)) {
+		for (q = core->faultqs; q; q = q->next)
+			if (q->policy && q->policy->limits.timeout_ns) {
+				when = uiopf_policy_expire(q, now);
+				next = when < next ? when : next;
+			}
+		uiopf_core_kick(core);
+		if (shared)
+			pthread_mutex_unlock(&core->consumer_lock);
+		core->timers_ns = next;
+	}
+	if (core->timers_ns < core->next_ns)
+		WRITE_ONCE(&core->next_ns, core->timers_ns);
+}
+
 uint32_t uiopf_produce(struct uiopf_core *core)
 {
 	struct uiopf_iommu *iommu;
@@ -29,6 +54,8 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 		did += iommu->ops->interrupt(iommu);
 	for (q = core->faultqs; q; q = q->next)
 		uiopf_faultq_publish(q);
+	if (unlikely(core->timers_ns != UIOPF_NO_DEADLINE))
+		expire(core);
 	return did;
 }
 
@@ -221,6 +248,7 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 	core->live = live;
 	core->driver = UIOPF_INLINE;
 	core->next_ns = UINT64_MAX;
+	core->timers_ns = UIOPF_NO_DEADLINE;
 	core->worker_eventfd = -1;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
@@ -324,118 +352,4 @@ int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, in
 		file->mode &= ~UIOPF_FILE_NONBLOCK;
 	uiopf_control_end(core);
 	return 0;
-}
-
-/* ---- attachment: the quiescent control plane ---- */
-
-/* Enough room in the queue for all that its devices can have, then the switch. */
-static int switch_attach(struct uiopf_device *device, struct uiopf_faultq *queue, bool nested)
-{
-	struct uiopf_attach *attach = NULL, *old = device->attach;
-	int rc;
-
-	if (queue) {
-		rc = uiopf_faultq_reserve(queue, queue->reserved + device->capacity);
-		if (rc < 0)
-			return rc;
-	}
-	attach = malloc(sizeof *attach);
-	if (!attach)
-		return -ENOMEM;
-	*attach = (struct uiopf_attach){ .device = device, .queue = queue, .nested = nested };
-	device->attach = attach;
-	if (old && old->queue) {
-		uiopf_faultq_auto_respond(old->queue, old);
-		old->queue->reserved -= device->queue_reserved;
-	}
-	device->queue_reserved = queue ? device->capacity : 0;
-	if (queue)
-		queue->reserved += device->queue_reserved;
-	else
-		uiopf_device_drop_partial(device);
-	free(old);
-	return 0;
-}
-
-int uiopf_attach(struct uiopf_device *device, struct uiopf_faultq *queue, int nested)
-{
-	int rc;
-
-	uiopf_control_begin(device->core);
-	rc = device->attach ? -EBUSY : switch_attach(device, queue, nested);
-	uiopf_core_kick(device->core);
-	uiopf_control_end(device->core);
-	return rc;
-}
-
-int uiopf_replace(struct uiopf_device *device, struct uiopf_faultq *queue, int nested)
-{
-	int rc;
-
-	uiopf_control_begin(device->core);
-	rc = device->attach ? switch_attach(device, queue, nested) : -EINVAL;
-	uiopf_core_kick(device->core);
-	uiopf_control_end(device->core);
-	return rc;
-}
-
-int uiopf_detach(struct uiopf_device *device)
-{
-	struct uiopf_attach *old;
-
-	uiopf_control_begin(device->core);
-	old = device->attach;
-	device->attach = NULL;
-	if (old && old->queue) {
-		uiopf_faultq_auto_respond(old->queue, old);
-		old->queue->reserved -= device->queue_reserved;
-		device->queue_reserved = 0;
-	}
-	uiopf_device_drop_partial(device);
-	free(old);
-	uiopf_core_kick(device->core);
-	uiopf_control_end(device->core);
-	return 0;
-}
-
-/*
- * A device without credits has what memory gives: grow before it would run out. The queue first, so that it has room for
- * whatever the device comes to have; without memory the report does as Linux does then.
- */
-static void grow_device(struct uiopf_device *device)
-{
-	struct uiopf_faultq *q = device->attach ? device->attach->queue : NULL;
-	uint32_t capacity = device->capacity * 2;
-
-	if (q && uiopf_faultq_reserve(q, q->reserved - device->queue_reserved + capacity) < 0)
-		return;
-	uiopf_device_reserve(device, capacity);
-	if (q) {
-		q->reserved += device->capacity - device->queue_reserved;
-		device->queue_reserved = device->capacity;
-	}
-}
-
-int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
-			uint64_t addr)
-{
-	struct uiopf_fault fault = { addr, flags, pasid, grpid, perm };
-	struct uiopf_core *core = device->core;
-	int rc;
-
-	uiopf_control_begin(core);
-	if (device->growable && uiopf_device_is_exhausted(device))
-		grow_device(device);
-	rc = uiopf_report(device, &fault);
-	if (device->attach && device->attach->queue)
-		uiopf_faultq_publish(device->attach->queue);
-	uiopf_control_end(core);
-	return rc;
-}
-
-void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts)
-{
-	uiopf_control_begin(device->core);
-	*counts = device->counts;
-	uiopf_control_end(device->core);
 }

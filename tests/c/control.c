@@ -64,16 +64,16 @@ static uint32_t design_named(const char *name)
 static void move_device(struct world *w, uint32_t d, struct uiopf_faultq *queue, bool nested)
 {
 	if (w->has_attachment[d])
-		CHECK_EQ(uiopf_replace(w->device[d], queue, nested), 0);
+		CHECK_EQ(uiopf_replace(w->device[d], UIOPF_NO_PASID, queue, nested), 0);
 	else
-		CHECK_EQ(uiopf_attach(w->device[d], queue, nested), 0);
+		CHECK_EQ(uiopf_attach(w->device[d], UIOPF_NO_PASID, queue, nested), 0);
 	w->has_attachment[d] = true;
 	w->attached[d] = queue;
 }
 
 static void detach_device(struct world *w, uint32_t d)
 {
-	CHECK_EQ(uiopf_detach(w->device[d]), 0);
+	CHECK_EQ(uiopf_detach(w->device[d], UIOPF_NO_PASID), 0);
 	w->has_attachment[d] = false;
 	w->attached[d] = NULL;
 }

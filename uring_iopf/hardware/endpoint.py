@@ -20,12 +20,16 @@ GROUP_INDICES = 512
 class VtdIommu:
     """An Intel VT-d unit: its page request queue, its invalidation queue, and Linux' driver for both.
 
-    *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does.
+    *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does. *drains*: detach and replace first see to
+    it that what is on the way is reported to whom it was meant for; without it a request can meet the next attachment,
+    and is counted there as stale (`DeviceCounts`).
     """
 
-    def __init__(self, core: Core, *, needs_pasid: bool = True) -> None:
+    def __init__(self, core: Core, *, needs_pasid: bool = True, drains: bool = True) -> None:
         self.core = core
-        self._vtd: CData | None = made(lib.uiopf_vtd_new(core.c, needs_pasid), "an IOMMU")
+        self.drains = drains
+        flags = (lib.UIOPF_VTD_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_VTD_UNDRAINED)
+        self._vtd: CData | None = made(lib.uiopf_vtd_new(core.c, flags), "an IOMMU")
 
     @property
     def vtd(self) -> CData:

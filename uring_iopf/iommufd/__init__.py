@@ -2,15 +2,36 @@
 
 from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
-from uring_iopf.iommufd.fault import FaultMessage, FaultQueue, FaultQueueCounts, Personality, unpack_messages
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, VTD_FORMAT, NestedFormat, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.driver import (
+    MOCK_DRIVER,
+    MOCK_FORMAT,
+    SMMUV3_DRIVER,
+    VTD_DRIVER,
+    VTD_FORMAT,
+    IommuDriver,
+    NestedFormat,
+)
+from uring_iopf.iommufd.fault import (
+    LOST_GROUPS,
+    FaultMessage,
+    FaultQueue,
+    FaultQueueCounts,
+    Personality,
+    QueueLimits,
+    unpack_messages,
+)
+from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
+from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
 from uring_iopf.iommufd.mock import DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
-from uring_iopf.iommufd.versions import VERSIONS, KernelVersion, RefusedFunctions
+from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
 
 __all__ = [
+    "Attachment",
     "Context",
+    "DEFAULT_KERNEL",
     "Device",
+    "DeviceGroup",
     "DeviceCounts",
     "DriverResponse",
     "FaultMessage",
@@ -18,6 +39,13 @@ __all__ = [
     "FaultQueueCounts",
     "HWPT",
     "IOAS",
+    "IommuDriver",
+    "LOST_GROUPS",
+    "MOCK_DRIVER",
+    "NO_PASID",
+    "QueueLimits",
+    "SMMUV3_DRIVER",
+    "VTD_DRIVER",
     "KernelVersion",
     "MOCK_FORMAT",
     "MockDevice",

@@ -11,8 +11,9 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CData, check, ffi, lib, made
-from uring_iopf.abi.iommufd import PageResponse
-from uring_iopf.errors import KernelError
+from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd.mock import DriverResponse
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_RW_COUNT: Final = 0x7FFF_F000
 """What the kernel cuts the length of every read and write to. Source: linux/fs.h, Linux 6.12."""
+
+LOST_GROUPS: Final = 0x8000_0000
+"""In a message's flags: it is no fault, but says that `FaultMessage.lost` groups were lost. Ours, not Linux's."""
 
 _MESSAGE: Final = struct.Struct("<6IQ2I")
 _RESPONSE: Final = struct.Struct("<2I")
@@ -33,6 +37,33 @@ class Personality(enum.IntEnum):
     """As Linux has it: an empty queue reads as 0 bytes, and rings cannot post reads ahead."""
     PROPOSED = 1
     """Ours: an empty queue is EAGAIN, and reads can be posted ahead. Everything else is the same."""
+
+
+class QueueLimits(NamedTuple):
+    """What Linux's fault queue has not; each is off by default."""
+
+    depth: int | None = None
+    """Groups that may wait to be read. One more is answered FAILURE at once, and a message says so (`LOST_GROUPS`)."""
+    timeout_ns: int | None = None
+    """From the report of a group to its answer, read or not. After it the queue answers for the client, as the 2023 RFC
+    did; a later answer is EINVAL. By the core's clock, in a turn of the producer."""
+    timeout_response: DriverResponse = DriverResponse.FAILURE
+    """What it answers then: INVALID or FAILURE."""
+    by_group_index: bool = False
+    """Answers may name device, PASID and group index (`FaultQueue.respond_to`), as before the cookie."""
+
+    def check(self) -> None:
+        """Raises: UsageError, they make no sense."""
+        for name in ("depth", "timeout_ns"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < (2**32 if name == "depth" else 2**63):
+                raise UsageError(f"{name}: {value} is not positive, or too large")
+        if self.timeout_response not in (DriverResponse.INVALID, DriverResponse.FAILURE):
+            raise UsageError("timeout_response: INVALID or FAILURE")
+
+
+AS_LINUX: Final = QueueLimits()
+"""No limits."""
 
 
 class FaultMessage(NamedTuple):
@@ -55,6 +86,11 @@ class FaultMessage(NamedTuple):
     """0: nobody sets it."""
     cookie: int
 
+    @property
+    def lost(self) -> int:
+        """How many groups were lost here, for the record of a queue with a depth; 0: this is a fault."""
+        return self.length if self.flags & LOST_GROUPS else 0
+
 
 class FaultQueueCounts(NamedTuple):
     """What has gone through a fault queue, and what is in it."""
@@ -70,6 +106,10 @@ class FaultQueueCounts(NamedTuple):
     """Now: to be read."""
     unanswered_groups: int
     """Now: read, to be answered."""
+    timed_out_groups: int
+    """Of those answered for the client: not answered in time."""
+    lost_groups: int
+    """Never queued, since *depth* groups were waiting, and answered FAILURE."""
 
 
 def unpack_messages(data: bytes) -> list[FaultMessage]:
@@ -87,19 +127,35 @@ class FaultQueue(Object):
     or destruction of what the devices are attached to answers it. A closed file cannot be opened again.
     """
 
-    def __init__(self, table: ObjectTable, core: Core, personality: Personality) -> None:
+    def __init__(
+        self, table: ObjectTable, core: Core, personality: Personality, limits: QueueLimits = AS_LINUX
+    ) -> None:
+        limits.check()
         super().__init__(table)
+        self.limits = limits
         self._core = core
         self.personality = personality
         self._c: CData | None = None
         try:
             self._c = made(lib.uiopf_faultq_new(core.c, personality), "a fault queue")
-            self._fd: int | None = check(lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self._c)), "IOMMU_FAULT_QUEUE_ALLOC")
+            if limits != AS_LINUX:
+                self._limit(limits)
+            self._fd: int | None = check(
+                lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self._c)), "IOMMU_FAULT_QUEUE_ALLOC"
+            )
         except BaseException:
             self.release()
             table.remove(self)
             raise
         self.hold()  # the file's
+
+    def _limit(self, limits: QueueLimits) -> None:
+        c_limits = ffi.new("struct uiopf_faultq_limits *")
+        c_limits.depth = limits.depth or 0
+        c_limits.by_index = limits.by_group_index
+        c_limits.timeout_ns = limits.timeout_ns or 0
+        c_limits.timeout_code = limits.timeout_response
+        check(lib.uiopf_faultq_limit(self._c, c_limits), "limit")
 
     @property
     def c(self) -> CData:
@@ -163,6 +219,18 @@ class FaultQueue(Object):
         Raises: KernelError(EINVAL), no such cookie is live, or the code is not 0 or 1; KernelError(EBADF), closed.
         """
         self.write(_RESPONSE.pack(cookie, code))
+
+    def respond_to(
+        self, dev_id: int, grpid: int, code: PageResponse | int = PageResponse.SUCCESS, *, pasid: int | None = None
+    ) -> None:
+        """Answer the oldest group that was read of a device (its id), group index and PASID; None: one without.
+
+        Raises: KernelError(EOPNOTSUPP), the queue was made without `QueueLimits.by_group_index`; KernelError(EINVAL),
+        no such group is live, or the code; KernelError(EBADF), closed. Source: IOMMU_PAGE_RESPONSE of the 2023 RFC.
+        """
+        c = self._file("page response")
+        flags = 0 if pasid is None else FaultFlags.PASID_VALID
+        check(lib.uiopf_faultq_answer_index(c, dev_id, flags, pasid or 0, grpid, code), "page response")
 
     def poll(self) -> int:
         """Return what holds now: POLLOUT always; POLLIN | POLLRDNORM while a group waits to be read.

@@ -7,51 +7,18 @@ Source: drivers/iommu/iommufd/{ioas,hw_pagetable}.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
+from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
+    from uring_iopf.iommufd.driver import NestedFormat
     from uring_iopf.iommufd.fault import FaultQueue
     from uring_iopf.iommufd.versions import KernelVersion
-
-ALLOC = "IOMMU_HWPT_ALLOC"
-
-
-@dataclass(frozen=True)
-class NestedFormat:
-    """How an IOMMU's driver takes the description of a nested table."""
-
-    data_type: int
-    """``iommu_hwpt_alloc.data_type``."""
-    size_bytes: int
-    """Of the struct that describes it."""
-    wrong_type: int
-    """The errno for another type."""
-
-    def check(self, data_type: int, data: bytes) -> None:
-        """Raises: KernelError, as ``iommu_copy_struct_from_user`` and the driver before it."""
-        if data_type != self.data_type:
-            raise KernelError(self.wrong_type, ALLOC)
-        if len(data) < self.size_bytes:
-            raise KernelError(errno.EINVAL, ALLOC)
-        if any(data[self.size_bytes :]):
-            raise KernelError(errno.E2BIG, ALLOC)
-
-    @property
-    def blank(self) -> bytes:
-        """A description in which everything is 0."""
-        return bytes(self.size_bytes)
-
-
-MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=errno.EINVAL)
-"""The selftest's mock IOMMU. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
-VTD_FORMAT: Final = NestedFormat(data_type=HwptDataType.VTD_S1, size_bytes=24, wrong_type=errno.EOPNOTSUPP)
-"""VT-d's first stage. Source: iommufd.h, iommu_hwpt_vtd_s1, and intel/iommu.c, Linux 6.12."""
 
 
 class IOAS(Object):
@@ -66,16 +33,19 @@ class IOAS(Object):
 class HWPT(Object):
     """A hardware page table. *fault*: the queue that faults of attached devices go to."""
 
-    user_managed: bool
-    """Whether it takes the faults of every PASID: a nested table does, since the user manages its PASIDs."""
-
-    def __init__(self, table: ObjectTable, iommu: CData, fault: FaultQueue | None) -> None:
+    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags, fault: FaultQueue | None) -> None:
         super().__init__(table)
+        self.flags = flags
         self.iommu = iommu
         """The C object of the IOMMU whose devices can use it."""
         self.fault = fault
         if fault is not None:
             fault.hold()
+
+    @property
+    def pasid_compatible(self) -> bool:
+        """Whether it can be attached to a PASID, or to a device beside attached PASIDs (IOMMU_HWPT_ALLOC_PASID)."""
+        return HwptAllocFlags.PASID in self.flags
 
     def release(self) -> None:
         """Let go of the fault queue."""
@@ -90,8 +60,6 @@ class HWPT(Object):
 class PagingHWPT(HWPT):
     """A table that the kernel manages, over an `IOAS`."""
 
-    user_managed = False
-
     def __init__(
         self,
         table: ObjectTable,
@@ -102,9 +70,8 @@ class PagingHWPT(HWPT):
         *,
         auto: bool = False,
     ) -> None:
-        super().__init__(table, iommu, fault)
+        super().__init__(table, iommu, flags, fault)
         self.ioas = ioas
-        self.flags = flags
         self.auto = auto
         """Made by an attach to the space, not by HWPT_ALLOC."""
         ioas.hold()
@@ -133,12 +100,16 @@ class PagingHWPT(HWPT):
 class NestedHWPT(HWPT):
     """A table that the user manages, on a parent that translates what it points to."""
 
-    user_managed = True
-
     def __init__(
-        self, table: ObjectTable, iommu: CData, parent: PagingHWPT, data: bytes, fault: FaultQueue | None = None
+        self,
+        table: ObjectTable,
+        iommu: CData,
+        parent: PagingHWPT,
+        flags: HwptAllocFlags,
+        data: bytes,
+        fault: FaultQueue | None = None,
     ) -> None:
-        super().__init__(table, iommu, fault)
+        super().__init__(table, iommu, flags, fault)
         self.parent = parent
         self.data = data
         """The driver's description of it, as given."""
