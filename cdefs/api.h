@@ -283,7 +283,7 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 void uiopf_channel_close(struct uiopf_channel *channel);
 
 /* The client's half. One thread at a time. */
-/* Messages, whole groups, without waiting: how many; -errno. */
+/* Messages, whole groups, without waiting: how many; -errno. Losses of a queue with a depth are left out. */
 int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
 /* Answers; how many were taken. They are sent at the latest by the next receive or wait, or by a flush. */
 int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
