@@ -4,7 +4,7 @@ from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
 from uring_iopf.iommufd.fault import FaultMessage, FaultQueue, FaultQueueCounts, Personality, unpack_messages
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, VTD_FORMAT, NestedFormat, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.mock import DriverResponse, MockIommu, MockResponse
+from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.versions import VERSIONS, KernelVersion, RefusedFunctions
 
@@ -20,6 +20,8 @@ __all__ = [
     "IOAS",
     "KernelVersion",
     "MOCK_FORMAT",
+    "MOCK_VEVENTQ_TYPE",
+    "MOCK_VIOMMU_TYPE",
     "MockDevice",
     "MockIommu",
     "MockResponse",
