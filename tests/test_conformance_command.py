@@ -274,6 +274,7 @@ BROKEN: dict[str, tuple[bytes, int, str]] = {  # the content, the line that is n
     "neither last nor more": (with_op("pri", "d0", "-", "1", "1", "1", "mid"), 1, PLACE + "which as operand 6 of pri"),
     "a bad answer": (with_op("write", "f0", "#1:0", "1:0"), 1, PLACE + "answer as operand 3 of write, found '1:0'"),
     "a code too large": (with_op("write", "f0", "#1:0x100000000"), 1, PLACE + "answer as operand 2 of write"),
+    "gigabytes beyond": (with_op("write", "f0", "#1:0", "+0x10000"), 1, PLACE + "answer as operand 3 of write"),
     "a return value that is none": (with_step(ret="0"), 1, PLACE + "a number as ret, found '0'"),
     "an errno that is none": (with_step(errno=22), 1, PLACE + "a name as errno, found 22"),
     "no list of events": (with_step(hw={}), 1, PLACE + "a list as hw, found {}"),

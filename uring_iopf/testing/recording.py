@@ -64,7 +64,7 @@ _KINDS: Final[Mapping[str, re.Pattern[str]]] = {
         "answer": rf"(?:#{_NUMBER}|[oc][0-9]{{1,9}}):{_NUMBER}|\+{_NUMBER}",
     }.items()
 }
-"""What is captured are numbers, of 64 bits in a u64 and of 32 elsewhere."""
+"""What is captured are numbers, of as many bits as `_bits` says."""
 
 _ALWAYS: Final = frozenset({"op", "ret", "errno", "hw"})
 _SOMETIMES: Final = frozenset({"id", "stdev", "hwpt", "pt", "msgs", "responses", "count", "vevents", "revents"})
@@ -180,8 +180,13 @@ def _check_operands(verb: str, *words: str) -> None:
         kind = kinds[min(index, len(kinds) - 1)].strip("[]{}")
         match = _KINDS[kind].fullmatch(word)
         numbers = [int(number, 0) for number in match.groups() if number] if match else []
-        fits = match is not None and all(number < 1 << (64 if kind == "u64" else 32) for number in numbers)
+        fits = match is not None and all(number >> _bits(kind, word) == 0 for number in numbers)
         _expect(fits, f"{kind} as operand {index + 1} of {verb}", word)
+
+
+def _bits(kind: str, word: str) -> int:
+    """How large a number may be. Bytes beyond are made for the call: no file makes us take gigabytes."""
+    return 64 if kind == "u64" else 16 if word[0] == "+" else 32
 
 
 def _check_event(event: Any) -> None:
