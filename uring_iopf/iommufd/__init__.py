@@ -22,7 +22,7 @@ from uring_iopf.iommufd.fault import (
 )
 from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.mock import DriverResponse, MockIommu, MockResponse
+from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
 
@@ -48,6 +48,8 @@ __all__ = [
     "VTD_DRIVER",
     "KernelVersion",
     "MOCK_FORMAT",
+    "MOCK_VEVENTQ_TYPE",
+    "MOCK_VIOMMU_TYPE",
     "MockDevice",
     "MockIommu",
     "MockResponse",

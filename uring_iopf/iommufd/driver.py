@@ -8,11 +8,9 @@ from typing import Final
 
 from uring_iopf.abi.iommufd import HwptDataType, ViommuType
 from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.mock import MOCK_VIOMMU_TYPE
 
 HWPT_ALLOC: Final = "IOMMU_HWPT_ALLOC"
-
-MOCK_VIOMMU_TYPE: Final = 0xDEADBEEF
-"""Source: iommufd_test.h, IOMMU_VIOMMU_TYPE_SELFTEST, Linux 7.2."""
 
 
 @dataclass(frozen=True)
