@@ -11,6 +11,7 @@ from uring_iopf.abi.iommufd import FaultPerm, HwptAllocFlags, HwptDataType, Page
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd import (
+    MOCK_DRIVER,
     MOCK_FORMAT,
     Context,
     Device,
@@ -442,7 +443,7 @@ def test_only_the_proposed_file_says_not_yet() -> None:
 def test_a_bound_device_starts_detached_and_is_its_drivers(world: World) -> None:
     iommu = MockIommu(world.context.core)
     unbound: list[str] = []
-    device = world.context.bind(iommu.c, 0x10, 64, nested_format=MOCK_FORMAT, on_unbind=lambda: unbound.append("yes"))
+    device = world.context.bind(iommu.c, 0x10, 64, driver=MOCK_DRIVER, on_unbind=lambda: unbound.append("yes"))
     assert device.hwpt is None
     assert device.attach(world.ioas) is not world.auto, "another IOMMU's table does not fit"
     assert refused(lambda: device.replace(world.nested)) == errno.EINVAL
@@ -456,7 +457,7 @@ def test_a_bound_device_starts_detached_and_is_its_drivers(world: World) -> None
 
 def test_a_device_that_outran_its_capacity_is_answered_failure(world: World) -> None:
     iommu = MockIommu(world.context.core)
-    device = world.context.bind(iommu.c, 0x10, 256, nested_format=MOCK_FORMAT)
+    device = world.context.bind(iommu.c, 0x10, 256, driver=MOCK_DRIVER)
     parent = world.context.hwpt_alloc_paging(device, world.ioas, nest_parent=True)
     device.attach(world.context.hwpt_alloc_nested(device, parent, fault=world.queue))
     for group in range(257):
@@ -502,7 +503,7 @@ def test_virtual_functions_may_not_always_have_faults(
     world = World(kernel)
     with world.context as context:
         iommu = MockIommu(context.core)
-        device = context.bind(iommu.c, 0, 64, nested_format=MOCK_FORMAT, virtual_function=function)
+        device = context.bind(iommu.c, 0, 64, driver=MOCK_DRIVER, virtual_function=function)
         parent = context.hwpt_alloc_paging(device, world.ioas, nest_parent=True)
         tables = {PLAIN: parent, WITH_QUEUE: context.hwpt_alloc_nested(device, parent, fault=world.queue)}
         if attached_before:
@@ -596,7 +597,7 @@ def test_a_bound_device_is_unbound_before_its_iommu_may_go() -> None:
         order: list[str] = []
         with Context(core) as context:
             device: Device = context.bind(
-                iommu.c, 1, 64, nested_format=MOCK_FORMAT, on_unbind=lambda: order.append("detached")
+                iommu.c, 1, 64, driver=MOCK_DRIVER, on_unbind=lambda: order.append("detached")
             )
             ioas, queue = context.ioas_alloc(), context.fault_queue_alloc()
             parent = context.hwpt_alloc_paging(device, ioas, nest_parent=True)

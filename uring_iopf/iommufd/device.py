@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, NestedFormat, PagingHWPT
+from uring_iopf.iommufd.driver import MOCK_DRIVER, IommuDriver
+from uring_iopf.iommufd.events import SELFTEST_EVENT_TYPE, SelftestEvent
+from uring_iopf.iommufd.hwpt import HWPT, IOAS, PagingHWPT
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.versions import RefusedFunctions
+from uring_iopf.iommufd.viommu import Vdevice, VirtualIdentity, virtual_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +60,7 @@ class Device(Object):
         capacity: int,
         *,
         growable: bool = False,
-        nested_format: NestedFormat,
+        driver: IommuDriver,
         virtual_function: VirtualFunction | None = None,
         on_unbind: Callable[[], object] | None = None,
     ) -> None:
@@ -74,10 +77,14 @@ class Device(Object):
         self._on_unbind = on_unbind
         self.iommu = iommu
         self.requester_id = requester_id
-        self.nested_format = nested_format
+        self.driver = driver
         self.virtual_function = virtual_function
         self.hwpt: HWPT | None = None
         """What it is attached to."""
+        self.vdevice: Vdevice | None = None
+        """The virtual device that stands for it."""
+        self.virtual: VirtualIdentity | None = None
+        """Where its events go, and under which number: as the driver found it at the last attach."""
 
     @property
     def c(self) -> CData:
@@ -115,7 +122,7 @@ class Device(Object):
         c = self.c
         if self.hwpt is not None:
             check(lib.uiopf_detach(c), "detach")
-            old, self.hwpt = self.hwpt, None
+            old, self.hwpt, self.virtual = self.hwpt, None, None
             self.put()
             old.detached()
 
@@ -149,7 +156,9 @@ class Device(Object):
         return DeviceCounts(counts.reported, counts.refused, counts.dropped)
 
     def release(self) -> None:
-        """Free it. It is detached."""
+        """Free it. It is detached. A virtual device goes before it."""
+        if self.vdevice is not None:
+            self.vdevice.revoke()
         if self._on_unbind is not None:
             self._on_unbind()
         lib.uiopf_device_free(self.c)
@@ -195,10 +204,11 @@ class Device(Object):
             return
         if hwpt.iommu != self.iommu or self._refused(hwpt):
             raise KernelError(errno.EINVAL, call)
+        virtual = virtual_identity(self, hwpt, call)
         switch = lib.uiopf_attach if old is None else lib.uiopf_replace
         check(switch(self.c, hwpt.fault.c if hwpt.fault else ffi.NULL, hwpt.user_managed), call)
         hwpt.hold()
-        self.hwpt = hwpt
+        self.hwpt, self.virtual = hwpt, virtual
         if old is None:
             self.hold()
         else:
@@ -235,12 +245,23 @@ class MockDevice(Device):
         self.stdev = SelftestDevice(table)
         """The object to destroy when the device shall go."""
         try:
-            super().__init__(table, core, version, iommu, 0, MOCK_CAPACITY, growable=True, nested_format=MOCK_FORMAT)
+            super().__init__(table, core, version, iommu, 0, MOCK_CAPACITY, growable=True, driver=MOCK_DRIVER)
             self.stdev.device = self
             self.attach(pt)
         except BaseException:
             table.destroy(self.stdev, "IOMMU_TEST_OP_MOCK_DOMAIN")
             raise
+
+    def raise_event(self) -> None:
+        """Report an event of the selftest's type to the virtual IOMMU of what it is attached to.
+
+        Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
+        gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
+        """
+        if not self.exists or self.virtual is None or not self.virtual.virt_id:
+            raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
+        viommu, virt_id = self.virtual
+        viommu.report_event(SELFTEST_EVENT_TYPE, SelftestEvent(virt_id).pack())
 
     def unbind(self) -> None:
         """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""

@@ -10,20 +10,17 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib, made
+from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.iommufd.queue_file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
-
-MAX_RW_COUNT: Final = 0x7FFF_F000
-"""What the kernel cuts the length of every read and write to. Source: linux/fs.h, Linux 6.12."""
+    from uring_iopf.iommufd.objects import ObjectTable
 
 _MESSAGE: Final = struct.Struct("<6IQ2I")
 _RESPONSE: Final = struct.Struct("<2I")
-_unset: Final = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Personality(enum.IntEnum):
@@ -80,7 +77,10 @@ def unpack_messages(data: bytes) -> list[FaultMessage]:
     ]
 
 
-class FaultQueue(Object):
+_CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_free)
+
+
+class FaultQueue(QueueFile):
     """A fault object and its file. Made by `Context.fault_queue_alloc`, open.
 
     Closing the file drops the file's reference and nothing else: what is unanswered stays so, and only detach, replace
@@ -88,37 +88,10 @@ class FaultQueue(Object):
     """
 
     def __init__(self, table: ObjectTable, core: Core, personality: Personality) -> None:
-        super().__init__(table)
-        self._core = core
         self.personality = personality
-        self._c: CData | None = None
-        try:
-            self._c = made(lib.uiopf_faultq_new(core.c, personality), "a fault queue")
-            self._fd: int | None = check(lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self._c)), "IOMMU_FAULT_QUEUE_ALLOC")
-        except BaseException:
-            self.release()
-            table.remove(self)
-            raise
-        self.hold()  # the file's
-
-    @property
-    def c(self) -> CData:
-        """The C object, for the layers above; closing the file does not end it. Raises: KernelError(ENOENT), gone."""
-        if self._c is None:
-            raise KernelError(errno.ENOENT, "fault queue")
-        return self._c
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor in the rings of this core; not one of this process. Raises: KernelError(EBADF), closed."""
-        if self._fd is None:
-            raise KernelError(errno.EBADF, "fault queue")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        return self._fd is None
+        super().__init__(
+            table, core, _CALLS, lambda: lib.uiopf_faultq_new(core.c, personality), "IOMMU_FAULT_QUEUE_ALLOC"
+        )
 
     def read(self, length: int) -> bytes:
         """Return the oldest groups, whole, as many as fit into *length* bytes; each gets the lowest free cookie.
@@ -133,7 +106,7 @@ class FaultQueue(Object):
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
         # A length that is no multiple is refused before the memory is looked at.
-        to = _unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
+        to = unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
         done = check(lib.uiopf_faultq_read(c, to, length), "read")
         return bytes(ffi.buffer(to, done))
 
@@ -176,25 +149,3 @@ class FaultQueue(Object):
         counts = ffi.new("struct uiopf_faultq_counts *")
         lib.uiopf_faultq_counts(self.c, counts)
         return FaultQueueCounts(*(getattr(counts, field) for field in FaultQueueCounts._fields))
-
-    def set_nonblocking(self, nonblocking: bool) -> None:
-        """Set or clear O_NONBLOCK, which rings look at; `read` never waits. Raises: KernelError(EBADF), closed."""
-        file = lib.uiopf_faultq_file(self._file("fcntl"))
-        check(lib.uiopf_core_set_nonblock(self._core.c, file, nonblocking), "fcntl")
-
-    def close(self) -> None:
-        """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
-        lib.uiopf_core_uninstall(self._core.c, self.fd)
-        self._fd = None
-        self.put()
-
-    def release(self) -> None:
-        """Free the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
-        if self._c is not None:
-            check(lib.uiopf_faultq_free(self._c), "IOMMU_DESTROY")
-            self._c = None
-
-    def _file(self, call: str) -> CData:
-        if self._fd is None:
-            raise KernelError(errno.EBADF, call)
-        return self._c

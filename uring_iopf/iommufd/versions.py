@@ -40,6 +40,8 @@ class KernelVersion:
     refused_functions: RefusedFunctions
     mock_passes_over_paging_data: bool
     """Whether the mock IOMMU accepts data for a paging table and does not look at it."""
+    virtual_iommus: bool
+    """Whether there are virtual IOMMUs, virtual devices and virtual event queues."""
 
 
 VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
@@ -52,14 +54,16 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 nested_flags=FAULT_ID_VALID,
                 refused_functions=RefusedFunctions.ALL,
                 mock_passes_over_paging_data=False,
+                virtual_iommus=False,
             ),
-            # What only the newer kernel has (attachment of PASIDs, virtual IOMMUs, their event queues) is not here yet.
+            # Of what only the newer kernel has, attachment of PASIDs is not here yet.
             KernelVersion(
                 name="7.2",
                 paging_flags=NEST_PARENT | DIRTY_TRACKING | FAULT_ID_VALID | PASID,
                 nested_flags=FAULT_ID_VALID | PASID,
                 refused_functions=RefusedFunctions.WITH_PRI,
                 mock_passes_over_paging_data=True,
+                virtual_iommus=True,
             ),
         )
     }
