@@ -15,6 +15,7 @@ struct uiopf_core;
 struct uiopf_iommu;
 struct uiopf_device;
 struct uiopf_faultq;
+struct uiopf_eventq;
 struct uiopf_file;
 struct uiopf_engine;
 struct uiopf_client_ring;
@@ -96,6 +97,30 @@ struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *queue);
 int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file);
 void uiopf_core_uninstall(struct uiopf_core *core, int fd);
 int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock);	/* O_NONBLOCK */
+
+/* ---- event queues ---- */
+
+#define UIOPF_EVENT_MOST 1024	/* bytes of data in one event; Linux's have 32 at most */
+
+struct uiopf_eventq_counts {
+	uint64_t reported;	/* all: stored and lost */
+	uint64_t stored;
+	uint64_t lost;		/* the queue was full, or there was no memory */
+	uint64_t delivered;	/* read, of those stored */
+};
+
+/* depth: how many events it holds at most. NULL: no memory. */
+struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth);
+/* No report may be under way. -EBUSY while requests hold it. */
+int uiopf_eventq_free(struct uiopf_eventq *queue);
+struct uiopf_file *uiopf_eventq_file(struct uiopf_eventq *queue);
+/* 0 also where the event is lost to a full queue; -ENOMEM where it is lost for want of memory; -EINVAL: too long. */
+int uiopf_eventq_report(struct uiopf_eventq *queue, const void *data, uint32_t length);
+/* The system calls on its fd: read(2), write(2), poll(2). */
+int64_t uiopf_eventq_read(struct uiopf_eventq *queue, void *to, uint64_t length);
+int64_t uiopf_eventq_write(struct uiopf_eventq *queue, const void *from, uint64_t length);
+uint32_t uiopf_eventq_poll(struct uiopf_eventq *queue);
+void uiopf_eventq_counts(struct uiopf_eventq *queue, struct uiopf_eventq_counts *counts);
 
 /* ---- devices and attachment ---- */
 

@@ -58,7 +58,7 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 		return rc;
 	}
 	ch->sleeper.eventfd = ch->eventfd;
-	ch->sleeper.queue = queue;
+	ch->sleeper.file = uiopf_faultq_file(queue);
 	rc = ch->design->open(ch);
 	if (rc < 0) {
 		close(ch->eventfd);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "eventq.h"
 #include "faultq.h"
 #include "hardware/endpoint.h"
 
@@ -63,11 +64,14 @@ uint32_t uiopf_consume(struct uiopf_core *core)
 {
 	struct uiopf_consumer *consumer;
 	struct uiopf_engine *engine;
+	struct uiopf_eventq *events;
 	struct uiopf_faultq *q;
 	uint32_t did = 0;
 
 	for (q = core->faultqs; q; q = q->next)
 		did += uiopf_faultq_sync(q);
+	for (events = core->eventqs; events; events = events->next)
+		did += uiopf_eventq_sync(events);
 	for (engine = core->engines; engine; engine = engine->next)
 		did += uiopf_engine_step(engine);
 	for (consumer = core->consumers; consumer; consumer = consumer->next)
@@ -143,14 +147,14 @@ void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper
 	pthread_mutex_unlock(&core->sleepers_lock);
 }
 
-void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq *queue)
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file)
 {
 	struct uiopf_sleeper *sleeper, *next;
 
 	pthread_mutex_lock(&core->sleepers_lock);
 	for (sleeper = core->sleepers; sleeper; sleeper = next) {
 		next = sleeper->next;
-		if (queue && sleeper->queue && sleeper->queue != queue)
+		if (file && sleeper->file && sleeper->file != file)
 			continue;
 		unlist(core, sleeper);
 		WRITE_ONCE(&core->wakeups, core->wakeups + 1);
@@ -263,7 +267,7 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 
 int uiopf_core_free(struct uiopf_core *core)
 {
-	if (core->faultqs || core->engines || core->endpoints || core->iommus || core->consumers)
+	if (core->faultqs || core->eventqs || core->engines || core->endpoints || core->iommus || core->consumers)
 		return -EBUSY;
 	uiopf_core_stop(core);
 	if (core->worker_eventfd >= 0)
@@ -341,6 +345,15 @@ void uiopf_core_uninstall(struct uiopf_core *core, int fd)
 	if (fd >= 0 && fd < UIOPF_MAX_FILES)
 		core->file[fd] = NULL;
 	uiopf_control_end(core);
+}
+
+void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file)
+{
+	int fd;
+
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
+		if (core->file[fd] == file)
+			core->file[fd] = NULL;
 }
 
 int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock)

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "eventq.h"
 #include "faultq.h"
 
 #define MOST_SQ 32768u
@@ -251,10 +252,13 @@ static uint32_t least(uint32_t a, uint32_t b)
 /* Groups that have come by now are for those who wait by now, not for who comes later. */
 static void wake_waits(struct uiopf_core *core)
 {
+	struct uiopf_eventq *events;
 	struct uiopf_faultq *q;
 
 	for (q = core->faultqs; q; q = q->next)
 		uiopf_faultq_sync(q);
+	for (events = core->eventqs; events; events = events->next)
+		uiopf_eventq_sync(events);
 }
 
 /* Runs what would have interrupted or woken the waiting task. The consumer side is ours. */

@@ -26,7 +26,7 @@ void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 	}
 	q->messages = 0;
 	if (LOAD_SEQ(&q->core->sleepers_count))
-		uiopf_core_wake_sleepers(q->core, q);
+		uiopf_core_wake_sleepers(q->core, &q->file);
 }
 
 /* ---- consumer ---- */
@@ -371,7 +371,6 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 {
 	struct uiopf_core *core = q->core;
 	struct uiopf_faultq **link;
-	int fd;
 
 	uiopf_control_begin(core);
 	if (q->reserved || q->file.users || q->file.waits) {
@@ -381,9 +380,7 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 	for (link = &core->faultqs; *link != q; link = &(*link)->next)
 		;
 	*link = q->next;
-	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)	/* what was not uninstalled is a closed descriptor now */
-		if (core->file[fd] == &q->file)
-			core->file[fd] = NULL;
+	uiopf_core_forget_file(core, &q->file);
 	uiopf_control_end(core);
 	uiopf_idmap_free(&q->cookies);
 	free(q->by_cookie);

@@ -39,6 +39,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "attach": ["20000"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
+    "eventq": ["30000", "1"],
 }
 
 

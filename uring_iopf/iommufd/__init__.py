@@ -11,6 +11,15 @@ from uring_iopf.iommufd.driver import (
     IommuDriver,
     NestedFormat,
 )
+from uring_iopf.iommufd.events import (
+    CmdqvEvent,
+    EventQueue,
+    EventQueueCounts,
+    SelftestEvent,
+    Smmuv3Event,
+    VirtualEvent,
+    unpack_events,
+)
 from uring_iopf.iommufd.fault import (
     LOST_GROUPS,
     FaultMessage,
@@ -24,29 +33,33 @@ from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
 from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
+from uring_iopf.iommufd.queue_file import QueueFile
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
+from uring_iopf.iommufd.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
 
 __all__ = [
     "Attachment",
+    "CmdqvEvent",
     "Context",
     "DEFAULT_KERNEL",
     "Device",
     "DeviceGroup",
     "DeviceCounts",
     "DriverResponse",
+    "EventQueue",
+    "EventQueueCounts",
     "FaultMessage",
     "FaultQueue",
     "FaultQueueCounts",
+    "forward_smmuv3_event",
     "HWPT",
     "IOAS",
     "IommuDriver",
     "LOST_GROUPS",
-    "MOCK_DRIVER",
     "NO_PASID",
     "QueueLimits",
-    "SMMUV3_DRIVER",
-    "VTD_DRIVER",
     "KernelVersion",
+    "MOCK_DRIVER",
     "MOCK_FORMAT",
     "MOCK_VEVENTQ_TYPE",
     "MOCK_VIOMMU_TYPE",
@@ -59,10 +72,21 @@ __all__ = [
     "ObjectRef",
     "PagingHWPT",
     "Personality",
+    "QueueFile",
     "RefusedFunctions",
     "SelftestDevice",
-    "VERSIONS",
-    "VTD_FORMAT",
-    "VirtualFunction",
+    "SelftestEvent",
+    "SMMUV3_DRIVER",
+    "Smmuv3Event",
+    "unpack_events",
     "unpack_messages",
+    "Vdevice",
+    "VERSIONS",
+    "Viommu",
+    "VirtualEvent",
+    "VirtualEventQueue",
+    "VirtualFunction",
+    "VirtualIdentity",
+    "VTD_DRIVER",
+    "VTD_FORMAT",
 ]

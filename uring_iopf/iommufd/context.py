@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.core import Core
-from uring_iopf.errors import KernelError
+from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.driver import MOCK_DRIVER, VTD_DRIVER, IommuDriver
@@ -18,7 +18,18 @@ from uring_iopf.iommufd.fault import AS_LINUX, FaultQueue, Personality, QueueLim
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT, check_nested, check_paging
 from uring_iopf.iommufd.mock import MockIommu
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.queue_file import QueueFile
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, kernel_version
+from uring_iopf.iommufd.viommu import (
+    VDEVICE_ALLOC,
+    VEVENTQ_ALLOC,
+    VIOMMU_ALLOC,
+    Vdevice,
+    Viommu,
+    VirtualEventQueue,
+    alloc_veventq,
+    alloc_viommu,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,8 +113,8 @@ class Context:
         """Make a page table for the IOMMU of *device*, exactly as the ioctl does.
 
         *pt*: an address space, for a `PagingHWPT`; or a paging table made with NEST_PARENT, for a `NestedHWPT`, which
-        *data* of *data_type* describes. *fault*: its fault queue; looked at only where *flags* (`HwptAllocFlags`) have
-        FAULT_ID_VALID.
+        *data* of *data_type* describes; or a virtual IOMMU, for a nested table on its parent. *fault*: its fault queue;
+        looked at only where *flags* (`HwptAllocFlags`) have FAULT_ID_VALID.
 
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
         *data* and *data_type* do not fit together; KernelError(EOPNOTSUPP), flags or data that this kind of table does
@@ -124,6 +135,12 @@ class Context:
             check_nested(self.version, flags, parent, owner.driver.nested_format, owner.iommu, data_type, data)
             queue = self._queue(flags, fault)
             return NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data, queue)
+        if isinstance(parent, Viommu):
+            data = parent.check_nested(owner, flags, data_type, data)
+            queue = self._queue(flags, fault)
+            return NestedHWPT(
+                self._table, owner.iommu, parent.parent, HwptAllocFlags(flags), data, queue, viommu=parent
+            )
         raise KernelError(errno.EINVAL, ALLOC)
 
     def hwpt_alloc_paging(
@@ -149,7 +166,9 @@ class Context:
     def hwpt_alloc_nested(
         self, device: ObjectRef, parent: ObjectRef, *, pasid: bool = False, fault: ObjectRef | None = None
     ) -> NestedHWPT:
-        """Make a nested table, described by zeros, with a fault queue or without; *pasid*: as `hwpt_alloc_paging`.
+        """Make a nested table on a parent or virtual IOMMU, described by zeros, with a fault queue or without.
+
+        *pasid*: as `hwpt_alloc_paging`.
 
         Raises: KernelError, as `hwpt_alloc`.
         """
@@ -161,12 +180,57 @@ class Context:
         assert isinstance(hwpt, NestedHWPT), "with data, a table on a space is refused"
         return hwpt
 
+    def viommu_alloc(
+        self, device: ObjectRef, hwpt: ObjectRef, viommu_type: int, flags: int = 0, data: bytes = b""
+    ) -> Viommu:
+        """Make a virtual IOMMU: a guest's part of the IOMMU of *device*, with the nest parent *hwpt* as its stage 2.
+
+        *viommu_type*: `ViommuType`, or the mock's. *data*: what the driver wants for it.
+
+        Raises: KernelError(EOPNOTSUPP), *flags* or type 0, or the driver has no such type; KernelError(ENOENT), no such
+        device or paging table; KernelError(EINVAL), no nest parent, of another IOMMU, or *data* of a wrong length;
+        KernelError(ENOTTY), not in this kernel. Source: IOMMU_VIOMMU_ALLOC, Linux 7.2.
+        """
+        self._check_has_viommus(VIOMMU_ALLOC)
+        if flags or not viommu_type:
+            raise KernelError(errno.EOPNOTSUPP, VIOMMU_ALLOC)
+        return alloc_viommu(self._table, self._table.get(device, Device, VIOMMU_ALLOC), hwpt, viommu_type, data)
+
+    def vdevice_alloc(self, viommu: ObjectRef, device: ObjectRef, virt_id: int) -> Vdevice:
+        """Give *device* the number *virt_id*, of 64 bits, in the guest of a virtual IOMMU.
+
+        Raises: KernelError(ENOENT), no such virtual IOMMU or device; KernelError(EINVAL), the device is behind another
+        IOMMU; KernelError(EEXIST), it has a virtual device already, on whichever virtual IOMMU, or the number is taken;
+        KernelError(ENOTTY), not in this kernel; UsageError, no number of 64 bits.
+        Source: IOMMU_VDEVICE_ALLOC, Linux 7.2.
+        """
+        self._check_has_viommus(VDEVICE_ALLOC)
+        if not 0 <= virt_id < 1 << 64:
+            raise UsageError(f"a virtual id has 64 bits: {virt_id}")
+        made_on = self._table.get(viommu, Viommu, VDEVICE_ALLOC)
+        return Vdevice(self._table, made_on, self._table.get(device, Device, VDEVICE_ALLOC), virt_id)
+
+    def veventq_alloc(self, viommu: ObjectRef, event_type: int, depth: int, flags: int = 0) -> VirtualEventQueue:
+        """Make the queue for one type of events of a virtual IOMMU, with its file open.
+
+        *event_type*: `VeventqType`, the mock's, or any other, to which nothing is reported. *depth*: events that it
+        holds at most, 1 to 2**19.
+
+        Raises, in this order: KernelError(EOPNOTSUPP), *flags* or type 0; KernelError(EINVAL), no such depth;
+        KernelError(ENOENT), no such virtual IOMMU; KernelError(EEXIST), it has a queue of that type;
+        KernelError(EMFILE), no descriptor is free. Before all: KernelError(ENOTTY), not in this kernel.
+        Source: IOMMU_VEVENTQ_ALLOC, Linux 7.2.
+        """
+        self._check_has_viommus(VEVENTQ_ALLOC)
+        return alloc_veventq(self._table, self.core, viommu, event_type, depth, flags)
+
     def destroy(self, which: ObjectRef) -> None:
         """Destroy an object.
 
         Raises: KernelError(ENOENT), no such object; KernelError(EBUSY), something uses it: an open file a fault queue,
-        a table its queue and its space or parent, an attached device its table, a driver its device, requests in a
-        ring the file they are for. Source: IOMMU_DESTROY, Linux 6.12.
+        a table its queue and its space, parent or virtual IOMMU, a virtual IOMMU its parent, virtual devices and event
+        queues their virtual IOMMU, an attached device its table, a driver its device, requests in a ring the file they
+        are for. Source: IOMMU_DESTROY, Linux 6.12.
         """
         self._check_open("IOMMU_DESTROY")
         self._table.destroy(self._table.get(which, Object, "IOMMU_DESTROY"), "IOMMU_DESTROY")
@@ -236,13 +300,13 @@ class Context:
 
         What is unanswered is answered INVALID. Closing again does nothing.
 
-        Raises: KernelError(EBUSY), requests of a ring still hold a fault queue: close the ring, then close again.
+        Raises: KernelError(EBUSY), requests of a ring still hold a queue: close the ring, then close again.
         Source: iommufd_fops_release, Linux 6.12.
         """
         if self.closed:
             return
         for one in self._table:
-            if isinstance(one, FaultQueue) and not one.closed:
+            if isinstance(one, QueueFile) and not one.closed:
                 one.close()
             elif isinstance(one, Device) and not isinstance(one, MockDevice):
                 one.unbind()
@@ -275,6 +339,11 @@ class Context:
     def _check_open(self, call: str) -> None:
         if self.closed:
             raise KernelError(errno.EBADF, call)
+
+    def _check_has_viommus(self, call: str) -> None:
+        self._check_open(call)
+        if not self.version.virtual_iommus:
+            raise KernelError(errno.ENOTTY, call)
 
     def _queue(self, flags: int, fault: ObjectRef) -> FaultQueue | None:
         if not flags & HwptAllocFlags.FAULT_ID_VALID:

@@ -13,10 +13,13 @@ from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.driver import MOCK_DRIVER, IommuDriver
+from uring_iopf.iommufd.events import SelftestEvent
 from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.versions import RefusedFunctions
+from uring_iopf.iommufd.viommu import Vdevice, VirtualIdentity, virtual_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +89,10 @@ class Device(Object):
         """It is a virtual function whose Response Failures stop its own requests only, until `reset_pri`."""
         self.group = DeviceGroup() if group is None else group
         """The devices that the IOMMU cannot tell from it, itself among them."""
+        self.vdevice: Vdevice | None = None
+        """The virtual device that stands for it."""
+        self.virtual: VirtualIdentity | None = None
+        """Where its events go, and under which number: as the driver found it at the last attach."""
         self.unplugged = False
         """The hardware is gone; the object is kept by what it is still attached to."""
         self._c: CData | None = None
@@ -182,6 +189,8 @@ class Device(Object):
         if len(at.devices) == 1:
             check(lib.uiopf_detach(c, key), "detach")
             del self.group.attachments[key]
+            if key == NO_PASID:
+                _identify([(one, None) for one in self.group.devices])
         at.devices.remove(self)
         self.put()
         at.hwpt.detached()
@@ -233,7 +242,9 @@ class Device(Object):
         return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale)
 
     def release(self) -> None:
-        """Free it. It is detached."""
+        """Free it. It is detached. A virtual device goes before it."""
+        if self.vdevice is not None:
+            self.vdevice.revoke()
         if self._on_unbind is not None:
             self._on_unbind()
         lib.uiopf_device_leave(self.c)
@@ -294,8 +305,9 @@ class Device(Object):
             if at.hwpt is not hwpt:
                 raise KernelError(errno.EINVAL, "attach")
         else:
-            self._check_table("attach", hwpt, pasid)
+            identities = self._check_table("attach", hwpt, pasid)
             check(lib.uiopf_attach(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "attach")
+            _identify(identities)
             at = self.group.attachments[pasid] = Attachment(hwpt)
         at.devices.append(self)
         hwpt.hold()
@@ -308,16 +320,20 @@ class Device(Object):
         at = self.group.attachments[pasid]
         if at.hwpt is hwpt:
             return
-        self._check_table("replace", hwpt, pasid)
+        identities = self._check_table("replace", hwpt, pasid)
         check(lib.uiopf_replace(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "replace")
+        _identify(identities)
         old, at.hwpt = at.hwpt, hwpt
         for _ in at.devices:
             hwpt.hold()
         for _ in at.devices:
             old.detached()
 
-    def _check_table(self, call: str, hwpt: HWPT, pasid: int) -> None:
-        """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and what the IOMMU core and driver ask."""
+    def _check_table(self, call: str, hwpt: HWPT, pasid: int) -> list[tuple[Device, VirtualIdentity | None]]:
+        """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and what the IOMMU core and driver ask.
+
+        Return what the driver learns meanwhile of the group's devices: their places behind a virtual IOMMU.
+        """
         if pasid == NO_PASID:
             fits = hwpt.pasid_compatible or not self.group.has_pasids()
         else:
@@ -328,9 +344,12 @@ class Device(Object):
             raise KernelError(errno.EOPNOTSUPP, call)
         if hwpt.iommu != self.iommu:
             raise KernelError(errno.EINVAL, call)
-        # A device without the capability cannot send a PASID, and is not asked.
-        if pasid != NO_PASID and any(0 < one.max_pasids <= pasid for one in self.group.devices):
-            raise KernelError(errno.EINVAL, call)
+        if pasid != NO_PASID:
+            # The others of its group that have no PASID capability cannot send one, and are not asked.
+            if pasid >= self.max_pasids or any(0 < one.max_pasids <= pasid for one in self.group.devices):
+                raise KernelError(errno.EINVAL, call)
+            return []
+        return [(one, virtual_identity(one, hwpt, call)) for one in self.group.devices]
 
     def _refused(self, hwpt: HWPT) -> bool:
         """Whether it is a virtual function that may not use this table.
@@ -341,6 +360,11 @@ class Device(Object):
         if self.virtual_function is None or hwpt.fault is None or self.shares_pri:
             return False
         return self._version.refused_functions is RefusedFunctions.ALL or self.virtual_function.pf_has_pri
+
+
+def _identify(identities: list[tuple[Device, VirtualIdentity | None]]) -> None:
+    for device, identity in identities:
+        device.virtual = identity
 
 
 def _queue_of(hwpt: HWPT) -> CData:
@@ -388,6 +412,17 @@ class MockDevice(Device):
         except BaseException:
             table.destroy(self.stdev, "IOMMU_TEST_OP_MOCK_DOMAIN")
             raise
+
+    def raise_event(self) -> None:
+        """Report an event of the selftest's type to the virtual IOMMU of what it is attached to.
+
+        Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
+        gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
+        """
+        if not self.exists or self.virtual is None or not self.virtual.virt_id:
+            raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
+        viommu, virt_id = self.virtual
+        viommu.report_event(MOCK_VEVENTQ_TYPE, SelftestEvent(virt_id).pack())
 
     def unbind(self) -> None:
         """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""

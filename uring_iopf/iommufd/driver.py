@@ -43,7 +43,7 @@ MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=err
 """The selftest's mock IOMMU. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
 VTD_FORMAT: Final = NestedFormat(data_type=HwptDataType.VTD_S1, size_bytes=24, wrong_type=errno.EOPNOTSUPP)
 """VT-d's first stage. Source: iommufd.h, iommu_hwpt_vtd_s1, and intel/iommu.c, Linux 6.12."""
-SMMUV3_FORMAT: Final = NestedFormat(data_type=HwptDataType.ARM_SMMUV3, size_bytes=16, wrong_type=errno.EOPNOTSUPP)
+SMMUV3_FORMAT: Final = NestedFormat(data_type=HwptDataType.ARM_SMMUV3, size_bytes=16, wrong_type=errno.EINVAL)
 """SMMUv3's first stage. Source: iommufd.h, iommu_hwpt_arm_smmuv3, Linux 7.2."""
 
 

@@ -10,24 +10,21 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib, made
+from uring_iopf._native import CData, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.mock import DriverResponse
-from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.iommufd.queue_file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
-
-MAX_RW_COUNT: Final = 0x7FFF_F000
-"""What the kernel cuts the length of every read and write to. Source: linux/fs.h, Linux 6.12."""
+    from uring_iopf.iommufd.objects import ObjectTable
 
 LOST_GROUPS: Final = 0x8000_0000
 """In a message's flags: it is no fault, but says that `FaultMessage.lost` groups were lost. Ours, not Linux's."""
 
 _MESSAGE: Final = struct.Struct("<6IQ2I")
 _RESPONSE: Final = struct.Struct("<2I")
-_unset: Final = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Personality(enum.IntEnum):
@@ -120,7 +117,10 @@ def unpack_messages(data: bytes) -> list[FaultMessage]:
     ]
 
 
-class FaultQueue(Object):
+_CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_free)
+
+
+class FaultQueue(QueueFile):
     """A fault object and its file. Made by `Context.fault_queue_alloc`, open.
 
     Closing the file drops the file's reference and nothing else: what is unanswered stays so, and only detach, replace
@@ -131,50 +131,23 @@ class FaultQueue(Object):
         self, table: ObjectTable, core: Core, personality: Personality, limits: QueueLimits = AS_LINUX
     ) -> None:
         limits.check()
-        super().__init__(table)
-        self.limits = limits
-        self._core = core
         self.personality = personality
-        self._c: CData | None = None
-        try:
-            self._c = made(lib.uiopf_faultq_new(core.c, personality), "a fault queue")
-            if limits != AS_LINUX:
-                self._limit(limits)
-            self._fd: int | None = check(
-                lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self._c)), "IOMMU_FAULT_QUEUE_ALLOC"
-            )
-        except BaseException:
-            self.release()
-            table.remove(self)
-            raise
-        self.hold()  # the file's
+        self.limits = limits
+        super().__init__(table, core, _CALLS, lambda: self._make(core), "IOMMU_FAULT_QUEUE_ALLOC")
 
-    def _limit(self, limits: QueueLimits) -> None:
-        c_limits = ffi.new("struct uiopf_faultq_limits *")
-        c_limits.depth = limits.depth or 0
-        c_limits.by_index = limits.by_group_index
-        c_limits.timeout_ns = limits.timeout_ns or 0
-        c_limits.timeout_code = limits.timeout_response
-        check(lib.uiopf_faultq_limit(self._c, c_limits), "limit")
-
-    @property
-    def c(self) -> CData:
-        """The C object, for the layers above; closing the file does not end it. Raises: KernelError(ENOENT), gone."""
-        if self._c is None:
-            raise KernelError(errno.ENOENT, "fault queue")
-        return self._c
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor in the rings of this core; not one of this process. Raises: KernelError(EBADF), closed."""
-        if self._fd is None:
-            raise KernelError(errno.EBADF, "fault queue")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        return self._fd is None
+    def _make(self, core: Core) -> CData:
+        queue = lib.uiopf_faultq_new(core.c, self.personality)
+        if queue and self.limits != AS_LINUX:
+            limits = ffi.new("struct uiopf_faultq_limits *")
+            limits.depth = self.limits.depth or 0
+            limits.by_index = self.limits.by_group_index
+            limits.timeout_ns = self.limits.timeout_ns or 0
+            limits.timeout_code = self.limits.timeout_response
+            rc = lib.uiopf_faultq_limit(queue, limits)
+            if rc < 0:
+                lib.uiopf_faultq_free(queue)
+                check(rc, "IOMMU_FAULT_QUEUE_ALLOC")
+        return queue
 
     def read(self, length: int) -> bytes:
         """Return the oldest groups, whole, as many as fit into *length* bytes; each gets the lowest free cookie.
@@ -189,7 +162,7 @@ class FaultQueue(Object):
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
         # A length that is no multiple is refused before the memory is looked at.
-        to = _unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
+        to = unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
         done = check(lib.uiopf_faultq_read(c, to, length), "read")
         return bytes(ffi.buffer(to, done))
 
@@ -244,25 +217,3 @@ class FaultQueue(Object):
         counts = ffi.new("struct uiopf_faultq_counts *")
         lib.uiopf_faultq_counts(self.c, counts)
         return FaultQueueCounts(*(getattr(counts, field) for field in FaultQueueCounts._fields))
-
-    def set_nonblocking(self, nonblocking: bool) -> None:
-        """Set or clear O_NONBLOCK, which rings look at; `read` never waits. Raises: KernelError(EBADF), closed."""
-        file = lib.uiopf_faultq_file(self._file("fcntl"))
-        check(lib.uiopf_core_set_nonblock(self._core.c, file, nonblocking), "fcntl")
-
-    def close(self) -> None:
-        """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
-        lib.uiopf_core_uninstall(self._core.c, self.fd)
-        self._fd = None
-        self.put()
-
-    def release(self) -> None:
-        """Free the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
-        if self._c is not None:
-            check(lib.uiopf_faultq_free(self._c), "IOMMU_DESTROY")
-            self._c = None
-
-    def _file(self, call: str) -> CData:
-        if self._fd is None:
-            raise KernelError(errno.EBADF, call)
-        return self._c

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd.driver import NestedFormat
     from uring_iopf.iommufd.fault import FaultQueue
     from uring_iopf.iommufd.versions import KernelVersion
+    from uring_iopf.iommufd.viommu import Viommu
 
 
 class IOAS(Object):
@@ -108,17 +109,22 @@ class NestedHWPT(HWPT):
         flags: HwptAllocFlags,
         data: bytes,
         fault: FaultQueue | None = None,
+        *,
+        viommu: Viommu | None = None,
     ) -> None:
         super().__init__(table, iommu, flags, fault)
         self.parent = parent
         self.data = data
         """The driver's description of it, as given."""
-        parent.hold()
+        self.viommu = viommu
+        """What it was made on, if not on the parent itself: it holds that, which holds the parent."""
+        self._made_on: Object = parent if viommu is None else viommu
+        self._made_on.hold()
 
     def release(self) -> None:
-        """Let go of the parent, and the fault queue."""
+        """Let go of the parent or virtual IOMMU, and the fault queue."""
         super().release()
-        self.parent.put()
+        self._made_on.put()
 
 
 def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:

@@ -107,6 +107,14 @@ class ObjectTable:
         del self._objects[which.id]
         self._ids.give(which.id)
 
+    def tombstone(self, which: Object) -> None:
+        """Take an object out, and keep its id from all others for good.
+
+        Its user has not destroyed it, and may not know yet that it is gone: the id must not name another object then.
+        To every call, and so to DESTROY, it names none. Source: iommufd_object_tombstone_user, Linux 7.2.
+        """
+        del self._objects[which.id]
+
     def get(self, ref: ObjectRef, kind: type[T], call: str, missing: int = errno.ENOENT) -> T:
         """Return the object of that *kind* which *ref* names.
 

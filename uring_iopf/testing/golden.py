@@ -121,6 +121,8 @@ class _Player:
     stdevs: dict[str, int] = field(default_factory=dict)
     files: dict[str, _File] = field(default_factory=dict)
     device_names: dict[int, str] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+    """Ids of devices that were destroyed: the recorder calls whatever still has such an id `?`."""
 
     def __post_init__(self) -> None:
         self.context = Context(kernel=self.kernel)
@@ -219,6 +221,7 @@ class _Player:
         self.ids[name] = made.id
         self.stdevs[name] = made.stdev.id
         self.device_names[made.id] = name
+        self.gone.discard(made.id)
         assert made.hwpt is not None
         return {"id": made.id, "stdev": made.stdev.id, "hwpt": made.hwpt.id}
 
@@ -292,7 +295,7 @@ class _Player:
         messages = [
             {
                 "flags": one.flags,
-                "dev": self.device_names.get(one.dev_id, one.dev_id),
+                "dev": "?" if one.dev_id in self.gone else self.device_names.get(one.dev_id, "?"),
                 "pasid": one.pasid,
                 "grpid": one.grpid,
                 "perm": one.perm,
@@ -315,7 +318,8 @@ class _Player:
         found = self.files.get(queue)
         if found is None or found.closed:
             return {"ret": 0, "revents": 0}
-        return {"ret": 1, "revents": found.poll() & (select.POLLIN | select.POLLOUT)}
+        revents = found.poll() & (select.POLLIN | select.POLLOUT)
+        return {"ret": int(revents != 0), "revents": revents}
 
     def close(self, queue: str) -> Mapping[str, object]:
         self.queue(queue).close()
@@ -358,7 +362,9 @@ class _Player:
         return {"ret": self.queue(queue).write(bytes(8))}
 
     def detach(self, device: str) -> Mapping[str, object]:
-        self.context.destroy(self.device(device).stdev)
+        target = self.device(device)
+        self.context.destroy(target.stdev)
+        self.gone.add(target.id)
         return {}
 
     def destroy(self, name: str) -> Mapping[str, object]:
