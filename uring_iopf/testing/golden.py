@@ -139,7 +139,7 @@ class _Player:
             outcome |= {"ret": -1, "errno": errno_name(_number(error))}
             if verb == "write":
                 outcome |= _write_operands(words, step)
-        except (UnknownOperationError, AttributeError, ValueError, TypeError, OverflowError, struct.error) as error:
+        except (UnknownOperationError, ValueError, TypeError, OverflowError, struct.error) as error:
             # In a script that `load` has not seen: words that are no numbers, too large, too many or too few.
             outcome = {"op": f"not supported: {error}"}
         outcome["hw"] = [
@@ -215,7 +215,7 @@ class _Player:
         return self.named(name, self.context.mock_device(self.ref(ioas)))
 
     def devf(self, name: str, ioas: str, flags: str) -> Mapping[str, object]:
-        return self.named(name, self.context.mock_device(self.ref(ioas), flags=int(flags, 0)))  # type: ignore[call-arg]
+        return self.named(name, self.context.mock_device(self.ref(ioas), flags=int(flags, 0)))
 
     def named(self, name: str, made: MockDevice) -> Mapping[str, object]:
         self.ids[name] = made.id
@@ -253,13 +253,13 @@ class _Player:
         return {"pt": self.device(device).replace(self.ref(pt)).id}
 
     def pattach(self, device: str, pasid: str, pt: str) -> Mapping[str, object]:
-        return {"pt": self.device(device).attach(self.ref(pt), pasid=int(pasid, 0)).id}  # type: ignore[call-arg]
+        return {"pt": self.device(device).attach(self.ref(pt), pasid=int(pasid, 0)).id}
 
     def preplace(self, device: str, pasid: str, pt: str) -> Mapping[str, object]:
-        return {"pt": self.device(device).replace(self.ref(pt), pasid=int(pasid, 0)).id}  # type: ignore[call-arg]
+        return {"pt": self.device(device).replace(self.ref(pt), pasid=int(pasid, 0)).id}
 
     def pdetach(self, device: str, pasid: str) -> Mapping[str, object]:
-        self.device(device).detach(pasid=int(pasid, 0))  # type: ignore[call-arg]
+        self.device(device).detach(pasid=int(pasid, 0))
         return {}
 
     def pri(
@@ -328,29 +328,25 @@ class _Player:
     def viommu(
         self, name: str, device: str, hwpt: str, flags: str = "0", viommu_type: str = str(MOCK_VIOMMU_TYPE)
     ) -> Mapping[str, object]:
-        made = self.context.viommu_alloc(  # type: ignore[attr-defined]
-            self.ref(device), self.ref(hwpt), int(viommu_type, 0), flags=int(flags, 0)
-        )
+        made = self.context.viommu_alloc(self.ref(device), self.ref(hwpt), int(viommu_type, 0), flags=int(flags, 0))
         self.ids[name] = made.id
         return {"id": made.id}
 
     def vdevice(self, name: str, viommu: str, device: str, virt_id: str) -> Mapping[str, object]:
-        made = self.context.vdevice_alloc(self.ref(viommu), self.ref(device), int(virt_id, 0))  # type: ignore[attr-defined]
+        made = self.context.vdevice_alloc(self.ref(viommu), self.ref(device), int(virt_id, 0))
         self.ids[name] = made.id
         return {"id": made.id}
 
     def veventq(
         self, name: str, viommu: str, depth: str, event_type: str = str(MOCK_VEVENTQ_TYPE), flags: str = "0"
     ) -> Mapping[str, object]:
-        made = self.context.veventq_alloc(  # type: ignore[attr-defined]
-            self.ref(viommu), int(event_type, 0), int(depth, 0), flags=int(flags, 0)
-        )
+        made = self.context.veventq_alloc(self.ref(viommu), int(event_type, 0), int(depth, 0), flags=int(flags, 0))
         self.files[name] = made
         self.ids[name] = made.id
         return {"id": made.id}
 
     def vevent(self, device: str) -> Mapping[str, object]:
-        self.device(device).raise_event()  # type: ignore[attr-defined]
+        self.device(device).raise_event()
         return {}
 
     def readev(self, queue: str, length: str) -> Mapping[str, object]:
