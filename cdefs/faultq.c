@@ -307,8 +307,9 @@ static bool is_of(const struct uiopf_group *group, uint64_t handle, const struct
 
 void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const struct uiopf_device *device)
 {
-	uint32_t i, kept = q->tail, cookie;
+	uint32_t i, kept = q->tail, lost_at, cookie;
 
+	lost_at = q->policy ? q->policy->lost_at : 0;
 	/*
 	 * Undelivered groups first. Linux moves them to a list head one by one and so answers the newest first; walking
 	 * from the tail does the same, and pushes what stays up against the tail.
@@ -316,6 +317,8 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const st
 	for (i = q->tail; i != q->head; i--) {
 		struct uiopf_group *group = q->ring[(i - 1) & q->mask];
 
+		if (q->policy && q->policy->lost_at == i)
+			lost_at = kept;
 		if (is_of(group, handle, device)) {
 			answer_for(q, group, UIOPF_RESP_INVALID);
 		} else {
@@ -326,6 +329,8 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const st
 	}
 	WRITE_ONCE(&q->head, kept);
 	q->seen = q->tail;
+	if (q->policy)
+		q->policy->lost_at = lost_at;	/* what was stored before the loss is told of before it */
 	/* A wait is woken for arrivals; what was taken away did not arrive. */
 	if ((int32_t)(q->woken - q->head) < 0)
 		q->woken = q->head;

@@ -305,7 +305,7 @@ class Device(Object):
             if at.hwpt is not hwpt:
                 raise KernelError(errno.EINVAL, "attach")
         else:
-            identities = self._check_table("attach", hwpt, pasid)
+            identities = self._check_table("attach", hwpt, pasid, None)
             check(lib.uiopf_attach(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "attach")
             _identify(identities)
             at = self.group.attachments[pasid] = Attachment(hwpt)
@@ -320,7 +320,7 @@ class Device(Object):
         at = self.group.attachments[pasid]
         if at.hwpt is hwpt:
             return
-        identities = self._check_table("replace", hwpt, pasid)
+        identities = self._check_table("replace", hwpt, pasid, at.hwpt)
         check(lib.uiopf_replace(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "replace")
         _identify(identities)
         old, at.hwpt = at.hwpt, hwpt
@@ -329,16 +329,19 @@ class Device(Object):
         for _ in at.devices:
             old.detached()
 
-    def _check_table(self, call: str, hwpt: HWPT, pasid: int) -> list[tuple[Device, VirtualIdentity | None]]:
+    def _check_table(
+        self, call: str, hwpt: HWPT, pasid: int, old: HWPT | None
+    ) -> list[tuple[Device, VirtualIdentity | None]]:
         """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and what the IOMMU core and driver ask.
 
-        Return what the driver learns meanwhile of the group's devices: their places behind a virtual IOMMU.
+        *old*: what it is attached to. Return what the driver learns meanwhile of the group's devices: their places
+        behind a virtual IOMMU.
         """
         if pasid == NO_PASID:
             fits = hwpt.pasid_compatible or not self.group.has_pasids()
         else:
             fits = hwpt.pasid_compatible and self.group.takes_pasids()
-        if not fits or self._refused(hwpt):
+        if not fits or self._refused(hwpt, old):
             raise KernelError(errno.EINVAL, call)
         if pasid != NO_PASID and not self.driver.has_pasids(nested=isinstance(hwpt, NestedHWPT)):
             raise KernelError(errno.EOPNOTSUPP, call)
@@ -351,15 +354,17 @@ class Device(Object):
             return []
         return [(one, virtual_identity(one, hwpt, call)) for one in self.group.devices]
 
-    def _refused(self, hwpt: HWPT) -> bool:
+    def _refused(self, hwpt: HWPT, old: HWPT | None) -> bool:
         """Whether it is a virtual function that may not use this table.
 
-        6.12 asks only when faults are switched on (iommufd_fault_iopf_enable), 7.2 at every attach and replace: the
-        same, since nothing brings such a function to a first table with a queue.
+        6.12 asks only when faults are switched on (iommufd_fault_iopf_enable), so that a function which came to a table
+        with a queue through another device of its group may replace it by another such; 7.2 asks every time.
         """
         if self.virtual_function is None or hwpt.fault is None or self.shares_pri:
             return False
-        return self._version.refused_functions is RefusedFunctions.ALL or self.virtual_function.pf_has_pri
+        if self._version.refused_functions is RefusedFunctions.ALL:
+            return old is None or old.fault is None
+        return self.virtual_function.pf_has_pri
 
 
 def _identify(identities: list[tuple[Device, VirtualIdentity | None]]) -> None:
