@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import pytest
 
-from uring_iopf._native import check, lib
+from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.hardware.endpoint import Endpoint, Load, LoadMode, VtdIommu
+from uring_iopf.hardware.endpoint import AccessResult, Endpoint, Load, LoadMode, VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import (
     LOST_GROUPS,
@@ -37,6 +37,7 @@ from uring_iopf.iommufd import (
     VirtualFunction,
 )
 from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.machine import Machine
 
 SUCCESS, INVALID, FAILURE = DriverResponse
 BOTH = pytest.mark.parametrize("kernel", ["6.12", "7.2"])
@@ -872,6 +873,32 @@ def test_limits_that_make_no_sense_are_our_callers_mistake(world: World, limits:
     with pytest.raises(UsageError):
         world.context.fault_queue_alloc(limits=limits)
     assert len(list(world.context)) == before
+
+
+@pytest.mark.parametrize(
+    ("response", "result", "stopped"), [(FAILURE, AccessResult.FAILED, True), (INVALID, AccessResult.INVALID, False)]
+)
+def test_a_time_out_reaches_the_function_and_is_in_the_account(
+    response: DriverResponse, result: AccessResult, stopped: bool
+) -> None:
+    """End to end: of three accesses one is answered, one is read and answered too late, one is never read."""
+    with Machine(None, driver="inline") as machine:
+        machine.open("fd")
+        queue, core = machine.queue, machine.core
+        limits = {"timeout_ns": 100, "timeout_code": response}
+        check(lib.uiopf_faultq_limit(queue.c, ffi.new("struct uiopf_faultq_limits *", limits)), "limit")
+        tickets = [machine.endpoint.access(1, page << 12, FaultPerm.READ) for page in (1, 2, 3)]
+        core.produce()
+        messages = queue.read_messages(2)
+        queue.respond(messages[0].cookie, PageResponse.INVALID)
+        core.tick(100)
+        core.produce()
+        assert refused(lambda: queue.respond(messages[1].cookie)) == errno.EINVAL
+        core.produce()
+        assert [machine.endpoint.result(ticket) for ticket in tickets] == [AccessResult.INVALID, result, result]
+        assert bool(machine.endpoint.counts().pri_status & 1) == stopped, "Response Failure"
+        assert machine.account() == (3, 1, 2, 0, 0)
+        assert queue.counts().timed_out_groups == 2
 
 
 # ---- what is on the way ----
