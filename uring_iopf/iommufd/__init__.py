@@ -34,6 +34,7 @@ from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
 from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.queue_file import QueueFile
+from uring_iopf.iommufd.reports import ReportQueue
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
 from uring_iopf.iommufd.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
 
@@ -58,6 +59,7 @@ __all__ = [
     "LOST_GROUPS",
     "NO_PASID",
     "QueueLimits",
+    "ReportQueue",
     "KernelVersion",
     "MOCK_DRIVER",
     "MOCK_FORMAT",

@@ -15,10 +15,11 @@ from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.driver import MOCK_DRIVER, VTD_DRIVER, IommuDriver
 from uring_iopf.iommufd.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT, check_nested, check_paging
+from uring_iopf.iommufd.hwpt import HWPT, IOAS, AnyQueue, NestedHWPT, PagingHWPT, check_nested, check_paging
 from uring_iopf.iommufd.mock import MockIommu
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.queue_file import QueueFile
+from uring_iopf.iommufd.reports import FAULT_QUEUE_ALLOC, ReportQueue
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, kernel_version
 from uring_iopf.iommufd.viommu import (
     VDEVICE_ALLOC,
@@ -49,7 +50,7 @@ class Context:
     Two switches go beyond Linux. *virtual_pri_reset*: virtual functions that share PRI may have faults; a Response
     Failure then stops the page requests of that function alone, until `Device.reset_pri`, and the hardware is told
     INVALID (what reviewers sketched in 2024 as the emulation that is missing). *generic_reports*: a fault queue can be
-    made of another type than page faults (`fault_queue_alloc`).
+    made of another type than page faults (`report_queue_alloc`).
 
     A context manager; see `close`. Raises: UsageError, no such kernel here.
     """
@@ -95,10 +96,27 @@ class Context:
         Raises: KernelError(EOPNOTSUPP), *flags* are not 0; KernelError(EMFILE), no descriptor is free.
         Source: IOMMU_FAULT_QUEUE_ALLOC, Linux 6.12.
         """
-        self._check_open("IOMMU_FAULT_QUEUE_ALLOC")
+        self._check_open(FAULT_QUEUE_ALLOC)
         if flags:
-            raise KernelError(errno.EOPNOTSUPP, "IOMMU_FAULT_QUEUE_ALLOC")
+            raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
         return FaultQueue(self._table, self.core, personality, limits)
+
+    def report_queue_alloc(self, kind: int, flags: int = 0) -> ReportQueue:
+        """Make a queue of other reports than page faults, with its file open. In a context with *generic_reports*.
+
+        *kind*: `VeventqType`, or the mock's. It is given to `hwpt_alloc` as a fault queue is; `Device.report_event`
+        then reports to it.
+
+        Raises: KernelError(E2BIG), the context has no such queues: a type is more than Linux knows of;
+        KernelError(EOPNOTSUPP), *flags* are not 0, or no such type; KernelError(EMFILE), no descriptor is free.
+        Source: the sketch of July 2024, see `ReportQueue`.
+        """
+        self._check_open(FAULT_QUEUE_ALLOC)
+        if not self.generic_reports:
+            raise KernelError(errno.E2BIG, FAULT_QUEUE_ALLOC)
+        if flags:
+            raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
+        return ReportQueue(self._table, self.core, kind)
 
     def hwpt_alloc(
         self,
@@ -345,10 +363,13 @@ class Context:
         if not self.version.virtual_iommus:
             raise KernelError(errno.ENOTTY, call)
 
-    def _queue(self, flags: int, fault: ObjectRef) -> FaultQueue | None:
+    def _queue(self, flags: int, fault: ObjectRef) -> AnyQueue | None:
         if not flags & HwptAllocFlags.FAULT_ID_VALID:
             return None
-        return self._table.get(fault, FaultQueue, ALLOC)
+        queue = self._table.get(fault, QueueFile, ALLOC)
+        if not isinstance(queue, (FaultQueue, ReportQueue)):
+            raise KernelError(errno.ENOENT, ALLOC)
+        return queue
 
 
 def _flags(pasid: bool, fault: ObjectRef | None) -> HwptAllocFlags:

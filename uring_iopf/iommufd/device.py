@@ -235,6 +235,25 @@ class Device(Object):
             "iommu_report_device_fault",
         )
 
+    def report_event(self, kind: int, data: bytes) -> None:
+        """Report an event of type *kind* (`VeventqType`), as the IOMMU's driver would; nobody answers it.
+
+        It goes to the virtual IOMMU of the nested table that the device is attached to, or else to the table's own
+        `ReportQueue`.
+
+        Raises: KernelError(ENOENT), it is unbound; KernelError(EOPNOTSUPP), nothing there takes events of that type;
+        else as `EventQueue.report`. Source: iommufd_viommu_report_event, Linux 7.2.
+        """
+        if self._c is None or self.unplugged:
+            raise KernelError(errno.ENOENT, "report event")
+        at = self.group.attachments.get(NO_PASID)
+        if self.virtual is not None:
+            self.virtual.viommu.report_event(kind, data)
+        elif at is not None and at.hwpt.reports is not None and at.hwpt.reports.type == kind:
+            at.hwpt.reports.report(data)
+        else:
+            raise KernelError(errno.EOPNOTSUPP, "report event")
+
     def counts(self) -> DeviceCounts:
         """What it reported. Raises: KernelError(ENOENT), it is unbound."""
         counts = ffi.new("struct uiopf_device_counts *")
@@ -419,7 +438,7 @@ class MockDevice(Device):
         Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
         gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
         """
-        if not self.exists or self.virtual is None or not self.virtual.virt_id:
+        if not self.exists or self.unplugged or self.virtual is None or not self.virtual.virt_id:
             raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
         viommu, virt_id = self.virtual
         viommu.report_event(MOCK_VEVENTQ_TYPE, SelftestEvent(virt_id).pack())
@@ -438,6 +457,8 @@ class MockDevice(Device):
             super().unbind()
             return
         self.detach()
+        if self.vdevice is not None:
+            self.vdevice.revoke()
         lib.uiopf_device_unplug(self.c)
         self.unplugged = True
         self.put()

@@ -7,19 +7,24 @@ Source: drivers/iommu/iommufd/{ioas,hw_pagetable}.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.fault import FaultQueue
 from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.iommufd.reports import ReportQueue
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
     from uring_iopf.iommufd.driver import NestedFormat
-    from uring_iopf.iommufd.fault import FaultQueue
     from uring_iopf.iommufd.versions import KernelVersion
     from uring_iopf.iommufd.viommu import Viommu
+
+
+AnyQueue: TypeAlias = FaultQueue | ReportQueue
+"""What a table can carry; the second, which is not in Linux, only in a context that has such queues."""
 
 
 class IOAS(Object):
@@ -32,14 +37,18 @@ class IOAS(Object):
 
 
 class HWPT(Object):
-    """A hardware page table. *fault*: the queue that faults of attached devices go to."""
+    """A hardware page table. *fault*: the queue that faults, or other reports, of attached devices go to."""
 
-    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags, fault: FaultQueue | None) -> None:
+    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags, fault: AnyQueue | None) -> None:
         super().__init__(table)
         self.flags = flags
         self.iommu = iommu
         """The C object of the IOMMU whose devices can use it."""
-        self.fault = fault
+        self.fault = fault if isinstance(fault, FaultQueue) else None
+        """Its fault queue."""
+        self.reports = fault if isinstance(fault, ReportQueue) else None
+        """A queue of other reports, which it has instead."""
+        self._queue = fault
         if fault is not None:
             fault.hold()
 
@@ -49,9 +58,9 @@ class HWPT(Object):
         return HwptAllocFlags.PASID in self.flags
 
     def release(self) -> None:
-        """Let go of the fault queue."""
-        if self.fault is not None:
-            self.fault.put()
+        """Let go of the queue."""
+        if self._queue is not None:
+            self._queue.put()
 
     def detached(self) -> None:
         """Count one attached device less; a table that was made for devices goes with the last."""
@@ -67,7 +76,7 @@ class PagingHWPT(HWPT):
         iommu: CData,
         ioas: IOAS,
         flags: HwptAllocFlags,
-        fault: FaultQueue | None = None,
+        fault: AnyQueue | None = None,
         *,
         auto: bool = False,
     ) -> None:
@@ -108,7 +117,7 @@ class NestedHWPT(HWPT):
         parent: PagingHWPT,
         flags: HwptAllocFlags,
         data: bytes,
-        fault: FaultQueue | None = None,
+        fault: AnyQueue | None = None,
         *,
         viommu: Viommu | None = None,
     ) -> None:
