@@ -12,7 +12,7 @@ from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
-from uring_iopf.iommufd.driver import MOCK_DRIVER, VTD_DRIVER, IommuDriver
+from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER, VTD_DRIVER, IommuDriver
 from uring_iopf.iommufd.fault import FaultQueue, Personality
 from uring_iopf.iommufd.hwpt import (
     ALLOC,
@@ -122,6 +122,8 @@ class Context:
             check_paging(self.version, flags, data)
             return PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), self._queue(flags, fault))
         if isinstance(parent, PagingHWPT):
+            if owner.driver is SMMUV3_DRIVER:  # it has nested tables on virtual IOMMUs only
+                raise KernelError(errno.EOPNOTSUPP, ALLOC)
             check_nested(self.version, flags, parent, owner.driver.nested_format, owner.iommu, data_type, data)
             return NestedHWPT(self._table, owner.iommu, parent, data, self._queue(flags, fault))
         if isinstance(parent, Viommu):
