@@ -107,9 +107,9 @@ class Context:
         looked at only where *flags* (`HwptAllocFlags`) have FAULT_ID_VALID.
 
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
-        *data* and *data_type* do not fit together; KernelError(EOPNOTSUPP), flags or data that this kind of table does
-        not take in this kernel; KernelError(E2BIG), data beyond what the driver knows. Source: IOMMU_HWPT_ALLOC, Linux
-        6.12 and 7.2.
+        *data* and *data_type* do not fit together, or *data* is shorter or longer than the driver's struct;
+        KernelError(EOPNOTSUPP), flags or data that this kind of table does not take in this kernel; KernelError(EIO),
+        an SMMUv3's stream table entry that a guest may not have. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
         """
         self._check_open(ALLOC)
         if (data_type == HwptDataType.NONE) != (not data):
