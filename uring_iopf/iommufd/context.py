@@ -13,7 +13,7 @@ from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
-from uring_iopf.iommufd.driver import MOCK_DRIVER, VTD_DRIVER, IommuDriver
+from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER, VTD_DRIVER, IommuDriver
 from uring_iopf.iommufd.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
 from uring_iopf.iommufd.hwpt import HWPT, IOAS, AnyQueue, NestedHWPT, PagingHWPT, check_nested, check_paging
 from uring_iopf.iommufd.mock import MockIommu
@@ -135,9 +135,9 @@ class Context:
         looked at only where *flags* (`HwptAllocFlags`) have FAULT_ID_VALID.
 
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
-        *data* and *data_type* do not fit together; KernelError(EOPNOTSUPP), flags or data that this kind of table does
-        not take in this kernel; KernelError(E2BIG), data beyond what the driver knows. Source: IOMMU_HWPT_ALLOC, Linux
-        6.12 and 7.2.
+        *data* and *data_type* do not fit together, or *data* is shorter or longer than the driver's struct;
+        KernelError(EOPNOTSUPP), flags or data that this kind of table does not take in this kernel; KernelError(EIO),
+        an SMMUv3's stream table entry that a guest may not have. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
         """
         self._check_open(ALLOC)
         if (data_type == HwptDataType.NONE) != (not data):
@@ -150,6 +150,8 @@ class Context:
             check_paging(self.version, flags, data)
             return PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), self._queue(flags, fault))
         if isinstance(parent, PagingHWPT):
+            if owner.driver is SMMUV3_DRIVER:  # it has nested tables on virtual IOMMUs only
+                raise KernelError(errno.EOPNOTSUPP, ALLOC)
             check_nested(self.version, flags, parent, owner.driver.nested_format, owner.iommu, data_type, data)
             queue = self._queue(flags, fault)
             return NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data, queue)

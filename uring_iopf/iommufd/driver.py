@@ -28,10 +28,8 @@ class NestedFormat:
         """Raises: KernelError, as ``iommu_copy_struct_from_user`` and the driver before it."""
         if data_type != self.data_type:
             raise KernelError(self.wrong_type, HWPT_ALLOC)
-        if len(data) < self.size_bytes:
-            raise KernelError(errno.EINVAL, HWPT_ALLOC)
-        if any(data[self.size_bytes :]):
-            raise KernelError(errno.E2BIG, HWPT_ALLOC)
+        if len(data) != self.size_bytes:
+            raise KernelError(errno.EINVAL, HWPT_ALLOC)  # a longer one too, unlike an ioctl's own struct
 
     @property
     def blank(self) -> bytes:

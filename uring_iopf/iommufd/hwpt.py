@@ -147,7 +147,7 @@ def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:
 def check_nested(
     version: KernelVersion, flags: int, parent: PagingHWPT, nested: NestedFormat, iommu: CData, kind: int, data: bytes
 ) -> None:
-    """Raises: KernelError(EOPNOTSUPP, EINVAL or E2BIG), a nested table cannot be made so, or not on that parent."""
+    """Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot be made so, or not on that parent."""
     if flags & ~int(version.nested_flags) or not data:
         raise KernelError(errno.EOPNOTSUPP, ALLOC)
     if parent.auto or not parent.is_nest_parent or parent.iommu != iommu:
