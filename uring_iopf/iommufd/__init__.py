@@ -3,7 +3,8 @@
 from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
 from uring_iopf.iommufd.fault import FaultMessage, FaultQueue, FaultQueueCounts, Personality, unpack_messages
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, VTD_FORMAT, NestedFormat, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.hwpt import HWPT, MOCK_FORMAT, VTD_FORMAT, NestedFormat, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.ioas import IOAS, Geometry, Mapping
 from uring_iopf.iommufd.mock import DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.versions import VERSIONS, KernelVersion, RefusedFunctions
@@ -16,10 +17,12 @@ __all__ = [
     "FaultMessage",
     "FaultQueue",
     "FaultQueueCounts",
+    "Geometry",
     "HWPT",
     "IOAS",
     "KernelVersion",
     "MOCK_FORMAT",
+    "Mapping",
     "MockDevice",
     "MockIommu",
     "MockResponse",

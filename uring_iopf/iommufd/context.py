@@ -12,11 +12,11 @@ from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
+from uring_iopf.iommufd.driver import driver_of
 from uring_iopf.iommufd.fault import FaultQueue, Personality
 from uring_iopf.iommufd.hwpt import (
     ALLOC,
     HWPT,
-    IOAS,
     MOCK_FORMAT,
     VTD_FORMAT,
     NestedFormat,
@@ -25,6 +25,7 @@ from uring_iopf.iommufd.hwpt import (
     check_nested,
     check_paging,
 )
+from uring_iopf.iommufd.ioas import IOAS
 from uring_iopf.iommufd.mock import MockIommu
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.versions import kernel_version
@@ -111,7 +112,14 @@ class Context:
             if owner.nested_format is MOCK_FORMAT and self.version.mock_passes_over_paging_data:
                 data = b""
             check_paging(self.version, flags, data)
-            return PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), self._queue(flags, fault))
+            return PagingHWPT(
+                self._table,
+                owner.iommu,
+                parent,
+                HwptAllocFlags(flags),
+                self._queue(flags, fault),
+                geometry=driver_of(owner.nested_format).geometry,
+            )
         if isinstance(parent, PagingHWPT):
             check_nested(self.version, flags, parent, owner.nested_format, owner.iommu, data_type, data)
             return NestedHWPT(self._table, owner.iommu, parent, data, self._queue(flags, fault))

@@ -1,7 +1,7 @@
-"""I/O address spaces and hardware page tables: what a device is attached to, and where its faults go from there.
+"""Hardware page tables: what a device is attached to, and where its faults go from there.
 
 The tables' contents are not here: what a device can reach is in the page tables that the endpoint walks.
-Source: drivers/iommu/iommufd/{ioas,hw_pagetable}.c, Linux 6.12.
+Source: drivers/iommu/iommufd/hw_pagetable.c, Linux 6.12.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.ioas import DEFAULT_GEOMETRY, Geometry
+from uring_iopf.iommufd.ioas import IOAS as IOAS
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
 if TYPE_CHECKING:
@@ -54,15 +56,6 @@ VTD_FORMAT: Final = NestedFormat(data_type=HwptDataType.VTD_S1, size_bytes=24, w
 """VT-d's first stage. Source: iommufd.h, iommu_hwpt_vtd_s1, and intel/iommu.c, Linux 6.12."""
 
 
-class IOAS(Object):
-    """An I/O address space: what paging tables are made for. Their mappings are not emulated."""
-
-    def __init__(self, table: ObjectTable) -> None:
-        super().__init__(table)
-        self.auto_hwpts: list[PagingHWPT] = []
-        """Tables made because a device was attached to the space itself; each goes with its last device."""
-
-
 class HWPT(Object):
     """A hardware page table. *fault*: the queue that faults of attached devices go to."""
 
@@ -88,7 +81,10 @@ class HWPT(Object):
 
 
 class PagingHWPT(HWPT):
-    """A table that the kernel manages, over an `IOAS`."""
+    """A table that the kernel manages, over an `IOAS`, of which it can translate what its *geometry* has.
+
+    Raises: KernelError(EADDRINUSE or EINVAL), it does not suit what is mapped or allowed there.
+    """
 
     user_managed = False
 
@@ -101,8 +97,15 @@ class PagingHWPT(HWPT):
         fault: FaultQueue | None = None,
         *,
         auto: bool = False,
+        geometry: Geometry = DEFAULT_GEOMETRY,
     ) -> None:
         super().__init__(table, iommu, fault)
+        try:
+            ioas.add_domain(self, geometry)
+        except KernelError:
+            super().release()
+            table.remove(self)
+            raise
         self.ioas = ioas
         self.flags = flags
         self.auto = auto
@@ -119,6 +122,7 @@ class PagingHWPT(HWPT):
     def release(self) -> None:
         """Let go of the space, and the fault queue."""
         super().release()
+        self.ioas.remove_domain(self)
         if self.auto:
             self.ioas.auto_hwpts.remove(self)
         self.ioas.put()
