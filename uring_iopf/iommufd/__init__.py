@@ -1,5 +1,6 @@
 """The emulated iommufd: what a client opens as /dev/iommu, object by object, with Linux's rules and errnos."""
 
+from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
 from uring_iopf.iommufd.fault import FaultMessage, FaultQueue, FaultQueueCounts, Personality, unpack_messages
@@ -10,6 +11,7 @@ from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.versions import VERSIONS, KernelVersion, RefusedFunctions
 
 __all__ = [
+    "ClientMemory",
     "Context",
     "Device",
     "DeviceCounts",

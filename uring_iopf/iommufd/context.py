@@ -26,6 +26,7 @@ from uring_iopf.iommufd.hwpt import (
     check_paging,
 )
 from uring_iopf.iommufd.ioas import IOAS
+from uring_iopf.iommufd.ioctl import IoctlState, perform
 from uring_iopf.iommufd.mock import MockIommu
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.versions import kernel_version
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from uring_iopf._native import CData
+    from uring_iopf.iommufd.client_memory import Buffer, ClientMemory
 
 
 class Context:
@@ -54,6 +56,7 @@ class Context:
         self._owns_core = core is None
         self._table = ObjectTable()
         self._mock: MockIommu | None = None
+        self._ioctl_state = IoctlState()
         self.closed = False
 
     def __iter__(self) -> Iterator[Object]:
@@ -65,6 +68,17 @@ class Context:
         return self._table.get(object_id, Object, "get")
 
     # ---- the ioctls ----
+
+    def ioctl(self, request: int, arg: Buffer, memory: ClientMemory | None = None) -> int:
+        """Do what ``ioctl`` on /dev/iommu does, by the request's number. Return 0.
+
+        *arg*: the uAPI struct, native byte order, into which results are written. *memory*: what pointers in it resolve
+        through; without it, none does.
+
+        Raises: KernelError, Linux's errno. Source: iommufd_fops_ioctl, Linux 6.12 and 7.2.
+        """
+        self._check_open("ioctl")
+        return perform(self, self._ioctl_state, request, arg, memory)
 
     def ioas_alloc(self) -> IOAS:
         """Make an I/O address space. Source: IOMMU_IOAS_ALLOC, Linux 6.12."""
@@ -100,8 +114,8 @@ class Context:
 
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
         *data* and *data_type* do not fit together; KernelError(EOPNOTSUPP), flags or data that this kind of table does
-        not take in this kernel; KernelError(E2BIG), data beyond what the driver knows. Source: IOMMU_HWPT_ALLOC, Linux
-        6.12 and 7.2.
+        not take in this kernel; KernelError(E2BIG), data beyond what the driver knows; KernelError(EADDRINUSE), what
+        is mapped or allowed in the space does not suit. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
         """
         self._check_open(ALLOC)
         if (data_type == HwptDataType.NONE) != (not data):
