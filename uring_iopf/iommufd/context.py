@@ -12,8 +12,8 @@ from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
-from uring_iopf.iommufd.driver import driver_of
 from uring_iopf.iommufd.fault import FaultQueue, Personality
+from uring_iopf.iommufd.hardware_info import hardware_info
 from uring_iopf.iommufd.hwpt import (
     ALLOC,
     HWPT,
@@ -132,7 +132,7 @@ class Context:
                 parent,
                 HwptAllocFlags(flags),
                 self._queue(flags, fault),
-                geometry=driver_of(owner.nested_format).geometry,
+                geometry=hardware_info(owner.nested_format).geometry,
             )
         if isinstance(parent, PagingHWPT):
             check_nested(self.version, flags, parent, owner.nested_format, owner.iommu, data_type, data)

@@ -34,7 +34,7 @@ from uring_iopf.abi.iommufd import (
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.device import Device
-from uring_iopf.iommufd.driver import driver_of
+from uring_iopf.iommufd.hardware_info import hardware_info
 from uring_iopf.iommufd.hwpt import NestedHWPT, PagingHWPT
 from uring_iopf.iommufd.ioas import COPY, IOAS, MAP, MAP_FILE, ULONG_MAX, check_map
 from uring_iopf.iommufd.objects import Object
@@ -317,17 +317,17 @@ def _get_hw_info(call: Call) -> None:
     cmd, new = call.cmd, call.context.version.name != "6.12"
     call.supported(not cmd.flags & ~(int(HwInfoFlags.INPUT_TYPE) if new else 0))
     call.supported(not any(cmd.__reserved))
-    driver = driver_of(call.get(cmd.dev_id, Device).nested_format)
-    if cmd.flags & HwInfoFlags.INPUT_TYPE and driver.info:
-        call.supported(cmd.in_data_type in (HwInfoType.DEFAULT, driver.info_type))
-    copied = min(cmd.data_len, len(driver.info))
-    call.memory.write(cmd.data_uptr, driver.info[:copied])
+    hardware = hardware_info(call.get(cmd.dev_id, Device).nested_format)
+    if cmd.flags & HwInfoFlags.INPUT_TYPE and hardware.info:
+        call.supported(cmd.in_data_type in (HwInfoType.DEFAULT, hardware.info_type))
+    copied = min(cmd.data_len, len(hardware.info))
+    call.memory.write(cmd.data_uptr, hardware.info[:copied])
     call.memory.clear(cmd.data_uptr + copied, cmd.data_len - copied)
-    cmd.data_len = len(driver.info)
-    cmd.out_data_type = driver.info_type
-    cmd.out_max_pasid_log2 = driver.max_pasid_log2
+    cmd.data_len = len(hardware.info)
+    cmd.out_data_type = hardware.info_type
+    cmd.out_max_pasid_log2 = hardware.max_pasid_log2
     # No driver here tracks dirty pages, and no device has PASIDs with execute permission or privileged mode.
-    cmd.out_capabilities = HwCapabilities.PCI_ATS_NOT_SUPPORTED if new and not driver.ats else 0
+    cmd.out_capabilities = HwCapabilities.PCI_ATS_NOT_SUPPORTED if new and not hardware.ats else 0
     call.respond()
 
 

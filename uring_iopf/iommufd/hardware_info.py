@@ -1,4 +1,4 @@
-"""What iommufd learns from an IOMMU's driver besides nested tables: reach of its tables, and what GET_HW_INFO tells.
+"""What iommufd learns of an IOMMU from its driver: the reach of its tables, and what GET_HW_INFO tells.
 
 Source: drivers/iommu/intel/iommu.c and drivers/iommu/iommufd/selftest.c, Linux 6.12 and 7.2.
 """
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class IommuDriver:
-    """One driver's answers."""
+class HardwareInfo:
+    """What one driver says."""
 
     geometry: Geometry
     """Of its paging tables."""
@@ -57,7 +57,7 @@ _ECAP: Final = (
     | _FIRST_STAGE
 )
 
-MOCK_DRIVER: Final = IommuDriver(
+MOCK_HARDWARE: Final = HardwareInfo(
     geometry=Geometry(2048, 1 << 24, (1 << 31) - 1),
     info_type=0xFEEDBEEF,  # IOMMU_HW_INFO_TYPE_SELFTEST
     info=struct.pack("<2I", 0, 0xDEADBEEF),  # iommu_test_hw_info: flags, test_reg
@@ -65,7 +65,7 @@ MOCK_DRIVER: Final = IommuDriver(
     ats=False,
 )
 """The selftest's mock IOMMU. Source: iommufd_test.h and selftest.c, Linux 6.12."""
-VTD_DRIVER: Final = IommuDriver(
+VTD_HARDWARE: Final = HardwareInfo(
     geometry=DEFAULT_GEOMETRY,
     info_type=HwInfoType.INTEL_VTD,
     info=struct.pack("<2I2Q", 0, 0, _CAP, _ECAP),  # iommu_hw_info_vtd
@@ -73,15 +73,15 @@ VTD_DRIVER: Final = IommuDriver(
     ats=True,
 )
 """VT-d in scalable mode."""
-_SILENT: Final = IommuDriver(
+_SILENT: Final = HardwareInfo(
     geometry=DEFAULT_GEOMETRY, info_type=HwInfoType.NONE, info=b"", max_pasid_log2=0, ats=False
 )
 
-_DRIVERS: Final[Mapping[int, IommuDriver]] = MappingProxyType(
-    {MOCK_FORMAT.data_type: MOCK_DRIVER, VTD_FORMAT.data_type: VTD_DRIVER}
+_HARDWARE: Final[Mapping[int, HardwareInfo]] = MappingProxyType(
+    {MOCK_FORMAT.data_type: MOCK_HARDWARE, VTD_FORMAT.data_type: VTD_HARDWARE}
 )
 
 
-def driver_of(nested: NestedFormat) -> IommuDriver:
-    """The driver that takes nested tables of this format. One that is not here tells nothing, as some in Linux."""
-    return _DRIVERS.get(nested.data_type, _SILENT)
+def hardware_info(nested: NestedFormat) -> HardwareInfo:
+    """Of the IOMMU that takes nested tables of this format. One that is not here tells nothing, as some in Linux."""
+    return _HARDWARE.get(nested.data_type, _SILENT)
