@@ -6,6 +6,7 @@ Source: drivers/iommu/iommufd/main.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
@@ -15,7 +16,10 @@ from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER, VTD_DRIVER, IommuDriver
 from uring_iopf.iommufd.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, AnyQueue, NestedHWPT, PagingHWPT, check_nested, check_paging
+from uring_iopf.iommufd.hardware_info import hardware_info
+from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT, check_nested, check_paging
+from uring_iopf.iommufd.ioas import IOAS
+from uring_iopf.iommufd.ioctl import IoctlState, perform
 from uring_iopf.iommufd.mock import MockIommu
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.queue_file import QueueFile
@@ -33,11 +37,12 @@ from uring_iopf.iommufd.viommu import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
     from uring_iopf._native import CData
+    from uring_iopf.iommufd.client_memory import Buffer, ClientMemory
     from uring_iopf.iommufd.group import DeviceGroup
 
 
@@ -71,6 +76,7 @@ class Context:
         self._owns_core = core is None
         self._table = ObjectTable()
         self._mock: MockIommu | None = None
+        self._ioctl_state = IoctlState()
         self.closed = False
 
     def __iter__(self) -> Iterator[Object]:
@@ -82,6 +88,17 @@ class Context:
         return self._table.get(object_id, Object, "get")
 
     # ---- the ioctls ----
+
+    def ioctl(self, request: int, arg: Buffer, memory: ClientMemory | None = None) -> int:
+        """Do what ``ioctl`` on /dev/iommu does, by the request's number. Return 0.
+
+        *arg*: the uAPI struct, native byte order, into which results are written. *memory*: what pointers in it resolve
+        through; without it, none does.
+
+        Raises: KernelError, Linux's errno. Source: iommufd_fops_ioctl, Linux 6.12 and 7.2.
+        """
+        self._check_open("ioctl")
+        return perform(self, self._ioctl_state, request, arg, memory)
 
     def ioas_alloc(self) -> IOAS:
         """Make an I/O address space. Source: IOMMU_IOAS_ALLOC, Linux 6.12."""
@@ -137,31 +154,45 @@ class Context:
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
         *data* and *data_type* do not fit together, or *data* is shorter or longer than the driver's struct;
         KernelError(EOPNOTSUPP), flags or data that this kind of table does not take in this kernel; KernelError(EIO),
-        an SMMUv3's stream table entry that a guest may not have. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
+        an SMMUv3's stream table entry that a guest may not have; KernelError(EADDRINUSE), what is mapped or allowed in
+        the space does not suit. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
         """
         self._check_open(ALLOC)
         if (data_type == HwptDataType.NONE) != (not data):
             raise KernelError(errno.EINVAL, ALLOC)
         owner = self._table.get(device, Device, ALLOC)
         parent = self._table.get(pt, Object, ALLOC, missing=errno.EINVAL)
+        hwpt: HWPT
         if isinstance(parent, IOAS):
             if owner.driver is MOCK_DRIVER and self.version.mock_passes_over_paging_data:
                 data = b""
             check_paging(self.version, flags, data)
-            return PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), self._queue(flags, fault))
-        if isinstance(parent, PagingHWPT):
+            geometry = hardware_info(owner.driver).geometry
+            hwpt = PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), geometry=geometry)
+        elif isinstance(parent, PagingHWPT):
             if owner.driver is SMMUV3_DRIVER:  # it has nested tables on virtual IOMMUs only
                 raise KernelError(errno.EOPNOTSUPP, ALLOC)
             check_nested(self.version, flags, parent, owner.driver.nested_format, owner.iommu, data_type, data)
-            queue = self._queue(flags, fault)
-            return NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data, queue)
-        if isinstance(parent, Viommu):
+            hwpt = NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data)
+        elif isinstance(parent, Viommu):
             data = parent.check_nested(owner, flags, data_type, data)
-            queue = self._queue(flags, fault)
-            return NestedHWPT(
-                self._table, owner.iommu, parent.parent, HwptAllocFlags(flags), data, queue, viommu=parent
-            )
-        raise KernelError(errno.EINVAL, ALLOC)
+            hwpt = NestedHWPT(self._table, owner.iommu, parent.parent, HwptAllocFlags(flags), data, viommu=parent)
+        else:
+            raise KernelError(errno.EINVAL, ALLOC)
+        if flags & HwptAllocFlags.FAULT_ID_VALID:
+            self._carry(hwpt, fault)
+        return hwpt
+
+    def _carry(self, hwpt: HWPT, fault: ObjectRef) -> None:
+        """Give a new table its queue, or undo it: the queue is looked for last."""
+        queue: Object | None = None
+        with suppress(KernelError):
+            queue = self._table.get(fault, Object, ALLOC)
+        if isinstance(queue, (FaultQueue, ReportQueue)):
+            hwpt.carry(queue)
+            return
+        self._table.destroy(hwpt, ALLOC)
+        raise KernelError(errno.ENOENT, ALLOC)
 
     def hwpt_alloc_paging(
         self,
@@ -286,14 +317,16 @@ class Context:
         group: DeviceGroup | None = None,
         max_pasids: int = 1 << 20,
         virtual_function: VirtualFunction | None = None,
+        reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> Device:
         """Bind a device that is behind *iommu* (a C object on this core). It is not attached.
 
         *capacity*: how many requests it may have outstanding. *driver*: its IOMMU's. *group*: the devices that the
         IOMMU cannot tell from it; alone by default. *max_pasids*: of its PASID capability; 0, it has none.
-        *virtual_function*: says that it is one. *on_unbind* is called when the binding ends, detached already, before
-        the C object goes.
+        *virtual_function*: says that it is one. *reserved*: first and last addresses of ranges that it cannot reach
+        through an address space, and where nothing may be mapped while it is attached. *on_unbind* is called when the
+        binding ends, detached already, before the C object goes.
 
         Raises: KernelError(EPERM), the group is another context's. Source: iommufd_device_bind, Linux 6.12.
         """
@@ -309,6 +342,7 @@ class Context:
             group=group,
             max_pasids=max_pasids,
             virtual_function=virtual_function,
+            reserved=reserved,
             shares_pri=self.virtual_pri_reset and virtual_function is not None and virtual_function.pf_has_pri,
             on_unbind=on_unbind,
         )
@@ -364,14 +398,6 @@ class Context:
         self._check_open(call)
         if not self.version.virtual_iommus:
             raise KernelError(errno.ENOTTY, call)
-
-    def _queue(self, flags: int, fault: ObjectRef) -> AnyQueue | None:
-        if not flags & HwptAllocFlags.FAULT_ID_VALID:
-            return None
-        queue = self._table.get(fault, QueueFile, ALLOC)
-        if not isinstance(queue, (FaultQueue, ReportQueue)):
-            raise KernelError(errno.ENOENT, ALLOC)
-        return queue
 
 
 def _flags(pasid: bool, fault: ObjectRef | None) -> HwptAllocFlags:

@@ -30,6 +30,7 @@ class NestedFormat:
             raise KernelError(self.wrong_type, HWPT_ALLOC)
         if len(data) != self.size_bytes:
             raise KernelError(errno.EINVAL, HWPT_ALLOC)  # a longer one too, unlike an ioctl's own struct
+        data[:]  # the driver copies it: a client's that cannot be read is EFAULT here
 
     @property
     def blank(self) -> bytes:
