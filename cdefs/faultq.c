@@ -71,10 +71,12 @@ static void refuse_cookie(struct uiopf_faultq *q, uint32_t cookie)
 static struct uiopf_group *deliver(struct uiopf_faultq *q)
 {
 	struct uiopf_group *group = q->ring[q->head & q->mask];
+	uint32_t cookie;
 
-	if (!take_cookie(q, &group->last.cookie))
+	if (!take_cookie(q, &cookie))
 		return NULL;
-	q->by_cookie[group->last.cookie] = group;
+	uiopf_set_cookie(&group->last, cookie);
+	q->by_cookie[cookie] = group;
 	if (unlikely(q->policy != NULL))
 		uiopf_policy_deliver(q, group);
 	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
@@ -96,7 +98,7 @@ static void copy_group(uint8_t *to, const struct uiopf_group *group)
 
 	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
 		uiopf_fill_message(&message, group->last.dev_id, &device->node[node].fault);
-		message.cookie = group->last.cookie;
+		uiopf_set_cookie(&message, group->last.cookie);
 		uiopf_copy_to_client(to, &message, sizeof message);
 		to += sizeof message;
 	}

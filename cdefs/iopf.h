@@ -148,18 +148,33 @@ static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *
 	return &device->chunk[index / UIOPF_GROUP_CHUNK][index % UIOPF_GROUP_CHUNK];
 }
 
+/*
+ * Messages are written in the words that they will be copied out by, soon after. A load that is wider than the store
+ * before it would have to wait until that store has left the processor's store buffer, and so for all older ones, which
+ * wait for lines from the client's core: that was a quarter of the worker's time.
+ */
+typedef uint64_t __attribute__((may_alias)) uiopf_message_word;
+_Static_assert(sizeof(struct iommu_hwpt_pgfault) == 5 * sizeof(uint64_t), "five words");
+
+static inline void uiopf_message_pair(struct iommu_hwpt_pgfault *m, uint32_t word, uint32_t first, uint32_t second)
+{
+	((uiopf_message_word *)m)[word] = first | (uint64_t)second << 32;	/* little-endian */
+}
+
+/* Its cookie, and with it `length`, which is always 0. */
+static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cookie)
+{
+	uiopf_message_pair(m, 4, 0, cookie);
+}
+
 /* The message that a fault becomes; what only the kernel knows of it stays behind. */
 static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
 {
-	m->flags = fault->flags & UIOPF_FAULT_UAPI_FLAGS;
-	m->dev_id = dev_id;
-	m->pasid = fault->pasid;
-	m->grpid = fault->grpid;
-	m->perm = fault->perm;
-	m->__reserved = 0;
+	uiopf_message_pair(m, 0, fault->flags & UIOPF_FAULT_UAPI_FLAGS, dev_id);
+	uiopf_message_pair(m, 1, fault->pasid, fault->grpid);
+	uiopf_message_pair(m, 2, fault->perm, 0);
 	m->addr = fault->addr;
-	m->length = 0;
-	m->cookie = 0;
+	uiopf_set_cookie(m, 0);
 }
 
 /* Where the hash of a PASID begins. */

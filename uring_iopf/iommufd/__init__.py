@@ -1,5 +1,6 @@
 """The emulated iommufd: what a client opens as /dev/iommu, object by object, with Linux's rules and errnos."""
 
+from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
 from uring_iopf.iommufd.driver import (
@@ -30,16 +31,19 @@ from uring_iopf.iommufd.fault import (
     unpack_messages,
 )
 from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.ioas import IOAS, Geometry, Mapping
 from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.queue_file import QueueFile
+from uring_iopf.iommufd.reports import ReportQueue
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
 from uring_iopf.iommufd.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
 
 __all__ = [
     "Attachment",
     "CmdqvEvent",
+    "ClientMemory",
     "Context",
     "DEFAULT_KERNEL",
     "Device",
@@ -52,17 +56,20 @@ __all__ = [
     "FaultQueue",
     "FaultQueueCounts",
     "forward_smmuv3_event",
+    "Geometry",
     "HWPT",
     "IOAS",
     "IommuDriver",
     "LOST_GROUPS",
     "NO_PASID",
     "QueueLimits",
+    "ReportQueue",
     "KernelVersion",
     "MOCK_DRIVER",
     "MOCK_FORMAT",
     "MOCK_VEVENTQ_TYPE",
     "MOCK_VIOMMU_TYPE",
+    "Mapping",
     "MockDevice",
     "MockIommu",
     "MockResponse",

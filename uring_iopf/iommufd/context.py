@@ -6,6 +6,7 @@ Source: drivers/iommu/iommufd/main.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
@@ -13,12 +14,16 @@ from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
-from uring_iopf.iommufd.driver import MOCK_DRIVER, VTD_DRIVER, IommuDriver
+from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER, VTD_DRIVER, IommuDriver
 from uring_iopf.iommufd.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT, check_nested, check_paging
+from uring_iopf.iommufd.hardware_info import hardware_info
+from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT, check_nested, check_paging
+from uring_iopf.iommufd.ioas import IOAS
+from uring_iopf.iommufd.ioctl import IoctlState, perform
 from uring_iopf.iommufd.mock import MockIommu
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.queue_file import QueueFile
+from uring_iopf.iommufd.reports import FAULT_QUEUE_ALLOC, ReportQueue
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, kernel_version
 from uring_iopf.iommufd.viommu import (
     VDEVICE_ALLOC,
@@ -32,11 +37,12 @@ from uring_iopf.iommufd.viommu import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
     from typing import Self
 
     from uring_iopf._native import CData
+    from uring_iopf.iommufd.client_memory import Buffer, ClientMemory
     from uring_iopf.iommufd.group import DeviceGroup
 
 
@@ -49,7 +55,7 @@ class Context:
     Two switches go beyond Linux. *virtual_pri_reset*: virtual functions that share PRI may have faults; a Response
     Failure then stops the page requests of that function alone, until `Device.reset_pri`, and the hardware is told
     INVALID (what reviewers sketched in 2024 as the emulation that is missing). *generic_reports*: a fault queue can be
-    made of another type than page faults (`fault_queue_alloc`).
+    made of another type than page faults (`report_queue_alloc`).
 
     A context manager; see `close`. Raises: UsageError, no such kernel here.
     """
@@ -70,6 +76,7 @@ class Context:
         self._owns_core = core is None
         self._table = ObjectTable()
         self._mock: MockIommu | None = None
+        self._ioctl_state = IoctlState()
         self.closed = False
 
     def __iter__(self) -> Iterator[Object]:
@@ -81,6 +88,17 @@ class Context:
         return self._table.get(object_id, Object, "get")
 
     # ---- the ioctls ----
+
+    def ioctl(self, request: int, arg: Buffer, memory: ClientMemory | None = None) -> int:
+        """Do what ``ioctl`` on /dev/iommu does, by the request's number. Return 0.
+
+        *arg*: the uAPI struct, native byte order, into which results are written. *memory*: what pointers in it resolve
+        through; without it, none does.
+
+        Raises: KernelError, Linux's errno. Source: iommufd_fops_ioctl, Linux 6.12 and 7.2.
+        """
+        self._check_open("ioctl")
+        return perform(self, self._ioctl_state, request, arg, memory)
 
     def ioas_alloc(self) -> IOAS:
         """Make an I/O address space. Source: IOMMU_IOAS_ALLOC, Linux 6.12."""
@@ -95,10 +113,27 @@ class Context:
         Raises: KernelError(EOPNOTSUPP), *flags* are not 0; KernelError(EMFILE), no descriptor is free.
         Source: IOMMU_FAULT_QUEUE_ALLOC, Linux 6.12.
         """
-        self._check_open("IOMMU_FAULT_QUEUE_ALLOC")
+        self._check_open(FAULT_QUEUE_ALLOC)
         if flags:
-            raise KernelError(errno.EOPNOTSUPP, "IOMMU_FAULT_QUEUE_ALLOC")
+            raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
         return FaultQueue(self._table, self.core, personality, limits)
+
+    def report_queue_alloc(self, kind: int, flags: int = 0) -> ReportQueue:
+        """Make a queue of other reports than page faults, with its file open. In a context with *generic_reports*.
+
+        *kind*: `VeventqType`, or the mock's. It is given to `hwpt_alloc` as a fault queue is; `Device.report_event`
+        then reports to it.
+
+        Raises: KernelError(E2BIG), the context has no such queues: a type is more than Linux knows of;
+        KernelError(EOPNOTSUPP), *flags* are not 0, or no such type; KernelError(EMFILE), no descriptor is free.
+        Source: the sketch of July 2024, see `ReportQueue`.
+        """
+        self._check_open(FAULT_QUEUE_ALLOC)
+        if not self.generic_reports:
+            raise KernelError(errno.E2BIG, FAULT_QUEUE_ALLOC)
+        if flags:
+            raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
+        return ReportQueue(self._table, self.core, kind)
 
     def hwpt_alloc(
         self,
@@ -117,31 +152,47 @@ class Context:
         looked at only where *flags* (`HwptAllocFlags`) have FAULT_ID_VALID.
 
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
-        *data* and *data_type* do not fit together; KernelError(EOPNOTSUPP), flags or data that this kind of table does
-        not take in this kernel; KernelError(E2BIG), data beyond what the driver knows. Source: IOMMU_HWPT_ALLOC, Linux
-        6.12 and 7.2.
+        *data* and *data_type* do not fit together, or *data* is shorter or longer than the driver's struct;
+        KernelError(EOPNOTSUPP), flags or data that this kind of table does not take in this kernel; KernelError(EIO),
+        an SMMUv3's stream table entry that a guest may not have; KernelError(EADDRINUSE), what is mapped or allowed in
+        the space does not suit. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
         """
         self._check_open(ALLOC)
         if (data_type == HwptDataType.NONE) != (not data):
             raise KernelError(errno.EINVAL, ALLOC)
         owner = self._table.get(device, Device, ALLOC)
         parent = self._table.get(pt, Object, ALLOC, missing=errno.EINVAL)
+        hwpt: HWPT
         if isinstance(parent, IOAS):
             if owner.driver is MOCK_DRIVER and self.version.mock_passes_over_paging_data:
                 data = b""
             check_paging(self.version, flags, data)
-            return PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), self._queue(flags, fault))
-        if isinstance(parent, PagingHWPT):
+            geometry = hardware_info(owner.driver).geometry
+            hwpt = PagingHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), geometry=geometry)
+        elif isinstance(parent, PagingHWPT):
+            if owner.driver is SMMUV3_DRIVER:  # it has nested tables on virtual IOMMUs only
+                raise KernelError(errno.EOPNOTSUPP, ALLOC)
             check_nested(self.version, flags, parent, owner.driver.nested_format, owner.iommu, data_type, data)
-            queue = self._queue(flags, fault)
-            return NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data, queue)
-        if isinstance(parent, Viommu):
+            hwpt = NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data)
+        elif isinstance(parent, Viommu):
             data = parent.check_nested(owner, flags, data_type, data)
-            queue = self._queue(flags, fault)
-            return NestedHWPT(
-                self._table, owner.iommu, parent.parent, HwptAllocFlags(flags), data, queue, viommu=parent
-            )
-        raise KernelError(errno.EINVAL, ALLOC)
+            hwpt = NestedHWPT(self._table, owner.iommu, parent.parent, HwptAllocFlags(flags), data, viommu=parent)
+        else:
+            raise KernelError(errno.EINVAL, ALLOC)
+        if flags & HwptAllocFlags.FAULT_ID_VALID:
+            self._carry(hwpt, fault)
+        return hwpt
+
+    def _carry(self, hwpt: HWPT, fault: ObjectRef) -> None:
+        """Give a new table its queue, or undo it: the queue is looked for last."""
+        queue: Object | None = None
+        with suppress(KernelError):
+            queue = self._table.get(fault, Object, ALLOC)
+        if isinstance(queue, (FaultQueue, ReportQueue)):
+            hwpt.carry(queue)
+            return
+        self._table.destroy(hwpt, ALLOC)
+        raise KernelError(errno.ENOENT, ALLOC)
 
     def hwpt_alloc_paging(
         self,
@@ -266,14 +317,16 @@ class Context:
         group: DeviceGroup | None = None,
         max_pasids: int = 1 << 20,
         virtual_function: VirtualFunction | None = None,
+        reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> Device:
         """Bind a device that is behind *iommu* (a C object on this core). It is not attached.
 
         *capacity*: how many requests it may have outstanding. *driver*: its IOMMU's. *group*: the devices that the
         IOMMU cannot tell from it; alone by default. *max_pasids*: of its PASID capability; 0, it has none.
-        *virtual_function*: says that it is one. *on_unbind* is called when the binding ends, detached already, before
-        the C object goes.
+        *virtual_function*: says that it is one. *reserved*: first and last addresses of ranges that it cannot reach
+        through an address space, and where nothing may be mapped while it is attached. *on_unbind* is called when the
+        binding ends, detached already, before the C object goes.
 
         Raises: KernelError(EPERM), the group is another context's. Source: iommufd_device_bind, Linux 6.12.
         """
@@ -289,6 +342,7 @@ class Context:
             group=group,
             max_pasids=max_pasids,
             virtual_function=virtual_function,
+            reserved=reserved,
             shares_pri=self.virtual_pri_reset and virtual_function is not None and virtual_function.pf_has_pri,
             on_unbind=on_unbind,
         )
@@ -344,11 +398,6 @@ class Context:
         self._check_open(call)
         if not self.version.virtual_iommus:
             raise KernelError(errno.ENOTTY, call)
-
-    def _queue(self, flags: int, fault: ObjectRef) -> FaultQueue | None:
-        if not flags & HwptAllocFlags.FAULT_ID_VALID:
-            return None
-        return self._table.get(fault, FaultQueue, ALLOC)
 
 
 def _flags(pasid: bool, fault: ObjectRef | None) -> HwptAllocFlags:

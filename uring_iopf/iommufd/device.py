@@ -7,6 +7,7 @@ fault.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CData, check, ffi, lib, made
@@ -15,14 +16,16 @@ from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.driver import MOCK_DRIVER, IommuDriver
 from uring_iopf.iommufd.events import SelftestEvent
 from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.hardware_info import hardware_info
+from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.ioas import IOAS
 from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.versions import RefusedFunctions
 from uring_iopf.iommufd.viommu import Vdevice, VirtualIdentity, virtual_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from uring_iopf.core import Core
     from uring_iopf.iommufd.versions import KernelVersion
@@ -73,9 +76,12 @@ class Device(Object):
         max_pasids: int = 0,
         virtual_function: VirtualFunction | None = None,
         shares_pri: bool = False,
+        reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(table)
+        self.reserved = tuple(reserved)
+        """First and last addresses of what it cannot reach through an address space: MSIs, peers."""
         self._version = version
         self._on_unbind = on_unbind
         self.iommu = iommu
@@ -192,6 +198,8 @@ class Device(Object):
             if key == NO_PASID:
                 _identify([(one, None) for one in self.group.devices])
         at.devices.remove(self)
+        if key == NO_PASID:
+            at.hwpt.space.unreserve(self)
         self.put()
         at.hwpt.detached()
 
@@ -234,6 +242,25 @@ class Device(Object):
             lib.uiopf_device_report(self.c, flags, pasid or 0, grpid, perm, addr),
             "iommu_report_device_fault",
         )
+
+    def report_event(self, kind: int, data: bytes) -> None:
+        """Report an event of type *kind* (`VeventqType`), as the IOMMU's driver would; nobody answers it.
+
+        It goes to the virtual IOMMU of the nested table that the device is attached to, or else to the table's own
+        `ReportQueue`.
+
+        Raises: KernelError(ENOENT), it is unbound; KernelError(EOPNOTSUPP), nothing there takes events of that type;
+        else as `EventQueue.report`. Source: iommufd_viommu_report_event, Linux 7.2.
+        """
+        if self._c is None or self.unplugged:
+            raise KernelError(errno.ENOENT, "report event")
+        at = self.group.attachments.get(NO_PASID)
+        if self.virtual is not None:
+            self.virtual.viommu.report_event(kind, data)
+        elif at is not None and at.hwpt.reports is not None and at.hwpt.reports.type == kind:
+            at.hwpt.reports.report(data)
+        else:
+            raise KernelError(errno.EOPNOTSUPP, "report event")
 
     def counts(self) -> DeviceCounts:
         """What it reported. Raises: KernelError(ENOENT), it is unbound."""
@@ -288,7 +315,8 @@ class Device(Object):
                     raise
             else:
                 return hwpt
-        hwpt = PagingHWPT(self._table, self.iommu, ioas, HwptAllocFlags(0), auto=True)
+        geometry = hardware_info(self.driver).geometry
+        hwpt = PagingHWPT(self._table, self.iommu, ioas, HwptAllocFlags(0), auto=True, geometry=geometry)
         try:
             switch(hwpt, pasid)
         except BaseException:
@@ -304,11 +332,13 @@ class Device(Object):
                 raise KernelError(errno.EBUSY, "attach")
             if at.hwpt is not hwpt:
                 raise KernelError(errno.EINVAL, "attach")
-        else:
-            identities = self._check_table("attach", hwpt, pasid, None)
-            check(lib.uiopf_attach(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "attach")
-            _identify(identities)
-            at = self.group.attachments[pasid] = Attachment(hwpt)
+        spaces = [hwpt.space] if pasid == NO_PASID else []
+        with _reserved(spaces, [self]):
+            if at is None:
+                identities = self._check_table("attach", hwpt, pasid, None)
+                check(lib.uiopf_attach(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "attach")
+                _identify(identities)
+                at = self.group.attachments[pasid] = Attachment(hwpt)
         at.devices.append(self)
         hwpt.hold()
         self.hold()
@@ -320,10 +350,15 @@ class Device(Object):
         at = self.group.attachments[pasid]
         if at.hwpt is hwpt:
             return
-        identities = self._check_table("replace", hwpt, pasid, at.hwpt)
-        check(lib.uiopf_replace(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "replace")
-        _identify(identities)
+        changes_space = pasid == NO_PASID and hwpt.space is not at.hwpt.space
+        with _reserved([hwpt.space] if changes_space else [], at.devices):
+            identities = self._check_table("replace", hwpt, pasid, at.hwpt)
+            check(lib.uiopf_replace(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "replace")
+            _identify(identities)
         old, at.hwpt = at.hwpt, hwpt
+        if changes_space:
+            for one in at.devices:
+                old.space.unreserve(one)
         for _ in at.devices:
             hwpt.hold()
         for _ in at.devices:
@@ -365,6 +400,26 @@ class Device(Object):
         if self._version.refused_functions is RefusedFunctions.ALL:
             return old is None or old.fault is None
         return self.virtual_function.pf_has_pri
+
+
+@contextmanager
+def _reserved(spaces: Sequence[IOAS], devices: Sequence[Device]) -> Iterator[None]:
+    """Reserve what the devices cannot reach; what is done meanwhile fails, or it stays so.
+
+    Raises: KernelError(EADDRINUSE), something is mapped or allowed there. Source: iopt_table_enforce_dev_resv_regions,
+    Linux 6.12.
+    """
+    try:
+        for space in spaces:
+            for device in devices:
+                for first, last in device.reserved:
+                    space.reserve(device, first, last)
+        yield
+    except BaseException:
+        for space in spaces:
+            for device in devices:
+                space.unreserve(device)
+        raise
 
 
 def _identify(identities: list[tuple[Device, VirtualIdentity | None]]) -> None:
@@ -424,7 +479,7 @@ class MockDevice(Device):
         Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
         gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
         """
-        if not self.exists or self.virtual is None or not self.virtual.virt_id:
+        if not self.exists or self.unplugged or self.virtual is None or not self.virtual.virt_id:
             raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
         viommu, virt_id = self.virtual
         viommu.report_event(MOCK_VEVENTQ_TYPE, SelftestEvent(virt_id).pack())
@@ -443,6 +498,8 @@ class MockDevice(Device):
             super().unbind()
             return
         self.detach()
+        if self.vdevice is not None:
+            self.vdevice.revoke()
         lib.uiopf_device_unplug(self.c)
         self.unplugged = True
         self.put()

@@ -1,47 +1,49 @@
-"""I/O address spaces and hardware page tables: what a device is attached to, and where its faults go from there.
+"""Hardware page tables: what a device is attached to, and where its faults go from there.
 
 The tables' contents are not here: what a device can reach is in the page tables that the endpoint walks.
-Source: drivers/iommu/iommufd/{ioas,hw_pagetable}.c, Linux 6.12.
+Source: drivers/iommu/iommufd/hw_pagetable.c, Linux 6.12.
 """
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.fault import FaultQueue
+from uring_iopf.iommufd.ioas import DEFAULT_GEOMETRY, IOAS, Geometry
 from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.iommufd.reports import ReportQueue
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
     from uring_iopf.iommufd.driver import NestedFormat
-    from uring_iopf.iommufd.fault import FaultQueue
     from uring_iopf.iommufd.versions import KernelVersion
     from uring_iopf.iommufd.viommu import Viommu
 
 
-class IOAS(Object):
-    """An I/O address space: what paging tables are made for. Their mappings are not emulated."""
-
-    def __init__(self, table: ObjectTable) -> None:
-        super().__init__(table)
-        self.auto_hwpts: list[PagingHWPT] = []
-        """Tables made because a device was attached to the space itself; each goes with its last device."""
+AnyQueue: TypeAlias = FaultQueue | ReportQueue
+"""What a table can carry; the second, which is not in Linux, only in a context that has such queues."""
 
 
 class HWPT(Object):
-    """A hardware page table. *fault*: the queue that faults of attached devices go to."""
+    """A hardware page table."""
 
-    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags, fault: FaultQueue | None) -> None:
+    fault: FaultQueue | None = None
+    """Its fault queue."""
+    reports: ReportQueue | None = None
+    """A queue of other reports, which it has instead."""
+
+    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags) -> None:
         super().__init__(table)
         self.flags = flags
         self.iommu = iommu
         """The C object of the IOMMU whose devices can use it."""
-        self.fault = fault
-        if fault is not None:
-            fault.hold()
+
+    space: IOAS
+    """What its addresses are, or (nested) what its parent's are."""
 
     @property
     def pasid_compatible(self) -> bool:
@@ -49,9 +51,18 @@ class HWPT(Object):
         return HwptAllocFlags.PASID in self.flags
 
     def release(self) -> None:
-        """Let go of the fault queue."""
-        if self.fault is not None:
-            self.fault.put()
+        """Let go of the queue."""
+        for queue in (self.fault, self.reports):
+            if queue is not None:
+                queue.put()
+
+    def carry(self, queue: AnyQueue) -> None:
+        """Give it the queue that faults, or other reports, of attached devices go to. Before any is attached."""
+        if isinstance(queue, FaultQueue):
+            self.fault = queue
+        else:
+            self.reports = queue
+        queue.hold()
 
     def detached(self) -> None:
         """Count one attached device less; a table that was made for devices goes with the last."""
@@ -59,7 +70,10 @@ class HWPT(Object):
 
 
 class PagingHWPT(HWPT):
-    """A table that the kernel manages, over an `IOAS`."""
+    """A table that the kernel manages, over an `IOAS`, of which it can translate what its *geometry* has.
+
+    Raises: KernelError(EADDRINUSE or EINVAL), it does not suit what is mapped or allowed there.
+    """
 
     def __init__(
         self,
@@ -67,12 +81,18 @@ class PagingHWPT(HWPT):
         iommu: CData,
         ioas: IOAS,
         flags: HwptAllocFlags,
-        fault: FaultQueue | None = None,
         *,
         auto: bool = False,
+        geometry: Geometry = DEFAULT_GEOMETRY,
     ) -> None:
-        super().__init__(table, iommu, flags, fault)
-        self.ioas = ioas
+        super().__init__(table, iommu, flags)
+        try:
+            ioas.add_domain(self, geometry)
+        except KernelError:
+            super().release()
+            table.remove(self)
+            raise
+        self.ioas = self.space = ioas
         self.auto = auto
         """Made by an attach to the space, not by HWPT_ALLOC."""
         ioas.hold()
@@ -87,6 +107,7 @@ class PagingHWPT(HWPT):
     def release(self) -> None:
         """Let go of the space, and the fault queue."""
         super().release()
+        self.ioas.remove_domain(self)
         if self.auto:
             self.ioas.auto_hwpts.remove(self)
         self.ioas.put()
@@ -108,12 +129,12 @@ class NestedHWPT(HWPT):
         parent: PagingHWPT,
         flags: HwptAllocFlags,
         data: bytes,
-        fault: FaultQueue | None = None,
         *,
         viommu: Viommu | None = None,
     ) -> None:
-        super().__init__(table, iommu, flags, fault)
+        super().__init__(table, iommu, flags)
         self.parent = parent
+        self.space = parent.ioas
         self.data = data
         """The driver's description of it, as given."""
         self.viommu = viommu
@@ -138,7 +159,7 @@ def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:
 def check_nested(
     version: KernelVersion, flags: int, parent: PagingHWPT, nested: NestedFormat, iommu: CData, kind: int, data: bytes
 ) -> None:
-    """Raises: KernelError(EOPNOTSUPP, EINVAL or E2BIG), a nested table cannot be made so, or not on that parent."""
+    """Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot be made so, or not on that parent."""
     if flags & ~int(version.nested_flags) or not data:
         raise KernelError(errno.EOPNOTSUPP, ALLOC)
     if parent.auto or not parent.is_nest_parent or parent.iommu != iommu:

@@ -62,6 +62,8 @@ class Viommu(Object):
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
         if rule and ((rule.required and not data) or (data and not rule.least <= len(data) <= rule.most)):
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
+        if rule:
+            data[:]  # the driver copies it: a client's that cannot be read is EFAULT here
         super().__init__(table)
         self.type = kind
         """`ViommuType`, or the mock's."""
