@@ -810,6 +810,23 @@ def test_the_nearest_of_several_queues_time_outs_comes_first(first: int) -> None
         assert context.core.next_ns() == 1000
 
 
+def test_a_group_keeps_its_own_time_when_others_are_taken_away() -> None:
+    world = World(limits=QueueLimits(timeout_ns=100))
+    with world.context as context:
+        stays, goes = world.device(), world.device()
+        stays.attach(world.table)
+        goes.attach(world.nested(world.queue))
+        for now, device in enumerate((stays, goes, stays, goes, goes)):
+            context.core.tick(10 * now)
+            device.report(now, 0x1000)
+        goes.detach()
+        assert world.indices() == [4, 3, 1]
+        for now, expected in ((99, []), (100, [0]), (119, []), (120, [2])):
+            context.core.tick(now)
+            context.core.produce()
+            assert world.indices() == expected
+
+
 def test_a_timed_out_cookie_is_free_for_the_next_group() -> None:
     world = World(limits=QueueLimits(timeout_ns=10, timeout_response=INVALID))
     with world.context as context:

@@ -41,6 +41,7 @@ from tests.iommufd_model import (
     Viommu,
 )
 from uring_iopf import iommufd
+from uring_iopf.abi.iommufd import IoctlNr
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd import (
@@ -48,6 +49,7 @@ from uring_iopf.iommufd import (
     MOCK_FORMAT,
     MOCK_VEVENTQ_TYPE,
     MOCK_VIOMMU_TYPE,
+    ClientMemory,
     Context,
     DeviceGroup,
     DriverResponse,
@@ -92,6 +94,10 @@ def outcome_of(call: Callable[[], R]) -> R | Errno:
 
 WHICH = st.integers(0, 4095)
 """One of what there is; seldom one of what there was, or something else altogether."""
+FEW, SHORT, LONG, BY_INDEX = 2 << 3, 2 << 5, 3 << 5, 1 << 8
+"""Of what `make_queue` is told: groups that may wait, time to answer, answers by group index."""
+BLANK = 0x1000
+"""The client's address of what describes its nested tables."""
 CODES = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 15])
 PASIDS = st.sampled_from([None, None, 1, 2, 3, 0, 17, MOCK_PASIDS])
 NEW_ONES = [
@@ -123,14 +129,16 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         self.real: dict[Thing, Object] = {}
         self.groups: dict[Sharing, DeviceGroup] = {}
         self.heard: Counter[tuple[int, int, int]] = Counter()
+        self.memory = ClientMemory()
+        self.memory.add(BLANK, bytearray(MOCK_FORMAT.blank))
         self.pasid = 1000
         self.agreed = True
         self.make_space(0)
         self.make_mock_device(0)
         device, space = self.one(Device), self.one(Space)
         parent = self.make_table_of(device, space, NEST_PARENT | (PASID if self.model.new else 0), None, data=False)
-        for seed in seeds[:3]:
-            self.make_queue(seed)
+        for seed, limits in zip(seeds, (0, SHORT | FEW, LONG | FEW | BY_INDEX), strict=False):
+            self.make_queue(seed if seed % 3 == 2 else limits)
         flags = FAULT_ID_VALID | (PASID if self.model.new else 0)
         tables = [self.make_table_of(device, parent, flags, queue, data=True) for queue in self.model.every(Queue) * 2]
         guests = self.guest_gets(device, parent) if self.model.new else tables[0]
@@ -200,6 +208,16 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         """What stands for it in a call: itself, or its id."""
         return thing.number if which % 2 and self.model.exists(thing) else self.real[thing]
 
+    def by_number(self, nr: IoctlNr, out: int, form: str, *fields: int) -> Object:
+        """Make an object by the ioctl; *out*: where in the struct its id comes back."""
+        arg = bytearray(struct.pack("=I" + form, 4 + struct.calcsize("=" + form), *fields))
+        self.context.ioctl(nr.request, arg, self.memory)
+        return self.context.get(struct.unpack_from("=I", arg, out)[0])
+
+    def named(self, which: int, *things: Thing | None) -> bool:
+        """Whether a call is to be made by the ioctl, which has ids only."""
+        return which % 2 == 1 and all(thing is None or self.model.exists(thing) for thing in things)
+
     def of(self, thing: Thing, kind: type[O]) -> O:
         one = self.real[thing]
         assert isinstance(one, kind)
@@ -218,7 +236,9 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             self.model.add(space)
             return space
 
-        self.make(model, self.context.ioas_alloc)
+        self.make(
+            model, lambda: self.by_number(IoctlNr.IOAS_ALLOC, 8, "2I", 0, 0) if which % 2 else self.context.ioas_alloc()
+        )
 
     def make_queue(self, which: int) -> None:
         personality = Personality(which % 8 == 7)
@@ -257,17 +277,18 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         self.make_table_of(device, on, flags, queue, data)
 
     def make_table_of(self, device: Thing, on: Thing, flags: int, queue: Thing | None, data: bool) -> Table:
-        made = self.make(
-            lambda: self.model.make_table(device, on, flags, queue, data),
-            lambda: self.context.hwpt_alloc(
-                self.ref(device),
-                self.ref(on),
-                flags,
-                fault=self.ref(queue) if queue else 0,
-                data_type=MOCK_FORMAT.data_type if data else 0,
-                data=MOCK_FORMAT.blank if data else b"",
-            ),
-        )
+        kind, blank = (MOCK_FORMAT.data_type, MOCK_FORMAT.blank) if data else (0, b"")
+
+        def real() -> Object:
+            if self.named(self.model.free_id(), device, on, queue):
+                numbers = (flags, device.number, on.number, 0, 0, kind, len(blank), BLANK)
+                return self.by_number(IoctlNr.HWPT_ALLOC, 16, "7IQ2I", *numbers, queue.number if queue else 0, 0)
+            fault = self.ref(queue) if queue else 0
+            return self.context.hwpt_alloc(
+                self.ref(device), self.ref(on), flags, fault=fault, data_type=kind, data=blank
+            )
+
+        made = self.make(lambda: self.model.make_table(device, on, flags, queue, data), real)
         return made or self.one(Table)
 
     def make_mock_device(self, which: int) -> None:
@@ -315,20 +336,26 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         self.make_viommu_of(self.one(Device, which, loosely=True), parent)
 
     def make_viommu_of(self, device: Thing, parent: Thing) -> Viommu | None:
-        return self.make(
-            lambda: self.model.make_viommu(device, parent),
-            lambda: self.context.viommu_alloc(self.ref(device), self.ref(parent), MOCK_VIOMMU_TYPE),
-        )
+        def real() -> Object:
+            if self.named(self.model.free_id(), device, parent):
+                numbers = (0, MOCK_VIOMMU_TYPE, device.number, parent.number, 0, 0, 0, 0)
+                return self.by_number(IoctlNr.VIOMMU_ALLOC, 20, "7IQ", *numbers)
+            return self.context.viommu_alloc(self.ref(device), self.ref(parent), MOCK_VIOMMU_TYPE)
+
+        return self.make(lambda: self.model.make_viommu(device, parent), real)
 
     def make_vdevice(self, which: int) -> None:
         viommu: Thing = self.any_of(Viommu, which) or self.one(Space)
         self.make_vdevice_of(viommu, self.one(Device, which, loosely=True), which % 7)
 
     def make_vdevice_of(self, viommu: Thing, device: Thing, virt_id: int) -> None:
-        self.make(
-            lambda: self.model.make_vdevice(viommu, device, virt_id),
-            lambda: self.context.vdevice_alloc(self.ref(viommu, virt_id), self.ref(device, virt_id), virt_id),
-        )
+        def real() -> Object:
+            if self.named(virt_id, viommu, device):
+                numbers = (viommu.number, device.number, 0, virt_id)
+                return self.by_number(IoctlNr.VDEVICE_ALLOC, 12, "3IQ", *numbers)
+            return self.context.vdevice_alloc(self.ref(viommu), self.ref(device), virt_id)
+
+        self.make(lambda: self.model.make_vdevice(viommu, device, virt_id), real)
 
     def make_event_queue(self, which: int) -> None:
         viommu = self.any_of(Viommu, which) or self.one(Space)
@@ -357,7 +384,14 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
 
     def anything_is_destroyed(self, which: int) -> None:
         thing = self.one(Thing, which, loosely=True)
-        self.agree(lambda: self.model.destroy(thing), lambda: self.context.destroy(self.ref(thing, which)))
+
+        def real() -> None:
+            if self.named(which, thing):
+                self.context.ioctl(IoctlNr.DESTROY.request, bytearray(struct.pack("=2I", 8, thing.number)))
+            else:
+                self.context.destroy(self.ref(thing, which // 2))
+
+        self.agree(lambda: self.model.destroy(thing), real)
 
     def something_unused_is_destroyed(self, which: int) -> None:
         kind: type[Thing] = (Table, Selftest, Vdevice, Viommu, Queue, EventQueue)[which % 6]
@@ -458,9 +492,9 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             device for device in self.model.every(Device) if (at := self.model.handler(device, None)) and at.table.queue
         ]
         for one in range(groups if faulting else 0):
-            device = faulting[(which + one // 60) % len(faulting)]
+            device = faulting[(which + one // (1 if which % 2 else 60)) % len(faulting)]
             number = self.model.every(Device).index(device) * 16
-            self.device_reports(number, 17, one % 3, 1, one, last=one % unfinished_every != 1)
+            self.device_reports(number, 17 if which % 3 else None, one % 3, 1, one, last=one % unfinished_every != 1)
 
     def pri_is_reset(self, which: int) -> None:
         device = self.one(Device, which)
