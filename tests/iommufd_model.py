@@ -157,7 +157,7 @@ class Queue(Thing):
 
     @property
     def tells_loss(self) -> bool:
-        return bool(self.untold) and not any(group in self.waiting for group in self.ahead)
+        return bool(self.untold) and not {*self.ahead} & {*self.waiting}
 
     @property
     def readable(self) -> bool:
@@ -657,7 +657,7 @@ class Model:
         queue = at.table.queue
         if queue is None:
             return
-        ended = [g for g in queue.outstanding if g.at is at and (device is None or g.device is device)]
+        ended = {g for g in queue.outstanding if g.at is at and (device is None or g.device is device)}
         unread = [group for group in queue.waiting if group in ended]
         queue.waiting = [group for group in queue.waiting if group not in ended]
         for group in reversed(unread):

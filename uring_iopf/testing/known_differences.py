@@ -308,4 +308,11 @@ BY_HAND: Final = (
     ByHand("dev", "EINVAL", "attached to what is no table or space", "test_a_refused_call_changes_nothing"),
     ByHand("fault", "EMFILE", "no descriptor is free", "test_without_a_descriptor_there_is_no_queue"),
     ByHand("hwpt", "EINVAL", "made on nothing, or on what is no space", "test_a_refused_call_changes_nothing"),
+    ByHand(
+        "pattach",
+        "EOPNOTSUPP",
+        "the IOMMU has no such tables for PASIDs",
+        "test_smmuv3_attaches_paging_tables_to_pasids_and_no_nested_ones",
+    ),
+    ByHand("preplace", "EOPNOTSUPP", "the same", "test_smmuv3_attaches_paging_tables_to_pasids_and_no_nested_ones"),
 )
