@@ -118,8 +118,8 @@ checked, and no device's accesses go by them: those walk the tables of the addre
             ),
             KnownDifference("groups of one index but two PASIDs are merged", "as Linux does; recorded"),
             KnownDifference(
-                "a mock device that is destroyed with PASIDs attached keeps its id, its tables and its groups until the "
-                "context is closed; what is answered then reaches nobody",
+                "a mock device that is destroyed with PASIDs attached keeps its id, its tables and its groups until "
+                "the context is closed; what is answered then reaches nobody",
                 "as Linux does, which leaks them; recorded",
             ),
             KnownDifference(
@@ -137,8 +137,8 @@ checked, and no device's accesses go by them: those walk the tables of the addre
                 "`QueueLimits`: depth, time-out, answers by group index", "ours, off by default: Linux has none of them"
             ),
             KnownDifference(
-                "`Context(virtual_pri_reset=True)`: virtual functions that share PRI may have faults; a Response Failure "
-                "stops their own page requests until the reset, and code 2 may be written for them",
+                "`Context(virtual_pri_reset=True)`: virtual functions that share PRI may have faults; a Response "
+                "Failure stops their own page requests until the reset, and code 2 may be written for them",
                 "ours: what reviewers of the fault object said would be needed, and nobody built",
             ),
             KnownDifference(
