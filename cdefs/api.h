@@ -238,13 +238,14 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uio
 int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);	/* -EBUSY: not stopped */
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
 int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
-int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n); /* copies */
+/* Copies them. -EINVAL: an access that neither reads, writes nor executes; -EBUSY: a pass is under way. */
+int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n);
 int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load); /* one pass over the rows */
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
 void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* told of each end of a pass; -1 */
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
-/* One access by hand: a ticket for uiopf_endpoint_result(), or -EBUSY when 1,024 are pending. */
+/* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL as above. */
 int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
 			      uint32_t pages);
 int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);

@@ -599,6 +599,7 @@ def test_a_mock_device_that_goes_with_pasids_attached_keeps_its_id_and_hears_not
     assert context.ioas_alloc().id == device.stdev.id, "only that id is free"
     assert refused(lambda: device.report(3, 0x1000, pasid=5)) == errno.ENOENT
     assert refused(lambda: device.attach(world.table)) == errno.ENOENT
+    assert refused(lambda: device.detach(pasid=5)) == errno.ENOENT
     assert indices(world.other_queue) == [2]
     world.other_queue.respond(1)
     assert world.heard() == [], "nobody is there to hear it"

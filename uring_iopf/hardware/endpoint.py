@@ -169,7 +169,10 @@ class Endpoint:
         lib.uiopf_endpoint_set_tables(self.c, ffi.NULL if space is None else space.c)
 
     def set_rows(self, rows: bytes) -> None:
-        """Give it what to fault on: ``struct uiopf_access`` of 24 bytes each. Raises: KernelError(EBUSY), in a pass."""
+        """Give it what to fault on: ``struct uiopf_access`` of 24 bytes each.
+
+        Raises: KernelError(EBUSY), in a pass; KernelError(EINVAL), an access that neither reads, writes nor executes.
+        """
         data = ffi.from_buffer("struct uiopf_access[]", rows)
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
 
@@ -193,7 +196,8 @@ class Endpoint:
         """Make one access to neighbouring pages, as one group where it faults. Return a ticket for `result`.
 
         It is sent by the next producer step. A page that is there does not fault.
-        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds.
+        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds, or
+        *perm* neither reads, writes nor executes.
         """
         return check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access")
 

@@ -188,7 +188,12 @@ class Device(Object):
         Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), PASIDs cannot be attached in this kernel.
         Source: iommufd_device_detach, Linux 6.12 and 7.2.
         """
-        c, key = self.c, self._key("detach", pasid)
+        if self.unplugged:
+            raise KernelError(errno.ENOENT, "detach")
+        self._detach(self._key("detach", pasid))
+
+    def _detach(self, key: int) -> None:
+        c = self.c
         if not self.group.is_attached(self, key):
             return
         at = self.group.attachments[key]
@@ -209,7 +214,7 @@ class Device(Object):
         Raises: KernelError(ENOENT), it is unbound already. Source: vfio_iommufd_physical_unbind, Linux 7.2.
         """
         for pasid in self.pasids():
-            self.detach(pasid=pasid)
+            self._detach(pasid)
         self.detach()
         self.put()
         self._table.destroy(self, "unbind")
@@ -507,4 +512,4 @@ class MockDevice(Device):
     def end_leak(self) -> None:
         """Detach the PASIDs of a device that was unplugged with them: at the context's end."""
         for pasid in self.pasids():
-            self.detach(pasid=pasid)
+            self._detach(pasid)
