@@ -24,7 +24,7 @@ static void expire(struct uiopf_core *core)
 	const bool shared = core->driver == UIOPF_ENTER;
 	struct uiopf_faultq *q;
 
-	if (now >= core->timers_ns && (!shared || pthread_mutex_trylock(&core->consumer_lock) == 0)) {
+	if (now >= core->expiry_ns && (!shared || pthread_mutex_trylock(&core->consumer_lock) == 0)) {
 		for (q = core->faultqs; q; q = q->next)
 			if (q->policy && q->policy->limits.timeout_ns) {
 				when = uiopf_policy_expire(q, now);
@@ -33,10 +33,10 @@ static void expire(struct uiopf_core *core)
 		uiopf_core_kick(core);
 		if (shared)
 			pthread_mutex_unlock(&core->consumer_lock);
-		core->timers_ns = next;
+		core->expiry_ns = next;
 	}
-	if (core->timers_ns < core->next_ns)
-		WRITE_ONCE(&core->next_ns, core->timers_ns);
+	if (core->expiry_ns < core->next_ns)
+		WRITE_ONCE(&core->next_ns, core->expiry_ns);
 }
 
 uint32_t uiopf_produce(struct uiopf_core *core)
@@ -55,7 +55,7 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 		did += iommu->ops->interrupt(iommu);
 	for (q = core->faultqs; q; q = q->next)
 		uiopf_faultq_publish(q);
-	if (unlikely(core->timers_ns != UIOPF_NO_DEADLINE))
+	if (unlikely(core->expiry_ns != UIOPF_NO_DEADLINE))
 		expire(core);
 	return did;
 }
@@ -252,7 +252,7 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 	core->live = live;
 	core->driver = UIOPF_INLINE;
 	core->next_ns = UINT64_MAX;
-	core->timers_ns = UIOPF_NO_DEADLINE;
+	core->expiry_ns = UIOPF_NO_DEADLINE;
 	core->worker_eventfd = -1;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);

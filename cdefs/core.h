@@ -57,7 +57,7 @@ struct uiopf_core {
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
-	uint64_t timers_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
+	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
 	uint64_t handles;		/* attachments made */
 	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
 

@@ -23,8 +23,8 @@ bool uiopf_policy_admit(struct uiopf_faultq *q)
 	if (p->limits.timeout_ns) {
 		now = uiopf_now(&q->core->clock);
 		p->arrived[q->tail & q->mask] = now;
-		if (q->core->timers_ns > now + p->limits.timeout_ns)	/* another queue's may be longer */
-			q->core->timers_ns = now + p->limits.timeout_ns;
+		if (q->core->expiry_ns > now + p->limits.timeout_ns)	/* another queue's may be longer */
+			q->core->expiry_ns = now + p->limits.timeout_ns;
 	}
 	return true;
 }
