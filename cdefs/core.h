@@ -55,6 +55,11 @@ struct uiopf_core {
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
+	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
+	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
+	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
+	uint32_t host_waits;		/* waits armed on the host's descriptors */
+	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
 	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
 
 	pthread_mutex_t consumer_lock;
@@ -105,6 +110,14 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
 /* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
 bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
+
+/* The same, and for the host's descriptors while a request waits for one; true when anything may have come. */
+bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns);
+/* Consumer: calls those who wait for host descriptors that have become ready; how many descriptors did. */
+uint32_t uiopf_host_sync(struct uiopf_core *core);
+void uiopf_host_close(struct uiopf_core *core);
+/* Consumer: close(2) of a descriptor of this core; false: there is none. */
+bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
 
 /* The worker thread. */
 void *uiopf_worker(void *core);
