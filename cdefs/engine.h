@@ -227,6 +227,7 @@ struct uiopf_cancel {
 	uint32_t flags;			/* IORING_ASYNC_CANCEL_* */
 	uint8_t opcode;
 	const struct uiopf_file *file;	/* with CANCEL_FD */
+	const struct uiopf_request *by;	/* which a worker may run, and is no target of its own */
 };
 
 /* How many were cancelled with ALL or ANY; otherwise 0, -ENOENT, -EALREADY. */

@@ -27,7 +27,7 @@ bool uiopf_cancel_matches(const struct uiopf_cancel *c, const struct uiopf_reque
 	const bool by_user_data = (f & IORING_ASYNC_CANCEL_USERDATA) ||
 				  !(f & (IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP));
 
-	if (target->cancelled || (target->working && target->todo == UIOPF_FINISH))
+	if (target == c->by || target->cancelled || (target->working && target->todo == UIOPF_FINISH))
 		return false;
 	if (f & IORING_ASYNC_CANCEL_ANY)
 		return true;
@@ -92,7 +92,9 @@ int uiopf_cancel_matching(struct uiopf_engine *e, const struct uiopf_cancel *c)
 
 enum uiopf_issue uiopf_cancel_issue(struct uiopf_request *r)
 {
-	struct uiopf_cancel c = { .user_data = r->address, .flags = r->op_flags, .opcode = (uint8_t)r->length };
+	struct uiopf_cancel c = {
+		.user_data = r->address, .flags = r->op_flags, .opcode = (uint8_t)r->length, .by = r,
+	};
 
 	if (c.flags & IORING_ASYNC_CANCEL_FD) {
 		if (c.flags & IORING_ASYNC_CANCEL_FD_FIXED)
