@@ -40,6 +40,7 @@ class World(Protocol):
     """What a program may do, besides what it does with `Player`."""
 
     address: int
+    ring: Any
 
     def push(self, *sqes: Sqe) -> None: ...
     def enter(self, to_submit: int, min_complete: int = 0, flags: int = 0) -> int: ...
