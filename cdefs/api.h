@@ -40,9 +40,11 @@ uint64_t uiopf_counter_calibrate(uint64_t during_ns);
 /* live: emulated system calls and wake-ups are paid for with real ones. NULL: no memory. */
 struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_count, int live);
 int uiopf_core_free(struct uiopf_core *core);	/* -EBUSY while it has children */
+/* Whose rings these are, from the next uiopf_setup() on: Linux 6.12 unless it is said. */
+void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t minor);
 uint64_t uiopf_core_now(const struct uiopf_core *core);
 void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns);	/* a manual clock's */
-uint64_t uiopf_core_next_ns(const struct uiopf_core *core);	/* when the producer acts by itself; UINT64_MAX */
+uint64_t uiopf_core_next_ns(const struct uiopf_core *core);	/* when the producer acts by itself or a timer fires; UINT64_MAX */
 uint32_t uiopf_core_produce(struct uiopf_core *core);	/* one producer step; 0 where a worker does it */
 uint32_t uiopf_core_consume(struct uiopf_core *core);	/* one consumer step */
 uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
@@ -96,6 +98,11 @@ struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *queue);
 /* A descriptor for rings of this core; -EMFILE. */
 int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file);
 void uiopf_core_uninstall(struct uiopf_core *core, int fd);
+/*
+ * A descriptor for rings of this core on one of the host's that can be polled (a pipe, an eventfd, a socket), which is
+ * duplicated. It lives until it is uninstalled and no request holds it. -EPERM: it cannot be polled.
+ */
+int uiopf_core_install_host(struct uiopf_core *core, int fd);
 int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock);	/* O_NONBLOCK */
 
 /* ---- event queues ---- */
@@ -260,13 +267,21 @@ void uiopf_engine_free(struct uiopf_engine *engine);
 /* timeout_ns counts with IORING_ENTER_EXT_ARG; UINT64_MAX: none. -EDEADLK: inline, and nothing more can come. */
 int uiopf_enter(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		uint64_t timeout_ns);
-int uiopf_register(struct uiopf_engine *engine, uint32_t opcode, const void *arg, uint32_t nr_args);
+/* The same with io_uring_enter's own argument; what that points to is at the client's addresses. */
+int uiopf_enter_ext(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		    const void *argument, uint64_t size);
+/* arg is memory of the caller's, written where io_uring_register writes; addresses in it are the client's. */
+int uiopf_register(struct uiopf_engine *engine, uint32_t opcode, void *arg, uint32_t nr_args);
+/* The ring as a file: for uiopf_core_install(), so that requests can poll it and send to it. */
+struct uiopf_file *uiopf_engine_file(struct uiopf_engine *engine);
+/* mmap(2) of the ring: which descriptor, and where in it; -ENOMEM. After RESIZE_RINGS they are others. */
+int uiopf_engine_mmap(struct uiopf_engine *engine, uint64_t offset, int *fd, uint64_t *at, uint64_t *length);
 /* The client's [address, address + length) is `map` here; what no window covers is EFAULT. -ENOSPC after 16. */
 int uiopf_engine_add_window(struct uiopf_engine *engine, uint64_t address, uint64_t length, void *map);
 int uiopf_engine_fd(const struct uiopf_engine *engine);
 uint64_t uiopf_engine_size(const struct uiopf_engine *engine);
 uint32_t uiopf_engine_sqes_offset(const struct uiopf_engine *engine);
-uint32_t uiopf_engine_pending(struct uiopf_engine *engine);	/* requests under way */
+uint32_t uiopf_engine_pending(struct uiopf_engine *engine);	/* requests that have not ended */
 void uiopf_engine_cost(struct uiopf_engine *engine, struct uiopf_cost *cost);
 
 /* ---- rings: the client's side. One thread at a time ---- */

@@ -1,4 +1,9 @@
-/* Provided-buffer rings: the client fills, the engine takes. The tail is the client's, the head is private. */
+/*
+ * Provided buffers. In rings, which the client fills and the engine empties: the tail is the client's, the head is
+ * private. And the classic ones, which requests give and which are kept in a list.
+ *
+ * Source: io_uring/kbuf.c, Linux 6.12.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -21,6 +26,21 @@ static void prefetch_buffer(const struct uiopf_engine *e, const struct io_uring_
 		prefetch_to_write(map);
 }
 
+static int select_classic(struct uiopf_engine *e, struct uiopf_buffers *b, uint32_t wanted,
+			  struct uiopf_selected *selected)
+{
+	const struct uiopf_classic *c = b->first;
+
+	if (!c)
+		return -ENOBUFS;
+	selected->from = b;
+	selected->address = c->address;
+	selected->length = wanted && wanted < c->length ? wanted : c->length;
+	selected->id = c->id;
+	selected->map = uiopf_windows_find(&e->windows, c->address, selected->length);
+	return 0;
+}
+
 int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint32_t wanted, struct uiopf_selected *selected)
 {
 	struct uiopf_buffers *b = e->buffers[group];
@@ -30,6 +50,8 @@ int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint32_t wanted,
 
 	if (unlikely(!b))
 		return -ENOBUFS;
+	if (unlikely(!b->ring))
+		return select_classic(e, b, wanted, selected);
 	if (b->head == b->tail_seen) {
 		/* Pairs with the client's release of the tail: the entries before it are complete. */
 		b->tail_seen = LOAD_ACQUIRE(&b->ring[0].resv);
@@ -52,52 +74,226 @@ int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint32_t wanted,
 	return 0;
 }
 
-/* Linux's order of checks (io_register_pbuf_ring, 6.12). Rings in the kernel's memory come with a later release. */
-int uiopf_register_buffers(struct uiopf_engine *e, const struct io_uring_buf_reg *reg)
-{
-	struct uiopf_buffers *b;
-	uint8_t *map;
-	int i;
 
-	for (i = 0; i < (int)(sizeof reg->resv / sizeof reg->resv[0]); i++)
+/*
+ * Of an incremental ring's entry so many bytes are used: it is advanced in place, and done with when too little is left
+ * (io_kbuf_inc_commit). The client may have changed it meanwhile: it can only cheat itself.
+ */
+static bool advance(struct uiopf_buffers *b, uint32_t used)
+{
+	const uint32_t least_left = b->least_left > 1 ? b->least_left - 1 : 0;
+
+	while (used) {
+		struct io_uring_buf *buf = &b->ring[b->head & b->mask];
+		uint32_t length = READ_ONCE(&buf->len), part = used < length ? used : length;
+
+		length -= part;
+		if (length > least_left || !part) {
+			WRITE_ONCE(&buf->addr, READ_ONCE(&buf->addr) + part);
+			WRITE_ONCE(&buf->len, length);
+			return false;
+		}
+		WRITE_ONCE(&buf->len, 0);
+		b->head++;
+		used -= part;
+	}
+	return true;
+}
+
+uint32_t uiopf_buffer_take_slow(struct uiopf_selected *selected, uint32_t used)
+{
+	struct uiopf_buffers *b = selected->from;
+	uint32_t flags = IORING_CQE_F_BUFFER | (uint32_t)selected->id << IORING_CQE_BUFFER_SHIFT;
+	struct uiopf_classic *c = b->first;
+
+	if (b->ring)
+		return advance(b, used) ? flags : flags | IORING_CQE_F_BUF_MORE;
+	b->first = c->next;
+	if (!b->first)
+		b->end = &b->first;
+	free(c);
+	return flags;
+}
+
+/* ---- registering rings ---- */
+
+static bool bad_reserved(const struct io_uring_buf_reg *reg)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof reg->resv / sizeof reg->resv[0]; i++)
 		if (reg->resv[i])
-			return -EINVAL;
-	if (reg->flags || reg->min_left)
-		return -EINVAL;
-	if (!reg->ring_addr)
-		return -EFAULT;
-	if (reg->ring_addr & (UIOPF_PAGE - 1))
-		return -EINVAL;
-	if (!reg->ring_entries || (reg->ring_entries & (reg->ring_entries - 1)) || reg->ring_entries >= 65536)
-		return -EINVAL;
-	if (e->buffers[reg->bgid])
-		return -EEXIST;
-	map = uiopf_windows_find(&e->windows, reg->ring_addr, reg->ring_entries * sizeof(struct io_uring_buf));
+			return true;
+	return false;
+}
+
+static void free_group(struct uiopf_buffers *b)
+{
+	struct uiopf_classic *c;
+
+	while ((c = b->first)) {
+		b->first = c->next;
+		free(c);
+	}
+	if (b->region.map)
+		uiopf_region_close(&b->region);
+	free(b);
+}
+
+/* The ring's memory: the client's, or our own, which the client maps. */
+static int find_ring(struct uiopf_engine *e, const struct io_uring_buf_reg *reg, struct uiopf_buffers *b)
+{
+	const uint64_t size = reg->ring_entries * (uint64_t)sizeof(struct io_uring_buf);
+	uint8_t *map;
+	int rc;
+
+	if (reg->flags & IOU_PBUF_RING_MMAP) {
+		rc = uiopf_region_open(&b->region, "uiopf-pbuf-ring", size);
+		if (rc < 0) {
+			b->region.map = NULL;
+			return rc;
+		}
+		map = b->region.map;
+	} else {
+		map = uiopf_windows_find(&e->windows, reg->ring_addr, size);
+	}
 	if (!map || (uintptr_t)map % sizeof(struct io_uring_buf))
 		return -EFAULT;
-	b = malloc(sizeof *b);
+	b->ring = (struct io_uring_buf *)(void *)map;
+	return 0;
+}
+
+/* Linux's order of checks (io_register_pbuf_ring, 6.12). */
+int uiopf_register_buffers(struct uiopf_engine *e, struct io_uring_buf_reg *reg)
+{
+	struct uiopf_buffers *b, *old = e->buffers[reg->bgid];
+	int rc;
+
+	if (bad_reserved(reg))
+		return -EINVAL;
+	if (reg->flags & ~(IOU_PBUF_RING_MMAP | IOU_PBUF_RING_INC))
+		return -EINVAL;
+	if (reg->min_left && !(reg->flags & IOU_PBUF_RING_INC))
+		return -EINVAL;
+	if (!(reg->flags & IOU_PBUF_RING_MMAP)) {
+		if (!reg->ring_addr)
+			return -EFAULT;
+		if (reg->ring_addr & (UIOPF_PAGE - 1))
+			return -EINVAL;
+	} else if (reg->ring_addr) {
+		return -EINVAL;
+	}
+	if (!reg->ring_entries || (reg->ring_entries & (reg->ring_entries - 1)) || reg->ring_entries >= 65536)
+		return -EINVAL;
+	if (old && (old->ring || old->first))
+		return -EEXIST;
+	b = calloc(1, sizeof *b);
 	if (!b)
 		return -ENOMEM;
-	*b = (struct uiopf_buffers){
-		.ring = (struct io_uring_buf *)(void *)map,
-		.mask = reg->ring_entries - 1,
-	};
+	b->mask = reg->ring_entries - 1;
+	b->incremental = reg->flags & IOU_PBUF_RING_INC;
+	b->least_left = reg->min_left;
+	rc = find_ring(e, reg, b);
+	if (rc < 0) {
+		free_group(b);
+		return rc;
+	}
+	if (old)	/* a classic group that is empty makes room */
+		free_group(old);
 	e->buffers[reg->bgid] = b;
 	return 0;
 }
 
 int uiopf_unregister_buffers(struct uiopf_engine *e, const struct io_uring_buf_reg *reg)
 {
-	int i;
+	struct uiopf_buffers *b = e->buffers[reg->bgid];
 
-	for (i = 0; i < (int)(sizeof reg->resv / sizeof reg->resv[0]); i++)
-		if (reg->resv[i])
-			return -EINVAL;
-	if (reg->flags || reg->min_left)
+	if (bad_reserved(reg) || reg->flags || reg->min_left)
 		return -EINVAL;
-	if (!e->buffers[reg->bgid])
+	if (!b)
 		return -ENOENT;
-	free(e->buffers[reg->bgid]);
+	if (!b->ring)
+		return -EINVAL;
+	free_group(b);
 	e->buffers[reg->bgid] = NULL;
 	return 0;
+}
+
+int uiopf_buffers_status(struct uiopf_engine *e, struct io_uring_buf_status *status)
+{
+	const struct uiopf_buffers *b;
+	size_t i;
+
+	for (i = 0; i < sizeof status->resv / sizeof status->resv[0]; i++)
+		if (status->resv[i])
+			return -EINVAL;
+	b = status->buf_group < GROUPS ? e->buffers[status->buf_group] : NULL;
+	if (!b)
+		return -ENOENT;
+	if (!b->ring)
+		return -EINVAL;
+	status->head = b->head;
+	return 0;
+}
+
+/* ---- classic buffers ---- */
+
+int uiopf_provide_buffers(struct uiopf_engine *e, uint16_t group, uint64_t address, uint32_t length, uint16_t first,
+			  uint32_t count)
+{
+	struct uiopf_buffers *b = e->buffers[group];
+	uint32_t i;
+
+	if (!b) {
+		b = calloc(1, sizeof *b);
+		if (!b)
+			return -ENOMEM;
+		b->end = &b->first;
+		e->buffers[group] = b;
+	} else if (b->ring) {
+		return -EINVAL;
+	}
+	for (i = 0; i < count; i++) {
+		struct uiopf_classic *c = malloc(sizeof *c);
+
+		if (!c)
+			return i ? 0 : -ENOMEM;
+		*c = (struct uiopf_classic){
+			.address = address + (uint64_t)i * length,
+			.length = length,
+			.id = (uint16_t)(first + i),
+		};
+		*b->end = c;
+		b->end = &c->next;
+	}
+	return 0;
+}
+
+int uiopf_remove_buffers(struct uiopf_engine *e, uint16_t group, uint32_t count)
+{
+	struct uiopf_buffers *b = e->buffers[group];
+	uint32_t n;
+
+	if (!b)
+		return -ENOENT;
+	if (b->ring)
+		return -EINVAL;
+	for (n = 0; n < count && b->first; n++) {
+		struct uiopf_classic *c = b->first;
+
+		b->first = c->next;
+		free(c);
+	}
+	if (!b->first)
+		b->end = &b->first;
+	return (int)n;
+}
+
+void uiopf_free_buffers(struct uiopf_engine *e)
+{
+	uint32_t group;
+
+	for (group = 0; group < GROUPS; group++)
+		if (e->buffers[group])
+			free_group(e->buffers[group]);
 }

@@ -30,7 +30,7 @@ static bool grow_backlog(struct uiopf_engine *e)
 	return true;
 }
 
-static void keep(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
 {
 	uint32_t *word;
 
@@ -38,23 +38,61 @@ static void keep(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32
 		word = uiopf_ring_word(&e->ring, RING_CQ_OVERFLOW);
 		WRITE_ONCE(word, READ_ONCE(word) + 1);
 		WRITE_ONCE(&e->lost_unreported, true);
-		return;
+		return false;
 	}
 	if (!e->backlog_count)
 		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_CQ_OVERFLOW, __ATOMIC_SEQ_CST);
-	e->backlog[(e->backlog_first + e->backlog_count++) % e->backlog_capacity] =
-		(struct uiopf_backlog){ user_data, res, flags };
+	e->backlog[(e->backlog_first + e->backlog_count++) % e->backlog_capacity] = *cqe;
+	return true;
 }
 
-void uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+/*
+ * Puts a CQE of 32 bytes into the ring; false where there is no room. In a ring of both kinds it takes two slots and
+ * never wraps: the last slot is filled with one that says to skip it. (io_cqe_cache_refill, Linux 6.18.)
+ */
+static bool put_wide(struct uiopf_engine *e, const struct uiopf_backlog *b)
+{
+	struct uiopf_ring *ring = &e->ring;
+	uint32_t flags = b->flags;
+	uiopf_word *cqe;
+
+	if (uiopf_cq_full(ring))
+		return false;
+	if (ring->mixed) {
+		flags |= IORING_CQE_F_32;
+		if ((ring->cq_tail & ring->cq_mask) == ring->cq_mask)
+			uiopf_cq_put(ring, 0, 0, IORING_CQE_F_SKIP);
+		ring->cq_head_seen = LOAD_ACQUIRE(uiopf_ring_word(ring, RING_CQ_HEAD));	/* pairs as in uiopf_cq_full */
+		if (ring->cq_entries - (ring->cq_tail - ring->cq_head_seen) < 2 ||
+		    ring->cq_tail - ring->cq_head_seen > ring->cq_entries || ring->cq_entries < 2)
+			return false;
+	}
+	cqe = uiopf_cqe_at(ring, ring->cq_tail);
+	ring->cq_tail += ring->mixed ? 2 : 1;
+	WRITE_ONCE(&cqe[0], b->user_data);
+	WRITE_ONCE(&cqe[1], (uint32_t)b->res | (uint64_t)flags << 32);
+	WRITE_ONCE(&cqe[2], b->extra[0]);
+	WRITE_ONCE(&cqe[3], b->extra[1]);
+	e->cost.bytes_copied += 2 * sizeof(struct io_uring_cqe);
+	return true;
+}
+
+bool uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
 {
 	/* While there is a backlog nothing goes past it, even if room appears: order is kept. */
-	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring))) {
-		keep(e, user_data, res, flags);
-		return;
-	}
+	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
+		return keep(e, &(struct uiopf_backlog){ .user_data = user_data, .res = res, .flags = flags });
 	uiopf_cq_put(&e->ring, user_data, res, flags);
 	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+	return true;
+}
+
+bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
+			 uint64_t extra2)
+{
+	struct uiopf_backlog cqe = { user_data, res, flags, { extra1, extra2 }, true };
+
+	return (!e->backlog_count && put_wide(e, &cqe)) || keep(e, &cqe);
 }
 
 bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
@@ -68,11 +106,18 @@ bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, int32_t res
 
 void uiopf_flush_backlog(struct uiopf_engine *e)
 {
-	while (e->backlog_count && !uiopf_cq_full(&e->ring)) {
+	while (e->backlog_count) {
 		const struct uiopf_backlog *b = &e->backlog[e->backlog_first];
 
-		uiopf_cq_put(&e->ring, b->user_data, b->res, b->flags);
-		e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+		if (unlikely(b->wide)) {
+			if (!put_wide(e, b))
+				break;
+		} else {
+			if (uiopf_cq_full(&e->ring))
+				break;
+			uiopf_cq_put(&e->ring, b->user_data, b->res, b->flags);
+			e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+		}
 		e->backlog_first = (e->backlog_first + 1) % e->backlog_capacity;
 		if (--e->backlog_count == 0)
 			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_CQ_OVERFLOW,
@@ -89,6 +134,8 @@ static void signal_eventfd(struct uiopf_engine *e)
 {
 	if (LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
 		return;
+	if (e->eventfd_async && !e->by_worker)
+		return;
 	if (e->eventfd_tail == e->ring.cq_tail)
 		return;
 	e->eventfd_tail = e->ring.cq_tail;
@@ -101,11 +148,14 @@ static void tell(struct uiopf_engine *e, bool moved)
 {
 	if (e->eventfd >= 0)
 		signal_eventfd(e);
+	e->by_worker = false;
 	if (moved && LOAD_SEQ(&e->cq_waiters)) {
 		e->look_again = false;
 		e->cost.wakeups++;
 		uiopf_eventfd_signal(e->core, e->cq_eventfd);
 	}
+	if (moved)
+		uiopf_engine_wake_pollers(e);
 }
 
 void uiopf_publish_cqes(struct uiopf_engine *e)
@@ -130,6 +180,8 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 			STORE_SEQ(tail, e->ring.cq_tail);
 		}
 	}
+	if (unlikely(e->counts_used))
+		uiopf_timeouts_count(e);
 	tell(e, moved);
 }
 

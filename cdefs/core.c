@@ -60,10 +60,8 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 	return did;
 }
 
-uint32_t uiopf_consume(struct uiopf_core *core)
+uint32_t uiopf_core_sync(struct uiopf_core *core)
 {
-	struct uiopf_consumer *consumer;
-	struct uiopf_engine *engine;
 	struct uiopf_eventq *events;
 	struct uiopf_faultq *q;
 	uint32_t did = 0;
@@ -72,6 +70,17 @@ uint32_t uiopf_consume(struct uiopf_core *core)
 		did += uiopf_faultq_sync(q);
 	for (events = core->eventqs; events; events = events->next)
 		did += uiopf_eventq_sync(events);
+	if (unlikely(core->host_waits))
+		did += uiopf_host_sync(core);
+	return did;
+}
+
+uint32_t uiopf_consume(struct uiopf_core *core)
+{
+	struct uiopf_consumer *consumer;
+	struct uiopf_engine *engine;
+	uint32_t did = uiopf_core_sync(core);
+
 	for (engine = core->engines; engine; engine = engine->next)
 		did += uiopf_engine_step(engine);
 	for (consumer = core->consumers; consumer; consumer = consumer->next)
@@ -111,6 +120,23 @@ bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
 	if (ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
 		return false;
 	eventfd_read(fd, &value);
+	return true;
+}
+
+bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns)
+{
+	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
+	struct pollfd p[3] = { { .fd = fd, .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
+	eventfd_t value;
+
+	if (!READ_ONCE(&core->host_waits))
+		return uiopf_eventfd_wait(fd, timeout_ns);
+	p[1].fd = core->host_epoll[0];
+	p[2].fd = core->host_epoll[1];
+	if (ppoll(p, 3, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
+		return false;
+	if (p[0].revents)
+		eventfd_read(fd, &value);
 	return true;
 }
 
@@ -251,8 +277,10 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 	uiopf_clock_init(&core->clock, clock, ns_per_count);
 	core->live = live;
 	core->driver = UIOPF_INLINE;
-	core->next_ns = UINT64_MAX;
+	core->next_ns = core->timer_ns = UINT64_MAX;
 	core->expiry_ns = UIOPF_NO_DEADLINE;
+	core->kernel = UIOPF_LINUX(6, 12);
+	core->host_epoll[0] = core->host_epoll[1] = -1;
 	core->worker_eventfd = -1;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
@@ -267,9 +295,14 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 
 int uiopf_core_free(struct uiopf_core *core)
 {
+	int fd;
+
 	if (core->faultqs || core->eventqs || core->engines || core->endpoints || core->iommus || core->consumers)
 		return -EBUSY;
 	uiopf_core_stop(core);
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
+		uiopf_core_close_fd(core, fd);
+	uiopf_host_close(core);
 	if (core->worker_eventfd >= 0)
 		close(core->worker_eventfd);
 	pthread_mutex_destroy(&core->control_lock);
@@ -293,7 +326,9 @@ void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns)
 
 uint64_t uiopf_core_next_ns(const struct uiopf_core *core)
 {
-	return READ_ONCE(&core->next_ns);
+	const uint64_t producer = READ_ONCE(&core->next_ns), timer = READ_ONCE(&core->timer_ns);
+
+	return producer < timer ? producer : timer;
 }
 
 uint32_t uiopf_core_produce(struct uiopf_core *core)
@@ -335,15 +370,35 @@ int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file)
 		fd = -EMFILE;
 	else
 		core->file[fd] = file;
+	if (fd >= 0 && file->ops->release)
+		file->users++;
 	uiopf_control_end(core);
 	return fd;
+}
+
+bool uiopf_core_close_fd(struct uiopf_core *core, int fd)
+{
+	struct uiopf_file *file = fd >= 0 && fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
+
+	if (!file)
+		return false;
+	core->file[fd] = NULL;
+	if (file->ops->release)
+		uiopf_file_put(file);
+	return true;
+}
+
+void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t minor)
+{
+	uiopf_control_begin(core);
+	core->kernel = UIOPF_LINUX(major, minor);
+	uiopf_control_end(core);
 }
 
 void uiopf_core_uninstall(struct uiopf_core *core, int fd)
 {
 	uiopf_control_begin(core);
-	if (fd >= 0 && fd < UIOPF_MAX_FILES)
-		core->file[fd] = NULL;
+	uiopf_core_close_fd(core, fd);
 	uiopf_control_end(core);
 }
 

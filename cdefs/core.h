@@ -59,6 +59,11 @@ struct uiopf_core {
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
 	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
 	uint64_t handles;		/* attachments made */
+	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
+	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
+	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
+	uint32_t host_waits;		/* waits armed on the host's descriptors */
+	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
 	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
 
 	pthread_mutex_t consumer_lock;
@@ -91,6 +96,8 @@ struct uiopf_core {
 /* One turn of each side; how much was done. The caller owns that side. */
 uint32_t uiopf_produce(struct uiopf_core *core);
 uint32_t uiopf_consume(struct uiopf_core *core);
+/* Consumer: calls those who wait for files at which something has arrived; how much has. */
+uint32_t uiopf_core_sync(struct uiopf_core *core);
 
 /* Around everything that touches the consumer side from outside the worker. */
 void uiopf_consumer_begin(struct uiopf_core *core);
@@ -112,6 +119,13 @@ bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
 
 /* Quiescent: what was not uninstalled of a file that goes is a closed descriptor then. */
 void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file);
+/* The same, and for the host's descriptors while a request waits for one; true when anything may have come. */
+bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns);
+/* Consumer: calls those who wait for host descriptors that have become ready; how many descriptors did. */
+uint32_t uiopf_host_sync(struct uiopf_core *core);
+void uiopf_host_close(struct uiopf_core *core);
+/* Consumer: close(2) of a descriptor of this core; false: there is none. */
+bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
 
 /* The worker thread. */
 void *uiopf_worker(void *core);

@@ -16,6 +16,8 @@
 #define UIOPF_FILE_POLL 0x4		/* has a poll method */
 #define UIOPF_FILE_ITER 0x8		/* has read_iter and write_iter, and promises not to block when asked */
 #define UIOPF_FILE_NONBLOCK 0x10	/* was opened, or set, O_NONBLOCK */
+#define UIOPF_FILE_HINTS 0x20		/* what it wakes for is a hint: its poll is asked before that is believed */
+#define UIOPF_FILE_LOOPS 0x40		/* has read_iter, but only a plain `write` */
 
 struct uiopf_file;
 
@@ -33,6 +35,16 @@ struct uiopf_file_ops {
 	/* Starts and stops calling wait->wake. */
 	void (*arm)(struct uiopf_file *file, struct uiopf_wait *wait);
 	void (*cancel)(struct uiopf_file *file, struct uiopf_wait *wait);
+	/* Sockets only, NULL otherwise: as read and write, with MSG_* flags. */
+	int64_t (*receive)(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags);
+	int64_t (*send)(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
+			uint32_t address_length);
+	/* Bytes that are left to receive, as a kernel of this version says; -1: it does not. */
+	int64_t (*unread)(struct uiopf_file *file, uint32_t kernel);
+	/* NULL: commands are -EOPNOTSUPP. What it returns is the result. */
+	int32_t (*command)(struct uiopf_file *file, uint32_t command, uint64_t address, uint32_t length);
+	/* NULL, or: the last user has gone, and so has the descriptor. */
+	void (*release)(struct uiopf_file *file);
 };
 
 struct uiopf_file {
@@ -41,6 +53,13 @@ struct uiopf_file {
 	uint32_t users;			/* requests that hold it; it must not go before them */
 	struct uiopf_wait *waits;	/* for files that keep a plain list; newest first, as Linux's wait queues */
 };
+
+/* A file with `release` counts its descriptors as users too. */
+static inline void uiopf_file_put(struct uiopf_file *file)
+{
+	if (--file->users == 0 && file->ops->release)
+		file->ops->release(file);
+}
 
 /* For the table: arm and cancel on the file's own list, and the call of everyone on it. */
 static inline void uiopf_file_arm(struct uiopf_file *file, struct uiopf_wait *wait)

@@ -12,8 +12,8 @@ static uint32_t align(uint32_t n, uint32_t to)
 
 int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p)
 {
-	uint32_t array = align(RING_CQES + p->cq_entries * (uint32_t)sizeof(struct io_uring_cqe), 64);
-	uint32_t end = array, i;
+	uint32_t cqe_shift = p->flags & IORING_SETUP_CQE32 ? 5 : 4, sqe_words = p->flags & IORING_SETUP_SQE128 ? 16 : 8;
+	uint32_t array = align(RING_CQES + (p->cq_entries << cqe_shift), 64), end = array, i;
 	int rc;
 
 	memset(ring, 0, sizeof *ring);
@@ -21,14 +21,17 @@ int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p)
 		end += p->sq_entries * (uint32_t)sizeof(uint32_t);
 	ring->sqes_offset = align(end, UIOPF_PAGE);
 	rc = uiopf_region_open(&ring->region, "uiopf-ring",
-			       ring->sqes_offset + p->sq_entries * (uint64_t)sizeof(struct io_uring_sqe));
+			       ring->sqes_offset + p->sq_entries * (uint64_t)sqe_words * sizeof(uint64_t));
 	if (rc < 0)
 		return rc;
 	ring->sq_entries = p->sq_entries;
 	ring->sq_mask = p->sq_entries - 1;
 	ring->cq_entries = p->cq_entries;
 	ring->cq_mask = p->cq_entries - 1;
-	ring->cqes = (struct io_uring_cqe *)(void *)(ring->region.map + RING_CQES);
+	ring->sqe_words = sqe_words;
+	ring->cqe_shift = cqe_shift;
+	ring->mixed = p->flags & IORING_SETUP_CQE_MIXED;
+	ring->cqes = ring->region.map + RING_CQES;
 	ring->sqes = (uint64_t *)(void *)(ring->region.map + ring->sqes_offset);
 	*uiopf_ring_word(ring, RING_SQ_MASK) = ring->sq_mask;
 	*uiopf_ring_word(ring, RING_CQ_MASK) = ring->cq_mask;
@@ -83,7 +86,9 @@ struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_pa
 	ring->sq_entries = p->sq_entries;
 	ring->sq_mask = p->sq_entries - 1;
 	ring->cq_mask = p->cq_entries - 1;
-	ring->cqes = (struct io_uring_cqe *)(void *)(ring->map + p->cq_off.cqes);
+	ring->sqe_shift = p->flags & IORING_SETUP_SQE128 ? 1 : 0;
+	ring->cqe_shift = p->flags & IORING_SETUP_CQE32 ? 1 : 0;
+	ring->cqes = ring->map + p->cq_off.cqes;
 	ring->sqes = (struct io_uring_sqe *)(void *)(ring->map + sqes_offset);
 	if (!(p->flags & IORING_SETUP_NO_SQARRAY)) {
 		/* Identity, once: a client that fills SQEs in order needs no indirection. */

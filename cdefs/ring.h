@@ -40,9 +40,12 @@ struct uiopf_ring {
 	struct uiopf_region region;
 	uint32_t sqes_offset;
 	uint32_t sq_entries, sq_mask, cq_entries, cq_mask;
+	uint32_t sqe_words;		/* from one SQE to the next: 8, or 16 with SQE128 */
+	uint32_t cqe_shift;		/* bytes from one CQE to the next: 1 << 4, or 1 << 5 with CQE32 */
+	bool mixed;			/* CQE_MIXED: one of 32 bytes takes two slots */
 	uint32_t *sq_array;		/* NULL with NO_SQARRAY */
 	uint64_t *sqes;
-	struct io_uring_cqe *cqes;
+	uint8_t *cqes;
 	uint32_t sq_head, sq_tail_seen;
 	uint32_t cq_tail, cq_head_seen, cq_tail_published;
 };
@@ -70,19 +73,24 @@ static inline uint32_t uiopf_sq_ready(struct uiopf_ring *ring)
 /* How far ahead lines are fetched that the other side has written: by then they are here. */
 #define RING_AHEAD 8u
 
+static inline uint64_t *uiopf_sqe_at(const struct uiopf_ring *ring, uint32_t slot)
+{
+	return &ring->sqes[ring->sqe_words * (uint64_t)(slot & ring->sq_mask)];
+}
+
 /* Before a batch of n: begins to fetch its first SQEs, all at once. (With an array that is not the identity: others.) */
 static inline void uiopf_sq_prefetch(const struct uiopf_ring *ring, uint32_t n)
 {
 	uint32_t i;
 
 	for (i = 0; i < n && i < RING_AHEAD; i++)
-		__builtin_prefetch(&ring->sqes[8 * (uint64_t)((ring->sq_head + i) & ring->sq_mask)]);
+		__builtin_prefetch(uiopf_sqe_at(ring, ring->sq_head + i));
 }
 
 /* The address in an SQE some places ahead of the next, published or not. */
 static inline uint64_t uiopf_sq_peek_address(const struct uiopf_ring *ring, uint32_t ahead)
 {
-	return READ_ONCE(&ring->sqes[8 * (uint64_t)((ring->sq_head + ahead) & ring->sq_mask) + 2]);
+	return READ_ONCE(&uiopf_sqe_at(ring, ring->sq_head + ahead)[2]);
 }
 
 /*
@@ -106,8 +114,8 @@ static inline bool uiopf_sq_take(struct uiopf_ring *ring, struct io_uring_sqe *s
 			return false;
 		}
 	}
-	from = &ring->sqes[8 * (uint64_t)slot];
-	__builtin_prefetch(&ring->sqes[8 * (uint64_t)((slot + RING_AHEAD) & ring->sq_mask)]);
+	from = uiopf_sqe_at(ring, slot);
+	__builtin_prefetch(uiopf_sqe_at(ring, slot + RING_AHEAD));
 	for (i = 0; i < 8; i++)	/* not memcpy: it may read twice; and straight to where it is used from */
 		to[i] = READ_ONCE(&from[i]);
 	return true;
@@ -132,14 +140,23 @@ static inline bool uiopf_cq_full(struct uiopf_ring *ring)
 	return ring->cq_tail - ring->cq_head_seen >= ring->cq_entries;
 }
 
+static inline uint64_t *uiopf_cqe_at(const struct uiopf_ring *ring, uint32_t slot)
+{
+	return (uint64_t *)(void *)(ring->cqes + ((uint64_t)(slot & ring->cq_mask) << ring->cqe_shift));
+}
+
 /* Writes the next CQE, for which there is room. It is published by the engine. */
 static inline void uiopf_cq_put(struct uiopf_ring *ring, uint64_t user_data, int32_t res, uint32_t flags)
 {
-	struct io_uring_cqe *cqe = &ring->cqes[ring->cq_tail++ & ring->cq_mask];
+	uiopf_word *cqe = uiopf_cqe_at(ring, ring->cq_tail++);
 
-	prefetch_to_write(&ring->cqes[(ring->cq_tail + RING_AHEAD) & ring->cq_mask]);
-	WRITE_ONCE(&cqe->user_data, user_data);
-	WRITE_ONCE((uiopf_word *)&cqe->res, (uint32_t)res | (uint64_t)flags << 32);	/* res and flags, little-endian */
+	prefetch_to_write(uiopf_cqe_at(ring, ring->cq_tail + RING_AHEAD));
+	WRITE_ONCE(&cqe[0], user_data);
+	WRITE_ONCE(&cqe[1], (uint32_t)res | (uint64_t)flags << 32);	/* res and flags, little-endian */
+	if (unlikely(ring->cqe_shift != 4)) {
+		WRITE_ONCE(&cqe[2], 0);
+		WRITE_ONCE(&cqe[3], 0);
+	}
 }
 
 /* ---- the client's side ---- */
@@ -149,9 +166,10 @@ struct uiopf_client_ring {
 	uint8_t *map;
 	uint64_t size;
 	struct io_uring_sqe *sqes;
-	struct io_uring_cqe *cqes;
+	uint8_t *cqes;
 	uint32_t *sq_array;
 	uint32_t sq_entries, sq_mask, cq_mask, setup_flags;
+	uint32_t sqe_shift, cqe_shift;		/* places in units of 64 and 16 bytes */
 	uint32_t sq_tail, sq_head_seen;		/* sq_tail: filled, perhaps not yet published */
 	uint32_t sq_published;
 	uint32_t cq_head, cq_tail_seen;
@@ -174,8 +192,8 @@ static inline struct io_uring_sqe *uiopf_client_get_sqe(struct uiopf_client_ring
 			return NULL;
 	}
 	*slot = ring->sq_tail++ & ring->sq_mask;
-	sqe = &ring->sqes[*slot];
-	prefetch_to_write(&ring->sqes[(*slot + 4) & ring->sq_mask]);
+	sqe = &ring->sqes[(uint64_t)*slot << ring->sqe_shift];
+	prefetch_to_write(&ring->sqes[(uint64_t)((*slot + 4) & ring->sq_mask) << ring->sqe_shift]);
 	__builtin_memset(sqe, 0, sizeof *sqe);
 	return sqe;
 }
@@ -212,7 +230,7 @@ static inline uint32_t uiopf_client_ready(struct uiopf_client_ring *ring)
 
 static inline const struct io_uring_cqe *uiopf_client_cqe(const struct uiopf_client_ring *ring, uint32_t i)
 {
-	return &ring->cqes[(ring->cq_head + i) & ring->cq_mask];
+	return (const void *)(ring->cqes + (16ull * ((ring->cq_head + i) & ring->cq_mask) << ring->cqe_shift));
 }
 
 static inline void uiopf_client_seen(struct uiopf_client_ring *ring, uint32_t n)

@@ -63,7 +63,7 @@ static bool park(struct uiopf_core *core)
 /* Says that it sleeps, looks once more, and sleeps. */
 static void sleep_until_wanted(struct uiopf_core *core)
 {
-	uint64_t now, timeout = UINT64_MAX;
+	uint64_t now, next, timeout = UINT64_MAX;
 	struct uiopf_engine *engine;
 
 	STORE_SEQ(&core->asleep, 1);
@@ -73,17 +73,29 @@ static void sleep_until_wanted(struct uiopf_core *core)
 	/* What came before that was seen must not wait: pairs with wake_worker and with the client's look at the flag. */
 	if (!turn(core) && !LOAD_SEQ(&core->mailbox)) {
 		now = uiopf_now(&core->clock);
-		if (core->next_ns != UINT64_MAX)
-			timeout = core->next_ns > now ? core->next_ns - now : 0;
+		next = core->next_ns;
+		if (core->driver == UIOPF_SQPOLL && core->timer_ns < next)
+			next = core->timer_ns;
+		if (next != UINT64_MAX)
+			timeout = next > now ? next - now : 0;
 		if (timeout > SHORTEST_SLEEP_NS) {
 			WRITE_ONCE(&core->worker_sleeps, core->worker_sleeps + 1);
-			uiopf_eventfd_wait(core->worker_eventfd, timeout);
+			if (core->driver == UIOPF_SQPOLL)
+				uiopf_core_sleep(core, core->worker_eventfd, timeout);
+			else
+				uiopf_eventfd_wait(core->worker_eventfd, timeout);
 		}
 	}
 	STORE_SEQ(&core->asleep, 0);
 	if (core->driver == UIOPF_SQPOLL)
 		for (engine = core->engines; engine; engine = engine->next)
 			uiopf_engine_need_wakeup(engine, false);
+}
+
+/* A ring may ask for a longer one. */
+static uint64_t idle_time(const struct uiopf_core *core)
+{
+	return core->driver == UIOPF_SQPOLL && core->sq_idle_ns > core->idle_ns ? core->sq_idle_ns : core->idle_ns;
 }
 
 void *uiopf_worker(void *arg)
@@ -108,7 +120,7 @@ void *uiopf_worker(void *arg)
 			continue;
 		if (!idle_since) {
 			idle_since = uiopf_now(&core->clock);
-		} else if (uiopf_now(&core->clock) - idle_since >= core->idle_ns) {
+		} else if (uiopf_now(&core->clock) - idle_since >= idle_time(core)) {
 			sleep_until_wanted(core);
 			idle_turns = 0;
 		}

@@ -125,7 +125,8 @@ struct hostile {
 	struct uiopf_device *device;
 	uint8_t *arena;
 	uint64_t random;
-	int fd;
+	int fd, ring_fd;
+	bool drains;
 	uint32_t stop;
 	uint64_t written, passed;
 };
@@ -140,22 +141,68 @@ static void scribble_sqe(struct hostile *h, uint64_t *at)
 {
 	static const uint8_t ops[] = {
 		IORING_OP_NOP, IORING_OP_READ, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READ_MULTISHOT,
-		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, 255,
+		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, 255, IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE,
+		IORING_OP_LINK_TIMEOUT, IORING_OP_POLL_REMOVE, IORING_OP_READV, IORING_OP_WRITE_FIXED, IORING_OP_READ_FIXED,
+		IORING_OP_MSG_RING, IORING_OP_PROVIDE_BUFFERS, IORING_OP_REMOVE_BUFFERS, IORING_OP_FILES_UPDATE,
 	};
 	uint64_t *r = &h->random, word[8] = { 0 };
 	uint32_t opcode = ops[below(r, sizeof ops)], i;
 
-	word[0] = opcode | (uint64_t)(below(r, 4) ? 0x20 * (opcode == IORING_OP_READ_MULTISHOT) : below(r, 256)) << 8 |
-		  (uint64_t)(uint32_t)(below(r, 8) ? h->fd : (int)below(r, 5) - 2) << 32;
-	if (opcode == IORING_OP_READ || opcode == IORING_OP_WRITE) {
+	uint32_t flags = below(r, 4) ? 0x20 * (opcode == IORING_OP_READ_MULTISHOT) : below(r, 256);
+
+	if (!h->drains)		/* one request that waits for ever, and everything behind a drain does */
+		flags &= ~(uint32_t)IOSQE_IO_DRAIN;
+	word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)(uint32_t)(below(r, 8) ? h->fd : (int)below(r, 5) - 2) << 32;
+	switch (opcode) {
+	case IORING_OP_READ:
+	case IORING_OP_WRITE:
+	case IORING_OP_READ_FIXED:
+	case IORING_OP_WRITE_FIXED:
 		word[1] = below(r, 4) ? 0 : next_random(r);
 		word[2] = ARENA_AT + below(r, ARENA + 64);
 		word[3] = below(r, 4) ? 40 * below(r, 4) : below(r, 200);
-	} else if (opcode == IORING_OP_ASYNC_CANCEL) {
+		word[5] = below(r, 3);
+		break;
+	case IORING_OP_READV:
+		word[2] = ARENA_AT + below(r, ARENA + 64);
+		word[3] = below(r, 5);
+		break;
+	case IORING_OP_ASYNC_CANCEL:
 		word[2] = below(r, 4);
 		word[3] = (uint64_t)below(r, 64) << 32;
-	} else if (opcode == IORING_OP_POLL_ADD) {
+		break;
+	case IORING_OP_POLL_ADD:
 		word[3] = below(r, 2) | (uint64_t)below(r, 256) << 32;
+		break;
+	case IORING_OP_POLL_REMOVE:
+	case IORING_OP_TIMEOUT_REMOVE:
+		word[2] = below(r, 4);
+		word[3] = opcode == IORING_OP_POLL_REMOVE ? below(r, 8) : (uint64_t)below(r, 32) << 32;
+		break;
+	case IORING_OP_TIMEOUT:
+	case IORING_OP_LINK_TIMEOUT:
+		word[1] = opcode == IORING_OP_TIMEOUT ? below(r, 4) : 0;
+		word[2] = ARENA_AT + 8 * below(r, ARENA / 8);
+		word[3] = 1 | (uint64_t)(below(r, 2) ? 0 : below(r, 128)) << 32;
+		break;
+	case IORING_OP_MSG_RING:
+		word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)(uint32_t)h->ring_fd << 32;
+		break;
+	case IORING_OP_PROVIDE_BUFFERS:
+		word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)below(r, 5) << 32;
+		word[2] = ARENA_AT + below(r, ARENA);
+		word[3] = below(r, 80);
+		word[5] = 1;
+		break;
+	case IORING_OP_REMOVE_BUFFERS:
+		word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)below(r, 5) << 32;
+		word[5] = 1;
+		break;
+	case IORING_OP_FILES_UPDATE:
+		word[1] = below(r, 4);
+		word[2] = ARENA_AT + 4 * below(r, ARENA / 4);
+		word[3] = below(r, 4);
+		break;
 	}
 	word[4] = below(r, 4);
 	for (i = 0; i < 8; i++)
@@ -211,7 +258,7 @@ static void *hostile_thread(void *arg)
 			}
 			break;
 		default:
-			scribble_sqe(h, &ring->sqes[8 * (uint64_t)below(r, ring->sq_entries)]);
+			scribble_sqe(h, uiopf_sqe_at(ring, below(r, ring->sq_entries)));
 		}
 		h->written++;
 	}
@@ -248,9 +295,19 @@ static void *bystander_thread(void *arg)
 	return NULL;
 }
 
-static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed)
+/* Registered: a buffer, and a few slots for files of which the first has the queue. */
+static void register_resources(struct hostile *h)
 {
-	struct hostile h = { .random = seed };
+	const struct iovec { void *base; size_t length; } buffer = { (void *)(uintptr_t)ARENA_AT, ARENA / 2 };
+	int32_t fds[4] = { h->fd, -1, -1, -1 };
+
+	CHECK_EQ(uiopf_register(h->victim.engine, IORING_REGISTER_BUFFERS, (void *)(uintptr_t)&buffer, 1), 0);
+	CHECK_EQ(uiopf_register(h->victim.engine, IORING_REGISTER_FILES, fds, 4), 0);
+}
+
+static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed, bool drains)
+{
+	struct hostile h = { .random = seed, .drains = drains };
 	struct io_uring_buf_reg reg = { .ring_addr = ARENA_AT, .ring_entries = 8 };
 	uint32_t flags = driver == UIOPF_SQPOLL ? IORING_SETUP_SQPOLL : 0;
 	uint64_t random = seed ^ 1, reported = 0;
@@ -272,6 +329,8 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed)
 	open_client(&h.bystander, h.core, 8, 16, flags);
 	CHECK_EQ(uiopf_engine_add_window(h.victim.engine, ARENA_AT, ARENA, h.arena), 0);
 	CHECK_EQ(uiopf_register(h.victim.engine, IORING_REGISTER_PBUF_RING, &reg, 1), 0);
+	register_resources(&h);
+	h.ring_fd = uiopf_core_install(h.core, uiopf_engine_file(h.victim.engine));
 	CHECK_EQ(uiopf_core_start(h.core, driver, -1, 1000000), 0);
 	CHECK_EQ(pthread_create(&hostile, NULL, hostile_thread, &h), 0);
 	CHECK_EQ(pthread_create(&bystander, NULL, bystander_thread, &h), 0);
@@ -299,8 +358,8 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed)
 	uiopf_faultq_counts(h.queue, &counts);
 	CHECK_EQ(counts.answered_faults + counts.auto_answered_faults, reported);
 	CHECK(counts.delivered_groups);
-	printf("driver %d: %" PRIu64 " writes, %" PRIu64 " faults of which %" PRIu64 " were read and %" PRIu64
-	       " answered, %" PRIu64 " NOPs beside it\n", (int)driver, h.written, reported,
+	printf("driver %d%s: %" PRIu64 " writes, %" PRIu64 " faults of which %" PRIu64 " were read and %" PRIu64
+	       " answered, %" PRIu64 " NOPs beside it\n", (int)driver, drains ? ", draining" : "", h.written, reported,
 	       (uint64_t)counts.delivered_groups, (uint64_t)counts.answered_groups, h.passed);
 	CHECK_EQ(uiopf_faultq_free(h.queue), 0);
 	uiopf_device_free(h.device);
@@ -319,7 +378,9 @@ int main(int argc, char **argv)
 	stream(UIOPF_ENTER, n, seed + 1, IORING_SETUP_NO_SQARRAY);
 	stream(UIOPF_SQPOLL, n, seed + 2, 0);
 	stream(UIOPF_SQPOLL, n, seed + 3, IORING_SETUP_NO_SQARRAY);
-	hostility(UIOPF_ENTER, seconds / 2, seed + 4);
-	hostility(UIOPF_SQPOLL, seconds / 2, seed + 5);
+	hostility(UIOPF_ENTER, seconds / 4, seed + 4, false);
+	hostility(UIOPF_SQPOLL, seconds / 4, seed + 5, false);
+	hostility(UIOPF_ENTER, seconds / 4, seed + 6, true);
+	hostility(UIOPF_SQPOLL, seconds / 4, seed + 7, true);
 	return 0;
 }
