@@ -63,7 +63,8 @@ SCRIPT: Final = textwrap.dedent(
     # The sanitizer is there, and awake: one byte behind what was allocated.
     print("served", flush=True)
     if len(sys.argv) > 2:
-        lib.uiopf_endpoint_set_rows(ffi.cast("struct uiopf_endpoint *", 0), ffi.new("struct uiopf_access[1]", [(0, 0, 0, 1)]), 2)
+        one = ffi.new("struct uiopf_access[1]", [(0, 0, 0, 1)])
+        lib.uiopf_endpoint_set_rows(ffi.cast("struct uiopf_endpoint *", 0), one, 2)
     """
 )
 
