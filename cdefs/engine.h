@@ -171,6 +171,7 @@ struct uiopf_engine {
 	bool eventfd_async, by_worker;		/* … only for what a worker completed */
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
+	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
 	bool look_again;			/* CQEs were published without a barrier: see uiopf_publish_cqes */
 	uint32_t barrier;
 	bool lost_unreported;			/* the next enter says EBADR */

@@ -30,7 +30,7 @@ struct multishot {
 	uint64_t buffers_at, answers_at;
 	uint16_t tail;			/* of the buffer ring */
 	int fd;
-	bool sqpoll, armed;
+	bool sqpoll, armed, told;	/* told: the eventfd is registered */
 };
 
 static struct io_uring_buf *buffer_ring(const struct multishot *m)
@@ -220,7 +220,14 @@ static int flush(struct uiopf_channel *ch)
 static int prepare_sleep_sqpoll(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
+	int rc;
 
+	if (unlikely(!m->told)) {	/* a client that spins, and has come to sleep after all */
+		rc = uiopf_register(m->engine, IORING_REGISTER_EVENTFD, &ch->eventfd, 1);
+		if (rc < 0)
+			return rc;
+		m->told = true;
+	}
 	/* Pairs with uiopf_publish_cqes: the worker looks at the flag after it has moved the tail. */
 	STORE_SEQ(uiopf_client_word(m->ring, RING_CQ_FLAGS), 0);
 	m->ring->cq_tail_seen = LOAD_SEQ(uiopf_client_word(m->ring, RING_CQ_TAIL));
@@ -383,10 +390,11 @@ static int open_multishot(struct uiopf_channel *ch)
 	rc = open_arena(ch, entries);
 	if (rc < 0)
 		goto failed;
-	if (m->sqpoll) {
+	if (m->sqpoll && uiopf_sleeps(ch)) {	/* who spins costs the worker no barrier */
 		rc = uiopf_register(m->engine, IORING_REGISTER_EVENTFD, &ch->eventfd, 1);
 		if (rc < 0)
 			goto failed;
+		m->told = true;
 		awake(ch);
 	}
 	arm(ch);
