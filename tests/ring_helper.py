@@ -175,9 +175,7 @@ class Ring:
 
     def resize(self, entries: int, cq_entries: int = 0, flags: int = 0) -> int:
         """RESIZE_RINGS, and the new mapping."""
-        params = ffi.new(
-            "struct io_uring_params *", {"sq_entries": entries, "cq_entries": cq_entries, "flags": flags}
-        )
+        params = ffi.new("struct io_uring_params *", {"sq_entries": entries, "cq_entries": cq_entries, "flags": flags})
         result = int(lib.uiopf_register(self.engine, RegisterOp.REGISTER_RESIZE_RINGS, params, 1))
         if result == 0:
             lib.uiopf_client_ring_unmap(self.client)

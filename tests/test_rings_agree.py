@@ -58,7 +58,9 @@ def poll(p: Player, user_data: int, name: str = "r", events: int = 1, **fields: 
     return Sqe(Op.POLL_ADD, **({"fd": p.fd(name), "op_flags": events, "user_data": user_data} | fields))
 
 
-def timeout(p: Player, user_data: int, ns: int = 2 * MS, *, offset: int = 0x100, seconds: int = 0, **fields: int) -> Sqe:
+def timeout(
+    p: Player, user_data: int, ns: int = 2 * MS, *, offset: int = 0x100, seconds: int = 0, **fields: int
+) -> Sqe:
     fields = {"addr": p.timespec(seconds, ns, offset), "len": 1, "user_data": user_data} | fields
     return Sqe(Op.TIMEOUT, **fields)
 
@@ -770,7 +772,9 @@ def sockets(p: Player) -> None:
     p.run(receive(p, 1))
 
 
-def provided(p: Player, group: int, *lengths: int, flags: int = 0, base: int = 4 * PAGE, offset: int = 8 * PAGE) -> None:
+def provided(
+    p: Player, group: int, *lengths: int, flags: int = 0, base: int = 4 * PAGE, offset: int = 8 * PAGE
+) -> None:
     """Register a ring of buffers from id 0 on."""
     ring = b"".join(struct.pack("=QIHH", p.at(offset + 256 * i), n, i, 0) for i, n in enumerate(lengths))
     p.world.put(base, ring.ljust(16 * 8, b"\0"))
@@ -845,7 +849,8 @@ def unprovide(user_data: int, count: int, **fields: int) -> Sqe:
 
 
 def selected(p: Player, user_data: int, **fields: int) -> Sqe:
-    return read(p, user_data, **({"flags": SELECT, "buf_group": 1, "addr": 0, "len": 0} | fields))
+    fields = {"flags": SELECT, "buf_group": 1, "addr": 0, "len": 0} | fields
+    return read(p, user_data, "r", **fields)
 
 
 def classic_buffers(p: Player) -> None:
@@ -880,7 +885,14 @@ def classic_buffers(p: Player) -> None:
         {"flags": SELECT},
     ):
         p.run(provide(p, 1, **fields))
-    for count, fields in ((0, {}), (65537, {}), (1, {"addr": 1}), (1, {"len": 1}), (1, {"off": 1}), (1, {"op_flags": 1})):
+    for count, fields in (
+        (0, {}),
+        (65537, {}),
+        (1, {"addr": 1}),
+        (1, {"len": 1}),
+        (1, {"off": 1}),
+        (1, {"op_flags": 1}),
+    ):
         p.run(unprovide(1, count, **fields))
     provided(p, 1, 16)
     p.run(provide(p, 1), unprovide(2, 1))
@@ -915,7 +927,10 @@ def incremental_buffers(p: Player) -> None:
     for length in (10, 30, 50):
         p.write("w", b"x" * length)
         p.run(selected(p, 1))
-        p.note(struct.unpack_from("=QI", p.world.get(4 * PAGE, 32))[1], struct.unpack_from("=I", p.world.get(4 * PAGE, 32), 24))
+        p.note(
+            struct.unpack_from("=QI", p.world.get(4 * PAGE, 32))[1],
+            struct.unpack_from("=I", p.world.get(4 * PAGE, 32), 24),
+        )
         status(p, 1)
     p.run(selected(p, 1))
     provided(p, 2, 16, 16, flags=2, base=5 * PAGE)
@@ -1208,7 +1223,15 @@ def commands(p: Player) -> None:
     def command(**fields: int) -> Sqe:
         return Sqe(Op.URING_CMD, **({"fd": p.fd("r"), "user_data": 1} | fields))
 
-    for fields in ({}, {"off": 1 << 32}, {"op_flags": 4}, {"op_flags": 1}, {"op_flags": 2}, {"flags": SELECT}, {"fd": -1}):
+    for fields in (
+        {},
+        {"off": 1 << 32},
+        {"op_flags": 4},
+        {"op_flags": 1},
+        {"op_flags": 2},
+        {"flags": SELECT},
+        {"fd": -1},
+    ):
         p.run(command(**fields))
     p.run(command(flags=SELECT, op_flags=2), command(flags=SELECT, op_flags=3), command(ioprio=1))
 
@@ -1263,7 +1286,12 @@ def made(p: Player) -> None:
     p.note(p.world.ring.features, p.world.ring.sq_entries, p.world.ring.cq_entries)
     tried: dict[tuple[int, int, int], object] = {}
     bits = [1 << bit for bit in range(22)]
-    flags = [*bits, *(a | b for a in bits for b in bits), *(b | DEFER for b in bits), *(b | DEFER | TASKRUN for b in bits)]
+    flags = [
+        *bits,
+        *(a | b for a in bits for b in bits),
+        *(b | DEFER for b in bits),
+        *(b | DEFER | TASKRUN for b in bits),
+    ]
     for flag in flags:
         for sizes in ((4, 0), (4, 16)):
             if flag & (SetupFlags.SQPOLL | SetupFlags.ATTACH_WQ):
@@ -1286,7 +1314,6 @@ MORE_PROGRAMS: Final = [
     Program(made),
     Program(wide_completions, CQE32, 4, 8, since=(6, 18)),
     Program(wide_completions, CQE_MIXED, 4, 8, since=(6, 18)),
-    Program(wide_completions, CQE_MIXED | ALL_OF_IT, 4, 4, since=(6, 18)),
     Program(wide_completions, ALL_OF_IT, 4, 8, since=(6, 18)),
     Program(chains, SQE128 | CQE32),
     Program(resized, DEFER, 8, since=(6, 13)),
@@ -1333,10 +1360,10 @@ def host() -> None:
 
 
 def played(kind: type[HostWorld | OurWorld], program: Program) -> list[object]:
-    how = {"entries": program.entries, "cq_entries": program.cq_entries, "flags": program.flags}
+    sizes = program.entries, program.cq_entries, program.flags
     with ExitStack() as stack:
         around = Surroundings(stack)
-        player = Player(kind(around, stack, **how), around)
+        player = Player(kind(around, stack, *sizes), around)
         program.play(player)
         return player.seen
 
