@@ -354,6 +354,9 @@ int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space
 double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_host_fd(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_host_stream(uint32_t in_flight, uint64_t during_ns);
+/* NOPs, so many to a call, inline and on one thread: through a ring of ours without a charge for its calls, and the host's. */
+double uiopf_measure_nop(uint32_t batch, uint64_t during_ns);
+double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns);
 double uiopf_measure_cache_line(uint64_t during_ns);
 double uiopf_measure_eventfd(uint64_t during_ns);
 double uiopf_measure_system_call(uint64_t during_ns);
