@@ -631,6 +631,30 @@ def registered_buffers(p: Player) -> None:
     p.run(fixed(1, out, "w", PAGE, 8, 0))
 
 
+def vectors_in_registered_buffers(p: Player) -> None:
+    def moved(user_data: int, op: Op, at: int, count: int, index: int = 0, **fields: int) -> Sqe:
+        name = "r" if op is Op.READV_FIXED else "w"
+        fields = {"fd": p.fd(name), "addr": at, "len": count, "buf_group": index} | fields
+        return Sqe(op, user_data=user_data, **fields)
+
+    out, into = Op.WRITEV_FIXED, Op.READV_FIXED
+    both = p.vector((p.at(PAGE), 3), (p.at(PAGE + 4), 5))
+    p.run(moved(1, out, both, 2))
+    p.register(RegisterOp.REGISTER_BUFFERS, struct.pack("=QQ", p.at(PAGE), PAGE), 1)
+    p.world.put(PAGE, b"abcdefghij")
+    p.run(moved(1, out, both, 2), moved(2, into, p.vector((p.at(PAGE + 64), 2), (p.at(PAGE + 80), 6), offset=0x280), 2))
+    p.note(p.world.get(PAGE + 64, 22))
+    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(0), 5), offset=0x300), 2))
+    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(PAGE), 0), offset=0x300), 2))
+    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(PAGE), PAGE + 1), offset=0x300), 2))
+    p.run(moved(1, out, both, 1, 1), moved(2, into, both, 1, 1, fd=-1), moved(3, into, 8, 1), nop(4))
+    p.enter(1, 0, GETEVENTS)
+    p.reap()
+    p.run(moved(1, into, both, 2, flags=LINK), nop(2))
+    p.write("w", b"12345678")
+    p.settle()
+
+
 def registered_files(p: Player) -> None:
     files, update = RegisterOp.REGISTER_FILES, RegisterOp.REGISTER_FILES_UPDATE
     r, w = p.fd("r"), p.fd("w")
@@ -1115,7 +1139,7 @@ def rings_are_polled(p: Player) -> None:
 def what_there_is(p: Player) -> None:
     probe = p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 256), 256)
     p.note(probe[0], probe[1])
-    ours = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49)
+    ours = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49, 60, 61)
     p.note([probe[16 + 8 * op + 2] for op in ours])
     p.note(p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 4), 4)[:32])
     p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 257), 257)
@@ -1324,6 +1348,7 @@ MORE_PROGRAMS: Final = [
     Program(readers_whose_writer_goes),
     Program(vectors),
     Program(registered_buffers, since=(6, 15)),
+    Program(vectors_in_registered_buffers, since=(6, 15)),
     Program(registered_files),
     Program(slots_of_files),
     Program(sockets),
