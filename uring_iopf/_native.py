@@ -32,6 +32,10 @@ Memory: TypeAlias = Any  # a cffi object or bytes, where C takes `void *`
 class _Lib(Protocol):
     """The C entry points."""
 
+    UIOPF_HELLO_MAGIC: int
+    UIOPF_HELLO_VERSION: int
+    UIOPF_HELLO_KICKS: int
+
     def uiopf_source_hash(self, /) -> CData: ...
     def uiopf_counter_calibrate(self, during_ns: int, /) -> int: ...
     def uiopf_core_new(self, clock: int, ns_per_count: int, live: int, /) -> CData: ...
