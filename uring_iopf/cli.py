@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor, Plan
+    from uring_iopf.machine import Account
 
 DEFAULT_WORKLOAD: Final = "gcc-compile"
 DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
@@ -480,7 +481,7 @@ def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
 
     from uring_iopf.hardware.workload import load_workload
     from uring_iopf.lab.progress import progress
-    from uring_iopf.machine import Machine
+    from uring_iopf.machine import Account, Machine
     from uring_iopf.server import ClientResult, RingServer
 
     workload = load_workload(arguments.workload)
@@ -498,11 +499,8 @@ def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
         sys.stdout.flush()  # whoever waits for the first line may be a program
 
     def on_end(result: ClientResult) -> None:
-        reason = f" ({result.reason})" if result.reason else ""
-        say(
-            f"client {result.number} (pid {result.pid}): {result.ending.name.lower()}{reason}; "
-            f"{_account(result.account.sent, result.account.answered, result.account.auto_answered, result.account.lost)}"
-        )
+        how = result.ending.name.lower() + (f" ({result.reason})" if result.reason else "")
+        say(f"client {result.number} (pid {result.pid}): {how}; {_account(result.account)}")
 
     server = RingServer(arguments.socket, new_machine, most_clients=arguments.clients, on_end=on_end)
     interrupted = False
@@ -518,8 +516,8 @@ def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
         except KeyboardInterrupt:
             interrupted = True
     accounts = [result.account for result in server.results]
-    totals = [sum(column) for column in zip(*(account[:4] for account in accounts), strict=True)] or [0] * 4
-    say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(*totals)}")
+    total_of_all = Account(*(sum(column) for column in zip(Account(0, 0, 0, 0, 0), *accounts, strict=True)))
+    say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(total_of_all)}")
     for result in server.results:
         if not result.complete:
             sys.stderr.write(f"uring-iopf: not accounted for: client {result.number}: {result.account}\n")
@@ -528,8 +526,8 @@ def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
     return INTERRUPTED if interrupted else OK
 
 
-def _account(sent: int, answered: int, auto_answered: int, lost: int) -> str:
-    return f"sent {sent:,} = answered {answered:,} + answered for it {auto_answered:,} + lost {lost:,}"
+def _account(of: Account) -> str:
+    return f"sent {of.sent:,} = answered {of.answered:,} + answered for it {of.auto_answered:,} + lost {of.lost:,}"
 
 
 def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:

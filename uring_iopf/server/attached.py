@@ -58,8 +58,9 @@ class AttachableRing:
         check(lib.uiopf_setup_attachable(core.c, entries, self.params, config, out), "set up an attachable ring")
         self._c: CData | None = out[0]
         try:
-            fds = ffi.new("int32_t[]", list(files))
-            check(lib.uiopf_register(self._c, RegisterOp.REGISTER_FILES, fds, len(files)), "register files")
+            if files:
+                fds = ffi.new("int32_t[]", list(files))
+                check(lib.uiopf_register(self._c, RegisterOp.REGISTER_FILES, fds, len(files)), "register files")
         except BaseException:
             self.close()
             raise

@@ -7,6 +7,7 @@ import os
 import selectors
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,8 +30,8 @@ class RingServer:
     """Serves fault queues to processes that connect to the Unix socket at *path*, a machine of its own to each.
 
     *new_machine*: makes the machine for one client, with ``driver="sqpoll"`` and a workload, which is replayed once the
-    client has attached; a client that has answered all of it is told so. What one client does, or leaves undone, another
-    never notices: they share nothing but this loop. *most_clients*: at once; who comes then is told EBUSY.
+    client has attached; a client that has answered all of it is told so. What one does, or leaves undone, no other
+    notices: they share nothing but this loop. *most_clients*: at once; who comes then is told EBUSY.
     *reply_timeout_s*: how long a client may take to answer the hello, and to go after the goodbye. *buffer_groups*:
     buffer rings in the ring's descriptor; without any it is 256 MiB long and not 2 GiB, nearly all of it holes.
     *on_attach*, *on_end*: called as it happens.
@@ -192,10 +193,8 @@ class RingServer:
 
 
 def _try_to_send(connection: socket.socket, message: bytes) -> None:
-    try:
+    with suppress(OSError):  # it has gone
         connection.send(message)
-    except OSError:
-        pass  # it has gone
 
 
 def _listen(path: Path) -> socket.socket:

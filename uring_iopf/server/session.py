@@ -1,4 +1,4 @@
-"""One client and its machine: from the hello to the account. Nothing here waits; the server calls when a socket does."""
+"""One client and its machine from the hello to the account. Nothing here waits; the server calls when a socket does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 import os
 import socket
 import struct
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -163,10 +163,8 @@ class Session:
         if self.state is not State.SERVING or not self.machine.is_idle():
             return
         self.state = State.DONE
-        try:
+        with suppress(OSError):  # it has gone; its socket says so
             self.connection.send(hello.pack_goodbye(self.machine.account().answered))
-        except OSError:
-            pass  # it has gone; its socket says so
 
     def progress(self) -> tuple[int, int]:
         """How many faults the client has answered by now, and how many there are."""
