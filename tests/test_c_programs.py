@@ -38,6 +38,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "vtd": [],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
+    "attached": ["2", "1"],
 }
 
 
