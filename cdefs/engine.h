@@ -96,7 +96,6 @@ struct uiopf_request {
 	int32_t res, fd;
 	uint16_t buffer_group;		/* or the index of a registered buffer */
 	uint16_t ioprio;
-	uint16_t buffer_id;		/* a classic buffer that it has taken … */
 	uint8_t opcode, sqe_flags, fruitless, todo;
 	/* From here on all are cleared with every new request. */
 	bool listed, working, multishot, cancelled;
@@ -109,7 +108,7 @@ struct uiopf_request {
 	bool guarded_by_timeout;	/* … and started */
 	bool timed;			/* it is among the time-outs, not those under way */
 	bool drained;			/* … or behind a drain */
-	bool selected;			/* it holds a classic buffer */
+	bool selected;			/* it holds a classic buffer: at address, in cqe_flags */
 	bool wide;			/* the CQE has 32 bytes: address and position are its second half */
 	bool owns_memory;		/* `extra` is to be freed */
 };
@@ -330,8 +329,8 @@ void uiopf_free_resources(struct uiopf_engine *engine);
 
 /* ---- enter.c ---- */
 
-/* Runs task work until there is none. The consumer side is ours. */
-void uiopf_task_work(struct uiopf_engine *engine, bool flush);
+/* Runs task work until there is none, or with DEFER_TASKRUN until so much is done. The consumer side is ours. */
+void uiopf_task_work(struct uiopf_engine *engine, bool flush, uint32_t wanted);
 /* Whether the caller is not the thread that a SINGLE_ISSUER ring belongs to. */
 static inline bool uiopf_other_submitter(const struct uiopf_engine *engine)
 {

@@ -19,7 +19,7 @@
 
 struct uiopf_request_chunk {
 	struct uiopf_request_chunk *next;
-	struct uiopf_request request[REQUEST_CHUNK];
+	_Alignas(64) struct uiopf_request request[REQUEST_CHUNK];	/* three lines each */
 };
 
 bool uiopf_grow_requests(struct uiopf_engine *e)
@@ -34,7 +34,7 @@ bool uiopf_grow_requests(struct uiopf_engine *e)
 	if (!timer)
 		return false;
 	e->timer = timer;
-	chunk = aligned_alloc(64, (sizeof *chunk + 63) / 64 * 64);
+	chunk = aligned_alloc(64, sizeof *chunk);
 	if (!chunk)
 		return false;
 	memset(chunk, 0, sizeof *chunk);
@@ -216,6 +216,8 @@ static bool succeeded(const struct uiopf_request *r)
 {
 	if (unlikely(r->failed))
 		return false;
+	if (unlikely(r->opcode == IORING_OP_LINK_TIMEOUT))
+		return true;	/* whatever comes of it, it is not it that has failed */
 	if (r->res < 0)
 		return r->opcode == IORING_OP_TIMEOUT && r->res == -ETIME &&
 		       (r->op_flags & IORING_TIMEOUT_ETIME_SUCCESS);
@@ -241,12 +243,6 @@ static void finish(struct uiopf_request *r)
 	if (unlikely(r->sqe_flags & ANY_LINK))
 		queue_next(r);
 	uiopf_request_free(r);
-}
-
-/* A request that holds a classic buffer reports it, however it ends. */
-static uint32_t held_buffer(const struct uiopf_request *r)
-{
-	return r->selected ? IORING_CQE_F_BUFFER | (uint32_t)r->buffer_id << IORING_CQE_BUFFER_SHIFT : 0;
 }
 
 /* Issues a request whose turn it is. */
@@ -279,7 +275,8 @@ static void carry_on(struct uiopf_request *r)
 		if (r->wait.link)
 			r->file->ops->cancel(r->file, &r->wait);
 		r->res = -ECANCELED;
-		r->cqe_flags = held_buffer(r);
+		if (!r->selected)	/* a classic buffer that it holds is reported, however it ends */
+			r->cqe_flags = 0;
 		finish(r);
 	} else if (likely(r->todo == UIOPF_CONTINUE)) {
 		if (uiopf_request_issue(r) == UIOPF_DONE)

@@ -36,6 +36,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "walk": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
+    "hostfile": ["100000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
     "attached": ["2", "1"],
