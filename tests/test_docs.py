@@ -81,7 +81,7 @@ def test_a_quotation_is_what_the_file_says(page: Path, how: str, path: str, text
     if how == "file":
         assert text == content
     else:
-        assert any(textwrap.indent(text, " " * depth) in content for depth in (0, 4, 8, 12)), "no such lines"
+        assert any(textwrap.indent(text, by) in content for by in ("", " " * 4, " " * 8, " " * 12, "\t")), "no such lines"
 
 
 def test_the_tutorial_quotes_its_examples() -> None:
