@@ -347,8 +347,11 @@ static inline void uiopf_engine_wake_pollers(struct uiopf_engine *engine)
 }
 /* ---- attached.c ---- */
 
-/* How many requests and completions are kept for a client that nobody can charge. */
-#define UIOPF_ATTACHED_MOST 16384u
+/*
+ * How many requests and completions are kept for a client that nobody can charge. All may wait for one file, and each
+ * wake-up goes through them: more would also cost others on the same worker too much time.
+ */
+#define UIOPF_ATTACHED_MOST 4096u
 
 int uiopf_attachable_check(const struct uiopf_attachable *config, const struct io_uring_params *p);
 int uiopf_attachable_open(struct uiopf_engine *engine, const struct uiopf_attachable *config);

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import signal
 import socket
 import struct
@@ -273,6 +274,16 @@ def test_a_reply_is_as_the_header_says() -> None:
     assert int.from_bytes(b"UIPF", "little") == lib.UIOPF_HELLO_MAGIC
     assert parse_reply_untrusted(reply(4096, flags=1)) == Reply(4096, kicks=True)
     assert parse_reply_untrusted(reply(8192)) == Reply(8192, kicks=False)
+
+
+def test_the_page_has_the_hello_as_it_is() -> None:
+    page = (HERE.parent / "docs" / "how-to" / "attach-a-process.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`\w+`(?:, `\w+`)*) \|", page, re.MULTILINE)
+    fields = [(int(offset), re.findall(r"\w+", names)) for offset, names in rows]
+    for offset, names in fields:
+        assert ffi.offsetof("struct uiopf_hello", names[0]) == offset, names[0]
+    struct_fields = [name for name, _ in ffi.typeof("struct uiopf_hello").fields]
+    assert [name for _, names in fields for name in names] == struct_fields
 
 
 BAD_REPLIES: Final[Mapping[str, bytes]] = {

@@ -324,6 +324,7 @@ int main(int argc, char **argv)
 {
 	uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000, size;
 	struct io_uring_params p;
+	uint32_t i;
 	int rc;
 
 	w.random = (argc > 2 ? strtoull(argv[2], NULL, 10) : 1) * 0x9e3779b97f4a7c15ull | 1;
@@ -337,6 +338,9 @@ int main(int argc, char **argv)
 	if (w.buffers == MAP_FAILED || w.data == MAP_FAILED)
 		fail("mmap: %s", strerror(errno));
 	machine_attach(w.machine, (uint64_t)(uintptr_t)w.data);
+	for (i = 0; i < ENTRIES; i++)	/* liburing 2.4 and later never fill it in */
+		if (w.ring.sq.array[i] != i)
+			fail("entry %u of the SQ array is %u", i, w.ring.sq.array[i]);
 	io_uring_buf_ring_init(w.buffers);
 	compare();
 	for (w.step = 1; w.step <= steps; w.step++)

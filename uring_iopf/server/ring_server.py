@@ -150,6 +150,7 @@ class RingServer:
     def _on_message(self, session: Session) -> None:
         if session not in self._sessions:
             return  # it ended earlier in the same round
+        owed_reply = session.state is State.GREETED
         try:
             ending = session.on_message()
         except PeerError as error:
@@ -157,7 +158,7 @@ class RingServer:
             return
         if ending is not None:
             self._end(session, ending)
-        elif session.state is State.SERVING:
+        elif owed_reply and session.state is State.SERVING:
             self._deadlines.pop(session, None)
             if self._on_attach is not None:
                 self._on_attach(session)
