@@ -42,6 +42,7 @@ struct uiopf_sleeper {
 };
 
 #define UIOPF_MAX_FILES 1024
+#define UIOPF_REGISTERED_RINGS 16
 
 struct uiopf_core {
 	struct uiopf_clock clock;
@@ -55,6 +56,7 @@ struct uiopf_core {
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
+	struct uiopf_engine *registered_ring[UIOPF_REGISTERED_RINGS];
 	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
 	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
 	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */

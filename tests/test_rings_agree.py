@@ -31,6 +31,7 @@ WAIT = int(GETEVENTS | EnterFlags.EXT_ARG)
 MS = 1_000_000
 PAGE = 4096
 WAITALL, DONTWAIT = 0x100, 0x40
+TRIES: Final = 3  # times pass on both: what a busy machine has not done in time is no difference, but a lasting one is
 
 
 @dataclass(frozen=True)
@@ -1146,7 +1147,7 @@ def what_there_is(p: Player) -> None:
     p.register(RegisterOp.REGISTER_PROBE, b"\1" + bytes(15 + 8 * 4), 4)
     p.register(RegisterOp.REGISTER_PROBE, bytes(16), 0)
     for op in range(31):
-        if op not in (int(RegisterOp.REGISTER_PERSONALITY), int(RegisterOp.REGISTER_RING_FDS), 21, 27, 28):
+        if op not in (int(RegisterOp.REGISTER_PERSONALITY), 19, 27, 28):
             p.register(op, None, 0)
             p.register(op, None, 1)
     p.register(63, None, 0)
@@ -1270,6 +1271,48 @@ def nops(p: Player) -> None:
     p.run(nop(1, op_flags=64), nop(2, op_flags=1 << 31))
 
 
+def registered_rings(p: Player) -> None:
+    by_number, register, unregister = 16, RegisterOp.REGISTER_RING_FDS, RegisterOp.UNREGISTER_RING_FDS
+    own, pipe = p.fd("ring"), p.fd("r")
+
+    def one(offset: int, data: int, resv: int = 0) -> bytes:
+        return struct.pack("=IIQ", offset & 0xFFFFFFFF, resv, data)
+
+    def enter(fd: int, flags: int = 0) -> None:
+        p.world.push(nop(1))
+        p.note("enter", p.world.enter_fd(fd, 1, flags), *p.world.reap())
+        p.run()
+
+    for fd in (own, pipe, -1, 9999):
+        enter(fd)
+        enter(fd, 1 << 30)
+        p.note(p.world.register_fd(fd, int(RegisterOp.UNREGISTER_FILES), None, 0))
+        p.note(p.world.register_fd(fd, 100, None, 0))
+    for number in (0, 3, 15, 16, -1):
+        enter(number, by_number)
+    p.note(p.register(register, one(-1, own), 1)[:4])
+    enter(0, by_number)
+    p.note(p.world.register_fd(0, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
+    p.note(p.world.register_fd(5, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
+    p.note(p.world.register_fd(16, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
+    p.register(register, one(0, own), 1)
+    p.register(register, one(3, own), 1)
+    p.register(register, one(16, own), 1)
+    p.register(register, one(4, own, 1), 1)
+    p.register(register, one(4, pipe), 1)
+    p.register(register, one(4, 9999), 1)
+    p.register(register, one(5, own) + one(4, 9999), 2)
+    p.register(register, one(6, own), 0)
+    p.register(register, one(6, own) * 17, 17)
+    p.register(unregister, one(3, 0) + one(16, 0), 2)
+    p.register(unregister, one(16, 0), 1)
+    p.register(unregister, one(7, 0), 1)
+    p.register(unregister, one(0, own), 1)
+    for number in (0, 3, 5):
+        enter(number, by_number)
+    p.register(unregister, one(0, 0) + one(5, 0), 2)
+
+
 # ---- other forms of rings ------------------------------------------------------------------------
 
 CQE32, CQE_MIXED, SQE128 = int(SetupFlags.CQE32), int(SetupFlags.CQE_MIXED), int(SetupFlags.SQE128)
@@ -1335,6 +1378,7 @@ def made(p: Player) -> None:
 
 
 MORE_PROGRAMS: Final = [
+    Program(registered_rings),
     Program(made),
     Program(wide_completions, CQE32, 4, 8, since=(6, 18)),
     Program(wide_completions, CQE_MIXED, 4, 8, since=(6, 18)),
@@ -1398,4 +1442,8 @@ def played(kind: type[HostWorld | OurWorld], program: Program) -> list[object]:
 def test_the_host_and_the_engine_agree(program: Program) -> None:
     if host_version() < program.since:
         pytest.skip(f"the host is older than {program.since}")
-    assert played(OurWorld, program) == played(HostWorld, program)
+    for _ in range(TRIES):
+        ours, hosts = played(OurWorld, program), played(HostWorld, program)
+        if ours == hosts:
+            break
+    assert ours == hosts
