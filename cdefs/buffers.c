@@ -147,7 +147,11 @@ static int find_ring(struct uiopf_engine *e, const struct io_uring_buf_reg *reg,
 	uint8_t *map;
 	int rc;
 
-	if (reg->flags & IOU_PBUF_RING_MMAP) {
+	if ((reg->flags & IOU_PBUF_RING_MMAP) && e->attachable) {
+		map = (uint8_t *)uiopf_attachable_buffers(e, reg->bgid, reg->ring_entries);
+		if (!map)
+			return -ENOMEM;
+	} else if (reg->flags & IOU_PBUF_RING_MMAP) {
 		rc = uiopf_region_open(&b->region, "uiopf-pbuf-ring", size);
 		if (rc < 0) {
 			b->region.map = NULL;

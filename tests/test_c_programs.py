@@ -41,6 +41,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
     "eventq": ["30000", "1"],
+    "attached": ["2", "1"],
 }
 
 
