@@ -16,7 +16,7 @@
  * last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint
  * comes of it.
  */
-#define AHEAD 8u
+#define AHEAD 16u
 
 static void prefetch_buffer(const struct uiopf_engine *e, const struct io_uring_buf *buf)
 {

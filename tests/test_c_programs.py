@@ -36,10 +36,12 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "walk": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
-    "hostfile": ["100000", "1"],
+    "attach": ["20000"],
+    "hostfile": ["20000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
-    "attached": ["2", "1"],
+    "attachable": ["2", "1"],
+    "eventq": ["30000", "1"],
 }
 
 

@@ -246,7 +246,7 @@ static void attack(bool kicking, double seconds, uint64_t seed)
 	a.queue = uiopf_faultq_new(a.core, UIOPF_PROPOSED);
 	a.device = uiopf_device_new(a.core, uiopf_mock_iommu(a.mock), 1, 0, 256, 0);
 	CHECK(a.core && a.mock && a.queue && a.device);
-	CHECK_EQ(uiopf_attach(a.device, a.queue, 1), 0);
+	CHECK_EQ(uiopf_attach(a.device, UIOPF_NO_PASID, a.queue, UIOPF_USER_MANAGED), 0);
 	CHECK_EQ(uiopf_core_start(a.core, UIOPF_SQPOLL, -1, 50000), 0);
 	a.victim = open_ring(&a, true, &p);
 	a.honest = open_ring(&a, kicking, &p);
@@ -279,7 +279,7 @@ static void attack(bool kicking, double seconds, uint64_t seed)
 	CHECK(uiopf_engine_pending(a.victim) <= UIOPF_ATTACHED_MOST + 64);
 	/* It dies: its ring first, with whatever is under way, then what it has not answered. */
 	uiopf_engine_free(a.victim);
-	CHECK_EQ(uiopf_detach(a.device), 0);
+	CHECK_EQ(uiopf_detach(a.device, UIOPF_NO_PASID), 0);
 	uiopf_faultq_counts(a.queue, &counts);
 	CHECK_EQ(counts.unanswered_groups, 0);
 	CHECK_EQ(counts.waiting_groups, 0);
