@@ -227,8 +227,8 @@ one.""",
                 "test_an_unmapped_address_is_found_out_by_data_which_stays",
             ),
             KnownDifference(
-                "a client in another process has no `enter`, `register` or poll of its ring; CQ_OVERFLOW is never shown "
-                "to it, NEED_WAKEUP only if it promised to kick an eventfd",
+                "a client in another process has no `enter`, `register` or poll of its ring; CQ_OVERFLOW is never "
+                "shown to it, NEED_WAKEUP only if it promised to kick an eventfd",
                 "its descriptor is a memfd; both flags say to enter, which liburing would do, and fail "
                 "([how to](../how-to/attach-a-process.md))",
                 "test_every_fault_is_answered_by_a_client",
