@@ -10,7 +10,7 @@
  * buffers.c      provided buffers, in rings and the classic ones
  * resources.c    registered files and buffers
  * timer.c        the requests that wait for a time
- * attached.c     rings whose client is another process
+ * attachable.c     rings whose client is another process
  * requests/      the operations by family, and the table of them
  *
  * All of it belongs to the consumer side. A request that cannot go on waits in its file's list (armed) or for a time,
@@ -183,7 +183,7 @@ struct uiopf_engine {
 	int cq_eventfd;				/* … and what wakes one of them */
 	struct uiopf_cost cost;
 
-	/* A ring of another process: attached.c. */
+	/* A ring of another process: attachable.c. */
 	bool attachable, attached;
 	bool kicks;				/* the client promised to write to wake_eventfd when it sees NEED_WAKEUP */
 	uint32_t group_entries, groups;		/* of its buffer rings, which are in the ring's own region */
@@ -354,7 +354,7 @@ uint32_t uiopf_register_ops(uint32_t kernel);
 int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
 int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
 
-/* ---- attached.c ---- */
+/* ---- attachable.c ---- */
 
 /*
  * How many requests and completions are kept for a client that nobody can charge. All may wait for one file, and each

@@ -52,7 +52,7 @@ void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
 		return;
-	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attached.c. */
+	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attachable.c. */
 	if (e->attachable && !e->kicks)
 		return;
 	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */

@@ -40,8 +40,8 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "hostfile": ["20000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
+    "attachable": ["2", "1"],
     "eventq": ["30000", "1"],
-    "attached": ["2", "1"],
 }
 
 

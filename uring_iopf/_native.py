@@ -32,13 +32,13 @@ Memory: TypeAlias = Any  # a cffi object or bytes, where C takes `void *`
 class _Lib(Protocol):
     """The C entry points."""
 
+    UIOPF_HELLO_MAGIC: int
+    UIOPF_HELLO_VERSION: int
+    UIOPF_HELLO_KICKS: int
     UIOPF_ALONE: int
     UIOPF_USER_MANAGED: int
     UIOPF_VTD_NEEDS_PASID: int
     UIOPF_VTD_UNDRAINED: int
-    UIOPF_HELLO_MAGIC: int
-    UIOPF_HELLO_VERSION: int
-    UIOPF_HELLO_KICKS: int
 
     def uiopf_source_hash(self, /) -> CData: ...
     def uiopf_counter_calibrate(self, during_ns: int, /) -> int: ...

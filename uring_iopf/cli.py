@@ -533,32 +533,6 @@ def _bench(arguments: argparse.Namespace, parts: Parts) -> int:
         return parts.bench(out=sys.stdout, json_file=_open_json(stack, arguments.json), quick=arguments.quick)
 
 
-def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
-    from uring_iopf.lab import conformance
-
-    with ExitStack() as stack:
-        json_file = _open_json(stack, arguments.json)
-        return conformance.golden(arguments.file, kernel=arguments.kernel, out=sys.stdout, json_file=json_file)
-
-
-def _report(arguments: argparse.Namespace, _parts: Parts) -> int:
-    from uring_iopf.lab.conformance import open_recording
-    from uring_iopf.lab.conformance_page import page
-
-    text = page([open_recording(file) for file in arguments.file])
-    if arguments.output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return OK
-    try:
-        with ExitStack() as stack:
-            _open_to_write(stack, "--output", arguments.output).write(text)
-    except OSError as error:
-        sys.stderr.write(f"uring-iopf: --output {arguments.output}: {error.strerror}\n")
-        return UNACCOUNTED
-    return OK
-
-
 def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
     from functools import partial
 
@@ -611,6 +585,32 @@ def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
 
 def _account(of: Account) -> str:
     return f"sent {of.sent:,} = answered {of.answered:,} + answered for it {of.auto_answered:,} + lost {of.lost:,}"
+
+
+def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
+    from uring_iopf.lab import conformance
+
+    with ExitStack() as stack:
+        json_file = _open_json(stack, arguments.json)
+        return conformance.golden(arguments.file, kernel=arguments.kernel, out=sys.stdout, json_file=json_file)
+
+
+def _report(arguments: argparse.Namespace, _parts: Parts) -> int:
+    from uring_iopf.lab.conformance import open_recording
+    from uring_iopf.lab.conformance_page import page
+
+    text = page([open_recording(file) for file in arguments.file])
+    if arguments.output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return OK
+    try:
+        with ExitStack() as stack:
+            _open_to_write(stack, "--output", arguments.output).write(text)
+    except OSError as error:
+        sys.stderr.write(f"uring-iopf: --output {arguments.output}: {error.strerror}\n")
+        return UNACCOUNTED
+    return OK
 
 
 def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:

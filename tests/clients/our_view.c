@@ -42,7 +42,7 @@ struct machine *machine_new(uint32_t entries, uint32_t cq_entries, uint32_t grou
 	m->mock = uiopf_mock_new(m->core);
 	m->queue = uiopf_faultq_new(m->core, UIOPF_PROPOSED);
 	m->device = uiopf_device_new(m->core, uiopf_mock_iommu(m->mock), 7, 0, 64, 1);
-	must(uiopf_attach(m->device, UIOPF_NO_PASID, m->queue, 1) == 0, "attach");
+	must(uiopf_attach(m->device, UIOPF_NO_PASID, m->queue, UIOPF_USER_MANAGED) == 0, "attach");
 	must(uiopf_setup_attachable(m->core, entries, &p, &config, &m->engine) == 0, "set-up");
 	fd = uiopf_core_install(m->core, uiopf_faultq_file(m->queue));
 	must(uiopf_register(m->engine, IORING_REGISTER_FILES, &fd, 1) == 0, "registering the queue");

@@ -223,12 +223,26 @@ one.""",
             ),
             KnownDifference(
                 "addresses need a window",
-                "the client and the kernel side share a process today; EFAULT is what the windows do not cover",
+                "the kernel side has mappings of its own; EFAULT is what the windows do not cover",
                 "test_an_unmapped_address_is_found_out_by_data_which_stays",
             ),
             KnownDifference(
-                "no `mmap` at io_uring's offsets, no ring descriptor for other processes",
-                "attached clients are not there yet",
+                "a client in another process has no `enter`, `register` or poll of its ring; CQ_OVERFLOW is never "
+                "shown to it, NEED_WAKEUP only if it promised to kick an eventfd",
+                "its descriptor is a memfd; both flags say to enter, which liburing would do, and fail "
+                "([how to](../how-to/attach-a-process.md))",
+                "test_every_fault_is_answered_by_a_client",
+            ),
+            KnownDifference(
+                "its requests name registered files only; PROVIDE_BUFFERS and FILES_UPDATE are -EACCES; 4,096 requests "
+                "under way and completions kept at most, then nothing is taken from its SQ",
+                "descriptors are those of the emulator's process, and nobody could charge the client for memory",
+                "test_an_attached_client_reaches_registered_files_alone",
+            ),
+            KnownDifference(
+                "kernel-mapped buffer rings of an attachable ring have 4,096 entries at most, and are 64 at most",
+                "all are in one descriptor, 64 KiB from one group to the next",
+                "test_buffer_rings_that_would_overlap_are_refused",
             ),
         ),
     ),

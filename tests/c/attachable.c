@@ -246,7 +246,7 @@ static void attack(bool kicking, double seconds, uint64_t seed)
 	a.queue = uiopf_faultq_new(a.core, UIOPF_PROPOSED);
 	a.device = uiopf_device_new(a.core, uiopf_mock_iommu(a.mock), 1, 0, 256, 0);
 	CHECK(a.core && a.mock && a.queue && a.device);
-	CHECK_EQ(uiopf_attach(a.device, UIOPF_NO_PASID, a.queue, 1), 0);
+	CHECK_EQ(uiopf_attach(a.device, UIOPF_NO_PASID, a.queue, UIOPF_USER_MANAGED), 0);
 	CHECK_EQ(uiopf_core_start(a.core, UIOPF_SQPOLL, -1, 50000), 0);
 	a.victim = open_ring(&a, true, &p);
 	a.honest = open_ring(&a, kicking, &p);
