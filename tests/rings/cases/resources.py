@@ -1,0 +1,494 @@
+"""Registered files and buffers, restrictions, resizing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.rings.language import (
+    CQSIZE,
+    GETEVENTS,
+    KERNEL,
+    Blob,
+    Close,
+    Fd,
+    Hole,
+    Look,
+    Params,
+    PutBytes,
+    Reap,
+    Register,
+    Setup,
+    Wait,
+    Word,
+    Write,
+    cancel,
+    case,
+    data,
+    enter,
+    look_again,
+    nop,
+    pipe,
+    poll,
+    read,
+    refused,
+    run,
+    sqe,
+    submit,
+    write,
+)
+from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
+
+FIXED, SKIP, LINK, DRAIN = int(SqeFlags.FIXED_FILE), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.IO_LINK), 2
+DISABLED, CLAMP = int(SetupFlags.R_DISABLED), int(SetupFlags.CLAMP)
+DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
+ALLOC: Final = 0xFFFFFFFF
+
+
+def files(*fds: object, nr: int | None = None) -> Register:
+    return Register(RegisterOp.REGISTER_FILES, Blob(f"{len(fds)}i", tuple(fds)), len(fds) if nr is None else nr)  # type: ignore[arg-type]
+
+
+def update(offset: int, *fds: object, nr: int | None = None) -> Register:
+    inner = Blob(f"{len(fds)}i", tuple(fds))  # type: ignore[arg-type]
+    return Register(RegisterOp.REGISTER_FILES_UPDATE, Blob("IIQ", (offset, 0, inner)), len(fds) if nr is None else nr)
+
+
+def buffers(*parts: tuple[object, int], nr: int | None = None) -> Register:
+    words = tuple(word for part in parts for word in part)
+    return Register(RegisterOp.REGISTER_BUFFERS, Blob(f"{len(words)}Q", words), len(parts) if nr is None else nr)  # type: ignore[arg-type]
+
+
+def fixed(op: int, user_data: int, file: str, index: int, address: object, length: int) -> object:
+    return sqe(op, fd=Fd(file), user_data=user_data, buf_group=index, addr=address, len=length)  # type: ignore[arg-type]
+
+
+def restrict(*rows: tuple[int, int]) -> Register:
+    words = tuple(word for kind, value in rows for word in (kind, value, 0, 0, 0, 0))
+    return Register(RegisterOp.REGISTER_RESTRICTIONS, Blob("HBB3I" * len(rows), words), len(rows))
+
+
+def resize(sq: int, cq: int = 0, flags: int = 0) -> Register:
+    words = [0] * 30
+    words[0], words[1], words[2] = sq, cq, flags
+    return Register(RegisterOp.REGISTER_RESIZE_RINGS, Blob("30I", tuple(words)), 1)
+
+
+_FILES: Final = (
+    case(
+        "files: registered",
+        "once; used by slot; ENXIO when they are gone",
+        Setup(),
+        pipe(),
+        Register(RegisterOp.UNREGISTER_FILES),
+        files(Fd("pipe.r"), -1, Fd("pipe.w")),
+        files(-1),
+        Write("pipe.w", b"abc"),
+        run(read(1, fd=0, flags=FIXED)),
+        run(write(2, fd=2, flags=FIXED)),
+        refused(read(5, fd=1, flags=FIXED), read(5, fd=3, flags=FIXED)),
+        Register(RegisterOp.UNREGISTER_FILES),
+        Register(RegisterOp.UNREGISTER_FILES),
+        refused(read(5, fd=0, flags=FIXED)),
+    ),
+    case(
+        "files: refusals",
+        "EINVAL, EBADF, EFAULT, EMFILE",
+        Setup(),
+        pipe(),
+        files(nr=0),
+        files(9999),
+        files(Fd("pipe.r"), 9999),
+        Register(RegisterOp.REGISTER_FILES, Hole(), 2),
+        Register(RegisterOp.UNREGISTER_FILES, 0, 1),
+        files(Fd("pipe.r")),
+    ),
+    case("files: a ring", "EBADF: not its own kind", Setup(), Setup("second"), files(Fd("second"))),
+    case("files: empty slots", "-1", Setup(), files(-1, -1), refused(read(5, fd=0, flags=FIXED))),
+    case(
+        "files: update",
+        "slots are filled, emptied, left alone with -2",
+        Setup(),
+        pipe("one"),
+        pipe("two"),
+        update(0, -1),
+        files(Fd("one.r"), -1),
+        update(1, Fd("two.r")),
+        Write("two.w", b"two"),
+        run(read(1, fd=1, flags=FIXED)),
+        update(0, -1, -2),
+        refused(read(5, fd=0, flags=FIXED)),
+        Write("two.w", b"two"),
+        run(read(2, fd=1, flags=FIXED)),
+        update(2, -1),
+        update(1, -1, -1),
+        update(0, 9999),
+        update(0, Fd("one.r"), 9999),
+        update(0, nr=0),
+    ),
+    case(
+        "files: update by a ring",
+        "FILES_UPDATE: the number of slots",
+        Setup(),
+        pipe(),
+        run(sqe(Op.FILES_UPDATE, user_data=1, addr=Blob("i", (Fd("pipe.r"),)), len=1)),
+        files(-1, -1, -1),
+        run(sqe(Op.FILES_UPDATE, user_data=2, addr=Blob("ii", (Fd("pipe.r"), -1)), len=2, off=1)),
+        run(sqe(Op.FILES_UPDATE, user_data=3, addr=Blob("ii", (Fd("pipe.r"), -1)), len=2, off=2)),
+        Write("pipe.w", b"abc"),
+        run(read(4, fd=1, flags=FIXED)),
+        refused(
+            sqe(Op.FILES_UPDATE, user_data=5, len=0),
+            sqe(Op.FILES_UPDATE, user_data=5, len=1, flags=FIXED),
+            sqe(Op.FILES_UPDATE, user_data=5, len=1, op_flags=1),
+            sqe(Op.FILES_UPDATE, user_data=5, len=1, addr=Hole()),
+        ),
+    ),
+    case(
+        "files: update by a ring, any slot",
+        "the slots are chosen, and told",
+        Setup(),
+        pipe(),
+        files(-1, -1, -1),
+        run(
+            sqe(Op.FILES_UPDATE, user_data=1, addr=data(1), len=2, off=ALLOC),
+            sqe(Op.FILES_UPDATE, user_data=2, addr=Blob("i", (Fd("pipe.r"),)), len=1, off=ALLOC),
+        ),
+    ),
+    case(
+        "files: a slot is emptied under a request",
+        "that keeps its file",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r")),
+        run(read(1, fd=0, flags=FIXED)),
+        update(0, -1),
+        Write("pipe.w", b"abc"),
+        look_again(),
+    ),
+    case(
+        "files: a file is closed",
+        "a slot keeps it open",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r")),
+        Close("pipe.r"),
+        Write("pipe.w", b"abc"),
+        run(read(1, fd=0, flags=FIXED)),
+        update(0, -1),
+        Write("pipe.w", b"abc"),
+    ),
+    case(
+        "files: unregistered under a request",
+        "that keeps its file",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r")),
+        run(read(1, fd=0, flags=FIXED)),
+        Register(RegisterOp.UNREGISTER_FILES),
+        Write("pipe.w", b"abc"),
+        look_again(),
+    ),
+    case(
+        "files: cancel by slot",
+        "FD_FIXED",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r"), Fd("pipe.r")),
+        run(read(1, fd=0, flags=FIXED)),
+        run(cancel(9, 0, 2 | 8, fd=5)),
+        run(cancel(9, 0, 2 | 8, fd=0)),
+    ),
+    case(
+        "files: closing",
+        "CLOSE of a slot; EBADF for an empty one; EINVAL for both kinds at once",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r"), -1),
+        refused(
+            sqe(Op.CLOSE, user_data=5, file_index=2),
+            sqe(Op.CLOSE, user_data=5, file_index=3),
+            sqe(Op.CLOSE, user_data=5, file_index=1, fd=7),
+            sqe(Op.CLOSE, user_data=5, fd=9999),
+            sqe(Op.CLOSE, user_data=5, fd=9999, off=1),
+            sqe(Op.CLOSE, user_data=5, fd=0, flags=FIXED),
+        ),
+        run(sqe(Op.CLOSE, user_data=6, file_index=1)),
+        refused(read(5, fd=0, flags=FIXED)),
+        refused(sqe(Op.CLOSE, user_data=5, fd=Fd("ring"))),
+    ),
+    case(
+        "files: ranges",
+        "for slots that are chosen",
+        Setup(),
+        pipe(),
+        Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, Blob("IIQ", (0, 1, 0)), 0),
+        files(-1, -1, -1, -1),
+        Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, Blob("IIQ", (2, 2, 0)), 0),
+        Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, Blob("IIQ", (2, 3, 0)), 0),
+        Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, Blob("IIQ", (0xFFFFFFFF, 2, 0)), 0),
+        Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, Blob("IIQ", (0, 1, 1)), 0),
+        Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, Blob("IIQ", (2, 2, 0)), 1),
+        PutBytes(data(1), b"\xff\xff\xff\xff"),
+        run(sqe(Op.FILES_UPDATE, user_data=2, addr=Blob("i", (Fd("pipe.r"),)), len=1, off=ALLOC)),
+        Write("pipe.w", b"abc"),
+        run(read(3, fd=2, flags=FIXED)),
+    ),
+    case(
+        "files: with tags",
+        "a completion with the tag when a file goes",
+        Setup(),
+        pipe(),
+        Register(
+            RegisterOp.REGISTER_FILES2,
+            Blob("IIQQQ", (2, 0, 0, Blob("ii", (Fd("pipe.r"), -1)), Blob("QQ", (77, 0)))),
+            32,
+        ),
+        Register(
+            RegisterOp.REGISTER_FILES_UPDATE2, Blob("IIQQII", (0, 0, Blob("i", (-1,)), Blob("Q", (0,)), 1, 0)), 32
+        ),
+        look_again(),
+        Register(RegisterOp.UNREGISTER_FILES),
+        look_again(),
+    ),
+    case(
+        "files: sparse",
+        "RSRC_REGISTER_SPARSE; with data EINVAL",
+        Setup(),
+        pipe(),
+        Register(RegisterOp.REGISTER_FILES2, Blob("IIQQQ", (2, 1, 0, data(1), 0)), 32),
+        Register(RegisterOp.REGISTER_FILES2, Blob("IIQQQ", (2, 1, 0, 0, 0)), 31),
+        Register(RegisterOp.REGISTER_FILES2, Blob("IIQQQ", (2, 2, 0, 0, 0)), 32),
+        Register(RegisterOp.REGISTER_FILES2, Blob("IIQQQ", (0, 1, 0, 0, 0)), 32),
+        Register(RegisterOp.REGISTER_FILES2, Blob("IIQQQ", (2, 1, 1, 0, 0)), 32),
+        Register(RegisterOp.REGISTER_FILES2, Blob("IIQQQ", (2, 1, 0, 0, 0)), 32),
+        update(1, Fd("pipe.r")),
+        Write("pipe.w", b"abc"),
+        run(read(1, fd=1, flags=FIXED)),
+    ),
+)
+
+_BUFFERS: Final = (
+    case(
+        "buffers: registered",
+        "once; EBUSY; ENXIO when they are gone",
+        Setup(),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        buffers((data(1), 4096), (data(2), 100)),
+        buffers((data(1), 4096)),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+    ),
+    case(
+        "buffers: refusals",
+        "EINVAL, EFAULT",
+        Setup(),
+        buffers(nr=0),
+        buffers((Hole(), 4096)),
+        buffers((data(1), 0)),
+        buffers((0, 0)),
+        buffers((0, 0), nr=16385),
+        Register(RegisterOp.REGISTER_BUFFERS, Hole(), 1),
+        Register(RegisterOp.UNREGISTER_BUFFERS, 0, 1),
+    ),
+    case(
+        "buffers: too long",
+        "EFAULT beyond a GiB; EOVERFLOW around the end",
+        Setup(),
+        buffers((data(1), (1 << 30) + 1)),
+        buffers(((1 << 64) - 4096, 8192)),
+        buffers((KERNEL, 4096)),
+    ),
+    case(
+        "buffers: an empty one",
+        "EFAULT for who uses it",
+        Setup(),
+        pipe(),
+        buffers((data(1), 64), (0, 0)),
+        refused(fixed(Op.READ_FIXED, 5, "pipe.r", 1, 0, 8)),
+    ),  # type: ignore[arg-type]
+    case(
+        "buffers: read and write",
+        "within the buffer; EFAULT outside, and for others",
+        Setup(),
+        pipe(),
+        buffers((data(1), 64), (data(2), 64)),
+        PutBytes(data(1), b"abcdefgh"),
+        run(fixed(Op.WRITE_FIXED, 1, "pipe.w", 0, data(1), 8)),
+        run(fixed(Op.READ_FIXED, 2, "pipe.r", 1, data(2) + 16, 48)),
+        Look(data(2), 32),
+        refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 0, data(1) + 60, 8)),
+        refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 0, data(2), 8)),
+        refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 2, data(1), 8)),
+        refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 0, data(1), 65)),
+    ),  # type: ignore[arg-type]
+    case("buffers: none", "EFAULT", Setup(), pipe(), refused(fixed(Op.READ_FIXED, 5, "pipe.r", 0, data(1), 8))),  # type: ignore[arg-type]
+    case(
+        "buffers: a read that waits",
+        "keeps its buffer",
+        Setup(),
+        pipe(),
+        buffers((data(1), 64)),
+        run(fixed(Op.READ_FIXED, 1, "pipe.r", 0, data(1), 8)),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        Write("pipe.w", b"abc"),
+        look_again(),
+        Look(data(1), 4),
+    ),  # type: ignore[arg-type]
+    case(
+        "buffers: with tags",
+        "a completion with the tag when a buffer goes",
+        Setup(),
+        Register(
+            RegisterOp.REGISTER_BUFFERS2,
+            Blob("IIQQQ", (2, 0, 0, Blob("4Q", (data(1), 64, data(2), 64)), Blob("QQ", (77, 78)))),
+            32,
+        ),
+        Register(
+            RegisterOp.REGISTER_BUFFERS_UPDATE,
+            Blob("IIQQII", (0, 0, Blob("QQ", (data(3), 64)), Blob("Q", (79,)), 1, 0)),
+            32,
+        ),
+        look_again(),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        look_again(),
+    ),
+    case(
+        "buffers: cloned",
+        "from another ring; EBUSY, EINVAL, ENXIO",
+        Setup(),
+        Setup("second"),
+        pipe(),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), *(0,) * 7)), 1),
+        Register(RegisterOp.REGISTER_BUFFERS, Blob("QQ", (data(1), 64)), 1, "second"),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), *(0,) * 7)), 1),
+        PutBytes(data(1), b"abcdefgh"),
+        run(fixed(Op.WRITE_FIXED, 1, "pipe.w", 0, data(1), 8)),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), *(0,) * 7)), 1),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("pipe.r"), *(0,) * 7)), 1),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (9999, *(0,) * 7)), 1),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), 64, *(0,) * 6)), 1),
+        Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), *(0,) * 7)), 2),
+        since=(6, 13),
+    ),  # type: ignore[arg-type]
+)
+
+_RESTRICTIONS: Final = (
+    case(
+        "restrictions: operations",
+        "EACCES for the others; it does not end what is behind it with SUBMIT_ALL only",
+        Setup(flags=DISABLED),
+        restrict((1, 0)),
+        restrict((1, 0)),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        run(nop(1)),
+        refused(poll(5, fd=-1), sqe(255, user_data=5)),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+    ),
+    case(
+        "restrictions: flags",
+        "that are allowed, and that must be",
+        Setup(flags=DISABLED),
+        restrict((1, 0), (2, DRAIN | LINK), (3, DRAIN)),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        refused(nop(1), nop(3, flags=DRAIN | SKIP)),
+        submit(nop(2, flags=DRAIN)),
+        Wait(1),
+        Reap(),
+    ),
+    case(
+        "restrictions: register calls",
+        "EACCES for the others",
+        Setup(flags=DISABLED),
+        restrict((0, int(RegisterOp.REGISTER_ENABLE_RINGS)), (0, int(RegisterOp.REGISTER_FILES)), (1, 0)),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        files(-1),
+        Register(RegisterOp.UNREGISTER_FILES),
+        Register(RegisterOp.REGISTER_PERSONALITY),
+        run(nop(1)),
+    ),
+    case("restrictions: a ring that is not disabled", "EBADFD", Setup(), restrict((1, 0))),
+    case(
+        "restrictions: refusals",
+        "EINVAL",
+        Setup(flags=DISABLED),
+        restrict((4, 0)),
+        restrict((0, 200)),
+        restrict((1, 200)),
+        Register(RegisterOp.REGISTER_RESTRICTIONS, 0, 1),
+        Register(RegisterOp.REGISTER_RESTRICTIONS, Blob("HBB3I", (1, 0, 0, 0, 0, 0)), 0),
+        restrict((1, 0)),
+    ),
+    case(
+        "disabled: register calls",
+        "are allowed; submitting is not",
+        Setup(flags=DISABLED),
+        files(-1),
+        enter(0, 0, GETEVENTS),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        run(nop(1)),
+    ),
+)
+
+_RESIZE: Final = (
+    case(
+        "resize: refusals",
+        "EINVAL without DEFER_TASKRUN, for flags and sizes",
+        Setup(),
+        resize(16),
+        Setup(flags=DEFER),
+        resize(0),
+        resize(16, 0, 1),
+        resize(32769),
+        resize(16, 4, CQSIZE),
+        Register(RegisterOp.REGISTER_RESIZE_RINGS, Blob("30I", (16, *(0,) * 29)), 0),
+        since=(6, 13),
+    ),
+    case(
+        "resize: larger",
+        "what is there stays",
+        Setup(entries=4, flags=DEFER),
+        run(nop(1)),
+        submit(nop(2), nop(3), flags=GETEVENTS),
+        resize(16),
+        Params(),
+        Reap(),
+        [run(*(nop(n) for n in range(12)))] * 2,
+        since=(6, 18),
+    ),
+    case(
+        "resize: smaller",
+        "EOVERFLOW when it does not fit",
+        Setup(entries=8, flags=DEFER),
+        submit(*(nop(n) for n in range(8)), flags=GETEVENTS),
+        resize(2),
+        Reap(4),
+        resize(2),
+        Params(),
+        Reap(),
+        run(nop(1), nop(2)),
+        since=(6, 18),
+    ),
+    case(
+        "resize: unsubmitted SQEs",
+        "come along",
+        Setup(entries=4, flags=DEFER),
+        nop(1),
+        nop(2),
+        resize(8),
+        Word("sq_tail"),
+        enter(2, 0, GETEVENTS),
+        Reap(),
+        since=(6, 13),
+    ),
+    case(
+        "resize: CQ only",
+        "with CQSIZE",
+        Setup(entries=4, flags=DEFER),
+        resize(4, 64, CQSIZE),
+        Params(),
+        [run(*(nop(n) for n in range(4)))] * 20,
+        since=(6, 18),
+    ),
+)
+
+CASES: Final = (*_FILES, *_BUFFERS, *_RESTRICTIONS, *_RESIZE)
