@@ -11,7 +11,7 @@ from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS
 from tests.rings.player import Player, Ring
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import EnterFlags, SetupFlags
-from uring_iopf.core import FOREVER, Core
+from uring_iopf.core import FOREVER, Clock, Core
 
 if TYPE_CHECKING:
     from tests.rings.language import Program, Seen
@@ -27,12 +27,12 @@ class EnginePlayer(Player):
     def __init__(self, kernel: tuple[int, int]) -> None:
         super().__init__()
         self.kernel = kernel
-        self._core = Core()
+        self._core = Core(live=True, clock=Clock.MANUAL)
         self._numbers: dict[str, int] = {}
         self._engines: dict[int, Any] = {}
 
     def play(self, program: Program) -> list[Seen]:
-        self._core = Core()
+        self._core = Core(live=True, clock=Clock.MANUAL)
         lib.uiopf_core_set_kernel(self._core.c, *self.kernel)
         return super().play(program)
 
@@ -65,19 +65,23 @@ class EnginePlayer(Player):
         engine = self._engines[handle]
         pointer = ffi.cast("void *", arg)
         returned = int(lib.uiopf_enter_ext(engine, to_submit, min_complete, flags, pointer, size))
-        if not flags & GETEVENTS or returned not in (to_submit, -errno.EDEADLK, 0):
+        if not flags & GETEVENTS or returned not in (to_submit, -errno.EDEADLK):
             return returned
-        # The clock stands still, so the engine does not wait for it: let it go on to the end of the wait.
+        # The clock stands still, and the engine does not wait for it. It goes on here, to the next time that something
+        # waits for, until there is enough, or a TIMEOUT has fired, or the wait is over.
+        ring = next(ring for ring in self.rings.values() if ring.handle == handle)
         deadline = self._deadline(flags, arg, size)
-        while returned == -errno.EDEADLK:
-            following = lib.uiopf_core_next_ns(self._core.c)
-            if following >= deadline:
-                if deadline < FOREVER:
-                    self._core.tick(max(deadline, self._core.now_ns()))
-                    return -errno.ETIME
-                return returned
+        before = self.available(ring)
+        while before == self.available(ring) < min(min_complete, ring.params[1]):
+            following = min(lib.uiopf_core_next_ns(self._core.c), deadline)
+            if following == FOREVER:
+                break
             self._core.tick(max(following, self._core.now_ns()))
-            returned = int(lib.uiopf_enter(engine, 0, min_complete, GETEVENTS, FOREVER))
+            lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
+            if following == deadline:
+                break
+        if returned == -errno.EDEADLK:
+            return 0 if self.available(ring) else -errno.ETIME if deadline < FOREVER else returned
         return returned
 
     def _deadline(self, flags: int, arg: int, size: int) -> int:
@@ -86,7 +90,7 @@ class EnginePlayer(Player):
             return FOREVER
         _, _, least_us, when = struct.unpack_from("=QIIQ", self._bytes(arg, 24))
         now = self._core.now_ns()
-        if not when:
+        if not self.memory.address <= when < self.memory.address + ARENA_SIZE:
             return now + 1000 * int(least_us) if least_us else FOREVER
         seconds, ns = struct.unpack_from("=qq", self._bytes(when, 16))
         total = int(seconds) * 1_000_000_000 + int(ns)
@@ -144,7 +148,8 @@ class EnginePlayer(Player):
         engine = self._engines[ring.handle]
         until = self._core.now_ns() + PATIENCE_NS
         while True:
-            lib.uiopf_core_consume(self._core.c)
+            while lib.uiopf_core_consume(self._core.c):
+                pass
             lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
             following = lib.uiopf_core_next_ns(self._core.c)
             if self.available(ring) >= count or following > until:

@@ -9,12 +9,14 @@ which knows what it waits for.
 from __future__ import annotations
 
 import abc
+import array
 import fcntl
 import mmap
 import os
 import select
 import socket
 import struct
+import termios
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final, assert_never
@@ -104,8 +106,10 @@ class Ring:
     @property
     def array(self) -> int:
         """Where the SQ array is. RESIZE_RINGS does not say, and puts it behind the CQEs as setup does."""
-        size = 32 if self.flags & SetupFlags.CQE32 else 16
-        return self.params[16] or (self.params[25] + size * self.params[1] + 63) & ~63
+        before = self.params[25] + 16 * self.params[1]
+        if self.flags & SetupFlags.CQE32:
+            before *= 2  # as Linux has it, which doubles the header as well
+        return self.params[16] or (before + 63) & ~63
 
     def offset(self, name: str) -> int:
         sq, cq = self.params[10:20], self.params[20:30]
@@ -358,6 +362,8 @@ class Player(abc.ABC):
     def _enter(self, ring: Ring, step: say.Enter) -> Seen:
         arg = self.resolve(step.arg)
         returned = self.sys_enter(ring.handle, step.to_submit, step.min_complete, step.flags, arg, step.size)
+        if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
+            return [returned]
         return [returned, ring.load("sq_head"), ring.load("sq_flags") & 6]
 
     def available(self, ring: Ring) -> int:
@@ -476,10 +482,10 @@ class Player(abc.ABC):
         return total
 
     def _drain(self, fd: int) -> int:
+        """What is there when it begins: what a ring writes into the room that this makes stays."""
+        there = array.array("i", [0])
+        fcntl.ioctl(fd, termios.FIONREAD, there)
         total = 0
-        while self._ready(fd, select.POLLIN):
-            got = len(os.read(fd, 65536))
-            if not got:
-                break
-            total += got
+        while total < there[0]:
+            total += len(os.read(fd, min(there[0] - total, 65536)))
         return total

@@ -14,6 +14,7 @@ from tests.rings.language import (
     Hole,
     Look,
     Params,
+    Put,
     PutBytes,
     Reap,
     Register,
@@ -98,7 +99,6 @@ _FILES: Final = (
         files(nr=0),
         files(9999),
         files(Fd("pipe.r"), 9999),
-        Register(RegisterOp.REGISTER_FILES, Hole(), 2),
         Register(RegisterOp.UNREGISTER_FILES, 0, 1),
         files(Fd("pipe.r")),
     ),
@@ -149,10 +149,13 @@ _FILES: Final = (
         Setup(),
         pipe(),
         files(-1, -1, -1),
-        run(
-            sqe(Op.FILES_UPDATE, user_data=1, addr=data(1), len=2, off=ALLOC),
-            sqe(Op.FILES_UPDATE, user_data=2, addr=Blob("i", (Fd("pipe.r"),)), len=1, off=ALLOC),
-        ),
+        Put(data(1), "ii", (Fd("pipe.r"), Fd("pipe.w"))),
+        Put(data(2), "i", (Fd("pipe.r"),)),
+        run(sqe(Op.FILES_UPDATE, user_data=1, addr=data(1), len=2, off=ALLOC)),
+        run(sqe(Op.FILES_UPDATE, user_data=2, addr=data(2), len=1, off=ALLOC)),
+        run(sqe(Op.FILES_UPDATE, user_data=3, addr=data(2), len=1, off=ALLOC)),
+        Look(data(1), 0, "ii"),
+        Look(data(2), 0, "i"),
     ),
     case(
         "files: a slot is emptied under a request",
@@ -267,6 +270,21 @@ _FILES: Final = (
     ),
 )
 
+_UNREADABLE: Final = (
+    case(
+        "register: arguments that cannot be read",
+        "EFAULT",
+        Setup(),
+        Register(RegisterOp.REGISTER_FILES, Hole(), 2),
+        Register(RegisterOp.REGISTER_BUFFERS, Hole(), 1),
+        Register(RegisterOp.REGISTER_EVENTFD, Hole(), 1),
+        Register(RegisterOp.REGISTER_PBUF_RING, Hole(), 1),
+        Register(RegisterOp.UNREGISTER_PBUF_RING, Hole(), 1),
+        Register(RegisterOp.REGISTER_PROBE, Hole(), 1),
+        needs=("register arguments",),
+    ),
+)
+
 _BUFFERS: Final = (
     case(
         "buffers: registered",
@@ -287,7 +305,6 @@ _BUFFERS: Final = (
         buffers((data(1), 0)),
         buffers((0, 0)),
         buffers((0, 0), nr=16385),
-        Register(RegisterOp.REGISTER_BUFFERS, Hole(), 1),
         Register(RegisterOp.UNREGISTER_BUFFERS, 0, 1),
     ),
     case(
@@ -491,4 +508,4 @@ _RESIZE: Final = (
     ),
 )
 
-CASES: Final = (*_FILES, *_BUFFERS, *_RESTRICTIONS, *_RESIZE)
+CASES: Final = (*_FILES, *_UNREADABLE, *_BUFFERS, *_RESTRICTIONS, *_RESIZE)
