@@ -152,6 +152,6 @@ class EnginePlayer(Player):
                 pass
             lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
             following = lib.uiopf_core_next_ns(self._core.c)
-            if self.available(ring) >= count or following > until:
+            if self.available(ring) >= count >= 0 or following > until:
                 return
             self._core.tick(max(following, self._core.now_ns()))

@@ -132,6 +132,7 @@ class Enter:
     """io_uring_enter. Seen: what it returns, the SQ head, and CQ_OVERFLOW and TASKRUN of the SQ's flags."""
 
     to_submit: int = 0
+    """-1: as many as the ring holds, which is what liburing asks for."""
     min_complete: int = 0
     flags: int = 0
     arg: Operand = 0
@@ -141,7 +142,10 @@ class Enter:
 
 @dataclass(frozen=True)
 class Wait:
-    """Let time go by until *count* completions are in the CQ. Seen: how many there are, *count* at most."""
+    """Let time go by until *count* completions are in the CQ. Seen: how many there are, *count* at most.
+
+    -1: as many as the engine comes to; `waiting_for` puts the number there before the host plays.
+    """
 
     count: int
     ring: str = "ring"
@@ -274,7 +278,7 @@ class MapPut:
 
 @dataclass(frozen=True)
 class Look:
-    """Seen: what is at a place in the arena, as bytes, or by a format."""
+    """Seen: what is at a place in the arena, as bytes, or by a format; of more than 256 bytes a digest."""
 
     at: At
     count: int = 0
@@ -332,6 +336,14 @@ class Case:
     """The first Linux that has what this asks for."""
     needs: tuple[str, ...] = ()
     """What else must be there; see `tests.rings.judge`."""
+
+
+def waiting_for(program: Program, outcome: list[Seen]) -> Program:
+    """The program, waiting for as many completions as there were in this outcome of it."""
+    if not any(isinstance(step, Wait) and step.count < 0 for step in program.steps):
+        return program
+    pairs = zip(program.steps, outcome, strict=True)
+    return Program(tuple(Wait(seen, s.ring) if isinstance(s, Wait) and s.count < 0 else s for s, seen in pairs))
 
 
 def flat(*steps: Steps) -> tuple[Step, ...]:

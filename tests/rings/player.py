@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import array
 import fcntl
+import hashlib
 import mmap
 import os
 import select
@@ -273,7 +274,7 @@ class Player(abc.ABC):
             return self._enter(ring, step)
         if isinstance(step, say.Wait):
             self.wait(ring, step.count)
-            return min(self.available(ring), step.count)
+            return min(self.available(ring), step.count) if step.count >= 0 else self.available(ring)
         if isinstance(step, say.Reap):
             cqes = self._reap(ring, step.most)
             return cqes if step.order else ["in any order", *sorted(cqes)]
@@ -361,7 +362,10 @@ class Player(abc.ABC):
 
     def _enter(self, ring: Ring, step: say.Enter) -> Seen:
         arg = self.resolve(step.arg)
-        returned = self.sys_enter(ring.handle, step.to_submit, step.min_complete, step.flags, arg, step.size)
+        to_submit = step.to_submit
+        if to_submit < 0:
+            to_submit = ring.tail - ring.load("sq_head") & 0xFFFFFFFF
+        returned = self.sys_enter(ring.handle, to_submit, step.min_complete, step.flags, arg, step.size)
         if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
             return [returned]
         return [returned, ring.load("sq_head"), ring.load("sq_flags") & 6]
@@ -406,6 +410,8 @@ class Player(abc.ABC):
 
     def _look(self, step: say.Look) -> Seen:
         at = step.at.offset
+        if step.count > 256:
+            return hashlib.sha256(self.memory.bytes[at : at + step.count]).hexdigest()[:16]
         if not step.format:
             return bytes(self.memory.bytes[at : at + step.count]).hex()
         values = struct.unpack_from("=" + step.format, self.memory.bytes, at)
