@@ -165,8 +165,6 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 
 	if (!moved && !finished)
 		return;
-	if (unlikely(e->counts_used))
-		uiopf_timeouts_count(e);
 	e->finished = false;
 	if (moved) {
 		e->ring.cq_tail_published = e->ring.cq_tail;
@@ -182,6 +180,8 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 			STORE_SEQ(tail, e->ring.cq_tail);
 		}
 	}
+	if (unlikely(e->counts_used))
+		uiopf_timeouts_count(e);
 	tell(e, moved);
 }
 

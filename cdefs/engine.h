@@ -322,8 +322,8 @@ void uiopf_free_resources(struct uiopf_engine *engine);
 
 /* ---- enter.c ---- */
 
-/* Runs task work until there is none. The consumer side is ours. */
-void uiopf_task_work(struct uiopf_engine *engine, bool flush);
+/* Runs task work until there is none, or with DEFER_TASKRUN until so much is done. The consumer side is ours. */
+void uiopf_task_work(struct uiopf_engine *engine, bool flush, uint32_t wanted);
 /* Whether the caller is not the thread that a SINGLE_ISSUER ring belongs to. */
 static inline bool uiopf_other_submitter(const struct uiopf_engine *engine)
 {

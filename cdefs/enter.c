@@ -20,16 +20,26 @@ static void wake_waits(struct uiopf_core *core)
 		uiopf_host_sync(core);
 }
 
-/* Runs what would have interrupted or woken the waiting task. The consumer side is ours. */
-void uiopf_task_work(struct uiopf_engine *e, bool flush)
+/*
+ * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
+ * runs it itself, and once around unless more is waited for (__io_run_local_work).
+ */
+void uiopf_task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 {
+	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
+	uint32_t n, done = 0;
+
 	wake_waits(e->core);
 	uiopf_timers_fire(e);
-	while (uiopf_run_work(e))
-		;
-	if (flush)
-		uiopf_flush_backlog(e);
-	uiopf_publish_cqes(e);
+	do {
+		do {
+			n = uiopf_run_work(e);
+			done += n;
+		} while (n && (!deferred || done < wanted));
+		if (flush)
+			uiopf_flush_backlog(e);
+		uiopf_publish_cqes(e);
+	} while (unlikely(e->work && !deferred));	/* completions that were counted may have called TIMEOUTs */
 	uiopf_core_kick(e->core);
 }
 
@@ -43,7 +53,7 @@ static uint32_t cqes_for_client(const struct uiopf_engine *e)
 
 /* One wait: until the tail is at `target`, or a TIMEOUT fires, or a time is over. */
 struct waiting {
-	uint32_t target;
+	uint32_t target, wanted;
 	uint32_t fired;			/* TIMEOUTs that had fired when it began */
 	uint64_t deadline;		/* UINT64_MAX: none */
 	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
@@ -147,7 +157,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 		bool done;
 
 		uiopf_consumer_begin(core);
-		uiopf_task_work(e, true);
+		uiopf_task_work(e, true, w->wanted);
 		if (first) {	/* what was there to be done counts before the wait begins */
 			w->fired = e->timeouts_fired;
 			w->first_tail = e->ring.cq_tail_published;
@@ -201,7 +211,7 @@ static uint32_t known_flags(uint32_t kernel)
 }
 
 /* Submits; true with *rc what was consumed where the call goes on to wait. */
-static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t flags, int *rc)
+static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags, int *rc)
 {
 	struct uiopf_core *core = e->core;
 
@@ -228,11 +238,12 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t fl
 	}
 	uiopf_consumer_begin(core);
 	wake_waits(core);
-	*rc = uiopf_submit(e, least(to_submit, uiopf_sq_ready(&e->ring)));
+	*rc = uiopf_submit(e, least(to_submit, unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND) ? e->ring.sq_entries :
+						uiopf_sq_ready(&e->ring)));
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
-	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN))
-		uiopf_task_work(e, false);
+	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))
+		uiopf_task_work(e, false, min_complete);
 	else
 		uiopf_core_kick(core);
 	uiopf_consumer_end(core);
@@ -253,6 +264,7 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, uint32_t
 		min_complete = 0;	/* no file here is polled for completions, so nothing is waited for */
 	if (min_complete > e->ring.cq_entries)
 		min_complete = e->ring.cq_entries;
+	w.wanted = min_complete;
 	w.target = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) + min_complete;
 	w.first_tail = LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL));
 	w.fired = READ_ONCE(&e->timeouts_fired);
@@ -282,7 +294,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 		return -EINVAL;
 	if (unlikely(e->disabled))
 		return -EBADFD;
-	if (!submit_first(e, to_submit, flags, &submitted))
+	if (!submit_first(e, to_submit, min_complete, flags, &submitted))
 		return submitted;
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return submitted;
@@ -320,7 +332,7 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 		return -EINVAL;
 	if (e->disabled)
 		return -EBADFD;
-	if (!submit_first(e, to_submit, flags, &submitted))
+	if (!submit_first(e, to_submit, min_complete, flags, &submitted))
 		return submitted;
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return submitted;

@@ -216,6 +216,8 @@ static bool succeeded(const struct uiopf_request *r)
 {
 	if (unlikely(r->failed))
 		return false;
+	if (unlikely(r->opcode == IORING_OP_LINK_TIMEOUT))
+		return true;	/* whatever comes of it, it is not it that has failed */
 	if (r->res < 0)
 		return r->opcode == IORING_OP_TIMEOUT && r->res == -ETIME &&
 		       (r->op_flags & IORING_TIMEOUT_ETIME_SUCCESS);

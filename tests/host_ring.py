@@ -22,7 +22,7 @@ _ffi.cdef("long syscall(long number, ...); extern int errno;")
 _libc: Any = _ffi.dlopen(None)
 
 
-def _call(number: int, *args: object) -> int:
+def system_call(number: int, *args: object) -> int:
     """Make a system call; return what it returns, or -errno."""
     result = int(_libc.syscall(number, *(_ffi.cast("long", a) if isinstance(a, int) else a for a in args)))
     return -_ffi.errno if result == -1 else result
@@ -36,7 +36,7 @@ class HostRing:
             flags |= 0x8
         params = _ffi.new("unsigned[30]")
         params[1], params[2] = cq_entries, flags
-        self.fd = _call(_SETUP, entries, _ffi.cast("void *", params))
+        self.fd = system_call(_SETUP, entries, _ffi.cast("void *", params))
         if self.fd < 0:
             raise OSError(-self.fd, os.strerror(-self.fd))
         self.sq_entries, self.cq_entries = params[0], params[1]
@@ -68,10 +68,10 @@ class HostRing:
         self.store("sq_tail", tail + len(sqes))
 
     def enter(self, to_submit: int, min_complete: int = 0, flags: int = 0) -> int:
-        return _call(_ENTER, self.fd, to_submit, min_complete, flags, _ffi.NULL, 0)
+        return system_call(_ENTER, self.fd, to_submit, min_complete, flags, _ffi.NULL, 0)
 
     def register(self, op: RegisterOp, arg: object, nr_args: int) -> int:
-        return _call(_REGISTER, self.fd, int(op), arg, nr_args)
+        return system_call(_REGISTER, self.fd, int(op), arg, nr_args)
 
     def reap(self, most: int = 1 << 30) -> list[Cqe]:
         head, tail = self.word("cq_head"), self.word("cq_tail")

@@ -106,10 +106,10 @@ static bool is_counted(const struct uiopf_request *r)
 	return r->length && !(r->op_flags & IORING_TIMEOUT_MULTISHOT);
 }
 
-/* How far the CQ's tail is, of which fired time-outs are no part. */
+/* How far the CQ's tail is as the client sees it, of which fired time-outs are no part. */
 static uint32_t completions(const struct uiopf_engine *e)
 {
-	return e->ring.cq_tail - e->timeouts_fired;
+	return e->ring.cq_tail_published - e->timeouts_fired;
 }
 
 static void list_behind(struct uiopf_engine *e, struct uiopf_request *r, struct uiopf_request *before)
