@@ -1,16 +1,14 @@
-"""Our engine, given the same: real pipes and sockets, the same memory at the same addresses, and a clock by hand."""
+"""Our engine, given the same: real pipes and sockets, the same memory at the same addresses, and the same clock."""
 
 from __future__ import annotations
 
-import errno
 import mmap
-import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS
 from tests.rings.player import Player, Ring
 from uring_iopf._core import ffi, lib
-from uring_iopf.abi import EnterFlags, SetupFlags
+from uring_iopf.abi import SetupFlags
 from uring_iopf.core import FOREVER, Clock, Core
 
 if TYPE_CHECKING:
@@ -22,17 +20,20 @@ NOWHERE: Final = 9999
 
 
 class EnginePlayer(Player):
-    """Plays on the engine, as the rings of one version of Linux. Each program has a core, and so a time, of its own."""
+    """Plays on the engine, as the rings of one version of Linux. Each program has a core of its own.
+
+    The core has the host's clock, so that the engine's own waiting is played, too; what is compared is never a time.
+    """
 
     def __init__(self, kernel: tuple[int, int]) -> None:
         super().__init__()
         self.kernel = kernel
-        self._core = Core(live=True, clock=Clock.MANUAL)
+        self._core = Core(live=True, clock=Clock.MONOTONIC)
         self._numbers: dict[str, int] = {}
         self._engines: dict[int, Any] = {}
 
     def play(self, program: Program) -> list[Seen]:
-        self._core = Core(live=True, clock=Clock.MANUAL)
+        self._core = Core(live=True, clock=Clock.MONOTONIC)
         lib.uiopf_core_set_kernel(self._core.c, *self.kernel)
         return super().play(program)
 
@@ -63,42 +64,7 @@ class EnginePlayer(Player):
 
     def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
         engine = self._engines[handle]
-        pointer = ffi.cast("void *", arg)
-        returned = int(lib.uiopf_enter_ext(engine, to_submit, min_complete, flags, pointer, size))
-        if not flags & GETEVENTS or returned not in (to_submit, -errno.EDEADLK):
-            return returned
-        # The clock stands still, and the engine does not wait for it. It goes on here, to the next time that something
-        # waits for, until there is enough, or a TIMEOUT has fired, or the wait is over.
-        ring = next(ring for ring in self.rings.values() if ring.handle == handle)
-        deadline = self._deadline(flags, arg, size)
-        before = self.available(ring)
-        while before == self.available(ring) < min(min_complete, ring.params[1]):
-            following = min(lib.uiopf_core_next_ns(self._core.c), deadline)
-            if following == FOREVER:
-                break
-            self._core.tick(max(following, self._core.now_ns()))
-            lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
-            if following == deadline:
-                break
-        if returned == -errno.EDEADLK:
-            return 0 if self.available(ring) else -errno.ETIME if deadline < FOREVER else returned
-        return returned
-
-    def _deadline(self, flags: int, arg: int, size: int) -> int:
-        """When a wait is over, on the core's clock; FOREVER when it has no time."""
-        if not flags & EXT_ARG or size != 24:
-            return FOREVER
-        _, _, least_us, when = struct.unpack_from("=QIIQ", self._bytes(arg, 24))
-        now = self._core.now_ns()
-        if not self.memory.address <= when < self.memory.address + ARENA_SIZE:
-            return now + 1000 * int(least_us) if least_us else FOREVER
-        seconds, ns = struct.unpack_from("=qq", self._bytes(when, 16))
-        total = int(seconds) * 1_000_000_000 + int(ns)
-        return total if flags & EnterFlags.ABS_TIMER else max(now + total, now + 1000 * int(least_us))
-
-    def _bytes(self, address: int, count: int) -> memoryview:
-        at = address - self.memory.address
-        return self.memory.bytes[at : at + count]
+        return int(lib.uiopf_enter_ext(engine, to_submit, min_complete, flags, ffi.cast("void *", arg), size))
 
     def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int:
         return int(lib.uiopf_register(self._engines[handle], op, ffi.cast("void *", arg), nr))
@@ -145,13 +111,14 @@ class EnginePlayer(Player):
             ring.store("sq_tail", ring.tail)
 
     def wait(self, ring: Ring, count: int) -> None:
+        """What has a time waits for it; what comes later than that is meant not to come."""
         engine = self._engines[ring.handle]
-        until = self._core.now_ns() + PATIENCE_NS
         while True:
             while lib.uiopf_core_consume(self._core.c):
                 pass
             lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
-            following = lib.uiopf_core_next_ns(self._core.c)
-            if self.available(ring) >= count >= 0 or following > until:
+            left = lib.uiopf_core_next_ns(self._core.c) - self._core.now_ns()
+            if self.available(ring) >= count >= 0 or left > PATIENCE_NS:
                 return
-            self._core.tick(max(following, self._core.now_ns()))
+            more = self.available(ring) + 1
+            lib.uiopf_enter(engine, 0, more, GETEVENTS | EXT_ARG, max(left, 0) + 1)

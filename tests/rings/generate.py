@@ -22,8 +22,8 @@ from typing import Final
 from hypothesis import strategies as st
 
 from tests.rings.language import (
-    BUFFERS,
     BUFFER_RINGS,
+    BUFFERS,
     CQSIZE,
     DATA,
     EXT_ARG,
@@ -50,6 +50,7 @@ from tests.rings.language import (
     Setup,
     Shutdown,
     Step,
+    Told,
     Wait,
     Word,
     Write,
@@ -92,7 +93,7 @@ TWEAKS: Final[tuple[tuple[str, tuple[Operand, ...]], ...]] = (
     ("file_index", (1, 2, 3, 0xFFFFFFFF)),
     ("addr3", (1, 1, 1, 1)),
     ("pad2", (1, 1, 1, 1)),
-    ("fd", (-1, 9999, 3, 4)),
+    ("fd", (-1, 9999, -2, -1)),
 )
 UNSUPPORTED_FLAG: Final = 0x80
 
@@ -178,10 +179,15 @@ class Maker:
         self.names = names
 
     def _register_files(self) -> None:
-        fds: list[Operand] = [Fd(name) for ring in self.rings for name in ring.readable + ring.writable][: SLOTS - 1]
+        fds: list[Operand] = [Fd(name) for ring in self.rings for name in self._slots(ring)][: SLOTS - 1]
         fds += [-1] * (SLOTS - len(fds))
         self.steps += [Register(RegisterOp.REGISTER_FILES, Blob("4i", tuple(fds)), SLOTS, r.name) for r in self.rings]
         self.fixed_files = True
+
+    @staticmethod
+    def _slots(ring: Ring) -> list[str]:
+        """What may be in a slot: anything may then be asked of it, so not what a worker would have to write to."""
+        return [name for name in ring.readable + ring.writable if "." in name or name in ring.writable]
 
     def _register_buffers(self) -> None:
         blob = Blob("4Q", (data(40), 64, data(41), 4096))
@@ -355,6 +361,10 @@ class Maker:
         self.steps.append(Reap((1 << 16, 1 << 16, 1, 2)[how % 4], ring.name, not ring.unordered, ring.unordered))
         ring.unordered = ""
 
+    def told(self) -> None:
+        if self.eventfd:
+            self.steps.append(Told("told"))
+
     def outside_write(self, b: bytes) -> None:
         """The process writes to the other end, or to the eventfd."""
         name = self.names[b[1] % len(self.names)]
@@ -422,7 +432,7 @@ class Maker:
 
     def update_files(self, ring: Ring, b: bytes) -> None:
         if self.fixed_files:
-            names = ring.readable + ring.writable
+            names = self._slots(ring)
             fd: Operand = -1 if b[2] & 1 or not names else Fd(names[b[2] % len(names)])
             update = Blob("IIQ", (b[1] % (SLOTS + 1), 0, Blob("i", (fd,))))
             self.steps.append(Register(RegisterOp.REGISTER_FILES_UPDATE, update, 1, ring.name))
@@ -449,8 +459,10 @@ class Maker:
             self.fire(ring, b)
         elif kind == 30:
             self.sync_cancel(ring, b) if b[3] & 1 else self.update_files(ring, b)
-        else:
+        elif b[1] & 3:
             self.buffers(ring, b)
+        else:
+            self.told()
 
     def finish(self) -> Program:
         """All is submitted and taken; then look at the memory."""
@@ -460,7 +472,7 @@ class Maker:
                 self.reap(ring, 0)
             self.steps += [Word("cq_overflow", ring.name), Word("sq_dropped", ring.name)]
         if self.eventfd:
-            self.steps.append(Read("told"))
+            self.steps.append(Told("told"))
         self.steps += [Look(At(DATA), 43 * 4096), Look(At(BUFFERS), 64 * 1024)]
         return Program(tuple(self.steps))
 

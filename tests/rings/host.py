@@ -6,17 +6,14 @@ import mmap
 import os
 import platform
 import re
-import signal
 import struct
 import time
-from typing import Any, Final
+from typing import Any
 
 from tests.rings.language import EXT_ARG, GETEVENTS
-from tests.rings.player import Player, Ring, ffi, libc
+from tests.rings.player import BOUND_S, Player, Ring, ffi, libc
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
-BOUND_S: Final = 10
-"""Nothing that is waited for takes as long."""
 _libc: Any = libc
 
 
@@ -60,17 +57,7 @@ class HostPlayer(Player):
         return mmap.mmap(handle, length, offset=offset)
 
     def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
-        blocks = flags & GETEVENTS and min_complete and not flags & EXT_ARG
-        if not blocks:
-            return _call(_ENTER, handle, to_submit, min_complete, flags, arg, size)
-        # A wait without an end would hang the tests: then a signal ends it, and -EINTR is what is compared.
-        before = signal.signal(signal.SIGALRM, lambda *_: None)
-        signal.setitimer(signal.ITIMER_REAL, BOUND_S)
-        try:
-            return _call(_ENTER, handle, to_submit, min_complete, flags, arg, size)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+        return _call(_ENTER, handle, to_submit, min_complete, flags, arg, size)
 
     def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int:
         return _call(_REGISTER, handle, op, arg, nr)

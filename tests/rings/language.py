@@ -219,6 +219,13 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Told:
+    """Seen: whether an eventfd has been signalled since it was last asked; not how often."""
+
+    file: str
+
+
+@dataclass(frozen=True)
 class Fill:
     """write(2) until nothing more goes in."""
 
@@ -299,6 +306,7 @@ Step: TypeAlias = (
     | Open
     | Write
     | Read
+    | Told
     | Fill
     | Drain
     | Close

@@ -15,17 +15,19 @@ import hashlib
 import mmap
 import os
 import select
+import signal
 import socket
 import struct
 import termios
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from cffi import FFI
 
 from tests.rings import language as say
-from tests.rings.language import ARENA_SIZE, At, Blob, Fd, Hole, HostFd, Operand, Program, Seen
+from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS, At, Blob, Fd, Hole, HostFd, Operand, Program, Seen
 from uring_iopf.abi import RegisterOp, SetupFlags
 
 SQE_FIELDS: Final = {
@@ -47,6 +49,8 @@ SIZES: Final = {"B": 8, "H": 16, "I": 32, "Q": 64}
 HOLE_SIZE: Final = 1 << 16
 F_32: Final = 1 << 15
 AGAIN: Final = -11
+BOUND_S: Final = 10
+"""Nothing that is waited for takes as long."""
 
 ffi = FFI()
 ffi.cdef("""
@@ -141,6 +145,21 @@ class Ring:
         for one in self.maps:
             one.close()
         self.maps.clear()
+
+
+@contextmanager
+def bounded(blocks: bool) -> Iterator[None]:  # noqa: FBT001
+    """A wait without an end would hang the tests: a signal ends it, and -EINTR is what is compared."""
+    if not blocks:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, BOUND_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def pack(format_: str, values: tuple[int, ...]) -> bytes:
@@ -261,7 +280,7 @@ class Player(abc.ABC):
             return None
         if isinstance(step, say.Look):
             return self._look(step)
-        if isinstance(step, say.Write | say.Read | say.Fill | say.Drain | say.Close | say.Shutdown):
+        if isinstance(step, say.Write | say.Read | say.Told | say.Fill | say.Drain | say.Close | say.Shutdown):
             seen = self._file(step)
             self.settle()
             return seen
@@ -365,7 +384,8 @@ class Player(abc.ABC):
         to_submit = step.to_submit
         if to_submit < 0:
             to_submit = ring.tail - ring.load("sq_head") & 0xFFFFFFFF
-        returned = self.sys_enter(ring.handle, to_submit, step.min_complete, step.flags, arg, step.size)
+        with bounded(bool(step.flags & GETEVENTS and step.min_complete and not step.flags & EXT_ARG)):
+            returned = self.sys_enter(ring.handle, to_submit, step.min_complete, step.flags, arg, step.size)
         if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
             return [returned]
         return [returned, ring.load("sq_head"), ring.load("sq_flags") & 6]
@@ -445,7 +465,7 @@ class Player(abc.ABC):
             self.forget(name)
             os.close(fd)
 
-    def _file(self, step: say.Write | say.Read | say.Fill | say.Drain | say.Close | say.Shutdown) -> Seen:
+    def _file(self, step: say.Write | say.Read | say.Told | say.Fill | say.Drain | say.Close | say.Shutdown) -> Seen:
         fd = self.files.get(step.file)
         if fd is None:
             return "no file"
@@ -454,6 +474,8 @@ class Player(abc.ABC):
                 return os.write(fd, step.data) if self._ready(fd, select.POLLOUT) else AGAIN
             if isinstance(step, say.Read):
                 return os.read(fd, step.count).hex() if self._ready(fd, select.POLLIN) else AGAIN
+            if isinstance(step, say.Told):
+                return bool(self._ready(fd, select.POLLIN) and os.read(fd, 8))
             if isinstance(step, say.Fill):
                 return self._fill(fd)
             if isinstance(step, say.Drain):
