@@ -95,7 +95,6 @@ struct uiopf_request {
 	int32_t res, fd;
 	uint16_t buffer_group;		/* or the index of a registered buffer */
 	uint16_t ioprio;
-	uint16_t buffer_id;		/* a classic buffer that it has taken … */
 	uint8_t opcode, sqe_flags, fruitless, todo;
 	/* From here on all are cleared with every new request. */
 	bool listed, working, multishot, cancelled;
@@ -108,7 +107,7 @@ struct uiopf_request {
 	bool guarded_by_timeout;	/* … and started */
 	bool timed;			/* it is among the time-outs, not those under way */
 	bool drained;			/* … or behind a drain */
-	bool selected;			/* it holds a classic buffer */
+	bool selected;			/* it holds a classic buffer: at address, in cqe_flags */
 	bool wide;			/* the CQE has 32 bytes: address and position are its second half */
 	bool owns_memory;		/* `extra` is to be freed */
 };

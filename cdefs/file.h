@@ -17,7 +17,7 @@
 #define UIOPF_FILE_ITER 0x8		/* has read_iter and write_iter, and promises not to block when asked */
 #define UIOPF_FILE_NONBLOCK 0x10	/* was opened, or set, O_NONBLOCK */
 #define UIOPF_FILE_HINTS 0x20		/* what it wakes for is a hint: its poll is asked before that is believed */
-#define UIOPF_FILE_STREAM 0x40		/* has no position: any offset will do */
+#define UIOPF_FILE_LOOPS 0x40		/* has read_iter, but only a plain `write` */
 
 struct uiopf_file;
 

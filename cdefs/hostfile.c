@@ -11,7 +11,9 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -30,6 +32,7 @@ struct host_file {
 	int fd[2];		/* two duplicates: an epoll set takes a descriptor once */
 	uint32_t armed;
 	bool no_nowait[2];	/* reading, writing: RWF_NOWAIT is refused */
+	bool inet;		/* a socket that has commands */
 	bool counts_tcp, counts_unix;	/* a stream socket that says what is left to receive */
 };
 
@@ -74,12 +77,9 @@ static int64_t transfer(struct host_file *h, uint8_t *at, uint64_t length, bool 
 		n = writes ? pwritev2(h->fd[0], &io, 1, -1, RWF_NOWAIT) : preadv2(h->fd[0], &io, 1, -1, RWF_NOWAIT);
 		if (n >= 0)
 			return n;
-		if (errno != EOPNOTSUPP && errno != EINVAL && errno != ESPIPE)
+		if (errno != EOPNOTSUPP)
 			return -errno;
-		n = transfer_anyhow(h, &io, writes);	/* an EINVAL may have been meant */
-		if (n >= 0)
-			h->no_nowait[writes] = true;
-		return n;
+		h->no_nowait[writes] = true;
 	}
 	return transfer_anyhow(h, &io, writes);
 }
@@ -129,7 +129,7 @@ static int32_t host_command(struct uiopf_file *file, uint32_t command, uint64_t 
 
 	(void)address;
 	(void)length;
-	if (command != SOCKET_URING_OP_SIOCINQ && command != SOCKET_URING_OP_SIOCOUTQ)
+	if (!host_of(file)->inet || (command != SOCKET_URING_OP_SIOCINQ && command != SOCKET_URING_OP_SIOCOUTQ))
 		return -EOPNOTSUPP;
 	return ioctl(host_of(file)->fd[0], command == SOCKET_URING_OP_SIOCINQ ? SIOCINQ : SIOCOUTQ, &n) < 0 ? -errno : n;
 }
@@ -241,6 +241,16 @@ static int watch(struct uiopf_core *core, struct host_file *h, int fd)
 	return 0;
 }
 
+/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
+static bool is_eventfd(int fd)
+{
+	static const char name[] = "anon_inode:[eventfd]";
+	char path[32], target[32];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return readlink(path, target, sizeof target) == sizeof name - 1 && !memcmp(target, name, sizeof name - 1);
+}
+
 static int make(struct uiopf_core *core, int fd, struct host_file **out)
 {
 	struct host_file *h = calloc(1, sizeof *h);
@@ -267,10 +277,13 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 
 		getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
 		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
-		h->counts_tcp = type == SOCK_STREAM && (domain == AF_INET || domain == AF_INET6);
+		h->inet = domain == AF_INET || domain == AF_INET6;
+		h->counts_tcp = type == SOCK_STREAM && h->inet;
 		h->counts_unix = type == SOCK_STREAM && domain == AF_UNIX;
 	}
-	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS | UIOPF_FILE_STREAM;
+	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS;
+	if (is_eventfd(h->fd[0]))
+		h->file.mode |= UIOPF_FILE_LOOPS;
 	if (access == O_RDONLY || access == O_RDWR)
 		h->file.mode |= UIOPF_FILE_READ;
 	if (access == O_WRONLY || access == O_RDWR)

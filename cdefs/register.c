@@ -242,6 +242,8 @@ static int resize(struct uiopf_engine *e, struct io_uring_params *p)
 		return rc;
 	move_entries(&ring, &e->ring, sq_tail, cq_head);
 	move_words(&ring, &e->ring, sq_tail, cq_head);
+	/* Who looks at the new words with old thoughts enters, rather than not (as seen on Linux 6.18). */
+	__atomic_fetch_or(uiopf_ring_word(&ring, RING_SQ_FLAGS), IORING_SQ_NEED_WAKEUP | IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	uiopf_ring_close(&e->ring);
 	e->ring = ring;
 	return 0;

@@ -66,10 +66,12 @@ static int open_table(struct uiopf_table *table, uint32_t count)
 
 static void close_table(struct uiopf_engine *e, struct uiopf_table *table)
 {
-	uint32_t slot, count = table->count;
+	const uint32_t count = table->count;
+	uint32_t i;
 
-	for (slot = 0; slot < count; slot++)
-		reset_slot(e, table, slot);
+	/* Tags come in the order in which slots are given up: since 6.13 from the last to the first. */
+	for (i = 0; i < count; i++)
+		reset_slot(e, table, e->kernel >= UIOPF_LINUX(6, 13) ? count - 1 - i : i);
 	free(table->node);
 	memset(table, 0, sizeof *table);
 }

@@ -89,6 +89,10 @@ struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_pa
 	ring->sqe_shift = p->flags & IORING_SETUP_SQE128 ? 1 : 0;
 	ring->cqe_shift = p->flags & IORING_SETUP_CQE32 ? 1 : 0;
 	ring->cqes = ring->map + p->cq_off.cqes;
+	/* A ring that was resized goes on where it was. */
+	ring->sq_tail = ring->sq_published = *uiopf_client_word(ring, RING_SQ_TAIL);
+	ring->sq_head_seen = LOAD_ACQUIRE(uiopf_client_word(ring, RING_SQ_HEAD));
+	ring->cq_head = ring->cq_tail_seen = *uiopf_client_word(ring, RING_CQ_HEAD);
 	ring->sqes = (struct io_uring_sqe *)(void *)(ring->map + sqes_offset);
 	if (!(p->flags & IORING_SETUP_NO_SQARRAY)) {
 		/* Identity, once: a client that fills SQEs in order needs no indirection. */

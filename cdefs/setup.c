@@ -226,7 +226,7 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	e->clockid = CLOCK_MONOTONIC;
 	e->next_personality = 1;
 	e->file.ops = &ring_file_ops;
-	e->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_HINTS;
+	e->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL | UIOPF_FILE_HINTS;
 	if ((p->flags & IORING_SETUP_SINGLE_ISSUER) && !e->disabled) {
 		e->has_submitter = true;
 		e->submitter = pthread_self();

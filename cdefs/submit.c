@@ -245,12 +245,6 @@ static void finish(struct uiopf_request *r)
 	uiopf_request_free(r);
 }
 
-/* A request that holds a classic buffer reports it, however it ends. */
-static uint32_t held_buffer(const struct uiopf_request *r)
-{
-	return r->selected ? IORING_CQE_F_BUFFER | (uint32_t)r->buffer_id << IORING_CQE_BUFFER_SHIFT : 0;
-}
-
 /* Issues a request whose turn it is. */
 static void start(struct uiopf_request *r)
 {
@@ -281,7 +275,8 @@ static void carry_on(struct uiopf_request *r)
 		if (r->wait.link)
 			r->file->ops->cancel(r->file, &r->wait);
 		r->res = -ECANCELED;
-		r->cqe_flags = held_buffer(r);
+		if (!r->selected)	/* a classic buffer that it holds is reported, however it ends */
+			r->cqe_flags = 0;
 		finish(r);
 	} else if (likely(r->todo == UIOPF_CONTINUE)) {
 		if (uiopf_request_issue(r) == UIOPF_DONE)

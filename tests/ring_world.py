@@ -1,7 +1,7 @@
 """A ring of the host's and one of ours with the same surroundings, so that one program can be played on both.
 
-Each world has memory that requests may point into, pipes, a socket pair and an eventfd under the same names, and a ring.
-Ours has the host's descriptors installed as files, runs on real time, and follows the host's version.
+Each world has memory that requests may point into, pipes, a socket pair and an eventfd under the same names, and a
+ring. Ours has the host's descriptors installed as files, runs on real time, and follows the host's version.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from uring_iopf._core import ffi, lib
 from uring_iopf.core import Core
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 ENTER, REGISTER = 426, 427
 SETTLE_S: Final = 0.004
@@ -40,6 +40,7 @@ class World(Protocol):
     """What a program may do, besides what it does with `Player`."""
 
     address: int
+    ring: Any
 
     def push(self, *sqes: Sqe) -> None: ...
     def enter(self, to_submit: int, min_complete: int = 0, flags: int = 0) -> int: ...
@@ -51,7 +52,7 @@ class World(Protocol):
     def put(self, offset: int, data: bytes) -> None: ...
     def get(self, offset: int, length: int) -> bytes: ...
     def fd(self, name: str) -> int: ...
-    def more_ring(self, **how: int) -> World: ...
+    def more_ring(self, entries: int = 16, cq_entries: int = 0, flags: int = 0) -> World: ...
 
 
 class Surroundings:
@@ -79,18 +80,28 @@ class Surroundings:
 class HostWorld:
     """The host's io_uring. Raises: OSError, it is refused."""
 
-    def __init__(self, around: Surroundings, stack: ExitStack, memory: mmap.mmap | None = None, **how: int) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        stack: ExitStack,
+        entries: int = 16,
+        cq_entries: int = 0,
+        flags: int = 0,
+        memory: mmap.mmap | None = None,
+    ) -> None:
         self._around, self._stack = around, stack
         self._memory = memory or mmap.mmap(-1, ARENA_SIZE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
-        self.ring = HostRing(how.get("entries", 16), cq_entries=how.get("cq_entries", 0), flags=how.get("flags", 0))
+        self.ring = HostRing(entries, cq_entries=cq_entries, flags=flags)
         stack.callback(self.ring.close)
         self.push, self.enter, self.reap = self.ring.push, self.ring.enter, self.ring.reap
         self.word, self.store = self.ring.word, self.ring.store
 
     def enter_ext(self, to_submit: int, min_complete: int, flags: int, argument: bytes | None, size: int) -> int:
         buffer = ctypes.create_string_buffer(argument, len(argument)) if argument is not None else None
-        return system_call(ENTER, self.ring.fd, to_submit, min_complete, flags, ctypes.addressof(buffer) if buffer else 0, size)
+        return system_call(
+            ENTER, self.ring.fd, to_submit, min_complete, flags, ctypes.addressof(buffer) if buffer else 0, size
+        )
 
     def register(self, op: int, argument: bytearray | None, nr_args: int) -> int:
         if argument is None:
@@ -109,21 +120,29 @@ class HostWorld:
     def fd(self, name: str) -> int:
         return self.ring.fd if name == "ring" else self._around.real[name]
 
-    def more_ring(self, **how: int) -> HostWorld:
-        return HostWorld(self._around, self._stack, self._memory, **how)
+    def more_ring(self, entries: int = 16, cq_entries: int = 0, flags: int = 0) -> HostWorld:
+        return HostWorld(self._around, self._stack, entries, cq_entries, flags, self._memory)
 
 
 class OurWorld:
     """Ours, of the host's version."""
 
-    def __init__(self, around: Surroundings, stack: ExitStack, core: Core | None = None, **how: int) -> None:
+    def __init__(
+        self,
+        around: Surroundings,
+        stack: ExitStack,
+        entries: int = 16,
+        cq_entries: int = 0,
+        flags: int = 0,
+        core: Core | None = None,
+    ) -> None:
         self._stack = stack
         self._around = around
         if core is None:
             core = stack.enter_context(Core(live=True))
             lib.uiopf_core_set_kernel(core.c, *host_version())
         self._core = core
-        self.ring = Ring(core, how.get("entries", 16), cq_entries=how.get("cq_entries", 0), flags=how.get("flags", 0))
+        self.ring = Ring(core, entries, cq_entries=cq_entries, flags=flags)
         stack.callback(self.ring.close)
         self.address = ARENA_ADDRESS
         self._fds: dict[str, int] = {}
@@ -165,8 +184,8 @@ class OurWorld:
         """Uninstall the descriptor of this name."""
         lib.uiopf_core_uninstall(self._core.c, self._fds.pop(name))
 
-    def more_ring(self, **how: int) -> OurWorld:
-        return OurWorld(_nothing_around(), self._stack, self._core, **how)
+    def more_ring(self, entries: int = 16, cq_entries: int = 0, flags: int = 0) -> OurWorld:
+        return OurWorld(_nothing_around(), self._stack, entries, cq_entries, flags, self._core)
 
 
 def _nothing_around() -> Surroundings:

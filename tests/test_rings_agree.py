@@ -7,6 +7,7 @@ worker thread does comes as it pleases), what has become of memory and files. Ou
 from __future__ import annotations
 
 import errno
+import os
 import struct
 import time
 from contextlib import ExitStack
@@ -57,7 +58,9 @@ def poll(p: Player, user_data: int, name: str = "r", events: int = 1, **fields: 
     return Sqe(Op.POLL_ADD, **({"fd": p.fd(name), "op_flags": events, "user_data": user_data} | fields))
 
 
-def timeout(p: Player, user_data: int, ns: int = 2 * MS, *, offset: int = 0x100, seconds: int = 0, **fields: int) -> Sqe:
+def timeout(
+    p: Player, user_data: int, ns: int = 2 * MS, *, offset: int = 0x100, seconds: int = 0, **fields: int
+) -> Sqe:
     fields = {"addr": p.timespec(seconds, ns, offset), "len": 1, "user_data": user_data} | fields
     return Sqe(Op.TIMEOUT, **fields)
 
@@ -479,6 +482,874 @@ PROGRAMS: Final = [
 ]
 
 
+# ---- files of the host ---------------------------------------------------------------------------
+
+
+def reads_and_writes(p: Player) -> None:
+    p.run(write(p, 1), read(p, 2), ordered=False)
+    p.world.put(PAGE, b"abcdefgh")
+    p.run(read(p, 1, addr=p.at(2 * PAGE)), write(p, 2))
+    p.note(p.world.get(2 * PAGE, 8))
+    p.write("w", b"0123456789")
+    p.run(read(p, 1, len=4), read(p, 2, len=100), read(p, 3, op_flags=8), read(p, 4, len=0))
+    p.run(read(p, 1, "w"), write(p, 2, "r"))
+    p.run(read(p, 1, off=5), read(p, 2, off=-1), write(p, 3, off=7))
+    p.run(cancel(9, 0, 4))
+    p.world.put(PAGE, struct.pack("=Q", 5))
+    p.run(write(p, 1, "e"), read(p, 2, "e", addr=p.at(2 * PAGE)), read(p, 3, "e"), ordered=False)
+    p.note(p.world.get(2 * PAGE, 8))
+    p.run(write(p, 4, "e"))
+    p.run(read(p, 1, "e", len=4), write(p, 2, "e", len=4))
+    p.write("w", b"abc")
+    p.run(read(p, 1, addr=8), read(p, 2))
+    p.run(write(p, 1, addr=8))
+    p.run(read(p, 1))
+    p.shut("w")
+    p.settle()
+    p.run(read(p, 2), poll(p, 3), poll(p, 4, events=4))
+
+
+def a_pipe_that_is_full(p: Player) -> None:
+    for i in range(20):
+        p.run(write(p, i, len=8192))
+    p.read("r", 65536)
+    p.settle()
+    p.run(write(p, 1, len=200_000, addr=p.at(0)))
+    p.read("r", 65536)
+    p.settle()
+
+
+def readers_whose_writer_goes(p: Player) -> None:
+    p.run(read(p, 1), poll(p, 2, len=1), poll(p, 3, events=1 | 0x2000))
+    p.shut("w")
+    p.settle(ordered=False)
+    p.run(write(p, 1, "w2"))
+    p.shut("r2")
+    p.run(write(p, 1, "w2"), poll(p, 2, "w2", events=4))
+
+
+def vectors(p: Player) -> None:
+    def readv(user_data: int, at: int, count: int, name: str = "r", **fields: int) -> Sqe:
+        return Sqe(Op.READV, **({"fd": p.fd(name), "addr": at, "len": count, "user_data": user_data} | fields))
+
+    def writev(user_data: int, at: int, count: int, name: str = "w", **fields: int) -> Sqe:
+        return Sqe(Op.WRITEV, **({"fd": p.fd(name), "addr": at, "len": count, "user_data": user_data} | fields))
+
+    p.world.put(PAGE, b"abcdefghij")
+    both = p.vector((p.at(PAGE), 3), (p.at(PAGE + 5), 0), (p.at(PAGE + 4), 5))
+    into = p.vector((p.at(2 * PAGE), 2), (p.at(2 * PAGE + 10), 6), offset=0x280)
+    p.run(writev(1, both, 3))
+    p.run(readv(2, into, 2))
+    p.note(p.world.get(2 * PAGE, 20))
+    p.run(writev(1, both, 3, flags=LINK), readv(2, into, 1, flags=LINK), nop(3))
+    p.run(readv(2, into, 2), nop(3))
+    p.run(readv(2, into, 2, flags=LINK), nop(3))
+    p.write("w", b"xy")
+    p.settle()
+    p.run(readv(2, into, 0), writev(3, both, 0))
+    p.run(readv(1, 8, 1), nop(2))
+    p.run(readv(1, into, 1025), nop(2))
+    p.run(readv(1, p.vector((p.at(0), 2**63), offset=0x300), 1), nop(2))
+    p.run(readv(1, p.vector((0xFFFF_8000_0000_0000, 8), offset=0x300), 1), nop(2))
+    p.run(readv(1, into, 2, flags=SELECT), nop(2))
+    p.run(readv(1, into, 1, flags=SELECT), nop(2))
+    p.run(Sqe(Op.READV, fd=-1, addr=into, len=1, user_data=1), nop(2))
+    p.run(writev(1, both, 3, "s"))
+    p.run(readv(2, into, 2, "t"))
+    p.run(writev(1, p.vector((p.at(PAGE), 3), (8, 4), offset=0x300), 2))
+    p.run(readv(2, into, 2, flags=SKIP))
+    p.run(cancel(9, 0, 4))
+
+
+def registered_buffers(p: Player) -> None:
+    def fixed(user_data: int, op: Op, name: str, offset: int, length: int, index: int, **fields: int) -> Sqe:
+        fields = {"fd": p.fd(name), "addr": p.at(offset), "len": length, "buf_group": index} | fields
+        return Sqe(op, user_data=user_data, **fields)
+
+    buffers, update = RegisterOp.REGISTER_BUFFERS, RegisterOp.REGISTER_BUFFERS_UPDATE
+    out, into = Op.WRITE_FIXED, Op.READ_FIXED
+
+    def iov(*segments: tuple[int, int]) -> bytes:
+        return b"".join(struct.pack("=QQ", at, length) for at, length in segments)
+
+    def changed(offset: int, data: int, tags: int, count: int, resv: int = 0, resv2: int = 0) -> bytes:
+        return struct.pack("=IIQQII", offset, resv, data, tags, count, resv2)
+
+    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 0)
+    p.register(buffers, iov((p.at(0), PAGE)), 0)
+    p.register(buffers, None, 1)
+    p.register(buffers, iov((p.at(0), 0)), 1)
+    p.register(buffers, iov((8, PAGE)), 1)
+    p.register(buffers, iov((0, 8)), 1)
+    p.register(buffers, iov((p.at(0), PAGE)), 16385)
+    p.run(fixed(1, out, "w", PAGE, 8, 0))
+    p.register(buffers, iov((p.at(PAGE), PAGE), (0, 0)), 2)
+    p.register(buffers, iov((p.at(PAGE), PAGE)), 1)
+    p.world.put(PAGE, b"abcdefgh")
+    cases = ((PAGE, 8, 0), (2 * PAGE - 4, 8, 0), (2 * PAGE, 0, 0), (PAGE - 1, 4, 0), (PAGE, 4, 1), (PAGE, 4, 2))
+    for offset, length, index in cases:
+        p.run(fixed(1, out, "w", offset, length, index), nop(2))
+    p.run(fixed(1, into, "r", PAGE + 100, 8, 0))
+    p.note(p.world.get(PAGE + 100, 8))
+    p.run(fixed(1, into, "r", PAGE, 4, 9, fd=-1), nop(2))
+    p.run(fixed(1, into, "w", PAGE, 4, 9), fixed(2, into, "r", PAGE, 4, 9, op_flags=0x4000))
+    p.run(fixed(1, into, "r", PAGE, 4, 0, flags=SELECT))
+    p.run(fixed(1, into, "r", PAGE, 8, 0, flags=LINK), nop(2))
+    p.register(update, changed(0, p.vector((p.at(2 * PAGE), 100)), p.numbers(9, form="Q"), 1), 32)
+    p.write("w", b"abcd")
+    p.settle()
+    p.run(fixed(1, into, "r", PAGE, 4, 0))
+    p.register(update, changed(1, p.vector((0, 0)), p.numbers(10, form="Q"), 1), 32)
+    p.register(update, changed(0, p.vector((0, 0)), 0, 1), 32)
+    p.settle()
+    p.register(update, changed(2, p.vector((0, 0)), 0, 1), 32)
+    p.register(update, changed(0, 8, 0, 1), 32)
+    p.register(update, changed(0, p.vector((0, 0)), 0, 1, 1), 32)
+    p.register(update, changed(0, p.vector((0, 0)), 0, 0), 32)
+    p.register(update, changed(0, p.vector((0, 0)), 0, 1), 16)
+    p.register(update, changed(2**32 - 1, p.vector((0, 0)), 0, 2), 32)
+    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 1)
+    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 0)
+
+    def new(count: int, flags: int, data: int, tags: int, resv: int = 0) -> bytes:
+        return struct.pack("=IIQQQ", count, flags, resv, data, tags)
+
+    data, tags = p.vector((p.at(PAGE), 8), (p.at(PAGE), 16)), p.numbers(71, 72, form="Q")
+    for argument, size in (
+        (new(2, 0, data, tags), 16),
+        (new(0, 0, data, tags), 32),
+        (new(2, 2, data, tags), 32),
+        (new(2, 1, data, tags), 32),
+        (new(2, 0, data, tags, 1), 32),
+        (new(2, 0, data, 8), 32),
+        (new(2, 0, data, tags), 32),
+    ):
+        p.register(RegisterOp.REGISTER_BUFFERS2, argument, size)
+    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 0)
+    p.settle()
+    p.register(RegisterOp.REGISTER_BUFFERS2, new(3, 1, 0, 0), 32)
+    p.run(fixed(1, out, "w", PAGE, 8, 0))
+
+
+def registered_files(p: Player) -> None:
+    files, update = RegisterOp.REGISTER_FILES, RegisterOp.REGISTER_FILES_UPDATE
+    r, w = p.fd("r"), p.fd("w")
+
+    def ints(*numbers: int) -> bytes:
+        return struct.pack(f"={len(numbers)}i", *numbers)
+
+    def changed(offset: int, *fds: int, resv: int = 0) -> bytes:
+        return struct.pack("=IIQ", offset, resv, p.numbers(*fds))
+
+    def changed2(offset: int, fds: int, tags: int, count: int, resv: int = 0) -> bytes:
+        return struct.pack("=IIQQII", offset, resv, fds, tags, count, 0)
+
+    def new(count: int, flags: int, data: int, tags: int, resv: int = 0) -> bytes:
+        return struct.pack("=IIQQQ", count, flags, resv, data, tags)
+
+    p.register(files, ints(r), 0)
+    p.register(files, None, 1)
+    p.register(files, ints(r, 999), 2)
+    p.register(update, changed(0, r), 1)
+    p.register(RegisterOp.UNREGISTER_FILES, None, 0)
+    p.register(files, ints(p.fd("ring")), 1)
+    p.register(files, ints(r, -1, w), 3)
+    p.register(files, ints(r), 1)
+    for slot in (0, 1, 2, 3, -1):
+        p.run(read(p, slot, fd=slot, flags=FIXED, len=0))
+    p.run(write(p, 1, fd=2, flags=FIXED), read(p, 2, fd=0, flags=FIXED))
+    p.register(update, changed(1, w, -1), 2)
+    p.register(update, changed(2, w, -1), 2)
+    p.register(update, changed(0, -2, 999), 2)
+    p.register(update, changed(0, -2, 999, resv=1), 2)
+    p.register(update, changed(0, r), 0)
+    p.register(update, changed(9, -2), 1)
+    p.register(update, changed(2**32 - 1, r, r), 2)
+    p.register(update, struct.pack("=IIQ", 0, 0, 8), 1)
+    p.run(write(p, 1, fd=1, flags=FIXED), write(p, 1, fd=2, flags=FIXED))
+    p.register(RegisterOp.UNREGISTER_FILES, None, 0)
+    fds = p.numbers(r, w, -1)
+    p.register(RegisterOp.REGISTER_FILES2, new(3, 0, fds, p.numbers(70, 0, 71, offset=0x500, form="Q")), 32)
+    p.register(RegisterOp.REGISTER_FILES2, new(3, 1, fds, 0), 32)
+    p.register(RegisterOp.REGISTER_FILES2, new(3, 0, fds, 0, 1), 32)
+    p.register(RegisterOp.REGISTER_FILES2, new(2, 0, fds, p.numbers(70, 71, offset=0x500, form="Q")), 32)
+    p.run(read(p, 1, fd=0, flags=FIXED), read(p, 5, fd=0, flags=FIXED))
+    update2, none = RegisterOp.REGISTER_FILES_UPDATE2, p.numbers(-1, offset=0x600)
+    p.register(update2, changed2(0, none, p.numbers(5, offset=0x500, form="Q"), 1), 32)
+    p.register(update2, changed2(0, p.numbers(p.fd("r2")), p.numbers(72, offset=0x500, form="Q"), 1), 32)
+    p.settle()
+    p.write("w", b"abcdefghabcdefgh")
+    p.settle(ordered=False)
+    p.register(update2, changed2(0, none, 0, 1), 32)
+    p.register(update2, changed2(0, none, 0, 0), 32)
+    p.register(update2, changed2(0, none, 0, 1, 1), 32)
+    p.register(RegisterOp.UNREGISTER_FILES, None, 0)
+    p.settle()
+
+
+def slots_of_files(p: Player) -> None:
+    def update(user_data: int, offset: int, *fds: int, **fields: int) -> Sqe:
+        fields = {"off": offset, "addr": p.numbers(*fds), "len": len(fds), "user_data": user_data} | fields
+        return Sqe(Op.FILES_UPDATE, **fields)
+
+    def close(user_data: int, slot: int = 0, **fields: int) -> Sqe:
+        return Sqe(Op.CLOSE, user_data=user_data, file_index=slot, **fields)
+
+    r, w, anywhere = p.fd("r"), p.fd("w"), 2**32 - 1
+    p.run(update(1, anywhere, r))
+    p.run(update(1, 0, r))
+    p.run(close(1, 1))
+    span = RegisterOp.REGISTER_FILE_ALLOC_RANGE
+    p.register(span, struct.pack("=IIQ", 0, 1, 0), 0)
+    p.register(RegisterOp.REGISTER_FILES2, struct.pack("=IIQQQ", 8, 1, 0, 0, 0), 32)
+    p.run(update(1, anywhere, r, w, 999))
+    p.note(p.world.get(0x400, 12))
+    for part in ((0, 9, 0), (4, 3, 0), (1, 1, 1), (9, 0, 0), (2**32 - 1, 2, 0)):
+        p.register(span, struct.pack("=IIQ", *part), 0)
+    p.register(span, struct.pack("=IIQ", 0, 8, 0), 1)
+    p.run(update(1, anywhere, r, w, r, w))
+    p.note(p.world.get(0x400, 12))
+    p.run(close(1, 6))
+    p.run(update(1, anywhere, r))
+    p.note(p.world.get(0x400, 4))
+    p.run(update(1, 4, r, w))
+    p.run(update(1, 7, r, w))
+    p.run(update(1, 7, r, addr=8))
+    p.run(update(1, 7, -1, -2))
+    p.run(update(1, 6, -1, -2))
+    for fields in ({"len": 0}, {"op_flags": 1}, {"file_index": 1}, {"flags": FIXED}, {"ioprio": 1}):
+        p.run(update(1, 4, r, **fields))
+    for slot in (5, 5, 50, 9):
+        p.run(close(1, slot))
+    for fields in ({"off": 1}, {"addr": 1}, {"len": 1}, {"op_flags": 1}, {"buf_group": 1}, {"flags": FIXED}):
+        p.run(close(1, 1, **fields))
+    p.run(close(1, 1, fd=1))
+    p.run(close(1, fd=999), close(2, fd=p.fd("ring")))
+    p.run(read(p, 3, fd=0, flags=FIXED))
+    p.run(close(4, 1))
+    p.write("w", b"abcdefgh")
+    p.settle()
+
+
+# ---- sockets -------------------------------------------------------------------------------------
+
+
+def receive(p: Player, user_data: int, **fields: int) -> Sqe:
+    return Sqe(Op.RECV, **({"fd": p.fd("s"), "addr": p.at(PAGE), "len": 8, "user_data": user_data} | fields))
+
+
+def send(p: Player, user_data: int, **fields: int) -> Sqe:
+    return Sqe(Op.SEND, **({"fd": p.fd("t"), "addr": p.at(2 * PAGE), "len": 8, "user_data": user_data} | fields))
+
+
+def sockets(p: Player) -> None:
+    p.world.put(2 * PAGE, b"abcdefghij")
+    p.run(receive(p, 1), send(p, 2, len=5))
+    p.note(p.world.get(PAGE, 8))
+    p.run(send(p, 2), receive(p, 1, len=4), receive(p, 3, op_flags=2), receive(p, 4))
+    p.run(receive(p, 1, op_flags=DONTWAIT))
+    p.run(receive(p, 1, op_flags=WAITALL, flags=LINK), nop(3))
+    p.run(send(p, 2, len=3))
+    p.run(send(p, 2, len=5))
+    p.run(send(p, 2, op_flags=WAITALL), receive(p, 1, ioprio=1))
+    for fields in ({"ioprio": 0x80}, {"off": 1}, {"file_index": 1}, {"addr": 0xFFFF_8000_0000_0000}, {"fd": -1}):
+        p.run(receive(p, 1, **fields))
+    p.run(receive(p, 1, fd=p.fd("r")), send(p, 2, fd=p.fd("w")))
+    p.run(receive(p, 1, ioprio=2), nop(3))
+    p.run(receive(p, 1, ioprio=2, op_flags=WAITALL, flags=SELECT), nop(3))
+    for fields in ({"ioprio": 0x80}, {"addr": 0xFFFF_8000_0000_0000}, {"fd": -1}, {"addr": 8}):
+        p.run(send(p, 2, **fields))
+    p.run(receive(p, 1, addr=8), send(p, 2))
+    p.run(receive(p, 1), receive(p, 1, flags=SELECT, buf_group=5))
+    p.run(read(p, 1, "s"), write(p, 2, "t"))
+    p.run(Sqe(Op.URING_CMD, fd=p.fd("s"), user_data=1), Sqe(Op.URING_CMD, fd=p.fd("s"), off=1, user_data=1))
+    p.run(cancel(9, 0, 4), ordered=False)
+    p.run(receive(p, 6, op_flags=WAITALL, flags=LINK), nop(7))
+    p.write("t", b"abc")
+    p.settle()
+    p.shut("t")
+    p.settle()
+    p.run(receive(p, 1))
+
+
+def provided(
+    p: Player, group: int, *lengths: int, flags: int = 0, base: int = 4 * PAGE, offset: int = 8 * PAGE
+) -> None:
+    """Register a ring of buffers from id 0 on."""
+    ring = b"".join(struct.pack("=QIHH", p.at(offset + 256 * i), n, i, 0) for i, n in enumerate(lengths))
+    p.world.put(base, ring.ljust(16 * 8, b"\0"))
+    p.world.put(base + 14, struct.pack("=H", len(lengths)))
+    p.register(RegisterOp.REGISTER_PBUF_RING, struct.pack("=QIHHI5I", p.at(base), 8, group, flags, *[0] * 6), 1)
+
+
+def multishot_receives(p: Player) -> None:
+    provided(p, 1, 16, 16, 16, 16)
+    p.run(receive(p, 1, ioprio=2, len=0, addr=0, flags=SELECT, buf_group=1))
+    p.write("t", b"abc")
+    p.settle()
+    p.write("t", b"x" * 20)
+    p.settle()
+    p.write("t", b"y" * 30)
+    p.settle()
+    p.note(p.world.get(8 * PAGE, 16))
+    p.write("t", b"more")
+    p.run(receive(p, 1, len=0, addr=0, flags=SELECT, buf_group=1))
+    provided(p, 2, 16, 16, 16, 16, base=5 * PAGE)
+    p.run(receive(p, 2, ioprio=2, len=0, addr=0, flags=SELECT, buf_group=2))
+    p.run(receive(p, 3, ioprio=3, len=0, addr=0, flags=SELECT, buf_group=2))
+    p.run(cancel(9, 2), cancel(9, 3))
+    p.run(receive(p, 2, ioprio=2, len=0, addr=0, flags=SELECT, buf_group=2))
+    p.shut("t")
+    p.settle()
+
+
+def limited_receives(p: Player) -> None:
+    provided(p, 1, 16, 16, 16, 16, 16)
+    p.run(receive(p, 1, ioprio=2, len=4, addr=0, flags=SELECT, buf_group=1))
+    p.write("t", b"abcdef")
+    p.settle()
+    p.run(cancel(9, 1))
+    p.run(receive(p, 1, ioprio=2, len=0, addr=0, flags=SELECT, buf_group=1, file_index=6))
+    p.write("t", b"abc")
+    p.settle()
+    p.write("t", b"abcdef")
+    p.settle()
+
+
+def multishot_reads(p: Player) -> None:
+    def multishot(user_data: int, name: str = "r", group: int = 1, **fields: int) -> Sqe:
+        fields = {"fd": p.fd(name), "flags": SELECT, "buf_group": group, "user_data": user_data} | fields
+        return Sqe(Op.READ_MULTISHOT, **fields)
+
+    provided(p, 1, 16, 16, 16, 16)
+    p.run(multishot(1))
+    for text in (b"abc", b"x" * 20):
+        p.write("w", text)
+        p.settle()
+    p.run(cancel(9, 1))
+    p.write("w", b"abcd")
+    p.submit(nop(5), multishot(1), nop(6))
+    p.settle()
+    p.shut("w")
+    p.settle()
+    p.run(multishot(2))
+    p.run(multishot(3, "e", group=7))
+
+
+# ---- provided buffers ----------------------------------------------------------------------------
+
+
+def provide(p: Player, user_data: int, count: int = 1, first: int = 0, **fields: int) -> Sqe:
+    fields = {"fd": count, "off": first, "addr": p.at(8 * PAGE), "len": 16, "buf_group": 1} | fields
+    return Sqe(Op.PROVIDE_BUFFERS, user_data=user_data, **fields)
+
+
+def unprovide(user_data: int, count: int, **fields: int) -> Sqe:
+    return Sqe(Op.REMOVE_BUFFERS, **({"fd": count, "buf_group": 1, "user_data": user_data} | fields))
+
+
+def selected(p: Player, user_data: int, **fields: int) -> Sqe:
+    fields = {"flags": SELECT, "buf_group": 1, "addr": 0, "len": 0} | fields
+    return read(p, user_data, "r", **fields)
+
+
+def classic_buffers(p: Player) -> None:
+    p.run(unprovide(1, 1))
+    p.run(selected(p, 1))
+    p.run(provide(p, 1, 3, 10), provide(p, 2, 1, 7, len=4))
+    p.write("w", b"abc")
+    p.run(selected(p, 1))
+    p.run(selected(p, 1))
+    p.write("w", b"abcdef")
+    p.settle()
+    p.run(selected(p, 1, len=2))
+    p.run(cancel(9, 1))
+    p.write("w", b"abcdef")
+    p.run(selected(p, 1, len=2), selected(p, 2), selected(p, 3))
+    p.run(provide(p, 1, 1, 5, addr=8))
+    p.run(selected(p, 1))
+    p.run(provide(p, 1, 1, 5), selected(p, 1, op_flags=0x40000000))
+    p.run(provide(p, 1, 4), unprovide(2, 2), unprovide(3, 9), unprovide(4, 1))
+    for fields in (
+        {"fd": 0},
+        {"fd": 65537},
+        {"fd": -1},
+        {"len": 0},
+        {"off": 65536},
+        {"off": 65535, "fd": 2},
+        {"addr": 2**64 - 8},
+        {"addr": 0xFFFF_8000_0000_0000},
+        {"op_flags": 1},
+        {"file_index": 1},
+        {"ioprio": 1},
+        {"flags": SELECT},
+    ):
+        p.run(provide(p, 1, **fields))
+    for count, fields in (
+        (0, {}),
+        (65537, {}),
+        (1, {"addr": 1}),
+        (1, {"len": 1}),
+        (1, {"off": 1}),
+        (1, {"op_flags": 1}),
+    ):
+        p.run(unprovide(1, count, **fields))
+    provided(p, 1, 16)
+    p.run(provide(p, 1), unprovide(2, 1))
+    p.register(RegisterOp.UNREGISTER_PBUF_RING, struct.pack("=QIHHI5I", 0, 0, 1, 0, *[0] * 6), 1)
+    p.run(provide(p, 1))
+    provided(p, 1, 16)
+    p.register(RegisterOp.UNREGISTER_PBUF_RING, struct.pack("=QIHHI5I", 0, 0, 1, 0, *[0] * 6), 1)
+
+
+def status(p: Player, group: int, resv: int = 0) -> None:
+    p.note(p.register(RegisterOp.REGISTER_PBUF_STATUS, struct.pack("=10I", group, 0, resv, *[0] * 7), 1)[:8])
+
+
+def rings_of_buffers(p: Player) -> None:
+    provided(p, 1, 16, 16, 16)
+    status(p, 1)
+    p.write("w", b"abc")
+    p.run(selected(p, 1))
+    status(p, 1)
+    status(p, 1, 1)
+    status(p, 2)
+    p.run(selected(p, 1))
+    status(p, 1)
+    p.write("w", b"x" * 40)
+    p.settle()
+    p.run(selected(p, 1, len=4), selected(p, 2))
+    status(p, 1)
+
+
+def incremental_buffers(p: Player) -> None:
+    provided(p, 1, 40, 40, flags=2)
+    for length in (10, 30, 50):
+        p.write("w", b"x" * length)
+        p.run(selected(p, 1))
+        p.note(
+            struct.unpack_from("=QI", p.world.get(4 * PAGE, 32))[1],
+            struct.unpack_from("=I", p.world.get(4 * PAGE, 32), 24),
+        )
+        status(p, 1)
+    p.run(selected(p, 1))
+    provided(p, 2, 16, 16, flags=2, base=5 * PAGE)
+    p.run(receive(p, 1, ioprio=2, len=0, addr=0, flags=SELECT, buf_group=2))
+    for length in (4, 8, 4, 20):
+        p.write("t", b"y" * length)
+        p.settle()
+
+
+# ---- polls ---------------------------------------------------------------------------------------
+
+
+def polls(p: Player) -> None:
+    p.run(poll(p, 1), poll(p, 2, len=1), poll(p, 3, events=4))
+    p.write("w", b"a")
+    p.settle(ordered=False)
+    p.write("w", b"b")
+    p.settle()
+    p.read("r")
+    p.settle()
+    p.write("w", b"b")
+    p.settle()
+    p.run(poll_remove(9, 2))
+    p.run(poll_remove(9, 2))
+    p.run(poll(p, 4, len=1))
+    p.run(cancel(9, 4))
+    p.run(poll(p, 5, "e", events=5), poll(p, 6, "e", len=1))
+    p.write("e", struct.pack("=Q", 1))
+    p.settle()
+    p.run(poll(p, 7, "s", events=5), poll(p, 8, "s", events=1 | 0x2000))
+    p.shut("t")
+    p.settle()
+
+
+def polls_updated(p: Player) -> None:
+    p.run(poll(p, 1))
+    p.run(poll_remove(9, 1, len=4, off=5))
+    p.run(poll_remove(9, 1, len=4, off=6))
+    p.run(poll_remove(9, 5, len=2, op_flags=4))
+    p.write("w", b"a")
+    p.settle()
+    p.run(poll_remove(9, 5))
+    p.read("r")
+    p.run(poll(p, 1, "w", events=1))
+    p.run(poll_remove(9, 1, len=2, op_flags=4))
+    p.run(poll(p, 1, len=1))
+    p.run(poll_remove(9, 1, len=7, off=8, op_flags=1))
+    p.write("w", b"a")
+    p.settle()
+    p.run(poll_remove(9, 8, len=2, op_flags=1))
+    p.run(poll_remove(9, 8))
+    p.run(poll(p, 1, "r2"), read(p, 2, "r2"))
+    p.run(poll_remove(9, 2), poll_remove(9, 2, len=4, off=3))
+    for fields in (
+        {"len": 1},
+        {"len": 8},
+        {"len": 16},
+        {"buf_group": 1},
+        {"file_index": 1},
+        {"off": 1},
+        {"op_flags": 1},
+        {"len": 2, "off": 1},
+        {"len": 4, "op_flags": 1},
+        {"ioprio": 1},
+        {"flags": SELECT},
+    ):
+        p.run(poll_remove(9, 1, **fields))
+    p.run(poll_remove(9, 1, flags=SKIP))
+    p.run(poll_remove(9, 1, flags=SKIP))
+
+
+def cancelled_at_once(p: Player) -> None:
+    def cancel_now(target: int = 0, fd: int = -1, flags: int = 0, opcode: int = 0, pad: int = 0, pad2: int = 0) -> None:
+        argument = struct.pack("=QiIqqB7BQQQ", target, fd, flags, -1, -1, opcode, pad, *[0] * 6, pad2, 0, 0)
+        p.register(RegisterOp.REGISTER_SYNC_CANCEL, argument, 1)
+        p.settle(ordered=False)
+
+    p.run(read(p, 1), read(p, 1), poll(p, 2), timeout(p, 3, 10**9))
+    cancel_now(9)
+    cancel_now(1)
+    cancel_now(1, flags=1)
+    cancel_now(3)
+    cancel_now(flags=32, opcode=int(Op.POLL_ADD))
+    p.run(read(p, 1), read(p, 1), poll(p, 2), timeout(p, 3, 10**9))
+    cancel_now(fd=p.fd("r"), flags=3)
+    cancel_now(flags=4)
+    cancel_now(flags=4)
+    cancel_now(fd=999, flags=2)
+    cancel_now(fd=0, flags=2 | 8)
+    cancel_now(flags=64)
+    cancel_now(pad=1)
+    cancel_now(pad2=1)
+
+
+# ---- more than one ring --------------------------------------------------------------------------
+
+
+def message(p: Player, user_data: int, fd: int, **fields: int) -> Sqe:
+    return Sqe(Op.MSG_RING, **({"fd": fd, "user_data": user_data} | fields))
+
+
+def messages(p: Player) -> None:
+    other = p.world.more_ring(entries=2, cq_entries=2)
+    dead = p.world.more_ring(flags=DISABLED)
+    fd, own = other.fd("ring"), p.fd("ring")
+
+    def say(**fields: int) -> None:
+        p.run(message(p, 1, fd, **fields))
+        other.enter(0, 0, GETEVENTS)
+        p.note("there", *other.reap())
+
+    say(off=77, len=5)
+    say(off=77, len=2**32 - 5)
+    say(off=77, len=5, flags=SKIP)
+    say(off=77, len=5, file_index=3, op_flags=2)
+    for fields in (
+        {"file_index": 3},
+        {"op_flags": 1},
+        {"op_flags": 4},
+        {"buf_group": 1},
+        {"personality": 1},
+        {"addr": 2},
+        {"addr3": 1},
+        {"ioprio": 1},
+        {"flags": SELECT},
+        {"addr": 1},
+        {"addr": 1, "len": 1},
+    ):
+        say(**fields)
+    p.run(message(p, 1, -1), message(p, 2, p.fd("r")), message(p, 3, dead.fd("ring"), off=1))
+    p.run(message(p, 1, own, off=78, len=6), ordered=False)
+    p.run(message(p, 1, own, addr=1))
+    p.run(*(message(p, i, fd, off=i) for i in range(5)))
+    p.note(other.word("sq_flags") & 2)
+    for _ in range(3):
+        other.enter(0, 0, GETEVENTS)
+        p.note("there", *other.reap())
+
+
+def messages_with_files(p: Player) -> None:
+    other = p.world.more_ring()
+    fd = other.fd("ring")
+    p.run(message(p, 1, fd, addr=1, file_index=1))
+    p.register(RegisterOp.REGISTER_FILES, struct.pack("=3i", p.fd("r"), -1, p.fd("w")), 3)
+
+    def give(slot: int, to: int, **fields: int) -> None:
+        p.run(message(p, 1, fd, addr=1, addr3=slot, file_index=to, off=77, **fields))
+        other.enter(0, 0, GETEVENTS)
+        p.note("there", *other.reap())
+
+    give(0, 1)
+    give(0, 2**32 - 1)
+    p.note(other.register(RegisterOp.REGISTER_FILES2, bytearray(struct.pack("=IIQQQ", 3, 1, 0, 0, 0)), 32))
+    give(0, 1)
+    give(2, 2)
+    give(1, 2)
+    give(9, 2)
+    give(0, 4)
+    give(0, 2**32 - 1)
+    give(0, 2**32 - 1)
+    give(0, 1, op_flags=1)
+    other.push(Sqe(Op.WRITE, FIXED, fd=1, addr=p.at(PAGE), len=4, user_data=3))
+    p.note(other.enter(1, 1, GETEVENTS), *other.reap())
+    p.read("r")
+
+
+def rings_are_polled(p: Player) -> None:
+    other = p.world.more_ring(entries=2, cq_entries=2)
+    fd = other.fd("ring")
+    p.run(Sqe(Op.POLL_ADD, fd=fd, op_flags=1, user_data=1), Sqe(Op.POLL_ADD, fd=fd, op_flags=5, user_data=2))
+    other.push(nop(1))
+    other.enter(1)
+    p.settle()
+    p.run(Sqe(Op.POLL_ADD, fd=fd, op_flags=5, user_data=2))
+    p.run(Sqe(Op.READ, fd=fd, addr=p.at(PAGE), len=8, user_data=3), Sqe(Op.URING_CMD, fd=fd, user_data=4))
+    p.run(Sqe(Op.WRITE, fd=fd, addr=p.at(PAGE), len=8, user_data=3))
+
+
+# ---- register ------------------------------------------------------------------------------------
+
+
+def what_there_is(p: Player) -> None:
+    probe = p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 256), 256)
+    p.note(probe[0], probe[1])
+    ours = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49)
+    p.note([probe[16 + 8 * op + 2] for op in ours])
+    p.note(p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 4), 4)[:32])
+    p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 257), 257)
+    p.register(RegisterOp.REGISTER_PROBE, b"\1" + bytes(15 + 8 * 4), 4)
+    p.register(RegisterOp.REGISTER_PROBE, bytes(16), 0)
+    for op in range(31):
+        if op not in (int(RegisterOp.REGISTER_PERSONALITY), int(RegisterOp.REGISTER_RING_FDS), 21, 27, 28):
+            p.register(op, None, 0)
+            p.register(op, None, 1)
+    p.register(63, None, 0)
+
+
+def personalities(p: Player) -> None:
+    p.register(RegisterOp.REGISTER_PERSONALITY, None, 0)
+    p.register(RegisterOp.REGISTER_PERSONALITY, None, 0)
+    p.register(RegisterOp.UNREGISTER_PERSONALITY, None, 1)
+    p.register(RegisterOp.UNREGISTER_PERSONALITY, None, 1)
+    p.register(RegisterOp.REGISTER_PERSONALITY, None, 0)
+    p.run(nop(1, personality=2), nop(1, personality=1), nop(1, personality=3))
+    p.register(RegisterOp.REGISTER_PERSONALITY, None, 1)
+
+
+def restriction(kind: int, value: int) -> bytes:
+    return struct.pack("=HBB3I", kind, value, 0, 0, 0, 0)
+
+
+def restricted(p: Player) -> None:
+    p.world.push(nop(1))
+    p.enter(1, 0, GETEVENTS)
+    p.enter(0, 0, 1 << 30)
+    only = RegisterOp.REGISTER_RESTRICTIONS
+    p.register(only, restriction(4, 0), 1)
+    p.register(only, restriction(0, 200), 1)
+    p.register(only, restriction(1, 200), 1)
+    p.register(only, None, 1)
+    everything = [(1, int(Op.NOP)), (1, int(Op.READ)), (2, LINK | SKIP), (3, 0), (0, int(RegisterOp.REGISTER_EVENTFD))]
+    p.register(only, b"".join(restriction(*one) for one in everything), len(everything))
+    p.register(only, restriction(0, 1), 1)
+    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 1)
+    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
+    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
+    p.register(RegisterOp.REGISTER_EVENTFD, None, 1)
+    p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
+    p.run()
+    p.enter(1, 0, GETEVENTS)
+    p.reap()
+    p.run(write(p, 1), nop(2))
+    p.enter(1, 0, GETEVENTS)
+    p.run(nop(2, flags=ASYNC))
+    p.run(nop(2, flags=LINK), nop(3, flags=SKIP), Sqe(255, user_data=4))
+    p.run(nop(5, flags=0x80))
+    p.run(nop(5, ioprio=1))
+
+
+def required_flags(p: Player) -> None:
+    only = RegisterOp.REGISTER_RESTRICTIONS
+    p.register(only, restriction(1, 0) + restriction(3, ASYNC), 2)
+    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
+    p.run(nop(1), nop(2))
+    p.enter(1, 0, GETEVENTS)
+    p.run(nop(1, flags=ASYNC))
+    p.run(nop(1, flags=ASYNC | LINK))
+
+
+def unrestricted(p: Player) -> None:
+    p.world.push(nop(1))
+    p.enter(1)
+    p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 4), 4)
+    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
+    p.run()
+    p.enter(1, 0, GETEVENTS)
+    p.reap()
+    p.register(only := RegisterOp.REGISTER_RESTRICTIONS, restriction(1, 0), 1)
+    p.note(only)
+
+
+def eventfds_for_workers(p: Player) -> None:
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def count() -> None:
+        try:
+            p.note("told", os.eventfd_read(fd))
+        except BlockingIOError:
+            p.note("told", 0)
+
+    bad_fd, pipe = struct.pack("=i", 999), struct.pack("=i", p._around.real["r"])
+    asynchronous = RegisterOp.REGISTER_EVENTFD_ASYNC
+    for argument in (bad_fd, pipe, struct.pack("=i", fd), struct.pack("=i", fd), None):
+        p.register(asynchronous, argument, 1)
+    p.run(nop(1))
+    count()
+    p.run(nop(1, flags=ASYNC))
+    count()
+    p.run(read(p, 1))
+    p.write("w", b"abcdefgh")
+    p.settle()
+    count()
+    p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
+    p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
+    p.register(RegisterOp.REGISTER_EVENTFD, struct.pack("=i", fd), 2)
+    os.close(fd)
+
+
+def commands(p: Player) -> None:
+    def command(**fields: int) -> Sqe:
+        return Sqe(Op.URING_CMD, **({"fd": p.fd("r"), "user_data": 1} | fields))
+
+    for fields in (
+        {},
+        {"off": 1 << 32},
+        {"op_flags": 4},
+        {"op_flags": 1},
+        {"op_flags": 2},
+        {"flags": SELECT},
+        {"fd": -1},
+    ):
+        p.run(command(**fields))
+    p.run(command(flags=SELECT, op_flags=2), command(flags=SELECT, op_flags=3), command(ioprio=1))
+
+
+def nops(p: Player) -> None:
+    p.register(RegisterOp.REGISTER_FILES, struct.pack("=i", p.fd("r")), 1)
+    p.register(RegisterOp.REGISTER_BUFFERS, struct.pack("=QQ", p.at(PAGE), 8), 1)
+    for flags in range(64):
+        p.run(nop(flags, op_flags=flags, fd=p.fd("w") if flags & 4 == 0 else 0, len=9))
+        p.run(nop(flags, op_flags=flags, fd=7777, len=9, buf_group=3), nop(2))
+    p.run(nop(1, op_flags=16, flags=LINK), nop(2))
+    p.run(nop(1, op_flags=64), nop(2, op_flags=1 << 31))
+
+
+# ---- other forms of rings ------------------------------------------------------------------------
+
+CQE32, CQE_MIXED, SQE128 = int(SetupFlags.CQE32), int(SetupFlags.CQE_MIXED), int(SetupFlags.SQE128)
+
+
+def wide_completions(p: Player) -> None:
+    for i in range(4):
+        p.world.push(nop(i, op_flags=32, off=7, addr=8), nop(10 + i), nop(20 + i, op_flags=33, len=5, off=9))
+        p.enter(3, 0, GETEVENTS)
+        p.note(*p.world.ring.reap_words())
+    for i in range(4):
+        p.world.push(nop(i, op_flags=32, off=7, addr=i), nop(10 + i))
+        p.enter(2)
+    p.note(p.world.word("sq_flags") & 2)
+    for _ in range(4):
+        p.note(*p.world.ring.reap_words())
+        p.enter(0, 0, GETEVENTS)
+
+
+def resized(p: Player) -> None:
+    ring = p.world.ring
+    p.world.push(*(nop(i) for i in range(6)))
+    p.enter(4, 0, GETEVENTS)
+    for how in ((0,), (8, 4, 8), (8, 0, 8), (70000,), (8, 0, 1), (8, 0, 0x10)):
+        p.note(ring.resize(*how), ring.sq_entries, ring.cq_entries)
+    p.note([p.world.word(name) for name in ("sq_head", "sq_tail", "cq_head", "cq_tail", "sq_dropped", "sq_flags")])
+    p.reap()
+    p.world.push(*(nop(10 + i) for i in range(5)))
+    p.note(ring.resize(4), ring.resize(16), ring.sq_entries, ring.cq_entries)
+    p.note(ring.resize(16, 2, 8), ring.resize(70000, 0, 0x10), ring.sq_entries, ring.cq_entries)
+
+
+def not_resized(p: Player) -> None:
+    p.note(p.world.ring.resize(8))
+
+
+def made(p: Player) -> None:
+    p.note(p.world.ring.features, p.world.ring.sq_entries, p.world.ring.cq_entries)
+    tried: dict[tuple[int, int, int], object] = {}
+    bits = [1 << bit for bit in range(22)]
+    flags = [
+        *bits,
+        *(a | b for a in bits for b in bits),
+        *(b | DEFER for b in bits),
+        *(b | DEFER | TASKRUN for b in bits),
+    ]
+    for flag in flags:
+        for sizes in ((4, 0), (4, 16)):
+            if flag & (SetupFlags.SQPOLL | SetupFlags.ATTACH_WQ):
+                continue  # a thread each; what descriptor 0 is differs
+            try:
+                ring = p.world.more_ring(flags=flag, entries=sizes[0], cq_entries=sizes[1]).ring
+                tried[flag, *sizes] = (ring.sq_entries, ring.cq_entries)
+            except OSError as error:
+                tried[flag, *sizes] = error.errno
+    for how in ((0, 0, 0), (1, 0, 0), (5, 0, 0), (8, 9, 0), (8, 4, 0), (5, 8, 0), (32769, 0, 0), (40000, 0, CLAMP)):
+        try:
+            ring = p.world.more_ring(entries=how[0], cq_entries=how[1], flags=how[2]).ring
+            tried[how] = (ring.sq_entries, ring.cq_entries)
+        except OSError as error:
+            tried[how] = error.errno
+    p.note(sorted(tried.items()))
+
+
+MORE_PROGRAMS: Final = [
+    Program(made),
+    Program(wide_completions, CQE32, 4, 8, since=(6, 18)),
+    Program(wide_completions, CQE_MIXED, 4, 8, since=(6, 18)),
+    Program(wide_completions, ALL_OF_IT, 4, 8, since=(6, 18)),
+    Program(chains, SQE128 | CQE32),
+    Program(resized, DEFER, 8, since=(6, 13)),
+    Program(not_resized, since=(6, 13)),
+    Program(resized, DEFER | CQE32, 8, since=(6, 13)),
+    Program(reads_and_writes),
+    Program(a_pipe_that_is_full),
+    Program(readers_whose_writer_goes),
+    Program(vectors),
+    Program(registered_buffers, since=(6, 15)),
+    Program(registered_files),
+    Program(slots_of_files),
+    Program(sockets),
+    Program(multishot_receives),
+    Program(limited_receives, since=(6, 17)),
+    Program(multishot_reads),
+    Program(classic_buffers),
+    Program(rings_of_buffers),
+    Program(incremental_buffers),
+    Program(polls),
+    Program(polls_updated),
+    Program(cancelled_at_once),
+    Program(messages),
+    Program(messages_with_files),
+    Program(rings_are_polled),
+    Program(what_there_is),
+    Program(personalities),
+    Program(restricted, DISABLED),
+    Program(required_flags, DISABLED),
+    Program(unrestricted, DISABLED),
+    Program(eventfds_for_workers),
+    Program(commands, since=(6, 18)),
+    Program(nops, since=(6, 16)),
+]
+
+
 @pytest.fixture(scope="module")
 def host() -> None:
     try:
@@ -489,16 +1360,16 @@ def host() -> None:
 
 
 def played(kind: type[HostWorld | OurWorld], program: Program) -> list[object]:
-    how = {"entries": program.entries, "cq_entries": program.cq_entries, "flags": program.flags}
+    sizes = program.entries, program.cq_entries, program.flags
     with ExitStack() as stack:
         around = Surroundings(stack)
-        player = Player(kind(around, stack, **how), around)
+        player = Player(kind(around, stack, *sizes), around)
         program.play(player)
         return player.seen
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.id)
+@pytest.mark.parametrize("program", [*PROGRAMS, *MORE_PROGRAMS], ids=lambda program: program.id)
 def test_the_host_and_the_engine_agree(program: Program) -> None:
     if host_version() < program.since:
         pytest.skip(f"the host is older than {program.since}")

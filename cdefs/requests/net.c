@@ -120,12 +120,9 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 		uint8_t empty;
 
 		if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
-			uint32_t wanted = r->length;
 			int rc;
 
-			if (r->extra && (!wanted || wanted > r->extra))
-				wanted = (uint32_t)r->extra;
-			rc = uiopf_buffer_select(e, r->buffer_group, wanted, &buffer);
+			rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
 			if (rc < 0) {
 				uiopf_stop_waiting(r);
 				return uiopf_done(r, rc);
@@ -133,14 +130,16 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 		} else {
 			buffer.map = uiopf_memory(r, r->address, r->length);
 		}
-		if (!buffer.map && buffer.length)
-			n = ops->poll(r->file) & POLLIN ? -EFAULT : -EAGAIN;
-		else
+		if (!buffer.map && buffer.length) {	/* only data that comes finds out, and it stays */
+			n = ops->receive(r->file, &empty, 1, (int)r->op_flags | MSG_PEEK);
+			n = n > 0 ? -EFAULT : n;
+		} else {
 			n = ops->receive(r->file, buffer.map ? buffer.map : &empty, buffer.length, (int)r->op_flags);
+		}
 		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 			return uiopf_wait_for_file(r);
-		if (wants_rest(r, n, buffer.length) && !buffer.from)
-			return uiopf_wait_for_file(r);
+		if (!buffer.from && wants_rest(r, n, buffer.length))
+			continue;
 		flags = n > 0 ? more_to_read(r) : 0;
 		if (n > 0)
 			e->cost.bytes_copied += (uint64_t)n;
@@ -210,7 +209,7 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 		return uiopf_wait_for_file(r);
 	if (!buffer.from && wants_rest(r, n, buffer.length))
-		return uiopf_wait_for_file(r);
+		return uiopf_send_issue(r);
 	if (n > 0)
 		e->cost.bytes_copied += (uint64_t)n;
 	if (buffer.from && n >= 0)

@@ -182,6 +182,13 @@ static bool needs_worker(const struct uiopf_file *file)
 	return !(file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_NONBLOCK));
 }
 
+/* The same for one that has only `write` (an eventfd), whatever it reads with. */
+static bool needs_worker_to_write(const struct uiopf_file *file)
+{
+	return !(file->mode & UIOPF_FILE_NONBLOCK) &&
+	       (file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_LOOPS)) != UIOPF_FILE_ITER;
+}
+
 static enum uiopf_issue punt(struct uiopf_request *r)
 {
 	r->punted = true;
@@ -290,12 +297,28 @@ static bool is_fixed(const struct uiopf_request *r)
 	return r->opcode == IORING_OP_READ_FIXED || r->opcode == IORING_OP_WRITE_FIXED;
 }
 
-/* A classic buffer that was selected is used up by an error too, and reported; one of a ring is not. */
-static enum uiopf_issue read_failed(struct uiopf_request *r, struct uiopf_selected *buffer, int error)
+/*
+ * The buffer of a READ: 0 or -errno. A classic one is taken now and kept, however the request goes on and ends; one of a
+ * ring stays where it is until bytes have come, and another may have it meanwhile.
+ */
+static int select_buffer(struct uiopf_request *r, struct uiopf_selected *buffer)
 {
-	if (unlikely(buffer->from && !buffer->from->ring))
-		r->cqe_flags = uiopf_buffer_take(buffer, 0);
-	return uiopf_done(r, error);
+	int rc;
+
+	if (unlikely(r->selected)) {
+		buffer->map = uiopf_memory(r, r->address, r->length);
+		buffer->length = r->length;
+		return 0;
+	}
+	rc = uiopf_buffer_select(r->engine, r->buffer_group, r->length, buffer);
+	if (likely(rc < 0 || buffer->from->ring))
+		return rc;
+	r->selected = true;
+	r->address = buffer->address;
+	r->length = buffer->length;
+	r->cqe_flags = uiopf_buffer_take(buffer, 0);
+	buffer->from = NULL;
+	return 0;
 }
 
 enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
@@ -306,9 +329,9 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	int rc;
 
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
-		rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
+		rc = select_buffer(r, &buffer);
 		if (rc < 0)
-			return read_failed(r, &buffer, rc);
+			return uiopf_done(r, rc);
 	} else if (unlikely(is_fixed(r))) {
 		rc = find_fixed(r, &buffer.map);
 		if (rc < 0)
@@ -318,19 +341,19 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	}
 	rc = rw_check(r, UIOPF_FILE_READ);
 	if (rc < 0)
-		return read_failed(r, &buffer, rc);
+		return uiopf_done(r, rc);
 	if (needs_worker(r->file) && !r->punted)
 		return r->file->ops->poll(r->file) & POLLIN ? punt(r) : uiopf_wait_for_file(r);
 	r->expected = buffer.length;
 	n = unlikely(is_vector(r)) ? move_vector(r) : read_file(r, buffer.map, buffer.length);
 	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT) &&
 	    (r->fruitless++ <= FRUITLESS_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK)))
-		return uiopf_wait_for_file(r);	/* the buffer was not taken: another may have it meanwhile */
-	if (unlikely(n < 0))
-		return read_failed(r, &buffer, (int)n);
-	e->cost.bytes_copied += (uint64_t)n;
-	if (buffer.from)	/* also by an end of file, which a multishot leaves untaken */
-		r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
+		return uiopf_wait_for_file(r);
+	if (likely(n >= 0)) {
+		e->cost.bytes_copied += (uint64_t)n;
+		if (buffer.from)	/* also by an end of file, which a multishot leaves untaken */
+			r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
+	}
 	return uiopf_done(r, (int32_t)n);
 }
 
@@ -349,7 +372,7 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	rc = rw_check(r, UIOPF_FILE_WRITE);
 	if (rc < 0)
 		return uiopf_done(r, rc);
-	if (needs_worker(r->file) && !r->punted)
+	if (needs_worker_to_write(r->file) && !r->punted)
 		return punt(r);
 	r->expected = r->length;
 	if (unlikely(is_vector(r))) {
@@ -359,15 +382,17 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 			return uiopf_done(r, -EINVAL);
 		if (!from)
 			from = uiopf_memory(r, r->address, r->length);
-		if (!from && r->length)
-			return uiopf_done(r, -EFAULT);
-		n = r->file->ops->write(r->file, from, r->length, (int64_t)r->position);
+		n = from || !r->length ? r->file->ops->write(r->file, from, r->length, (int64_t)r->position) : -EFAULT;
 	}
 	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
 		return uiopf_wait_for_file(r);
 	uiopf_stop_waiting(r);
-	if (n > 0)
-		e->cost.bytes_copied += (uint64_t)n;
+	if (unlikely(n < 0)) {
+		/* What the file says after it was called comes by task work, unlike what a read says (kiocb_done). */
+		uiopf_request_end_later(r, (int32_t)n);
+		return UIOPF_PENDING;
+	}
+	e->cost.bytes_copied += (uint64_t)n;
 	return uiopf_done(r, (int32_t)n);
 }
 
@@ -386,14 +411,14 @@ bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 	    (uint32_t)sqe->fd >= UIOPF_MAX_FILES)
 		return false;
 	file = e->core->file[sqe->fd];
-	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker(file))
+	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker_to_write(file))
 		return false;
 	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
 	if (!from)
 		return false;
 	n = file->ops->write(file, from, sqe->len, (int64_t)sqe->off);
-	if (n == -EAGAIN)
-		return false;
+	if (unlikely(n < 0))
+		return false;	/* it will say so again, and that comes in another order */
 	if (likely(n == sqe->len)) {
 		e->cost.bytes_copied += sqe->len;
 		if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS) {
