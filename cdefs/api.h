@@ -15,6 +15,7 @@ struct uiopf_core;
 struct uiopf_iommu;
 struct uiopf_device;
 struct uiopf_faultq;
+struct uiopf_eventq;
 struct uiopf_file;
 struct uiopf_engine;
 struct uiopf_client_ring;
@@ -65,10 +66,28 @@ struct uiopf_faultq_counts {
 	uint64_t auto_answered_groups, auto_answered_faults;	/* INVALID, for the client */
 	uint64_t waiting_groups;				/* now: to be read */
 	uint64_t unanswered_groups;				/* now: read, to be answered */
+	uint64_t timed_out_groups;				/* of those answered for the client: too late */
+	uint64_t lost_groups;					/* beyond the depth: never in the queue, answered FAILURE */
 };
+
+/* What Linux's queue has not; all 0: as Linux. */
+struct uiopf_faultq_limits {
+	uint32_t depth;		/* groups waiting to be read at most */
+	uint32_t by_index;	/* answers may name device, PASID and group index */
+	uint64_t timeout_ns;	/* from the report to the answer, read or not; then it is answered for the client: */
+	uint32_t timeout_code;	/* 1 INVALID, 2 FAILURE */
+};
+
+/* A message that is no fault: `length` groups were lost since the last one of these, just before what follows. */
+#define UIOPF_PGFAULT_FLAGS_LOST 0x80000000
 
 struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality);
 int uiopf_faultq_free(struct uiopf_faultq *queue);	/* -EBUSY while devices are attached or requests hold it */
+/* Before its first group. -EBUSY: it has had one, or limits already; -EINVAL: the code. */
+int uiopf_faultq_limit(struct uiopf_faultq *queue, const struct uiopf_faultq_limits *limits);
+/* flags: PASID_VALID 1. The oldest that was read. -EINVAL: none, or the code; -EOPNOTSUPP: not asked for. */
+int uiopf_faultq_answer_index(struct uiopf_faultq *queue, uint32_t dev_id, uint32_t flags, uint32_t pasid,
+			      uint32_t grpid, uint32_t code);
 /* The system calls on its fd: read(2), write(2), poll(2). */
 int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length);
 int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
@@ -86,25 +105,67 @@ void uiopf_core_uninstall(struct uiopf_core *core, int fd);
 int uiopf_core_install_host(struct uiopf_core *core, int fd);
 int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock);	/* O_NONBLOCK */
 
+/* ---- event queues ---- */
+
+#define UIOPF_EVENT_MOST 1024	/* bytes of data in one event; Linux's have 32 at most */
+
+struct uiopf_eventq_counts {
+	uint64_t reported;	/* all: stored and lost */
+	uint64_t stored;
+	uint64_t lost;		/* the queue was full, or there was no memory */
+	uint64_t delivered;	/* read, of those stored */
+};
+
+/* depth: how many events it holds at most. NULL: no memory. */
+struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth);
+/* No report may be under way. -EBUSY while requests hold it. */
+int uiopf_eventq_free(struct uiopf_eventq *queue);
+struct uiopf_file *uiopf_eventq_file(struct uiopf_eventq *queue);
+/* 0 also where the event is lost to a full queue; -ENOMEM where it is lost for want of memory; -EINVAL: too long. */
+int uiopf_eventq_report(struct uiopf_eventq *queue, const void *data, uint32_t length);
+/* The system calls on its fd: read(2), write(2), poll(2). */
+int64_t uiopf_eventq_read(struct uiopf_eventq *queue, void *to, uint64_t length);
+int64_t uiopf_eventq_write(struct uiopf_eventq *queue, const void *from, uint64_t length);
+uint32_t uiopf_eventq_poll(struct uiopf_eventq *queue);
+void uiopf_eventq_counts(struct uiopf_eventq *queue, struct uiopf_eventq_counts *counts);
+
 /* ---- devices and attachment ---- */
 
 struct uiopf_device_counts {
 	uint64_t reported;	/* faults */
 	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed */
 	uint64_t dropped;	/* partial faults forgotten without an answer */
+	uint64_t stale;		/* faults that met another attachment than the one they were sent under */
 };
 
 /* capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. */
 struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
 				      uint32_t requester_id, uint32_t capacity, int growable);
 void uiopf_device_free(struct uiopf_device *device);	/* detached before */
-/* queue NULL: a table that takes no faults. nested: user-managed, takes the faults of every PASID. */
-int uiopf_attach(struct uiopf_device *device, struct uiopf_faultq *queue, int nested);	/* -EBUSY */
-int uiopf_replace(struct uiopf_device *device, struct uiopf_faultq *queue, int nested);	/* -EINVAL: not attached */
-int uiopf_detach(struct uiopf_device *device);
+/*
+ * Devices that the IOMMU cannot tell apart are attached together, whichever of them is named. `device` is new and joins
+ * the group that `member` is in, and what that is attached to; it leaves before it is freed.
+ */
+int uiopf_device_join(struct uiopf_device *device, struct uiopf_device *member, uint32_t flags);	/* -EBUSY */
+void uiopf_device_leave(struct uiopf_device *device);
+/* The hardware goes before the device: what is answered from now on reaches nobody (a mock's log). */
+void uiopf_device_unplug(struct uiopf_device *device);
+#define UIOPF_NO_PASID 0	/* requests without a PASID, and (as in Linux) those that name this one */
+/* An attachment's flags: a table whose PASIDs the user manages; reporting is on for the one device only (Linux 6.12). */
+#define UIOPF_USER_MANAGED 1
+#define UIOPF_ALONE 2
+/* queue NULL: a table that takes no faults. */
+int uiopf_attach(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags); /* -EBUSY */
+/* -EINVAL: not attached. What is outstanding of the old attachment is answered INVALID, here and at detach. */
+int uiopf_replace(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags);
+int uiopf_detach(struct uiopf_device *device, uint32_t pasid);
 /* iommu_report_device_fault(), at the quiescent point. flags: PASID_VALID 1, LAST_PAGE 2. */
 int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
 			uint64_t addr);
+/* A virtual function whose Response Failures stop its own requests, until the reset, and not the physical function's. */
+void uiopf_device_share_pri(struct uiopf_device *device);
+int uiopf_device_reset_pri(struct uiopf_device *device);	/* -EOPNOTSUPP: it does not share */
+int uiopf_device_pri_paused(struct uiopf_device *device);
 void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts);
 
 /* ---- IOMMU models ---- */
@@ -119,7 +180,9 @@ uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *ou
 
 struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
 
-struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid);
+#define UIOPF_VTD_NEEDS_PASID 1	/* its driver refuses requests without one, as Linux 6.12 */
+#define UIOPF_VTD_UNDRAINED 2	/* detach and replace do not wait for what is on the way */
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags);
 void uiopf_vtd_free(struct uiopf_vtd *vtd);
 struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
 int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
@@ -182,13 +245,14 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uio
 int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);	/* -EBUSY: not stopped */
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
 int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
-int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n); /* copies */
+/* Copies them. -EINVAL: an access that neither reads, writes nor executes; -EBUSY: a pass is under way. */
+int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n);
 int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load); /* one pass over the rows */
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
 void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* told of each end of a pass; -1 */
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
-/* One access by hand: a ticket for uiopf_endpoint_result(), or -EBUSY when 1,024 are pending. */
+/* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL as above. */
 int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
 			      uint32_t pages);
 int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);
@@ -260,7 +324,7 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 void uiopf_channel_close(struct uiopf_channel *channel);
 
 /* The client's half. One thread at a time. */
-/* Messages, whole groups, without waiting: how many; -errno. */
+/* Messages, whole groups, without waiting: how many; -errno. Losses of a queue with a depth are left out. */
 int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
 /* Answers; how many were taken. They are sent at the latest by the next receive or wait, or by a flush. */
 int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);

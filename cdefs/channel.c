@@ -58,7 +58,7 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 		return rc;
 	}
 	ch->sleeper.eventfd = ch->eventfd;
-	ch->sleeper.queue = queue;
+	ch->sleeper.file = uiopf_faultq_file(queue);
 	rc = ch->design->open(ch);
 	if (rc < 0) {
 		close(ch->eventfd);
@@ -77,9 +77,25 @@ void uiopf_channel_close(struct uiopf_channel *ch)
 	free(ch);
 }
 
+/* A queue with a depth says where it has lost groups: that is no fault, and nothing to answer. */
+static int without_losses(struct iommu_hwpt_pgfault *message, int n)
+{
+	int i, kept = 0;
+
+	for (i = 0; i < n; i++)
+		if (!(message[i].flags & UIOPF_PGFAULT_FLAGS_LOST))
+			message[kept++] = message[i];
+	return n < 0 ? n : kept;
+}
+
 int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
-	return ch->design->receive ? ch->design->receive(ch, out, most) : -EOPNOTSUPP;
+	int n;
+
+	if (!ch->design->receive)
+		return -EOPNOTSUPP;
+	n = ch->design->receive(ch, out, most);
+	return likely(!ch->queue->policy) ? n : without_losses(out, n);
 }
 
 int uiopf_channel_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)

@@ -8,10 +8,36 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "eventq.h"
 #include "faultq.h"
 #include "hardware/endpoint.h"
 
 /* ---- the two steps ---- */
+
+/*
+ * The timer interrupt. What it does belongs to the consumer side, which under `enter` is not ours: then somebody who has
+ * it now, in a system call, is not waited for; the next turn tries again.
+ */
+static void expire(struct uiopf_core *core)
+{
+	uint64_t now = uiopf_now(&core->clock), next = UIOPF_NO_DEADLINE, when;
+	const bool shared = core->driver == UIOPF_ENTER;
+	struct uiopf_faultq *q;
+
+	if (now >= core->expiry_ns && (!shared || pthread_mutex_trylock(&core->consumer_lock) == 0)) {
+		for (q = core->faultqs; q; q = q->next)
+			if (q->policy && q->policy->limits.timeout_ns) {
+				when = uiopf_policy_expire(q, now);
+				next = when < next ? when : next;
+			}
+		uiopf_core_kick(core);
+		if (shared)
+			pthread_mutex_unlock(&core->consumer_lock);
+		core->expiry_ns = next;
+	}
+	if (core->expiry_ns < core->next_ns)
+		WRITE_ONCE(&core->next_ns, core->expiry_ns);
+}
 
 uint32_t uiopf_produce(struct uiopf_core *core)
 {
@@ -29,6 +55,23 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 		did += iommu->ops->interrupt(iommu);
 	for (q = core->faultqs; q; q = q->next)
 		uiopf_faultq_publish(q);
+	if (unlikely(core->expiry_ns != UIOPF_NO_DEADLINE))
+		expire(core);
+	return did;
+}
+
+uint32_t uiopf_core_sync(struct uiopf_core *core)
+{
+	struct uiopf_eventq *events;
+	struct uiopf_faultq *q;
+	uint32_t did = 0;
+
+	for (q = core->faultqs; q; q = q->next)
+		did += uiopf_faultq_sync(q);
+	for (events = core->eventqs; events; events = events->next)
+		did += uiopf_eventq_sync(events);
+	if (unlikely(core->host_waits))
+		did += uiopf_host_sync(core);
 	return did;
 }
 
@@ -36,13 +79,8 @@ uint32_t uiopf_consume(struct uiopf_core *core)
 {
 	struct uiopf_consumer *consumer;
 	struct uiopf_engine *engine;
-	struct uiopf_faultq *q;
-	uint32_t did = 0;
+	uint32_t did = uiopf_core_sync(core);
 
-	for (q = core->faultqs; q; q = q->next)
-		did += uiopf_faultq_sync(q);
-	if (unlikely(core->host_waits))
-		did += uiopf_host_sync(core);
 	for (engine = core->engines; engine; engine = engine->next)
 		did += uiopf_engine_step(engine);
 	for (consumer = core->consumers; consumer; consumer = consumer->next)
@@ -135,14 +173,14 @@ void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper
 	pthread_mutex_unlock(&core->sleepers_lock);
 }
 
-void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq *queue)
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file)
 {
 	struct uiopf_sleeper *sleeper, *next;
 
 	pthread_mutex_lock(&core->sleepers_lock);
 	for (sleeper = core->sleepers; sleeper; sleeper = next) {
 		next = sleeper->next;
-		if (queue && sleeper->queue && sleeper->queue != queue)
+		if (file && sleeper->file && sleeper->file != file)
 			continue;
 		unlist(core, sleeper);
 		WRITE_ONCE(&core->wakeups, core->wakeups + 1);
@@ -240,6 +278,7 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 	core->live = live;
 	core->driver = UIOPF_INLINE;
 	core->next_ns = core->timer_ns = UINT64_MAX;
+	core->expiry_ns = UIOPF_NO_DEADLINE;
 	core->kernel = UIOPF_LINUX(6, 12);
 	core->host_epoll[0] = core->host_epoll[1] = -1;
 	core->worker_eventfd = -1;
@@ -258,7 +297,7 @@ int uiopf_core_free(struct uiopf_core *core)
 {
 	int fd;
 
-	if (core->faultqs || core->engines || core->endpoints || core->iommus || core->consumers)
+	if (core->faultqs || core->eventqs || core->engines || core->endpoints || core->iommus || core->consumers)
 		return -EBUSY;
 	uiopf_core_stop(core);
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
@@ -363,6 +402,15 @@ void uiopf_core_uninstall(struct uiopf_core *core, int fd)
 	uiopf_control_end(core);
 }
 
+void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file)
+{
+	int fd;
+
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
+		if (core->file[fd] == file)
+			core->file[fd] = NULL;
+}
+
 int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock)
 {
 	uiopf_control_begin(core);
@@ -372,118 +420,4 @@ int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, in
 		file->mode &= ~UIOPF_FILE_NONBLOCK;
 	uiopf_control_end(core);
 	return 0;
-}
-
-/* ---- attachment: the quiescent control plane ---- */
-
-/* Enough room in the queue for all that its devices can have, then the switch. */
-static int switch_attach(struct uiopf_device *device, struct uiopf_faultq *queue, bool nested)
-{
-	struct uiopf_attach *attach = NULL, *old = device->attach;
-	int rc;
-
-	if (queue) {
-		rc = uiopf_faultq_reserve(queue, queue->reserved + device->capacity);
-		if (rc < 0)
-			return rc;
-	}
-	attach = malloc(sizeof *attach);
-	if (!attach)
-		return -ENOMEM;
-	*attach = (struct uiopf_attach){ .device = device, .queue = queue, .nested = nested };
-	device->attach = attach;
-	if (old && old->queue) {
-		uiopf_faultq_auto_respond(old->queue, old);
-		old->queue->reserved -= device->queue_reserved;
-	}
-	device->queue_reserved = queue ? device->capacity : 0;
-	if (queue)
-		queue->reserved += device->queue_reserved;
-	else
-		uiopf_device_drop_partial(device);
-	free(old);
-	return 0;
-}
-
-int uiopf_attach(struct uiopf_device *device, struct uiopf_faultq *queue, int nested)
-{
-	int rc;
-
-	uiopf_control_begin(device->core);
-	rc = device->attach ? -EBUSY : switch_attach(device, queue, nested);
-	uiopf_core_kick(device->core);
-	uiopf_control_end(device->core);
-	return rc;
-}
-
-int uiopf_replace(struct uiopf_device *device, struct uiopf_faultq *queue, int nested)
-{
-	int rc;
-
-	uiopf_control_begin(device->core);
-	rc = device->attach ? switch_attach(device, queue, nested) : -EINVAL;
-	uiopf_core_kick(device->core);
-	uiopf_control_end(device->core);
-	return rc;
-}
-
-int uiopf_detach(struct uiopf_device *device)
-{
-	struct uiopf_attach *old;
-
-	uiopf_control_begin(device->core);
-	old = device->attach;
-	device->attach = NULL;
-	if (old && old->queue) {
-		uiopf_faultq_auto_respond(old->queue, old);
-		old->queue->reserved -= device->queue_reserved;
-		device->queue_reserved = 0;
-	}
-	uiopf_device_drop_partial(device);
-	free(old);
-	uiopf_core_kick(device->core);
-	uiopf_control_end(device->core);
-	return 0;
-}
-
-/*
- * A device without credits has what memory gives: grow before it would run out. The queue first, so that it has room for
- * whatever the device comes to have; without memory the report does as Linux does then.
- */
-static void grow_device(struct uiopf_device *device)
-{
-	struct uiopf_faultq *q = device->attach ? device->attach->queue : NULL;
-	uint32_t capacity = device->capacity * 2;
-
-	if (q && uiopf_faultq_reserve(q, q->reserved - device->queue_reserved + capacity) < 0)
-		return;
-	uiopf_device_reserve(device, capacity);
-	if (q) {
-		q->reserved += device->capacity - device->queue_reserved;
-		device->queue_reserved = device->capacity;
-	}
-}
-
-int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
-			uint64_t addr)
-{
-	struct uiopf_fault fault = { addr, flags, pasid, grpid, perm };
-	struct uiopf_core *core = device->core;
-	int rc;
-
-	uiopf_control_begin(core);
-	if (device->growable && uiopf_device_is_exhausted(device))
-		grow_device(device);
-	rc = uiopf_report(device, &fault);
-	if (device->attach && device->attach->queue)
-		uiopf_faultq_publish(device->attach->queue);
-	uiopf_control_end(core);
-	return rc;
-}
-
-void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts)
-{
-	uiopf_control_begin(device->core);
-	*counts = device->counts;
-	uiopf_control_end(device->core);
 }

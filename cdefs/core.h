@@ -25,6 +25,7 @@
 
 struct uiopf_engine;
 struct uiopf_endpoint;
+struct uiopf_eventq;
 struct uiopf_faultq;
 
 /* A consumer in the kernel that is run every consumer step (the `handler` design). Returns how much it did. */
@@ -33,10 +34,10 @@ struct uiopf_consumer {
 	uint32_t (*run)(struct uiopf_consumer *consumer);
 };
 
-/* Somebody who waits in a system call for a fault queue; told by an eventfd. */
+/* Somebody who waits in a system call for a queue; told by an eventfd. */
 struct uiopf_sleeper {
 	struct uiopf_sleeper *next;
-	struct uiopf_faultq *queue;	/* NULL: for any */
+	const struct uiopf_file *file;	/* the queue's; NULL: for any */
 	int eventfd;
 	bool listed;
 };
@@ -51,10 +52,13 @@ struct uiopf_core {
 	struct uiopf_iommu *iommus;
 	struct uiopf_endpoint *endpoints;
 	struct uiopf_faultq *faultqs;
+	struct uiopf_eventq *eventqs;
 	struct uiopf_engine *engines;
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
+	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
+	uint64_t handles;		/* attachments made */
 	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
 	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
 	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
@@ -92,6 +96,8 @@ struct uiopf_core {
 /* One turn of each side; how much was done. The caller owns that side. */
 uint32_t uiopf_produce(struct uiopf_core *core);
 uint32_t uiopf_consume(struct uiopf_core *core);
+/* Consumer: calls those who wait for files at which something has arrived; how much has. */
+uint32_t uiopf_core_sync(struct uiopf_core *core);
 
 /* Around everything that touches the consumer side from outside the worker. */
 void uiopf_consumer_begin(struct uiopf_core *core);
@@ -101,16 +107,18 @@ void uiopf_consumer_end(struct uiopf_core *core);
 void uiopf_core_kick(struct uiopf_core *core);
 void uiopf_core_wake_worker(struct uiopf_core *core);
 
-/* Sleeping for a fault queue. List first, then look at the queue once more, then sleep. */
+/* Sleeping for a queue. List first, then look at the queue once more, then sleep. */
 void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
 void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
-void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_faultq *queue);
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file);
 
 /* A real write when live; counted by the caller. */
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
 /* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
 bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
 
+/* Quiescent: what was not uninstalled of a file that goes is a closed descriptor then. */
+void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file);
 /* The same, and for the host's descriptors while a request waits for one; true when anything may have come. */
 bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns);
 /* Consumer: calls those who wait for host descriptors that have become ready; how many descriptors did. */

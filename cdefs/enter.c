@@ -9,17 +9,6 @@ static uint32_t least(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
-/* Groups that have come by now are for those who wait by now, not for who comes later. */
-static void wake_waits(struct uiopf_core *core)
-{
-	struct uiopf_faultq *q;
-
-	for (q = core->faultqs; q; q = q->next)
-		uiopf_faultq_sync(q);
-	if (unlikely(core->host_waits))
-		uiopf_host_sync(core);
-}
-
 /*
  * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
  * runs it itself, and once around unless more is waited for (__io_run_local_work).
@@ -29,7 +18,7 @@ void uiopf_task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
 	uint32_t n, done = 0;
 
-	wake_waits(e->core);
+	uiopf_core_sync(e->core);
 	uiopf_timers_fire(e);
 	do {
 		do {
@@ -237,7 +226,7 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 		return false;
 	}
 	uiopf_consumer_begin(core);
-	wake_waits(core);
+	uiopf_core_sync(core);	/* what has come by now is for those who wait by now, not for who comes later */
 	*rc = uiopf_submit(e, least(to_submit, unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND) ? e->ring.sq_entries :
 						uiopf_sq_ready(&e->ring)));
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */

@@ -26,7 +26,7 @@ void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 	}
 	q->messages = 0;
 	if (LOAD_SEQ(&q->core->sleepers_count))
-		uiopf_core_wake_sleepers(q->core, q);
+		uiopf_core_wake_sleepers(q->core, &q->file);
 }
 
 /* ---- consumer ---- */
@@ -48,6 +48,8 @@ static bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
 
 static void give_cookie(struct uiopf_faultq *q, uint32_t cookie)
 {
+	if (unlikely(q->policy != NULL))
+		uiopf_policy_forget(q, cookie);
 	q->by_cookie[cookie] = NULL;
 	if (unlikely(cookie == 0))
 		q->zero_is_free = true;
@@ -69,10 +71,14 @@ static void refuse_cookie(struct uiopf_faultq *q, uint32_t cookie)
 static struct uiopf_group *deliver(struct uiopf_faultq *q)
 {
 	struct uiopf_group *group = q->ring[q->head & q->mask];
+	uint32_t cookie;
 
-	if (!take_cookie(q, &group->last.cookie))
+	if (!take_cookie(q, &cookie))
 		return NULL;
-	q->by_cookie[group->last.cookie] = group;
+	uiopf_set_cookie(&group->last, cookie);
+	q->by_cookie[cookie] = group;
+	if (unlikely(q->policy != NULL))
+		uiopf_policy_deliver(q, group);
 	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
 	q->counts.delivered_groups++;
 	return group;
@@ -91,12 +97,25 @@ static void copy_group(uint8_t *to, const struct uiopf_group *group)
 	uint32_t node;
 
 	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
-		uiopf_fill_message(&message, device, &device->node[node].fault);
-		message.cookie = group->last.cookie;
+		uiopf_fill_message(&message, group->last.dev_id, &device->node[node].fault);
+		uiopf_set_cookie(&message, group->last.cookie);
 		uiopf_copy_to_client(to, &message, sizeof message);
 		to += sizeof message;
 	}
 	uiopf_copy_to_client(to, &group->last, sizeof group->last);
+}
+
+/* The record of a loss: no fault, no cookie, and how many groups were lost since the last one. */
+static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
+{
+	uint64_t lost = uiopf_policy_lost(q);
+	const struct iommu_hwpt_pgfault message = {
+		.flags = UIOPF_PGFAULT_FLAGS_LOST,
+		.length = lost < UINT32_MAX ? (uint32_t)lost : UINT32_MAX,
+	};
+
+	uiopf_copy_to_client(to, &message, sizeof message);
+	q->policy->told += message.length;
 }
 
 int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
@@ -105,10 +124,20 @@ int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 
 	if (length % MESSAGE)
 		return -ESPIPE;
-	while (uiopf_faultq_has_group(q)) {
-		struct uiopf_group *group = q->ring[q->head & q->mask];
-		uint64_t size = group->fault_count * MESSAGE;
+	for (;;) {
+		struct uiopf_group *group;
+		uint64_t size;
 
+		if (unlikely(q->policy != NULL) && uiopf_policy_lost(q)) {
+			if (done == length)
+				return done ? (int64_t)done : -EINVAL;
+			tell_lost(q, to + done);
+			done += MESSAGE;
+		}
+		if (!uiopf_faultq_has_group(q))
+			break;
+		group = q->ring[q->head & q->mask];
+		size = group->fault_count * MESSAGE;
 		if (size > length - done)
 			return done ? (int64_t)done : -EINVAL;	/* the group stays first */
 		if (unlikely(!deliver(q)))
@@ -119,6 +148,14 @@ int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 			break;
 	}
 	return (int64_t)done;
+}
+
+bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	if (likely(code == IOMMUFD_PAGE_RESP_SUCCESS || code == IOMMUFD_PAGE_RESP_INVALID))
+		return true;
+	return code == UIOPF_RESP_FAILURE && cookie <= q->cookies.capacity && q->by_cookie[cookie] &&
+	       READ_ONCE(&q->by_cookie[cookie]->attach->device->virtual_pri) != UIOPF_PRI_OWN;
 }
 
 bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
@@ -147,7 +184,7 @@ int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_
 
 		uiopf_copy_from_client(&r, from + done, sizeof r);
 		/* The code is checked before the cookie. */
-		if ((r.code != IOMMUFD_PAGE_RESP_SUCCESS && r.code != IOMMUFD_PAGE_RESP_INVALID) ||
+		if (!uiopf_faultq_takes_code(q, r.cookie, r.code) ||
 		    !uiopf_faultq_answer_cookie(q, r.cookie, r.code))
 			return done ? (int64_t)done : -EINVAL;
 	}
@@ -171,7 +208,7 @@ static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 	if ((file->mode & UIOPF_FILE_ITER) && length % MESSAGE == 0) {
 		if (!length)
 			return 0;
-		if (!uiopf_faultq_has_group(q))
+		if (!uiopf_faultq_has_group(q) && likely(!q->policy || !uiopf_policy_lost(q)))
 			return -EAGAIN;
 	}
 	return uiopf_faultq_take(q, to, length);
@@ -186,7 +223,10 @@ static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 
 static uint32_t file_poll(struct uiopf_file *file)
 {
-	return POLLOUT | (uiopf_faultq_has_group(queue_of(file)) ? POLLIN | POLLRDNORM : 0);
+	struct uiopf_faultq *q = queue_of(file);
+	bool readable = uiopf_faultq_has_group(q) || (unlikely(q->policy != NULL) && uiopf_policy_lost(q));
+
+	return POLLOUT | (readable ? POLLIN | POLLRDNORM : 0);
 }
 
 struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *q)
@@ -223,6 +263,11 @@ int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
 	i = q->ring ? q->mask + 2 : 0;
 	memset(by_cookie + i, 0, (capacity + 1 - i) * sizeof *by_cookie);
 	q->by_cookie = by_cookie;
+	if (q->policy) {
+		rc = uiopf_policy_reserve(q, q->mask + 1, capacity);
+		if (rc < 0)
+			return rc;
+	}
 	ring = malloc(capacity * sizeof *ring);
 	if (!ring)
 		return -ENOMEM;
@@ -234,17 +279,39 @@ int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
 	return 0;
 }
 
-static void auto_respond_group(struct uiopf_faultq *q, struct uiopf_group *group)
+static void answer_for(struct uiopf_faultq *q, struct uiopf_group *group, uint32_t code)
 {
 	q->counts.auto_answered_groups++;
 	q->counts.auto_answered_faults += group->fault_count;
-	uiopf_group_respond(group, UIOPF_RESP_INVALID);
+	uiopf_group_respond(group, code);
 }
 
-void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach *attach)
+void uiopf_faultq_answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
 {
-	uint32_t i, kept = q->tail, cookie;
+	struct uiopf_group *group;
 
+	if (cookie != UIOPF_NONE) {
+		group = q->by_cookie[cookie];
+		give_cookie(q, cookie);
+	} else {
+		group = q->ring[q->head & q->mask];
+		WRITE_ONCE(&q->head, q->head + 1);
+		if ((int32_t)(q->woken - q->head) < 0)
+			q->woken = q->head;
+	}
+	answer_for(q, group, code);
+}
+
+static bool is_of(const struct uiopf_group *group, uint64_t handle, const struct uiopf_device *device)
+{
+	return group->attach->handle == handle && (!device || group->attach->device == device);
+}
+
+void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const struct uiopf_device *device)
+{
+	uint32_t i, kept = q->tail, lost_at, cookie;
+
+	lost_at = q->policy ? q->policy->lost_at : 0;
 	/*
 	 * Undelivered groups first. Linux moves them to a list head one by one and so answers the newest first; walking
 	 * from the tail does the same, and pushes what stays up against the tail.
@@ -252,13 +319,20 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach
 	for (i = q->tail; i != q->head; i--) {
 		struct uiopf_group *group = q->ring[(i - 1) & q->mask];
 
-		if (group->attach == attach)
-			auto_respond_group(q, group);
-		else
+		if (q->policy && q->policy->lost_at == i)
+			lost_at = kept;
+		if (is_of(group, handle, device)) {
+			answer_for(q, group, UIOPF_RESP_INVALID);
+		} else {
 			q->ring[--kept & q->mask] = group;
+			if (q->policy)
+				uiopf_policy_move(q, kept, i - 1);
+		}
 	}
 	WRITE_ONCE(&q->head, kept);
 	q->seen = q->tail;
+	if (q->policy)
+		q->policy->lost_at = lost_at;	/* what was stored before the loss is told of before it */
 	/* A wait is woken for arrivals; what was taken away did not arrive. */
 	if ((int32_t)(q->woken - q->head) < 0)
 		q->woken = q->head;
@@ -266,10 +340,10 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach
 	for (cookie = 0; q->by_cookie && cookie <= q->cookies.capacity; cookie++) {
 		struct uiopf_group *group = q->by_cookie[cookie];
 
-		if (!group || group->attach != attach)
+		if (!group || !is_of(group, handle, device))
 			continue;
 		give_cookie(q, cookie);
-		auto_respond_group(q, group);
+		answer_for(q, group, UIOPF_RESP_INVALID);
 	}
 }
 
@@ -304,7 +378,6 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 {
 	struct uiopf_core *core = q->core;
 	struct uiopf_faultq **link;
-	int fd;
 
 	uiopf_control_begin(core);
 	if (q->reserved || q->file.users || q->file.waits) {
@@ -314,13 +387,12 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 	for (link = &core->faultqs; *link != q; link = &(*link)->next)
 		;
 	*link = q->next;
-	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)	/* what was not uninstalled is a closed descriptor now */
-		if (core->file[fd] == &q->file)
-			core->file[fd] = NULL;
+	uiopf_core_forget_file(core, &q->file);
 	uiopf_control_end(core);
 	uiopf_idmap_free(&q->cookies);
 	free(q->by_cookie);
 	free(q->ring);
+	uiopf_policy_free(q->policy);
 	free(q);
 	return 0;
 }
@@ -368,5 +440,9 @@ void uiopf_faultq_counts(struct uiopf_faultq *q, struct uiopf_faultq_counts *cou
 	counts->unanswered_groups = 0;
 	for (i = 0; i <= q->cookies.capacity; i++)
 		counts->unanswered_groups += q->by_cookie[i] != NULL;
+	if (q->policy) {
+		counts->timed_out_groups = q->policy->timed_out_groups;
+		counts->lost_groups = LOAD_ACQUIRE(&q->policy->lost);
+	}
 	uiopf_consumer_end(q->core);
 }

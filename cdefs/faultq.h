@@ -17,6 +17,7 @@
 #include "file.h"
 #include "idmap.h"
 #include "iopf.h"
+#include "policy.h"
 
 struct uiopf_faultq {
 	struct uiopf_file file;
@@ -26,6 +27,7 @@ struct uiopf_faultq {
 	uint32_t mask;			/* changes only at the quiescent point, like the ring */
 	uint32_t reserved;		/* groups that the attached devices can have */
 	int notify_fd;			/* the 2023 RFC's eventfd, told of every message; -1 */
+	struct uiopf_policy *policy;	/* NULL: as Linux */
 
 	/* The producer's. */
 	UIOPF_LINE uint32_t tail;	/* pushed; private until published */
@@ -44,11 +46,14 @@ struct uiopf_faultq {
 	struct uiopf_faultq_counts counts;
 };
 
-/* Producer. */
-static inline void uiopf_faultq_push(struct uiopf_faultq *q, struct uiopf_group *group)
+/* Producer; false: the queue does not take it. */
+static inline bool uiopf_faultq_push(struct uiopf_faultq *q, struct uiopf_group *group)
 {
+	if (unlikely(q->policy != NULL) && !uiopf_policy_admit(q))
+		return false;
 	q->ring[q->tail++ & q->mask] = group;
 	q->messages += group->fault_count;
+	return true;
 }
 
 void uiopf_faultq_publish_slow(struct uiopf_faultq *q);
@@ -67,6 +72,10 @@ int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_
 struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q);
 /* Answers the group behind a cookie; false where there is none. */
 bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
+/* Whether a client may answer so: SUCCESS and INVALID, and FAILURE where that stops a virtual function only. */
+bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
+/* Answers for the client the group with this cookie, the oldest of all; UIOPF_NONE: none has one, the head of the ring. */
+void uiopf_faultq_answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
 
 static inline bool uiopf_faultq_has_group(struct uiopf_faultq *q)
 {
@@ -98,5 +107,5 @@ static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 
 /* Quiescent. */
 int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups);
-/* Answers INVALID to what the attachment has outstanding, in Linux's order. */
-void uiopf_faultq_auto_respond(struct uiopf_faultq *q, const struct uiopf_attach *attach);
+/* Answers INVALID to what the attachment has outstanding, of one device or (NULL) of all, in Linux's order. */
+void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const struct uiopf_device *device);

@@ -155,6 +155,7 @@ struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iomm
 	d->id = id;
 	d->requester_id = requester_id;
 	d->growable = growable;
+	d->group_next = d;
 	d->free_node = d->free_partial = UIOPF_NONE;
 	if (uiopf_device_reserve(d, capacity) < 0) {
 		uiopf_device_free(d);
@@ -177,6 +178,7 @@ void uiopf_device_free(struct uiopf_device *d)
 	free(d->partial);
 	free(d->bucket);
 	free(d->returned);
+	free(d->pasid);
 	free(d);
 }
 
@@ -253,31 +255,34 @@ void uiopf_device_drop_partial(struct uiopf_device *d)
 
 /* ---- report and respond ---- */
 
-static struct uiopf_attach *find_attach(const struct uiopf_device *d, const struct uiopf_fault *fault)
+/*
+ * What the hardware is told. PRI belongs to the physical function: a Response Failure for one virtual function would stop
+ * it for all. So that is kept from the hardware, and the one function's requests stop instead, until its reset.
+ */
+static uint32_t hardware_code(struct uiopf_device *d, uint32_t code)
 {
-	struct uiopf_attach *attach = d->attach;
-
-	/* A PASID that has no attachment of its own falls to a table whose PASIDs the user manages. */
-	if (attach && (fault->flags & UIOPF_FAULT_PASID_VALID) && !attach->nested)
-		return NULL;
-	return attach;
+	if (likely(code != UIOPF_RESP_FAILURE) || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_OWN)
+		return code;
+	WRITE_ONCE(&d->virtual_pri, UIOPF_PRI_PAUSED);
+	return UIOPF_RESP_INVALID;
 }
 
 /* The producer answers for the client: nobody will be asked. */
 static void refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;
+	code = hardware_code(d, code);
 	d->iommu->ops->respond(d->iommu, d, fault->flags, fault->pasid, fault->grpid, code);
 }
 
 int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 {
-	struct uiopf_attach *attach = find_attach(d, fault);
+	struct uiopf_attach *attach = uiopf_find_attach(d, fault->flags, fault->pasid);
 	struct uiopf_group *group;
 	uint32_t partial, count;
 
 	d->counts.reported++;
-	if (unlikely(!attach || !attach->queue)) {
+	if (unlikely(!attach || !attach->queue || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_PAUSED)) {
 		refuse(d, fault, UIOPF_RESP_INVALID, 1);
 		return -EINVAL;
 	}
@@ -291,12 +296,15 @@ int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
 		return 0;
 	}
-	uiopf_fill_message(&group->last, d, fault);
+	uiopf_fill_message(&group->last, attach->dev_id, fault);
 	group->stages = fault->flags & UIOPF_FAULT_STAGE_2;
 	group->attach = attach;
 	group->partial = partial;
 	group->fault_count = count + 1;
-	uiopf_faultq_push(attach->queue, group);
+	if (unlikely(!uiopf_faultq_push(attach->queue, group))) {
+		give_group(d, group);
+		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
+	}
 	return 0;
 }
 
@@ -305,6 +313,7 @@ void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 	struct uiopf_device *d = group->attach->device;
 	uint32_t tail;
 
+	code = hardware_code(d, code);
 	d->iommu->ops->respond(d->iommu, d, group->last.flags, group->last.pasid, group->last.grpid, code);
 	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
 		give_group(d, group);

@@ -11,6 +11,7 @@
  */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "abi/iommufd.h"
@@ -44,12 +45,29 @@ struct uiopf_device;
 struct uiopf_faultq;
 struct uiopf_iommu;
 
-/* What a device's (or later, a PASID's) faults go to: one per attachment, so that groups can be told apart by it. */
+/*
+ * What one device's faults go to: those without a PASID, or those of one PASID. Devices that the IOMMU cannot tell apart
+ * are attached together: each has one of these, all with the handle of that attachment, by which groups are told apart.
+ */
 struct uiopf_attach {
 	struct uiopf_device *device;
-	struct uiopf_faultq *queue;	/* NULL: the table cannot take faults */
-	bool nested;			/* a user-managed table: takes the faults of every PASID */
+	struct uiopf_faultq *queue;	/* NULL: the table cannot take faults, or faults are not switched on */
+	uint64_t handle;
+	uint32_t dev_id;		/* the iommufd id of the device that made the attachment: the message's dev_id */
+	uint32_t pasid;			/* UIOPF_NO_PASID */
+	bool user_managed;		/* takes the faults of every PASID that has no attachment of its own */
+	struct uiopf_attach *next;	/* of the same hash */
 };
+
+/* What a device may have in a queue at once, reserved by the first of its attachments to that queue. */
+struct uiopf_reservation {
+	struct uiopf_reservation *next;
+	struct uiopf_faultq *queue;
+	uint32_t attachments, groups;
+};
+
+/* Page requests of a virtual function that shares its physical function's PRI: see uiopf_device_share_pri(). */
+enum uiopf_virtual_pri { UIOPF_PRI_OWN, UIOPF_PRI_SHARED, UIOPF_PRI_PAUSED };
 
 /* One cache line: a group of one fault needs no second. */
 struct uiopf_group {
@@ -71,6 +89,11 @@ struct uiopf_iommu_ops {
 	uint32_t (*execute)(struct uiopf_iommu *iommu);
 	/* Driver: the interrupt; decodes and reports every record in the queue; how many. */
 	uint32_t (*interrupt)(struct uiopf_iommu *iommu);
+	/*
+	 * Quiescent, driver: returns when nothing that a device has sent is on the way any more: its requests have been
+	 * reported, its answers have arrived. NULL: this IOMMU has no way to know.
+	 */
+	void (*drain)(struct uiopf_iommu *iommu);
 	void (*release)(struct uiopf_iommu *iommu);
 };
 
@@ -86,14 +109,20 @@ struct uiopf_device {
 	struct uiopf_core *core;
 	struct uiopf_iommu *iommu;
 	struct uiopf_device *next;
-	uint32_t id;			/* iommufd object id: the message's dev_id */
+	uint32_t id;			/* iommufd object id */
 	uint32_t requester_id;
 	uint32_t capacity;		/* groups, and partial faults */
-	uint32_t queue_reserved;	/* what it reserved in its attachment's queue */
+	struct uiopf_device *group_next;	/* a ring of those that the IOMMU cannot tell apart; itself alone */
+	struct uiopf_reservation *reservations;
+	uint32_t fault_users;		/* attachments that take faults: reporting is on while there are any */
+	bool unplugged;			/* the hardware is gone: what is answered reaches nobody */
 	bool growable;			/* the pool may grow (only where every report is made at the quiescent point) */
 
 	/* The producer's. */
 	struct uiopf_attach *attach;
+	struct uiopf_attach **pasid;	/* a hash table; NULL before the first */
+	uint32_t pasids, pasid_mask;
+	uint32_t virtual_pri;		/* enum uiopf_virtual_pri; the consumer may pause it */
 	uint32_t *free_groups, free_count;
 	struct uiopf_fault_node {
 		struct uiopf_fault fault;
@@ -119,19 +148,65 @@ static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *
 	return &device->chunk[index / UIOPF_GROUP_CHUNK][index % UIOPF_GROUP_CHUNK];
 }
 
-/* The message that a fault becomes; what only the kernel knows of it stays behind. */
-static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, const struct uiopf_device *device,
-				      const struct uiopf_fault *fault)
+/*
+ * Messages are written in the words that they will be copied out by, soon after. A load that is wider than the store
+ * before it would have to wait until that store has left the processor's store buffer, and so for all older ones, which
+ * wait for lines from the client's core: that was a quarter of the worker's time.
+ */
+typedef uint64_t __attribute__((may_alias)) uiopf_message_word;
+_Static_assert(sizeof(struct iommu_hwpt_pgfault) == 5 * sizeof(uint64_t), "five words");
+
+static inline void uiopf_message_pair(struct iommu_hwpt_pgfault *m, uint32_t word, uint32_t first, uint32_t second)
 {
-	m->flags = fault->flags & UIOPF_FAULT_UAPI_FLAGS;
-	m->dev_id = device->id;
-	m->pasid = fault->pasid;
-	m->grpid = fault->grpid;
-	m->perm = fault->perm;
-	m->__reserved = 0;
+	((uiopf_message_word *)m)[word] = first | (uint64_t)second << 32;	/* little-endian */
+}
+
+/* Its cookie, and with it `length`, which is always 0. */
+static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cookie)
+{
+	uiopf_message_pair(m, 4, 0, cookie);
+}
+
+/* The message that a fault becomes; what only the kernel knows of it stays behind. */
+static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
+{
+	uiopf_message_pair(m, 0, fault->flags & UIOPF_FAULT_UAPI_FLAGS, dev_id);
+	uiopf_message_pair(m, 1, fault->pasid, fault->grpid);
+	uiopf_message_pair(m, 2, fault->perm, 0);
 	m->addr = fault->addr;
-	m->length = 0;
-	m->cookie = 0;
+	uiopf_set_cookie(m, 0);
+}
+
+/* Where the hash of a PASID begins. */
+static inline struct uiopf_attach **uiopf_pasid_bucket(const struct uiopf_device *device, uint32_t pasid)
+{
+	return &device->pasid[pasid & device->pasid_mask];
+}
+
+static inline struct uiopf_attach *uiopf_find_pasid(const struct uiopf_device *device, uint32_t pasid)
+{
+	struct uiopf_attach *attach;
+
+	if (likely(!device->pasids))
+		return NULL;
+	for (attach = *uiopf_pasid_bucket(device, pasid); attach && attach->pasid != pasid; attach = attach->next)
+		;
+	return attach;
+}
+
+/* Where a request with these flags goes: NULL, nowhere (find_fault_handler). */
+static inline struct uiopf_attach *uiopf_find_attach(const struct uiopf_device *device, uint32_t flags, uint32_t pasid)
+{
+	struct uiopf_attach *attach = device->attach, *own;
+
+	if ((flags & UIOPF_FAULT_PASID_VALID) && pasid != UIOPF_NO_PASID) {
+		own = uiopf_find_pasid(device, pasid);
+		if (unlikely(own != NULL))
+			return own;
+		if (unlikely(attach && !attach->user_managed))
+			return NULL;
+	}
+	return attach;
 }
 
 /* Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). */

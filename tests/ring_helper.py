@@ -107,13 +107,13 @@ class Queue:
         self.mock = lib.uiopf_mock_new(core.c)
         self.c = lib.uiopf_faultq_new(core.c, personality)
         self.device = lib.uiopf_device_new(core.c, lib.uiopf_mock_iommu(self.mock), 7, 0, 64, 1)
-        assert lib.uiopf_attach(self.device, self.c, 1) == 0
+        assert lib.uiopf_attach(self.device, lib.UIOPF_NO_PASID, self.c, lib.UIOPF_USER_MANAGED) == 0
         self.fd = int(lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self.c)))
         lib.uiopf_core_set_nonblock(core.c, lib.uiopf_faultq_file(self.c), nonblock)
         self._next_group = 0
 
     def close(self) -> None:
-        lib.uiopf_detach(self.device)
+        lib.uiopf_detach(self.device, lib.UIOPF_NO_PASID)
         lib.uiopf_core_uninstall(self._core.c, self.fd)
         assert lib.uiopf_faultq_free(self.c) == 0
         lib.uiopf_device_free(self.device)

@@ -36,8 +36,10 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "walk": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
+    "attach": ["20000"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
+    "eventq": ["30000", "1"],
 }
 
 

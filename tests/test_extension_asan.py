@@ -37,7 +37,7 @@ SCRIPT: Final = textwrap.dedent(
         assert designs
         for passes, design in enumerate(designs, 1):
             queue = lib.uiopf_faultq_new(core.c, lib.uiopf_design_personality(design))
-            assert lib.uiopf_attach(device, queue, 1) == 0
+            assert lib.uiopf_attach(device, lib.UIOPF_NO_PASID, queue, lib.UIOPF_USER_MANAGED) == 0
             config = ffi.new("struct uiopf_channel_config *", {"in_flight": 64, "group_most": 4})
             out = ffi.new("struct uiopf_channel **")
             assert lib.uiopf_channel_open(core.c, queue, design, config, ffi.NULL, out) == 0
@@ -50,7 +50,7 @@ SCRIPT: Final = textwrap.dedent(
             while lib.uiopf_endpoint_passes(endpoint) < passes:
                 assert core.produce() + core.consume()
             lib.uiopf_channel_close(out[0])
-            lib.uiopf_detach(device)
+            lib.uiopf_detach(device, lib.UIOPF_NO_PASID)
             assert lib.uiopf_faultq_free(queue) == 0
         counts = ffi.new("struct uiopf_endpoint_counts *")
         lib.uiopf_endpoint_get_counts(endpoint, counts)
@@ -63,7 +63,8 @@ SCRIPT: Final = textwrap.dedent(
     # The sanitizer is there, and awake: one byte behind what was allocated.
     print("served", flush=True)
     if len(sys.argv) > 2:
-        lib.uiopf_endpoint_set_rows(ffi.cast("struct uiopf_endpoint *", 0), ffi.new("struct uiopf_access[1]"), 2)
+        one = ffi.new("struct uiopf_access[1]", [(0, 0, 0, 1)])
+        lib.uiopf_endpoint_set_rows(ffi.cast("struct uiopf_endpoint *", 0), one, 2)
     """
 )
 

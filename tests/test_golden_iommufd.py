@@ -1,4 +1,4 @@
-"""The emulated iommufd does, step by step, what Linux 6.12 was recorded doing."""
+"""The emulated iommufd does, step by step, what Linux 6.12 and 7.2 were recorded doing."""
 
 import copy
 from collections.abc import Callable
@@ -7,27 +7,44 @@ from typing import Any
 
 import pytest
 
-from uring_iopf.testing.golden import Script, load, replay
+from uring_iopf.testing.golden import Script, kernel_of, load, replay
+from uring_iopf.testing.recording import OPERATIONS
 
-SCRIPTS = load(Path(__file__).parent / "data" / "golden" / "iommufd-6.12.jsonl.gz")
-NAMED = {script.name: script for script in SCRIPTS if not script.name.startswith("random-")}
-
-
-def test_the_recording_is_whole() -> None:
-    assert len(NAMED) == 25
-    assert len(SCRIPTS) == 425
-    assert sum(len(script.steps) for script in SCRIPTS) == 23_684
-
-
-@pytest.mark.parametrize("script", NAMED.values(), ids=NAMED)
-def test_a_named_scenario_goes_as_recorded(script: Script) -> None:
-    assert [str(difference) for difference in replay(script)] == []
+FILES = sorted((Path(__file__).parent / "data" / "golden").glob("*.jsonl.gz"))
+RECORDED = {str(kernel_of(file)): load(file) for file in FILES}
+NAMED = {
+    kernel: {script.name: script for script in scripts if not script.name.startswith("random-")}
+    for kernel, scripts in RECORDED.items()
+}
+SCENARIOS = [(kernel, script) for kernel, scripts in NAMED.items() for script in scripts.values()]
+OF_6_12 = NAMED["6.12"]
 
 
-def test_random_scripts_go_as_recorded() -> None:
-    differences = [difference for script in SCRIPTS if script.name not in NAMED for difference in replay(script)]
-    scripts = {difference.script for difference in differences}
-    assert not differences, f"in {len(scripts)} scripts, first:\n" + "\n".join(map(str, differences[:10]))
+@pytest.mark.parametrize(("kernel", "named", "scripts", "steps"), [("6.12", 25, 425, 23_684), ("7.2", 32, 732, 43_677)])
+def test_the_recording_is_whole(kernel: str, named: int, scripts: int, steps: int) -> None:
+    assert len(NAMED[kernel]) == named
+    assert len(RECORDED[kernel]) == scripts
+    assert sum(len(script.steps) for script in RECORDED[kernel]) == steps
+
+
+def test_every_operation_of_the_format_is_recorded() -> None:
+    used = {step["op"][0] for scripts in RECORDED.values() for script in scripts for step in script.steps}
+    assert used == set(OPERATIONS)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "script"), SCENARIOS, ids=[f"{kernel}-{script.name}" for kernel, script in SCENARIOS]
+)
+def test_a_named_scenario_goes_as_recorded(kernel: str, script: Script) -> None:
+    assert [str(difference) for difference in replay(script, kernel=kernel)] == []
+
+
+@pytest.mark.parametrize("kernel", RECORDED)
+def test_random_scripts_go_as_recorded(kernel: str) -> None:
+    scripts = [script for script in RECORDED[kernel] if script.name not in NAMED[kernel]]
+    differences = [difference for script in scripts for difference in replay(script, kernel=kernel)]
+    names = {difference.script for difference in differences}
+    assert not differences, f"in {len(names)} scripts, first:\n" + "\n".join(map(str, differences[:10]))
 
 
 # ---- the check itself can fail ----
@@ -115,40 +132,76 @@ CHANGES: dict[str, tuple[str, Callable[[Steps], tuple[int, str]]]] = {
     "a response twice at the end": (CLOSED, event("end", lambda hw: hw.append(hw[0]))),
 }
 
+EVENTS, PASIDS = "veventq-basic-sequence", "pasid-attach-routes-faults"
 
-@pytest.mark.parametrize(("name", "change"), CHANGES.values(), ids=CHANGES)
-def test_a_changed_expectation_is_noticed(name: str, change: Callable[[Steps], tuple[int, str]]) -> None:
-    steps = copy.deepcopy([dict(step) for step in NAMED[name].steps])
+
+def virtual_event(name: str, value: object, which: int = 0) -> Callable[[Steps], tuple[int, str]]:
+    """Change one of the events of the first read that returned some, or of a later one."""
+
+    def change(steps: Steps) -> tuple[int, str]:
+        index = [i for i, step in enumerate(steps) if step.get("vevents")][which]
+        assert steps[index]["vevents"][0].get(name) != value
+        steps[index]["vevents"][0][name] = value
+        return index, "vevents"
+
+    return change
+
+
+CHANGES_7_2: dict[str, tuple[str, Callable[[Steps], tuple[int, str]]]] = {
+    "a device with PASIDs": (PASIDS, set_to("devf", "hwpt", 5)),
+    "a table attached to a PASID": (PASIDS, event("preplace", lambda hw: hw.clear())),
+    "a PASID that was refused": (PASIDS, set_to("pattach", "errno", "EBUSY")),
+    "a table that a PASID was moved to": (PASIDS, set_to("preplace", "pt", 8)),
+    "a PASID's answers when it is detached": (PASIDS, event("pdetach", lambda hw: hw[0].update(pasid=7))),
+    "a virtual IOMMU's id": (EVENTS, set_to("viommu", "id", 9)),
+    "a virtual device's id": (EVENTS, set_to("vdevice", "id", 9)),
+    "an event queue's id": (EVENTS, set_to("veventq", "id", 9)),
+    "an event that was refused": ("veventq-errors", set_to("vevent", "errno", "EINVAL")),
+    "a write to an event queue": ("veventq-errors", set_to("writeev", "errno", "EBADF")),
+    "a virtual event's number": (EVENTS, virtual_event("sequence", 1)),
+    "a virtual event's device": (EVENTS, virtual_event("virt_id", 1)),
+    "a virtual event's flags": (EVENTS, virtual_event("flags", 1)),
+    "a lost event's number": (EVENTS, virtual_event("sequence", 7, which=3)),
+    "a lost event with a device": (EVENTS, virtual_event("virt_id", 1, which=3)),
+    "no virtual events": (EVENTS, without("readev", "vevents")),
+}
+CASES = {name: ("6.12", *case) for name, case in CHANGES.items()} | {
+    name: ("7.2", *case) for name, case in CHANGES_7_2.items()
+}
+
+
+@pytest.mark.parametrize(("kernel", "name", "change"), CASES.values(), ids=CASES)
+def test_a_changed_expectation_is_noticed(kernel: str, name: str, change: Callable[[Steps], tuple[int, str]]) -> None:
+    steps = copy.deepcopy([dict(step) for step in NAMED[kernel][name].steps])
     where = change(steps)
-    seen = list(replay(Script(name, steps)))
+    seen = list(replay(Script(name, steps), kernel=kernel))
     assert where in [(difference.step, difference.field) for difference in seen]
     assert all(difference.script == name for difference in seen)
 
 
 def test_the_order_of_responses_at_the_end_does_not_matter() -> None:
-    steps = copy.deepcopy([dict(step) for step in NAMED[CLOSED].steps])
+    steps = copy.deepcopy([dict(step) for step in OF_6_12[CLOSED].steps])
     steps[-1]["hw"].reverse()
-    assert list(replay(Script(CLOSED, steps))) == []
+    assert list(replay(Script(CLOSED, steps), kernel="6.12")) == []
 
 
 @pytest.mark.parametrize(
     "op",
     [
-        ["pattach", "d0", "1", "n0"],
-        ["viommu", "v0", "d0", "p0"],
-        ["devf", "d1", "a0", "4"],
-        ["readev", "e0", "12"],
         ["nonsense"],
         ["pri", "d0", "1", "2", "3", "0x1000", "middle"],
         ["read", "f0"],
         ["read", "f0", "forty"],
+        ["read", "f0", "-40", "-40"],
+        ["pri", "d0", "1", "2", "3", "0x10000000000000000", "last"],
         ["write", "f0", "o0:0"],
         ["end", "now"],
     ],
     ids=" ".join,
 )
 def test_an_operation_that_cannot_be_replayed_is_a_difference(op: list[str]) -> None:
-    steps = [*NAMED[ROUND_TRIP].steps[:6], {"op": op, "ret": 0, "errno": "0", "hw": []}]
-    (difference,) = replay(Script("made-up", steps))
+    """In a script that was made by a program: files are checked when they are loaded."""
+    steps = [*OF_6_12[ROUND_TRIP].steps[:6], {"op": op, "ret": 0, "errno": "0", "hw": []}]
+    (difference,) = replay(Script("made-up", steps), kernel="6.12")
     assert (difference.step, difference.field) == (6, "op")
     assert "not supported" in str(difference)

@@ -654,6 +654,19 @@ def test_accesses_by_hand_are_bounded() -> None:
             machine.endpoint.access(1, BASE, READ)
 
 
+@pytest.mark.parametrize("perm", [0, int(FaultPerm.PRIV)])
+def test_an_access_must_ask_for_something(perm: int) -> None:
+    """As a page request that neither reads nor writes it would be a stop marker, and wait for ever."""
+    with Machine(None, driver="inline") as machine:
+        machine.open("fd")
+        with pytest.raises(KernelError, match="Invalid"):
+            machine.endpoint.access(1, BASE, perm)
+        good, bad = ROW.pack(0, BASE, 1, READ), ROW.pack(0, BASE, 1, perm)
+        with pytest.raises(KernelError, match="Invalid"):
+            machine.endpoint.set_rows(good + bad)
+        machine.endpoint.set_rows(good)
+
+
 def test_messages_are_iommufd_s() -> None:
     with Machine(None, driver="inline") as machine:
         machine.open("fd")

@@ -1,4 +1,4 @@
-"""The command line: ``uring-iopf compare`` and ``uring-iopf bench``.
+"""The command line: ``uring-iopf compare``, ``bench`` and ``conformance``.
 
 Only what parsing needs is imported up here, so that help and mistakes answer at once.
 """
@@ -142,6 +142,13 @@ _STATUSES: Final = (
     ("130", "interrupted by Ctrl-C, after printing what was measured so far, marked as partial"),
 )
 
+_GOLDEN_STATUSES: Final = (
+    ("0", "every value of every step is as recorded"),
+    ("1", "some are not, or the JSON could not be written"),
+    ("2", "the command or a file was not understood; nothing was replayed"),
+    ("130", "interrupted by Ctrl-C, after printing what was replayed so far, marked as partial"),
+)
+
 
 class _Parser(argparse.ArgumentParser):
     """Finds what stands below the options when the help is printed, not before."""
@@ -221,6 +228,7 @@ def build_parser(parts: Parts = REAL) -> argparse.ArgumentParser:
     )
     _add_compare(commands, parts)
     _add_bench(commands)
+    _add_conformance(commands)
     return parser
 
 
@@ -313,6 +321,53 @@ def _add_bench(commands: Any) -> None:
     parser.set_defaults(run=_bench, parser=parser)
 
 
+def _add_conformance(commands: Any) -> None:
+    parser = commands.add_parser(
+        "conformance",
+        help="replay recordings of real kernels, or write the page of known differences",
+        description="Hold the emulated iommufd against recordings of real kernels.",
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    whats = parser.add_subparsers(title="commands", metavar="COMMAND", dest="what", required=True, parser_class=_Parser)
+    _add_golden(whats)
+    _add_report(whats)
+
+
+def _add_golden(whats: Any) -> None:
+    parser = whats.add_parser(
+        "golden",
+        help="replay recordings, and print what differs and what they cover",
+        description="Replay recorded scripts step by step. Prints each value that is not as recorded, one a line,\n"
+        "with script and step (from 0); how often each operation ended with each errno; and a line of counts.",
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", nargs="+", help="recorded scripts: JSON Lines, gzipped or plain")
+    parser.add_argument(
+        "--kernel",
+        metavar="VERSION",
+        help="by whose rules: 6.12 or 7.2 (default: what the file's name says, as iommufd-7.2.jsonl.gz)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write differences and counts there too")
+    parser.late_epilog = lambda: _listed("exit status", _GOLDEN_STATUSES)
+    parser.set_defaults(run=_golden, parser=parser)
+
+
+def _add_report(whats: Any) -> None:
+    parser = whats.add_parser(
+        "report",
+        help="write the page of known differences and of what recordings cover",
+        description="Write the conformance page, in Markdown: what the emulator is held against, what kernels differ\n"
+        "in, what the given recordings cover, and every known difference with its reason.",
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", metavar="FILE", nargs="*", help="recordings whose coverage is on the page")
+    parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
+    parser.set_defaults(run=_report, parser=parser)
+
+
 # ---- the commands ----
 
 
@@ -356,12 +411,14 @@ def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
 
 def _open_json(stack: ExitStack, path: str | None) -> TextIO | None:
     """Open it before anything is measured: who cannot write it says so now."""
-    if path is None:
-        return None
+    return None if path is None else _open_to_write(stack, "--json", path)
+
+
+def _open_to_write(stack: ExitStack, option: str, path: str) -> TextIO:
     try:
         return stack.enter_context(Path(path).open("w", encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"--json {path}: {error.strerror}") from error
+        raise UsageError(f"{option} {path}: {error.strerror}") from error
 
 
 def _compare(arguments: argparse.Namespace, parts: Parts) -> int:
@@ -412,6 +469,32 @@ def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
 def _bench(arguments: argparse.Namespace, parts: Parts) -> int:
     with ExitStack() as stack:
         return parts.bench(out=sys.stdout, json_file=_open_json(stack, arguments.json), quick=arguments.quick)
+
+
+def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
+    from uring_iopf.lab import conformance
+
+    with ExitStack() as stack:
+        json_file = _open_json(stack, arguments.json)
+        return conformance.golden(arguments.file, kernel=arguments.kernel, out=sys.stdout, json_file=json_file)
+
+
+def _report(arguments: argparse.Namespace, _parts: Parts) -> int:
+    from uring_iopf.lab.conformance import open_recording
+    from uring_iopf.lab.conformance_page import page
+
+    text = page([open_recording(file) for file in arguments.file])
+    if arguments.output is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return OK
+    try:
+        with ExitStack() as stack:
+            _open_to_write(stack, "--output", arguments.output).write(text)
+    except OSError as error:
+        sys.stderr.write(f"uring-iopf: --output {arguments.output}: {error.strerror}\n")
+        return UNACCOUNTED
+    return OK
 
 
 def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:

@@ -13,7 +13,7 @@ from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint, Load, LoadMode, VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
-from uring_iopf.iommufd import Context, Personality
+from uring_iopf.iommufd import DEFAULT_KERNEL, Context, Personality
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,7 +70,7 @@ class Machine:
         self,
         workload: str | Path | Workload | None = "gcc-compile",
         *,
-        kernel: str = "6.12",
+        kernel: str = DEFAULT_KERNEL,
         driver: str = "sqpoll",
         wait: str = "sleep",
         in_flight: int = 16,
@@ -118,7 +118,7 @@ class Machine:
         self.address_space = AddressSpace(pasids, pages)
         self._stack.callback(self.address_space.close)
         self.context = Context(self.core, kernel=kernel)
-        self.iommu = VtdIommu(self.core, needs_pasid=kernel == "6.12")
+        self.iommu = VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
         self._stack.callback(self.iommu.close)
         # No more requests outstanding than the IOMMU's queue holds: it could overflow otherwise, and lose some.
         credit = min(GROUP_INDICES * self.group, PRQ_ENTRIES - 1)

@@ -379,6 +379,10 @@ int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access
 	for (i = 0; i < n; i++) {
 		copy[i] = rows[i];
 		copy[i].access = (uint32_t)page_of(0, rows[i].access);
+		if (!copy[i].access) {	/* with neither, a request is a stop marker, which nobody answers */
+			free(copy);
+			return -EINVAL;
+		}
 	}
 	uiopf_control_begin(ep->core);
 	if (ep->active) {
@@ -459,7 +463,7 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	struct uiopf_manual *m;
 	int64_t ticket = -EBUSY;
 
-	if (!pages || pages > ep->group_most)
+	if (!pages || pages > ep->group_most || !page_of(0, access))
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];

@@ -19,6 +19,8 @@ static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device
 	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
 
 	(void)flags;
+	if (device->unplugged)
+		return;
 	if (m->count == m->capacity) {
 		uint32_t capacity = m->capacity ? m->capacity * 2 : 64;
 		struct uiopf_mock_response *log = reallocarray(m->log, capacity, sizeof *log);
@@ -50,7 +52,14 @@ static void release(struct uiopf_iommu *iommu)
 	free(m);
 }
 
-static const struct uiopf_iommu_ops mock_ops = { respond, kick, nothing, nothing, release };
+static const struct uiopf_iommu_ops mock_ops = {
+	.respond = respond,
+	.kick = kick,
+	.execute = nothing,
+	.interrupt = nothing,
+	.drain = kick,			/* it has no queues: a report is there when it is made */
+	.release = release,
+};
 
 struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core)
 {

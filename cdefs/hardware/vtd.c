@@ -116,7 +116,7 @@ static bool is_bad(const struct uiopf_vtd *v, const uint64_t *d)
 	const bool read = d[1] & PCIE_PRI_READ, write = d[1] & PCIE_PRI_WRITE;
 	const int64_t address = (int64_t)(d[1] & PCIE_PRI_ADDRESS);
 
-	return (v->needs_pasid && !(d[0] & VTD_PRQ_PASID_PRESENT)) ||
+	return ((v->flags & UIOPF_VTD_NEEDS_PASID) && !(d[0] & VTD_PRQ_PASID_PRESENT)) ||
 	       address >> 47 != address >> 63 ||	/* not canonical, 48 bits */
 	       ((d[0] & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d[0] & VTD_PRQ_EXECUTE) && read);
 }
@@ -138,6 +138,24 @@ static void decode(const uint64_t *d, struct uiopf_fault *fault)
 		fault->perm |= d[0] & VTD_PRQ_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0;
 		fault->perm |= d[0] & VTD_PRQ_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
 	}
+}
+
+/* The attachment that a request belongs to now; 0: none. */
+static uint64_t handle_of(const struct uiopf_device *device, const struct uiopf_fault *fault)
+{
+	const struct uiopf_attach *attach = uiopf_find_attach(device, fault->flags, fault->pasid);
+
+	return attach ? attach->handle : 0;
+}
+
+void uiopf_vtd_note(struct uiopf_vtd *v, uint32_t slot, uint64_t source, uint64_t message)
+{
+	const uint64_t d[2] = { source, message };
+	const struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+	struct uiopf_fault fault;
+
+	decode(d, &fault);
+	v->sent_under[slot] = device ? handle_of(device, &fault) : 0;
 }
 
 static uint32_t interrupt(struct uiopf_iommu *iommu)
@@ -168,6 +186,8 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		/* A stop marker: the driver drops it, and nobody answers. */
 		if (unlikely((d[1] & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST))
 			continue;
+		if (unlikely(v->sent_under != NULL) && v->sent_under[head] != handle_of(device, &fault))
+			device->counts.stale++;
 		refused = device->counts.refused;
 		uiopf_report(device, &fault);
 		if (unlikely(device->counts.refused != refused))	/* also by FAILURE, which is no error to a driver */
@@ -193,12 +213,40 @@ static void release(struct uiopf_iommu *iommu)
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
 
 	free(v->source);
+	free(v->sent_under);
 	free(v->prq);
 	free(v->iq);
 	free(v);
 }
 
-static const struct uiopf_iommu_ops vtd_ops = { respond, kick, execute, interrupt, release };
+/*
+ * What intel_iommu_drain_pasid_prq() comes to: the page request queue is empty, and the commands given so far have been
+ * carried out. Nothing is sent meanwhile, since the hardware's side is at rest.
+ */
+static void drain(struct uiopf_iommu *iommu)
+{
+	kick(iommu);
+	execute(iommu);
+	interrupt(iommu);
+}
+
+static const struct uiopf_iommu_ops vtd_ops = {
+	.respond = respond,
+	.kick = kick,
+	.execute = execute,
+	.interrupt = interrupt,
+	.drain = drain,
+	.release = release,
+};
+
+/* The same without the drain: what J.-P. Brucker and Kevin Tian warned of can be looked at. */
+static const struct uiopf_iommu_ops undrained_ops = {
+	.respond = respond,
+	.kick = kick,
+	.execute = execute,
+	.interrupt = interrupt,
+	.release = release,
+};
 
 /* ---- set-up ---- */
 
@@ -231,21 +279,23 @@ static int grow_iq(struct uiopf_vtd *v)
 	return 0;
 }
 
-struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, int needs_pasid)
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 {
 	struct uiopf_vtd *v = aligned_alloc(128, sizeof *v);
 
 	if (!v)
 		return NULL;
 	memset(v, 0, sizeof *v);
-	v->iommu.ops = &vtd_ops;
+	v->iommu.ops = flags & UIOPF_VTD_UNDRAINED ? &undrained_ops : &vtd_ops;
 	v->iommu.core = core;
-	v->needs_pasid = needs_pasid;
+	v->flags = flags;
 	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
 	v->prq = zeroed(VTD_PRQ_ENTRIES, sizeof *v->prq);
 	v->iq_entries = VTD_IQ_FIRST;
 	v->iq = zeroed(VTD_IQ_FIRST, sizeof *v->iq);
-	if (!v->source || !v->prq || !v->iq) {
+	if (flags & UIOPF_VTD_UNDRAINED)
+		v->sent_under = calloc(VTD_PRQ_ENTRIES, sizeof *v->sent_under);
+	if (!v->source || !v->prq || !v->iq || (!v->sent_under && (flags & UIOPF_VTD_UNDRAINED))) {
 		release(&v->iommu);
 		return NULL;
 	}
@@ -299,8 +349,8 @@ void uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
 
 	uiopf_control_begin(v->iommu.core);
 	/* Let the hardware take its last answers, and report what it has sent, before nobody is there for it. */
-	uiopf_core_kick(v->iommu.core);
-	execute(&v->iommu);
+	drain(&v->iommu);
+	drain(&v->iommu);	/* what was refused on the way out has been answered by now, and arrives */
 	if (source->device == device)
 		source->device = NULL;
 	uiopf_control_end(v->iommu.core);

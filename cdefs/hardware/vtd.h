@@ -22,7 +22,8 @@ struct uiopf_vtd {
 		struct uiopf_endpoint *endpoint;
 	} *source;			/* by requester id */
 	uint32_t sources;
-	bool needs_pasid;		/* Linux 6.12 refuses requests without one */
+	uint32_t flags;			/* UIOPF_VTD_* */
+	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 
 	/* The page request queue. */
 	uint64_t (*prq)[VTD_PRQ_WORDS];
@@ -41,6 +42,7 @@ struct uiopf_vtd {
 };
 
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
+void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
 
 /* Word 0 of a function's descriptors, but for the PASID. */
 static inline uint64_t uiopf_vtd_source_word(uint16_t requester_id)
@@ -61,6 +63,8 @@ static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, 
 		uiopf_vtd_overflow(v);
 		return;
 	}
+	if (unlikely(v->sent_under != NULL))
+		uiopf_vtd_note(v, tail, source, message);
 	v->prq[tail][0] = source;
 	v->prq[tail][1] = message;
 	v->prq_tail = next;

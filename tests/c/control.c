@@ -4,7 +4,9 @@
  * device's side and on the kernel's.
  *
  * Two sites, each a thread with its own queue and channel, which it replaces again and again. Two devices, which the
- * controller moves between the sites' queues, to no queue, and away. The controller also makes things of its own.
+ * controller moves between the sites' queues, to no queue, and away. PASIDs of theirs are attached on their own, to a
+ * site's queue or to one that has a depth and a time-out and nobody who reads. The controller also makes things of its
+ * own.
  *
  * Arguments: seconds (for all drivers together), seed.
  */
@@ -45,6 +47,8 @@ struct world {
 	pthread_mutex_t lock;		/* over who is attached to what; never held while serving */
 	struct uiopf_faultq *attached[DEVICES];
 	bool has_attachment[DEVICES];
+	struct uiopf_faultq *unread;
+	struct uiopf_faultq *pasid[DEVICES][PASIDS];	/* what each is attached to; NULL: to nothing of its own */
 	uint64_t answered, auto_answered;	/* faults of queues that are gone */
 };
 
@@ -64,18 +68,30 @@ static uint32_t design_named(const char *name)
 static void move_device(struct world *w, uint32_t d, struct uiopf_faultq *queue, bool nested)
 {
 	if (w->has_attachment[d])
-		CHECK_EQ(uiopf_replace(w->device[d], queue, nested), 0);
+		CHECK_EQ(uiopf_replace(w->device[d], UIOPF_NO_PASID, queue, nested), 0);
 	else
-		CHECK_EQ(uiopf_attach(w->device[d], queue, nested), 0);
+		CHECK_EQ(uiopf_attach(w->device[d], UIOPF_NO_PASID, queue, nested), 0);
 	w->has_attachment[d] = true;
 	w->attached[d] = queue;
 }
 
 static void detach_device(struct world *w, uint32_t d)
 {
-	CHECK_EQ(uiopf_detach(w->device[d]), 0);
+	CHECK_EQ(uiopf_detach(w->device[d], UIOPF_NO_PASID), 0);
 	w->has_attachment[d] = false;
 	w->attached[d] = NULL;
+}
+
+/* To another queue, or (NULL) to nothing of its own. */
+static void move_pasid(struct world *w, uint32_t d, uint32_t pasid, struct uiopf_faultq *queue)
+{
+	if (!queue)
+		CHECK_EQ(uiopf_detach(w->device[d], pasid), 0);
+	else if (w->pasid[d][pasid])
+		CHECK_EQ(uiopf_replace(w->device[d], pasid, queue, 0), 0);
+	else
+		CHECK_EQ(uiopf_attach(w->device[d], pasid, queue, 0), 0);
+	w->pasid[d][pasid] = queue;
 }
 
 static struct uiopf_faultq *new_queue(struct world *w, enum uiopf_personality personality)
@@ -90,8 +106,14 @@ static struct uiopf_faultq *new_queue(struct world *w, enum uiopf_personality pe
 static void end_queue(struct world *w, struct uiopf_faultq *q, struct uiopf_faultq *heir)
 {
 	struct uiopf_faultq_counts counts;
-	uint32_t d;
+	uint32_t d, p;
 
+	for (d = 0; d < DEVICES; d++)
+		for (p = 1; p < PASIDS; p++)
+			if (w->pasid[d][p] == q) {
+				CHECK_EQ(uiopf_faultq_free(q), -EBUSY);
+				move_pasid(w, d, p, heir);
+			}
 	for (d = 0; d < DEVICES; d++)
 		if (w->attached[d] == q) {
 			CHECK_EQ(uiopf_faultq_free(q), -EBUSY);
@@ -116,7 +138,7 @@ static const char *const client_designs[] = { "fd", "uring-multishot", "eventfd"
 static void serve_once(struct site *s)
 {
 	struct world *w = s->world;
-	uint32_t design = design_named(client_designs[below(&s->random, 3)]), turns = 1 + below(&s->random, 20), d;
+	uint32_t design = design_named(client_designs[below(&s->random, 3)]), turns = 1 + below(&s->random, 20), d, p;
 	struct uiopf_channel_config config = {
 		.wait = below(&s->random, 2) ? UIOPF_WAIT_SPIN : UIOPF_WAIT_SLEEP,
 		.in_flight = 1024,
@@ -155,9 +177,13 @@ static void serve_once(struct site *s)
 	pthread_mutex_lock(&w->lock);
 	s->queue = NULL;
 	if (channel)	/* its ring holds the file: nobody may free the queue under it */
-		for (d = 0; d < DEVICES; d++)
+		for (d = 0; d < DEVICES; d++) {
+			for (p = 1; p < PASIDS; p++)
+				if (w->pasid[d][p] == q)
+					move_pasid(w, d, p, NULL);
 			if (w->attached[d] == q)
 				detach_device(w, d);
+		}
 	pthread_mutex_unlock(&w->lock);
 	if (channel)
 		uiopf_channel_close(channel);
@@ -298,7 +324,7 @@ static void control_once(struct world *w, uint64_t *random)
 	struct uiopf_faultq_counts queue_counts;
 	struct uiopf_device_counts device_counts;
 
-	switch (below(random, 10)) {
+	switch (below(random, 12)) {
 	case 0:
 		detach_device(w, d);
 		if (there && below(random, 4))
@@ -345,6 +371,11 @@ static void control_once(struct world *w, uint64_t *random)
 		uiopf_core_consume(w->core);
 		uiopf_control_end(w->core);
 		break;
+	default:
+		move_pasid(w, d, 1 + below(random, PASIDS - 1),
+			   below(random, 3) == 0 ? NULL : below(random, 3) ? there : w->unread);
+		uiopf_faultq_counts(w->unread, &queue_counts);
+		uiopf_faultq_answer_index(w->unread, d + 1, IOMMU_PGFAULT_FLAGS_PASID_VALID, 1, below(random, 512), 0);
 	}
 }
 
@@ -382,7 +413,14 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	static struct uiopf_access row[ROWS];
 	struct world w = { .driver = driver, .lock = PTHREAD_MUTEX_INITIALIZER };
 	uint64_t random = seed, sent = 0, refused = 0, served = 0, channels = 0, operations = 0;
+	const struct uiopf_faultq_limits limits = {
+		.depth = 100,
+		.by_index = 1,
+		.timeout_ns = 500000,
+		.timeout_code = 1,
+	};
 	double end = seconds_now() + seconds;
+	struct uiopf_faultq_counts queue_counts;
 	struct uiopf_vtd_counts vtd_counts;
 	uint32_t d, s;
 
@@ -390,6 +428,8 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	CHECK(w.core);
 	w.vtd = uiopf_vtd_new(w.core, 1);
 	w.kernel_space = uiopf_space_new(PASIDS, 64);
+	w.unread = new_queue(&w, UIOPF_MERGED);
+	CHECK_EQ(uiopf_faultq_limit(w.unread, &limits), 0);
 	make_rows(row, &random);
 	for (d = 0; d < DEVICES; d++) {
 		w.site[d].space = uiopf_space_new(PASIDS, 64);
@@ -426,9 +466,13 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	}
 	for (d = 0; d < DEVICES; d++) {
 		uiopf_endpoint_cancel(w.endpoint[d]);
+		for (s = 1; s < PASIDS; s++)
+			move_pasid(&w, d, s, NULL);
 		detach_device(&w, d);
 	}
 	wait_for_answers(&w);
+	uiopf_faultq_counts(w.unread, &queue_counts);
+	end_queue(&w, w.unread, NULL);
 
 	for (d = 0; d < DEVICES; d++) {
 		struct uiopf_endpoint_counts counts;
@@ -449,9 +493,9 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	CHECK_EQ(vtd_counts.commands_lost, 0);
 	CHECK_EQ(w.answered + w.auto_answered + refused, sent);
 	printf("driver %d: %" PRIu64 " operations, %" PRIu64 " channels; of %" PRIu64 " faults %" PRIu64 " served, %"
-	       PRIu64 " answered, %" PRIu64 " for the client, %" PRIu64 " refused\n", (int)driver, operations, channels,
-	       sent, served, w.answered, w.auto_answered, refused);
-	CHECK(w.answered && w.auto_answered && refused && served);
+	       PRIu64 " answered, %" PRIu64 " for the client, %" PRIu64 " refused; %" PRIu64 " groups timed out\n", (int)driver, operations,
+	       channels, sent, served, w.answered, w.auto_answered, refused, queue_counts.timed_out_groups);
+	CHECK(w.answered && w.auto_answered && refused && served && queue_counts.timed_out_groups);
 
 	CHECK_EQ(uiopf_core_free(w.core), -EBUSY);
 	for (d = 0; d < DEVICES; d++) {

@@ -46,7 +46,7 @@ static uint32_t nothing(struct uiopf_iommu *iommu)
 	return 0;
 }
 
-static const struct uiopf_iommu_ops listener_ops = { respond, kick, nothing, nothing, NULL };
+static const struct uiopf_iommu_ops listener_ops = { respond, kick, nothing, nothing, NULL, NULL };
 
 struct scene {
 	struct uiopf_core *core;
@@ -69,8 +69,8 @@ static void open_scene(struct scene *s, enum uiopf_personality personality)
 	for (i = 0; i < 2; i++) {
 		s->device[i] = uiopf_device_new(s->core, &s->listener.iommu, i + 1, i, 256, 0);
 		CHECK(s->device[i]);
-		CHECK_EQ(uiopf_attach(s->device[i], s->q, 1), 0);
-		CHECK_EQ(uiopf_attach(s->device[i], s->q, 1), -EBUSY);
+		CHECK_EQ(uiopf_attach(s->device[i], UIOPF_NO_PASID, s->q, 1), 0);
+		CHECK_EQ(uiopf_attach(s->device[i], UIOPF_NO_PASID, s->q, 1), -EBUSY);
 	}
 }
 
@@ -80,7 +80,7 @@ static void close_scene(struct scene *s)
 
 	CHECK_EQ(uiopf_faultq_free(s->q), -EBUSY);
 	for (i = 0; i < 2; i++) {
-		CHECK_EQ(uiopf_detach(s->device[i]), 0);
+		CHECK_EQ(uiopf_detach(s->device[i], UIOPF_NO_PASID), 0);
 		uiopf_device_free(s->device[i]);
 	}
 	CHECK_EQ(uiopf_faultq_free(s->q), 0);
@@ -248,7 +248,7 @@ static void a_detach_answers_in_linuxs_order(void)
 	report(&s, 1, 13, 1);
 	report(&s, 0, 14, 1);
 	report(&s, 0, 15, 3);
-	CHECK_EQ(uiopf_replace(s.device[0], s.q, 1), 0);
+	CHECK_EQ(uiopf_replace(s.device[0], UIOPF_NO_PASID, s.q, 1), 0);
 	CHECK_EQ(s.listener.count, 5);
 	for (i = 0; i < 5; i++) {
 		CHECK_EQ(s.listener.told[i].grpid, expected[i]);
@@ -273,7 +273,7 @@ static void what_is_unfinished_is_dropped_and_not_answered(void)
 	open_scene(&s, UIOPF_MERGED);
 	CHECK_EQ(uiopf_report(s.device[0], &first), 0);
 	CHECK_EQ(uiopf_report(s.device[0], &first), 0);
-	CHECK_EQ(uiopf_detach(s.device[0]), 0);
+	CHECK_EQ(uiopf_detach(s.device[0], UIOPF_NO_PASID), 0);
 	CHECK_EQ(s.listener.count, 0);
 	uiopf_device_get_counts(s.device[0], &counts);
 	CHECK_EQ(counts.dropped, 2);
@@ -341,7 +341,7 @@ static uint32_t produce(struct uiopf_iommu *iommu)
 	return n;
 }
 
-static const struct uiopf_iommu_ops producing_ops = { respond, kick, nothing, produce, NULL };
+static const struct uiopf_iommu_ops producing_ops = { respond, kick, nothing, produce, NULL, NULL };
 
 static void two_threads(uint64_t groups, uint64_t random)
 {

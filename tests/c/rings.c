@@ -323,7 +323,7 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed, b
 	h.arena = aligned_alloc(4096, ARENA);
 	CHECK(h.mock && h.queue && h.device && h.arena);
 	memset(h.arena, 0, ARENA);
-	CHECK_EQ(uiopf_attach(h.device, h.queue, 1), 0);
+	CHECK_EQ(uiopf_attach(h.device, UIOPF_NO_PASID, h.queue, 1), 0);
 	h.fd = uiopf_core_install(h.core, uiopf_faultq_file(h.queue));
 	open_client(&h.victim, h.core, 16, 32, flags | IORING_SETUP_SUBMIT_ALL);
 	open_client(&h.bystander, h.core, 8, 16, flags);
@@ -343,7 +343,7 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed, b
 		for (i = 0; i < 16 && counts.waiting_groups + counts.unanswered_groups + i < 200; i++, reported++)
 			CHECK_EQ(uiopf_device_report(h.device, 3, below(&random, 4), (uint32_t)reported, 1, reported << 12), 0);
 		if (counts.unanswered_groups > 100 && below(&random, 20) == 0)	/* a guest that resets its device */
-			CHECK_EQ(uiopf_replace(h.device, h.queue, 1), 0);
+			CHECK_EQ(uiopf_replace(h.device, UIOPF_NO_PASID, h.queue, 1), 0);
 		while (uiopf_mock_take(h.mock, answers, 64))
 			;
 		nanosleep(&pause, NULL);
@@ -354,7 +354,7 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed, b
 	CHECK(h.passed > 100);		/* not starved, however slow the sanitizer and the machine; nothing lost */
 	close_client(&h.victim);	/* with whatever it has under way */
 	close_client(&h.bystander);
-	CHECK_EQ(uiopf_detach(h.device), 0);
+	CHECK_EQ(uiopf_detach(h.device, UIOPF_NO_PASID), 0);
 	uiopf_faultq_counts(h.queue, &counts);
 	CHECK_EQ(counts.answered_faults + counts.auto_answered_faults, reported);
 	CHECK(counts.delivered_groups);

@@ -39,7 +39,7 @@ static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 	CHECK(s->vtd && s->ep && s->device && s->q && s->space);
 	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), 0);
 	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), -EBUSY);
-	CHECK_EQ(uiopf_attach(s->device, s->q, 1), 0);
+	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
 	uiopf_endpoint_set_tables(s->ep, s->space);
 	if (allocation) {
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), 0);
@@ -50,7 +50,7 @@ static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 
 static void close_scene(struct scene *s)
 {
-	uiopf_detach(s->device);
+	uiopf_detach(s->device, UIOPF_NO_PASID);
 	uiopf_vtd_unbind(s->vtd, s->device);
 	uiopf_endpoint_free(s->ep);
 	uiopf_device_free(s->device);
@@ -441,7 +441,7 @@ static void a_refused_group_is_answered_once_for_each_page(void)
 {
 	struct scene *s = open_scene(64, 256);
 
-	CHECK_EQ(uiopf_replace(s->device, NULL, 1), 0);
+	CHECK_EQ(uiopf_replace(s->device, UIOPF_NO_PASID, NULL, 1), 0);
 	start(s, 4000, 4, 4);
 	while (!uiopf_endpoint_passes(s->ep))
 		CHECK(uiopf_core_produce(s->core));

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uring_iopf._native import CData, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags
 from uring_iopf.errors import UsageError
-from uring_iopf.iommufd.fault import FaultMessage
+from uring_iopf.iommufd.fault import LOST_GROUPS, FaultMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -229,13 +229,15 @@ class PythonChannel:
 
 
 def in_groups(messages: Iterable[FaultMessage]) -> list[tuple[FaultMessage, ...]]:
-    """Cut messages into their groups: each ends with the message that has LAST_PAGE."""
+    """Cut messages into their groups: each ends with the message that has LAST_PAGE. Records of losses are left out."""
     groups: list[tuple[FaultMessage, ...]] = []
     partial: list[FaultMessage] = []
     last_page = int(FaultFlags.LAST_PAGE)
     for message in messages:
         if message[0] & last_page and not partial:
             groups.append((message,))
+            continue
+        if message[0] & LOST_GROUPS:
             continue
         partial.append(message)
         if message[0] & last_page:

@@ -20,12 +20,16 @@ GROUP_INDICES = 512
 class VtdIommu:
     """An Intel VT-d unit: its page request queue, its invalidation queue, and Linux' driver for both.
 
-    *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does.
+    *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does. *drains*: detach and replace first see to
+    it that what is on the way is reported to whom it was meant for; without it a request can meet the next attachment,
+    and is counted there as stale (`DeviceCounts`).
     """
 
-    def __init__(self, core: Core, *, needs_pasid: bool = True) -> None:
+    def __init__(self, core: Core, *, needs_pasid: bool = True, drains: bool = True) -> None:
         self.core = core
-        self._vtd: CData | None = made(lib.uiopf_vtd_new(core.c, needs_pasid), "an IOMMU")
+        self.drains = drains
+        flags = (lib.UIOPF_VTD_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_VTD_UNDRAINED)
+        self._vtd: CData | None = made(lib.uiopf_vtd_new(core.c, flags), "an IOMMU")
 
     @property
     def vtd(self) -> CData:
@@ -165,7 +169,10 @@ class Endpoint:
         lib.uiopf_endpoint_set_tables(self.c, ffi.NULL if space is None else space.c)
 
     def set_rows(self, rows: bytes) -> None:
-        """Give it what to fault on: ``struct uiopf_access`` of 24 bytes each. Raises: KernelError(EBUSY), in a pass."""
+        """Give it what to fault on: ``struct uiopf_access`` of 24 bytes each.
+
+        Raises: KernelError(EBUSY), in a pass; KernelError(EINVAL), an access that neither reads, writes nor executes.
+        """
         data = ffi.from_buffer("struct uiopf_access[]", rows)
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
 
@@ -189,7 +196,8 @@ class Endpoint:
         """Make one access to neighbouring pages, as one group where it faults. Return a ticket for `result`.
 
         It is sent by the next producer step. A page that is there does not fault.
-        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds.
+        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds, or
+        *perm* neither reads, writes nor executes.
         """
         return check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access")
 

@@ -1,25 +1,75 @@
 """The emulated iommufd: what a client opens as /dev/iommu, object by object, with Linux's rules and errnos."""
 
+from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
-from uring_iopf.iommufd.fault import FaultMessage, FaultQueue, FaultQueueCounts, Personality, unpack_messages
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, VTD_FORMAT, NestedFormat, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.mock import DriverResponse, MockIommu, MockResponse
+from uring_iopf.iommufd.driver import (
+    MOCK_DRIVER,
+    MOCK_FORMAT,
+    SMMUV3_DRIVER,
+    VTD_DRIVER,
+    VTD_FORMAT,
+    IommuDriver,
+    NestedFormat,
+)
+from uring_iopf.iommufd.events import (
+    CmdqvEvent,
+    EventQueue,
+    EventQueueCounts,
+    SelftestEvent,
+    Smmuv3Event,
+    VirtualEvent,
+    unpack_events,
+)
+from uring_iopf.iommufd.fault import (
+    LOST_GROUPS,
+    FaultMessage,
+    FaultQueue,
+    FaultQueueCounts,
+    Personality,
+    QueueLimits,
+    unpack_messages,
+)
+from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
+from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.ioas import IOAS, Geometry, Mapping
+from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
 from uring_iopf.iommufd.objects import Object, ObjectRef
-from uring_iopf.iommufd.versions import VERSIONS, KernelVersion, RefusedFunctions
+from uring_iopf.iommufd.queue_file import QueueFile
+from uring_iopf.iommufd.reports import ReportQueue
+from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
+from uring_iopf.iommufd.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
 
 __all__ = [
+    "Attachment",
+    "CmdqvEvent",
+    "ClientMemory",
     "Context",
+    "DEFAULT_KERNEL",
     "Device",
+    "DeviceGroup",
     "DeviceCounts",
     "DriverResponse",
+    "EventQueue",
+    "EventQueueCounts",
     "FaultMessage",
     "FaultQueue",
     "FaultQueueCounts",
+    "forward_smmuv3_event",
+    "Geometry",
     "HWPT",
     "IOAS",
+    "IommuDriver",
+    "LOST_GROUPS",
+    "NO_PASID",
+    "QueueLimits",
+    "ReportQueue",
     "KernelVersion",
+    "MOCK_DRIVER",
     "MOCK_FORMAT",
+    "MOCK_VEVENTQ_TYPE",
+    "MOCK_VIOMMU_TYPE",
+    "Mapping",
     "MockDevice",
     "MockIommu",
     "MockResponse",
@@ -29,10 +79,21 @@ __all__ = [
     "ObjectRef",
     "PagingHWPT",
     "Personality",
+    "QueueFile",
     "RefusedFunctions",
     "SelftestDevice",
-    "VERSIONS",
-    "VTD_FORMAT",
-    "VirtualFunction",
+    "SelftestEvent",
+    "SMMUV3_DRIVER",
+    "Smmuv3Event",
+    "unpack_events",
     "unpack_messages",
+    "Vdevice",
+    "VERSIONS",
+    "Viommu",
+    "VirtualEvent",
+    "VirtualEventQueue",
+    "VirtualFunction",
+    "VirtualIdentity",
+    "VTD_DRIVER",
+    "VTD_FORMAT",
 ]

@@ -7,23 +7,35 @@ fault.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
-from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.hwpt import HWPT, IOAS, MOCK_FORMAT, NestedFormat, PagingHWPT
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd.driver import MOCK_DRIVER, IommuDriver
+from uring_iopf.iommufd.events import SelftestEvent
+from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
+from uring_iopf.iommufd.hardware_info import hardware_info
+from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.ioas import IOAS
+from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.versions import RefusedFunctions
+from uring_iopf.iommufd.viommu import Vdevice, VirtualIdentity, virtual_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from uring_iopf.core import Core
     from uring_iopf.iommufd.versions import KernelVersion
 
 MOCK_CAPACITY = 256
 """Requests that a mock device has room for at first."""
+MOCK_HAS_PASIDS = 4
+"""A mock device's flag: it supports PASIDs. Source: iommufd_test.h, MOCK_FLAGS_DEVICE_PASID, Linux 7.2."""
+MOCK_PASIDS = 1 << 20
+"""How many. Source: iommufd_test.h, MOCK_PASID_WIDTH, Linux 7.2."""
 
 
 class DeviceCounts(NamedTuple):
@@ -35,6 +47,8 @@ class DeviceCounts(NamedTuple):
     """Faults that were answered without asking a client: no queue, no memory, or malformed."""
     dropped: int
     """Faults of unfinished groups that were forgotten without an answer."""
+    stale: int
+    """Faults that met another attachment than the one they were sent under: an IOMMU that does not drain."""
 
 
 class VirtualFunction(NamedTuple):
@@ -57,27 +71,78 @@ class Device(Object):
         capacity: int,
         *,
         growable: bool = False,
-        nested_format: NestedFormat,
+        driver: IommuDriver,
+        group: DeviceGroup | None = None,
+        max_pasids: int = 0,
         virtual_function: VirtualFunction | None = None,
+        shares_pri: bool = False,
+        reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(table)
-        try:
-            self._c: CData | None = made(
-                lib.uiopf_device_new(core.c, iommu, self.id, requester_id, capacity, growable), "a device"
-            )
-        except BaseException:
-            table.remove(self)
-            raise
-        self.hold()  # its driver's
+        self.reserved = tuple(reserved)
+        """First and last addresses of what it cannot reach through an address space: MSIs, peers."""
         self._version = version
         self._on_unbind = on_unbind
         self.iommu = iommu
         self.requester_id = requester_id
-        self.nested_format = nested_format
+        self.driver = driver
+        """Of its IOMMU."""
+        self.max_pasids = max_pasids
+        """How many PASIDs it can use; 0: it has no PASID capability."""
         self.virtual_function = virtual_function
-        self.hwpt: HWPT | None = None
-        """What it is attached to."""
+        self.shares_pri = shares_pri
+        """It is a virtual function whose Response Failures stop its own requests only, until `reset_pri`."""
+        self.group = DeviceGroup() if group is None else group
+        """The devices that the IOMMU cannot tell from it, itself among them."""
+        self.vdevice: Vdevice | None = None
+        """The virtual device that stands for it."""
+        self.virtual: VirtualIdentity | None = None
+        """Where its events go, and under which number: as the driver found it at the last attach."""
+        self.unplugged = False
+        """The hardware is gone; the object is kept by what it is still attached to."""
+        self._c: CData | None = None
+        try:
+            self._c = made(lib.uiopf_device_new(core.c, iommu, self.id, requester_id, capacity, growable), "a device")
+            self._join()
+        except BaseException:
+            if self._c is not None:
+                lib.uiopf_device_free(self._c)
+            table.remove(self)
+            raise
+        if shares_pri:
+            lib.uiopf_device_share_pri(self._c)
+        self.hold()  # its driver's
+
+    def _join(self) -> None:
+        others = list(self.group.devices)
+        self.group.join(self, self._table)
+        if others:
+            try:
+                check(lib.uiopf_device_join(self._c, others[0].c, self._flags()), "bind")
+            except BaseException:
+                self.group.leave(self)
+                raise
+
+    def _flags(self, hwpt: HWPT | None = None) -> int:
+        """How the C side is to attach."""
+        flags = lib.UIOPF_ALONE if self._version.one_device_reports else 0
+        if isinstance(hwpt, NestedHWPT) and self.driver.user_pasid_tables:
+            flags |= lib.UIOPF_USER_MANAGED
+        return flags
+
+    @property
+    def hwpt(self) -> HWPT | None:
+        """What it is attached to; None also where only others of its group are."""
+        return self.attached_to(NO_PASID)
+
+    def attached_to(self, pasid: int) -> HWPT | None:
+        """The table that this PASID of the device is attached to."""
+        return self.group.attachments[pasid].hwpt if self.group.is_attached(self, pasid) else None
+
+    def pasids(self) -> list[int]:
+        """The PASIDs that are attached, rising."""
+        return sorted(p for p in self.group.attachments if p != NO_PASID and self.group.is_attached(self, p))
 
     @property
     def c(self) -> CData:
@@ -86,47 +151,86 @@ class Device(Object):
             raise KernelError(errno.ENOENT, "device")
         return self._c
 
-    def attach(self, pt: ObjectRef) -> HWPT:
-        """Attach the device to a table, or to an address space and so to a table made for it. Return the table.
+    def attach(self, pt: ObjectRef, *, pasid: int | None = None) -> HWPT:
+        """Attach the device, or one PASID of it, to a table, or to an address space and so to a table made for it.
 
-        Raises: KernelError(ENOENT), no such object, or the device is unbound; KernelError(EINVAL), not a table or
-        space, another IOMMU's, the device is attached to another, or a virtual function that may not have faults;
-        KernelError(EBUSY), attached to this one already (6.12 does not look, and damages its list of devices).
-        Source: iommufd_device_attach, Linux 6.12 and 7.2.
+        The other devices of its group are attached with it, and are attached to the same table or not at all. Faults of
+        a PASID that is attached go to that table's queue; those of one that is not, to the device's own table if its
+        PASIDs are user-managed. *pasid* 0 is the same as None, as in Linux. Return the table.
+
+        Raises: KernelError(ENOENT), no such object, or the device is unbound, or it has no virtual device on the nested
+        table's virtual IOMMU; KernelError(EBUSY), it is attached (6.12: to this table; it does not look, and damages
+        its list of devices); KernelError(EINVAL), not a table or space, another IOMMU's, the group is attached to
+        another, a virtual function that may not have faults, tables that do not go together with PASIDs, or a PASID
+        beyond the device's; KernelError(EOPNOTSUPP), the IOMMU has no such tables for PASIDs. Source:
+        iommufd_device_attach, Linux 6.12 and 7.2.
         """
-        return self._change("attach", pt)
+        return self._change("attach", pt, pasid)
 
-    def replace(self, pt: ObjectRef) -> HWPT:
-        """Move the device to another table or address space; return the table. With the same one nothing happens.
+    def replace(self, pt: ObjectRef, *, pasid: int | None = None) -> HWPT:
+        """Move the device and its group, or one PASID, to another table or address space. Return the table.
 
-        The old table's outstanding groups of this device are answered INVALID after the switch. An unfinished group
-        goes along to a table with a fault queue, and is forgotten at one without.
+        With the one it is attached to nothing happens. What the old attachment has outstanding is answered INVALID
+        after the switch. An unfinished group goes along to a table with a fault queue, and is forgotten with the
+        device's last one.
 
         Raises: KernelError(EINVAL), it is not attached; else as `attach`. Nothing has changed then.
         Source: iommufd_device_replace, Linux 6.12 and 7.2.
         """
-        return self._change("replace", pt)
+        return self._change("replace", pt, pasid)
 
-    def detach(self) -> None:
-        """Detach the device, if it is attached: its outstanding groups are answered INVALID, unfinished ones forgotten.
+    def detach(self, *, pasid: int | None = None) -> None:
+        """Detach the device, or one PASID, if it is attached.
 
-        Raises: KernelError(ENOENT), it is unbound. Source: iommufd_device_detach, Linux 6.12.
+        With the last of its group what is outstanding is answered INVALID. Unfinished groups are forgotten with the
+        device's last fault queue.
+
+        Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), PASIDs cannot be attached in this kernel.
+        Source: iommufd_device_detach, Linux 6.12 and 7.2.
         """
+        if self.unplugged:
+            raise KernelError(errno.ENOENT, "detach")
+        self._detach(self._key("detach", pasid))
+
+    def _detach(self, key: int) -> None:
         c = self.c
-        if self.hwpt is not None:
-            check(lib.uiopf_detach(c), "detach")
-            old, self.hwpt = self.hwpt, None
-            self.put()
-            old.detached()
+        if not self.group.is_attached(self, key):
+            return
+        at = self.group.attachments[key]
+        if len(at.devices) == 1:
+            check(lib.uiopf_detach(c, key), "detach")
+            del self.group.attachments[key]
+            if key == NO_PASID:
+                _identify([(one, None) for one in self.group.devices])
+        at.devices.remove(self)
+        if key == NO_PASID:
+            at.hwpt.space.unreserve(self)
+        self.put()
+        at.hwpt.detached()
 
     def unbind(self) -> None:
-        """Detach the device if need be, and end the binding, as VFIO does when a device's file is closed.
+        """Detach what is attached, PASIDs first, and end the binding, as VFIO does when a device's file is closed.
 
-        Raises: KernelError(ENOENT), it is unbound already. Source: iommufd_device_unbind, Linux 6.12.
+        Raises: KernelError(ENOENT), it is unbound already. Source: vfio_iommufd_physical_unbind, Linux 7.2.
         """
+        for pasid in self.pasids():
+            self._detach(pasid)
         self.detach()
         self.put()
         self._table.destroy(self, "unbind")
+
+    def reset_pri(self) -> None:
+        """Let a virtual function's page requests through again, after a Response Failure has stopped them.
+
+        What its driver does to its (virtual) PRI capability. Raises: KernelError(EOPNOTSUPP), it does not share PRI, or
+        the context does not emulate that; KernelError(ENOENT), it is unbound.
+        """
+        check(lib.uiopf_device_reset_pri(self.c), "PRI reset")
+
+    @property
+    def pri_paused(self) -> bool:
+        """Whether its page requests are stopped until `reset_pri`; they are answered INVALID meanwhile."""
+        return bool(lib.uiopf_device_pri_paused(self.c))
 
     def report(
         self, grpid: int, addr: int, *, pasid: int | None = None, perm: int = FaultPerm.READ, last: bool = True
@@ -136,83 +240,200 @@ class Device(Object):
         Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), nothing takes the fault, and it has been
         answered INVALID; KernelError(ENOMEM), dropped. Source: iommu_report_device_fault, Linux 6.12.
         """
+        if self.unplugged:
+            raise KernelError(errno.ENOENT, "iommu_report_device_fault")
         flags = (FaultFlags.LAST_PAGE if last else 0) | (0 if pasid is None else FaultFlags.PASID_VALID)
         check(
             lib.uiopf_device_report(self.c, flags, pasid or 0, grpid, perm, addr),
             "iommu_report_device_fault",
         )
 
+    def report_event(self, kind: int, data: bytes) -> None:
+        """Report an event of type *kind* (`VeventqType`), as the IOMMU's driver would; nobody answers it.
+
+        It goes to the virtual IOMMU of the nested table that the device is attached to, or else to the table's own
+        `ReportQueue`.
+
+        Raises: KernelError(ENOENT), it is unbound; KernelError(EOPNOTSUPP), nothing there takes events of that type;
+        else as `EventQueue.report`. Source: iommufd_viommu_report_event, Linux 7.2.
+        """
+        if self._c is None or self.unplugged:
+            raise KernelError(errno.ENOENT, "report event")
+        at = self.group.attachments.get(NO_PASID)
+        if self.virtual is not None:
+            self.virtual.viommu.report_event(kind, data)
+        elif at is not None and at.hwpt.reports is not None and at.hwpt.reports.type == kind:
+            at.hwpt.reports.report(data)
+        else:
+            raise KernelError(errno.EOPNOTSUPP, "report event")
+
     def counts(self) -> DeviceCounts:
         """What it reported. Raises: KernelError(ENOENT), it is unbound."""
         counts = ffi.new("struct uiopf_device_counts *")
         lib.uiopf_device_get_counts(self.c, counts)
-        return DeviceCounts(counts.reported, counts.refused, counts.dropped)
+        return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale)
 
     def release(self) -> None:
-        """Free it. It is detached."""
+        """Free it. It is detached. A virtual device goes before it."""
+        if self.vdevice is not None:
+            self.vdevice.revoke()
         if self._on_unbind is not None:
             self._on_unbind()
+        lib.uiopf_device_leave(self.c)
         lib.uiopf_device_free(self.c)
+        self.group.leave(self)
         self._c = None
 
     # ---- attach and replace ----
 
-    def _change(self, call: str, pt: ObjectRef) -> HWPT:
+    def _key(self, call: str, pasid: int | None) -> int:
+        if not pasid:
+            return NO_PASID
+        if not self._version.pasid_attach:
+            raise KernelError(errno.EINVAL, call)
+        if not 0 < pasid < 2**32:
+            raise UsageError(f"{call}: {pasid} is no PASID")
+        return pasid
+
+    def _change(self, call: str, pt: ObjectRef, pasid: int | None) -> HWPT:
         """iommufd_device_change_pt()."""
-        if not self.exists:
+        if not self.exists or self.unplugged:
             raise KernelError(errno.ENOENT, call)
+        key = self._key(call, pasid)
         target = self._table.get(pt, Object, call)
+        switch = self._attach if call == "attach" else self._replace
         if isinstance(target, HWPT):
-            self._switch(call, target)
+            switch(target, key)
             return target
         if isinstance(target, IOAS):
-            return self._switch_to_space(call, target)
+            return self._switch_to_space(call, target, key)
         raise KernelError(errno.EINVAL, call)
 
-    def _switch_to_space(self, call: str, ioas: IOAS) -> HWPT:
+    def _switch_to_space(self, call: str, ioas: IOAS, pasid: int) -> HWPT:
         """iommufd_device_auto_get_domain(): the first table made for the space that fits, or a new one."""
-        for hwpt in ioas.auto_hwpts:
-            if hwpt.iommu == self.iommu:
-                self._switch(call, hwpt)
+        switch = self._attach if call == "attach" else self._replace
+        for hwpt in list(ioas.auto_hwpts):
+            try:
+                switch(hwpt, pasid)
+            except KernelError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+            else:
                 return hwpt
-        hwpt = PagingHWPT(self._table, self.iommu, ioas, HwptAllocFlags(0), auto=True)
+        geometry = hardware_info(self.driver).geometry
+        hwpt = PagingHWPT(self._table, self.iommu, ioas, HwptAllocFlags(0), auto=True, geometry=geometry)
         try:
-            self._switch(call, hwpt)
+            switch(hwpt, pasid)
         except BaseException:
             self._table.destroy(hwpt, call)
             raise
         return hwpt
 
-    def _switch(self, call: str, hwpt: HWPT) -> None:
-        """iommufd_device_do_attach(), iommufd_device_do_replace()."""
-        old = self.hwpt
-        if call == "attach":
-            if old is not None:
-                raise KernelError(errno.EBUSY if old is hwpt else errno.EINVAL, call)
-        elif old is None:
-            raise KernelError(errno.EINVAL, call)
-        elif old is hwpt:
-            return
-        if hwpt.iommu != self.iommu or self._refused(hwpt):
-            raise KernelError(errno.EINVAL, call)
-        switch = lib.uiopf_attach if old is None else lib.uiopf_replace
-        check(switch(self.c, hwpt.fault.c if hwpt.fault else ffi.NULL, hwpt.user_managed), call)
+    def _attach(self, hwpt: HWPT, pasid: int) -> None:
+        """iommufd_hw_pagetable_attach()."""
+        at = self.group.attachments.get(pasid)
+        if at is not None:
+            if self in at.devices and (at.hwpt is hwpt or self._version.attached_is_busy):
+                raise KernelError(errno.EBUSY, "attach")
+            if at.hwpt is not hwpt:
+                raise KernelError(errno.EINVAL, "attach")
+        spaces = [hwpt.space] if pasid == NO_PASID else []
+        with _reserved(spaces, [self]):
+            if at is None:
+                identities = self._check_table("attach", hwpt, pasid, None)
+                check(lib.uiopf_attach(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "attach")
+                _identify(identities)
+                at = self.group.attachments[pasid] = Attachment(hwpt)
+        at.devices.append(self)
         hwpt.hold()
-        self.hwpt = hwpt
-        if old is None:
-            self.hold()
-        else:
+        self.hold()
+
+    def _replace(self, hwpt: HWPT, pasid: int) -> None:
+        """iommufd_device_do_replace()."""
+        if not self.group.is_attached(self, pasid):
+            raise KernelError(errno.EINVAL, "replace")
+        at = self.group.attachments[pasid]
+        if at.hwpt is hwpt:
+            return
+        changes_space = pasid == NO_PASID and hwpt.space is not at.hwpt.space
+        with _reserved([hwpt.space] if changes_space else [], at.devices):
+            identities = self._check_table("replace", hwpt, pasid, at.hwpt)
+            check(lib.uiopf_replace(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "replace")
+            _identify(identities)
+        old, at.hwpt = at.hwpt, hwpt
+        if changes_space:
+            for one in at.devices:
+                old.space.unreserve(one)
+        for _ in at.devices:
+            hwpt.hold()
+        for _ in at.devices:
             old.detached()
 
-    def _refused(self, hwpt: HWPT) -> bool:
+    def _check_table(
+        self, call: str, hwpt: HWPT, pasid: int, old: HWPT | None
+    ) -> list[tuple[Device, VirtualIdentity | None]]:
+        """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and what the IOMMU core and driver ask.
+
+        *old*: what it is attached to. Return what the driver learns meanwhile of the group's devices: their places
+        behind a virtual IOMMU.
+        """
+        if pasid == NO_PASID:
+            fits = hwpt.pasid_compatible or not self.group.has_pasids()
+        else:
+            fits = hwpt.pasid_compatible and self.group.takes_pasids()
+        if not fits or self._refused(hwpt, old):
+            raise KernelError(errno.EINVAL, call)
+        if pasid != NO_PASID and not self.driver.has_pasids(nested=isinstance(hwpt, NestedHWPT)):
+            raise KernelError(errno.EOPNOTSUPP, call)
+        if hwpt.iommu != self.iommu:
+            raise KernelError(errno.EINVAL, call)
+        if pasid != NO_PASID:
+            # The others of its group that have no PASID capability cannot send one, and are not asked.
+            if pasid >= self.max_pasids or any(0 < one.max_pasids <= pasid for one in self.group.devices):
+                raise KernelError(errno.EINVAL, call)
+            return []
+        return [(one, virtual_identity(one, hwpt, call)) for one in self.group.devices]
+
+    def _refused(self, hwpt: HWPT, old: HWPT | None) -> bool:
         """Whether it is a virtual function that may not use this table.
 
-        6.12 asks only when faults are switched on (iommufd_fault_iopf_enable), 7.2 at every replace: the same, since
-        nothing brings such a function to a first table with a queue.
+        6.12 asks only when faults are switched on (iommufd_fault_iopf_enable), so that a function which came to a table
+        with a queue through another device of its group may replace it by another such; 7.2 asks every time.
         """
-        if self.virtual_function is None or hwpt.fault is None:
+        if self.virtual_function is None or hwpt.fault is None or self.shares_pri:
             return False
-        return self._version.refused_functions is RefusedFunctions.ALL or self.virtual_function.pf_has_pri
+        if self._version.refused_functions is RefusedFunctions.ALL:
+            return old is None or old.fault is None
+        return self.virtual_function.pf_has_pri
+
+
+@contextmanager
+def _reserved(spaces: Sequence[IOAS], devices: Sequence[Device]) -> Iterator[None]:
+    """Reserve what the devices cannot reach; what is done meanwhile fails, or it stays so.
+
+    Raises: KernelError(EADDRINUSE), something is mapped or allowed there. Source: iopt_table_enforce_dev_resv_regions,
+    Linux 6.12.
+    """
+    try:
+        for space in spaces:
+            for device in devices:
+                for first, last in device.reserved:
+                    space.reserve(device, first, last)
+        yield
+    except BaseException:
+        for space in spaces:
+            for device in devices:
+                space.unreserve(device)
+        raise
+
+
+def _identify(identities: list[tuple[Device, VirtualIdentity | None]]) -> None:
+    for device, identity in identities:
+        device.virtual = identity
+
+
+def _queue_of(hwpt: HWPT) -> CData:
+    return hwpt.fault.c if hwpt.fault else ffi.NULL
 
 
 class SelftestDevice(Object):
@@ -226,25 +447,69 @@ class SelftestDevice(Object):
         """Detach and unbind the device."""
         if self.device is not None:
             self.device._unbind_from_selftest()
+            self.device = None
 
 
 class MockDevice(Device):
     """A device behind the mock IOMMU, made by `Context.mock_device`. It may have any number of requests outstanding."""
 
-    def __init__(self, table: ObjectTable, core: Core, version: KernelVersion, iommu: CData, pt: ObjectRef) -> None:
+    def __init__(
+        self, table: ObjectTable, core: Core, version: KernelVersion, iommu: CData, pt: ObjectRef, flags: int = 0
+    ) -> None:
+        if flags & ~version.mock_device_flags:
+            raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")
         self.stdev = SelftestDevice(table)
         """The object to destroy when the device shall go."""
         try:
-            super().__init__(table, core, version, iommu, 0, MOCK_CAPACITY, growable=True, nested_format=MOCK_FORMAT)
+            super().__init__(
+                table,
+                core,
+                version,
+                iommu,
+                0,
+                MOCK_CAPACITY,
+                growable=True,
+                driver=MOCK_DRIVER,
+                max_pasids=MOCK_PASIDS if flags & MOCK_HAS_PASIDS else 0,
+            )
             self.stdev.device = self
             self.attach(pt)
         except BaseException:
             table.destroy(self.stdev, "IOMMU_TEST_OP_MOCK_DOMAIN")
             raise
 
+    def raise_event(self) -> None:
+        """Report an event of the selftest's type to the virtual IOMMU of what it is attached to.
+
+        Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
+        gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
+        """
+        if not self.exists or self.unplugged or self.virtual is None or not self.virtual.virt_id:
+            raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
+        viommu, virt_id = self.virtual
+        viommu.report_event(MOCK_VEVENTQ_TYPE, SelftestEvent(virt_id).pack())
+
     def unbind(self) -> None:
         """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""
         self._table.destroy(self._table.get(self.stdev, SelftestDevice, "IOMMU_DESTROY"), "IOMMU_DESTROY")
 
     def _unbind_from_selftest(self) -> None:
-        super().unbind()
+        """iommufd_selftest_destroy(): only the device itself is detached.
+
+        PASIDs that are still attached keep the object, its id and its tables until the context ends; the device is gone
+        then, and what they answer reaches nobody (recorded: random-2065, partial-fault-with-two-attached-pasids).
+        """
+        if not self.pasids():
+            super().unbind()
+            return
+        self.detach()
+        if self.vdevice is not None:
+            self.vdevice.revoke()
+        lib.uiopf_device_unplug(self.c)
+        self.unplugged = True
+        self.put()
+
+    def end_leak(self) -> None:
+        """Detach the PASIDs of a device that was unplugged with them: at the context's end."""
+        for pasid in self.pasids():
+            self._detach(pasid)

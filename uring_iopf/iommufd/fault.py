@@ -10,20 +10,21 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib, made
-from uring_iopf.abi.iommufd import PageResponse
-from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf._native import CData, check, ffi, lib
+from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd.mock import DriverResponse
+from uring_iopf.iommufd.queue_file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
+    from uring_iopf.iommufd.objects import ObjectTable
 
-MAX_RW_COUNT: Final = 0x7FFF_F000
-"""What the kernel cuts the length of every read and write to. Source: linux/fs.h, Linux 6.12."""
+LOST_GROUPS: Final = 0x8000_0000
+"""In a message's flags: it is no fault, but says that `FaultMessage.lost` groups were lost. Ours, not Linux's."""
 
 _MESSAGE: Final = struct.Struct("<6IQ2I")
 _RESPONSE: Final = struct.Struct("<2I")
-_unset: Final = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Personality(enum.IntEnum):
@@ -33,6 +34,33 @@ class Personality(enum.IntEnum):
     """As Linux has it: an empty queue reads as 0 bytes, and rings cannot post reads ahead."""
     PROPOSED = 1
     """Ours: an empty queue is EAGAIN, and reads can be posted ahead. Everything else is the same."""
+
+
+class QueueLimits(NamedTuple):
+    """What Linux's fault queue has not; each is off by default."""
+
+    depth: int | None = None
+    """Groups that may wait to be read. One more is answered FAILURE at once, and a message says so (`LOST_GROUPS`)."""
+    timeout_ns: int | None = None
+    """From the report of a group to its answer, read or not. After it the queue answers for the client, as the 2023 RFC
+    did; a later answer is EINVAL. By the core's clock, in a turn of the producer."""
+    timeout_response: DriverResponse = DriverResponse.FAILURE
+    """What it answers then: INVALID or FAILURE."""
+    by_group_index: bool = False
+    """Answers may name device, PASID and group index (`FaultQueue.respond_to`), as before the cookie."""
+
+    def check(self) -> None:
+        """Raises: UsageError, they make no sense."""
+        for name in ("depth", "timeout_ns"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < (2**32 if name == "depth" else 2**63):
+                raise UsageError(f"{name}: {value} is not positive, or too large")
+        if self.timeout_response not in (DriverResponse.INVALID, DriverResponse.FAILURE):
+            raise UsageError("timeout_response: INVALID or FAILURE")
+
+
+AS_LINUX: Final = QueueLimits()
+"""No limits."""
 
 
 class FaultMessage(NamedTuple):
@@ -55,6 +83,11 @@ class FaultMessage(NamedTuple):
     """0: nobody sets it."""
     cookie: int
 
+    @property
+    def lost(self) -> int:
+        """How many groups were lost here, for the record of a queue with a depth; 0: this is a fault."""
+        return self.length if self.flags & LOST_GROUPS else 0
+
 
 class FaultQueueCounts(NamedTuple):
     """What has gone through a fault queue, and what is in it."""
@@ -70,6 +103,10 @@ class FaultQueueCounts(NamedTuple):
     """Now: to be read."""
     unanswered_groups: int
     """Now: read, to be answered."""
+    timed_out_groups: int
+    """Of those answered for the client: not answered in time."""
+    lost_groups: int
+    """Never queued, since *depth* groups were waiting, and answered FAILURE."""
 
 
 def unpack_messages(data: bytes) -> list[FaultMessage]:
@@ -80,45 +117,37 @@ def unpack_messages(data: bytes) -> list[FaultMessage]:
     ]
 
 
-class FaultQueue(Object):
+_CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_free)
+
+
+class FaultQueue(QueueFile):
     """A fault object and its file. Made by `Context.fault_queue_alloc`, open.
 
     Closing the file drops the file's reference and nothing else: what is unanswered stays so, and only detach, replace
     or destruction of what the devices are attached to answers it. A closed file cannot be opened again.
     """
 
-    def __init__(self, table: ObjectTable, core: Core, personality: Personality) -> None:
-        super().__init__(table)
-        self._core = core
+    def __init__(
+        self, table: ObjectTable, core: Core, personality: Personality, limits: QueueLimits = AS_LINUX
+    ) -> None:
+        limits.check()
         self.personality = personality
-        self._c: CData | None = None
-        try:
-            self._c = made(lib.uiopf_faultq_new(core.c, personality), "a fault queue")
-            self._fd: int | None = check(lib.uiopf_core_install(core.c, lib.uiopf_faultq_file(self._c)), "IOMMU_FAULT_QUEUE_ALLOC")
-        except BaseException:
-            self.release()
-            table.remove(self)
-            raise
-        self.hold()  # the file's
+        self.limits = limits
+        super().__init__(table, core, _CALLS, lambda: self._make(core), "IOMMU_FAULT_QUEUE_ALLOC")
 
-    @property
-    def c(self) -> CData:
-        """The C object, for the layers above; closing the file does not end it. Raises: KernelError(ENOENT), gone."""
-        if self._c is None:
-            raise KernelError(errno.ENOENT, "fault queue")
-        return self._c
-
-    @property
-    def fd(self) -> int:
-        """Its descriptor in the rings of this core; not one of this process. Raises: KernelError(EBADF), closed."""
-        if self._fd is None:
-            raise KernelError(errno.EBADF, "fault queue")
-        return self._fd
-
-    @property
-    def closed(self) -> bool:
-        """Whether the file is closed."""
-        return self._fd is None
+    def _make(self, core: Core) -> CData:
+        queue = lib.uiopf_faultq_new(core.c, self.personality)
+        if queue and self.limits != AS_LINUX:
+            limits = ffi.new("struct uiopf_faultq_limits *")
+            limits.depth = self.limits.depth or 0
+            limits.by_index = self.limits.by_group_index
+            limits.timeout_ns = self.limits.timeout_ns or 0
+            limits.timeout_code = self.limits.timeout_response
+            rc = lib.uiopf_faultq_limit(queue, limits)
+            if rc < 0:
+                lib.uiopf_faultq_free(queue)
+                check(rc, "IOMMU_FAULT_QUEUE_ALLOC")
+        return queue
 
     def read(self, length: int) -> bytes:
         """Return the oldest groups, whole, as many as fit into *length* bytes; each gets the lowest free cookie.
@@ -133,7 +162,7 @@ class FaultQueue(Object):
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
         # A length that is no multiple is refused before the memory is looked at.
-        to = _unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
+        to = unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
         done = check(lib.uiopf_faultq_read(c, to, length), "read")
         return bytes(ffi.buffer(to, done))
 
@@ -164,6 +193,18 @@ class FaultQueue(Object):
         """
         self.write(_RESPONSE.pack(cookie, code))
 
+    def respond_to(
+        self, dev_id: int, grpid: int, code: PageResponse | int = PageResponse.SUCCESS, *, pasid: int | None = None
+    ) -> None:
+        """Answer the oldest group that was read of a device (its id), group index and PASID; None: one without.
+
+        Raises: KernelError(EOPNOTSUPP), the queue was made without `QueueLimits.by_group_index`; KernelError(EINVAL),
+        no such group is live, or the code; KernelError(EBADF), closed. Source: IOMMU_PAGE_RESPONSE of the 2023 RFC.
+        """
+        c = self._file("page response")
+        flags = 0 if pasid is None else FaultFlags.PASID_VALID
+        check(lib.uiopf_faultq_answer_index(c, dev_id, flags, pasid or 0, grpid, code), "page response")
+
     def poll(self) -> int:
         """Return what holds now: POLLOUT always; POLLIN | POLLRDNORM while a group waits to be read.
 
@@ -176,25 +217,3 @@ class FaultQueue(Object):
         counts = ffi.new("struct uiopf_faultq_counts *")
         lib.uiopf_faultq_counts(self.c, counts)
         return FaultQueueCounts(*(getattr(counts, field) for field in FaultQueueCounts._fields))
-
-    def set_nonblocking(self, nonblocking: bool) -> None:
-        """Set or clear O_NONBLOCK, which rings look at; `read` never waits. Raises: KernelError(EBADF), closed."""
-        file = lib.uiopf_faultq_file(self._file("fcntl"))
-        check(lib.uiopf_core_set_nonblock(self._core.c, file, nonblocking), "fcntl")
-
-    def close(self) -> None:
-        """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
-        lib.uiopf_core_uninstall(self._core.c, self.fd)
-        self._fd = None
-        self.put()
-
-    def release(self) -> None:
-        """Free the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
-        if self._c is not None:
-            check(lib.uiopf_faultq_free(self._c), "IOMMU_DESTROY")
-            self._c = None
-
-    def _file(self, call: str) -> CData:
-        if self._fd is None:
-            raise KernelError(errno.EBADF, call)
-        return self._c

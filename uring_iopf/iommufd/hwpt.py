@@ -1,86 +1,68 @@
-"""I/O address spaces and hardware page tables: what a device is attached to, and where its faults go from there.
+"""Hardware page tables: what a device is attached to, and where its faults go from there.
 
 The tables' contents are not here: what a device can reach is in the page tables that the endpoint walks.
-Source: drivers/iommu/iommufd/{ioas,hw_pagetable}.c, Linux 6.12.
+Source: drivers/iommu/iommufd/hw_pagetable.c, Linux 6.12.
 """
 
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, TypeAlias
 
-from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
+from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.fault import FaultQueue
+from uring_iopf.iommufd.ioas import DEFAULT_GEOMETRY, IOAS, Geometry
 from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.iommufd.reports import ReportQueue
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
-    from uring_iopf.iommufd.fault import FaultQueue
+    from uring_iopf.iommufd.driver import NestedFormat
     from uring_iopf.iommufd.versions import KernelVersion
-
-ALLOC = "IOMMU_HWPT_ALLOC"
-
-
-@dataclass(frozen=True)
-class NestedFormat:
-    """How an IOMMU's driver takes the description of a nested table."""
-
-    data_type: int
-    """``iommu_hwpt_alloc.data_type``."""
-    size_bytes: int
-    """Of the struct that describes it."""
-    wrong_type: int
-    """The errno for another type."""
-
-    def check(self, data_type: int, data: bytes) -> None:
-        """Raises: KernelError, as ``iommu_copy_struct_from_user`` and the driver before it."""
-        if data_type != self.data_type:
-            raise KernelError(self.wrong_type, ALLOC)
-        if len(data) < self.size_bytes:
-            raise KernelError(errno.EINVAL, ALLOC)
-        if any(data[self.size_bytes :]):
-            raise KernelError(errno.E2BIG, ALLOC)
-
-    @property
-    def blank(self) -> bytes:
-        """A description in which everything is 0."""
-        return bytes(self.size_bytes)
+    from uring_iopf.iommufd.viommu import Viommu
 
 
-MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=errno.EINVAL)
-"""The selftest's mock IOMMU. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
-VTD_FORMAT: Final = NestedFormat(data_type=HwptDataType.VTD_S1, size_bytes=24, wrong_type=errno.EOPNOTSUPP)
-"""VT-d's first stage. Source: iommufd.h, iommu_hwpt_vtd_s1, and intel/iommu.c, Linux 6.12."""
-
-
-class IOAS(Object):
-    """An I/O address space: what paging tables are made for. Their mappings are not emulated."""
-
-    def __init__(self, table: ObjectTable) -> None:
-        super().__init__(table)
-        self.auto_hwpts: list[PagingHWPT] = []
-        """Tables made because a device was attached to the space itself; each goes with its last device."""
+AnyQueue: TypeAlias = FaultQueue | ReportQueue
+"""What a table can carry; the second, which is not in Linux, only in a context that has such queues."""
 
 
 class HWPT(Object):
-    """A hardware page table. *fault*: the queue that faults of attached devices go to."""
+    """A hardware page table."""
 
-    user_managed: bool
-    """Whether it takes the faults of every PASID: a nested table does, since the user manages its PASIDs."""
+    fault: FaultQueue | None = None
+    """Its fault queue."""
+    reports: ReportQueue | None = None
+    """A queue of other reports, which it has instead."""
 
-    def __init__(self, table: ObjectTable, iommu: CData, fault: FaultQueue | None) -> None:
+    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags) -> None:
         super().__init__(table)
+        self.flags = flags
         self.iommu = iommu
         """The C object of the IOMMU whose devices can use it."""
-        self.fault = fault
-        if fault is not None:
-            fault.hold()
+
+    space: IOAS
+    """What its addresses are, or (nested) what its parent's are."""
+
+    @property
+    def pasid_compatible(self) -> bool:
+        """Whether it can be attached to a PASID, or to a device beside attached PASIDs (IOMMU_HWPT_ALLOC_PASID)."""
+        return HwptAllocFlags.PASID in self.flags
 
     def release(self) -> None:
-        """Let go of the fault queue."""
-        if self.fault is not None:
-            self.fault.put()
+        """Let go of the queue."""
+        for queue in (self.fault, self.reports):
+            if queue is not None:
+                queue.put()
+
+    def carry(self, queue: AnyQueue) -> None:
+        """Give it the queue that faults, or other reports, of attached devices go to. Before any is attached."""
+        if isinstance(queue, FaultQueue):
+            self.fault = queue
+        else:
+            self.reports = queue
+        queue.hold()
 
     def detached(self) -> None:
         """Count one attached device less; a table that was made for devices goes with the last."""
@@ -88,9 +70,10 @@ class HWPT(Object):
 
 
 class PagingHWPT(HWPT):
-    """A table that the kernel manages, over an `IOAS`."""
+    """A table that the kernel manages, over an `IOAS`, of which it can translate what its *geometry* has.
 
-    user_managed = False
+    Raises: KernelError(EADDRINUSE or EINVAL), it does not suit what is mapped or allowed there.
+    """
 
     def __init__(
         self,
@@ -98,13 +81,18 @@ class PagingHWPT(HWPT):
         iommu: CData,
         ioas: IOAS,
         flags: HwptAllocFlags,
-        fault: FaultQueue | None = None,
         *,
         auto: bool = False,
+        geometry: Geometry = DEFAULT_GEOMETRY,
     ) -> None:
-        super().__init__(table, iommu, fault)
-        self.ioas = ioas
-        self.flags = flags
+        super().__init__(table, iommu, flags)
+        try:
+            ioas.add_domain(self, geometry)
+        except KernelError:
+            super().release()
+            table.remove(self)
+            raise
+        self.ioas = self.space = ioas
         self.auto = auto
         """Made by an attach to the space, not by HWPT_ALLOC."""
         ioas.hold()
@@ -119,6 +107,7 @@ class PagingHWPT(HWPT):
     def release(self) -> None:
         """Let go of the space, and the fault queue."""
         super().release()
+        self.ioas.remove_domain(self)
         if self.auto:
             self.ioas.auto_hwpts.remove(self)
         self.ioas.put()
@@ -133,21 +122,30 @@ class PagingHWPT(HWPT):
 class NestedHWPT(HWPT):
     """A table that the user manages, on a parent that translates what it points to."""
 
-    user_managed = True
-
     def __init__(
-        self, table: ObjectTable, iommu: CData, parent: PagingHWPT, data: bytes, fault: FaultQueue | None = None
+        self,
+        table: ObjectTable,
+        iommu: CData,
+        parent: PagingHWPT,
+        flags: HwptAllocFlags,
+        data: bytes,
+        *,
+        viommu: Viommu | None = None,
     ) -> None:
-        super().__init__(table, iommu, fault)
+        super().__init__(table, iommu, flags)
         self.parent = parent
+        self.space = parent.ioas
         self.data = data
         """The driver's description of it, as given."""
-        parent.hold()
+        self.viommu = viommu
+        """What it was made on, if not on the parent itself: it holds that, which holds the parent."""
+        self._made_on: Object = parent if viommu is None else viommu
+        self._made_on.hold()
 
     def release(self) -> None:
-        """Let go of the parent, and the fault queue."""
+        """Let go of the parent or virtual IOMMU, and the fault queue."""
         super().release()
-        self.parent.put()
+        self._made_on.put()
 
 
 def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:
@@ -161,7 +159,7 @@ def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:
 def check_nested(
     version: KernelVersion, flags: int, parent: PagingHWPT, nested: NestedFormat, iommu: CData, kind: int, data: bytes
 ) -> None:
-    """Raises: KernelError(EOPNOTSUPP, EINVAL or E2BIG), a nested table cannot be made so, or not on that parent."""
+    """Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot be made so, or not on that parent."""
     if flags & ~int(version.nested_flags) or not data:
         raise KernelError(errno.EOPNOTSUPP, ALLOC)
     if parent.auto or not parent.is_nest_parent or parent.iommu != iommu:

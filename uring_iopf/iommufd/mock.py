@@ -6,13 +6,19 @@ Source: drivers/iommu/iommufd/selftest.c, Linux 6.12.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CData, ffi, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
+
+MOCK_VIOMMU_TYPE: Final = 0xDEADBEEF
+"""The type of the mock's virtual IOMMU. Source: iommufd_test.h, ``IOMMU_VIOMMU_TYPE_SELFTEST``, Linux 7.2."""
+
+MOCK_VEVENTQ_TYPE: Final = 0xBEEFBEEF
+"""The type of its event queue. Source: iommufd_test.h, ``IOMMU_VEVENTQ_TYPE_SELFTEST``, Linux 7.2."""
 
 _BATCH = 256
 

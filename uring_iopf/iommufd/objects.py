@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import heapq
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from uring_iopf.errors import KernelError, UsageError
 
@@ -19,18 +19,34 @@ LAST_ID = 2**31 - 1
 """The highest object id: ``xa_limit_31b``."""
 
 
+_BLOCK: Final = 1024
+
+
 class IdAllocator:
-    """Hands out the lowest free number from 1, in O(log n) of the numbers given back."""
+    """Hands out the lowest free number from 1.
+
+    Numbers given back are bits, `_BLOCK` to an integer, and a heap has the blocks with any: what a call takes does not
+    grow with the numbers in use, but for the logarithm of the blocks.
+    """
 
     def __init__(self, last: int = LAST_ID) -> None:
         self._last = last
         self._next = 1  # never handed out, nor any above it
-        self._freed: list[int] = []  # a heap; all below _next
+        self._freed: dict[int, int] = {}  # by block; all below _next
+        self._blocks: list[int] = []  # a heap of those
 
     def take(self) -> int:
         """Return the lowest free number. Raises: KernelError(EBUSY), all are taken, as ``xa_alloc`` says it."""
-        if self._freed:
-            return heapq.heappop(self._freed)
+        if self._blocks:
+            block = self._blocks[0]
+            bits = self._freed[block]
+            lowest = bits & -bits
+            if bits == lowest:
+                heapq.heappop(self._blocks)
+                del self._freed[block]
+            else:
+                self._freed[block] = bits ^ lowest
+            return block * _BLOCK + lowest.bit_length() - 1
         if self._next > self._last:
             raise KernelError(errno.EBUSY, "xa_alloc")
         self._next += 1
@@ -38,7 +54,12 @@ class IdAllocator:
 
     def give(self, number: int) -> None:
         """Take back a number that was handed out."""
-        heapq.heappush(self._freed, number)
+        block, bit = divmod(number, _BLOCK)
+        bits = self._freed.get(block)
+        if bits is None:
+            heapq.heappush(self._blocks, block)
+            bits = 0
+        self._freed[block] = bits | 1 << bit
 
 
 class Object:
@@ -106,6 +127,14 @@ class ObjectTable:
         """Take an object out and free its id."""
         del self._objects[which.id]
         self._ids.give(which.id)
+
+    def tombstone(self, which: Object) -> None:
+        """Take an object out, and keep its id from all others for good.
+
+        Its user has not destroyed it, and may not know yet that it is gone: the id must not name another object then.
+        To every call, and so to DESTROY, it names none. Source: iommufd_object_tombstone_user, Linux 7.2.
+        """
+        del self._objects[which.id]
 
     def get(self, ref: ObjectRef, kind: type[T], call: str, missing: int = errno.ENOENT) -> T:
         """Return the object of that *kind* which *ref* names.

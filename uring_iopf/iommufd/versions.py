@@ -40,6 +40,18 @@ class KernelVersion:
     refused_functions: RefusedFunctions
     mock_passes_over_paging_data: bool
     """Whether the mock IOMMU accepts data for a paging table and does not look at it."""
+    mock_device_flags: int
+    """What a mock device can be made with: 1 no dirty tracking, 2 large addresses, 4 PASIDs."""
+    pasid_attach: bool
+    """Whether a PASID can be attached to a table of its own."""
+    virtual_iommus: bool
+    """Whether there are virtual IOMMUs, virtual devices and their event queues."""
+    attached_is_busy: bool
+    """Whether attaching an attached device is EBUSY for every table; else EINVAL for another one."""
+    one_device_reports: bool
+    """Whether, of a group of devices, only the one that makes the attachment has its faults switched on."""
+    vtd_needs_pasid: bool
+    """Whether VT-d's driver answers a page request without a PASID itself, INVALID."""
 
 
 VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
@@ -52,19 +64,34 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 nested_flags=FAULT_ID_VALID,
                 refused_functions=RefusedFunctions.ALL,
                 mock_passes_over_paging_data=False,
+                mock_device_flags=3,
+                pasid_attach=False,
+                virtual_iommus=False,
+                attached_is_busy=False,
+                one_device_reports=True,
+                vtd_needs_pasid=True,
             ),
-            # What only the newer kernel has (attachment of PASIDs, virtual IOMMUs, their event queues) is not here yet.
             KernelVersion(
                 name="7.2",
                 paging_flags=NEST_PARENT | DIRTY_TRACKING | FAULT_ID_VALID | PASID,
                 nested_flags=FAULT_ID_VALID | PASID,
                 refused_functions=RefusedFunctions.WITH_PRI,
                 mock_passes_over_paging_data=True,
+                mock_device_flags=7,
+                pasid_attach=True,
+                virtual_iommus=True,
+                attached_is_busy=True,
+                one_device_reports=False,
+                vtd_needs_pasid=False,
             ),
         )
     }
 )
 """The kernels there are, by name."""
+
+
+DEFAULT_KERNEL: Final = "7.2"
+"""Whose rules hold where none are asked for."""
 
 
 def kernel_version(name: str) -> KernelVersion:

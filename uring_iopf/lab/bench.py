@@ -20,6 +20,7 @@ from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.progress import progress
 from uring_iopf.lab.report import duration, environment, rate
+from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ RATIOS: Final = {
 }
 """Which rate is held against which."""
 
+GROWTH: Final = {
+    "replace_100k_vs_10k": ("replace_100k", "replace_10k_10"),
+    "ids_1m_vs_1k": ("ids_1m", "ids_1k"),
+}
+"""Which time is held against which: 1 where ten or a thousand times as many make no difference."""
+
 MEANINGS: Final = {
     "bare_rings": "messages, CQEs and SQEs between two cores, and nothing else",
     "path": "the whole path: uring-multishot, native client, worker, spinning",
@@ -50,6 +57,10 @@ MEANINGS: Final = {
     "host_stream": "the host's batched stream socket, spinning",
     "trio": "the path with the trio client: an object and an answer call per fault",
     "batch": "the path with the batch client: NumPy arrays",
+    "replace_100k": "a table is replaced under 100,000 outstanding groups",
+    "replace_10k_10": "ten times, under 10,000 each",
+    "ids_1m": "an id is freed and one allocated, with 1,000,000 alive",
+    "ids_1k": "with 1,000",
 }
 
 
@@ -60,12 +71,13 @@ def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
     """
     rounds, seconds, memory_faults = (2, 0.15, 2_000_000) if quick else (7, 0.4, MEMORY_FAULTS)
     meters = _meters()
+    timers = _timers()
     samples: list[Rates] = []
     memory: dict[str, Any] | None = None
     imports: dict[str, Any] | None = None
     partial = False
     floor = None
-    steps = rounds * len(meters) + 3
+    steps = rounds * (len(meters) + len(timers)) + 3
     try:
         with progress() as tell:
             tell("floor of this machine", 0.0)
@@ -73,8 +85,9 @@ def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
             for number in range(rounds):
                 sample: Rates = {}
                 samples.append(sample)
-                for index, (name, measure) in enumerate(meters):
-                    tell(f"{name}, round {number + 1} of {rounds}", (1 + number * len(meters) + index) / steps)
+                for name, measure in [*meters, *timers]:
+                    done = number * (len(meters) + len(timers)) + len(sample)
+                    tell(f"{name}, round {number + 1} of {rounds}", (1 + done) / steps)
                     sample[name] = measure(seconds)
             tell("memory", (steps - 2) / steps)
             memory = _memory(memory_faults)
@@ -84,14 +97,16 @@ def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
     except KeyboardInterrupt:
         partial = True
     rates = {name: median for name, _ in meters if (median := _median(s[name] for s in samples if name in s))}
+    times = {name: median for name, _ in timers if (median := _median(s[name] for s in samples if name in s))}
     ratios = {
         name: median
-        for name, (ours, theirs) in RATIOS.items()
+        for name, (ours, theirs) in (RATIOS | GROWTH).items()
         if (median := _median(s[ours] / s[theirs] for s in samples if s.get(ours) and s.get(theirs)))
     }
     document = {
         "schema": SCHEMA,
         "rates": rates,
+        "seconds": times,
         "ratios": ratios,
         "memory": memory,
         "imports": imports,
@@ -144,6 +159,17 @@ def _meters() -> list[Meter]:
     else:
         meters.append(("batch_64", path("batch", 64)))
     return meters
+
+
+def _timers() -> list[Meter]:
+    """What is timed each round, however long it takes."""
+    many, few = measure_ids(1_000_000), measure_ids(1000)
+    return [
+        ("replace_100k", lambda _seconds: measure_replace(100_000, 1)),
+        ("replace_10k_10", lambda _seconds: measure_replace(10_000, 10)),
+        ("ids_1m", lambda _seconds: many()),
+        ("ids_1k", lambda _seconds: few()),
+    ]
 
 
 def _median(values: Any) -> float | None:
@@ -206,6 +232,10 @@ def _table(document: dict[str, Any]) -> str:
     lines += ["", "rates (median of the rounds)"]
     for name, value in document["rates"].items():
         lines.append(f"  {name:<16} {rate(value):>8}/s   {MEANINGS[name.rpartition('_')[0]]}")
+    lines += ["", "times (median of the rounds)"]
+    lines += [
+        f"  {name:<16} {duration(value * 1e9):>10}   {MEANINGS[name]}" for name, value in document["seconds"].items()
+    ]
     lines += ["", "ratios (median of the rounds' ratios)"]
     lines += [f"  {name:<24} {value:8.3g}" for name, value in document["ratios"].items()]
     if memory := document["memory"]:

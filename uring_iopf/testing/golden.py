@@ -1,41 +1,40 @@
 """Replays recorded iommufd scripts on the emulator and says where it differs from the kernel that was recorded.
 
-A file is gzipped JSON Lines, one script a line: a name, and steps, each an operation with all that it returned and all
-that the hardware saw meanwhile. Every recorded value is compared, and an operation that is not known here is a
-difference, so that nothing passes unseen.
+Every recorded value is compared, and an operation that cannot be done here is a difference, so that nothing passes
+unseen. The scripts are those of `load`; the operations are described beside the recordings' format.
 """
 
 from __future__ import annotations
 
 import errno
-import gzip
 import json
 import select
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, Protocol
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd import MOCK_FORMAT, Context, FaultQueue, MockDevice, SelftestDevice, unpack_messages
+from uring_iopf.iommufd import (
+    MOCK_FORMAT,
+    MOCK_VEVENTQ_TYPE,
+    MOCK_VIOMMU_TYPE,
+    Context,
+    MockDevice,
+    SelftestDevice,
+    unpack_messages,
+)
+from uring_iopf.testing.coverage import errno_name
+from uring_iopf.testing.recording import RecordingError, Script, Step, kernel_of, load
 
-if TYPE_CHECKING:
-    from pathlib import Path
+__all__ = ["NOTHING", "Difference", "RecordingError", "Script", "Step", "kernel_of", "load", "replay"]
 
-Step: TypeAlias = Mapping[str, Any]
-"""``op``, a list of words, and what was recorded of it."""
+LOST_EVENTS: Final = 1
+"""In the header of an event: events were lost here, and nothing follows. Source: iommufd.h, Linux 7.2."""
 
 NOTHING: Final = "(nothing)"
 """Stands for a value that one side does not have at all."""
-
-
-@dataclass(frozen=True)
-class Script:
-    """One recorded script."""
-
-    name: str
-    steps: Sequence[Step]
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,23 @@ class Difference:
     got: object
 
     def __str__(self) -> str:
-        return f"{self.script}, step {self.step} `{self.op}`: {self.field} is {self.got}, recorded {self.expected}"
+        expected, got = map(_shown, (self.expected, self.got))
+        return f"{self.script}, step {self.step} `{self.op}`: {self.field}: expected {expected}, got {got}"
 
 
 class UnknownOperationError(Exception):
     """A script has an operation, or a form of one, that the replayer cannot do."""
 
 
-def load(path: Path) -> list[Script]:
-    """The scripts in a file."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [Script(one["name"], one["steps"]) for one in map(json.loads, lines)]
+def _shown(value: object) -> str:
+    return NOTHING if value == NOTHING else json.dumps(value)
 
 
-def replay(script: Script, *, kernel: str = "6.12") -> Iterator[Difference]:
-    """Run one script on a fresh context and yield the differences, in order."""
+def replay(script: Script, *, kernel: str) -> Iterator[Difference]:
+    """Run one script on a fresh context, by the rules of *kernel*, and yield the differences, in order.
+
+    Raises: UsageError, no such kernel here.
+    """
     player = _Player(kernel)
     try:
         for index, step in enumerate(script.steps):
@@ -94,6 +95,18 @@ def _in_any_order(events: Any) -> list[Any]:
     return sorted(events, key=lambda event: json.dumps(event, sort_keys=True))
 
 
+class _File(Protocol):
+    """What the queues have in common: of faults, or of events."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def read(self, length: int) -> bytes: ...
+    def write(self, data: bytes) -> int: ...
+    def poll(self) -> int: ...
+    def close(self) -> None: ...
+
+
 @dataclass
 class _Player:
     """One context, and the names that a script gives to its objects.
@@ -106,8 +119,10 @@ class _Player:
     context: Context = field(init=False)
     ids: dict[str, int] = field(default_factory=dict)
     stdevs: dict[str, int] = field(default_factory=dict)
-    files: dict[str, FaultQueue] = field(default_factory=dict)
+    files: dict[str, _File] = field(default_factory=dict)
     device_names: dict[int, str] = field(default_factory=dict)
+    gone: set[int] = field(default_factory=set)
+    """Ids of devices that were destroyed: the recorder calls whatever still has such an id `?`."""
 
     def __post_init__(self) -> None:
         self.context = Context(kernel=self.kernel)
@@ -121,11 +136,11 @@ class _Player:
         try:
             outcome |= self.do(verb, words, step, hardware)
         except KernelError as error:
-            outcome |= {"ret": -1, "errno": _name(_number(error))}
+            outcome |= {"ret": -1, "errno": errno_name(_number(error))}
             if verb == "write":
                 outcome |= _write_operands(words, step)
-        except (UnknownOperationError, ValueError, TypeError) as error:
-            # The last two: words that are no numbers, or too many or too few of them.
+        except (UnknownOperationError, ValueError, TypeError, OverflowError, struct.error) as error:
+            # In a script that `load` has not seen: words that are no numbers, too large, too many or too few.
             outcome = {"op": f"not supported: {error}"}
         outcome["hw"] = [
             {
@@ -147,13 +162,23 @@ class _Player:
         calls: dict[str, Callable[..., Mapping[str, object]]] = {
             "ioas": self.ioas,
             "dev": self.dev,
+            "devf": self.devf,
             "fault": self.fault,
             "hwpt": self.hwpt,
             "nested": self.nested,
             "replace": self.replace,
+            "pattach": self.pattach,
+            "preplace": self.preplace,
+            "pdetach": self.pdetach,
             "read": self.read,
             "poll": self.poll,
             "close": self.close,
+            "viommu": self.viommu,
+            "vdevice": self.vdevice,
+            "veventq": self.veventq,
+            "vevent": self.vevent,
+            "readev": self.readev,
+            "writeev": self.writeev,
             "detach": self.detach,
             "destroy": self.destroy,
             "end": self.end,
@@ -174,7 +199,7 @@ class _Player:
             raise KernelError(errno.ENOENT, word)
         return found.device
 
-    def queue(self, word: str) -> FaultQueue:
+    def queue(self, word: str) -> _File:
         if word not in self.files:
             raise KernelError(errno.EBADF, word)
         return self.files[word]
@@ -187,10 +212,16 @@ class _Player:
         return {"id": made.id}
 
     def dev(self, name: str, ioas: str) -> Mapping[str, object]:
-        made = self.context.mock_device(self.ref(ioas))
+        return self.named(name, self.context.mock_device(self.ref(ioas)))
+
+    def devf(self, name: str, ioas: str, flags: str) -> Mapping[str, object]:
+        return self.named(name, self.context.mock_device(self.ref(ioas), flags=int(flags, 0)))
+
+    def named(self, name: str, made: MockDevice) -> Mapping[str, object]:
         self.ids[name] = made.id
         self.stdevs[name] = made.stdev.id
         self.device_names[made.id] = name
+        self.gone.discard(made.id)
         assert made.hwpt is not None
         return {"id": made.id, "stdev": made.stdev.id, "hwpt": made.hwpt.id}
 
@@ -220,6 +251,16 @@ class _Player:
 
     def replace(self, device: str, pt: str) -> Mapping[str, object]:
         return {"pt": self.device(device).replace(self.ref(pt)).id}
+
+    def pattach(self, device: str, pasid: str, pt: str) -> Mapping[str, object]:
+        return {"pt": self.device(device).attach(self.ref(pt), pasid=int(pasid, 0)).id}
+
+    def preplace(self, device: str, pasid: str, pt: str) -> Mapping[str, object]:
+        return {"pt": self.device(device).replace(self.ref(pt), pasid=int(pasid, 0)).id}
+
+    def pdetach(self, device: str, pasid: str) -> Mapping[str, object]:
+        self.device(device).detach(pasid=int(pasid, 0))
+        return {}
 
     def pri(
         self,
@@ -254,7 +295,7 @@ class _Player:
         messages = [
             {
                 "flags": one.flags,
-                "dev": self.device_names.get(one.dev_id, one.dev_id),
+                "dev": "?" if one.dev_id in self.gone else self.device_names.get(one.dev_id, "?"),
                 "pasid": one.pasid,
                 "grpid": one.grpid,
                 "perm": one.perm,
@@ -277,14 +318,49 @@ class _Player:
         found = self.files.get(queue)
         if found is None or found.closed:
             return {"ret": 0, "revents": 0}
-        return {"ret": 1, "revents": found.poll() & (select.POLLIN | select.POLLOUT)}
+        revents = found.poll() & (select.POLLIN | select.POLLOUT)
+        return {"ret": int(revents != 0), "revents": revents}
 
     def close(self, queue: str) -> Mapping[str, object]:
         self.queue(queue).close()
         return {}
 
+    def viommu(
+        self, name: str, device: str, hwpt: str, flags: str = "0", viommu_type: str = str(MOCK_VIOMMU_TYPE)
+    ) -> Mapping[str, object]:
+        made = self.context.viommu_alloc(self.ref(device), self.ref(hwpt), int(viommu_type, 0), flags=int(flags, 0))
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def vdevice(self, name: str, viommu: str, device: str, virt_id: str) -> Mapping[str, object]:
+        made = self.context.vdevice_alloc(self.ref(viommu), self.ref(device), int(virt_id, 0))
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def veventq(
+        self, name: str, viommu: str, depth: str, event_type: str = str(MOCK_VEVENTQ_TYPE), flags: str = "0"
+    ) -> Mapping[str, object]:
+        made = self.context.veventq_alloc(self.ref(viommu), int(event_type, 0), int(depth, 0), flags=int(flags, 0))
+        self.files[name] = made
+        self.ids[name] = made.id
+        return {"id": made.id}
+
+    def vevent(self, device: str) -> Mapping[str, object]:
+        self.device(device).raise_event()
+        return {}
+
+    def readev(self, queue: str, length: str) -> Mapping[str, object]:
+        data = self.queue(queue).read(int(length, 0))
+        events = list(_events(data))
+        return {"ret": len(data)} | ({"vevents": events} if events else {})
+
+    def writeev(self, queue: str) -> Mapping[str, object]:
+        return {"ret": self.queue(queue).write(bytes(8))}
+
     def detach(self, device: str) -> Mapping[str, object]:
-        self.context.destroy(self.device(device).stdev)
+        target = self.device(device)
+        self.context.destroy(target.stdev)
+        self.gone.add(target.id)
         return {}
 
     def destroy(self, name: str) -> Mapping[str, object]:
@@ -302,9 +378,17 @@ def _number(error: KernelError) -> int:
     return number
 
 
-def _name(number: int) -> str:
-    """Python knows 95 by another of its names."""
-    return "EOPNOTSUPP" if number == errno.EOPNOTSUPP else errno.errorcode[number]
+def _events(data: bytes) -> Iterator[dict[str, int]]:
+    """What a read of an event queue returned: headers, and behind each, unless it says "lost", a virtual device."""
+    at = 0
+    while at < len(data):
+        flags, sequence = struct.unpack_from("<2I", data, at)
+        at += 8
+        event = {"flags": flags, "sequence": sequence}
+        if not flags & LOST_EVENTS:
+            (event["virt_id"],) = struct.unpack_from("<I", data, at)
+            at += 4
+        yield event
 
 
 def _write_operands(words: list[str], step: Step) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""A client's memory, as the emulated kernel sees it: what pointers in requests resolve through."""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from uring_iopf.errors import KernelError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+_END: Final = 2**64
+
+
+class ClientMemory:
+    """Windows from addresses of a client to buffers of ours. What no window covers is EFAULT.
+
+    An access may go on from one window into the next where they touch.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._windows: list[memoryview] = []
+
+    def add(self, address: int, buffer: Buffer) -> None:
+        """Make *buffer* readable at a client's address, and writeable if it is. It is used, not copied.
+
+        Raises: UsageError, it is empty, not contiguous, goes beyond 64 bits, or overlaps with another.
+        """
+        view = memoryview(buffer)
+        if not view.nbytes or not view.c_contiguous:
+            raise UsageError("a window is a contiguous buffer with at least one byte")
+        if not 0 <= address <= _END - view.nbytes:
+            raise UsageError(f"{address:#x} plus {view.nbytes} bytes is no range of 64 bits")
+        at = bisect_right(self._starts, address)
+        follows = at > 0 and self._starts[at - 1] + self._windows[at - 1].nbytes > address
+        if follows or (at < len(self._starts) and address + view.nbytes > self._starts[at]):
+            raise UsageError(f"there is a window already in {address:#x} plus {view.nbytes} bytes")
+        self._starts.insert(at, address)
+        self._windows.insert(at, view.cast("B"))
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy *length* bytes from the client. Raises: KernelError(EFAULT), not all of them are covered."""
+        return b"".join(self._pieces("copy_from_user", address, length))
+
+    def write(self, address: int, data: bytes) -> None:
+        """Copy *data* to the client. Raises: KernelError(EFAULT), not covered or not writeable; nothing was copied."""
+        done = 0
+        for piece in self._writeable("copy_to_user", address, len(data)):
+            piece[:] = data[done : done + len(piece)]
+            done += len(piece)
+
+    def clear(self, address: int, length: int) -> None:
+        """Fill *length* bytes of the client with 0. Raises: KernelError(EFAULT), as `write`."""
+        for piece in self._writeable("clear_user", address, length):
+            piece[:] = bytes(len(piece))
+
+    def _pieces(self, call: str, address: int, length: int) -> list[memoryview]:
+        return list(self._walk(call, address, length))
+
+    def _writeable(self, call: str, address: int, length: int) -> list[memoryview]:
+        pieces = self._pieces(call, address, length)
+        if any(piece.readonly for piece in pieces):
+            raise KernelError(errno.EFAULT, call)
+        return pieces
+
+    def _walk(self, call: str, address: int, length: int) -> Iterator[memoryview]:
+        at = bisect_right(self._starts, address) - 1
+        while length > 0:
+            offset = address - self._starts[at] if 0 <= at < len(self._starts) else -1
+            if offset < 0 or offset >= self._windows[at].nbytes:
+                raise KernelError(errno.EFAULT, call)
+            piece = self._windows[at][offset : offset + length]
+            yield piece
+            address, length, at = address + len(piece), length - len(piece), at + 1

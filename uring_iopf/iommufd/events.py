@@ -1,0 +1,248 @@
+"""Event queues as their file: read and poll. And what the events of each type hold.
+
+The queue itself is C (``cdefs/eventq.c``). Source: drivers/iommu/iommufd/eventq.c and driver.c, iommufd.h, Linux 7.2.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from uring_iopf._native import check, ffi, lib
+from uring_iopf.abi.iommufd import VeventFlags, VeventqType
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE
+from uring_iopf.iommufd.queue_file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from uring_iopf.core import Core
+    from uring_iopf.iommufd.objects import ObjectTable
+
+MOST_EVENTS: Final = 1 << 19
+"""The greatest depth. Source: iommufd_veventq_alloc, Linux 7.2."""
+_HEADER: Final = struct.Struct("<2I")
+_SMMUV3: Final = struct.Struct("<4Q")
+_CMDQV: Final = struct.Struct("<2Q")
+_SELFTEST: Final = struct.Struct("<I")
+_FORWARDED: Final = frozenset({0x04, 0x06, 0x08, 0x0A, 0x10, 0x11, 0x12, 0x13})
+_CALLS: Final = QueueCalls("event queue", lib.uiopf_eventq_file, lib.uiopf_eventq_free)
+
+
+# ---- what is read ----
+
+
+class VirtualEvent(NamedTuple):
+    """One record. Source: iommufd.h, ``iommufd_vevent_header`` and what follows it, Linux 7.2."""
+
+    flags: int
+    """`VeventFlags`."""
+    sequence: int
+    """Counts reports, lost ones too: 0 to 2**31 - 1, then 0 again. A gap says how many were lost before this one."""
+    data: bytes
+    """The event, of the queue's type; empty where events are lost."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether this stands for lost events, of which *sequence* is the newest."""
+        return bool(self.flags & VeventFlags.LOST_EVENTS)
+
+
+def unpack_events(data: bytes, size_bytes: int) -> list[VirtualEvent]:
+    """The records in what a read returned.
+
+    *size_bytes*: of one record, its header of 8 bytes included. A record of lost events is the header only.
+    Raises: UsageError, *data* are not whole records of that size.
+    """
+    events = []
+    at = 0
+    while at < len(data):
+        if len(data) - at < _HEADER.size:
+            raise UsageError("half a header: these are no records of that size")
+        flags, sequence = _HEADER.unpack_from(data, at)
+        end = at + (_HEADER.size if flags & VeventFlags.LOST_EVENTS else size_bytes)
+        if end > len(data):
+            raise UsageError("half an event: these are no records of that size")
+        events.append(VirtualEvent(flags, sequence, bytes(data[at + _HEADER.size : end])))
+        at = end
+    return events
+
+
+# ---- what events hold ----
+
+
+class Smmuv3Event(NamedTuple):
+    """An event of an SMMUv3's event queue: four words.
+
+    Source: Arm SMMUv3 (IHI 0070), ch. 7; iommufd.h, iommu_vevent_arm_smmuv3, Linux 7.2.
+    """
+
+    evt: tuple[int, int, int, int]
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """From its 32 bytes."""
+        return cls(_SMMUV3.unpack(data))
+
+    def pack(self) -> bytes:
+        """Its 32 bytes."""
+        return _SMMUV3.pack(*self.evt)
+
+    @property
+    def event_id(self) -> int:
+        """What happened: 0x10 is a translation fault."""
+        return self.evt[0] & 0xFF
+
+    @property
+    def stream_id(self) -> int:
+        """Whose it is: the hardware's number in the hardware's event, the virtual one in what a guest sees."""
+        return self.evt[0] >> 32
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the transaction waits: a fault, for the fault queue."""
+        return bool(self.evt[1] >> 31 & 1)
+
+    @property
+    def stage_2(self) -> bool:
+        """Whether the host's stage faulted, of which a guest must not know."""
+        return bool(self.evt[1] >> 39 & 1)
+
+    @property
+    def forwarded(self) -> bool:
+        """Whether it goes to the event queue of the device's virtual IOMMU.
+
+        Those are the guest's own mistakes: of its stream table entry, its context descriptor, or its first stage.
+        Source: arm_smmu_handle_event, Linux 7.2.
+        """
+        return self.event_id in _FORWARDED and not self.stalled and not self.stage_2
+
+    def seen_by_guest(self, virt_id: int) -> Smmuv3Event:
+        """The same with the virtual StreamID: 32 bits of it. Source: arm_vmaster_report_event, Linux 7.2."""
+        first, *others = self.evt
+        return Smmuv3Event((first & 0xFFFF_FFFF | (virt_id & 0xFFFF_FFFF) << 32, others[0], others[1], others[2]))
+
+
+class CmdqvEvent(NamedTuple):
+    """Which of a Tegra241's logical command queues have errors. Source: iommufd.h, Linux 7.2."""
+
+    lvcmdq_err_map: tuple[int, int]
+    """A bit for each, 64 in a word."""
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """From its 16 bytes."""
+        return cls(_CMDQV.unpack(data))
+
+    def pack(self) -> bytes:
+        """Its 16 bytes."""
+        return _CMDQV.pack(*self.lvcmdq_err_map)
+
+
+class SelftestEvent(NamedTuple):
+    """What the mock IOMMU reports. Source: iommufd_test.h, iommu_viommu_event_selftest, Linux 7.2."""
+
+    virt_id: int
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """From its 4 bytes."""
+        return cls(*_SELFTEST.unpack(data))
+
+    def pack(self) -> bytes:
+        """Its 4 bytes: a longer virtual id loses its upper half."""
+        return _SELFTEST.pack(self.virt_id & 0xFFFF_FFFF)
+
+
+EVENT_BYTES: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        VeventqType.ARM_SMMUV3: _SMMUV3.size,
+        VeventqType.TEGRA241_CMDQV: _CMDQV.size,
+        MOCK_VEVENTQ_TYPE: _SELFTEST.size,
+    }
+)
+"""The data of one event by the queue's type. A queue may have any other type: nobody reports to it."""
+
+
+# ---- the queue ----
+
+
+class EventQueueCounts(NamedTuple):
+    """What has been reported to a queue, and what became of it."""
+
+    reported: int
+    stored: int
+    lost: int
+    """The queue was full, or there was no memory."""
+    delivered: int
+    """Read, of those stored."""
+
+
+class EventQueue(QueueFile):
+    """A queue of events and its file. It holds *depth* events at most; what comes beyond is lost.
+
+    *event_bytes*: the data of one event, or None where that is not known.
+    """
+
+    def __init__(self, table: ObjectTable, core: Core, depth: int, event_bytes: int | None, call: str) -> None:
+        self.depth = depth
+        self.event_bytes = event_bytes
+        super().__init__(table, core, _CALLS, lambda: lib.uiopf_eventq_new(core.c, depth), call)
+
+    def report(self, data: bytes) -> None:
+        """Report an event, as a driver does. Where the queue is full it is lost, and that is no error.
+
+        Raises: KernelError(ENOMEM), lost for want of memory; KernelError(ENOENT), destroyed; UsageError, *data* are no
+        event of this queue. Source: iommufd_viommu_report_event, Linux 7.2.
+        """
+        if len(data) != self.event_bytes:
+            raise UsageError(f"an event of {len(data)} bytes, where they have {self.event_bytes}")
+        check(lib.uiopf_eventq_report(self.c, ffi.from_buffer(data), len(data)), "iommufd_viommu_report_event")
+
+    def read(self, length: int) -> bytes:
+        """Return the oldest records, whole, as many as fit into *length* bytes.
+
+        Never waits. With nothing to read, 0 bytes. Ring requests with a position other than 0 get ESPIPE.
+
+        Raises: KernelError(EINVAL), *length* is less than 8, also when there is nothing to read, or the oldest record
+        does not fit, and stays; KernelError(EBADF), closed. Source: iommufd_veventq_fops_read, Linux 7.2.
+        """
+        c = self._file("read")
+        if length < 0:
+            raise KernelError(errno.EINVAL, "read")
+        length = min(length, MAX_RW_COUNT)
+        to = unset("uint8_t[]", length)
+        done = check(lib.uiopf_eventq_read(c, to, length), "read")
+        return bytes(ffi.buffer(to, done))
+
+    def read_events(self, most: int = 64) -> list[VirtualEvent]:
+        """Return the oldest records, at most *most* of them unless some are of lost events.
+
+        Raises: UsageError, the size of its events is not known; KernelError, as `read`.
+        """
+        if self.event_bytes is None:
+            raise UsageError("a queue of a type that nobody reports to")
+        size = _HEADER.size + self.event_bytes
+        return unpack_events(self.read(most * size), size)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Refused, always: the file has no such method. Raises: KernelError(EINVAL); KernelError(EBADF), closed."""
+        source = ffi.from_buffer(data)
+        return check(lib.uiopf_eventq_write(self._file("write"), source, len(source)), "write")
+
+    def poll(self) -> int:
+        """Return what holds now: POLLIN | POLLRDNORM while there is something to read; never POLLOUT.
+
+        Raises: KernelError(EBADF), closed.
+        """
+        return lib.uiopf_eventq_poll(self._file("poll"))
+
+    def counts(self) -> EventQueueCounts:
+        """What was reported, and what became of it. Raises: KernelError(ENOENT), destroyed."""
+        counts = ffi.new("struct uiopf_eventq_counts *")
+        lib.uiopf_eventq_counts(self.c, counts)
+        return EventQueueCounts(*(getattr(counts, field) for field in EventQueueCounts._fields))

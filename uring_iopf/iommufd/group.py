@@ -1,0 +1,67 @@
+"""Groups of devices that the IOMMU cannot tell apart, and what they are attached to, PASID by PASID.
+
+Source: drivers/iommu/iommufd/device.c (``iommufd_group``), Linux 6.12 and 7.2.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf.errors import KernelError
+
+if TYPE_CHECKING:
+    from uring_iopf.iommufd.device import Device
+    from uring_iopf.iommufd.hwpt import HWPT
+    from uring_iopf.iommufd.objects import ObjectTable
+
+NO_PASID: Final = 0
+"""Stands for requests without a PASID, as in Linux; those that name it are the same to the kernel."""
+
+
+@dataclass
+class Attachment:
+    """One PASID's table, and the devices that have been attached to it one by one.
+
+    The table is every device's of the group from the first of them on. Linux keeps count of each all the same.
+    """
+
+    hwpt: HWPT
+    devices: list[Device] = field(default_factory=list)
+
+
+class DeviceGroup:
+    """Devices that share whatever any of them is attached to. Give the same one to several `Context.bind` calls."""
+
+    def __init__(self) -> None:
+        self.devices: list[Device] = []
+        """Those bound now."""
+        self.attachments: dict[int, Attachment] = {}
+        """By PASID; `NO_PASID` is what the devices themselves are attached to."""
+        self._owner: ObjectTable | None = None
+
+    def join(self, device: Device, table: ObjectTable) -> None:
+        """Take a device in. Raises: KernelError(EPERM), the group's devices belong to another context."""
+        if self.devices and self._owner is not table:
+            raise KernelError(errno.EPERM, "iommu_device_claim_dma_owner")
+        self._owner = table
+        self.devices.append(device)
+
+    def leave(self, device: Device) -> None:
+        """Let a device go; it is attached to nothing."""
+        self.devices.remove(device)
+
+    def is_attached(self, device: Device, pasid: int) -> bool:
+        """Whether this very device has been attached."""
+        at = self.attachments.get(pasid)
+        return at is not None and device in at.devices
+
+    def has_pasids(self) -> bool:
+        """Whether any PASID is attached."""
+        return any(pasid != NO_PASID for pasid in self.attachments)
+
+    def takes_pasids(self) -> bool:
+        """Whether the table of the devices themselves, if there is one, lets PASIDs be attached beside it."""
+        at = self.attachments.get(NO_PASID)
+        return at is None or at.hwpt.pasid_compatible

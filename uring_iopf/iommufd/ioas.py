@@ -1,0 +1,508 @@
+"""I/O address spaces: which ranges of I/O virtual addresses (IOVA) there are, and what is mapped where.
+
+A mapping says where a range points to, a user address or an offset in a file, and who may do what. Nothing is read or
+pinned: tables take from here what they need. Source: drivers/iommu/iommufd/{ioas,io_pagetable,pages}.c, Linux 6.12 and
+7.2.
+"""
+
+from __future__ import annotations
+
+import errno
+import heapq
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd.objects import Object, ObjectTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from uring_iopf.iommufd.hwpt import PagingHWPT
+
+PAGE_SIZE: Final = 4096
+HUGE_PAGE_SIZE: Final = 2 << 20
+"""What a chosen IOVA is aligned to at most: ``HPAGE_SIZE`` of x86-64."""
+ULONG_MAX: Final = 2**64 - 1
+
+MAP, MAP_FILE, COPY, UNMAP = "IOMMU_IOAS_MAP", "IOMMU_IOAS_MAP_FILE", "IOMMU_IOAS_COPY", "IOMMU_IOAS_UNMAP"
+
+
+class Geometry(NamedTuple):
+    """What an IOMMU's paging tables can translate. Source: linux/iommu.h, ``iommu_domain_geometry``, Linux 6.12."""
+
+    page_size: int
+    """The smallest, in bytes."""
+    first: int
+    last: int
+    """IOVAs outside *first* to *last* are not translated."""
+
+
+DEFAULT_GEOMETRY: Final = Geometry(PAGE_SIZE, 0, 2**48 - 1)
+"""Four levels of 4 KiB tables."""
+
+
+class Mapping(NamedTuple):
+    """A range of IOVAs, and where it points to. Linux calls it an area."""
+
+    iova: int
+    length: int
+    """In bytes."""
+    address: int
+    """Where it points to: a user address; or an offset in the file, where *fd* is not None."""
+    fd: int | None
+    readable: bool
+    writeable: bool
+    source_writeable: bool
+    """Whether the first mapping of this memory was writeable; a copy may not be where that was not."""
+
+    @property
+    def last(self) -> int:
+        """Its last IOVA."""
+        return self.iova + self.length - 1
+
+
+class Piece(NamedTuple):
+    """A part of what a mapping points to; see `Mapping` for the fields."""
+
+    address: int
+    length: int
+    fd: int | None
+    source_writeable: bool
+
+
+class _Reserved(NamedTuple):
+    first: int
+    last: int
+    owner: object
+
+
+def check_map(call: str, iova: int, length: int, readable: bool, writeable: bool) -> None:
+    """What is looked at before the space itself.
+
+    Raises: KernelError(EOVERFLOW), *iova* or *length* is 2**64 - 1 or more; KernelError(EINVAL), no permission at all.
+    """
+    if iova >= ULONG_MAX or length >= ULONG_MAX:
+        raise KernelError(errno.EOVERFLOW, call)
+    if not (readable or writeable):
+        raise KernelError(errno.EINVAL, call)
+
+
+def _fit(first: int, last: int, length: int, alignment: int, offset: int) -> int | None:
+    """The lowest aligned start for *length* bytes in *first* to *last*, or None (``__alloc_iova_check_range``).
+
+    As Linux: the offset is or-ed in after aligning, and a range of one byte is never taken.
+    """
+    start = (first + alignment - 1) & ~(alignment - 1) | offset
+    if first + alignment - 1 > ULONG_MAX or start >= last or last - start < length - 1:
+        return None
+    return start
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted spans, with those that touch or overlap made one."""
+    out: list[tuple[int, int]] = []
+    for first, last in spans:
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return out
+
+
+def _holes(used: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """What sorted spans leave free of *first* to *last*."""
+    at = first
+    for start, end in used:
+        if start > last:
+            break
+        if start > at:
+            yield at, start - 1
+        at = max(at, end + 1)
+    if at <= last:
+        yield at, last
+
+
+def _meets(spans: Sequence[tuple[int, int]], first: int, last: int) -> bool:
+    """Whether one of sorted spans that do not overlap has an address of *first* to *last*."""
+    at = bisect_right(spans, (last, ULONG_MAX))
+    return at > 0 and spans[at - 1][1] >= first
+
+
+class IOAS(Object):
+    """An I/O address space: what paging tables are made for.
+
+    Destroying it ends its mappings. Addresses and lengths are bytes; one that does not fit into 64 bits is a
+    `UsageError`.
+    """
+
+    def __init__(self, table: ObjectTable) -> None:
+        super().__init__(table)
+        self.auto_hwpts: list[PagingHWPT] = []
+        """Tables made because a device was attached to the space itself; each goes with its last device."""
+        self.iova_alignment = 1
+        """What IOVAs, lengths and offsets in pages must be multiples of. 1 until a table needs more."""
+        self._starts: list[int] = []  # of the mappings; in the same order
+        self._mappings: list[Mapping] = []  # by rising IOVA; they do not overlap
+        self._reserved: list[_Reserved] = []
+        self._reserved_spans: list[tuple[int, int]] = []  # the same, merged
+        self._allowed: list[tuple[int, int]] = []  # by rising start; they do not overlap
+        self._domains: dict[object, Geometry] = {}
+        self._large_pages = True
+
+    # ---- mappings ----
+
+    def mappings(self) -> Iterator[Mapping]:
+        """Those there are now, by rising IOVA."""
+        return iter(self._mappings[:])
+
+    def find(self, iova: int) -> Mapping | None:
+        """The mapping that has an address, or None. O(log n)."""
+        at = self._first(iova, iova)
+        return None if at is None else self._mappings[at]
+
+    def map(
+        self, length: int, *, user_va: int, iova: int | None = None, readable: bool = True, writeable: bool = True
+    ) -> int:
+        """Map *length* bytes at a user address. Return the IOVA: *iova*, or the lowest that is free and suits.
+
+        One is chosen from the allowed ranges, never 0, and aligned as the user address is: to the next power of two of
+        the length, at most 2 MiB.
+
+        Raises: KernelError(EOVERFLOW), *length* or *iova* is 2**64 - 1, or a range goes beyond that;
+        KernelError(EINVAL), no permission, no length, not aligned to `iova_alignment`, or *iova* is reserved;
+        KernelError(EEXIST), something is mapped there; KernelError(ENOSPC), no room; KernelError(ENOENT), destroyed.
+        Source: IOMMU_IOAS_MAP, Linux 6.12.
+        """
+        _check_u64(length, user_va, iova or 0)
+        check_map(MAP, iova or 0, length, readable, writeable)
+        self._check_exists(MAP)
+        if user_va + length > ULONG_MAX:
+            raise KernelError(errno.EOVERFLOW, MAP)
+        return self._insert(MAP, [Piece(user_va, length, None, writeable)], iova, readable, writeable)
+
+    def map_file(
+        self,
+        length: int,
+        *,
+        fd: int,
+        start: int,
+        iova: int | None = None,
+        readable: bool = True,
+        writeable: bool = True,
+    ) -> int:
+        """Map *length* bytes from offset *start* of a file, which is recorded by its descriptor. Return the IOVA.
+
+        Raises: KernelError(EBADF), *fd* is negative; else as `map`. Source: IOMMU_IOAS_MAP_FILE, Linux 7.2.
+        """
+        _check_u64(length, start, iova or 0)
+        check_map(MAP_FILE, iova or 0, length, readable, writeable)
+        self._check_exists(MAP_FILE)
+        if not length:
+            raise KernelError(errno.EINVAL, MAP_FILE)
+        if start + length - 1 > ULONG_MAX:
+            raise KernelError(errno.EOVERFLOW, MAP_FILE)
+        if fd < 0:
+            raise KernelError(errno.EBADF, MAP_FILE)
+        return self._insert(MAP_FILE, [Piece(start, length, fd, writeable)], iova, readable, writeable)
+
+    def copy(
+        self,
+        source: IOAS,
+        source_iova: int,
+        length: int,
+        *,
+        iova: int | None = None,
+        readable: bool = True,
+        writeable: bool = True,
+    ) -> int:
+        """Map what *length* bytes of another space, or of this one, point to. Return the IOVA.
+
+        Raises: KernelError(ENOENT), not all of it is mapped there; KernelError(EPERM), writeable, and what was mapped
+        first was not; else as `map`. Source: IOMMU_IOAS_COPY, Linux 6.12.
+        """
+        _check_u64(length, source_iova, iova or 0)
+        check_map(COPY, max(source_iova, iova or 0), length, readable, writeable)
+        pieces = source.pieces(source_iova, length)
+        return self.insert_pieces(pieces, iova, readable, writeable)
+
+    def pieces(self, iova: int, length: int) -> list[Piece]:
+        """The first half of `copy`: what a range points to.
+
+        Raises: KernelError(ENOENT, EINVAL or EOVERFLOW), as `copy`.
+        """
+        self._check_exists(COPY)
+        last = _last(COPY, iova, length)
+        at = self._first(iova, iova)
+        out: list[Piece] = []
+        while iova <= last:
+            if at is None or at == len(self._mappings) or self._mappings[at].iova > iova:
+                raise KernelError(errno.ENOENT, COPY)
+            one = self._mappings[at]
+            end = min(last, one.last)
+            out.append(Piece(one.address + iova - one.iova, end - iova + 1, one.fd, one.source_writeable))
+            iova, at = end + 1, at + 1
+        return out
+
+    def insert_pieces(self, pieces: Sequence[Piece], iova: int | None, readable: bool, writeable: bool) -> int:
+        """The second half of `copy`. Raises: KernelError, as `copy`."""
+        self._check_exists(COPY)
+        return self._insert(COPY, pieces, iova, readable, writeable)
+
+    def unmap(self, iova: int, length: int) -> int:
+        """End the mappings that lie in a range; return how many bytes they had. All of (0, 2**64 - 1) is `unmap_all`.
+
+        Mappings are not cut. Where the range ends inside one, those before it are gone all the same, as in Linux.
+
+        Raises: KernelError(ENOENT), the range cuts a mapping, or has none; KernelError(EINVAL), no length;
+        KernelError(EOVERFLOW), it goes beyond 2**64 - 1, or *iova* or *length* is that. Source: IOMMU_IOAS_UNMAP, Linux
+        6.12.
+        """
+        _check_u64(iova, length)
+        self._check_exists(UNMAP)
+        if iova == 0 and length == ULONG_MAX:
+            return self.unmap_all()
+        if iova >= ULONG_MAX or length >= ULONG_MAX:
+            raise KernelError(errno.EOVERFLOW, UNMAP)
+        last = _last(UNMAP, iova, length)
+        first = self._first(iova, last)
+        if first is None or self._starts[first] < iova:
+            raise KernelError(errno.ENOENT, UNMAP)
+        end = bisect_right(self._starts, last)
+        cut = self._mappings[end - 1].last > last
+        if cut:
+            end -= 1
+        done = self._remove(first, end)
+        if cut:
+            raise KernelError(errno.ENOENT, UNMAP)
+        return done
+
+    def unmap_all(self) -> int:
+        """End all mappings; return how many bytes they had, perhaps 0. Raises: KernelError(ENOENT), destroyed."""
+        self._check_exists(UNMAP)
+        return self._remove(0, len(self._mappings))
+
+    # ---- ranges ----
+
+    def iova_ranges(self) -> list[tuple[int, int]]:
+        """The ranges that are not reserved, as (first, last), mapped or not.
+
+        Raises: KernelError(ENOENT), destroyed. Source: IOMMU_IOAS_IOVA_RANGES, Linux 6.12.
+        """
+        self._check_exists("IOMMU_IOAS_IOVA_RANGES")
+        return list(_holes(self._reserved_spans, 0, ULONG_MAX))
+
+    def allow_iovas(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Say which ranges, (first, last), IOVAs are chosen from, and may not become reserved; none: from everywhere.
+
+        Those that a mapping asks for by number need not lie in them.
+
+        Raises: KernelError(EINVAL), a range has not two addresses or more, or they overlap;
+        KernelError(EADDRINUSE), one is reserved; nothing has changed then. KernelError(ENOENT), destroyed.
+        Source: IOMMU_IOAS_ALLOW_IOVAS, Linux 6.12.
+        """
+        call = "IOMMU_IOAS_ALLOW_IOVAS"
+        self._check_exists(call)
+        allowed: list[tuple[int, int]] = []
+        for first, last in ranges:
+            _check_u64(first, last)
+            if first >= last or _meets(allowed, first, last):
+                raise KernelError(errno.EINVAL, call)
+            allowed.insert(bisect_left(allowed, (first, last)), (first, last))
+        if any(_meets(self._reserved_spans, first, last) for first, last in allowed):
+            raise KernelError(errno.EADDRINUSE, call)
+        self._allowed = allowed
+
+    def reserve(self, owner: object, first: int, last: int) -> None:
+        """Forbid a range for *owner*, who may reserve several.
+
+        Raises: KernelError(EADDRINUSE), some of it is mapped or allowed. Source: iopt_reserve_iova, Linux 6.12.
+        """
+        _check_u64(first, last)
+        if last < first:
+            raise UsageError(f"{first:#x} to {last:#x} is no range")
+        if self._first(first, last) is not None or _meets(self._allowed, first, last):
+            raise KernelError(errno.EADDRINUSE, "reserve")
+        self._set_reserved([*self._reserved, _Reserved(first, last, owner)])
+
+    def unreserve(self, owner: object) -> None:
+        """Give back all that *owner* reserved, if anything. Source: iopt_remove_reserved_iova, Linux 6.12."""
+        self._set_reserved([one for one in self._reserved if one.owner is not owner])
+
+    # ---- tables ----
+
+    def add_domain(self, owner: object, geometry: Geometry) -> None:
+        """Take note of a table that translates this space: alignment grows, what it cannot translate is reserved.
+
+        Raises: KernelError(EADDRINUSE), a mapping is not aligned so, or something is mapped or allowed where the table
+        does not reach; KernelError(EINVAL), its pages are too large. Source: iopt_table_add_domain, Linux 6.12.
+        """
+        alignment = max(geometry.page_size, self.iova_alignment)
+        if alignment > PAGE_SIZE:
+            raise KernelError(errno.EINVAL, "add_domain")
+        if alignment != self.iova_alignment:
+            self._check_alignment(alignment)
+        try:
+            if geometry.first > 0:
+                self.reserve(owner, 0, geometry.first - 1)
+            if geometry.last < ULONG_MAX:
+                self.reserve(owner, geometry.last + 1, ULONG_MAX)
+        except KernelError:
+            self.unreserve(owner)
+            raise
+        self._domains[owner] = geometry
+        self.iova_alignment = alignment
+
+    def remove_domain(self, owner: object) -> None:
+        """Forget a table. Source: iopt_table_remove_domain, Linux 6.12."""
+        del self._domains[owner]
+        self.unreserve(owner)
+        self._recalculate_alignment()
+
+    @property
+    def large_pages(self) -> bool:
+        """Whether tables may use pages beyond 4 KiB. Source: IOMMU_OPTION_HUGE_PAGES, Linux 6.12."""
+        return self._large_pages
+
+    def set_large_pages(self, enabled: bool) -> None:
+        """Say whether tables may use large pages; without them, everything is aligned to 4 KiB.
+
+        Raises: KernelError(EINVAL), a table has mappings already; KernelError(EADDRINUSE), a mapping is not aligned so.
+        Source: IOMMU_OPTION_HUGE_PAGES, Linux 6.12.
+        """
+        if not enabled and self._large_pages and self._domains and self._mappings:
+            raise KernelError(errno.EINVAL, "IOMMU_OPTION")
+        before, self._large_pages = self._large_pages, enabled
+        try:
+            self._recalculate_alignment()
+        except KernelError:
+            self._large_pages = before
+            raise
+
+    def release(self) -> None:
+        """End the mappings."""
+        self._remove(0, len(self._mappings))
+
+    # ---- within ----
+
+    def _check_exists(self, call: str) -> None:
+        if not self.exists:
+            raise KernelError(errno.ENOENT, call)
+
+    def _first(self, first: int, last: int) -> int | None:
+        """The index of the lowest mapping that has an address of *first* to *last*."""
+        at = bisect_right(self._starts, first) - 1
+        if at >= 0 and self._mappings[at].last >= first:
+            return at
+        at += 1
+        return at if at < len(self._starts) and self._starts[at] <= last else None
+
+    def _remove(self, first: int, end: int) -> int:
+        done = sum(one.length for one in self._mappings[first:end])
+        del self._mappings[first:end]
+        del self._starts[first:end]
+        return done
+
+    def _insert(
+        self,
+        call: str,
+        pieces: Sequence[Piece],
+        iova: int | None,
+        readable: bool,
+        writeable: bool,
+    ) -> int:
+        """iopt_map_pages(): all pieces, one after the other, or nothing."""
+        length = sum(piece.length for piece in pieces)
+        # iopt_alloc_pages() protects its own rounding up.
+        if not length or length > ULONG_MAX - PAGE_SIZE or length & (self.iova_alignment - 1):
+            raise KernelError(errno.EINVAL, call)
+        if iova is None:
+            iova = self._choose(call, pieces[0].address, length)
+        else:
+            self._check_iova(call, iova, length)
+        made: list[Mapping] = []
+        at = iova
+        for address, size, fd, source_writeable in pieces:
+            if writeable and not source_writeable:
+                raise KernelError(errno.EPERM, call)
+            if address % PAGE_SIZE & (self.iova_alignment - 1):
+                raise KernelError(errno.EINVAL, call)
+            made.append(Mapping(at, size, address, fd, readable, writeable, source_writeable))
+            at += size
+        where = bisect_left(self._starts, iova)
+        self._starts[where:where] = [one.iova for one in made]
+        self._mappings[where:where] = made
+        return iova
+
+    def _check_iova(self, call: str, iova: int, length: int) -> None:
+        """iopt_check_iova(). Allowed ranges are not looked at."""
+        if iova & (self.iova_alignment - 1):
+            raise KernelError(errno.EINVAL, call)
+        last = _last(call, iova, length)
+        if _meets(self._reserved_spans, iova, last):
+            raise KernelError(errno.EINVAL, call)
+        if self._first(iova, last) is not None:
+            raise KernelError(errno.EEXIST, call)
+
+    def _choose(self, call: str, address: int, length: int) -> int:
+        """iopt_alloc_iova(): the lowest place in the lowest allowed range."""
+        if length >= ULONG_MAX // 2:
+            raise KernelError(errno.EOVERFLOW, call)
+        alignment = min(1 << (length - 1).bit_length(), HUGE_PAGE_SIZE)
+        if address:
+            alignment = min(alignment, address & -address)
+        if alignment < self.iova_alignment:
+            raise KernelError(errno.EINVAL, call)
+        offset = address % PAGE_SIZE
+        lowest, highest = PAGE_SIZE, ULONG_MAX - PAGE_SIZE
+        for first, last in _merged(self._allowed) or [(lowest, highest)]:
+            last = min(last, highest)
+            start = _fit(max(first, lowest), last, length, alignment, offset)
+            if start is None:
+                continue
+            for hole_first, hole_last in _holes(self._used(start), start, last):
+                found = _fit(hole_first, hole_last, length, alignment, offset)
+                if found is not None:
+                    return found
+        raise KernelError(errno.ENOSPC, call)
+
+    def _used(self, start: int) -> Iterator[tuple[int, int]]:
+        """What is mapped or reserved at *start* and above, by rising address."""
+        mapped = range(max(bisect_right(self._starts, start) - 1, 0), len(self._starts))
+        reserved = max(bisect_right(self._reserved_spans, (start, ULONG_MAX)) - 1, 0)
+        return heapq.merge(
+            ((self._starts[at], self._mappings[at].last) for at in mapped), self._reserved_spans[reserved:]
+        )
+
+    def _set_reserved(self, reserved: list[_Reserved]) -> None:
+        self._reserved = reserved
+        self._reserved_spans = _merged(sorted((one.first, one.last) for one in reserved))
+
+    def _check_alignment(self, alignment: int) -> None:
+        """iopt_check_iova_alignment()."""
+        for one in self._mappings:
+            if (one.iova | one.length | one.address % PAGE_SIZE) & (alignment - 1):
+                raise KernelError(errno.EADDRINUSE, "alignment")
+
+    def _recalculate_alignment(self) -> None:
+        """iopt_calculate_iova_alignment()."""
+        pages = [geometry.page_size for geometry in self._domains.values()]
+        alignment = max([1 if self._large_pages else PAGE_SIZE, *pages])
+        if alignment > self.iova_alignment:
+            self._check_alignment(alignment)
+        self.iova_alignment = alignment
+
+
+def _last(call: str, iova: int, length: int) -> int:
+    """The last address of a range. Raises: KernelError(EINVAL), no length; KernelError(EOVERFLOW), beyond 64 bits."""
+    if not length:
+        raise KernelError(errno.EINVAL, call)
+    if iova + length - 1 > ULONG_MAX:
+        raise KernelError(errno.EOVERFLOW, call)
+    return iova + length - 1
+
+
+def _check_u64(*numbers: int) -> None:
+    for number in numbers:
+        if not 0 <= number <= ULONG_MAX:
+            raise UsageError(f"{number} is no address or length of 64 bits")

@@ -1,0 +1,195 @@
+"""``uring-iopf conformance golden``: replays files of recordings, and prints what differs and what they cover."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from uring_iopf.errors import UsageError
+from uring_iopf.iommufd import VERSIONS
+from uring_iopf.lab.progress import progress
+from uring_iopf.lab.report import environment, write_json
+from uring_iopf.testing.coverage import Coverage, in_order, shown
+from uring_iopf.testing.golden import NOTHING, Difference, replay
+from uring_iopf.testing.recording import RecordingError, Script, kernel_of, load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TextIO
+
+SCHEMA: Final = 1
+"""Goes up when a key of the JSON document changes its meaning or goes away."""
+
+INTERRUPTED: Final = 130
+
+
+@dataclass
+class Recording:
+    """One file, and what has come of it so far."""
+
+    file: str
+    kernel: str
+    scripts: Sequence[Script]
+    coverage: Coverage = field(default_factory=Coverage)
+    """Of the scripts that were replayed to their end."""
+    differences: list[Difference] = field(default_factory=list)
+
+    def replay(self, on_script: Callable[[], object]) -> None:
+        """Replay all of it, and tell of each script that is done."""
+        for script in self.scripts:
+            found = list(replay(script, kernel=self.kernel))
+            self.differences += found
+            self.coverage.add(script)
+            on_script()
+
+
+def open_recording(file: str, kernel: str | None = None) -> Recording:
+    """Read a file; its kernel is *kernel*, else the one in its name.
+
+    Raises: UsageError, no such kernel here, or the name says none; RecordingError, what is wrong with the file.
+    """
+    known = ", ".join(VERSIONS)
+    if kernel is not None and kernel not in VERSIONS:
+        raise UsageError(f"--kernel {kernel}: no such kernel here; there are {known}")
+    kernel = kernel or kernel_of(file)
+    if kernel is None:
+        raise RecordingError(file, None, f"its name does not say which kernel was recorded; give --kernel, of {known}")
+    if kernel not in VERSIONS:
+        raise RecordingError(file, None, f"no kernel {kernel} here; there are {known}: see --kernel")
+    return Recording(file, kernel, load(file))
+
+
+def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: TextIO | None) -> int:
+    """Replay *files*, print to *out* what differs, what is covered, and the counts; return the exit status.
+
+    0: no difference; 1: some, or *json_file*, which gets the same, could not be written; 130: interrupted, after
+    printing what there was.
+
+    Raises: as `open_recording`, before anything is replayed.
+    """
+    started = time.time()
+    recordings: list[Recording] = []
+    partial = False
+    try:
+        for file in files:
+            recordings.append(open_recording(file, kernel))
+        with progress() as tell:
+            _replay_all(recordings, tell)
+    except KeyboardInterrupt:
+        partial = True
+    different = any(one.differences for one in recordings)
+    complaints = ["interrupted; the counts are partial"] if partial else []
+    if json_file is not None:  # first, since whoever reads the text may go away
+        try:
+            write_json(
+                _document(
+                    recordings, partial=partial, arguments={"file": list(files), "kernel": kernel}, started=started
+                ),
+                json_file,
+            )
+            json_file.close()
+        except OSError as error:  # a full disk, say: what was found is still printed
+            complaints.append(f"--json {json_file.name}: {error.strerror}")
+            with suppress(OSError):
+                json_file.close()
+    out.write("".join(f"{line}\n" for line in _text(recordings, partial=partial)))
+    out.flush()
+    for complaint in complaints:
+        sys.stderr.write(f"uring-iopf: {complaint}\n")
+    if partial:
+        return INTERRUPTED
+    return 1 if different or complaints else 0
+
+
+def _replay_all(recordings: Sequence[Recording], tell: Callable[[str, float], None]) -> None:
+    total = sum(len(one.scripts) for one in recordings)
+    done = 0
+    for recording in recordings:
+
+        def on_script(label: str = _plain(Path(recording.file).name)) -> None:
+            nonlocal done
+            done += 1
+            tell(label, done / total)
+
+        recording.replay(on_script)
+
+
+# ---- the text ----
+
+
+def _text(recordings: Sequence[Recording], *, partial: bool) -> Iterator[str]:
+    for recording in recordings:
+        for difference in recording.differences:
+            yield f"{_plain(recording.file)}: {difference}"
+        if recording.differences:
+            yield ""
+    if partial:
+        yield f"PARTIAL: interrupted when {_replayed(recordings)} of {_all(recordings)} scripts were replayed."
+        yield ""
+    for recording in recordings:
+        coverage = recording.coverage
+        counts = f"{coverage.scripts:,} scripts ({coverage.named:,} named), {coverage.steps:,} steps"
+        yield f"{_plain(recording.file)}, Linux {recording.kernel}: {counts}"
+        yield from _table(coverage)
+        yield ""
+    steps = sum(one.coverage.steps for one in recordings)
+    differences = sum(len(one.differences) for one in recordings)
+    yield f"scripts {_replayed(recordings)} steps {steps} differences {differences}"
+
+
+def _table(coverage: Coverage) -> Iterator[str]:
+    """How often each operation came, and how it ended."""
+    yield f"  {'operation':<10} {'count':>7}  how it ended"
+    for name, outcomes in coverage.rows():
+        yield f"  {name:<10} {outcomes.total():>7,}  {shown(outcomes)}"
+
+
+def _plain(file: str) -> str:
+    """A file's name in printable ASCII."""
+    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in file)
+
+
+def _replayed(recordings: Sequence[Recording]) -> int:
+    return sum(one.coverage.scripts for one in recordings)
+
+
+def _all(recordings: Sequence[Recording]) -> int:
+    return sum(len(one.scripts) for one in recordings)
+
+
+# ---- the JSON document ----
+
+
+def _document(
+    recordings: Sequence[Recording], *, partial: bool, arguments: dict[str, Any], started: float
+) -> dict[str, Any]:
+    from datetime import UTC, datetime
+
+    return {
+        "schema": SCHEMA,
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "partial": partial,
+        "arguments": arguments,
+        "recordings": [
+            {
+                "file": one.file,
+                "kernel": one.kernel,
+                "scripts": one.coverage.scripts,
+                "steps": one.coverage.steps,
+                "differences": [_difference(difference) for difference in one.differences],
+                "operations": {name: dict(in_order(ends)) for name, ends in one.coverage.operations.items()},
+                "hardware": {name: dict(in_order(ends)) for name, ends in one.coverage.hardware.items()},
+            }
+            for one in recordings
+        ],
+        "environment": environment(),
+    }
+
+
+def _difference(difference: Difference) -> dict[str, Any]:
+    """Without `expected` or `got` where that side has no such value."""
+    return {name: value for name, value in vars(difference).items() if value != NOTHING}

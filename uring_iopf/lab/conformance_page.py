@@ -1,0 +1,153 @@
+"""``uring-iopf conformance report``: the page of known differences, of what is covered and of what kernels differ in.
+
+Markdown. Nothing in it depends on when or where it is made.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import enum
+import inspect
+import textwrap
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf.iommufd import VERSIONS, KernelVersion
+from uring_iopf.testing.coverage import Coverage, shown
+from uring_iopf.testing.known_differences import BY_HAND, RECORDINGS, REFERENCES, SECTIONS, KnownDifference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from uring_iopf.lab.conformance import Recording
+
+TITLE: Final = "# Conformance"
+
+HEAD: Final = """\
+What is implemented, what it is held against, and every known difference with its reason. This page is written by
+`uring-iopf conformance report`; its text is in `uring_iopf/testing/known_differences.py`."""
+
+KERNELS: Final = """\
+What `Context(kernel=...)` chooses: `uring_iopf/iommufd/versions.py`, all of it. Besides, with 7.2 VT-d takes requests
+without a PASID."""
+
+COVERAGE: Final = """\
+How often each operation of the recordings ended with each errno, 0 for none; then what the hardware saw: results of
+reporting a fault, and codes of page responses. The operations are described in
+[how to replay a recording](../how-to/replay-a-recording.md)."""
+
+BEYOND: Final = "What no recording has, and tests written by hand have:"
+
+
+def page(recordings: Sequence[Recording] = ()) -> str:
+    """The whole page, with a newline at its end. Coverage is of *recordings*, and left out without any."""
+    coverage: dict[str, Coverage] = {}
+    for recording in recordings:
+        coverage.setdefault(recording.kernel, Coverage()).add_all(recording.scripts)
+    blocks = [TITLE, HEAD, "## What it is held against", _references(coverage), "## What kernels differ in", KERNELS]
+    blocks.append(_versions())
+    if coverage:
+        blocks += ["## What the recordings cover", COVERAGE, _coverage(coverage), BEYOND, _by_hand()]
+    for section in SECTIONS:
+        blocks += [f"## {section.title}", section.before, _known(section.rows), section.after]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("|" + "|".join(f" {_cell(cell)} " if cell else " " for cell in line) + "|" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+# ---- what it is held against ----
+
+
+def _references(coverage: dict[str, Coverage]) -> str:
+    given = "; ".join(
+        f"a recording of Linux {kernel}: {counts.named:,} named scenarios, {counts.scripts - counts.named:,} random "
+        f"scripts, {counts.steps:,} steps"
+        for kernel, counts in coverage.items()
+    )
+    given = given or f"recordings of Linux {' and '.join(VERSIONS)}"
+    return _table(
+        ("part", "reference", "how"),
+        [(one.part, one.reference.replace(RECORDINGS, given), one.how) for one in REFERENCES],
+    )
+
+
+# ---- what kernels differ in ----
+
+
+def _versions() -> str:
+    said = _attribute_docs(KernelVersion)
+    rows = []
+    for field in dataclasses.fields(KernelVersion):
+        if field.name == "name":
+            continue
+        values = [getattr(version, field.name) for version in VERSIONS.values()]
+        text = said.get(field.name) or _type_doc(values[0]) or field.name.replace("_", " ")
+        rows.append([text.removesuffix("."), *map(_value, values)])
+    return _table(["", *VERSIONS], rows)
+
+
+def _attribute_docs(of: type) -> dict[str, str]:
+    """The strings below a class's fields, which Python itself does not keep."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(of))).body
+    assert isinstance(tree, ast.ClassDef)
+    found = {}
+    for before, after in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name) and _is_text(after):
+            found[before.target.id] = " ".join(ast.literal_eval(after.value).split())  # type: ignore[attr-defined]
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _type_doc(value: object) -> str:
+    """What an enum of ours says of itself, for a field that says nothing."""
+    return " ".join((type(value).__doc__ or "").split()) if isinstance(value, enum.Enum) else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, enum.Flag):
+        return ", ".join(str(flag.name) for flag in value) or "none"
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    if isinstance(value, (tuple, frozenset, set)):
+        return ", ".join(sorted(map(_value, value))) or "none"
+    return "none" if value is None else str(value)
+
+
+# ---- what is covered ----
+
+
+def _coverage(coverage: dict[str, Coverage]) -> str:
+    columns = [dict(counts.rows()) for counts in coverage.values()]
+    rows = [[f"`{name}`", *(shown(column[name]) for column in columns)] for name in columns[0]]
+    return _table(["operation", *coverage], rows)
+
+
+def _by_hand() -> str:
+    return _table(
+        ("operation", "errno", "when", "test"),
+        [(f"`{one.operation}`", one.errno, one.when, f"`{one.test}`") for one in BY_HAND],
+    )
+
+
+# ---- known differences ----
+
+
+def _known(rows: Iterable[KnownDifference]) -> str:
+    return _table(("difference", "reason", "test"), list(_known_rows(rows)))
+
+
+def _known_rows(rows: Iterable[KnownDifference]) -> Iterator[tuple[str, str, str]]:
+    for one in rows:
+        yield one.difference, one.reason, f"`{one.test}`" if one.test else ""

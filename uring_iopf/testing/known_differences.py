@@ -1,0 +1,318 @@
+"""Every known difference from Linux and from the hardware, with its reason; and what the rest is held against.
+
+`uring-iopf conformance report` writes the conformance page from this. Text is Markdown; links are as from
+``docs/reference/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What one part is held against."""
+
+    part: str
+    reference: str
+    """`RECORDINGS` in it stands for the recordings that the report was given."""
+    how: str
+
+
+@dataclass(frozen=True)
+class KnownDifference:
+    """Something that is not as in Linux, or as the specification has it, or that one may take for such a thing."""
+
+    difference: str
+    reason: str
+    test: str = ""
+    """The name of a test that shows it, where there is one."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The differences of one part."""
+
+    title: str
+    rows: tuple[KnownDifference, ...]
+    before: str = ""
+    """Paragraphs above the table."""
+    after: str = ""
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """A refusal that no recording has, and that a test written by hand has instead."""
+
+    operation: str
+    """As the recordings call it."""
+    errno: str
+    when: str
+    test: str
+
+
+RECORDINGS: Final = "{recordings}"
+
+REFERENCES: Final = (
+    Reference(
+        "ABI of io_uring and iommufd",
+        "Linux 6.12 and 7.2 headers",
+        "sizes, offsets and values of all structs and constants, `tests/test_abi.py`",
+    ),
+    Reference(
+        "iommufd",
+        RECORDINGS,
+        "replayed step by step, each return value, errno, id, message, event and response: "
+        "`uring-iopf conformance golden`, `tests/test_golden_iommufd.py`",
+    ),
+    Reference(
+        "rings",
+        "the host's own io_uring, where the host allows it",
+        "the same programs on both, `tests/test_host_agrees.py`; skipped elsewhere",
+    ),
+    Reference(
+        "rings on a fault file",
+        "what Linux 7.2 was seen doing with io_uring on its fault fd; source of 6.12",
+        "`tests/test_engine.py`",
+    ),
+    Reference(
+        "VT-d page requests",
+        "Linux 6.12's `drivers/iommu/intel/prq.c`",
+        "read beside the code; no recording",
+    ),
+    Reference("designs", "the posted series (2021, 2023), Linux 6.11", "counts per fault, `tests/test_designs.py`"),
+)
+
+SECTIONS: Final = (
+    Section(
+        "iommufd",
+        before="""\
+There: address spaces with mappings, paging and nested tables, fault queues, attach, replace and detach of devices, of
+groups of them and of single PASIDs, destroy, close, virtual IOMMUs with virtual devices and event queues, mock devices
+as in the kernel's selftest, devices behind the emulated VT-d; all of it as Python methods, and
+[by request number and struct](ioctl.md).
+
+Not there: hardware queues, dirty tracking, cache invalidation, VFIO's own requests on /dev/iommu. Mappings are kept and
+checked, and no device's accesses go by them: those walk the tables of the address space that the client fills.""",
+        rows=(
+            KnownDifference(
+                "attaching a device to the table that it is attached to already is -EBUSY",
+                "6.12 does not look, and damages its own list",
+                "test_a_refused_call_changes_nothing",
+            ),
+            KnownDifference(
+                "a device's pool of groups is sized when it is made",
+                "nothing is allocated per fault. Beyond it we do what Linux does without memory: a partial fault is "
+                "dropped, the last of a group is answered FAILURE. Mock devices' pools grow",
+                "test_a_device_that_outran_its_capacity_is_answered_failure",
+            ),
+            KnownDifference(
+                "`FaultQueue.read` never waits", "Linux's does not either: an empty queue reads as 0 bytes"
+            ),
+            KnownDifference(
+                "personality `proposed`",
+                "ours: the file has what io_uring needs to post reads ahead, and an empty queue is EAGAIN. `merged` is "
+                "Linux's",
+                "test_only_the_proposed_file_says_not_yet",
+            ),
+            KnownDifference("groups of one index but two PASIDs are merged", "as Linux does; recorded"),
+            KnownDifference(
+                "a mock device that is destroyed with PASIDs attached keeps its id, its tables and its groups until "
+                "the context is closed; what is answered then reaches nobody",
+                "as Linux does, which leaks them; recorded",
+            ),
+            KnownDifference(
+                "VT-d: a nested table takes the faults of every PASID that has no table of its own",
+                "Linux has each of its PASIDs attached. Here a client need not know beforehand which ones a function "
+                "will use",
+            ),
+            KnownDifference(
+                "of a group of devices, one that is unbound while the others stay attached has its own groups answered "
+                "INVALID",
+                "Linux keeps them, and may report a device that is gone",
+                "test_a_c_program_runs_without_a_complaint",
+            ),
+            KnownDifference(
+                "`QueueLimits`: depth, time-out, answers by group index", "ours, off by default: Linux has none of them"
+            ),
+            KnownDifference(
+                "`Context(virtual_pri_reset=True)`: virtual functions that share PRI may have faults; a Response "
+                "Failure stops their own page requests until the reset, and code 2 may be written for them",
+                "ours: what reviewers of the fault object said would be needed, and nobody built",
+            ),
+            KnownDifference(
+                "`Context(generic_reports=True)`: FAULT_QUEUE_ALLOC takes a type",
+                "ours: sketched in July 2024, and given up for the event queues of virtual IOMMUs",
+                "test_generic_reports_lengthen_the_queues_struct",
+            ),
+            KnownDifference(
+                "`VtdIommu(drains=False)`: a request on the way can meet the next attachment, and is counted as stale",
+                "ours, to look at what reviewers warned of. Linux's VT-d driver drains, as ours does otherwise",
+                "test_a_c_program_runs_without_a_complaint",
+            ),
+            KnownDifference(
+                "an event's memory comes in pages, not one by one", "what is seen is the same, down to -ENOMEM"
+            ),
+            KnownDifference(
+                "once cookie 0 has been answered while another is live, 0 is handed out as a cookie",
+                "as Linux does, by an oversight; recorded",
+                "test_an_answer_to_cookie_0_frees_it_while_another_is_live",
+            ),
+        ),
+    ),
+    Section(
+        "Rings",
+        before="""\
+[What there is](rings.md). Everything not listed there is refused like an unknown bit, with the errno that Linux has for
+one.""",
+        rows=(
+            KnownDifference(
+                "links, drain, registered files and buffers, time-outs, and all opcodes but six: -EINVAL",
+                "not there yet",
+                "test_an_sqe_is_checked_as_linux_does",
+            ),
+            KnownDifference(
+                "the `features` word is smaller than Linux's 0xffff (6.12)", "only what is there is claimed"
+            ),
+            KnownDifference(
+                "setup flags such as SINGLE_ISSUER, COOP_TASKRUN, DEFER_TASKRUN, R_DISABLED, SQE128, CQE32: -EINVAL",
+                "not there yet",
+            ),
+            KnownDifference(
+                "provided-buffer rings: no MMAP, no INC, no `min_left`; the client brings the memory",
+                "not there yet",
+                "test_a_ring_of_buffers_is_checked_as_linux_does",
+            ),
+            KnownDifference(
+                "the classic provided buffers (PROVIDE_BUFFERS, REMOVE_BUFFERS): absent",
+                "superseded, and never used by a design",
+            ),
+            KnownDifference(
+                "no io-wq: a request that Linux hands to a worker thread runs in the engine's next turn",
+                "a request never blocks here; what is seen is the order, which Linux leaves open too. Counted as "
+                "`punts`",
+                "test_a_blocking_merged_file_costs_a_worker_each_time",
+            ),
+            KnownDifference("IOSQE_ASYNC makes no difference", "the same"),
+            KnownDifference(
+                "a CQ overflow keeps 1,048,576 completions",
+                "Linux charges memory to the client; this is our charge",
+                "test_a_client_that_never_reads_loses_what_the_charge_does_not_cover",
+            ),
+            KnownDifference("65,536 requests under way at most, then -EAGAIN", "the same"),
+            KnownDifference(
+                "a READ_MULTISHOT on the merged file stays pending, and with O_NONBLOCK ends at once with 0",
+                "as seen on Linux 7.2",
+                "test_a_multishot_read",
+            ),
+            KnownDifference(
+                "the order in which ASYNC_CANCEL finds targets follows Linux's hash table",
+                "not a difference: checked on 6.18",
+                "test_many_are_cancelled_in_the_order_of_a_hash_table",
+            ),
+            KnownDifference(
+                "enter on an inline core can say -EDEADLK",
+                "ours: nobody else turns the hardware, and nothing more can come",
+                "test_an_inline_wait_for_what_cannot_come_is_an_error",
+            ),
+            KnownDifference(
+                "enter's time-out counts with the core's clock, and EXT_ARG has no signal mask",
+                "the call is a C function",
+                "test_a_wait_that_times_out_says_so_only_with_an_empty_queue",
+            ),
+            KnownDifference(
+                "addresses need a window",
+                "the client and the kernel side share a process today; EFAULT is what the windows do not cover",
+                "test_an_unmapped_address_is_found_out_by_data_which_stays",
+            ),
+            KnownDifference(
+                "no `mmap` at io_uring's offsets, no ring descriptor for other processes",
+                "attached clients are not there yet",
+            ),
+        ),
+    ),
+    Section(
+        "Hardware: PCI function and VT-d",
+        rows=(
+            KnownDifference(
+                "an instruction fetch asks for read, not execute",
+                "Linux's VT-d driver refuses execute requests that also read, and takes those that do not for stop "
+                "markers",
+                "test_a_fault_says_what_was_to_be_done",
+            ),
+            KnownDifference(
+                "disabling PRI reports Stopped at once", "a real function does when the last answer has come"
+            ),
+            KnownDifference(
+                "the group index that has been free longest is used first",
+                "Linux answers every request of a group that it refuses; with the index in use again at once, late "
+                "answers would end the next groups",
+            ),
+            KnownDifference(
+                "a response other than Success and Invalid counts as Response Failure, and PRI stops until it is reset",
+                "PCIe says so. Linux sends its own code 2",
+                "test_a_failure_stops_page_requests_until_they_are_reset",
+            ),
+            KnownDifference("a request with an unknown requester id is dropped", "in the model nobody asked"),
+            KnownDifference(
+                "page request queue: 2,048 entries, one slot free; overflow drops requests until software has cleared "
+                "the bit, and unfinished groups are forgotten",
+                "as VT-d and Linux 6.12 do. A comparison in which that happens says so",
+            ),
+            KnownDifference(
+                "the invalidation queue has 8,192 entries and carries page group responses only; at most 16 functions",
+                "the rest is not modelled",
+            ),
+            KnownDifference(
+                "four-level tables with 4 KiB pages, first stage only; no IOTLB, no device TLB, no invalidations",
+                "a retry walks the tables every time",
+            ),
+            KnownDifference("one PCI function for each `Machine`", "more need the parts put together by hand"),
+            KnownDifference("AMD, SMMUv3, RISC-V: not there", "later"),
+        ),
+    ),
+    Section(
+        "Designs",
+        rows=(
+            KnownDifference(
+                "`eventfd`: the posted read tested the wrong pointer and used the wrong record size",
+                '"as it was meant", else it could not work',
+            ),
+            KnownDifference(
+                "`eventfd`: no time-out (the posting says 100 ms and 1 s)",
+                "reviewers asked for that, and all designs must answer for the same faults",
+            ),
+            KnownDifference("`eventfd`: an answer's search is a table, not a list", "its cost is not what is compared"),
+            KnownDifference(
+                "`handler`: runs in the consumer step, not in the report",
+                "the fault queue stands between hardware and every design",
+            ),
+            KnownDifference(
+                "`handler`: a page request counts as stage 1",
+                "it does not say which stage faulted",
+                "test_the_handler_hears_what_its_report_flags_ask_for",
+            ),
+            KnownDifference(
+                "`region`, `uring-today`, `uring-read`, `uring-cmd`, `uring-fetch`, `host-*`: not there", "later"
+            ),
+            KnownDifference("attached clients in other processes, a virtual-time cost model: not there", "later"),
+        ),
+        after="""\
+`PeerError` is declared and nothing raises it: the kernel's side answers a hostile client with errnos and counters.""",
+    ),
+)
+
+BY_HAND: Final = (
+    ByHand("dev", "ENOENT", "no such address space", "test_a_refused_call_changes_nothing"),
+    ByHand("dev", "EINVAL", "attached to what is no table or space", "test_a_refused_call_changes_nothing"),
+    ByHand("fault", "EMFILE", "no descriptor is free", "test_without_a_descriptor_there_is_no_queue"),
+    ByHand("hwpt", "EINVAL", "made on nothing, or on what is no space", "test_a_refused_call_changes_nothing"),
+    ByHand(
+        "pattach",
+        "EOPNOTSUPP",
+        "the IOMMU has no such tables for PASIDs",
+        "test_smmuv3_attaches_paging_tables_to_pasids_and_no_nested_ones",
+    ),
+    ByHand("preplace", "EOPNOTSUPP", "the same", "test_smmuv3_attaches_paging_tables_to_pasids_and_no_nested_ones"),
+)

@@ -1,0 +1,209 @@
+"""Recordings of what a real kernel's iommufd did: their format, and reading a file of them.
+
+A file is JSON Lines, gzipped or plain, one script a line: a name, and steps, each an operation with all that it
+returned and all that the hardware saw meanwhile. What can be wrong with a file is found here and told with its place,
+so that a replay need not doubt what it replays.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from uring_iopf.errors import UsageError
+
+Step: TypeAlias = Mapping[str, Any]
+"""``op``, a list of words, and what was recorded of it."""
+
+OPERATIONS: Final[Mapping[str, str]] = {
+    "ioas": "name",
+    "dev": "name object",
+    "devf": "name object u32",
+    "fault": "name [u32]",
+    "hwpt": "name object object u32 [object]",
+    "nested": "name object object u32 [object]",
+    "replace": "name object",
+    "pattach": "name u32 object",
+    "preplace": "name u32 object",
+    "pdetach": "name u32",
+    "pri": "name pasid u32 u32 u64 which",
+    "read": "name u64",
+    "write": "name {answer}",
+    "poll": "name",
+    "close": "name",
+    "viommu": "name object object [u32] [u32]",
+    "vdevice": "name object object u64",
+    "veventq": "name object u32 [u32] [u32]",
+    "vevent": "name",
+    "readev": "name u64",
+    "writeev": "name",
+    "detach": "name",
+    "destroy": "object",
+    "end": "",
+}
+"""Every operation there is, and the kinds of its operands; [] may be left out, {} may be there any number of times."""
+
+_NUMBER: Final = r"(0x[0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19})"
+_NAME: Final = r"[A-Za-z][A-Za-z0-9_]{0,31}"
+_KINDS: Final[Mapping[str, re.Pattern[str]]] = {
+    kind: re.compile(pattern)
+    for kind, pattern in {
+        "name": _NAME,
+        "object": rf"{_NAME}|#{_NUMBER}",
+        "u32": _NUMBER,
+        "u64": _NUMBER,
+        "pasid": f"-|{_NUMBER}",
+        "which": "last|more",
+        # a cookie by number or by the recorder's book-keeping, and a code; or bytes beyond
+        "answer": rf"(?:#{_NUMBER}|[oc][0-9]{{1,9}}):{_NUMBER}|\+{_NUMBER}",
+    }.items()
+}
+"""What is captured are numbers, of as many bits as `_bits` says."""
+
+_ALWAYS: Final = frozenset({"op", "ret", "errno", "hw"})
+_SOMETIMES: Final = frozenset({"id", "stdev", "hwpt", "pt", "msgs", "responses", "count", "vevents", "revents"})
+_EVENTS: Final = {"report": {"ev", "dev", "ret"}, "resp": {"ev", "dev", "pasid", "grpid", "code"}}
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_SHOWN: Final = 60  # characters of what is wrong that stand in the message
+
+
+@dataclass(frozen=True)
+class Script:
+    """One recorded script."""
+
+    name: str
+    steps: Sequence[Step]
+
+
+class RecordingError(UsageError):
+    """A file of recordings is not as it should be.
+
+    `file` and `line` (from 1; None when the file as a whole is meant) say where.
+    """
+
+    def __init__(self, file: str, line: int | None, what: str) -> None:
+        super().__init__(f"{file}: {what}" if line is None else f"{file}, line {line}: {what}")
+        self.file = file
+        self.line = line
+
+
+def kernel_of(path: Path | str) -> str | None:
+    """The kernel that a file's name says was recorded: ``6.12`` of ``iommufd-6.12.jsonl.gz``; None, it says none."""
+    versions = set(re.findall(r"(?<![\w.])v?(\d+\.\d+)(?![0-9])", Path(path).name))
+    return versions.pop() if len(versions) == 1 else None
+
+
+def load(path: Path | str) -> list[Script]:
+    """The scripts in a file.
+
+    Raises: RecordingError, it cannot be read, is not in the format, or has no script.
+    """
+    file, scripts, number = str(path), [], 0
+    try:
+        with Path(path).open("rb") as raw:
+            zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            raw.seek(0)
+            for line in gzip.GzipFile(fileobj=raw) if zipped else raw:
+                number += 1
+                scripts.append(_script(line))
+    except _FormatError as error:
+        raise RecordingError(file, number, str(error)) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RecordingError(file, number + 1, f"gzip: {error}") from error
+    except OSError as error:
+        raise RecordingError(file, None, str(error.strerror)) from error
+    if not scripts:
+        raise RecordingError(file, None, "there is no script in it")
+    return scripts
+
+
+# ---- one line ----
+
+
+class _FormatError(Exception):
+    """What is wrong with a line."""
+
+
+def _expect(holds: bool, what: str, found: object) -> None:
+    if not holds:
+        shown = ascii(found)
+        raise _FormatError(f"expected {what}, found {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '...'}")
+
+
+def _script(line: bytes) -> Script:
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, a number of thousands of digits; a nest
+        raise _FormatError(f"not JSON: {error}") from error
+    _expect(isinstance(content, dict) and content.keys() == {"name", "steps"}, "keys name and steps", content)
+    name, steps = content["name"], content["steps"]
+    _expect(isinstance(name, str) and name != "" and name.isprintable(), "a printable name", name)
+    _expect(isinstance(steps, list), "a list of steps", steps)
+    for index, step in enumerate(steps):
+        try:
+            _check_step(step)
+        except _FormatError as error:
+            raise _FormatError(f"script {name}, step {index}: {error}") from error
+    return Script(name, steps)
+
+
+def _check_step(step: Any) -> None:
+    _expect(isinstance(step, dict), "a step", step)
+    _expect(step.keys() >= _ALWAYS, "keys op, ret, errno and hw", sorted(step))
+    _expect(step.keys() <= _ALWAYS | _SOMETIMES, "keys of the format only", sorted(step.keys() - _ALWAYS - _SOMETIMES))
+    op = step["op"]
+    _expect(isinstance(op, list) and op != [] and all(isinstance(word, str) for word in op), "words as op", op)
+    _check_operands(*op)
+    _expect(_is_number(step["ret"]), "a number as ret", step["ret"])
+    _expect(isinstance(step["errno"], str) and step["errno"].isalnum(), "a name as errno", step["errno"])
+    _expect(isinstance(step["hw"], list), "a list as hw", step["hw"])
+    for event in step["hw"]:
+        _check_event(event)
+    _check_responses(step.get("responses", []))
+
+
+def _check_operands(verb: str, *words: str) -> None:
+    _expect(verb in OPERATIONS, "an operation of the format", verb)
+    kinds = OPERATIONS[verb].split()
+    least = sum(kind[0] not in "[{" for kind in kinds)
+    any_number = bool(kinds) and kinds[-1][0] == "{"
+    fits = least <= len(words) and (any_number or len(words) <= len(kinds))
+    _expect(fits, f"operands {OPERATIONS[verb]!r} of {verb}", list(words))
+    for index, word in enumerate(words):
+        kind = kinds[min(index, len(kinds) - 1)].strip("[]{}")
+        match = _KINDS[kind].fullmatch(word)
+        numbers = [int(number, 0) for number in match.groups() if number] if match else []
+        fits = match is not None and all(number >> _bits(kind, word) == 0 for number in numbers)
+        _expect(fits, f"{kind} as operand {index + 1} of {verb}", word)
+
+
+def _bits(kind: str, word: str) -> int:
+    """How large a number may be. Bytes beyond are made for the call: no file makes us take gigabytes."""
+    return 64 if kind == "u64" else 16 if word[0] == "+" else 32
+
+
+def _check_event(event: Any) -> None:
+    known = isinstance(event, dict) and _EVENTS.get(str(event.get("ev")))
+    _expect(bool(known) and event.keys() == known, "an event report or resp with its keys", event)
+    numbers = [value for key, value in event.items() if key not in ("ev", "dev")]
+    _expect(all(map(_is_number, numbers)), "numbers in an event", event)
+    _expect(isinstance(event["dev"], str), "a device's name in an event", event)
+
+
+def _check_responses(responses: Any) -> None:
+    _expect(isinstance(responses, list), "a list as responses", responses)
+    for pair in responses:
+        fits = isinstance(pair, list) and len(pair) == 2
+        fits = fits and all(_is_number(value) and 0 <= value < 2**32 for value in pair)
+        _expect(fits, "a cookie and a code, both of 32 bits, as response", pair)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
