@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 IDS: Final = frozenset(row.id for section in SECTIONS for row in section.rows if row.id)
 
-CASES: Final[Mapping[str, str]] = {}
+CASES: Final[Mapping[str, str]] = {
+    "register: arguments that cannot be read": "register-arguments",
+    "poll: a regular file": "regular-files",
+    "multishot: a file that cannot be polled": "regular-files",
+}
 """Cases that run into a known difference, by their names."""
 
 ORDER: Final = "rings-order"
