@@ -219,8 +219,15 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 		*rc = (int)to_submit;
 		return true;
 	}
-	if (!to_submit)
+	if (!to_submit) {
+		/* Any call runs task work on its way back. */
+		if (!(flags & IORING_ENTER_GETEVENTS) && !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN)) {
+			uiopf_consumer_begin(core);
+			uiopf_task_work(e, false, 0);
+			uiopf_consumer_end(core);
+		}
 		return true;
+	}
 	if (uiopf_other_submitter(e)) {
 		*rc = -EEXIST;
 		return false;

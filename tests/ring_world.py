@@ -139,16 +139,14 @@ class OurWorld:
         self._stack = stack
         self._around = around
         if core is None:
-            core = stack.enter_context(Core(live=True))
-            lib.uiopf_core_set_kernel(core.c, *host_version())
+            core = stack.enter_context(Core(live=True, kernel="{}.{}".format(*host_version())))
         self._core = core
         self.ring = Ring(core, entries, cq_entries=cq_entries, flags=flags)
         stack.callback(self.ring.close)
         self.address = ARENA_ADDRESS
         self._fds: dict[str, int] = {}
         for name, fd in around.real.items():
-            self._fds[name] = lib.uiopf_core_install_host(core.c, fd)
-            assert self._fds[name] > 0
+            self._fds[name] = core.install_host_file(fd)
         self._fds["ring"] = lib.uiopf_core_install(core.c, lib.uiopf_engine_file(self.ring.engine))
         stack.callback(self._uninstall)
         self.push, self.enter, self.reap = self.ring.push, self.ring.enter, self.ring.reap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -50,12 +51,13 @@ class Core:
     """One emulated machine's kernel and hardware side.
 
     *live*: emulated system calls and wake-ups are paid for with real ones, and time passes; otherwise nothing outside
-    is touched and the clock stands still until `tick`. *clock* overrides the choice of clock.
+    is touched and the clock stands still until `tick`. *clock* overrides the choice of clock. *kernel*: whose rings
+    these are, ``"6.12"`` or any later version: each feature is there from the release that brought it.
 
     A context manager; `close` stops the worker. Objects made on a core must be closed before it.
     """
 
-    def __init__(self, *, live: bool = False, clock: Clock | None = None) -> None:
+    def __init__(self, *, live: bool = False, clock: Clock | None = None, kernel: str = "6.12") -> None:
         ns_per_count = 0
         if clock is None:
             clock = Clock.COUNTER if live else Clock.MANUAL
@@ -67,6 +69,18 @@ class Core:
         self.clock = clock
         self._c: CData | None = made(lib.uiopf_core_new(clock, ns_per_count, live), "a core")
         self.driver = Driver.INLINE
+        try:
+            self.follow(kernel)
+        except UsageError:
+            self.close()
+            raise
+
+    def follow(self, kernel: str) -> None:
+        """Make rings as this Linux does, from the next one on. Raises: UsageError, it is no version from 6.12 on."""
+        version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel)
+        if not version or (int(version[1]), int(version[2])) < (6, 12):
+            raise UsageError(f"a kernel is a version from 6.12 on, as '6.12', not {kernel!r}")
+        lib.uiopf_core_set_kernel(self.c, int(version[1]), int(version[2]))
 
     @property
     def c(self) -> CData:
@@ -88,7 +102,7 @@ class Core:
         lib.uiopf_core_tick(self.c, now_ns)
 
     def next_ns(self) -> int | None:
-        """When the hardware has something to do by itself (an open loop's next arrival), or None."""
+        """When something happens by itself (an open loop's next arrival, a ring's time-out), or None."""
         when = lib.uiopf_core_next_ns(self.c)
         return None if when == FOREVER else when
 
@@ -99,6 +113,18 @@ class Core:
     def consume(self) -> int:
         """Turn the consumer once: SQPOLL rings and designs in the kernel. Return how much was done."""
         return lib.uiopf_core_consume(self.c)
+
+    def install_host_file(self, fd: int) -> int:
+        """Give rings of this core a descriptor of the host's that can be polled: a pipe, an eventfd, a socket.
+
+        It is duplicated, and never blocks the core. Return its number for SQEs; `uninstall` closes that.
+        Raises: KernelError(EPERM), it cannot be polled; KernelError(EMFILE).
+        """
+        return check(lib.uiopf_core_install_host(self.c, fd), "install_host_file")
+
+    def uninstall(self, fd: int) -> None:
+        """Close a number that `install_host_file` returned. Requests that hold the file keep it until they end."""
+        lib.uiopf_core_uninstall(self.c, fd)
 
     def start_worker(self, driver: Driver, *, cpu: int = -1, idle_ns: int = FOREVER) -> None:
         """Give the steps to a thread, on *cpu* if that is not negative, which sleeps after *idle_ns* without work.

@@ -118,6 +118,7 @@ class Machine:
         self.address_space = AddressSpace(pasids, pages)
         self._stack.callback(self.address_space.close)
         self.context = Context(self.core, kernel=kernel)
+        self.core.follow(kernel)
         self.iommu = VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
         self._stack.callback(self.iommu.close)
         # No more requests outstanding than the IOMMU's queue holds: it could overflow otherwise, and lose some.
