@@ -52,6 +52,8 @@ class EnginePlayer(Player):
         assert lib.uiopf_engine_add_window(out[0], self.memory.address, ARENA_SIZE, window) == 0
         handle = len(self._engines) + 1
         self._engines[handle] = out[0]
+        file = lib.uiopf_engine_file(out[0])
+        self._numbers[f"ring {handle}"] = int(lib.uiopf_core_install(self._core.c, file))
         return handle
 
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
@@ -64,61 +66,64 @@ class EnginePlayer(Player):
 
     def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
         engine = self._engines[handle]
-        return int(lib.uiopf_enter_ext(engine, to_submit, min_complete, flags, ffi.cast("void *", arg), size))
+        rc = int(lib.uiopf_enter_ext(engine, to_submit, min_complete, flags, ffi.cast("void *", arg), size))
+        self.settle(but=handle)
+        return rc
 
     def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int:
-        return int(lib.uiopf_register(self._engines[handle], op, ffi.cast("void *", arg), nr))
+        rc = int(lib.uiopf_register(self._engines[handle], op, ffi.cast("void *", arg), nr))
+        self.settle()
+        return rc
 
     def sys_close(self, handle: int) -> None:
-        for name, number in list(self._numbers.items()):
-            if name == f"ring {handle}":
-                lib.uiopf_core_uninstall(self._core.c, number)
-                del self._numbers[name]
+        lib.uiopf_core_uninstall(self._core.c, self._numbers.pop(f"ring {handle}"))
         lib.uiopf_engine_free(self._engines.pop(handle))
         self._engines[handle] = None  # a number is used once
 
     # ---- files ----
 
+    def opened(self, name: str) -> None:
+        self._numbers[name] = int(lib.uiopf_core_install_host(self._core.c, self.files[name]))
+
     def number(self, name: str) -> int:
         if name in self.rings:
-            handle = self.rings[name].handle
-            if (key := f"ring {handle}") not in self._numbers:
-                file = lib.uiopf_engine_file(self._engines[handle])
-                self._numbers[key] = int(lib.uiopf_core_install(self._core.c, file))
-            return self._numbers[key]
-        if name not in self.files:
-            return NOWHERE
-        if name not in self._numbers:
-            self._numbers[name] = int(lib.uiopf_core_install_host(self._core.c, self.files[name]))
-        return self._numbers[name]
+            return self._numbers[f"ring {self.rings[name].handle}"]
+        return self._numbers.get(name, NOWHERE)
 
     def forget(self, name: str) -> None:
-        if name in self._numbers:
-            lib.uiopf_core_uninstall(self._core.c, self._numbers.pop(name))
+        number = self._numbers.pop(name)
+        if number >= 0:  # a file that cannot be polled has none
+            lib.uiopf_core_uninstall(self._core.c, number)
 
     # ---- time ----
 
-    def settle(self) -> None:
-        """What Linux runs before the process's system call returns: task work of all rings, but not where it is put off.
+    def settle(self, but: int = 0) -> None:
+        """What Linux runs before a system call of the process returns: the task work of all its rings.
 
-        The engine does that when it is entered to submit something. Nothing may be there to be submitted meanwhile.
+        The engine does that when it is entered to submit something, and only listens to wake-ups then where task work is
+        put off. Nothing may be there to be submitted meanwhile.
         """
         for ring in list(self.rings.values()):
-            if ring.flags & (SetupFlags.DEFER_TASKRUN | SetupFlags.SQPOLL):
+            if ring.flags & SetupFlags.SQPOLL or ring.handle == but:
                 continue
+            tail = ring.load("sq_tail")
             ring.store("sq_tail", ring.load("sq_head"))
             lib.uiopf_enter(self._engines[ring.handle], 1, 0, 0, FOREVER)
-            ring.store("sq_tail", ring.tail)
+            ring.store("sq_tail", tail)
 
     def wait(self, ring: Ring, count: int) -> None:
         """What has a time waits for it; what comes later than that is meant not to come."""
         engine = self._engines[ring.handle]
         while True:
+            before = self.available(ring)
             while lib.uiopf_core_consume(self._core.c):
                 pass
             lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
-            left = lib.uiopf_core_next_ns(self._core.c) - self._core.now_ns()
-            if self.available(ring) >= count >= 0 or left > PATIENCE_NS:
+            if self.available(ring) >= count >= 0:
                 return
-            more = self.available(ring) + 1
-            lib.uiopf_enter(engine, 0, more, GETEVENTS | EXT_ARG, max(left, 0) + 1)
+            if self.available(ring) > before:
+                continue
+            left = lib.uiopf_core_next_ns(self._core.c) - self._core.now_ns()
+            if left > PATIENCE_NS:
+                return
+            lib.uiopf_enter(engine, 0, before + 1, GETEVENTS | EXT_ARG, max(left, 0) + 1)

@@ -70,6 +70,9 @@ class HostPlayer(Player):
             return self.rings[name].handle
         return self.files.get(name, 9999)
 
+    def opened(self, name: str) -> None:
+        pass
+
     def forget(self, name: str) -> None:
         pass
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
-from tests.rings.language import Reap, Sqe
+from tests.rings.language import Reap, Setup, Sqe
 from uring_iopf.abi import SqeFlags
 from uring_iopf.testing.known_differences import SECTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tests.rings.language import Program, Seen
 
@@ -27,6 +27,8 @@ CASES: Final[Mapping[str, str]] = {
 """Cases that run into a known difference, by their names."""
 
 ORDER: Final = "rings-order"
+REQUESTS: Final[Mapping[str, Callable[[Sqe, Program], bool]]] = {}
+"""Requests that run into one in any program."""
 
 counted: collections.Counter[str] = collections.Counter()
 """How often which was run into, in this process; and how many programs were played in all."""
@@ -36,19 +38,41 @@ def explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen])
     """The id of the known difference that these two outcomes differ by; empty where there is none."""
     if _same_but_for_order(program, expected, got) and _chains_in_order(program, got):
         return ORDER
+    for step, theirs, ours in zip(program.steps, expected, got, strict=True):
+        if theirs != ours and not (isinstance(step, Reap) and sorted(theirs, key=str) == sorted(ours, key=str)):
+            return _of_requests(program, theirs, ours) if isinstance(step, Reap) else ""
+    return ""
+
+
+def _of_requests(program: Program, theirs: Seen, ours: Seen) -> str:
+    """The known difference that the requests run into whose completions are not the same."""
+    differ = [cqe[0] for cqe in [*theirs, *ours] if isinstance(cqe, list) and (cqe in theirs) != (cqe in ours)]
+    for step in program.steps:
+        if isinstance(step, Sqe) and dict(step.fields)["user_data"] in differ:
+            for id_, runs_into in REQUESTS.items():
+                if runs_into(step, program):
+                    return id_
     return ""
 
 
 def _same_but_for_order(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
-    """Whether each step has the same completions; those of one request are in the same order."""
+    """Whether each step has the same completions; those of one request are in the same order.
+
+    In a small CQ the order says which completions are kept back, so there all those of a ring are compared.
+    """
+    small = {step.ring for step in program.steps if isinstance(step, Setup) and step.cq_entries}
+    all_theirs: list[Seen] = []
+    all_ours: list[Seen] = []
     for step, theirs, ours in zip(program.steps, expected, got, strict=True):
-        if theirs == ours:
-            continue
-        if not isinstance(step, Reap) or not step.order:
+        if isinstance(step, Reap) and step.order:
+            if step.ring in small:
+                all_theirs += theirs
+                all_ours += ours
+            elif sorted(theirs, key=_user_data) != sorted(ours, key=_user_data):
+                return False
+        elif theirs != ours:
             return False
-        if sorted(theirs, key=_user_data) != sorted(ours, key=_user_data):
-            return False
-    return True
+    return sorted(all_theirs, key=_user_data) == sorted(all_ours, key=_user_data)
 
 
 def _user_data(cqe: Sequence[int]) -> int:

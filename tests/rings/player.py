@@ -214,6 +214,10 @@ class Player(abc.ABC):
         """What this kernel knows a file or a ring by."""
 
     @abc.abstractmethod
+    def opened(self, name: str) -> None:
+        """A file has been opened."""
+
+    @abc.abstractmethod
     def forget(self, name: str) -> None:
         """A file is about to be closed."""
 
@@ -443,21 +447,24 @@ class Player(abc.ABC):
     def _open(self, step: say.Open) -> Seen:
         name = step.name
         nonblock = os.O_NONBLOCK if step.nonblock else 0
+        opened = {}
         if step.kind == "pipe":
-            self.files[f"{name}.r"], self.files[f"{name}.w"] = os.pipe2(os.O_CLOEXEC | nonblock)
+            opened[f"{name}.r"], opened[f"{name}.w"] = os.pipe2(os.O_CLOEXEC | nonblock)
             if step.value:
-                fcntl.fcntl(self.files[f"{name}.w"], fcntl.F_SETPIPE_SZ, step.value)
+                fcntl.fcntl(opened[f"{name}.w"], fcntl.F_SETPIPE_SZ, step.value)
         elif step.kind == "eventfd":
             flags = os.EFD_CLOEXEC | (os.EFD_NONBLOCK if step.nonblock else 0)
-            self.files[name] = os.eventfd(step.value, flags | (os.EFD_SEMAPHORE if step.semaphore else 0))
+            opened[name] = os.eventfd(step.value, flags | (os.EFD_SEMAPHORE if step.semaphore else 0))
         elif step.kind == "file":
-            self.files[name] = os.memfd_create(name)
+            opened[name] = os.memfd_create(name)
         else:
             kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
             for end, one in zip("ab", socket.socketpair(socket.AF_UNIX, kinds[step.kind]), strict=True):
                 one.setblocking(not step.nonblock)
-                self.files[f"{name}.{end}"] = one.detach()
-        return None
+                opened[f"{name}.{end}"] = one.detach()
+        self.files |= opened
+        for one_name in opened:
+            self.opened(one_name)
 
     def _close(self, name: str) -> None:
         fd = self.files.pop(name, None)
