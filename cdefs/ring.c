@@ -13,7 +13,8 @@ static uint32_t align(uint32_t n, uint32_t to)
 int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p)
 {
 	uint32_t cqe_shift = p->flags & IORING_SETUP_CQE32 ? 5 : 4, sqe_words = p->flags & IORING_SETUP_SQE128 ? 16 : 8;
-	uint32_t array = align(RING_CQES + (p->cq_entries << cqe_shift), 64), end = array, i;
+	/* With CQEs of 32 bytes Linux doubles what is before them as well (rings_size). */
+	uint32_t array = align((RING_CQES + 16 * p->cq_entries) << (cqe_shift - 4), 64), end = array, i;
 	int rc;
 
 	memset(ring, 0, sizeof *ring);

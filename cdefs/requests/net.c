@@ -140,7 +140,7 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			return uiopf_wait_for_file(r);
 		if (!buffer.from && wants_rest(r, n, buffer.length))
 			continue;
-		flags = n > 0 ? more_to_read(r) : 0;
+		flags = n >= 0 ? more_to_read(r) : 0;
 		if (n > 0)
 			e->cost.bytes_copied += (uint64_t)n;
 		if (buffer.from && n > 0)
@@ -149,6 +149,9 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			r->cqe_flags = flags;
 			return end(r, n);
 		}
+		/* Where the socket can say that nothing is left, that is believed, and no buffer missed. */
+		if (ops->unread && ops->unread(r->file, e->kernel) == 0)
+			return uiopf_wait_for_file(r);
 		if (++loops >= LOOPS) {
 			uiopf_engine_add_work(r);
 			return uiopf_wait_for_file(r);
@@ -170,7 +173,7 @@ int uiopf_send_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 		if (sqe->addr_len > sizeof(struct sockaddr_storage))
 			return -EINVAL;
 		from = uiopf_memory(r, sqe->addr2, sqe->addr_len);
-		if (!from)
+		if (!from && sqe->addr_len)
 			return -EFAULT;
 		address = malloc(sizeof(struct sockaddr_storage));
 		if (!address)

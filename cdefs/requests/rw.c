@@ -38,8 +38,13 @@ static int prepare_fields(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 	if (rc < 0)
 		return rc;
-	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14))
-		return -EINVAL;		/* protection information is for files that have it */
+	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14)) {
+		/* Protection information, which is for files that have it; it is loaded before the file is known. */
+		if (sqe->attr_type_mask == IORING_RW_ATTR_FLAG_PI &&
+		    !uiopf_memory(r, sqe->attr_ptr, sizeof(struct io_uring_attr_pi)))
+			return -EFAULT;
+		return -EINVAL;
+	}
 	r->position = sqe->off;
 	r->address = sqe->addr;
 	r->length = sqe->len;
@@ -246,7 +251,7 @@ static int64_t move_vector(struct uiopf_request *r)
 
 	if (unlikely(bad_position(r, v->total)))
 		return -EINVAL;
-	if (!(r->file->mode & UIOPF_FILE_ITER))
+	if (!(r->file->mode & UIOPF_FILE_ITER) || (writes(r) && (r->file->mode & UIOPF_FILE_LOOPS)))
 		return loop_vector(r, v);
 	for (i = 0; i < v->count; i++)
 		if (!uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len) && v->at[i].iov_len)
