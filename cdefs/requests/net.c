@@ -61,6 +61,14 @@ static bool polls_first(const struct uiopf_request *r)
 	return !r->started && (r->ioprio & IORING_RECVSEND_POLL_FIRST);
 }
 
+/* Arming a poll finds out what is there already. */
+static enum uiopf_issue poll_first(struct uiopf_request *r)
+{
+	if (r->file->ops->poll(r->file) & r->events)
+		uiopf_engine_add_work(r);
+	return uiopf_wait_for_file(r);
+}
+
 /* With MSG_WAITALL part of it may be there: the rest is waited for. True where that is so. */
 static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
 {
@@ -111,10 +119,10 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 	uint32_t loops = 0, flags;
 	int64_t n;
 
+	if (polls_first(r))
+		return poll_first(r);
 	if (!ops->receive)
 		return uiopf_done(r, -ENOTSOCK);
-	if (polls_first(r))
-		return uiopf_wait_for_file(r);
 	for (;;) {
 		struct uiopf_selected buffer = { .length = r->length };
 		uint8_t empty;
@@ -197,7 +205,7 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 	if (!ops->send)
 		return uiopf_done(r, -ENOTSOCK);
 	if (polls_first(r))
-		return uiopf_wait_for_file(r);
+		return poll_first(r);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
 		rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
 		if (rc < 0)

@@ -418,6 +418,8 @@ bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 	file = e->core->file[sqe->fd];
 	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker_to_write(file))
 		return false;
+	if (file->mode & UIOPF_FILE_HINTS)	/* a socket of the host says an error once, and here it would be lost */
+		return false;
 	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
 	if (!from)
 		return false;
