@@ -340,7 +340,10 @@ class Maker:
         if c & 0x80:
             self._select(fields, c)
             return fields | {"len": length}
-        return fields | {"addr": here, "len": length, "op_flags": (0, 0, 2, 0x40, 0x100, 0)[c % 6]}
+        how = (0, 0, 2, 0x40, 0x100, 0)[c % 6]
+        if how == 0x100 and "seqpacket" in self.kinds.values():
+            how = 0  # of a message that is longer, only the table asks for all
+        return fields | {"addr": here, "len": length, "op_flags": how}
 
     def _cancel(self, ring: Ring, which: int, a: int, c: int) -> dict[str, Operand]:
         how = (0, 0, 0, 0, 2, 32, 1, 4, 5, 3, 33, 64)[c % 12]
@@ -444,6 +447,8 @@ class Maker:
         self.reap(ring, 0)
 
     def sync_cancel(self, ring: Ring, b: bytes) -> None:
+        if self.drains:
+            return  # a worker may be at it
         target = self.target(b[1])
         reg = Blob("QiIqq8B3Q", (target, 0, b[2] & 1, -1, -1, *(0,) * 11))
         self.steps.append(Register(RegisterOp.REGISTER_SYNC_CANCEL, reg, 1, ring.name))

@@ -258,6 +258,54 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "within a chain, around a drain, and of one request's completions is the same",
                 id="rings-order",
             ),
+            KnownDifference(
+                "a TIMEOUT that counts completions can fire one sooner or later, where that order is another",
+                "the same",
+                id="rings-counts",
+            ),
+            KnownDifference(
+                "a message to a ring with DEFER_TASKRUN is in its CQ at once",
+                "Linux posts it as task work, with that ring's next wait",
+                id="rings-message",
+            ),
+            KnownDifference(
+                "a poll of a file of the host may be woken by what it did not ask for, and its mask has all that is ready",
+                "the host says that something happened, by epoll, and not what: the file is asked again. Linux takes the "
+                "mask from the wake-up",
+                id="rings-host-poll",
+            ),
+            KnownDifference(
+                "which of several requests that wait for one file of the host is served first",
+                "the host's wait queue has one entry for all of them; ours are called as Linux's, but all at once",
+                id="rings-host-waiters",
+            ),
+            KnownDifference(
+                "a request with memory that is not there is EFAULT before the file is asked, and data stay in the file",
+                "Linux lets some files lose a message or a count, or say something else first",
+                id="rings-fault",
+            ),
+            KnownDifference(
+                "what has been cancelled cannot be cancelled once more before its completion is posted",
+                "Linux finds a request until its task work has run",
+                id="rings-cancel-again",
+            ),
+            KnownDifference(
+                "RECV with MSG_WAITALL of a message that is longer does not fail its chain",
+                "recv(2) does not say that it was cut",
+                id="rings-waitall",
+            ),
+            KnownDifference("RECV and SEND: no bundles", "not there", id="rings-bundles"),
+            KnownDifference("REGISTER_RING_FDS is EINVAL", "a ring is an object here", id="rings-registered-rings"),
+            KnownDifference(
+                "RESIZE_RINGS fills in `sq_off.array`, and does not set IORING_SQ_TASKRUN",
+                "Linux 6.18 leaves the offset 0, which a client then takes for where the heads are",
+                id="rings-resize",
+            ),
+            KnownDifference(
+                "a CQ head that is moved beyond the tail makes the queue full only when the room that was seen is used up",
+                "the head is in the client's cache line, and is looked at when it must be",
+                id="rings-head",
+            ),
         ),
     ),
     Section(

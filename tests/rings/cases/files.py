@@ -299,6 +299,15 @@ _SOCKETS: Final = (
         Look(data(1), 8),
     ),
     case(
+        "socket: MSG_WAITALL, a longer message",
+        "is cut, which fails the chain",
+        Setup(),
+        Open("socket", "seqpacket"),
+        Write("socket.b", b"0123456789"),
+        run(recv(1, len=4, op_flags=WAITALL, flags=LINK), nop(2)),
+        look_again(),
+    ),
+    case(
         "socket: MSG_WAITALL, the end",
         "what there is",
         Setup(),
