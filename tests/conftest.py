@@ -38,7 +38,9 @@ def pytest_report_header() -> str:
     from tests.rings.host import refusal, version
 
     reason = refusal()
-    judge = f"the host refuses io_uring ({reason}): recordings" if reason else "Linux {}.{}, the host".format(*version())
+    judge = (
+        f"the host refuses io_uring ({reason}): recordings" if reason else "Linux {}.{}, the host".format(*version())
+    )
     return f"rings: judged by {judge}; programs again with RINGS_SEED={os.environ['RINGS_SEED']}"
 
 

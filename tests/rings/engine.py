@@ -100,8 +100,8 @@ class EnginePlayer(Player):
     def settle(self, but: int = 0) -> None:
         """What Linux runs before a system call of the process returns: the task work of all its rings.
 
-        The engine does that when it is entered to submit something, and only listens to wake-ups then where task work is
-        put off. Nothing may be there to be submitted meanwhile.
+        The engine does that when it is entered to submit something; where task work is put off it only listens to
+        wake-ups then. Nothing may be there to be submitted meanwhile.
         """
         for ring in list(self.rings.values()):
             if ring.flags & SetupFlags.SQPOLL or ring.handle == but:

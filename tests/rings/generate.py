@@ -60,7 +60,7 @@ from tests.rings.language import (
     buffer_reg,
     data,
     ext,
-    sqe,
+    request,
     timespec,
 )
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
@@ -191,7 +191,8 @@ class Maker:
         self.names = names
 
     def _register_files(self) -> None:
-        fds: list[Operand] = [Fd(name) for ring in self.rings for name in self._slots(ring)][: SLOTS - 1]
+        fds: list[Operand] = []
+        fds += [Fd(name) for ring in self.rings for name in self._slots(ring)][: SLOTS - 1]
         fds += [-1] * (SLOTS - len(fds))
         self.steps += [Register(RegisterOp.REGISTER_FILES, Blob("4i", tuple(fds)), SLOTS, r.name) for r in self.rings]
         self.fixed_files = True
@@ -218,7 +219,7 @@ class Maker:
 
     def push(self, ring: Ring, opcode: int, fields: dict[str, Operand], how: int, tweak: bytes) -> None:
         """One SQE, with the flags that *how* chooses, and now and then with something in a field that is of no use."""
-        if ring.pending + 2 > ring.most and not (ring.pending < ring.most and not how & 3 == 3):
+        if ring.pending + 2 > ring.most and not (ring.pending < ring.most and how & 3 != 3):
             self.enter(ring, 0, 0)
         flags = int(fields.pop("flags", 0))  # type: ignore[arg-type]
         if ring.pending + 1 < ring.most:
@@ -233,7 +234,7 @@ class Maker:
             flags |= UNSUPPORTED_FLAG
         elif tweak[0] >= 226:
             opcode = 200 + tweak[1] % 50
-        self.steps.append(sqe(opcode, ring.name, user_data=self.number(), flags=flags, **fields))
+        self.steps.append(request(opcode, {"user_data": self.number(), "flags": flags, **fields}, ring.name))
         ring.pending += 1
         ring.open_chain = bool(flags & (LINK | HARD))
 
@@ -247,7 +248,7 @@ class Maker:
             return {"fd": byte % (SLOTS + 1), "flags": FIXED}
         return {"fd": Fd(names[byte % len(names)])} if names else None
 
-    def sqe(self, ring: Ring, b: bytes) -> None:  # noqa: C901, PLR0912
+    def sqe(self, ring: Ring, b: bytes) -> None:
         """One SQE by what the bytes say."""
         kind, which, how, a, c = b[1], b[2], b[3], b[4], b[5]
         tweak = b[6:8]
@@ -350,7 +351,7 @@ class Maker:
         fields: dict[str, Operand] = {"addr": self.target(a), "op_flags": how, "fd": -1}
         if how not in (0, 1, 64):
             if self.tight:
-                return {"addr": self.target(a)}
+                return {"addr": self.target(a), "fd": -1}
             ring.unordered = "the order in which several are found is that of a hash table"
         if how & 2:
             fields |= self._file(ring, ring.readable + ring.writable, which & 0x7F) or {"fd": 9999}
@@ -363,7 +364,7 @@ class Maker:
     def enter(self, ring: Ring, how: int, a: int) -> None:
         """Submit all that is there. A chain is closed before."""
         if ring.open_chain:
-            self.steps.append(sqe(Op.NOP, ring.name, user_data=self.number()))
+            self.steps.append(request(Op.NOP, {"user_data": self.number()}, ring.name))
             ring.open_chain = False
         ring.pending = 0
         if how % 4 == 3:
@@ -434,15 +435,15 @@ class Maker:
 
     def fire(self, ring: Ring, b: bytes) -> None:
         """A short time, alone: all that was there has been taken, and nothing else comes."""
-        if not ring.flags & SUBMIT_ALL or self.tight or self.drains:
-            return
+        if not ring.flags & SUBMIT_ALL or self.tight or self.drains or ring.flags & SetupFlags.TASKRUN_FLAG:
+            return  # the flag would say when the time was over
         self.enter(ring, 0, 0)
         self.reap(ring, 0)
         repeat = b[1] & 1
         fields: dict[str, Operand] = {"addr": timespec(0, MS), "len": 1, "op_flags": (0, 32, 4, 8)[b[2] & 3]}
         if repeat:
             fields |= {"op_flags": 64, "off": 2}
-        self.steps.append(sqe(Op.TIMEOUT, ring.name, user_data=self.number(), **fields))
+        self.steps.append(request(Op.TIMEOUT, {"user_data": self.number(), **fields}, ring.name))
         self.steps += [Enter(-1, 0, 0, ring=ring.name), Wait(1 + repeat, ring.name)]
         self.reap(ring, 0)
 

@@ -8,18 +8,16 @@ import platform
 import re
 import struct
 import time
-from typing import Any
 
 from tests.rings.language import EXT_ARG, GETEVENTS
 from tests.rings.player import BOUND_S, Player, Ring, ffi, libc
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
-_libc: Any = libc
 
 
 def _call(number: int, *args: int) -> int:
     """Make a system call; return what it returns, or -errno."""
-    result = int(_libc.syscall(number, *(ffi.cast("long", a) for a in args)))
+    result = int(libc.syscall(number, *(ffi.cast("long", a) for a in args)))
     return -ffi.errno if result == -1 else result
 
 
@@ -30,7 +28,9 @@ def version() -> tuple[int, int]:
 
 
 def refusal() -> str:
-    """Why there is no io_uring here; empty where there is."""
+    """Why the host is not the judge; empty where it is. RINGS_JUDGE=recorded makes it so that it is not."""
+    if os.environ.get("RINGS_JUDGE") == "recorded":
+        return "RINGS_JUDGE=recorded"
     params = ffi.new("unsigned[30]")
     fd = _call(_SETUP, 1, int(ffi.cast("uintptr_t", params)))
     if fd < 0:

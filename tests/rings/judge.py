@@ -1,7 +1,7 @@
 """Two outcomes of one program, and how they are shown when they differ.
 
-`python -m tests.rings.judge [NAME...]` plays the cases whose names contain one of these on both kernels, and shows where
-they differ; `--all` shows every step.
+`python -m tests.rings.judge [NAME...]` plays the cases whose names contain one of these on both kernels, and shows
+where they differ; `--all` shows every step.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from uring_iopf.testing.known_differences import SECTIONS
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from tests.rings.language import Program, Seen
+    from tests.rings.language import Program, Seen, Step
 
 IDS: Final = frozenset(row.id for section in SECTIONS for row in section.rows if row.id)
 
@@ -84,7 +84,9 @@ def _same_file(one: object, other: Sqe) -> bool:
 def _one_of_several(sqe: Sqe, program: Program) -> bool:
     """One of several requests that may wait for the same file."""
     waiting = (*_MOVE, Op.READ_MULTISHOT, Op.READ_FIXED, Op.WRITE_FIXED)
-    same = [step for step in program.steps if isinstance(step, Sqe) and step.opcode in waiting and _same_file(step, sqe)]
+    same = [
+        step for step in program.steps if isinstance(step, Sqe) and step.opcode in waiting and _same_file(step, sqe)
+    ]
     return sqe.opcode in waiting and len(same) > 1
 
 
@@ -123,23 +125,42 @@ def explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen])
             all_ours += ours
             if first is None and sorted(theirs, key=str) != sorted(ours, key=str):
                 first = _of_requests(program, theirs, ours)
-        elif theirs != ours and not isinstance(step, Look | Told | Wait):
-            # What a wait and the flags say follows from what has been completed.
-            if not isinstance(step, Enter) or {theirs[0], ours[0]} - {0, -62} and theirs[:2] != ours[:2]:
-                return ""
+        elif theirs != ours and not _follows(step, theirs, ours):
+            return ""
     return _of_requests(program, all_theirs, all_ours) or first or ""
+
+
+def _follows(step: Step, theirs: Seen, ours: Seen) -> bool:
+    """Whether it is another because of what has been completed: a wait, flags, the contents of memory."""
+    if isinstance(step, Enter):
+        return theirs[:2] == ours[:2] or {theirs[0], ours[0]} <= {0, -62}
+    return isinstance(step, Look | Told | Wait)
 
 
 def _of_requests(program: Program, theirs: Seen, ours: Seen) -> str:
     """The known difference that the requests run into whose completions are not the same."""
     differ = [cqe[0] for cqe in [*theirs, *ours] if isinstance(cqe, list) and theirs.count(cqe) != ours.count(cqe)]
-    for step in program.steps:
-        fields = dict(step.fields) if isinstance(step, Sqe) else {}
-        if isinstance(step, Sqe) and (fields["user_data"] in differ or _posts(step) in differ):
+    for chain in _chains(program):
+        if any(dict(step.fields)["user_data"] in differ or _posts(step) in differ for step in chain):
             for id_, runs_into in REQUESTS.items():
-                if runs_into(step, program):
+                if any(runs_into(step, program) for step in chain):
                     return id_
     return ""
+
+
+def _chains(program: Program) -> list[list[Sqe]]:
+    """Requests, those of a chain together: what becomes of one becomes of those behind it."""
+    chains: list[list[Sqe]] = []
+    last: dict[str, list[Sqe]] = {}
+    for step in program.steps:
+        if isinstance(step, Sqe):
+            chain = last.pop(step.ring, [])
+            if not chain:
+                chains.append(chain)
+            chain.append(step)
+            if int(dict(step.fields).get("flags", 0)) & (SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK):  # type: ignore[arg-type]
+                last[step.ring] = chain
+    return chains
 
 
 def _posts(step: Sqe) -> int:

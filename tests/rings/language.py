@@ -11,7 +11,7 @@ as a set; it says why.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -368,8 +368,21 @@ def flat(*steps: Steps) -> tuple[Step, ...]:
 # ---- words of the language ----
 
 
-def sqe(opcode: int, ring: str = "ring", index: int | None = None, **fields: Operand) -> Sqe:
-    return Sqe(int(opcode), tuple(sorted(fields.items())), ring, index)
+def request(opcode: int, fields: Mapping[str, Operand], ring: str = "ring") -> Sqe:
+    """An SQE by its fields; *index* among them is what goes into the SQ array."""
+    others = {name: value for name, value in fields.items() if name != "index"}
+    index = fields.get("index")
+    assert index is None or isinstance(index, int)
+    return Sqe(int(opcode), tuple(sorted(others.items(), key=lambda field: field[0])), ring, index)
+
+
+def sqe(opcode: int, /, **fields: Operand) -> Sqe:
+    return request(opcode, fields)
+
+
+def _with(fields: Mapping[str, Operand], /, **base: Operand) -> dict[str, Operand]:
+    """*fields*, and those of *base* that they do not name."""
+    return {**base, **fields}
 
 
 def on(ring: str, *sqes: Sqe) -> tuple[Sqe, ...]:
@@ -378,65 +391,65 @@ def on(ring: str, *sqes: Sqe) -> tuple[Sqe, ...]:
 
 
 def nop(user_data: int, **fields: Operand) -> Sqe:
-    return sqe(Op.NOP, user_data=user_data, **fields)
+    return request(Op.NOP, _with(fields, user_data=user_data))
 
 
 def inject(user_data: int, res: int, **fields: Operand) -> Sqe:
     """A NOP with this result."""
-    return sqe(Op.NOP, user_data=user_data, op_flags=1, len=res, **fields)
+    return request(Op.NOP, _with(fields, user_data=user_data, op_flags=1, len=res))
 
 
 def bad(user_data: int, **fields: Operand) -> Sqe:
     """One that is refused before it starts: no such operation."""
-    return sqe(255, user_data=user_data, **fields)
+    return request(255, _with(fields, user_data=user_data))
 
 
 def read(user_data: int, file: str = "pipe.r", **fields: Operand) -> Sqe:
-    return sqe(Op.READ, **{"fd": Fd(file), "addr": data(user_data % 32), "len": 64, "user_data": user_data} | fields)
+    return request(Op.READ, _with(fields, fd=Fd(file), addr=data(user_data % 32), len=64, user_data=user_data))
 
 
 def write(user_data: int, file: str = "pipe.w", **fields: Operand) -> Sqe:
-    return sqe(Op.WRITE, **{"fd": Fd(file), "addr": data(0), "len": 8, "user_data": user_data} | fields)
+    return request(Op.WRITE, _with(fields, fd=Fd(file), addr=data(0), len=8, user_data=user_data))
 
 
 def read_select(user_data: int, file: str = "pipe.r", group: int = 1, **fields: Operand) -> Sqe:
-    base: dict[str, Operand] = {"fd": Fd(file), "flags": int(SqeFlags.BUFFER_SELECT), "buf_group": group}
-    return sqe(Op.READ, user_data=user_data, **base | fields)
+    return request(
+        Op.READ, _with(fields, fd=Fd(file), flags=int(SqeFlags.BUFFER_SELECT), buf_group=group, user_data=user_data)
+    )
 
 
 def read_multishot(user_data: int, file: str = "pipe.r", group: int = 1, **fields: Operand) -> Sqe:
-    base: dict[str, Operand] = {"fd": Fd(file), "flags": int(SqeFlags.BUFFER_SELECT), "buf_group": group}
-    return sqe(Op.READ_MULTISHOT, user_data=user_data, **base | fields)
+    return request(
+        Op.READ_MULTISHOT,
+        _with(fields, fd=Fd(file), flags=int(SqeFlags.BUFFER_SELECT), buf_group=group, user_data=user_data),
+    )
 
 
 def recv(user_data: int, file: str = "socket.a", **fields: Operand) -> Sqe:
-    return sqe(Op.RECV, **{"fd": Fd(file), "addr": data(user_data % 32), "len": 64, "user_data": user_data} | fields)
+    return request(Op.RECV, _with(fields, fd=Fd(file), addr=data(user_data % 32), len=64, user_data=user_data))
 
 
 def recv_multishot(user_data: int, file: str = "socket.a", group: int = 1, **fields: Operand) -> Sqe:
-    base: dict[str, Operand] = {
-        "fd": Fd(file),
-        "flags": int(SqeFlags.BUFFER_SELECT),
-        "buf_group": group,
-        "ioprio": 2,
-    }
-    return sqe(Op.RECV, user_data=user_data, **base | fields)
+    return request(
+        Op.RECV,
+        _with(fields, fd=Fd(file), flags=int(SqeFlags.BUFFER_SELECT), buf_group=group, user_data=user_data, ioprio=2),
+    )
 
 
 def send(user_data: int, file: str = "socket.a", **fields: Operand) -> Sqe:
-    return sqe(Op.SEND, **{"fd": Fd(file), "addr": data(0), "len": 8, "user_data": user_data} | fields)
+    return request(Op.SEND, _with(fields, fd=Fd(file), addr=data(0), len=8, user_data=user_data))
 
 
 def poll(user_data: int, file: str = "pipe.r", events: int = 1, **fields: Operand) -> Sqe:
-    return sqe(Op.POLL_ADD, **{"fd": Fd(file), "op_flags": events, "user_data": user_data} | fields)
+    return request(Op.POLL_ADD, _with(fields, fd=Fd(file), op_flags=events, user_data=user_data))
 
 
 def poll_remove(user_data: int, target: int = 0, **fields: Operand) -> Sqe:
-    return sqe(Op.POLL_REMOVE, user_data=user_data, addr=target, **fields)
+    return request(Op.POLL_REMOVE, _with(fields, addr=target, user_data=user_data))
 
 
 def cancel(user_data: int, target: int = 0, how: int = 0, **fields: Operand) -> Sqe:
-    return sqe(Op.ASYNC_CANCEL, user_data=user_data, addr=target, op_flags=how, **fields)
+    return request(Op.ASYNC_CANCEL, _with(fields, addr=target, op_flags=how, user_data=user_data))
 
 
 def timespec(seconds: int = 0, ns: int = 0) -> Blob:
@@ -444,28 +457,30 @@ def timespec(seconds: int = 0, ns: int = 0) -> Blob:
 
 
 def timeout(user_data: int, seconds: int = 0, ns: int = 0, **fields: Operand) -> Sqe:
-    return sqe(Op.TIMEOUT, **{"user_data": user_data, "addr": timespec(seconds, ns), "len": 1} | fields)
+    return request(Op.TIMEOUT, _with(fields, user_data=user_data, addr=timespec(seconds, ns), len=1))
 
 
 def timeout_remove(user_data: int, target: int = 0, **fields: Operand) -> Sqe:
-    return sqe(Op.TIMEOUT_REMOVE, user_data=user_data, addr=target, **fields)
+    return request(Op.TIMEOUT_REMOVE, _with(fields, addr=target, user_data=user_data))
 
 
 def link_timeout(user_data: int, seconds: int = 0, ns: int = 0, **fields: Operand) -> Sqe:
-    return sqe(Op.LINK_TIMEOUT, **{"user_data": user_data, "addr": timespec(seconds, ns), "len": 1} | fields)
+    return request(Op.LINK_TIMEOUT, _with(fields, user_data=user_data, addr=timespec(seconds, ns), len=1))
 
 
 def provide_buffers(user_data: int, first: int, count: int, group: int = 1, **fields: Operand) -> Sqe:
-    base: dict[str, Operand] = {"addr": buffer(first), "len": 64, "off": first, "buf_group": group}
-    return sqe(Op.PROVIDE_BUFFERS, **{"fd": count, "user_data": user_data} | base | fields)
+    return request(
+        Op.PROVIDE_BUFFERS,
+        _with(fields, fd=count, addr=buffer(first), len=64, off=first, buf_group=group, user_data=user_data),
+    )
 
 
 def remove_buffers(user_data: int, count: int, group: int = 1, **fields: Operand) -> Sqe:
-    return sqe(Op.REMOVE_BUFFERS, fd=count, user_data=user_data, buf_group=group, **fields)
+    return request(Op.REMOVE_BUFFERS, _with(fields, fd=count, buf_group=group, user_data=user_data))
 
 
 def message(user_data: int, ring: str, target_data: int, res: int = 0, **fields: Operand) -> Sqe:
-    return sqe(Op.MSG_RING, fd=Fd(ring), user_data=user_data, off=target_data, len=res, **fields)
+    return request(Op.MSG_RING, _with(fields, fd=Fd(ring), off=target_data, len=res, user_data=user_data))
 
 
 def ext(seconds: int | None = None, ns: int = 0, min_wait_usec: int = 0) -> Blob:

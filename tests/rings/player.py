@@ -22,7 +22,7 @@ import termios
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from cffi import FFI
 
@@ -58,7 +58,7 @@ long syscall(long number, ...);
 void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int munmap(void *addr, size_t length);
 """)
-libc = ffi.dlopen(None)
+libc: Any = ffi.dlopen(None)
 
 
 class Memory:
@@ -148,7 +148,7 @@ class Ring:
 
 
 @contextmanager
-def bounded(blocks: bool) -> Iterator[None]:  # noqa: FBT001
+def bounded(blocks: bool) -> Iterator[None]:
     """A wait without an end would hang the tests: a signal ends it, and -EINTR is what is compared."""
     if not blocks:
         yield
@@ -270,7 +270,7 @@ class Player(abc.ABC):
         self.memory.bytes[at : at + len(packed)] = packed
         return at, len(packed)
 
-    def step(self, step: say.Step) -> Seen:  # noqa: C901, PLR0911, PLR0912
+    def step(self, step: say.Step) -> Seen:
         if isinstance(step, say.Setup):
             return self._setup(step)
         if isinstance(step, say.Open):

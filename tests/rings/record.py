@@ -39,14 +39,14 @@ def _main() -> int:
             unsteady.append(case.name)
         else:
             cases[case.name] = (case.program.digest, outcome)
-    draw = random.Random(SEED)  # noqa: S311
+    draw = random.Random(SEED)
     for _ in range(PROGRAMS):
         header = draw.randbytes(HEADER)
         actions = [draw.randbytes(ACTION) for _ in range(draw.randrange(4, 32))]
         program = assemble(header, actions)
         outcome = settled(waiting_for(program, engine.play(program)))
         if outcome is not None:
-            programs.append((header, actions, outcome))
+            programs.append((header, actions, program.digest, outcome))
     path = write(Recording(kernel, platform.uname().release, cases, programs))
     print(f"{path}: Linux {platform.uname().release}, {len(cases)} cases, {len(programs)} programs")  # noqa: T201
     print(f"not the same every time: {', '.join(unsteady) or 'none'}; {PROGRAMS - len(programs)} programs")  # noqa: T201

@@ -22,8 +22,8 @@ class Recording:
     machine: str
     cases: dict[str, tuple[str, list[Seen]]]
     """By the case's name: the digest of its program, and the outcome."""
-    programs: list[tuple[bytes, list[bytes], list[Seen]]]
-    """Generated programs, as the bytes that they are read from, and their outcomes."""
+    programs: list[tuple[bytes, list[bytes], str, list[Seen]]]
+    """Generated programs, as the bytes that they are read from, the digests of what these were read as, outcomes."""
 
 
 def write(recording: Recording) -> Path:
@@ -32,7 +32,7 @@ def write(recording: Recording) -> Path:
         "kernel": list(recording.kernel),
         "machine": recording.machine,
         "cases": {name: list(one) for name, one in recording.cases.items()},
-        "programs": [[h.hex(), b"".join(actions).hex(), seen] for h, actions, seen in recording.programs],
+        "programs": [[h.hex(), b"".join(actions).hex(), *rest] for h, actions, *rest in recording.programs],
     }
     path = PLACE / f"host-{recording.kernel[0]}.{recording.kernel[1]}.json.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def read(action: int) -> Recording:
         (major, minor),
         document["machine"],
         {name: (digest, seen) for name, (digest, seen) in document["cases"].items()},
-        [(bytes.fromhex(h), _cut(bytes.fromhex(a), action), seen) for h, a, seen in document["programs"]],
+        [(bytes.fromhex(h), _cut(bytes.fromhex(a), action), of, seen) for h, a, of, seen in document["programs"]],
     )
 
 

@@ -248,8 +248,8 @@ by its id, and counted; the counts are printed at the end of a run.""",
             ),
             KnownDifference(
                 "a regular file cannot be a file of the rings",
-                "it cannot be polled, and nothing here waits for a disk. Fault files, pipes, eventfds, sockets and rings "
-                "can",
+                "it cannot be polled, and nothing here waits for a disk. Fault files, pipes, eventfds, sockets and "
+                "rings can",
                 id="regular-files",
             ),
             KnownDifference(
@@ -269,9 +269,9 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-message",
             ),
             KnownDifference(
-                "a poll of a file of the host may be woken by what it did not ask for, and its mask has all that is ready",
-                "the host says that something happened, by epoll, and not what: the file is asked again. Linux takes the "
-                "mask from the wake-up",
+                "a poll of a file of the host may be woken by what it did not ask for; its mask has all that is ready",
+                "the host says, by epoll, that something happened and not what: the file is asked again. Linux takes "
+                "the mask from the wake-up",
                 id="rings-host-poll",
             ),
             KnownDifference(
@@ -302,7 +302,7 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-resize",
             ),
             KnownDifference(
-                "a CQ head that is moved beyond the tail makes the queue full only when the room that was seen is used up",
+                "a CQ head beyond the tail makes the queue full only when the room that was seen is used up",
                 "the head is in the client's cache line, and is looked at when it must be",
                 id="rings-head",
             ),

@@ -16,6 +16,7 @@ from tests.rings.language import (
     Look,
     MapPut,
     Open,
+    Operand,
     Put,
     Reap,
     Register,
@@ -52,8 +53,16 @@ BUNDLE = 16
 RING, GROUP = At(BUFFER_RINGS + 4096), 1
 
 
-def register(*args: object, nr: int = 1, **kwargs: object) -> Register:
-    return Register(RegisterOp.REGISTER_PBUF_RING, buffer_reg(*args, **kwargs), nr)  # type: ignore[arg-type]
+def register(
+    group: int = 1,
+    entries: int = 8,
+    at: Operand | None = None,
+    flags: int = 0,
+    min_left: int = 0,
+    resv: int = 0,
+    nr: int = 1,
+) -> Register:
+    return Register(RegisterOp.REGISTER_PBUF_RING, buffer_reg(group, entries, at, flags, min_left, resv), nr)
 
 
 def unregister(group: int = 1, flags: int = 0, resv: int = 0, nr: int = 1) -> Register:

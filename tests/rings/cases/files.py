@@ -13,11 +13,13 @@ from tests.rings.language import (
     Hole,
     Look,
     Open,
+    Operand,
     PutBytes,
     Read,
     Reap,
     Setup,
     Shutdown,
+    Sqe,
     Wait,
     Write,
     cancel,
@@ -44,9 +46,9 @@ PEEK, DONTWAIT, TRUNC, WAITALL, NOSIGNAL, OOB = 2, 0x40, 0x20, 0x100, 0x4000, 1
 POLL_FIRST, MULTISHOT, FIXED_BUF, BUNDLE = 1, 2, 4, 16
 
 
-def vector(op: int, user_data: int, file: str, *parts: tuple[object, int]) -> object:
+def vector(op: int, user_data: int, file: str, *parts: tuple[Operand, int]) -> Sqe:
     words = [word for part in parts for word in part]
-    return sqe(op, fd=Fd(file), user_data=user_data, addr=Blob(f"{len(words)}Q", tuple(words)), len=len(parts))  # type: ignore[arg-type]
+    return sqe(op, fd=Fd(file), user_data=user_data, addr=Blob(f"{len(words)}Q", tuple(words)), len=len(parts))
 
 
 _PIPES: Final = (
@@ -153,14 +155,14 @@ _PIPES: Final = (
         Setup(),
         pipe(),
         PutBytes(data(0), b"abcdefgh"),
-        run(vector(Op.WRITEV, 1, "pipe.w", (data(0), 3), (data(0), 0), (data(0), 5))),  # type: ignore[arg-type]
-        run(vector(Op.READV, 2, "pipe.r", (data(1), 2), (data(2), 100))),  # type: ignore[arg-type]
+        run(vector(Op.WRITEV, 1, "pipe.w", (data(0), 3), (data(0), 0), (data(0), 5))),
+        run(vector(Op.READV, 2, "pipe.r", (data(1), 2), (data(2), 100))),
         Look(data(1), 4),
         Look(data(2), 8),
         refused(sqe(Op.READV, fd=Fd("pipe.r"), user_data=5, addr=Hole(), len=1)),
         refused(sqe(Op.READV, fd=Fd("pipe.r"), user_data=5, addr=data(9), len=1025)),
-        refused(vector(Op.WRITEV, 5, "pipe.w", (Hole(), 8))),  # type: ignore[arg-type]
-        refused(vector(Op.READV, 5, "pipe.r", (data(1), 1 << 63))),  # type: ignore[arg-type]
+        refused(vector(Op.WRITEV, 5, "pipe.w", (Hole(), 8))),
+        refused(vector(Op.READV, 5, "pipe.r", (data(1), 1 << 63))),
         refused(sqe(Op.WRITEV, fd=Fd("pipe.w"), user_data=5, addr=0, len=0)),
     ),
     case(

@@ -13,12 +13,14 @@ from tests.rings.language import (
     Fd,
     Hole,
     Look,
+    Operand,
     Params,
     Put,
     PutBytes,
     Reap,
     Register,
     Setup,
+    Sqe,
     Wait,
     Word,
     Write,
@@ -45,22 +47,22 @@ DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 ALLOC: Final = 0xFFFFFFFF
 
 
-def files(*fds: object, nr: int | None = None) -> Register:
-    return Register(RegisterOp.REGISTER_FILES, Blob(f"{len(fds)}i", tuple(fds)), len(fds) if nr is None else nr)  # type: ignore[arg-type]
+def files(*fds: Operand, nr: int | None = None) -> Register:
+    return Register(RegisterOp.REGISTER_FILES, Blob(f"{len(fds)}i", tuple(fds)), len(fds) if nr is None else nr)
 
 
-def update(offset: int, *fds: object, nr: int | None = None) -> Register:
-    inner = Blob(f"{len(fds)}i", tuple(fds))  # type: ignore[arg-type]
+def update(offset: int, *fds: Operand, nr: int | None = None) -> Register:
+    inner = Blob(f"{len(fds)}i", tuple(fds))
     return Register(RegisterOp.REGISTER_FILES_UPDATE, Blob("IIQ", (offset, 0, inner)), len(fds) if nr is None else nr)
 
 
-def buffers(*parts: tuple[object, int], nr: int | None = None) -> Register:
+def buffers(*parts: tuple[Operand, int], nr: int | None = None) -> Register:
     words = tuple(word for part in parts for word in part)
-    return Register(RegisterOp.REGISTER_BUFFERS, Blob(f"{len(words)}Q", words), len(parts) if nr is None else nr)  # type: ignore[arg-type]
+    return Register(RegisterOp.REGISTER_BUFFERS, Blob(f"{len(words)}Q", words), len(parts) if nr is None else nr)
 
 
-def fixed(op: int, user_data: int, file: str, index: int, address: object, length: int) -> object:
-    return sqe(op, fd=Fd(file), user_data=user_data, buf_group=index, addr=address, len=length)  # type: ignore[arg-type]
+def fixed(op: int, user_data: int, file: str, index: int, address: Operand, length: int) -> Sqe:
+    return sqe(op, fd=Fd(file), user_data=user_data, buf_group=index, addr=address, len=length)
 
 
 def restrict(*rows: tuple[int, int]) -> Register:
@@ -323,7 +325,7 @@ _BUFFERS: Final = (
         pipe(),
         buffers((data(1), 64), (0, 0)),
         refused(fixed(Op.READ_FIXED, 5, "pipe.r", 1, 0, 8)),
-    ),  # type: ignore[arg-type]
+    ),
     case(
         "buffers: read and write",
         "within the buffer; EFAULT outside, and for others",
@@ -338,8 +340,8 @@ _BUFFERS: Final = (
         refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 0, data(2), 8)),
         refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 2, data(1), 8)),
         refused(fixed(Op.WRITE_FIXED, 5, "pipe.w", 0, data(1), 65)),
-    ),  # type: ignore[arg-type]
-    case("buffers: none", "EFAULT", Setup(), pipe(), refused(fixed(Op.READ_FIXED, 5, "pipe.r", 0, data(1), 8))),  # type: ignore[arg-type]
+    ),
+    case("buffers: none", "EFAULT", Setup(), pipe(), refused(fixed(Op.READ_FIXED, 5, "pipe.r", 0, data(1), 8))),
     case(
         "buffers: a read that waits",
         "keeps its buffer",
@@ -351,7 +353,7 @@ _BUFFERS: Final = (
         Write("pipe.w", b"abc"),
         look_again(),
         Look(data(1), 4),
-    ),  # type: ignore[arg-type]
+    ),
     case(
         "buffers: with tags",
         "a completion with the tag when a buffer goes",
@@ -387,7 +389,7 @@ _BUFFERS: Final = (
         Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), 64, *(0,) * 6)), 1),
         Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), *(0,) * 7)), 2),
         since=(6, 13),
-    ),  # type: ignore[arg-type]
+    ),
 )
 
 _RESTRICTIONS: Final = (
