@@ -38,9 +38,8 @@ def pytest_report_header() -> str:
     from tests.rings.host import refusal, version
 
     reason = refusal()
-    judge = (
-        f"the host refuses io_uring ({reason}): recordings" if reason else "Linux {}.{}, the host".format(*version())
-    )
+    host = "the host, Linux {}.{}".format(*version())
+    judge = f"recordings, as the host refuses io_uring ({reason})" if reason else host
     return f"rings: judged by {judge}; programs again with RINGS_SEED={os.environ['RINGS_SEED']}"
 
 

@@ -124,7 +124,7 @@ def test_names_are_of_one_case_each() -> None:
 
 def test_known_differences_are_on_the_page_and_the_other_way_round() -> None:
     assert set(known.CASES) <= {case.name for case in CASES}
-    assert {*known.CASES.values(), *known.REQUESTS, known.ORDER} == known.IDS
+    assert {*known.CASES.values(), *known.REQUESTS, known.ORDER, known.TOLD} == known.IDS
 
 
 def test_known_differences_are_still_there(host: HostPlayer) -> None:
