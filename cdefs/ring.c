@@ -13,7 +13,8 @@ static uint32_t align(uint32_t n, uint32_t to)
 /* Where the SQ array begins, and where everything before the SQEs ends. */
 static uint32_t array_offset(const struct io_uring_params *p)
 {
-	return align(RING_CQES + (p->cq_entries << (p->flags & IORING_SETUP_CQE32 ? 5 : 4)), 64);
+	/* With CQEs of 32 bytes Linux doubles what is before them as well (rings_size). */
+	return align((RING_CQES + 16 * p->cq_entries) << (p->flags & IORING_SETUP_CQE32 ? 1 : 0), 64);
 }
 
 static uint32_t header_size(const struct io_uring_params *p)

@@ -39,8 +39,13 @@ static int prepare_fields(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 	if (rc < 0)
 		return rc;
-	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14))
-		return -EINVAL;		/* protection information is for files that have it */
+	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14)) {
+		/* Protection information, which is for files that have it; it is loaded before the file is known. */
+		if (sqe->attr_type_mask == IORING_RW_ATTR_FLAG_PI &&
+		    !uiopf_memory(r, sqe->attr_ptr, sizeof(struct io_uring_attr_pi)))
+			return -EFAULT;
+		return -EINVAL;
+	}
 	r->position = sqe->off;
 	r->address = sqe->addr;
 	r->length = sqe->len;
@@ -247,7 +252,7 @@ static int64_t move_vector(struct uiopf_request *r)
 
 	if (unlikely(bad_position(r, v->total)))
 		return -EINVAL;
-	if (!(r->file->mode & UIOPF_FILE_ITER))
+	if (!(r->file->mode & UIOPF_FILE_ITER) || (writes(r) && (r->file->mode & UIOPF_FILE_LOOPS)))
 		return loop_vector(r, v);
 	for (i = 0; i < v->count; i++)
 		if (!uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len) && v->at[i].iov_len)
@@ -442,6 +447,8 @@ bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 		return false;
 	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
 	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker_to_write(file))
+		return false;
+	if (file->mode & UIOPF_FILE_HINTS)	/* a socket of the host says an error once, and here it would be lost */
 		return false;
 	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
 	if (!from)
