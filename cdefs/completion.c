@@ -140,7 +140,7 @@ static void signal_eventfd(struct uiopf_engine *e)
 		return;
 	e->eventfd_tail = e->ring.cq_tail;
 	e->cost.wakeups++;
-	uiopf_eventfd_signal(e->core, e->eventfd);
+	uiopf_eventfd_signal_client(e->core, e->eventfd);
 }
 
 /* Tells who sleeps, or may be about to. */
