@@ -40,6 +40,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
     "eventq": ["30000", "1"],
+    "hostile": ["6", "1"],
 }
 
 
