@@ -86,6 +86,8 @@ static bool advance(struct uiopf_buffers *b, uint32_t used)
 {
 	const uint32_t least_left = b->least_left > 1 ? b->least_left - 1 : 0;
 
+	if (!used)	/* an end of file leaves it to the next */
+		return false;
 	while (used) {
 		struct io_uring_buf *buf = &b->ring[b->head & b->mask];
 		uint32_t length = READ_ONCE(&buf->len), part = used < length ? used : length;
@@ -152,7 +154,11 @@ static int find_ring(struct uiopf_engine *e, const struct io_uring_buf_reg *reg,
 	uint8_t *map;
 	int rc;
 
-	if (reg->flags & IOU_PBUF_RING_MMAP) {
+	if ((reg->flags & IOU_PBUF_RING_MMAP) && e->attachable) {
+		map = (uint8_t *)uiopf_attachable_buffers(e, reg->bgid, reg->ring_entries);
+		if (!map)
+			return -ENOMEM;
+	} else if (reg->flags & IOU_PBUF_RING_MMAP) {
 		rc = uiopf_region_open(&b->region, "uiopf-pbuf-ring", size);
 		if (rc < 0) {
 			b->region.map = NULL;
@@ -185,7 +191,7 @@ int uiopf_register_buffers(struct uiopf_engine *e, struct io_uring_buf_reg *reg)
 			return -EFAULT;
 		if (reg->ring_addr & (UIOPF_PAGE - 1))
 			return -EINVAL;
-	} else if (reg->ring_addr) {
+	} else if (reg->ring_addr && e->kernel < UIOPF_LINUX(6, 14)) {
 		return -EINVAL;
 	}
 	if (!reg->ring_entries || (reg->ring_entries & (reg->ring_entries - 1)) || reg->ring_entries >= 65536)

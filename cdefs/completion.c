@@ -40,7 +40,8 @@ static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
 		WRITE_ONCE(&e->lost_unreported, true);
 		return false;
 	}
-	if (!e->backlog_count)
+	/* The flag says "enter", which a client of another process cannot: its worker flushes by itself. */
+	if (!e->backlog_count && !e->attachable)
 		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_CQ_OVERFLOW, __ATOMIC_SEQ_CST);
 	e->backlog[(e->backlog_first + e->backlog_count++) % e->backlog_capacity] = *cqe;
 	return true;
@@ -140,7 +141,10 @@ static void signal_eventfd(struct uiopf_engine *e)
 		return;
 	e->eventfd_tail = e->ring.cq_tail;
 	e->cost.wakeups++;
-	uiopf_eventfd_signal_client(e->core, e->eventfd);
+	if (e->attachable)
+		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
+	else
+		uiopf_eventfd_signal_client(e->core, e->eventfd);
 }
 
 /* Tells who sleeps, or may be about to. */

@@ -43,6 +43,7 @@ struct uiopf_sleeper {
 };
 
 #define UIOPF_MAX_FILES 1024
+#define UIOPF_REGISTERED_RINGS 16
 
 struct uiopf_core {
 	struct uiopf_clock clock;
@@ -59,11 +60,15 @@ struct uiopf_core {
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
 	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
 	uint64_t handles;		/* attachments made */
+	struct uiopf_engine *registered_ring[UIOPF_REGISTERED_RINGS];
 	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
 	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
 	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
 	uint32_t host_waits;		/* waits armed on the host's descriptors */
 	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
+	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
+	unsigned long aio;		/* for uiopf_notify(); 0: none */
+	uint32_t aio_unreaped;
 	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
 
 	pthread_mutex_t consumer_lock;
@@ -128,6 +133,15 @@ uint32_t uiopf_host_sync(struct uiopf_core *core);
 void uiopf_host_close(struct uiopf_core *core);
 /* Consumer: close(2) of a descriptor of this core; false: there is none. */
 bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
+
+/* notify.c: eventfds that other processes hold too. 0 or -errno; it is closed with the core. */
+int uiopf_notifier_open(struct uiopf_core *core);
+void uiopf_notifier_close(struct uiopf_core *core);
+/* Consumer: a signal, when live, that never blocks, whatever the others do to the eventfd. file: any of regular kind. */
+void uiopf_notify(struct uiopf_core *core, int eventfd, int file);
+/* The worker is also woken by this eventfd, which it never reads; and no more. */
+int uiopf_wake_watch(struct uiopf_core *core, int eventfd);
+void uiopf_wake_unwatch(struct uiopf_core *core, int eventfd);
 
 /* The worker thread. */
 void *uiopf_worker(void *core);

@@ -5,10 +5,12 @@
  * submit.c       SQEs: the order of checks, links, drain, task work, how a request ends
  * enter.c        io_uring_enter: submitting, and waiting
  * register.c     io_uring_register
+ * calls.c        both by descriptor
  * completion.c   CQEs: the ring, the backlog, the eventfd
  * buffers.c      provided buffers, in rings and the classic ones
  * resources.c    registered files and buffers
  * timer.c        the requests that wait for a time
+ * attachable.c     rings whose client is another process
  * requests/      the operations by family, and the table of them
  *
  * All of it belongs to the consumer side. A request that cannot go on waits in its file's list (armed) or for a time,
@@ -182,6 +184,13 @@ struct uiopf_engine {
 	UIOPF_LINE uint32_t cq_waiters;		/* client threads in enter, waiting for the worker's CQEs */
 	int cq_eventfd;				/* … and what wakes one of them */
 	struct uiopf_cost cost;
+
+	/* A ring of another process: attachable.c. */
+	bool attachable, attached;
+	bool kicks;				/* the client promised to write to wake_eventfd when it sees NEED_WAKEUP */
+	uint32_t group_entries, groups;		/* of its buffer rings, which are in the ring's own region */
+	int wake_eventfd;
+	struct uiopf_region data;		/* the client's buffers */
 };
 
 /* What starting a request came to. */
@@ -342,6 +351,40 @@ static inline void uiopf_engine_wake_pollers(struct uiopf_engine *engine)
 	if (unlikely(engine->file.waits != NULL))
 		uiopf_file_wake(&engine->file, 0);
 }
+/* enter.c, register.c: what a kernel knows. */
+uint32_t uiopf_enter_flags(uint32_t kernel);
+uint32_t uiopf_register_ops(uint32_t kernel);
+/* calls.c */
+int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
+int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
+
+/* ---- attachable.c ---- */
+
+/*
+ * How many requests and completions are kept for a client that nobody can charge. All may wait for one file, and each
+ * wake-up goes through them: more would also cost others on the same worker too much time.
+ */
+#define UIOPF_ATTACHED_MOST 4096u
+
+int uiopf_attachable_check(const struct uiopf_attachable *config, const struct io_uring_params *p);
+int uiopf_attachable_open(struct uiopf_engine *engine, const struct uiopf_attachable *config);
+void uiopf_attachable_close(struct uiopf_engine *engine);
+/* The ring of buffers that is kept for a group, NULL: none, or not of so many. */
+struct io_uring_buf *uiopf_attachable_buffers(const struct uiopf_engine *engine, uint16_t group, uint32_t entries);
+
+/* A client that nobody can charge, and that may hold no more than this: the rest waits in its own ring. */
+static inline bool uiopf_attached_is_full(const struct uiopf_engine *engine)
+{
+	return engine->attachable &&
+	       (engine->alive >= UIOPF_ATTACHED_MOST || engine->backlog_count >= UIOPF_ATTACHED_MOST);
+}
+
+/* Things may change in its memory that no kick tells of: the worker looks now and then instead of sleeping for good. */
+static inline bool uiopf_attached_needs_looks(const struct uiopf_engine *engine)
+{
+	return engine->attachable && (!engine->kicks || engine->backlog_count);
+}
+
 /* register.c */
 void uiopf_close_eventfd(struct uiopf_engine *engine);
 /* setup.c: rounds and checks sizes, as io_uring_setup does. */

@@ -191,9 +191,10 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 struct argument {
 	uint64_t timeout_ns;		/* UINT64_MAX: none */
 	uint64_t least_ns;
+	bool bad_mask;			/* a signal mask of another size: who must wait is refused */
 };
 
-static uint32_t known_flags(uint32_t kernel)
+uint32_t uiopf_enter_flags(uint32_t kernel)
 {
 	uint32_t known = 2 * IORING_ENTER_ABS_TIMER - 1;
 
@@ -291,7 +292,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	struct argument arg = { .timeout_ns = flags & IORING_ENTER_EXT_ARG ? timeout_ns : UINT64_MAX };
 	int submitted, rc;
 
-	if (unlikely(flags & ~known_flags(e->kernel)))
+	if (unlikely(flags & ~uiopf_enter_flags(e->kernel)))
 		return -EINVAL;
 	if (unlikely(e->disabled))
 		return -EBADFD;
@@ -307,6 +308,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at, uint64_t size, struct argument *arg)
 {
 	const struct io_uring_getevents_arg *ext = at;
+	int rc;
 
 	*arg = (struct argument){ .timeout_ns = UINT64_MAX };
 	if (!(flags & IORING_ENTER_EXT_ARG))
@@ -318,9 +320,13 @@ static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at,
 	if (!ext)
 		return -EFAULT;
 	arg->least_ns = ext->min_wait_usec * 1000ull;
-	if (ext->sigmask && ext->sigmask_sz != 8)
-		return -EINVAL;
-	return ext->ts ? uiopf_timespec_load(e, ext->ts, &arg->timeout_ns) : 0;
+	arg->bad_mask = ext->sigmask && ext->sigmask_sz != 8;
+	rc = ext->ts ? uiopf_timespec_load(e, ext->ts, &arg->timeout_ns) : 0;
+	if (rc == -EINVAL) {	/* a negative time is not refused here: it is over */
+		arg->timeout_ns = 0;
+		rc = 0;
+	}
+	return rc;
 }
 
 int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
@@ -329,7 +335,7 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	struct argument arg;
 	int submitted, rc;
 
-	if (flags & ~known_flags(e->kernel))
+	if (flags & ~uiopf_enter_flags(e->kernel))
 		return -EINVAL;
 	if (e->disabled)
 		return -EBADFD;
@@ -338,7 +344,12 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return submitted;
 	rc = load_argument(e, flags, argument, size, &arg);
-	if (rc == 0)
+	if (rc == 0 && arg.bad_mask) {
+		rc = wait_for_cqes(e, 0, flags, &arg);
+		if (rc == 0 && cqes_for_client(e) < min_complete)
+			rc = -EINVAL;
+	} else if (rc == 0) {
 		rc = wait_for_cqes(e, min_complete, flags, &arg);
+	}
 	return submitted ? submitted : rc;
 }

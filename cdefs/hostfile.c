@@ -88,6 +88,9 @@ static int64_t transfer(struct host_file *h, uint8_t *at, uint64_t length, bool 
 static int64_t host_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
 {
 	(void)position;
+	/* An eventfd says so before it waits, and before read(2) returns 0 for nothing. */
+	if ((file->mode & UIOPF_FILE_LOOPS) && length < sizeof(uint64_t))
+		return -EINVAL;
 	return transfer(host_of(file), to, length, false);
 }
 
@@ -110,6 +113,17 @@ static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 		sigtimedwait(&pipe, NULL, &at_once);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return n;
+}
+
+/* A socket has no position, and says so of any but the first. */
+static int64_t socket_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	return position > 0 ? -ESPIPE : host_read(file, to, length, position);
+}
+
+static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	return position > 0 ? -ESPIPE : host_write(file, from, length, position);
 }
 
 static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
@@ -202,8 +216,8 @@ static const struct uiopf_file_ops host_ops = {
 };
 
 static const struct uiopf_file_ops socket_ops = {
-	.read = host_read,
-	.write = host_write,
+	.read = socket_read,
+	.write = socket_write,
 	.poll = host_poll,
 	.arm = host_arm,
 	.cancel = host_cancel,
@@ -233,9 +247,13 @@ uint32_t uiopf_host_sync(struct uiopf_core *core)
 				if (!h->armed)
 					continue;
 				did++;
-				uiopf_file_wake(&h->file, about[way]);
+				/* An error or the end is news only where there is one. */
+				uiopf_file_wake(&h->file, about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP)));
 			}
 		} while (n == EVENTS_A_LOOK);
+	/* An edge is seen once: it may be for the ring of somebody who sleeps in an enter of his own. */
+	if (did && LOAD_SEQ(&core->sleepers_count))
+		uiopf_core_wake_sleepers(core, NULL);
 	return did;
 }
 

@@ -300,6 +300,8 @@ static int make_buffer(struct uiopf_engine *e, const struct iovec *iov, uint64_t
 	*out = NULL;
 	if (!base)
 		return iov->iov_len ? -EFAULT : tag ? -EINVAL : 0;
+	if (base > UINT64_MAX - iov->iov_len)
+		return -EOVERFLOW;
 	if (!iov->iov_len || iov->iov_len > LONGEST || !uiopf_windows_find(&e->windows, base, iov->iov_len))
 		return -EFAULT;
 	*out = make_node(tag);

@@ -29,6 +29,8 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 	ready = uiopf_sq_ready(&e->ring);
 	if (ready > SQES_PER_TURN)
 		ready = SQES_PER_TURN;
+	if (unlikely(uiopf_attached_is_full(e)))
+		ready = 0;
 	uiopf_sq_prefetch(&e->ring, ready);
 	did = uiopf_timers_fire(e) + uiopf_run_work(e);
 	if (ready && uiopf_submit(e, ready) >= 0)
@@ -49,6 +51,9 @@ void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
 	uint32_t *flags = uiopf_ring_word(&e->ring, RING_SQ_FLAGS);
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
+		return;
+	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attachable.c. */
+	if (e->attachable && !e->kicks)
 		return;
 	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */
 	if (needed)
@@ -209,7 +214,8 @@ static int check_params(struct uiopf_core *core, uint32_t entries, struct io_uri
 	return rc < 0 ? rc : check_rest(core, p);
 }
 
-static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params *p, int *rc)
+static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params *p,
+				 const struct uiopf_attachable *attachable, int *rc)
 {
 	struct uiopf_engine *e = aligned_alloc(128, sizeof *e);
 
@@ -242,7 +248,15 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	e->buffers = calloc(BUFFER_GROUPS, sizeof *e->buffers);
 	*rc = e->buffers && uiopf_grow_requests(e) ? 0 : -ENOMEM;
 	if (*rc == 0)
-		*rc = uiopf_ring_open(&e->ring, p);
+		*rc = attachable ? uiopf_ring_open_attachable(&e->ring, p, attachable->groups, attachable->group_entries) :
+				   uiopf_ring_open(&e->ring, p);
+	if (*rc == 0 && attachable) {
+		*rc = uiopf_attachable_open(e, attachable);
+		if (*rc < 0) {
+			uiopf_free_buffers(e);
+			uiopf_ring_close(&e->ring);
+		}
+	}
 	if (*rc < 0) {
 		close(e->cq_eventfd);
 		uiopf_free_requests(e);
@@ -253,14 +267,17 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	return e;
 }
 
-int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out)
+static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+		 const struct uiopf_attachable *attachable, struct uiopf_engine **out)
 {
 	struct uiopf_engine *e;
 	int rc;
 
 	uiopf_control_begin(core);
 	rc = check_params(core, entries, p);
-	e = rc < 0 ? NULL : make(core, p, &rc);
+	if (rc == 0 && attachable)
+		rc = uiopf_attachable_check(attachable, p);
+	e = rc < 0 ? NULL : make(core, p, attachable, &rc);
 	if (e) {
 		p->features = features(core->kernel);
 		if (p->flags & IORING_SETUP_SQPOLL) {
@@ -275,6 +292,18 @@ int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_param
 	}
 	uiopf_control_end(core);
 	return rc;
+}
+
+int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out)
+{
+	return setup(core, entries, p, NULL, out);
+}
+
+int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+			   const struct uiopf_attachable *config, struct uiopf_engine **out)
+{
+	p->flags |= IORING_SETUP_SQPOLL;
+	return setup(core, entries, p, config, out);
 }
 
 static void drop(struct uiopf_request *r)
@@ -314,6 +343,9 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		if (core->file[fd] == &e->file)
 			core->file[fd] = NULL;
+	for (fd = 0; fd < UIOPF_REGISTERED_RINGS; fd++)
+		if (core->registered_ring[fd] == e)
+			core->registered_ring[fd] = NULL;
 	e->drained = NULL;	/* nobody's turn comes any more */
 	while (e->first)
 		drop(e->first);
@@ -329,6 +361,8 @@ void uiopf_engine_free(struct uiopf_engine *e)
 
 		uiopf_file_cancel(&e->file, wait);
 	}
+	if (e->attachable)
+		uiopf_attachable_close(e);
 	e->file.users++;
 	e->file.ops = &closed_ops;
 	uiopf_control_end(core);
@@ -391,6 +425,11 @@ int uiopf_engine_mmap(struct uiopf_engine *e, uint64_t offset, int *fd, uint64_t
 		if (b && b->region.map) {
 			*fd = b->region.fd;
 			*length = b->region.size;
+			break;
+		}
+		if (b && e->attachable && b->ring) {
+			*at = (uint64_t)((uint8_t *)b->ring - e->ring.region.map);
+			*length = (b->mask + 1) * (uint64_t)sizeof(struct io_uring_buf);
 			break;
 		}
 		/* fall through */

@@ -1,9 +1,14 @@
-"""Hypothesis' profiles: `ci` unless HYPOTHESIS_PROFILE says `soak`, which looks for much longer."""
+"""Hypothesis' profiles: `ci` unless HYPOTHESIS_PROFILE says `soak`, which looks for much longer.
+
+And what a run of the rings' judge was: the seed of its programs, who judged, and what was known already.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("ci", deadline=None, print_blob=True)
@@ -16,3 +21,31 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for the programs of a run; RINGS_SEED or --hypothesis-seed chooses it."""
+    chosen = config.getoption("--hypothesis-seed") or os.environ.get("RINGS_SEED")
+    try:
+        seed = int(chosen or "")
+    except ValueError:
+        seed = random.SystemRandom().randrange(1 << 32)
+    os.environ["RINGS_SEED"] = str(seed)
+
+
+def pytest_report_header() -> str:
+    from tests.rings.host import refusal, version
+
+    reason = refusal()
+    host = "the host, Linux {}.{}".format(*version())
+    judge = f"recordings, as the host refuses io_uring ({reason})" if reason else host
+    return f"rings: judged by {judge}; programs again with RINGS_SEED={os.environ['RINGS_SEED']}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    from tests.rings.known import counted
+
+    if counted:
+        words = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
+        terminalreporter.write_line(f"rings: {words}")

@@ -37,8 +37,10 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "faultq": ["200000", "1"],
     "vtd": [],
     "attach": ["20000"],
+    "hostfile": ["20000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
+    "attachable": ["2", "1"],
     "eventq": ["30000", "1"],
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
 }

@@ -7,7 +7,7 @@ int uiopf_message_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 		return -EINVAL;
 	r->position = sqe->off;		/* the target's user_data */
 	r->length = sqe->len;
-	r->address = sqe->addr;		/* the command */
+	r->address = (uint32_t)sqe->addr;	/* the command */
 	r->extra = sqe->addr3;		/* SEND_FD: the slot here … */
 	r->expected = sqe->file_index;	/* … and there; DATA: flags of the CQE */
 	r->op_flags = sqe->msg_ring_flags;

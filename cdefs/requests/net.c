@@ -61,6 +61,14 @@ static bool polls_first(const struct uiopf_request *r)
 	return !r->started && (r->ioprio & IORING_RECVSEND_POLL_FIRST);
 }
 
+/* Arming a poll finds out what is there already. */
+static enum uiopf_issue poll_first(struct uiopf_request *r)
+{
+	if (r->file->ops->poll(r->file) & r->events)
+		uiopf_engine_add_work(r);
+	return uiopf_wait_for_file(r);
+}
+
 /* With MSG_WAITALL part of it may be there: the rest is waited for. True where that is so. */
 static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
 {
@@ -111,10 +119,10 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 	uint32_t loops = 0, flags;
 	int64_t n;
 
+	if (polls_first(r))
+		return poll_first(r);
 	if (!ops->receive)
 		return uiopf_done(r, -ENOTSOCK);
-	if (polls_first(r))
-		return uiopf_wait_for_file(r);
 	for (;;) {
 		struct uiopf_selected buffer = { .length = r->length };
 		uint8_t empty;
@@ -140,7 +148,7 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			return uiopf_wait_for_file(r);
 		if (!buffer.from && wants_rest(r, n, buffer.length))
 			continue;
-		flags = n > 0 ? more_to_read(r) : 0;
+		flags = n >= 0 ? more_to_read(r) : 0;
 		if (n > 0)
 			e->cost.bytes_copied += (uint64_t)n;
 		if (buffer.from && n > 0)
@@ -149,6 +157,9 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			r->cqe_flags = flags;
 			return end(r, n);
 		}
+		/* Where the socket can say that nothing is left, that is believed, and no buffer missed. */
+		if (ops->unread && ops->unread(r->file, e->kernel) == 0)
+			return uiopf_wait_for_file(r);
 		if (++loops >= LOOPS) {
 			uiopf_engine_add_work(r);
 			return uiopf_wait_for_file(r);
@@ -170,7 +181,7 @@ int uiopf_send_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 		if (sqe->addr_len > sizeof(struct sockaddr_storage))
 			return -EINVAL;
 		from = uiopf_memory(r, sqe->addr2, sqe->addr_len);
-		if (!from)
+		if (!from && sqe->addr_len)
 			return -EFAULT;
 		address = malloc(sizeof(struct sockaddr_storage));
 		if (!address)
@@ -194,7 +205,7 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 	if (!ops->send)
 		return uiopf_done(r, -ENOTSOCK);
 	if (polls_first(r))
-		return uiopf_wait_for_file(r);
+		return poll_first(r);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
 		rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
 		if (rc < 0)

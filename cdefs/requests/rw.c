@@ -19,7 +19,8 @@
 
 static bool writes(const struct uiopf_request *r)
 {
-	return r->opcode == IORING_OP_WRITE || r->opcode == IORING_OP_WRITEV || r->opcode == IORING_OP_WRITE_FIXED;
+	return r->opcode == IORING_OP_WRITE || r->opcode == IORING_OP_WRITEV || r->opcode == IORING_OP_WRITE_FIXED ||
+	       r->opcode == IORING_OP_WRITEV_FIXED;
 }
 
 /* ---- preparing ---- */
@@ -38,8 +39,13 @@ static int prepare_fields(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 	if (rc < 0)
 		return rc;
-	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14))
-		return -EINVAL;		/* protection information is for files that have it */
+	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14)) {
+		/* Protection information, which is for files that have it; it is loaded before the file is known. */
+		if (sqe->attr_type_mask == IORING_RW_ATTR_FLAG_PI &&
+		    !uiopf_memory(r, sqe->attr_ptr, sizeof(struct io_uring_attr_pi)))
+			return -EFAULT;
+		return -EINVAL;
+	}
 	r->position = sqe->off;
 	r->address = sqe->addr;
 	r->length = sqe->len;
@@ -246,7 +252,7 @@ static int64_t move_vector(struct uiopf_request *r)
 
 	if (unlikely(bad_position(r, v->total)))
 		return -EINVAL;
-	if (!(r->file->mode & UIOPF_FILE_ITER))
+	if (!(r->file->mode & UIOPF_FILE_ITER) || (writes(r) && (r->file->mode & UIOPF_FILE_LOOPS)))
 		return loop_vector(r, v);
 	for (i = 0; i < v->count; i++)
 		if (!uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len) && v->at[i].iov_len)
@@ -282,11 +288,40 @@ static bool is_vector(const struct uiopf_request *r)
 	return r->owns_memory;
 }
 
+/* Every segment must lie in the registered buffer, and none may be empty. */
+static int find_fixed_vector(struct uiopf_request *r)
+{
+	const struct vector *v = vector_of(r);
+	uint32_t i;
+	int rc;
+
+	if (!v->count && !r->buffer_node)
+		return -EINVAL;
+	for (i = 0; i < v->count; i++) {
+		struct uiopf_node *node;
+		uint8_t *map;
+
+		rc = uiopf_fixed_buffer(r->engine, r->buffer_group, (uint64_t)(uintptr_t)v->at[i].iov_base,
+					v->at[i].iov_len, &map, &node);
+		if (rc < 0)
+			return rc;
+		if (r->buffer_node || !v->at[i].iov_len)
+			uiopf_node_put(r->engine, node);
+		else
+			r->buffer_node = node;
+		if (!v->at[i].iov_len)
+			return -EFAULT;
+	}
+	return 0;
+}
+
 /* The buffer of a fixed operation: 0 or -errno. */
 static int find_fixed(struct uiopf_request *r, uint8_t **map)
 {
 	struct uiopf_node **node = &r->buffer_node;
 
+	if (is_vector(r))
+		return find_fixed_vector(r);
 	if (*node)	/* it was looked up before, and is kept even if its slot has another by now */
 		return (*map = uiopf_memory(r, r->address, r->length)) || !r->length ? 0 : -EFAULT;
 	return uiopf_fixed_buffer(r->engine, r->buffer_group, r->address, r->length, map, node);
@@ -294,7 +329,8 @@ static int find_fixed(struct uiopf_request *r, uint8_t **map)
 
 static bool is_fixed(const struct uiopf_request *r)
 {
-	return r->opcode == IORING_OP_READ_FIXED || r->opcode == IORING_OP_WRITE_FIXED;
+	return r->opcode == IORING_OP_READ_FIXED || r->opcode == IORING_OP_WRITE_FIXED ||
+	       r->opcode == IORING_OP_READV_FIXED || r->opcode == IORING_OP_WRITEV_FIXED;
 }
 
 /*
@@ -406,12 +442,13 @@ bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 	const uint8_t *from;
 	int64_t n;
 
-	if ((sqe->flags & ~IOSQE_CQE_SKIP_SUCCESS) || sqe->ioprio || sqe->rw_flags ||
-	    sqe->personality || sqe->attr_type_mask || e->setup_flags & IORING_SETUP_IOPOLL || (sqe->off && sqe->off != UINT64_MAX) || sqe->addr > UIOPF_USER_END - sqe->len ||
-	    (uint32_t)sqe->fd >= UIOPF_MAX_FILES)
+	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) || sqe->ioprio || sqe->rw_flags ||
+	    sqe->personality || sqe->attr_type_mask || e->setup_flags & IORING_SETUP_IOPOLL || (sqe->off && sqe->off != UINT64_MAX) || sqe->addr > UIOPF_USER_END - sqe->len)
 		return false;
-	file = e->core->file[sqe->fd];
+	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
 	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker_to_write(file))
+		return false;
+	if (file->mode & UIOPF_FILE_HINTS)	/* a socket of the host says an error once, and here it would be lost */
 		return false;
 	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
 	if (!from)

@@ -150,4 +150,5 @@ def _known(rows: Iterable[KnownDifference]) -> str:
 
 def _known_rows(rows: Iterable[KnownDifference]) -> Iterator[tuple[str, str, str]]:
     for one in rows:
-        yield one.difference, one.reason, f"`{one.test}`" if one.test else ""
+        shown = f"`{one.test}`" if one.test else f"judge: `{one.id}`" if one.id else ""
+        yield one.difference, one.reason, shown

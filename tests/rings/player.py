@@ -1,0 +1,526 @@
+"""Plays programs: all of what a client does is here, once; what a kernel does is left to a subclass.
+
+The client's side of a ring is the same for both kernels: mappings at io_uring's offsets, words where the parameters say
+they are. Nothing sleeps to let things happen. What a step sets off in a kernel has happened when the step is over,
+since there is one task; for what comes by itself (a time that is over, a worker of the kernel) a program has `Wait`,
+which knows what it waits for.
+"""
+
+from __future__ import annotations
+
+import abc
+import array
+import fcntl
+import hashlib
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import termios
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, assert_never
+
+from cffi import FFI
+
+from tests.rings import language as say
+from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS, At, Blob, Fd, Hole, HostFd, Operand, Program, Seen
+from uring_iopf.abi import RegisterOp, SetupFlags
+
+SQE_FIELDS: Final = {
+    "flags": ("B", 1),
+    "ioprio": ("H", 2),
+    "fd": ("i", 4),
+    "off": ("Q", 8),
+    "addr": ("Q", 16),
+    "len": ("I", 24),
+    "op_flags": ("I", 28),
+    "user_data": ("Q", 32),
+    "buf_group": ("H", 40),
+    "personality": ("H", 42),
+    "file_index": ("I", 44),
+    "addr3": ("Q", 48),
+    "pad2": ("Q", 56),
+}
+SIZES: Final = {"B": 8, "H": 16, "I": 32, "Q": 64}
+HOLE_SIZE: Final = 1 << 16
+F_32: Final = 1 << 15
+AGAIN: Final = -11
+BOUND_S: Final = 10
+"""Nothing that is waited for takes as long."""
+
+ffi = FFI()
+ffi.cdef("""
+long syscall(long number, ...);
+void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
+int munmap(void *addr, size_t length);
+""")
+libc: Any = ffi.dlopen(None)
+
+
+class Memory:
+    """The arena: pages at an address of their own, with nothing behind them."""
+
+    def __init__(self) -> None:
+        private_anonymous = 0x22
+        whole = libc.mmap(ffi.NULL, ARENA_SIZE + HOLE_SIZE, 0, private_anonymous, -1, 0)
+        self.address = int(ffi.cast("uintptr_t", whole))
+        fixed = 0x10
+        libc.mmap(whole, ARENA_SIZE, 3, private_anonymous | fixed, -1, 0)
+        self._whole = whole
+        self.bytes = memoryview(ffi.buffer(whole, ARENA_SIZE))
+        self._used = 0
+
+    def clear(self) -> None:
+        """As new: what is not touched again costs nothing."""
+        fixed_private_anonymous = 0x32
+        libc.mmap(self._whole, ARENA_SIZE, 3, fixed_private_anonymous, -1, 0)
+        self._used = 0
+
+    def place(self, size: int) -> int:
+        """Room for a struct: its offset. As many as there is room for, one behind the other."""
+        at = say.BLOBS + self._used
+        self._used += (size + 15) & ~15
+        assert at + size <= say.DATA, "too many structs for one program"
+        return at
+
+    def close(self) -> None:
+        self.bytes.release()
+        libc.munmap(self._whole, ARENA_SIZE + HOLE_SIZE)
+
+
+@dataclass
+class Ring:
+    """The client's side of one ring."""
+
+    handle: int
+    params: list[int]
+    """The 30 words of struct io_uring_params as setup left them."""
+    ring: memoryview = field(default_factory=lambda: memoryview(b""))
+    sqes: memoryview = field(default_factory=lambda: memoryview(b""))
+    tail: int = 0
+    maps: list[mmap.mmap] = field(default_factory=list)
+
+    @property
+    def flags(self) -> int:
+        return self.params[2]
+
+    @property
+    def array(self) -> int:
+        """Where the SQ array is. RESIZE_RINGS does not say, and puts it behind the CQEs as setup does."""
+        before = self.params[25] + 16 * self.params[1]
+        if self.flags & SetupFlags.CQE32:
+            before *= 2  # as Linux has it, which doubles the header as well
+        return self.params[16] or (before + 63) & ~63
+
+    def offset(self, name: str) -> int:
+        sq, cq = self.params[10:20], self.params[20:30]
+        return {
+            "sq_head": sq[0],
+            "sq_tail": sq[1],
+            "sq_mask": sq[2],
+            "sq_entries": sq[3],
+            "sq_flags": sq[4],
+            "sq_dropped": sq[5],
+            "cq_head": cq[0],
+            "cq_tail": cq[1],
+            "cq_mask": cq[2],
+            "cq_entries": cq[3],
+            "cq_overflow": cq[4],
+            "cq_flags": cq[6],
+        }[name]
+
+    def load(self, name: str) -> int:
+        return int(self.ring[self.offset(name) // 4])
+
+    def store(self, name: str, value: int) -> None:
+        self.ring[self.offset(name) // 4] = value & 0xFFFFFFFF
+
+    def unmap(self) -> None:
+        self.ring.release()
+        self.sqes.release()
+        for one in self.maps:
+            one.close()
+        self.maps.clear()
+
+
+@contextmanager
+def bounded(blocks: bool) -> Iterator[None]:
+    """A wait without an end would hang the tests: a signal ends it, and -EINTR is what is compared."""
+    if not blocks:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, BOUND_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def pack(format_: str, values: tuple[int, ...]) -> bytes:
+    """Values into a struct, each cut to the size of its place."""
+    codes = "".join(code * int(count or 1) for count, code in _codes(format_))
+    signed = {"b": "B", "h": "H", "i": "I", "q": "Q"}
+    codes = "".join(signed.get(code, code) for code in codes)
+    return struct.pack("=" + codes, *(v & (1 << SIZES[code]) - 1 for v, code in zip(values, codes, strict=True)))
+
+
+def _codes(format_: str) -> list[tuple[str, str]]:
+    out, count = [], ""
+    for char in format_:
+        if char.isdigit():
+            count += char
+        else:
+            out.append((count, char))
+            count = ""
+    return out
+
+
+class Player(abc.ABC):
+    """One kernel, and whatever a program has made on it."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.rings: dict[str, Ring] = {}
+        self.files: dict[str, int] = {}
+
+    # ---- what a kernel does ----
+
+    @abc.abstractmethod
+    def sys_setup(self, entries: int, params: int) -> int:
+        """io_uring_setup(2) with the parameters at an address: a handle, or -errno."""
+
+    @abc.abstractmethod
+    def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
+        """mmap(2) of a ring. Raises: OSError."""
+
+    @abc.abstractmethod
+    def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int: ...
+
+    @abc.abstractmethod
+    def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int: ...
+
+    @abc.abstractmethod
+    def sys_close(self, handle: int) -> None:
+        """Close a ring."""
+
+    @abc.abstractmethod
+    def number(self, name: str) -> int:
+        """What this kernel knows a file or a ring by."""
+
+    @abc.abstractmethod
+    def opened(self, name: str) -> None:
+        """A file has been opened."""
+
+    @abc.abstractmethod
+    def forget(self, name: str) -> None:
+        """A file is about to be closed."""
+
+    @abc.abstractmethod
+    def settle(self) -> None:
+        """What a system call of the process has set off happens before that returns."""
+
+    @abc.abstractmethod
+    def wait(self, ring: Ring, count: int) -> None:
+        """Until so many completions are there, or nothing more comes."""
+
+    # ---- playing ----
+
+    def play(self, program: Program) -> list[Seen]:
+        """What each step shows."""
+        with ExitStack() as stack:
+            stack.callback(self.clean)
+            return [self.step(step) for step in program.steps]
+
+    def clean(self) -> None:
+        """Close what the program left open. Rings go first."""
+        for name in list(self.rings):
+            self._free(name)
+        for name in list(self.files):
+            self._close(name)
+        self.memory.clear()
+
+    def close(self) -> None:
+        self.memory.close()
+
+    def resolve(self, operand: Operand) -> int:
+        if isinstance(operand, int):
+            return operand
+        if isinstance(operand, At):
+            return self.memory.address + operand.offset
+        if isinstance(operand, Hole):
+            return self.memory.address + ARENA_SIZE + operand.offset
+        if isinstance(operand, Fd):
+            return self.number(operand.name)
+        if isinstance(operand, HostFd):
+            return self.files.get(operand.name, 9999)
+        if isinstance(operand, Blob):
+            return self.memory.address + self._lay(operand)[0]
+        assert_never(operand)
+
+    def _lay(self, blob: Blob) -> tuple[int, int]:
+        """Lay a struct into the arena: its offset and its size."""
+        packed = pack(blob.format, tuple(self.resolve(value) for value in blob.values))
+        at = self.memory.place(len(packed))
+        self.memory.bytes[at : at + len(packed)] = packed
+        return at, len(packed)
+
+    def step(self, step: say.Step) -> Seen:
+        if isinstance(step, say.Setup):
+            return self._setup(step)
+        if isinstance(step, say.Open):
+            return self._open(step)
+        if isinstance(step, say.Put):
+            packed = pack(step.format, tuple(self.resolve(value) for value in step.values))
+            self.memory.bytes[step.at.offset : step.at.offset + len(packed)] = packed
+            return None
+        if isinstance(step, say.PutBytes):
+            self.memory.bytes[step.at.offset : step.at.offset + len(step.data)] = step.data
+            return None
+        if isinstance(step, say.Look):
+            return self._look(step)
+        if isinstance(step, say.Write | say.Read | say.Told | say.Fill | say.Drain | say.Close | say.Shutdown):
+            seen = self._file(step)
+            self.settle()
+            return seen
+        ring = self.rings.get(step.ring)
+        if ring is None:
+            return "no ring"
+        if isinstance(step, say.Sqe):
+            return self._push(ring, step)
+        if isinstance(step, say.Enter):
+            return self._enter(ring, step)
+        if isinstance(step, say.Wait):
+            self.wait(ring, step.count)
+            return min(self.available(ring), step.count) if step.count >= 0 else self.available(ring)
+        if isinstance(step, say.Reap):
+            cqes = self._reap(ring, step.most)
+            return cqes if step.order else ["in any order", *sorted(cqes)]
+        if isinstance(step, say.Register):
+            return self._register(ring, step)
+        if isinstance(step, say.MapPut):
+            return self._map_put(ring, step)
+        if isinstance(step, say.Word):
+            return ring.load(step.name)
+        if isinstance(step, say.Store):
+            ring.store(step.name, step.value)
+            return None
+        if isinstance(step, say.Params):
+            p = ring.params
+            words = [ring.load(name) for name in ("sq_mask", "sq_entries", "cq_mask", "cq_entries")]
+            return {"features": p[5], "sq_off": p[10:17], "cq_off": p[20:27], "words": words}
+        if isinstance(step, say.Free):
+            self._free(step.ring)
+            return None
+        assert_never(step)
+
+    # ---- rings ----
+
+    def _setup(self, step: say.Setup) -> Seen:
+        words = [0] * 30
+        words[1], words[2], words[3], words[4] = step.cq_entries, step.flags, step.sq_thread_cpu, step.sq_thread_idle
+        words[6], words[7] = self.resolve(step.wq_fd) & 0xFFFFFFFF, step.resv
+        at = self.memory.place(120)
+        struct.pack_into("=30I", self.memory.bytes, at, *words)
+        handle = self.sys_setup(step.entries, self.memory.address + at)
+        if handle < 0:
+            return handle
+        self._free(step.ring)
+        ring = Ring(handle, list(struct.unpack_from("=30I", self.memory.bytes, at)))
+        self.rings[step.ring] = ring
+        self._map(ring)
+        return [0, ring.params[0], ring.params[1]]
+
+    def _map(self, ring: Ring) -> None:
+        flags, sq_entries, cq_entries = ring.params[2], ring.params[0], ring.params[1]
+        size = ring.params[25] + cq_entries * (32 if flags & SetupFlags.CQE32 else 16)
+        if not flags & SetupFlags.NO_SQARRAY:
+            size = max(size, ring.array + 4 * sq_entries)
+        sqe_size = 128 if flags & SetupFlags.SQE128 else 64
+        ring.maps = [
+            self.sys_map(ring.handle, 0, (size + 7) & ~7),
+            self.sys_map(ring.handle, 0x10000000, sqe_size * sq_entries),
+        ]
+        ring.ring = memoryview(ring.maps[0])[: (size + 7) & ~7].cast("I")
+        ring.sqes = memoryview(ring.maps[1])[: sqe_size * sq_entries]
+        ring.tail = ring.load("sq_tail")
+
+    def _map_put(self, ring: Ring, step: say.MapPut) -> int:
+        try:
+            with self.sys_map(ring.handle, step.offset, step.length) as memory:
+                packed = pack(step.format, tuple(self.resolve(value) for value in step.values))
+                memory[step.at : step.at + len(packed)] = packed
+        except OSError as error:
+            return -(error.errno or 0)
+        return 0
+
+    def _free(self, name: str) -> None:
+        ring = self.rings.pop(name, None)
+        if ring is not None:
+            ring.unmap()
+            self.sys_close(ring.handle)
+
+    def _push(self, ring: Ring, step: say.Sqe) -> Seen:
+        entries = ring.params[0]
+        if ring.tail - ring.load("sq_head") & 0xFFFFFFFF >= entries:
+            return "full"
+        packed = bytearray(64)
+        packed[0] = step.opcode
+        for name, operand in step.fields:
+            code, at = SQE_FIELDS[name]
+            packed[at : at + SIZES[code.upper()] // 8] = pack(code, (self.resolve(operand),))
+        slot = ring.tail % entries
+        size = 128 if ring.flags & SetupFlags.SQE128 else 64
+        ring.sqes[size * slot : size * slot + 64] = packed
+        if not ring.flags & SetupFlags.NO_SQARRAY:
+            ring.ring[ring.array // 4 + slot] = slot if step.index is None else step.index
+        ring.tail = ring.tail + 1 & 0xFFFFFFFF
+        ring.store("sq_tail", ring.tail)
+        return None
+
+    def _enter(self, ring: Ring, step: say.Enter) -> Seen:
+        arg = self.resolve(step.arg)
+        to_submit = step.to_submit
+        if to_submit < 0:
+            to_submit = ring.tail - ring.load("sq_head") & 0xFFFFFFFF
+        with bounded(bool(step.flags & GETEVENTS and step.min_complete and not step.flags & EXT_ARG)):
+            returned = self.sys_enter(ring.handle, to_submit, step.min_complete, step.flags, arg, step.size)
+        if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
+            return [returned]
+        return [returned, ring.load("sq_head"), ring.load("sq_flags") & 6]
+
+    def available(self, ring: Ring) -> int:
+        """How many completions the client has not taken, as the shared words say."""
+        return ring.load("cq_tail") - ring.load("cq_head") & 0xFFFFFFFF
+
+    def _reap(self, ring: Ring, most: int) -> list[Seen]:
+        head, tail = ring.load("cq_head"), ring.load("cq_tail")
+        big = 8 if ring.flags & SetupFlags.CQE32 else 4
+        start, mask = ring.params[25] // 4, ring.params[1] - 1
+        out: list[Seen] = []
+        while head != tail and len(out) < most:
+            at = start + big * (head & mask)
+            words = ring.ring[at : at + 4].tolist()
+            cqe = [words[0] | words[1] << 32, words[2] - (words[2] >> 31 << 32), words[3]]
+            wide = big == 8
+            if ring.flags & SetupFlags.CQE_MIXED and words[3] & F_32:
+                head, wide = head + 1 & 0xFFFFFFFF, True
+            if wide:
+                words = ring.ring[at + 4 : at + 8].tolist()
+                cqe += [words[0] | words[1] << 32, words[2] | words[3] << 32]
+            out.append(cqe)
+            head = head + 1 & 0xFFFFFFFF
+        ring.store("cq_head", head)
+        return out
+
+    def _register(self, ring: Ring, step: say.Register) -> Seen:
+        at, size = (0, 0) if not isinstance(step.arg, Blob) else self._lay(step.arg)
+        arg = self.memory.address + at if size else self.resolve(step.arg)
+        returned = self.sys_register(ring.handle, step.op, arg, step.nr)
+        if returned == 0 and step.op == RegisterOp.REGISTER_RESIZE_RINGS and size:
+            flags = ring.params[2]
+            ring.unmap()
+            ring.params = list(struct.unpack_from("=30I", self.memory.bytes, at))
+            ring.params[2] = flags
+            self._map(ring)
+        if step.look:
+            return [returned, bytes(self.memory.bytes[at : at + size]).hex()]
+        return returned
+
+    def _look(self, step: say.Look) -> Seen:
+        at = step.at.offset
+        if step.count > 256:
+            return hashlib.sha256(self.memory.bytes[at : at + step.count]).hexdigest()[:16]
+        if not step.format:
+            return bytes(self.memory.bytes[at : at + step.count]).hex()
+        values = struct.unpack_from("=" + step.format, self.memory.bytes, at)
+        start = self.memory.address
+        return [f"arena+{v - start:#x}" if start <= v < start + ARENA_SIZE else v for v in values]
+
+    # ---- files ----
+
+    def _open(self, step: say.Open) -> Seen:
+        name = step.name
+        nonblock = os.O_NONBLOCK if step.nonblock else 0
+        opened = {}
+        if step.kind == "pipe":
+            opened[f"{name}.r"], opened[f"{name}.w"] = os.pipe2(os.O_CLOEXEC | nonblock)
+            if step.value:
+                fcntl.fcntl(opened[f"{name}.w"], fcntl.F_SETPIPE_SZ, step.value)
+        elif step.kind == "eventfd":
+            flags = os.EFD_CLOEXEC | (os.EFD_NONBLOCK if step.nonblock else 0)
+            opened[name] = os.eventfd(step.value, flags | (os.EFD_SEMAPHORE if step.semaphore else 0))
+        elif step.kind == "file":
+            opened[name] = os.memfd_create(name)
+        else:
+            kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
+            for end, one in zip("ab", socket.socketpair(socket.AF_UNIX, kinds[step.kind]), strict=True):
+                one.setblocking(not step.nonblock)
+                opened[f"{name}.{end}"] = one.detach()
+        self.files |= opened
+        for one_name in opened:
+            self.opened(one_name)
+
+    def _close(self, name: str) -> None:
+        fd = self.files.pop(name, None)
+        if fd is not None:
+            self.forget(name)
+            os.close(fd)
+
+    def _file(self, step: say.Write | say.Read | say.Told | say.Fill | say.Drain | say.Close | say.Shutdown) -> Seen:
+        fd = self.files.get(step.file)
+        if fd is None:
+            return "no file"
+        try:
+            if isinstance(step, say.Write):
+                return os.write(fd, step.data) if self._ready(fd, select.POLLOUT) else AGAIN
+            if isinstance(step, say.Read):
+                return os.read(fd, step.count).hex() if self._ready(fd, select.POLLIN) else AGAIN
+            if isinstance(step, say.Told):
+                return bool(self._ready(fd, select.POLLIN) and os.read(fd, 8))
+            if isinstance(step, say.Fill):
+                return self._fill(fd)
+            if isinstance(step, say.Drain):
+                return self._drain(fd)
+            if isinstance(step, say.Close):
+                self._close(step.file)
+                return None
+            with socket.socket(fileno=os.dup(fd)) as one:
+                one.shutdown(step.how)
+        except OSError as error:
+            return -(error.errno or 0)
+        return None
+
+    @staticmethod
+    def _ready(fd: int, events: int) -> bool:
+        poll = select.poll()
+        poll.register(fd, events)
+        return bool(poll.poll(0))
+
+    def _fill(self, fd: int) -> int:
+        was, total = fcntl.fcntl(fd, fcntl.F_GETFL), 0
+        fcntl.fcntl(fd, fcntl.F_SETFL, was | os.O_NONBLOCK)
+        try:
+            for size in (65536, 4096, 1):
+                try:
+                    while True:
+                        total += os.write(fd, b"f" * size)
+                except BlockingIOError:
+                    pass
+        finally:
+            fcntl.fcntl(fd, fcntl.F_SETFL, was)
+        return total
+
+    def _drain(self, fd: int) -> int:
+        """What is there when it begins: what a ring writes into the room that this makes stays."""
+        there = array.array("i", [0])
+        fcntl.ioctl(fd, termios.FIONREAD, there)
+        total = 0
+        while total < there[0]:
+            total += len(os.read(fd, min(there[0] - total, 65536)))
+        return total

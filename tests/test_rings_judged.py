@@ -1,0 +1,142 @@
+"""The engine does what the host's io_uring does: a table of cases, and programs that nobody thought of.
+
+Both are programs of `tests.rings.language`, played on the host by raw system calls and on the engine. Where the host
+refuses io_uring, recorded outcomes are the judge instead (`python -m tests.rings.record` makes them); the header of the
+run says which it is. To look at a difference: `python -m tests.rings.judge NAME`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+
+from tests.rings import known
+from tests.rings.cases import CASES
+from tests.rings.engine import EnginePlayer
+from tests.rings.generate import ACTION, HEADER, assemble, programs
+from tests.rings.host import HostPlayer, refusal, version
+from tests.rings.judge import shown
+from tests.rings.language import Case, Program, Seen, waiting_for
+from tests.rings.recorded import Recording, read
+
+HOST: Final = not refusal()
+CI: Final = 4000
+PROGRAMS: Final = CI if settings.default is None else max(CI, 20 * settings.default.max_examples)
+
+
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    return read(ACTION)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[HostPlayer]:
+    if not HOST:
+        pytest.skip(f"the host refuses io_uring ({refusal()}): recordings are the judge")
+    player = HostPlayer()
+    yield player
+    player.close()
+
+
+@pytest.fixture(scope="module")
+def engine(recording: Recording) -> Iterator[EnginePlayer]:
+    player = EnginePlayer(version() if HOST else recording.kernel)
+    yield player
+    player.close()
+
+
+def compare(program: Program, expected: list[Seen], got: list[Seen]) -> None:
+    """They are the same, or differ by what is known; that is counted."""
+    if expected == got:
+        return
+    explanation = known.explanation(program, expected, got)
+    assert explanation, "\n" + shown(program, expected, got)
+    known.counted[explanation] += 1
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "_"))
+def test_the_engine_does_what_linux_does(case: Case, engine: EnginePlayer, recording: Recording) -> None:
+    if case.name in known.CASES:
+        known.counted[known.CASES[case.name]] += 1
+        pytest.skip(f"known difference {known.CASES[case.name]}")
+    if case.since > engine.kernel:
+        pytest.skip(f"Linux {engine.kernel} does not have that yet")
+    if HOST:
+        player = HostPlayer()
+        expected = player.play(case.program)
+        player.close()
+    else:
+        digest, expected = recording.cases[case.name]
+        assert digest == case.program.digest, "recorded from another program: python -m tests.rings.record"
+    got = engine.play(case.program)
+    assert expected == got, f"{case.shows}\n" + shown(case.program, expected, got)
+
+
+@seed(int(os.environ["RINGS_SEED"]))
+@settings(max_examples=PROGRAMS, suppress_health_check=list(HealthCheck))
+@given(program=programs())
+def test_the_engine_does_what_linux_does_with_any_program(
+    program: Program, host: HostPlayer, engine: EnginePlayer
+) -> None:
+    known.counted["programs"] += 1
+    got = engine.play(program)
+    program = waiting_for(program, got)
+    compare(program, host.play(program), got)
+
+
+def test_the_engine_does_what_was_recorded_of_any_program(recording: Recording) -> None:
+    """Also where the host is the judge: what another kernel did."""
+    player = EnginePlayer(recording.kernel)
+    for header, actions, digest, expected in recording.programs:
+        program = assemble(header, actions)
+        assert digest == program.digest, (
+            "the generator reads these bytes otherwise by now: python -m tests.rings.record"
+        )
+        known.counted["recorded programs"] += 1
+        compare(program, expected, player.play(program))
+    player.close()
+
+
+def test_the_table_is_recorded(recording: Recording) -> None:
+    for case in CASES:
+        if case.since <= recording.kernel:
+            assert recording.cases[case.name][0] == case.program.digest, f"python -m tests.rings.record: {case.name}"
+
+
+def test_the_host_is_as_recorded(host: HostPlayer, recording: Recording) -> None:
+    """A recording is of this kernel, or of none that is here."""
+    if version() != recording.kernel:
+        pytest.skip(f"recorded of {recording.kernel}, and this is {version()}")
+    for case in CASES:
+        if case.name in recording.cases:
+            expected = recording.cases[case.name][1]
+            got = host.play(case.program)
+            assert expected == got, f"{case.name}\n" + shown(case.program, expected, got)
+
+
+def test_names_are_of_one_case_each() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_known_differences_are_on_the_page_and_the_other_way_round() -> None:
+    assert set(known.CASES) <= {case.name for case in CASES}
+    assert {*known.CASES.values(), *known.REQUESTS, known.ORDER, known.TOLD} == known.IDS
+
+
+def test_known_differences_are_still_there(host: HostPlayer) -> None:
+    """What has become the same is struck from the list."""
+    player = EnginePlayer(version())
+    for case in CASES:
+        if case.name in known.CASES and not case.needs:
+            assert host.play(case.program) != player.play(case.program), case.name
+    player.close()
+
+
+def test_bytes_of_zero_are_the_plainest_program(engine: EnginePlayer) -> None:
+    """So that what is found shrinks to what matters."""
+    program = assemble(bytes(HEADER), [bytes(ACTION)])
+    assert [seen for seen in engine.play(program) if seen][:4] == [[0, 64, 128], [1, 1, 0], [[1, 0, 0]], [0, 1, 0]]
