@@ -144,7 +144,7 @@ static void signal_eventfd(struct uiopf_engine *e)
 	if (e->attachable)
 		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
 	else
-		uiopf_eventfd_signal(e->core, e->eventfd);
+		uiopf_eventfd_signal_client(e->core, e->eventfd);
 }
 
 /* Tells who sleeps, or may be about to. */

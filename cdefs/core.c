@@ -1,6 +1,7 @@
 #include "core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,26 @@ void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
 {
 	if (core->live)
 		eventfd_write(fd, 1);
+}
+
+/*
+ * Linux' eventfd_signal() never waits: a counter without room stays as it is. Here a write to a client's own eventfd
+ * would, for as long as the client likes, with everybody else's worker; so it is made O_NONBLOCK for the write.
+ */
+void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd)
+{
+	int flags;
+
+	if (!core->live)
+		return;
+	flags = fcntl(fd, F_GETFL);
+	if (likely(flags & O_NONBLOCK)) {
+		eventfd_write(fd, 1);
+		return;
+	}
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	eventfd_write(fd, 1);
+	fcntl(fd, F_SETFL, flags);
 }
 
 bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)

@@ -119,6 +119,8 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *
 
 /* A real write when live; counted by the caller. */
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
+/* The same for one that a client registered, and may have left no room in. */
+void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);
 /* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
 bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
 

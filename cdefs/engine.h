@@ -49,6 +49,7 @@ struct uiopf_buffers {		/* a group of provided buffers */
 	uint32_t least_left;		/* incremental: less than so much left, and the buffer is done with */
 	struct uiopf_region region;	/* the kernel's own memory, of a ring made with MMAP; fd -1 otherwise */
 	struct uiopf_classic *first, **end;
+	uint32_t *kept;			/* the engine's count of all these */
 };
 
 /* What a slot of a registered table holds. Requests hold it too; its tag is posted when the last has gone. */
@@ -136,6 +137,7 @@ struct uiopf_engine {
 	struct uiopf_windows windows;
 	struct uiopf_buffers **buffers;		/* by group id, 65,536 of them */
 	uint32_t setup_flags, kernel;
+	uint32_t classics;			/* buffers that PROVIDE_BUFFERS gave, in all groups */
 
 	struct uiopf_request *first, *last;	/* under way */
 	struct uiopf_request *work, **work_end;
@@ -204,6 +206,8 @@ int uiopf_submit(struct uiopf_engine *engine, uint32_t n);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine);
 bool uiopf_grow_requests(struct uiopf_engine *engine);
+/* At the end: what those hold that never had their turn, behind others in a chain or behind a drain. */
+void uiopf_release_requests(struct uiopf_engine *engine);
 void uiopf_free_requests(struct uiopf_engine *engine);
 /* What is between the SQE's flags and its other fields in io_init_req: 0, -EOPNOTSUPP, -EACCES. */
 int uiopf_request_admit(struct uiopf_request *request);

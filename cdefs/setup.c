@@ -314,6 +314,25 @@ static void drop(struct uiopf_request *r)
 	uiopf_request_free(r);
 }
 
+/* Another ring's requests that still poll this one keep a file that is closed; the last of them frees what is left. */
+static uint32_t closed_poll(struct uiopf_file *file)
+{
+	(void)file;
+	return 0;
+}
+
+static void closed_release(struct uiopf_file *file)
+{
+	free(container_of(file, struct uiopf_engine, file));
+}
+
+static const struct uiopf_file_ops closed_ops = {
+	.poll = closed_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.release = closed_release,
+};
+
 void uiopf_engine_free(struct uiopf_engine *e)
 {
 	struct uiopf_core *core = e->core;
@@ -335,8 +354,8 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	for (link = &core->engines; *link != e; link = &(*link)->next)
 		;
 	*link = e->next;
+	uiopf_release_requests(e);
 	uiopf_free_resources(e);
-	/* Who still polls this ring, or has it registered, keeps a file that is closed. */
 	while (e->file.waits) {
 		struct uiopf_wait *wait = e->file.waits;
 
@@ -344,6 +363,8 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	}
 	if (e->attachable)
 		uiopf_attachable_close(e);
+	e->file.users++;
+	e->file.ops = &closed_ops;
 	uiopf_control_end(core);
 	uiopf_free_buffers(e);
 	uiopf_free_requests(e);
@@ -351,7 +372,9 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	uiopf_ring_close(&e->ring);
 	free(e->backlog);
 	free(e->buffers);
-	free(e);
+	uiopf_control_begin(core);
+	uiopf_file_put(&e->file);
+	uiopf_control_end(core);
 }
 
 int uiopf_engine_add_window(struct uiopf_engine *e, uint64_t address, uint64_t length, void *map)
