@@ -109,6 +109,8 @@ static void release(struct uiopf_request *r)
 		r->owns_memory = false;
 	}
 	if (r->file) {
+		if (unlikely(r->wait.link != NULL))	/* whatever ended it, its file must not call it any more */
+			r->file->ops->cancel(r->file, &r->wait);
 		uiopf_file_put(r->file);
 		r->file = NULL;
 	}
