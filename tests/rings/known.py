@@ -75,11 +75,12 @@ def _is_nowhere(step: object) -> bool:
 
 
 def _same_file(one: object, other: Sqe) -> bool:
-    """Or a file by its slot, which may be the same."""
+    """Or the other end of it, or a file by its slot, which may be the same."""
     if not isinstance(one, Sqe):
         return False
     fds = [dict(step.fields).get("fd") for step in (one, other)]
-    return fds[0] == fds[1] or any(isinstance(fd, int) and fd >= 0 for fd in fds)
+    names = {fd.name.partition(".")[0] if isinstance(fd, Fd) else fd for fd in fds}
+    return len(names) == 1 or any(isinstance(fd, int) and fd >= 0 for fd in fds)
 
 
 def _one_of_several(sqe: Sqe, program: Program) -> bool:

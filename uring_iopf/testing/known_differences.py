@@ -280,7 +280,7 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-host-poll",
             ),
             KnownDifference(
-                "which of several requests that wait for one file of the host is served first",
+                "which of several requests on one file of the host, or on its two ends, is served first",
                 "the host's wait queue has one entry for all of them; ours are called as Linux's, but all at once",
                 id="rings-host-waiters",
             ),
