@@ -270,6 +270,10 @@ int uiopf_enter(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_co
 /* The same with io_uring_enter's own argument; what that points to is at the client's addresses. */
 int uiopf_enter_ext(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		    const void *argument, uint64_t size);
+/* Both by descriptor (uiopf_engine_file installed): -EBADF, -EOPNOTSUPP. With REGISTERED_RING by registered number. */
+int uiopf_enter_fd(struct uiopf_core *core, uint32_t fd, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		   const void *argument, uint64_t size);
+int uiopf_register_fd(struct uiopf_core *core, uint32_t fd, uint32_t opcode, void *arg, uint32_t nr_args);
 /* arg is memory of the caller's, written where io_uring_register writes; addresses in it are the client's. */
 int uiopf_register(struct uiopf_engine *engine, uint32_t opcode, void *arg, uint32_t nr_args);
 /* The ring as a file: for uiopf_core_install(), so that requests can poll it and send to it. */

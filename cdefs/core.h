@@ -43,6 +43,7 @@ struct uiopf_sleeper {
 };
 
 #define UIOPF_MAX_FILES 1024
+#define UIOPF_REGISTERED_RINGS 16
 
 struct uiopf_core {
 	struct uiopf_clock clock;
@@ -59,6 +60,7 @@ struct uiopf_core {
 	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
 	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
 	uint64_t handles;		/* attachments made */
+	struct uiopf_engine *registered_ring[UIOPF_REGISTERED_RINGS];
 	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
 	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
 	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */

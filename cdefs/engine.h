@@ -5,6 +5,7 @@
  * submit.c       SQEs: the order of checks, links, drain, task work, how a request ends
  * enter.c        io_uring_enter: submitting, and waiting
  * register.c     io_uring_register
+ * calls.c        both by descriptor
  * completion.c   CQEs: the ring, the backlog, the eventfd
  * buffers.c      provided buffers, in rings and the classic ones
  * resources.c    registered files and buffers
@@ -337,6 +338,12 @@ static inline void uiopf_engine_wake_pollers(struct uiopf_engine *engine)
 	if (unlikely(engine->file.waits != NULL))
 		uiopf_file_wake(&engine->file, 0);
 }
+/* enter.c, register.c: what a kernel knows. */
+uint32_t uiopf_enter_flags(uint32_t kernel);
+uint32_t uiopf_register_ops(uint32_t kernel);
+/* calls.c */
+int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
+int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
 /* register.c */
 void uiopf_close_eventfd(struct uiopf_engine *engine);
 /* setup.c: rounds and checks sizes, as io_uring_setup does. */

@@ -189,7 +189,7 @@ struct argument {
 	bool bad_mask;			/* a signal mask of another size: who must wait is refused */
 };
 
-static uint32_t known_flags(uint32_t kernel)
+uint32_t uiopf_enter_flags(uint32_t kernel)
 {
 	uint32_t known = 2 * IORING_ENTER_ABS_TIMER - 1;
 
@@ -287,7 +287,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	struct argument arg = { .timeout_ns = flags & IORING_ENTER_EXT_ARG ? timeout_ns : UINT64_MAX };
 	int submitted, rc;
 
-	if (unlikely(flags & ~known_flags(e->kernel)))
+	if (unlikely(flags & ~uiopf_enter_flags(e->kernel)))
 		return -EINVAL;
 	if (unlikely(e->disabled))
 		return -EBADFD;
@@ -330,7 +330,7 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	struct argument arg;
 	int submitted, rc;
 
-	if (flags & ~known_flags(e->kernel))
+	if (flags & ~uiopf_enter_flags(e->kernel))
 		return -EINVAL;
 	if (e->disabled)
 		return -EBADFD;

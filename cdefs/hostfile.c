@@ -224,6 +224,9 @@ uint32_t uiopf_host_sync(struct uiopf_core *core)
 				uiopf_file_wake(&h->file, about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP)));
 			}
 		} while (n == EVENTS_A_LOOK);
+	/* An edge is seen once: it may be for the ring of somebody who sleeps in an enter of his own. */
+	if (did && LOAD_SEQ(&core->sleepers_count))
+		uiopf_core_wake_sleepers(core, NULL);
 	return did;
 }
 

@@ -105,7 +105,7 @@ static int unregister_personality(struct uiopf_engine *e, uint32_t id)
 
 /* ---- restrictions ---- */
 
-static uint32_t register_ops(uint32_t kernel)
+uint32_t uiopf_register_ops(uint32_t kernel)
 {
 	if (kernel < UIOPF_LINUX(6, 13))
 		return IORING_REGISTER_LAST_6_12;
@@ -120,7 +120,7 @@ static int restrict_one(struct uiopf_engine *e, const struct io_uring_restrictio
 
 	switch (one->opcode) {
 	case IORING_RESTRICTION_REGISTER_OP:
-		if (one->register_op >= register_ops(e->kernel))
+		if (one->register_op >= uiopf_register_ops(e->kernel))
 			return -EINVAL;
 		r->register_ops |= 1ull << one->register_op;
 		return 0;
@@ -148,7 +148,7 @@ static int register_restrictions(struct uiopf_engine *e, const struct io_uring_r
 		return -EBADFD;
 	if (e->restrictions.registered)
 		return -EBUSY;
-	if (!all || n > IORING_RESTRICTION_LAST + register_ops(e->kernel) + uiopf_opcodes(e))
+	if (!all || n > IORING_RESTRICTION_LAST + uiopf_register_ops(e->kernel) + uiopf_opcodes(e))
 		return -EINVAL;
 	for (i = 0; i < n && rc == 0; i++)
 		rc = restrict_one(e, &all[i]);
@@ -273,6 +273,10 @@ static int dispatch(struct uiopf_engine *e, uint32_t opcode, void *arg, uint32_t
 		return arg && n ? 0 : -EINVAL;	/* there is no such thread, wherever it may run */
 	case IORING_UNREGISTER_IOWQ_AFF:
 		return none ? 0 : -EINVAL;
+	case IORING_REGISTER_RING_FDS:
+		return uiopf_register_ring_fds(e->core, arg, n);
+	case IORING_UNREGISTER_RING_FDS:
+		return uiopf_unregister_ring_fds(e->core, arg, n);
 	case IORING_REGISTER_PBUF_RING:
 		return one ? uiopf_register_buffers(e, arg) : -EINVAL;
 	case IORING_UNREGISTER_PBUF_RING:
@@ -293,7 +297,7 @@ int uiopf_register(struct uiopf_engine *e, uint32_t opcode, void *arg, uint32_t 
 {
 	int rc;
 
-	if (opcode >= register_ops(e->kernel))
+	if (opcode >= uiopf_register_ops(e->kernel))
 		return -EINVAL;
 	if (uiopf_other_submitter(e))
 		return -EEXIST;

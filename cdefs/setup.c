@@ -295,6 +295,9 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		if (core->file[fd] == &e->file)
 			core->file[fd] = NULL;
+	for (fd = 0; fd < UIOPF_REGISTERED_RINGS; fd++)
+		if (core->registered_ring[fd] == e)
+			core->registered_ring[fd] = NULL;
 	e->drained = NULL;	/* nobody's turn comes any more */
 	while (e->first)
 		drop(e->first);

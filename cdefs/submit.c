@@ -19,7 +19,7 @@
 
 struct uiopf_request_chunk {
 	struct uiopf_request_chunk *next;
-	struct uiopf_request request[REQUEST_CHUNK];
+	_Alignas(64) struct uiopf_request request[REQUEST_CHUNK];	/* three lines each */
 };
 
 bool uiopf_grow_requests(struct uiopf_engine *e)
@@ -34,7 +34,7 @@ bool uiopf_grow_requests(struct uiopf_engine *e)
 	if (!timer)
 		return false;
 	e->timer = timer;
-	chunk = aligned_alloc(64, (sizeof *chunk + 63) / 64 * 64);
+	chunk = aligned_alloc(64, sizeof *chunk);
 	if (!chunk)
 		return false;
 	memset(chunk, 0, sizeof *chunk);

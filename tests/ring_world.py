@@ -49,6 +49,8 @@ class World(Protocol):
     def reap(self) -> list[Cqe]: ...
     def word(self, name: str) -> int: ...
     def store(self, name: str, value: int) -> None: ...
+    def enter_fd(self, fd: int, to_submit: int, flags: int) -> int: ...
+    def register_fd(self, fd: int, op: int, argument: bytearray | None, nr_args: int) -> int: ...
     def put(self, offset: int, data: bytes) -> None: ...
     def get(self, offset: int, length: int) -> bytes: ...
     def fd(self, name: str) -> int: ...
@@ -111,6 +113,13 @@ class HostWorld:
         argument[:] = buffer.raw[: len(argument)]
         return result
 
+    def enter_fd(self, fd: int, to_submit: int, flags: int) -> int:
+        return system_call(ENTER, fd, to_submit, 0, flags, 0, 0)
+
+    def register_fd(self, fd: int, op: int, argument: bytearray | None, nr_args: int) -> int:
+        assert argument is None
+        return system_call(REGISTER, fd, op, 0, nr_args)
+
     def put(self, offset: int, data: bytes) -> None:
         self._memory[offset : offset + len(data)] = data
 
@@ -168,6 +177,13 @@ class OurWorld:
         result = int(lib.uiopf_register(self.ring.engine, op, buffer, nr_args))
         argument[:] = bytes(ffi.buffer(buffer, len(argument)))
         return result
+
+    def enter_fd(self, fd: int, to_submit: int, flags: int) -> int:
+        return int(lib.uiopf_enter_fd(self._core.c, fd & 0xFFFFFFFF, to_submit, 0, flags, ffi.NULL, 0))
+
+    def register_fd(self, fd: int, op: int, argument: bytearray | None, nr_args: int) -> int:
+        assert argument is None
+        return int(lib.uiopf_register_fd(self._core.c, fd & 0xFFFFFFFF, op, ffi.NULL, nr_args))
 
     def put(self, offset: int, data: bytes) -> None:
         self.ring.put(ARENA_ADDRESS + offset, data)

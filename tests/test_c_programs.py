@@ -37,6 +37,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "faultq": ["200000", "1"],
     "vtd": [],
     "attach": ["20000"],
+    "hostfile": ["100000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
     "eventq": ["30000", "1"],

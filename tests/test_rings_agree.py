@@ -31,6 +31,7 @@ WAIT = int(GETEVENTS | EnterFlags.EXT_ARG)
 MS = 1_000_000
 PAGE = 4096
 WAITALL, DONTWAIT = 0x100, 0x40
+TRIES: Final = 3  # times pass on both: what a busy machine has not done in time is no difference, but a lasting one is
 
 
 @dataclass(frozen=True)
@@ -631,6 +632,30 @@ def registered_buffers(p: Player) -> None:
     p.run(fixed(1, out, "w", PAGE, 8, 0))
 
 
+def vectors_in_registered_buffers(p: Player) -> None:
+    def moved(user_data: int, op: Op, at: int, count: int, index: int = 0, **fields: int) -> Sqe:
+        name = "r" if op is Op.READV_FIXED else "w"
+        fields = {"fd": p.fd(name), "addr": at, "len": count, "buf_group": index} | fields
+        return Sqe(op, user_data=user_data, **fields)
+
+    out, into = Op.WRITEV_FIXED, Op.READV_FIXED
+    both = p.vector((p.at(PAGE), 3), (p.at(PAGE + 4), 5))
+    p.run(moved(1, out, both, 2))
+    p.register(RegisterOp.REGISTER_BUFFERS, struct.pack("=QQ", p.at(PAGE), PAGE), 1)
+    p.world.put(PAGE, b"abcdefghij")
+    p.run(moved(1, out, both, 2), moved(2, into, p.vector((p.at(PAGE + 64), 2), (p.at(PAGE + 80), 6), offset=0x280), 2))
+    p.note(p.world.get(PAGE + 64, 22))
+    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(0), 5), offset=0x300), 2))
+    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(PAGE), 0), offset=0x300), 2))
+    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(PAGE), PAGE + 1), offset=0x300), 2))
+    p.run(moved(1, out, both, 1, 1), moved(2, into, both, 1, 1, fd=-1), moved(3, into, 8, 1), nop(4))
+    p.enter(1, 0, GETEVENTS)
+    p.reap()
+    p.run(moved(1, into, both, 2, flags=LINK), nop(2))
+    p.write("w", b"12345678")
+    p.settle()
+
+
 def registered_files(p: Player) -> None:
     files, update = RegisterOp.REGISTER_FILES, RegisterOp.REGISTER_FILES_UPDATE
     r, w = p.fd("r"), p.fd("w")
@@ -1115,14 +1140,14 @@ def rings_are_polled(p: Player) -> None:
 def what_there_is(p: Player) -> None:
     probe = p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 256), 256)
     p.note(probe[0], probe[1])
-    ours = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49)
+    ours = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49, 60, 61)
     p.note([probe[16 + 8 * op + 2] for op in ours])
     p.note(p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 4), 4)[:32])
     p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 257), 257)
     p.register(RegisterOp.REGISTER_PROBE, b"\1" + bytes(15 + 8 * 4), 4)
     p.register(RegisterOp.REGISTER_PROBE, bytes(16), 0)
     for op in range(31):
-        if op not in (int(RegisterOp.REGISTER_PERSONALITY), int(RegisterOp.REGISTER_RING_FDS), 21, 27, 28):
+        if op not in (int(RegisterOp.REGISTER_PERSONALITY), 19, 27, 28):
             p.register(op, None, 0)
             p.register(op, None, 1)
     p.register(63, None, 0)
@@ -1246,6 +1271,48 @@ def nops(p: Player) -> None:
     p.run(nop(1, op_flags=64), nop(2, op_flags=1 << 31))
 
 
+def registered_rings(p: Player) -> None:
+    by_number, register, unregister = 16, RegisterOp.REGISTER_RING_FDS, RegisterOp.UNREGISTER_RING_FDS
+    own, pipe = p.fd("ring"), p.fd("r")
+
+    def one(offset: int, data: int, resv: int = 0) -> bytes:
+        return struct.pack("=IIQ", offset & 0xFFFFFFFF, resv, data)
+
+    def enter(fd: int, flags: int = 0) -> None:
+        p.world.push(nop(1))
+        p.note("enter", p.world.enter_fd(fd, 1, flags), *p.world.reap())
+        p.run()
+
+    for fd in (own, pipe, -1, 9999):
+        enter(fd)
+        enter(fd, 1 << 30)
+        p.note(p.world.register_fd(fd, int(RegisterOp.UNREGISTER_FILES), None, 0))
+        p.note(p.world.register_fd(fd, 100, None, 0))
+    for number in (0, 3, 15, 16, -1):
+        enter(number, by_number)
+    p.note(p.register(register, one(-1, own), 1)[:4])
+    enter(0, by_number)
+    p.note(p.world.register_fd(0, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
+    p.note(p.world.register_fd(5, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
+    p.note(p.world.register_fd(16, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
+    p.register(register, one(0, own), 1)
+    p.register(register, one(3, own), 1)
+    p.register(register, one(16, own), 1)
+    p.register(register, one(4, own, 1), 1)
+    p.register(register, one(4, pipe), 1)
+    p.register(register, one(4, 9999), 1)
+    p.register(register, one(5, own) + one(4, 9999), 2)
+    p.register(register, one(6, own), 0)
+    p.register(register, one(6, own) * 17, 17)
+    p.register(unregister, one(3, 0) + one(16, 0), 2)
+    p.register(unregister, one(16, 0), 1)
+    p.register(unregister, one(7, 0), 1)
+    p.register(unregister, one(0, own), 1)
+    for number in (0, 3, 5):
+        enter(number, by_number)
+    p.register(unregister, one(0, 0) + one(5, 0), 2)
+
+
 # ---- other forms of rings ------------------------------------------------------------------------
 
 CQE32, CQE_MIXED, SQE128 = int(SetupFlags.CQE32), int(SetupFlags.CQE_MIXED), int(SetupFlags.SQE128)
@@ -1311,6 +1378,7 @@ def made(p: Player) -> None:
 
 
 MORE_PROGRAMS: Final = [
+    Program(registered_rings),
     Program(made),
     Program(wide_completions, CQE32, 4, 8, since=(6, 18)),
     Program(wide_completions, CQE_MIXED, 4, 8, since=(6, 18)),
@@ -1324,6 +1392,7 @@ MORE_PROGRAMS: Final = [
     Program(readers_whose_writer_goes),
     Program(vectors),
     Program(registered_buffers, since=(6, 15)),
+    Program(vectors_in_registered_buffers, since=(6, 15)),
     Program(registered_files),
     Program(slots_of_files),
     Program(sockets),
@@ -1373,4 +1442,8 @@ def played(kind: type[HostWorld | OurWorld], program: Program) -> list[object]:
 def test_the_host_and_the_engine_agree(program: Program) -> None:
     if host_version() < program.since:
         pytest.skip(f"the host is older than {program.since}")
-    assert played(OurWorld, program) == played(HostWorld, program)
+    for _ in range(TRIES):
+        ours, hosts = played(OurWorld, program), played(HostWorld, program)
+        if ours == hosts:
+            break
+    assert ours == hosts

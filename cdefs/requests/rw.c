@@ -19,7 +19,8 @@
 
 static bool writes(const struct uiopf_request *r)
 {
-	return r->opcode == IORING_OP_WRITE || r->opcode == IORING_OP_WRITEV || r->opcode == IORING_OP_WRITE_FIXED;
+	return r->opcode == IORING_OP_WRITE || r->opcode == IORING_OP_WRITEV || r->opcode == IORING_OP_WRITE_FIXED ||
+	       r->opcode == IORING_OP_WRITEV_FIXED;
 }
 
 /* ---- preparing ---- */
@@ -287,11 +288,40 @@ static bool is_vector(const struct uiopf_request *r)
 	return r->owns_memory;
 }
 
+/* Every segment must lie in the registered buffer, and none may be empty. */
+static int find_fixed_vector(struct uiopf_request *r)
+{
+	const struct vector *v = vector_of(r);
+	uint32_t i;
+	int rc;
+
+	if (!v->count && !r->buffer_node)
+		return -EINVAL;
+	for (i = 0; i < v->count; i++) {
+		struct uiopf_node *node;
+		uint8_t *map;
+
+		rc = uiopf_fixed_buffer(r->engine, r->buffer_group, (uint64_t)(uintptr_t)v->at[i].iov_base,
+					v->at[i].iov_len, &map, &node);
+		if (rc < 0)
+			return rc;
+		if (r->buffer_node || !v->at[i].iov_len)
+			uiopf_node_put(r->engine, node);
+		else
+			r->buffer_node = node;
+		if (!v->at[i].iov_len)
+			return -EFAULT;
+	}
+	return 0;
+}
+
 /* The buffer of a fixed operation: 0 or -errno. */
 static int find_fixed(struct uiopf_request *r, uint8_t **map)
 {
 	struct uiopf_node **node = &r->buffer_node;
 
+	if (is_vector(r))
+		return find_fixed_vector(r);
 	if (*node)	/* it was looked up before, and is kept even if its slot has another by now */
 		return (*map = uiopf_memory(r, r->address, r->length)) || !r->length ? 0 : -EFAULT;
 	return uiopf_fixed_buffer(r->engine, r->buffer_group, r->address, r->length, map, node);
@@ -299,7 +329,8 @@ static int find_fixed(struct uiopf_request *r, uint8_t **map)
 
 static bool is_fixed(const struct uiopf_request *r)
 {
-	return r->opcode == IORING_OP_READ_FIXED || r->opcode == IORING_OP_WRITE_FIXED;
+	return r->opcode == IORING_OP_READ_FIXED || r->opcode == IORING_OP_WRITE_FIXED ||
+	       r->opcode == IORING_OP_READV_FIXED || r->opcode == IORING_OP_WRITEV_FIXED;
 }
 
 /*
