@@ -23,7 +23,6 @@ CASES: Final[Mapping[str, str]] = {
     "register: arguments that cannot be read": "register-arguments",
     "poll: a regular file": "regular-files",
     "multishot: a file that cannot be polled": "regular-files",
-    "enter: registered rings": "rings-registered-rings",
     "overflow: a head beyond the tail": "rings-head",
     "message: where task work is put off": "rings-message",
     "bundle: a receive": "rings-bundles",

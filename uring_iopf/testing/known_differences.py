@@ -300,7 +300,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-waitall",
             ),
             KnownDifference("RECV and SEND: no bundles", "not there", id="rings-bundles"),
-            KnownDifference("REGISTER_RING_FDS is EINVAL", "a ring is an object here", id="rings-registered-rings"),
             KnownDifference(
                 "RESIZE_RINGS fills in `sq_off.array`, and does not set IORING_SQ_TASKRUN",
                 "Linux 6.18 leaves the offset 0, which a client then takes for where the heads are",
