@@ -64,14 +64,14 @@ class EnginePlayer(Player):
         assert length <= (size[0] + 4095 & ~4095)
         return mmap.mmap(fd[0], length, offset=at[0])
 
-    def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
-        engine = self._engines[handle]
-        rc = int(lib.uiopf_enter_ext(engine, to_submit, min_complete, flags, ffi.cast("void *", arg), size))
-        self.settle(but=handle)
+    def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
+        at = ffi.cast("void *", arg)
+        rc = int(lib.uiopf_enter_fd(self._core.c, fd & 0xFFFFFFFF, to_submit, min_complete, flags, at, size))
+        self.settle(but=fd)
         return rc
 
-    def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int:
-        rc = int(lib.uiopf_register(self._engines[handle], op, ffi.cast("void *", arg), nr))
+    def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int:
+        rc = int(lib.uiopf_register_fd(self._core.c, fd & 0xFFFFFFFF, op, ffi.cast("void *", arg), nr))
         self.settle()
         return rc
 
@@ -97,14 +97,14 @@ class EnginePlayer(Player):
 
     # ---- time ----
 
-    def settle(self, but: int = 0) -> None:
+    def settle(self, but: int = NOWHERE) -> None:
         """What Linux runs before a system call of the process returns: the task work of all its rings.
 
         The engine does that when it is entered to submit something; where task work is put off it only listens to
         wake-ups then. Nothing may be there to be submitted meanwhile.
         """
-        for ring in list(self.rings.values()):
-            if ring.flags & SetupFlags.SQPOLL or ring.handle == but:
+        for name, ring in list(self.rings.items()):
+            if ring.flags & SetupFlags.SQPOLL or self.number(name) == but:
                 continue
             tail = ring.load("sq_tail")
             ring.store("sq_tail", ring.load("sq_head"))

@@ -103,6 +103,7 @@ UNTWEAKED: Final = frozenset(
         (int(Op.TIMEOUT), "off"),
         (int(Op.READV), "len"),  # what is behind the vector is somebody else's
         (int(Op.WRITEV), "len"),
+        (int(Op.MSG_RING), "off"),  # numbers of completions are used once
         (int(Op.SEND), "off"),  # an address to send to, of a socket that has none
         (int(Op.SEND), "file_index"),
     }
@@ -160,6 +161,8 @@ class Maker:
 
     def _ring(self, name: str, flags: int, entries: int, cq_entries: int) -> Ring:
         index = 0 if name == "ring" else 1
+        if self.drains:
+            flags &= ~SetupFlags.TASKRUN_FLAG  # it would say how far the workers are
         self.steps.append(Setup(name, entries, flags | (CQSIZE if cq_entries else 0), cq_entries))
         return Ring(name, index, flags, min(entries, 6))
 

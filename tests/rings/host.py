@@ -56,11 +56,11 @@ class HostPlayer(Player):
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
         return mmap.mmap(handle, length, offset=offset)
 
-    def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
-        return _call(_ENTER, handle, to_submit, min_complete, flags, arg, size)
+    def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
+        return _call(_ENTER, fd, to_submit, min_complete, flags, arg, size)
 
-    def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int:
-        return _call(_REGISTER, handle, op, arg, nr)
+    def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int:
+        return _call(_REGISTER, fd, op, arg, nr)
 
     def sys_close(self, handle: int) -> None:
         os.close(handle)

@@ -21,7 +21,9 @@ def shown(program: Program, expected: Sequence[Seen], got: Sequence[Seen], *, ev
     """The program with what was seen; steps with a difference are marked."""
     lines = []
     for step, theirs, ours in zip(program.steps, expected, got, strict=True):
-        text = re.sub(r"(, )?(ring='ring'|index=None|order=True|why=''|most=65536|size=0|look=False)", "", repr(step))
+        text = re.sub(
+            r"(, )?(ring='ring'|index=None|order=True|why=''|most=65536|size=0|look=False|fd=None)", "", repr(step)
+        )
         text = re.sub(r"\((, )", "(", text)
         if theirs != ours:
             lines += [f"!! {text}", f"!!     expected {theirs}", f"!!     got      {ours}"]

@@ -23,7 +23,6 @@ CASES: Final[Mapping[str, str]] = {
     "register: arguments that cannot be read": "register-arguments",
     "poll: a regular file": "regular-files",
     "multishot: a file that cannot be polled": "regular-files",
-    "enter: registered rings": "rings-registered-rings",
     "overflow: a head beyond the tail": "rings-head",
     "message: where task work is put off": "rings-message",
     "bundle: a receive": "rings-bundles",
@@ -75,11 +74,12 @@ def _is_nowhere(step: object) -> bool:
 
 
 def _same_file(one: object, other: Sqe) -> bool:
-    """Or a file by its slot, which may be the same."""
+    """Or the other end of it, or a file by its slot, which may be the same."""
     if not isinstance(one, Sqe):
         return False
     fds = [dict(step.fields).get("fd") for step in (one, other)]
-    return fds[0] == fds[1] or any(isinstance(fd, int) and fd >= 0 for fd in fds)
+    names = {fd.name.partition(".")[0] if isinstance(fd, Fd) else fd for fd in fds}
+    return len(names) == 1 or any(isinstance(fd, int) and fd >= 0 for fd in fds)
 
 
 def _one_of_several(sqe: Sqe, program: Program) -> bool:

@@ -138,6 +138,8 @@ class Enter:
     arg: Operand = 0
     size: int = 0
     ring: str = "ring"
+    fd: Operand | None = None
+    """What the call is given instead of the ring's descriptor."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,8 @@ class Register:
     nr: int = 0
     ring: str = "ring"
     look: bool = False
+    fd: Operand | None = None
+    """What the call is given instead of the ring's descriptor."""
 
 
 @dataclass(frozen=True)

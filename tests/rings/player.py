@@ -200,10 +200,10 @@ class Player(abc.ABC):
         """mmap(2) of a ring. Raises: OSError."""
 
     @abc.abstractmethod
-    def sys_enter(self, handle: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int: ...
+    def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int: ...
 
     @abc.abstractmethod
-    def sys_register(self, handle: int, op: int, arg: int, nr: int) -> int: ...
+    def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int: ...
 
     @abc.abstractmethod
     def sys_close(self, handle: int) -> None:
@@ -389,10 +389,13 @@ class Player(abc.ABC):
         if to_submit < 0:
             to_submit = ring.tail - ring.load("sq_head") & 0xFFFFFFFF
         with bounded(bool(step.flags & GETEVENTS and step.min_complete and not step.flags & EXT_ARG)):
-            returned = self.sys_enter(ring.handle, to_submit, step.min_complete, step.flags, arg, step.size)
+            returned = self.sys_enter(self._given(step), to_submit, step.min_complete, step.flags, arg, step.size)
         if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
             return [returned]
         return [returned, ring.load("sq_head"), ring.load("sq_flags") & 6]
+
+    def _given(self, step: say.Enter | say.Register) -> int:
+        return self.number(step.ring) if step.fd is None else self.resolve(step.fd)
 
     def available(self, ring: Ring) -> int:
         """How many completions the client has not taken, as the shared words say."""
@@ -421,7 +424,7 @@ class Player(abc.ABC):
     def _register(self, ring: Ring, step: say.Register) -> Seen:
         at, size = (0, 0) if not isinstance(step.arg, Blob) else self._lay(step.arg)
         arg = self.memory.address + at if size else self.resolve(step.arg)
-        returned = self.sys_register(ring.handle, step.op, arg, step.nr)
+        returned = self.sys_register(self._given(step), step.op, arg, step.nr)
         if returned == 0 and step.op == RegisterOp.REGISTER_RESIZE_RINGS and size:
             flags = ring.params[2]
             ring.unmap()

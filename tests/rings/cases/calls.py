@@ -51,7 +51,8 @@ SINGLE = int(SetupFlags.SINGLE_ISSUER)
 SQE128, CQE32, NO_SQARRAY = int(SetupFlags.SQE128), int(SetupFlags.CQE32), int(SetupFlags.NO_SQARRAY)
 NO_MMAP, FD_ONLY = int(SetupFlags.NO_MMAP), int(SetupFlags.REGISTERED_FD_ONLY)
 SKIP = int(SqeFlags.CQE_SKIP_SUCCESS)
-ABS = int(EnterFlags.ABS_TIMER)
+ABS, REGISTERED = int(EnterFlags.ABS_TIMER), int(EnterFlags.REGISTERED_RING)
+USE_REGISTERED = 1 << 31
 
 _ROUND = (1, 2, 3, 5, 8, 9, 100, 128, 4095, 4096)
 
@@ -381,15 +382,34 @@ _ENTER: Final = (
         needs=("sqpoll",),
     ),
     case(
+        "enter: what is no ring",
+        "EBADF where nothing is open, EOPNOTSUPP for another file; unknown flags are looked at before",
+        Setup(),
+        pipe(),
+        [Enter(0, 0, flags, fd=fd) for fd in (9999, -1, Fd("pipe.r")) for flags in (0, GETEVENTS, 1 << 30)],
+        [Register(RegisterOp.REGISTER_ENABLE_RINGS, fd=fd) for fd in (9999, -1, Fd("pipe.r"))],
+        [Register(200, fd=fd) for fd in (9999, Fd("pipe.r"))],
+    ),
+    case(
         "enter: registered rings",
-        "EINVAL beyond 16, EBADF for an empty slot",
+        "EINVAL beyond 16, EBADF for an empty slot; a registered ring is used by its number",
         Setup(),
         Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (0, 1, Fd("ring"))), 1),
         Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (0xFFFFFFFF, 0, 9999)), 1),
         Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (0xFFFFFFFF, 0, 0)), 17),
         Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (0xFFFFFFFF, 0, 0)), 0),
         Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQ", (99, 0, 0)), 1),
-        needs=("ring fds",),
+        [Enter(0, 0, REGISTERED, fd=n) for n in (0, 15, 16, -1)],
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (3, 0, Fd("ring"))), 1),
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (3, 0, Fd("ring"))), 1),
+        nop(1),
+        Enter(1, 0, GETEVENTS | REGISTERED, fd=3),
+        Reap(),
+        Register(USE_REGISTERED | RegisterOp.REGISTER_PERSONALITY, fd=3),
+        Register(USE_REGISTERED | RegisterOp.REGISTER_PERSONALITY, fd=4),
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQ", (3, 0, 0)), 1),
+        Enter(0, 0, REGISTERED, fd=3),
+        since=(6, 3),
     ),
 )
 
