@@ -143,6 +143,19 @@ static void signal_eventfd(struct uiopf_engine *e)
 	uiopf_eventfd_signal(e->core, e->eventfd);
 }
 
+/*
+ * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
+ * completions at all (io_req_local_work_add).
+ */
+void uiopf_tell_of_work(struct uiopf_engine *e)
+{
+	if (e->eventfd < 0 || e->eventfd_async ||
+	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
+		return;
+	e->cost.wakeups++;
+	uiopf_eventfd_signal(e->core, e->eventfd);
+}
+
 /* Tells who sleeps, or may be about to. */
 static void tell(struct uiopf_engine *e, bool moved)
 {
