@@ -126,6 +126,16 @@ void uiopf_flush_backlog(struct uiopf_engine *e)
 	}
 }
 
+/* The client's, who may have filled it: nobody waits for that. */
+static void write_eventfd(struct uiopf_engine *e)
+{
+	e->cost.wakeups++;
+	if (e->attachable)
+		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
+	else
+		uiopf_eventfd_signal_client(e->core, e->eventfd);
+}
+
 /*
  * The registered eventfd is told at most once a flush, and only when the tail is not where it was last told of. What
  * was not told because the client had disabled it is told of by the next flush after it has enabled it again, even one
@@ -140,11 +150,19 @@ static void signal_eventfd(struct uiopf_engine *e)
 	if (e->eventfd_tail == e->ring.cq_tail)
 		return;
 	e->eventfd_tail = e->ring.cq_tail;
-	e->cost.wakeups++;
-	if (e->attachable)
-		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
-	else
-		uiopf_eventfd_signal_client(e->core, e->eventfd);
+	write_eventfd(e);
+}
+
+/*
+ * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
+ * completions at all (io_req_local_work_add).
+ */
+void uiopf_tell_of_work(struct uiopf_engine *e)
+{
+	if (e->eventfd < 0 || e->eventfd_async ||
+	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
+		return;
+	write_eventfd(e);
 }
 
 /* Tells who sleeps, or may be about to. */

@@ -161,6 +161,8 @@ static void add_work(struct uiopf_request *r, enum uiopf_todo todo)
 		return;
 	r->working = true;
 	r->work_next = NULL;
+	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && !e->work)
+		uiopf_tell_of_work(e);
 	*e->work_end = r;
 	e->work_end = &r->work_next;
 	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))

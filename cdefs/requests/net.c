@@ -64,6 +64,8 @@ static bool polls_first(const struct uiopf_request *r)
 /* Arming a poll finds out what is there already. */
 static enum uiopf_issue poll_first(struct uiopf_request *r)
 {
+	if (r->op_flags & MSG_DONTWAIT)
+		return uiopf_done(r, -EAGAIN);
 	if (r->file->ops->poll(r->file) & r->events)
 		uiopf_engine_add_work(r);
 	return uiopf_wait_for_file(r);

@@ -104,6 +104,8 @@ UNTWEAKED: Final = frozenset(
         (int(Op.READV), "len"),  # what is behind the vector is somebody else's
         (int(Op.WRITEV), "len"),
         (int(Op.MSG_RING), "off"),  # numbers of completions are used once
+        (int(Op.RECV), "ioprio"),  # who polls first is between two states, and may be cancelled or not
+        (int(Op.SEND), "ioprio"),
         (int(Op.SEND), "off"),  # an address to send to, of a socket that has none
         (int(Op.SEND), "file_index"),
     }

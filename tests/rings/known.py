@@ -8,8 +8,8 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
-from tests.rings.language import Enter, Fd, Hole, Look, Reap, Setup, Sqe, Told, Wait
-from uring_iopf.abi import Op, SetupFlags, SqeFlags
+from tests.rings.language import Enter, Fd, Hole, Look, Read, Reap, Register, Setup, Sqe, Told, Wait
+from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 from uring_iopf.testing.known_differences import SECTIONS
 
 if TYPE_CHECKING:
@@ -82,6 +82,11 @@ def _same_file(one: object, other: Sqe) -> bool:
     return len(names) == 1 or any(isinstance(fd, int) and fd >= 0 for fd in fds)
 
 
+def _reads_from(step: object, file: str) -> bool:
+    fd = dict(step.fields).get("fd") if isinstance(step, Sqe) else None
+    return isinstance(fd, int) or (isinstance(fd, Fd) and fd.name == file)
+
+
 def _one_of_several(sqe: Sqe, program: Program) -> bool:
     """One of several requests that may wait for the same file."""
     waiting = (*_MOVE, Op.READ_MULTISHOT, Op.READ_FIXED, Op.WRITE_FIXED)
@@ -93,9 +98,13 @@ def _one_of_several(sqe: Sqe, program: Program) -> bool:
 
 def _cancels(sqe: Sqe, program: Program) -> bool:
     """One of several that cancel."""
-    cancelling = (Op.ASYNC_CANCEL, Op.POLL_REMOVE, Op.TIMEOUT_REMOVE)
-    others = [step for step in program.steps if isinstance(step, Sqe) and step.opcode in cancelling]
-    return sqe.opcode in cancelling and len(others) > 1
+    return _is_cancel(sqe) and sum(map(_is_cancel, program.steps)) > 1
+
+
+def _is_cancel(step: Step) -> bool:
+    if isinstance(step, Register):
+        return step.op == RegisterOp.REGISTER_SYNC_CANCEL
+    return isinstance(step, Sqe) and step.opcode in (Op.ASYNC_CANCEL, Op.POLL_REMOVE, Op.TIMEOUT_REMOVE)
 
 
 _MOVE: Final = (Op.READ, Op.WRITE, Op.READV, Op.WRITEV, Op.RECV, Op.SEND)
@@ -128,18 +137,27 @@ def explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen])
             all_ours += ours
             if first is None and sorted(theirs, key=str) != sorted(ours, key=str):
                 first = _of_requests(program, theirs, ours)
+        elif isinstance(step, Read) and theirs != ours:
+            return (
+                "rings-fault" if any(_is_nowhere(one) and _reads_from(one, step.file) for one in program.steps) else ""
+            )
+        elif isinstance(step, Register) and step.op == RegisterOp.REGISTER_SYNC_CANCEL and theirs != ours:
+            return "rings-cancel-again" if sum(map(_is_cancel, program.steps)) > 1 else ""
         elif theirs != ours and not _follows(step, theirs, ours):
             return ""
+    if sorted(all_theirs, key=str) == sorted(all_ours, key=str) and not first:
+        waiting = any(isinstance(step, Sqe) and _one_of_several(step, program) for step in program.steps)
+        return "rings-host-waiters" if waiting else ""
     return _of_requests(program, all_theirs, all_ours) or first or ""
 
 
 def _told_for_nothing(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
-    """Whether all that differs is that Linux signalled an eventfd when nothing had been posted since the last time."""
+    """Whether all that differs is that one signalled an eventfd when nothing had been posted since the last time."""
     posted = 0
     for step, theirs, ours in zip(program.steps, expected, got, strict=True):
         if isinstance(step, Reap) and step.ring == "ring":
-            posted += sum(isinstance(cqe, list) for cqe in ours)
-        if theirs != ours and not (isinstance(step, Told) and theirs and not posted):
+            posted += sum(isinstance(cqe, list) for cqe in theirs + ours)
+        if theirs != ours and not (isinstance(step, Told) and not posted):
             return False
         if isinstance(step, Told):
             posted = 0
@@ -194,10 +212,10 @@ def _same_but_for_order(program: Program, expected: Sequence[Seen], got: Sequenc
     all_theirs: list[Seen] = []
     all_ours: list[Seen] = []
     for step, theirs, ours in zip(program.steps, expected, got, strict=True):
-        if isinstance(step, Reap) and step.order:
+        if isinstance(step, Reap) and (step.order or step.ring in small):
             if step.ring in small:
-                all_theirs += theirs
-                all_ours += ours
+                all_theirs += [cqe for cqe in theirs if isinstance(cqe, list)]
+                all_ours += [cqe for cqe in ours if isinstance(cqe, list)]
             elif sorted(theirs, key=_user_data) != sorted(ours, key=_user_data):
                 return False
         elif theirs != ours:
