@@ -3,7 +3,6 @@
  * nothing but the ring in memory; they differ in the one call that hands a batch over.
  */
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -79,23 +78,10 @@ double uiopf_measure_nop(uint32_t batch, uint64_t during_ns)
 /* The host's ring, mapped as ours is. Its words must be where ours are, as they have been since there is io_uring. */
 static struct uiopf_client_ring *map_host(int fd, const struct io_uring_params *p)
 {
-	uint64_t cqes = p->cq_off.cqes + p->cq_entries * sizeof(struct io_uring_cqe);
-	uint64_t array = p->sq_off.array + p->sq_entries * sizeof(uint32_t);
-	struct uiopf_client_ring *ring;
-
 	if (p->sq_off.head != RING_SQ_HEAD || p->sq_off.tail != RING_SQ_TAIL || p->cq_off.head != RING_CQ_HEAD ||
 	    p->cq_off.tail != RING_CQ_TAIL || !(p->features & IORING_FEAT_SINGLE_MMAP))
 		return NULL;
-	ring = uiopf_client_ring_map(fd, p, cqes > array ? cqes : array, 0);
-	if (!ring)
-		return NULL;
-	ring->sqes = mmap(NULL, p->sq_entries * sizeof *ring->sqes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd,
-			  (off_t)IORING_OFF_SQES);
-	if (ring->sqes == MAP_FAILED) {
-		uiopf_client_ring_unmap(ring);
-		return NULL;
-	}
-	return ring;
+	return uiopf_client_ring_map(fd, p, UINT64_MAX, (uint32_t)IORING_OFF_SQES);
 }
 
 double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns)
@@ -110,7 +96,6 @@ double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns)
 	n.ring = map_host(n.fd, &p);
 	if (n.ring) {
 		rate = stream(&n, batch, during_ns);
-		munmap(n.ring->sqes, p.sq_entries * sizeof *n.ring->sqes);
 		uiopf_client_ring_unmap(n.ring);
 	}
 	close(n.fd);

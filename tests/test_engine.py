@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from tests.host_ring import HostRing
 from tests.ring_helper import (
     ARENA_ADDRESS,
     GETEVENTS,
@@ -1250,3 +1251,12 @@ def test_a_merged_multishot_that_does_not_block_delivers_what_is_there_and_stays
         assert bench.ring.run(bench.read_multishot(1)) == served[:2]
         bench.queue.report()
         assert bench.ring.run() == served[2:]
+
+
+def test_nops_are_measured_on_both_sides() -> None:
+    assert lib.uiopf_measure_nop(8, 1_000_000) > 0
+    try:
+        HostRing().close()
+    except OSError as error:
+        pytest.skip(f"the host refuses io_uring: {error}")
+    assert lib.uiopf_measure_host_nop(8, 1_000_000) > 0
