@@ -35,7 +35,7 @@ from tests.ring_helper import (
     inject,
     nop,
 )
-from uring_iopf._core import ffi
+from uring_iopf._core import ffi, lib
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
 from uring_iopf.core import Core, Driver
 
