@@ -1,5 +1,7 @@
 # Sourced by `run` and `soak`: which Pythons there are, copies of the tree, and steps that are timed and counted.
 
+# Without liburing's headers its tests are skipped; here they are to fail.
+export URING_IOPF_REQUIRE_LIBURING=1
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFERED=1
 exec </dev/null
 
@@ -54,18 +56,21 @@ pythons() {
 	done | sort -n -s -k1,1 -u
 }
 
+has_header() { echo "#include <$1>" | gcc -E - >/dev/null 2>&1; }
+
 # Sets $oldest and $newest. A bare Debian gets what README.md names, if we are allowed to.
 find_pythons() {
 	local found
 	found=$(pythons)
-	if { [ -z "$found" ] || ! command -v gcc >/dev/null || ! echo '#include <stdlib.h>' | gcc -E - >/dev/null 2>&1; } &&
+	if { [ -z "$found" ] || ! command -v gcc >/dev/null || ! has_header stdlib.h || ! has_header liburing.h; } &&
 		[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 		shown apt-get update -qq
-		DEBIAN_FRONTEND=noninteractive shown apt-get install -y -qq gcc libc6-dev python3-dev python3-venv
+		DEBIAN_FRONTEND=noninteractive shown apt-get install -y -qq gcc libc6-dev liburing-dev python3-dev python3-venv
 		found=$(pythons)
 	fi
 	[ -n "$found" ] || { echo "no Python 3.11 to 3.14 with venv and headers (Debian: python3-dev python3-venv)"; exit 1; }
 	command -v gcc >/dev/null || { echo "no gcc"; exit 1; }
+	has_header liburing.h || { echo "no liburing headers, which tests/test_liburing_client.py needs (Debian: liburing-dev)"; exit 1; }
 	oldest=$(head -1 <<<"$found" | cut -d' ' -f2-)
 	newest=$(tail -1 <<<"$found" | cut -d' ' -f2-)
 }

@@ -288,6 +288,34 @@ uint32_t uiopf_engine_sqes_offset(const struct uiopf_engine *engine);
 uint32_t uiopf_engine_pending(struct uiopf_engine *engine);	/* requests that have not ended */
 void uiopf_engine_cost(struct uiopf_engine *engine, struct uiopf_cost *cost);
 
+/* ---- rings of other processes ---- */
+
+/* Buffer rings that the ring's descriptor also holds, for the groups from 0 on, and a memory for the client's buffers. */
+struct uiopf_attachable {
+	uint32_t groups;	/* at most 64 */
+	uint32_t group_entries;	/* of each; a power of two, at most 4,096: more would reach into the next group's place */
+	uint64_t data_size;	/* bytes */
+};
+
+#define UIOPF_ATTACHED_GROUPS 64
+
+/* What the client is sent. The descriptors stay the engine's. */
+struct uiopf_attachment {
+	int ring_fd, data_fd, completion_eventfd, wake_eventfd;
+	uint64_t ring_size, data_size;
+};
+
+/*
+ * A ring that a client in another process attaches to with io_uring_queue_mmap(): SQPOLL, everything in one descriptor at
+ * io_uring's offsets, the SQ array filled in, the buffer rings registered. Its requests reach registered files alone.
+ * flags: CQSIZE, CLAMP, SUBMIT_ALL, SQE128, CQE32; SQPOLL comes of itself. -ENOSYS: the host has no io_submit.
+ */
+int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+			   const struct uiopf_attachable *config, struct uiopf_engine **out);
+void uiopf_engine_attachment(const struct uiopf_engine *engine, struct uiopf_attachment *out);
+/* The client has its data area there, and kicks or not. -EINVAL: no such address; -EBUSY: it said so before. */
+int uiopf_engine_attach(struct uiopf_engine *engine, uint64_t data_address, int kicks);
+
 /* ---- rings: the client's side. One thread at a time ---- */
 
 struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_params *p, uint64_t size,
@@ -358,6 +386,9 @@ int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space
 double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_host_fd(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_host_stream(uint32_t in_flight, uint64_t during_ns);
+/* NOPs, so many to a call, inline and on one thread: through a ring of ours without a charge for its calls, and the host's. */
+double uiopf_measure_nop(uint32_t batch, uint64_t during_ns);
+double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns);
 double uiopf_measure_cache_line(uint64_t during_ns);
 double uiopf_measure_eventfd(uint64_t during_ns);
 double uiopf_measure_system_call(uint64_t during_ns);

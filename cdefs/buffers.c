@@ -11,12 +11,15 @@
 
 #define GROUPS 65536u
 
+/* Linux takes these from memory charged to the client. This is our charge, for all groups of a ring. */
+#define MOST_CLASSICS (1u << 20)
+
 /*
  * The time of so many reads: a line whose store has to wait for the core of the client, who read the buffer when it was
  * last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint
  * comes of it.
  */
-#define AHEAD 8u
+#define AHEAD 16u
 
 static void prefetch_buffer(const struct uiopf_engine *e, const struct io_uring_buf *buf)
 {
@@ -114,6 +117,7 @@ uint32_t uiopf_buffer_take_slow(struct uiopf_selected *selected, uint32_t used)
 	if (!b->first)
 		b->end = &b->first;
 	free(c);
+	--*b->kept;
 	return flags;
 }
 
@@ -136,6 +140,7 @@ static void free_group(struct uiopf_buffers *b)
 	while ((c = b->first)) {
 		b->first = c->next;
 		free(c);
+		--*b->kept;
 	}
 	if (b->region.map)
 		uiopf_region_close(&b->region);
@@ -149,7 +154,11 @@ static int find_ring(struct uiopf_engine *e, const struct io_uring_buf_reg *reg,
 	uint8_t *map;
 	int rc;
 
-	if (reg->flags & IOU_PBUF_RING_MMAP) {
+	if ((reg->flags & IOU_PBUF_RING_MMAP) && e->attachable) {
+		map = (uint8_t *)uiopf_attachable_buffers(e, reg->bgid, reg->ring_entries);
+		if (!map)
+			return -ENOMEM;
+	} else if (reg->flags & IOU_PBUF_RING_MMAP) {
 		rc = uiopf_region_open(&b->region, "uiopf-pbuf-ring", size);
 		if (rc < 0) {
 			b->region.map = NULL;
@@ -251,12 +260,13 @@ int uiopf_provide_buffers(struct uiopf_engine *e, uint16_t group, uint64_t addre
 		if (!b)
 			return -ENOMEM;
 		b->end = &b->first;
+		b->kept = &e->classics;
 		e->buffers[group] = b;
 	} else if (b->ring) {
 		return -EINVAL;
 	}
 	for (i = 0; i < count; i++) {
-		struct uiopf_classic *c = malloc(sizeof *c);
+		struct uiopf_classic *c = e->classics < MOST_CLASSICS ? malloc(sizeof *c) : NULL;
 
 		if (!c)
 			return i ? 0 : -ENOMEM;
@@ -267,6 +277,7 @@ int uiopf_provide_buffers(struct uiopf_engine *e, uint16_t group, uint64_t addre
 		};
 		*b->end = c;
 		b->end = &c->next;
+		e->classics++;
 	}
 	return 0;
 }
@@ -285,6 +296,7 @@ int uiopf_remove_buffers(struct uiopf_engine *e, uint16_t group, uint32_t count)
 
 		b->first = c->next;
 		free(c);
+		--*b->kept;
 	}
 	if (!b->first)
 		b->end = &b->first;

@@ -1,9 +1,11 @@
 #include "core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -111,6 +113,26 @@ void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
 		eventfd_write(fd, 1);
 }
 
+/*
+ * Linux' eventfd_signal() never waits: a counter without room stays as it is. Here a write to a client's own eventfd
+ * would, for as long as the client likes, with everybody else's worker; so it is made O_NONBLOCK for the write.
+ */
+void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd)
+{
+	int flags;
+
+	if (!core->live)
+		return;
+	flags = fcntl(fd, F_GETFL);
+	if (likely(flags & O_NONBLOCK)) {
+		eventfd_write(fd, 1);
+		return;
+	}
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	eventfd_write(fd, 1);
+	fcntl(fd, F_SETFL, flags);
+}
+
 bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
 {
 	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
@@ -126,17 +148,26 @@ bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
 bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns)
 {
 	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
-	struct pollfd p[3] = { { .fd = fd, .events = POLLIN }, { .events = POLLIN }, { .events = POLLIN } };
+	struct pollfd p[4] = { { fd, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 } };
+	const bool host = READ_ONCE(&core->host_waits), kicks = fd == core->worker_eventfd && core->wake_epoll >= 0;
+	struct epoll_event kicked[16];
 	eventfd_t value;
 
-	if (!READ_ONCE(&core->host_waits))
+	if (!host && !kicks)
 		return uiopf_eventfd_wait(fd, timeout_ns);
-	p[1].fd = core->host_epoll[0];
-	p[2].fd = core->host_epoll[1];
-	if (ppoll(p, 3, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
+	if (host) {
+		p[1].fd = core->host_epoll[0];
+		p[2].fd = core->host_epoll[1];
+	}
+	if (kicks)	/* the worker alone is kicked */
+		p[3].fd = core->wake_epoll;
+	if (ppoll(p, 4, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
 		return false;
 	if (p[0].revents)
 		eventfd_read(fd, &value);
+	if (p[3].revents)	/* edges: seen once, they are gone */
+		while (epoll_wait(core->wake_epoll, kicked, 16, 0) == 16)
+			;
 	return true;
 }
 
@@ -280,7 +311,7 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 	core->next_ns = core->timer_ns = UINT64_MAX;
 	core->expiry_ns = UIOPF_NO_DEADLINE;
 	core->kernel = UIOPF_LINUX(6, 12);
-	core->host_epoll[0] = core->host_epoll[1] = -1;
+	core->host_epoll[0] = core->host_epoll[1] = core->wake_epoll = -1;
 	core->worker_eventfd = -1;
 	pthread_mutexattr_init(&recursive);
 	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
@@ -303,6 +334,7 @@ int uiopf_core_free(struct uiopf_core *core)
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		uiopf_core_close_fd(core, fd);
 	uiopf_host_close(core);
+	uiopf_notifier_close(core);
 	if (core->worker_eventfd >= 0)
 		close(core->worker_eventfd);
 	pthread_mutex_destroy(&core->control_lock);

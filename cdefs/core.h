@@ -66,6 +66,9 @@ struct uiopf_core {
 	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
 	uint32_t host_waits;		/* waits armed on the host's descriptors */
 	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
+	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
+	unsigned long aio;		/* for uiopf_notify(); 0: none */
+	uint32_t aio_unreaped;
 	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
 
 	pthread_mutex_t consumer_lock;
@@ -116,6 +119,8 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *
 
 /* A real write when live; counted by the caller. */
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
+/* The same for one that a client registered, and may have left no room in. */
+void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);
 /* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
 bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
 
@@ -128,6 +133,15 @@ uint32_t uiopf_host_sync(struct uiopf_core *core);
 void uiopf_host_close(struct uiopf_core *core);
 /* Consumer: close(2) of a descriptor of this core; false: there is none. */
 bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
+
+/* notify.c: eventfds that other processes hold too. 0 or -errno; it is closed with the core. */
+int uiopf_notifier_open(struct uiopf_core *core);
+void uiopf_notifier_close(struct uiopf_core *core);
+/* Consumer: a signal, when live, that never blocks, whatever the others do to the eventfd. file: any of regular kind. */
+void uiopf_notify(struct uiopf_core *core, int eventfd, int file);
+/* The worker is also woken by this eventfd, which it never reads; and no more. */
+int uiopf_wake_watch(struct uiopf_core *core, int eventfd);
+void uiopf_wake_unwatch(struct uiopf_core *core, int eventfd);
 
 /* The worker thread. */
 void *uiopf_worker(void *core);

@@ -10,6 +10,7 @@
  * buffers.c      provided buffers, in rings and the classic ones
  * resources.c    registered files and buffers
  * timer.c        the requests that wait for a time
+ * attachable.c     rings whose client is another process
  * requests/      the operations by family, and the table of them
  *
  * All of it belongs to the consumer side. A request that cannot go on waits in its file's list (armed) or for a time,
@@ -48,6 +49,7 @@ struct uiopf_buffers {		/* a group of provided buffers */
 	uint32_t least_left;		/* incremental: less than so much left, and the buffer is done with */
 	struct uiopf_region region;	/* the kernel's own memory, of a ring made with MMAP; fd -1 otherwise */
 	struct uiopf_classic *first, **end;
+	uint32_t *kept;			/* the engine's count of all these */
 };
 
 /* What a slot of a registered table holds. Requests hold it too; its tag is posted when the last has gone. */
@@ -135,6 +137,7 @@ struct uiopf_engine {
 	struct uiopf_windows windows;
 	struct uiopf_buffers **buffers;		/* by group id, 65,536 of them */
 	uint32_t setup_flags, kernel;
+	uint32_t classics;			/* buffers that PROVIDE_BUFFERS gave, in all groups */
 
 	struct uiopf_request *first, *last;	/* under way */
 	struct uiopf_request *work, **work_end;
@@ -172,6 +175,7 @@ struct uiopf_engine {
 	bool eventfd_async, by_worker;		/* … only for what a worker completed */
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
+	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
 	bool look_again;			/* CQEs were published without a barrier: see uiopf_publish_cqes */
 	uint32_t barrier;
 	bool lost_unreported;			/* the next enter says EBADR */
@@ -180,6 +184,13 @@ struct uiopf_engine {
 	UIOPF_LINE uint32_t cq_waiters;		/* client threads in enter, waiting for the worker's CQEs */
 	int cq_eventfd;				/* … and what wakes one of them */
 	struct uiopf_cost cost;
+
+	/* A ring of another process: attachable.c. */
+	bool attachable, attached;
+	bool kicks;				/* the client promised to write to wake_eventfd when it sees NEED_WAKEUP */
+	uint32_t group_entries, groups;		/* of its buffer rings, which are in the ring's own region */
+	int wake_eventfd;
+	struct uiopf_region data;		/* the client's buffers */
 };
 
 /* What starting a request came to. */
@@ -195,6 +206,8 @@ int uiopf_submit(struct uiopf_engine *engine, uint32_t n);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine);
 bool uiopf_grow_requests(struct uiopf_engine *engine);
+/* At the end: what those hold that never had their turn, behind others in a chain or behind a drain. */
+void uiopf_release_requests(struct uiopf_engine *engine);
 void uiopf_free_requests(struct uiopf_engine *engine);
 /* What is between the SQE's flags and its other fields in io_init_req: 0, -EOPNOTSUPP, -EACCES. */
 int uiopf_request_admit(struct uiopf_request *request);
@@ -346,6 +359,34 @@ uint32_t uiopf_register_ops(uint32_t kernel);
 /* calls.c */
 int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
 int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
+
+/* ---- attachable.c ---- */
+
+/*
+ * How many requests and completions are kept for a client that nobody can charge. All may wait for one file, and each
+ * wake-up goes through them: more would also cost others on the same worker too much time.
+ */
+#define UIOPF_ATTACHED_MOST 4096u
+
+int uiopf_attachable_check(const struct uiopf_attachable *config, const struct io_uring_params *p);
+int uiopf_attachable_open(struct uiopf_engine *engine, const struct uiopf_attachable *config);
+void uiopf_attachable_close(struct uiopf_engine *engine);
+/* The ring of buffers that is kept for a group, NULL: none, or not of so many. */
+struct io_uring_buf *uiopf_attachable_buffers(const struct uiopf_engine *engine, uint16_t group, uint32_t entries);
+
+/* A client that nobody can charge, and that may hold no more than this: the rest waits in its own ring. */
+static inline bool uiopf_attached_is_full(const struct uiopf_engine *engine)
+{
+	return engine->attachable &&
+	       (engine->alive >= UIOPF_ATTACHED_MOST || engine->backlog_count >= UIOPF_ATTACHED_MOST);
+}
+
+/* Things may change in its memory that no kick tells of: the worker looks now and then instead of sleeping for good. */
+static inline bool uiopf_attached_needs_looks(const struct uiopf_engine *engine)
+{
+	return engine->attachable && (!engine->kicks || engine->backlog_count);
+}
+
 /* register.c */
 void uiopf_close_eventfd(struct uiopf_engine *engine);
 /* setup.c: rounds and checks sizes, as io_uring_setup does. */

@@ -100,6 +100,11 @@ static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 {
 	int rc = 0;
 
+	if (unlikely(!READ_ONCE(&e->may_sleep))) {
+		uiopf_control_begin(e->core);
+		WRITE_ONCE(&e->may_sleep, true);
+		uiopf_control_end(e->core);
+	}
 	__atomic_fetch_add(&e->cq_waiters, 1, __ATOMIC_SEQ_CST);
 	while (!enough(e, w)) {
 		if (time_over(e, w)) {

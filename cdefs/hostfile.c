@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -93,10 +94,25 @@ static int64_t host_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 	return transfer(host_of(file), to, length, false);
 }
 
+/* SIGPIPE would be the emulator's, not the client's, who gets EPIPE. An eventfd has no other end to lose. */
 static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
 {
+	uint8_t *at = (uint8_t *)(uintptr_t)from;
+	const struct timespec at_once = { 0, 0 };
+	sigset_t pipe, before;
+	int64_t n;
+
 	(void)position;
-	return transfer(host_of(file), (uint8_t *)(uintptr_t)from, length, true);
+	if (file->mode & UIOPF_FILE_LOOPS)
+		return transfer(host_of(file), at, length, true);
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe, &before);
+	n = transfer(host_of(file), at, length, true);
+	if (n == -EPIPE)
+		sigtimedwait(&pipe, NULL, &at_once);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return n;
 }
 
 static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
@@ -173,12 +189,23 @@ static void host_cancel(struct uiopf_file *file, struct uiopf_wait *wait)
 	WRITE_ONCE(&h->core->host_waits, h->core->host_waits - 1);
 }
 
+/* Out of the epoll sets first: they go by what is open behind a descriptor, and the client still has that. */
+static void close_both(const struct host_file *h)
+{
+	int way;
+
+	for (way = 0; way < 2; way++)
+		if (h->fd[way] >= 0) {
+			epoll_ctl(h->core->host_epoll[way], EPOLL_CTL_DEL, h->fd[way], NULL);
+			close(h->fd[way]);
+		}
+}
+
 static void host_release(struct uiopf_file *file)
 {
 	struct host_file *h = host_of(file);
 
-	close(h->fd[0]);	/* leaves its epoll set by itself */
-	close(h->fd[1]);
+	close_both(h);
 	free(h);
 }
 
@@ -280,17 +307,14 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 
 	if (!h)
 		return -ENOMEM;
+	h->core = core;
 	h->fd[0] = h->fd[1] = -1;
 	rc = flags < 0 || fstat(fd, &status) < 0 ? -errno : watch(core, h, fd);
 	if (rc < 0) {
-		if (h->fd[0] >= 0)
-			close(h->fd[0]);
-		if (h->fd[1] >= 0)
-			close(h->fd[1]);
+		close_both(h);
 		free(h);
 		return rc;
 	}
-	h->core = core;
 	h->file.ops = S_ISSOCK(status.st_mode) ? &socket_ops : &host_ops;
 	if (h->file.ops == &socket_ops) {
 		int domain = 0, type = 0;

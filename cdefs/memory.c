@@ -31,6 +31,38 @@ failed:
 	return -error;
 }
 
+int uiopf_region_open_sparse(struct uiopf_region *region, const char *name, uint64_t size,
+			     const struct uiopf_part *parts, uint32_t n)
+{
+	uint32_t i;
+	int error;
+
+	region->size = (size + UIOPF_PAGE - 1) & ~(uint64_t)(UIOPF_PAGE - 1);
+	/* Addresses are kept for all of it, so that an offset in the file is one from the map. */
+	region->map = mmap(NULL, region->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (region->map == MAP_FAILED) {
+		region->map = NULL;
+		region->fd = -1;
+		return -errno;
+	}
+	region->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (region->fd < 0 || ftruncate(region->fd, (off_t)region->size) < 0)
+		goto failed;
+	for (i = 0; i < n; i++) {
+		if (fallocate(region->fd, 0, (off_t)parts[i].offset, (off_t)parts[i].length) < 0)
+			goto failed;
+		if (mmap(region->map + parts[i].offset, parts[i].length, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED | MAP_POPULATE, region->fd, (off_t)parts[i].offset) == MAP_FAILED)
+			goto failed;
+	}
+	if (fcntl(region->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+		return 0;
+failed:
+	error = errno;
+	uiopf_region_close(region);
+	return -error;
+}
+
 void uiopf_region_close(struct uiopf_region *region)
 {
 	if (region->map)

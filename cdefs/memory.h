@@ -25,6 +25,15 @@ struct uiopf_region {
 };
 
 int uiopf_region_open(struct uiopf_region *region, const char *name, uint64_t size);
+/*
+ * The same with holes: only the parts are charged and mapped, each at its own offset from `map`; between them is nothing
+ * that may be touched. A client can fill the holes, up to the size.
+ */
+struct uiopf_part {
+	uint64_t offset, length;	/* whole pages */
+};
+int uiopf_region_open_sparse(struct uiopf_region *region, const char *name, uint64_t size,
+			     const struct uiopf_part *parts, uint32_t n);
 void uiopf_region_close(struct uiopf_region *region);
 /* A second mapping of the same memory, as the client has it; NULL when it cannot be made. */
 void *uiopf_region_map_again(const struct uiopf_region *region);

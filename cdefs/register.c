@@ -37,6 +37,7 @@ static int register_eventfd(struct uiopf_engine *e, const int *fd, bool async)
 		return -EINVAL;
 	}
 	e->eventfd = copy;
+	e->may_sleep = true;
 	e->eventfd_async = async;
 	e->eventfd_tail = e->ring.cq_tail;	/* what was there before is not told of */
 	return 0;

@@ -2,7 +2,8 @@
  * Both sides of an io_uring's shared memory.
  *
  * One region holds the ring header, the CQEs and the SQ array, at the offsets io_uring publishes, and behind them, on
- * the next page, the SQEs. Heads and tails are free-running; a slot is a masked index. The kernel side keeps masks,
+ * the next page, the SQEs. An attachable ring has the SQEs where io_uring's mmap has them, and the rings of its buffers
+ * too, all in one region with holes: whoever maps its descriptor as if it were io_uring's finds everything. Heads and tails are free-running; a slot is a masked index. The kernel side keeps masks,
  * sizes and its own indices private and never reads them back.
  *
  * Source: include/linux/io_uring_types.h (struct io_rings), io_uring/io_uring.c, Linux 6.12.
@@ -57,6 +58,9 @@ static inline uint32_t *uiopf_ring_word(const struct uiopf_ring *ring, uint32_t 
 
 /* Makes the memory; entries are powers of two already. Fills in p's offsets. 0 or -errno. */
 int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p);
+/* The same, at io_uring's offsets, the SQ array filled in; with buffer rings for the groups from 0 on. */
+int uiopf_ring_open_attachable(struct uiopf_ring *ring, struct io_uring_params *p, uint32_t groups,
+			       uint32_t group_entries);
 void uiopf_ring_close(struct uiopf_ring *ring);
 
 /* How many SQEs the client has published; at most sq_entries, whatever it wrote. */
@@ -165,6 +169,7 @@ static inline void uiopf_cq_put(struct uiopf_ring *ring, uint64_t user_data, int
 struct uiopf_client_ring {
 	uint8_t *map;
 	uint64_t size;
+	uint64_t sqes_size;
 	struct io_uring_sqe *sqes;
 	uint8_t *cqes;
 	uint32_t *sq_array;

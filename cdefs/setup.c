@@ -29,6 +29,8 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 	ready = uiopf_sq_ready(&e->ring);
 	if (ready > SQES_PER_TURN)
 		ready = SQES_PER_TURN;
+	if (unlikely(uiopf_attached_is_full(e)))
+		ready = 0;
 	uiopf_sq_prefetch(&e->ring, ready);
 	did = uiopf_timers_fire(e) + uiopf_run_work(e);
 	if (ready && uiopf_submit(e, ready) >= 0)
@@ -49,6 +51,9 @@ void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
 	uint32_t *flags = uiopf_ring_word(&e->ring, RING_SQ_FLAGS);
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
+		return;
+	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attachable.c. */
+	if (e->attachable && !e->kicks)
 		return;
 	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */
 	if (needed)
@@ -209,7 +214,8 @@ static int check_params(struct uiopf_core *core, uint32_t entries, struct io_uri
 	return rc < 0 ? rc : check_rest(core, p);
 }
 
-static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params *p, int *rc)
+static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params *p,
+				 const struct uiopf_attachable *attachable, int *rc)
 {
 	struct uiopf_engine *e = aligned_alloc(128, sizeof *e);
 
@@ -242,7 +248,15 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	e->buffers = calloc(BUFFER_GROUPS, sizeof *e->buffers);
 	*rc = e->buffers && uiopf_grow_requests(e) ? 0 : -ENOMEM;
 	if (*rc == 0)
-		*rc = uiopf_ring_open(&e->ring, p);
+		*rc = attachable ? uiopf_ring_open_attachable(&e->ring, p, attachable->groups, attachable->group_entries) :
+				   uiopf_ring_open(&e->ring, p);
+	if (*rc == 0 && attachable) {
+		*rc = uiopf_attachable_open(e, attachable);
+		if (*rc < 0) {
+			uiopf_free_buffers(e);
+			uiopf_ring_close(&e->ring);
+		}
+	}
 	if (*rc < 0) {
 		close(e->cq_eventfd);
 		uiopf_free_requests(e);
@@ -253,14 +267,17 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	return e;
 }
 
-int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out)
+static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+		 const struct uiopf_attachable *attachable, struct uiopf_engine **out)
 {
 	struct uiopf_engine *e;
 	int rc;
 
 	uiopf_control_begin(core);
 	rc = check_params(core, entries, p);
-	e = rc < 0 ? NULL : make(core, p, &rc);
+	if (rc == 0 && attachable)
+		rc = uiopf_attachable_check(attachable, p);
+	e = rc < 0 ? NULL : make(core, p, attachable, &rc);
 	if (e) {
 		p->features = features(core->kernel);
 		if (p->flags & IORING_SETUP_SQPOLL) {
@@ -277,6 +294,18 @@ int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_param
 	return rc;
 }
 
+int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out)
+{
+	return setup(core, entries, p, NULL, out);
+}
+
+int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+			   const struct uiopf_attachable *config, struct uiopf_engine **out)
+{
+	p->flags |= IORING_SETUP_SQPOLL;
+	return setup(core, entries, p, config, out);
+}
+
 static void drop(struct uiopf_request *r)
 {
 	if (r->wait.link)
@@ -284,6 +313,25 @@ static void drop(struct uiopf_request *r)
 	uiopf_timer_stop(r);
 	uiopf_request_free(r);
 }
+
+/* Another ring's requests that still poll this one keep a file that is closed; the last of them frees what is left. */
+static uint32_t closed_poll(struct uiopf_file *file)
+{
+	(void)file;
+	return 0;
+}
+
+static void closed_release(struct uiopf_file *file)
+{
+	free(container_of(file, struct uiopf_engine, file));
+}
+
+static const struct uiopf_file_ops closed_ops = {
+	.poll = closed_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.release = closed_release,
+};
 
 void uiopf_engine_free(struct uiopf_engine *e)
 {
@@ -306,13 +354,17 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	for (link = &core->engines; *link != e; link = &(*link)->next)
 		;
 	*link = e->next;
+	uiopf_release_requests(e);
 	uiopf_free_resources(e);
-	/* Who still polls this ring, or has it registered, keeps a file that is closed. */
 	while (e->file.waits) {
 		struct uiopf_wait *wait = e->file.waits;
 
 		uiopf_file_cancel(&e->file, wait);
 	}
+	if (e->attachable)
+		uiopf_attachable_close(e);
+	e->file.users++;
+	e->file.ops = &closed_ops;
 	uiopf_control_end(core);
 	uiopf_free_buffers(e);
 	uiopf_free_requests(e);
@@ -320,7 +372,9 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	uiopf_ring_close(&e->ring);
 	free(e->backlog);
 	free(e->buffers);
-	free(e);
+	uiopf_control_begin(core);
+	uiopf_file_put(&e->file);
+	uiopf_control_end(core);
 }
 
 int uiopf_engine_add_window(struct uiopf_engine *e, uint64_t address, uint64_t length, void *map)
@@ -371,6 +425,11 @@ int uiopf_engine_mmap(struct uiopf_engine *e, uint64_t offset, int *fd, uint64_t
 		if (b && b->region.map) {
 			*fd = b->region.fd;
 			*length = b->region.size;
+			break;
+		}
+		if (b && e->attachable && b->ring) {
+			*at = (uint64_t)((uint8_t *)b->ring - e->ring.region.map);
+			*length = (b->mask + 1) * (uint64_t)sizeof(struct io_uring_buf);
 			break;
 		}
 		/* fall through */

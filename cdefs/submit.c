@@ -94,26 +94,49 @@ void uiopf_request_unlist(struct uiopf_request *r)
 
 static void queue_drained(struct uiopf_engine *e);
 
+/* What it holds of others'; it holds nothing then. */
+static void release(struct uiopf_request *r)
+{
+	if (unlikely(r->file_node || r->buffer_node)) {
+		if (r->file_node)
+			uiopf_node_put(r->engine, r->file_node);
+		if (r->buffer_node)
+			uiopf_node_put(r->engine, r->buffer_node);
+		r->file_node = r->buffer_node = NULL;
+	}
+	if (unlikely(r->owns_memory)) {
+		free((void *)(uintptr_t)r->extra);
+		r->owns_memory = false;
+	}
+	if (r->file) {
+		if (unlikely(r->wait.link != NULL))	/* whatever ended it, its file must not call it any more */
+			r->file->ops->cancel(r->file, &r->wait);
+		uiopf_file_put(r->file);
+		r->file = NULL;
+	}
+}
+
 void uiopf_request_free(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
 
-	if (unlikely(r->file_node || r->buffer_node)) {
-		if (r->file_node)
-			uiopf_node_put(e, r->file_node);
-		if (r->buffer_node)
-			uiopf_node_put(e, r->buffer_node);
-	}
-	if (unlikely(r->owns_memory))
-		free((void *)(uintptr_t)r->extra);
-	if (r->file)
-		uiopf_file_put(r->file);
+	release(r);
 	uiopf_request_unlist(r);
 	r->work_next = e->free_requests;
 	e->free_requests = r;
 	e->alive--;
 	if (unlikely(e->drained != NULL))
 		queue_drained(e);
+}
+
+void uiopf_release_requests(struct uiopf_engine *e)
+{
+	struct uiopf_request_chunk *chunk;
+	uint32_t i;
+
+	for (chunk = e->chunks; chunk; chunk = chunk->next)
+		for (i = 0; i < REQUEST_CHUNK; i++)
+			release(&chunk->request[i]);
 }
 
 void uiopf_free_requests(struct uiopf_engine *e)

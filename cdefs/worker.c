@@ -11,6 +11,11 @@
 
 #define LOOKS_BEFORE_CLOCK 64u	/* turns without work between two looks at the clock */
 #define SPINS_WHILE_PARKED 20000u
+/*
+ * How often a sleeping worker looks at the rings of other processes whose clients do not kick it. Spinning for them would
+ * take a processor for ever; a millisecond takes about a hundredth of one, and that long an SQE may wait after a lull.
+ */
+#define LOOK_NS 1000000u
 #define SHORTEST_SLEEP_NS 1000000u	/* a timer's own error would show in an open loop's latencies */
 
 static uint32_t turn(struct uiopf_core *core)
@@ -60,31 +65,56 @@ static bool park(struct uiopf_core *core)
 	return false;
 }
 
+/* Until when it may sleep, from now on: UINT64_MAX: for good. */
+static uint64_t time_to_sleep(const struct uiopf_core *core)
+{
+	uint64_t now = uiopf_now(&core->clock), next = core->next_ns;
+
+	if (core->driver == UIOPF_SQPOLL && core->timer_ns < next)
+		next = core->timer_ns;
+	if (next == UINT64_MAX)
+		return UINT64_MAX;
+	return next > now ? next - now : 0;
+}
+
+static uint64_t time_to_look(const struct uiopf_core *core)
+{
+	const struct uiopf_engine *engine;
+
+	if (core->driver == UIOPF_SQPOLL)
+		for (engine = core->engines; engine; engine = engine->next)
+			if (uiopf_attached_needs_looks(engine))
+				return LOOK_NS;
+	return UINT64_MAX;
+}
+
+static bool sleep_for(struct uiopf_core *core, uint64_t timeout)
+{
+	return core->driver == UIOPF_SQPOLL ? uiopf_core_sleep(core, core->worker_eventfd, timeout) :
+					      uiopf_eventfd_wait(core->worker_eventfd, timeout);
+}
+
 /* Says that it sleeps, looks once more, and sleeps. */
 static void sleep_until_wanted(struct uiopf_core *core)
 {
-	uint64_t now, next, timeout = UINT64_MAX;
 	struct uiopf_engine *engine;
+	bool slept = false;
 
 	STORE_SEQ(&core->asleep, 1);
 	if (core->driver == UIOPF_SQPOLL)
 		for (engine = core->engines; engine; engine = engine->next)
 			uiopf_engine_need_wakeup(engine, true);
 	/* What came before that was seen must not wait: pairs with wake_worker and with the client's look at the flag. */
-	if (!turn(core) && !LOAD_SEQ(&core->mailbox)) {
-		now = uiopf_now(&core->clock);
-		next = core->next_ns;
-		if (core->driver == UIOPF_SQPOLL && core->timer_ns < next)
-			next = core->timer_ns;
-		if (next != UINT64_MAX)
-			timeout = next > now ? next - now : 0;
-		if (timeout > SHORTEST_SLEEP_NS) {
+	while (!turn(core) && !LOAD_SEQ(&core->mailbox)) {
+		const uint64_t timeout = time_to_sleep(core), look = time_to_look(core);
+
+		if (timeout <= SHORTEST_SLEEP_NS)
+			break;
+		if (!slept)
 			WRITE_ONCE(&core->worker_sleeps, core->worker_sleeps + 1);
-			if (core->driver == UIOPF_SQPOLL)
-				uiopf_core_sleep(core, core->worker_eventfd, timeout);
-			else
-				uiopf_eventfd_wait(core->worker_eventfd, timeout);
-		}
+		slept = true;
+		if (sleep_for(core, look < timeout ? look : timeout) || timeout <= look)
+			break;
 	}
 	STORE_SEQ(&core->asleep, 0);
 	if (core->driver == UIOPF_SQPOLL)

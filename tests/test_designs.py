@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mailbox import Mailbox
-from uring_iopf._native import ffi, lib
+from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs import names, resolve
+from uring_iopf.designs.channel import NativeChannel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.workload import load_workload
 from uring_iopf.lab.cell import measure_cell
@@ -169,6 +170,22 @@ def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
     result = measure_cell(spec, lambda _share: None)
     assert result.replays == 60
     assert result.faults == 60 * 5075
+
+
+def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a client of Linux's SQPOLL has it: io_uring_enter wakes the thread, and waits, at once."""
+    monkeypatch.setattr("uring_iopf.machine.DEFAULT_IDLE_NS", 1)
+    with Machine(driver="sqpoll", wait="sleep", in_flight=1) as machine:
+        channel = machine.open("uring-multishot")
+        assert isinstance(channel, NativeChannel)
+        machine.start()
+        served = ffi.new("struct uiopf_served *")
+        while not machine.is_idle():
+            check(lib.uiopf_client_serve(channel.c, machine.address_space.c, 5075, 10**9, served), "serve")
+        assert served.faults == 5075
+        assert lib.uiopf_core_worker_sleeps(machine.core.c) > 0
+        # Waits that ended by their time-out, on a busy machine, are calls as well.
+        assert channel.cost().system_calls <= 5075 * 1.1
 
 
 @pytest.mark.parametrize("trace", ["numpy-sort", "sqlite-index", "parallel-sort", "git-repack"])

@@ -66,6 +66,7 @@ def test_an_example_runs(example: Path, tmp_path: Path) -> None:
 
 # ---- quotations ----
 
+INDENTS = ("", " " * 4, " " * 8, " " * 12, "\t")
 QUOTATIONS: list[tuple[Path, str, str, str]] = [
     (page, match[1], match[2], match[3]) for page in PAGES for match in QUOTATION.finditer(page.read_text("utf-8"))
 ]
@@ -81,7 +82,7 @@ def test_a_quotation_is_what_the_file_says(page: Path, how: str, path: str, text
     if how == "file":
         assert text == content
     else:
-        assert any(textwrap.indent(text, " " * depth) in content for depth in (0, 4, 8, 12)), "no such lines"
+        assert any(textwrap.indent(text, by) in content for by in INDENTS), "no such lines"
 
 
 def test_the_tutorial_quotes_its_examples() -> None:

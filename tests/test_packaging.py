@@ -117,7 +117,7 @@ ROOMS: Final = (
     {"designs"},
     {"clients"},
     {"machine"},
-    {"lab", "testing"},
+    {"lab", "server", "testing"},
     {"cli", "__main__"},
 )
 """From the ground up. A module may import from its own floor and from those below."""

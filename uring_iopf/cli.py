@@ -1,4 +1,4 @@
-"""The command line: ``uring-iopf compare``, ``bench`` and ``conformance``.
+"""The command line: ``uring-iopf compare``, ``bench``, ``conformance`` and ``serve``.
 
 Only what parsing needs is imported up here, so that help and mistakes answer at once.
 """
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor, Plan
+    from uring_iopf.machine import Account
 
 DEFAULT_WORKLOAD: Final = "gcc-compile"
 DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
@@ -150,6 +151,23 @@ _GOLDEN_STATUSES: Final = (
 )
 
 
+_SERVE: Final = """\
+Hand I/O page faults to programs in other processes.
+
+Who connects to the socket gets an emulated machine of its own: a ring that it maps with liburing's
+io_uring_queue_mmap(), page tables, and the page faults of a workload, once. It makes pages present
+by storing page-table entries, answers with WRITEs, and is told when all is answered. How such a
+client is written says docs/how-to/attach-a-process.md; a whole one is in tests/clients/.
+"""
+
+_SERVE_STATUSES: Final = (
+    ("0", "the first client has gone (--once), and every fault was answered, by it or for it"),
+    ("1", "some fault was answered by nobody"),
+    ("2", "the command was not understood, or the socket cannot be made"),
+    ("130", "ended by Ctrl-C; clients that were there have been answered for"),
+)
+
+
 class _Parser(argparse.ArgumentParser):
     """Finds what stands below the options when the help is printed, not before."""
 
@@ -229,6 +247,7 @@ def build_parser(parts: Parts = REAL) -> argparse.ArgumentParser:
     _add_compare(commands, parts)
     _add_bench(commands)
     _add_conformance(commands)
+    _add_serve(commands)
     return parser
 
 
@@ -305,6 +324,49 @@ def _add_compare(commands: Any, parts: Parts) -> None:
     add("--json", metavar="FILE", help="write everything there too, and what it takes to do it again")
     parser.late_epilog = lambda: _compare_epilog(parts)
     parser.set_defaults(run=_compare, parser=parser)
+
+
+def _add_serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="hand faults to programs that connect, over rings that they map as io_uring's",
+        description=_SERVE,
+        epilog=_listed("exit status", _SERVE_STATUSES),
+        formatter_class=_formatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--socket", metavar="PATH", required=True, help="where to listen: a Unix socket, made for this user alone")
+    add(
+        "--workload",
+        metavar="NAME|FILE",
+        default=DEFAULT_WORKLOAD,
+        help=f"whose faults each client is handed, once: a bundled trace, or your own (default: {DEFAULT_WORKLOAD})",
+    )
+    add(
+        "--in-flight",
+        metavar="N",
+        type=_whole_number(1, MOST_IN_FLIGHT),
+        default=16,
+        help=f"groups of faults outstanding at once, up to {MOST_IN_FLIGHT} (default: 16)",
+    )
+    add(
+        "--group",
+        metavar="N",
+        type=_whole_number(1, MOST_IN_GROUP),
+        default=1,
+        help=f"pages in one group at most, up to {MOST_IN_GROUP} (default: 1)",
+    )
+    add(
+        "--wait",
+        choices=("spin", "sleep"),
+        default="sleep",
+        help="what the thread that polls a client's ring does after a millisecond without work: look again, or sleep "
+        "until the client kicks it (default: sleep)",
+    )
+    add("--clients", metavar="N", type=_whole_number(1, 64), default=4, help="served at once at most (default: 4)")
+    add("--once", action="store_true", help="end when the first client has gone")
+    parser.set_defaults(run=_serve, parser=parser)
 
 
 def _add_bench(commands: Any) -> None:
@@ -469,6 +531,60 @@ def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
 def _bench(arguments: argparse.Namespace, parts: Parts) -> int:
     with ExitStack() as stack:
         return parts.bench(out=sys.stdout, json_file=_open_json(stack, arguments.json), quick=arguments.quick)
+
+
+def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
+    from functools import partial
+
+    from uring_iopf.hardware.workload import load_workload
+    from uring_iopf.lab.progress import progress
+    from uring_iopf.machine import Account, Machine
+    from uring_iopf.server import ClientResult, RingServer
+
+    workload = load_workload(arguments.workload)
+    new_machine = partial(
+        Machine,
+        workload,
+        driver="sqpoll",
+        wait=arguments.wait,
+        in_flight=arguments.in_flight,
+        group=arguments.group,
+    )
+
+    def say(text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()  # whoever waits for the first line may be a program
+
+    def on_end(result: ClientResult) -> None:
+        how = result.ending.name.lower() + (f" ({result.reason})" if result.reason else "")
+        say(f"client {result.number} (pid {result.pid}): {how}; {_account(result.account)}")
+
+    server = RingServer(arguments.socket, new_machine, most_clients=arguments.clients, on_end=on_end)
+    interrupted = False
+    with server:
+        say(f"serving {workload.name} ({len(workload):,} faults to each client) at {arguments.socket}; Ctrl-C ends it")
+        try:
+            with progress() as on_progress:
+                while not server.results or not arguments.once:
+                    server.serve(1 if arguments.once else None, interval_s=0.25 if sys.stderr.isatty() else None)
+                    for session in server.sessions:
+                        answered, total = session.progress()
+                        on_progress(f"client {session.number}: {answered:,} of {total:,} answered", answered / total)
+        except KeyboardInterrupt:
+            interrupted = True
+    accounts = [result.account for result in server.results]
+    total_of_all = Account(*(sum(column) for column in zip(Account(0, 0, 0, 0, 0), *accounts, strict=True)))
+    say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(total_of_all)}")
+    for result in server.results:
+        if not result.complete:
+            sys.stderr.write(f"uring-iopf: not accounted for: client {result.number}: {result.account}\n")
+    if not all(result.complete for result in server.results):
+        return UNACCOUNTED
+    return INTERRUPTED if interrupted else OK
+
+
+def _account(of: Account) -> str:
+    return f"sent {of.sent:,} = answered {of.answered:,} + answered for it {of.auto_answered:,} + lost {of.lost:,}"
 
 
 def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:

@@ -134,6 +134,10 @@ class Core:
         check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
         self.driver = driver
 
+    def worker_sleeps(self) -> int:
+        """How often the worker has fallen asleep."""
+        return lib.uiopf_core_worker_sleeps(self.c)
+
     def stop_worker(self) -> None:
         """Join the worker, if there is one. The steps are inline again."""
         lib.uiopf_core_stop(self.c)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uring_iopf.designs.base import Design
     from uring_iopf.designs.registry import DesignInfo
     from uring_iopf.hardware.workload import Workload
+    from uring_iopf.iommufd import FaultQueue
 
 REQUESTER_ID = 0x0100
 PRQ_ENTRIES = 2048
@@ -158,21 +159,38 @@ class Machine:
         info = resolve(design)
         if info.inline_only and self.driver is not Driver.INLINE:
             raise UsageError(f"{info.name} is written in Python and runs with driver='inline' only")
-        self._opened = True
         self.design = info
-        personality = Personality.PROPOSED if info.proposed else Personality.MERGED
-        self.queue = self.context.fault_queue_alloc(personality=personality)
-        table = self.context.hwpt_alloc_nested(self.device, self._parent, fault=self.queue)
-        self.device.attach(table)
-        if self.driver is not Driver.INLINE:
-            idle_ns = DEFAULT_IDLE_NS if self.wait is Wait.SLEEP else FOREVER
-            self.core.start_worker(self._driver_for(info), cpu=self._cpu, idle_ns=idle_ns)
-            self._stack.callback(self.core.stop_worker)
+        self._attach_queue(Personality.PROPOSED if info.proposed else Personality.MERGED, self._driver_for(info))
         self.channel = self._open_channel(info)
         self._stack.callback(self.channel.close)
         # Before that: its eventfd's number may be another file's afterwards.
         self._stack.callback(self.tell_when_done, -1)
         return self.channel
+
+    def open_queue(self) -> FaultQueue:
+        """Attach a table with a fault queue, without a design on it, and start the worker as for a ring of SQPOLL.
+
+        For clients that are elsewhere: `uring_iopf.server` puts a ring on it. The queue suits pre-posted reads.
+        Raises: UsageError, as `open`; or nothing would turn an attached client's ring, with another driver.
+        """
+        if self.driver is not Driver.SQPOLL:
+            raise UsageError("a client that is elsewhere makes no calls that could run the kernel: driver='sqpoll'")
+        self._attach_queue(Personality.PROPOSED, Driver.SQPOLL)
+        # A descriptor's number may be another file's once its owner has closed it.
+        self._stack.callback(self.tell_when_done, -1)
+        return self.queue
+
+    def _attach_queue(self, personality: Personality, driver: Driver) -> None:
+        if self._opened:
+            raise UsageError("this machine has its design already; make another machine for another design")
+        self._opened = True
+        self.queue = self.context.fault_queue_alloc(personality=personality)
+        table = self.context.hwpt_alloc_nested(self.device, self._parent, fault=self.queue)
+        self.device.attach(table)
+        if self.driver is not Driver.INLINE:
+            idle_ns = DEFAULT_IDLE_NS if self.wait is Wait.SLEEP else FOREVER
+            self.core.start_worker(driver, cpu=self._cpu, idle_ns=idle_ns)
+            self._stack.callback(self.core.stop_worker)
 
     def _driver_for(self, info: DesignInfo) -> Driver:
         """A worker that polls rings has none to poll for a design of system calls: those run where they are made."""

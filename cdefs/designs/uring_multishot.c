@@ -30,7 +30,7 @@ struct multishot {
 	uint64_t buffers_at, answers_at;
 	uint16_t tail;			/* of the buffer ring */
 	int fd;
-	bool sqpoll, armed;
+	bool sqpoll, armed, told;	/* told: the eventfd is registered */
 };
 
 static struct io_uring_buf *buffer_ring(const struct multishot *m)
@@ -78,6 +78,17 @@ static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags
 	return uiopf_enter(m->engine, n, min_complete, flags, timeout_ns);
 }
 
+/* Wakes a worker that sleeps, so that it sees what was published. */
+static void wake_if_needed(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+
+	if (uiopf_client_needs_wakeup(m->ring)) {
+		uiopf_system_call(ch, true);
+		uiopf_enter(m->engine, 0, 0, IORING_ENTER_SQ_WAKEUP, 0);
+	}
+}
+
 /* Shows the kernel what was queued; under sqpoll it may be asleep, and otherwise it is not looking. */
 static int submit(struct uiopf_channel *ch)
 {
@@ -87,10 +98,8 @@ static int submit(struct uiopf_channel *ch)
 		uiopf_system_call(ch, true);
 		return enter(ch, 0, 0, 0);
 	}
-	if (uiopf_client_publish(m->ring) && uiopf_client_needs_wakeup(m->ring)) {
-		uiopf_system_call(ch, true);
-		uiopf_enter(m->engine, 0, 0, IORING_ENTER_SQ_WAKEUP, 0);
-	}
+	if (uiopf_client_publish(m->ring))
+		wake_if_needed(ch);
 	return 0;
 }
 
@@ -204,7 +213,9 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 		sqe->len = sizeof responses[i];
 		sqe->user_data = WRITE_DATA;
 	}
-	if (m->sqpoll)
+	if (m->sqpoll && uiopf_sleeps(ch))
+		uiopf_client_publish(m->ring);	/* a worker that sleeps is woken by the call that waits */
+	else if (m->sqpoll)
 		submit(ch);
 	return (int)n;
 }
@@ -213,6 +224,8 @@ static int flush(struct uiopf_channel *ch)
 {
 	const struct multishot *m = ch->state;
 
+	if (m->sqpoll)
+		wake_if_needed(ch);
 	return m->ring->sq_tail != m->ring->sq_published ? submit(ch) : 0;
 }
 
@@ -220,7 +233,15 @@ static int flush(struct uiopf_channel *ch)
 static int prepare_sleep_sqpoll(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
+	int rc;
 
+	if (unlikely(!m->told)) {	/* not before: who never sleeps so costs the worker no barrier */
+		rc = uiopf_register(m->engine, IORING_REGISTER_EVENTFD, &ch->eventfd, 1);
+		if (rc < 0)
+			return rc;
+		m->told = true;
+	}
+	wake_if_needed(ch);
 	/* Pairs with uiopf_publish_cqes: the worker looks at the flag after it has moved the tail. */
 	STORE_SEQ(uiopf_client_word(m->ring, RING_CQ_FLAGS), 0);
 	m->ring->cq_tail_seen = LOAD_SEQ(uiopf_client_word(m->ring, RING_CQ_TAIL));
@@ -282,13 +303,14 @@ static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
 			return wait_inline(ch);
 		if (!uiopf_sleeps(ch) || uiopf_client_ready(m->ring))
 			return 1;
-		rc = prepare_sleep_sqpoll(ch);
-		if (rc == 0) {
-			ch->cost.system_calls += 2;	/* poll and the eventfd's read: real ones */
-			rc = uiopf_channel_sleep(ch, timeout_ns);
-		}
-		awake(ch);
-		return rc;
+		/* One call both wakes the worker, if it sleeps, and waits. */
+		uiopf_system_call(ch, true);
+		uiopf_client_publish(m->ring);
+		rc = uiopf_enter(m->engine, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG |
+				 (uiopf_client_needs_wakeup(m->ring) ? IORING_ENTER_SQ_WAKEUP : 0), timeout_ns);
+		if (uiopf_client_ready(m->ring))
+			return 1;
+		return rc == -EINTR ? rc : 0;
 	}
 	/* One call both submits the answers and waits. */
 	if (uiopf_client_ready(m->ring) && m->ring->sq_tail == m->ring->sq_published)
@@ -383,12 +405,6 @@ static int open_multishot(struct uiopf_channel *ch)
 	rc = open_arena(ch, entries);
 	if (rc < 0)
 		goto failed;
-	if (m->sqpoll) {
-		rc = uiopf_register(m->engine, IORING_REGISTER_EVENTFD, &ch->eventfd, 1);
-		if (rc < 0)
-			goto failed;
-		awake(ch);
-	}
 	arm(ch);
 	memset(&ch->cost, 0, sizeof ch->cost);	/* what follows is counted, not this */
 	return 0;

@@ -9,6 +9,8 @@ int uiopf_files_update_prepare(struct uiopf_request *r, const struct io_uring_sq
 		return -EINVAL;
 	if (!sqe->len)
 		return -EINVAL;
+	if (r->engine->attachable)	/* it has no descriptors to register */
+		return -EACCES;
 	r->position = sqe->off;
 	r->address = sqe->addr;
 	r->length = sqe->len;

@@ -8,6 +8,8 @@ int uiopf_provide_buffers_prepare(struct uiopf_request *r, const struct io_uring
 	const uint32_t count = (uint32_t)sqe->fd;
 	uint64_t size, end;
 
+	if (r->engine->attachable)	/* they are kept in memory that nobody could charge it for */
+		return -EACCES;
 	if (sqe->rw_flags || sqe->splice_fd_in)
 		return -EINVAL;
 	if (!count || count > MOST_BUFFERS)

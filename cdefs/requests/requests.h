@@ -19,6 +19,9 @@ static inline struct uiopf_file *uiopf_find_file(const struct uiopf_engine *e, i
 
 		return node ? node->file : NULL;
 	}
+	/* Descriptors are those of the process that this runs in: a client elsewhere has registered files alone. */
+	if (unlikely(e->attachable))
+		return NULL;
 	return (uint32_t)fd < UIOPF_MAX_FILES ? e->core->file[fd] : NULL;
 }
 

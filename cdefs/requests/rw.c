@@ -442,11 +442,10 @@ bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 	const uint8_t *from;
 	int64_t n;
 
-	if ((sqe->flags & ~IOSQE_CQE_SKIP_SUCCESS) || sqe->ioprio || sqe->rw_flags ||
-	    sqe->personality || sqe->attr_type_mask || e->setup_flags & IORING_SETUP_IOPOLL || (sqe->off && sqe->off != UINT64_MAX) || sqe->addr > UIOPF_USER_END - sqe->len ||
-	    (uint32_t)sqe->fd >= UIOPF_MAX_FILES)
+	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) || sqe->ioprio || sqe->rw_flags ||
+	    sqe->personality || sqe->attr_type_mask || e->setup_flags & IORING_SETUP_IOPOLL || (sqe->off && sqe->off != UINT64_MAX) || sqe->addr > UIOPF_USER_END - sqe->len)
 		return false;
-	file = e->core->file[sqe->fd];
+	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
 	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker_to_write(file))
 		return false;
 	if (file->mode & UIOPF_FILE_HINTS)	/* a socket of the host says an error once, and here it would be lost */

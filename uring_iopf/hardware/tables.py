@@ -48,6 +48,8 @@ class AddressSpace:
     def __init__(self, pasids: int = DEFAULT_PASIDS, table_pages: int = DEFAULT_TABLE_PAGES) -> None:
         if pasids < 1 or table_pages < 1:
             raise UsageError("an address space needs at least one PASID and one table page")
+        self.pasids = pasids
+        """Entries of the PASID table."""
         self._c: CData | None = made(lib.uiopf_space_new(pasids, table_pages), "page tables")
 
     @property

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SCHEMA: Final = 1
 WORKLOAD: Final = "gcc-compile"
 IN_FLIGHT: Final = (1, 16, 64)
+BATCHES: Final = (1, 8, 64)
+"""NOPs in one call."""
 MEMORY_FAULTS: Final = 50_000_000
 HEAVY: Final = ("numpy", "rich", "hypothesis")
 
@@ -41,6 +43,7 @@ RATIOS: Final = {
     "path_vs_bare_rings_64": ("path_64", "bare_rings_64"),
     "path_vs_host_fd_64": ("path_64", "host_fd_64"),
     "path_vs_host_stream_64": ("path_64", "host_stream_64"),
+    **{f"nop_vs_host_{n}": (f"nop_{n}", f"host_nop_{n}") for n in BATCHES},
 }
 """Which rate is held against which."""
 
@@ -55,6 +58,8 @@ MEANINGS: Final = {
     "path": "the whole path: uring-multishot, native client, worker, spinning",
     "host_fd": "the host's poll, read and write, a message a call, on a seqpacket socket",
     "host_stream": "the host's batched stream socket, spinning",
+    "nop": "NOPs through a ring of ours, so many a call, inline, its calls not charged for",
+    "host_nop": "the same through the host's io_uring",
     "trio": "the path with the trio client: an object and an answer call per fault",
     "batch": "the path with the batch client: NumPy arrays",
     "replace_100k": "a table is replaced under 100,000 outstanding groups",
@@ -151,6 +156,9 @@ def _meters() -> list[Meter]:
     meters.append(("host_fd_64", reference(lib.uiopf_measure_host_fd, 64)))
     if two_cpus:
         meters.append(("host_stream_64", reference(lib.uiopf_measure_host_stream, 64)))
+    for n in BATCHES:
+        meters.append((f"nop_{n}", reference(lib.uiopf_measure_nop, n)))
+        meters.append((f"host_nop_{n}", reference(lib.uiopf_measure_host_nop, n)))
     meters.append(("trio_64", path("trio", 64)))
     try:
         import numpy  # noqa: F401

@@ -1,0 +1,97 @@
+"""A ring that another process attaches to: the kernel's side of it, and the descriptors that go there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from uring_iopf._native import CData, check, ffi, lib
+from uring_iopf.abi import RegisterOp, SetupFlags
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from uring_iopf.core import Core
+
+
+class Attachment(NamedTuple):
+    """What a client is sent: descriptors, which stay the ring's own, and the sizes in bytes of two of them."""
+
+    ring_fd: int
+    data_fd: int
+    completion_eventfd: int
+    wake_eventfd: int
+    ring_size: int
+    data_size: int
+
+
+class AttachableRing:
+    """An SQPOLL ring on *core* for one client in another process, which maps its memfd with ``io_uring_queue_mmap``.
+
+    *files*: descriptors of the core that its requests may name, by their place here (IOSQE_FIXED_FILE); it reaches no
+    others. *groups*, *group_entries*: buffer rings that are registered, and mapped at io_uring's offsets.
+    *data_bytes*: the client's memory for buffers.
+
+    Raises: KernelError(EINVAL), sizes, or more than 4,096 entries in a group; KernelError(ENOSYS), the host has no
+    io_submit, by which the client is signalled. Source: io_uring_setup(2), io_uring_register(2), Linux 6.12.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        files: Sequence[int],
+        *,
+        entries: int,
+        cq_entries: int,
+        groups: int = 1,
+        group_entries: int = 64,
+        data_bytes: int = 1 << 16,
+    ) -> None:
+        self.params: CData = ffi.new(
+            "struct io_uring_params *",
+            {"flags": SetupFlags.CQSIZE | SetupFlags.SUBMIT_ALL, "cq_entries": cq_entries},
+        )
+        config = ffi.new(
+            "struct uiopf_attachable *", {"groups": groups, "group_entries": group_entries, "data_size": data_bytes}
+        )
+        out = ffi.new("struct uiopf_engine **")
+        check(lib.uiopf_setup_attachable(core.c, entries, self.params, config, out), "set up an attachable ring")
+        self._c: CData | None = out[0]
+        try:
+            if files:
+                fds = ffi.new("int32_t[]", list(files))
+                check(lib.uiopf_register(self._c, RegisterOp.REGISTER_FILES, fds, len(files)), "register files")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def c(self) -> CData:
+        """The C object. Raises: UsageError, it is closed."""
+        if self._c is None:
+            raise UsageError("this ring is closed")
+        return self._c
+
+    @property
+    def attachment(self) -> Attachment:
+        """What its client is to be sent."""
+        out = ffi.new("struct uiopf_attachment *")
+        lib.uiopf_engine_attachment(self.c, out)
+        return Attachment(*(getattr(out, field) for field in Attachment._fields))
+
+    def attach(self, data_address: int, *, kicks: bool) -> None:
+        """Take the client's word for where it has its data, and for whether it will kick a sleeping worker.
+
+        Raises: KernelError(EINVAL), no such address; KernelError(EBUSY), it has said so before.
+        """
+        check(lib.uiopf_engine_attach(self.c, data_address, kicks), "attach")
+
+    def pending(self) -> int:
+        """How many of its requests have not ended."""
+        return lib.uiopf_engine_pending(self.c)
+
+    def close(self) -> None:
+        """Free it, with whatever is under way; the client's mappings stay, and nobody looks at them any more."""
+        if self._c is not None:
+            lib.uiopf_engine_free(self._c)
+            self._c = None

@@ -1,0 +1,68 @@
+"""The three messages between a server and its client (``cdefs/abi/hello.h``), to and from bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from uring_iopf._native import ffi, lib
+from uring_iopf.errors import PeerError
+
+if TYPE_CHECKING:
+    from uring_iopf._native import CData
+
+MOST_BYTES = 512
+"""No message is longer; what comes is read with room for one byte more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a client answers to a hello."""
+
+    data_address: int
+    """Where it has mapped the data descriptor; not checked yet."""
+    kicks: bool
+    """It writes to the wake-up eventfd when it sees NEED_WAKEUP."""
+
+
+def _new(name: str, **fields: object) -> CData:
+    message = ffi.new(f"struct {name} *")
+    message.magic = lib.UIOPF_HELLO_MAGIC
+    message.version = lib.UIOPF_HELLO_VERSION
+    message.size = ffi.sizeof(message[0])
+    for field, value in fields.items():
+        setattr(message, field, value)
+    return message
+
+
+def pack_hello(params: CData, **fields: int) -> bytes:
+    """A hello to a client that is served; *fields* are the struct's."""
+    message = _new("uiopf_hello", **fields)
+    message.params = params[0]
+    return bytes(ffi.buffer(message))
+
+
+def pack_refusal(errno: int) -> bytes:
+    """A hello to a client that is not."""
+    return bytes(ffi.buffer(_new("uiopf_hello", status=errno)))
+
+
+def pack_goodbye(answered: int) -> bytes:
+    """The end: every fault of the load has been answered, so many by the client."""
+    return bytes(ffi.buffer(_new("uiopf_goodbye", answered=answered)))
+
+
+def parse_reply_untrusted(data: bytes) -> Reply:
+    """Understand a client's reply. Raises: PeerError, it is none, saying why."""
+    size = ffi.sizeof("struct uiopf_hello_reply")
+    if len(data) != size:
+        raise PeerError(f"a reply has {size} bytes, not {len(data)}")
+    message = ffi.new("struct uiopf_hello_reply *")
+    ffi.memmove(message, data, size)
+    if message.magic != lib.UIOPF_HELLO_MAGIC:
+        raise PeerError(f"a reply begins with {lib.UIOPF_HELLO_MAGIC:#x}, not {message.magic:#x}")
+    if message.version != lib.UIOPF_HELLO_VERSION or message.size != size:
+        raise PeerError(f"a reply of version {message.version} and size {message.size}: only version 1 is spoken")
+    if message.flags & ~lib.UIOPF_HELLO_KICKS or message.reserved:
+        raise PeerError(f"a reply with unknown flags {message.flags:#x}, or a reserved field that is not 0")
+    return Reply(int(message.data_address), bool(message.flags & lib.UIOPF_HELLO_KICKS))
