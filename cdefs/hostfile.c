@@ -115,17 +115,6 @@ static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 	return n;
 }
 
-/* A socket has no position, and says so of any but the first. */
-static int64_t socket_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
-{
-	return position > 0 ? -ESPIPE : host_read(file, to, length, position);
-}
-
-static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
-{
-	return position > 0 ? -ESPIPE : host_write(file, from, length, position);
-}
-
 static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
 {
 	ssize_t n = recv(host_of(file)->fd[0], to, length, flags | MSG_DONTWAIT);
@@ -140,6 +129,20 @@ static int64_t host_send(struct uiopf_file *file, const uint8_t *from, uint64_t 
 	ssize_t n = sendto(host_of(file)->fd[0], from, length, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, address_length);
 
 	return n < 0 ? -errno : n;
+}
+
+/* A socket has no position, and says so of any but the first. */
+static int64_t socket_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	return position > 0 ? -ESPIPE : host_read(file, to, length, position);
+}
+
+static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	if (position > 0)
+		return -ESPIPE;
+	/* write(2) of nothing does nothing, and a ring's sends an empty message, or says that nobody listens. */
+	return length ? host_write(file, from, length, position) : host_send(file, from, 0, 0, NULL, 0);
 }
 
 /* TCP says how much is left, and since 6.17 so do Unix streams. */

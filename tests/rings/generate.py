@@ -105,6 +105,7 @@ UNTWEAKED: Final = frozenset(
         (int(Op.WRITEV), "len"),
         (int(Op.MSG_RING), "off"),  # numbers of completions are used once
         (int(Op.RECV), "ioprio"),  # who polls first is between two states, and may be cancelled or not
+        (int(Op.RECV), "file_index"),  # a limit, of which Linux takes the largest for a negative one
         (int(Op.SEND), "ioprio"),
         (int(Op.SEND), "off"),  # an address to send to, of a socket that has none
         (int(Op.SEND), "file_index"),

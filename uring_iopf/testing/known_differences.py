@@ -298,10 +298,9 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-counts",
             ),
             KnownDifference(
-                "a registered eventfd may be signalled with nothing posted when Linux does not, and the other way "
-                "round",
-                "by task work of requests that all end in silence, or that looks and waits again; clients look at the "
-                "queue in any case",
+                "a registered eventfd may be signalled with nothing posted where Linux does not, and the other way",
+                "by task work of requests that all end in silence, or that looks and waits again; clients look at "
+                "the queue in any case",
                 id="rings-told",
             ),
             KnownDifference(
