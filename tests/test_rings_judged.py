@@ -49,21 +49,20 @@ def engine(recording: Recording) -> Iterator[EnginePlayer]:
     player.close()
 
 
-PLAYS: Final = 6
+PLAYS: Final = 20
 
 
-def play_until(host: HostPlayer, program: Program, wanted: list[Seen]) -> tuple[list[Seen], bool]:
-    """What the host does; whether it does the same each time. It is asked until it does what is wanted.
+def play_until(host: HostPlayer, program: Program, wanted: list[Seen]) -> list[Seen]:
+    """What the host does: what is wanted, if it ever does that; else what it did last.
 
-    On a busy machine Linux's worker threads and timers come when they come. A program whose outcome on the host differs
-    from one time to the next says nothing of the engine, unless the engine does none of it.
+    On a busy machine Linux's worker threads and timers come when they come, and one outcome of several is what Linux
+    does. The engine has to do one that the host was seen to do, or to differ by what is known.
     """
-    outcomes: list[list[Seen]] = []
     for _ in range(PLAYS):
-        outcomes.append(host.play(program))
-        if outcomes[-1] == wanted:
-            return wanted, True
-    return outcomes[-1], all(one == outcomes[0] for one in outcomes)
+        outcome = host.play(program)
+        if outcome == wanted or known.explanation(program, outcome, wanted):
+            break
+    return outcome
 
 
 def compare(program: Program, expected: list[Seen], got: list[Seen]) -> None:
@@ -85,7 +84,7 @@ def test_the_engine_does_what_linux_does(case: Case, engine: EnginePlayer, recor
     got = engine.play(case.program)
     if HOST:
         player = HostPlayer()
-        expected, _ = play_until(player, case.program, got)
+        expected = play_until(player, case.program, got)
         player.close()
     else:
         digest, expected = recording.cases[case.name]
@@ -102,11 +101,7 @@ def test_the_engine_does_what_linux_does_with_any_program(
     known.counted["programs"] += 1
     got = engine.play(program)
     program = waiting_for(program, got)
-    expected, repeats = play_until(host, program, got)
-    if not repeats:
-        known.counted["programs that the host does not do twice alike"] += 1
-        return
-    compare(program, expected, got)
+    compare(program, play_until(host, program, got), got)
 
 
 def test_the_engine_does_what_was_recorded_of_any_program(recording: Recording) -> None:
@@ -135,7 +130,7 @@ def test_the_host_is_as_recorded(host: HostPlayer, recording: Recording) -> None
     for case in CASES:
         if case.name in recording.cases:
             expected = recording.cases[case.name][1]
-            got, _ = play_until(host, case.program, expected)
+            got = play_until(host, case.program, expected)
             assert expected == got, f"{case.name}\n" + shown(case.program, expected, got)
 
 
