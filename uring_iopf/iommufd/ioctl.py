@@ -316,8 +316,8 @@ def _hwpt_alloc(call: Call) -> None:
 
 
 def _get_hw_info(call: Call) -> None:
-    cmd, new = call.cmd, call.context.version.name != "6.12"
-    call.supported(not cmd.flags & ~(int(HwInfoFlags.INPUT_TYPE) if new else 0))
+    cmd, version = call.cmd, call.context.version
+    call.supported(not cmd.flags & ~int(version.hw_info_flags))
     call.supported(not any(cmd.__reserved))
     hardware = hardware_info(call.get(cmd.dev_id, Device).driver)
     if cmd.flags & HwInfoFlags.INPUT_TYPE and hardware.info:
@@ -329,7 +329,8 @@ def _get_hw_info(call: Call) -> None:
     cmd.out_data_type = hardware.info_type
     cmd.out_max_pasid_log2 = hardware.max_pasid_log2
     # No driver here tracks dirty pages, and no device has PASIDs with execute permission or privileged mode.
-    cmd.out_capabilities = HwCapabilities.PCI_ATS_NOT_SUPPORTED if new and not hardware.ats else 0
+    no_ats = version.hw_info_says_no_ats and not hardware.ats
+    cmd.out_capabilities = HwCapabilities.PCI_ATS_NOT_SUPPORTED if no_ats else 0
     call.respond()
 
 
@@ -359,7 +360,7 @@ def _hwpt_invalidate(call: Call) -> None:
         call.supported(not cmd.__reserved)
         if cmd.entry_num and not (cmd.data_uptr and cmd.entry_len):
             raise call.refuse(errno.EINVAL)
-        if call.context.version.name == "6.12":
+        if call.context.version.invalidates_nested_only:
             call.get(cmd.hwpt_id, NestedHWPT)
         else:
             target = call.get(cmd.hwpt_id, Object)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf.abi.iommufd import HwptAllocFlags
+from uring_iopf.abi.iommufd import HwInfoFlags, HwptAllocFlags
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ class KernelVersion:
     """Whether, of a group of devices, only the one that makes the attachment has its faults switched on."""
     vtd_needs_pasid: bool
     """Whether VT-d's driver answers a page request without a PASID itself, INVALID."""
+    hw_info_flags: HwInfoFlags
+    """What GET_HW_INFO takes."""
+    hw_info_says_no_ats: bool
+    """Whether GET_HW_INFO says of a device that it has no ATS."""
+    invalidates_nested_only: bool
+    """Whether HWPT_INVALIDATE looks for a nested table alone (anything else is ENOENT); else for a virtual IOMMU too,
+    and refuses another object with EINVAL."""
 
 
 VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
@@ -70,6 +77,9 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 attached_is_busy=False,
                 one_device_reports=True,
                 vtd_needs_pasid=True,
+                hw_info_flags=HwInfoFlags(0),
+                hw_info_says_no_ats=False,
+                invalidates_nested_only=True,
             ),
             KernelVersion(
                 name="7.2",
@@ -83,6 +93,9 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 attached_is_busy=True,
                 one_device_reports=False,
                 vtd_needs_pasid=False,
+                hw_info_flags=HwInfoFlags.INPUT_TYPE,
+                hw_info_says_no_ats=True,
+                invalidates_nested_only=False,
             ),
         )
     }
