@@ -282,7 +282,7 @@ bool uiopf_complete_more(struct uiopf_engine *engine, uint64_t user_data, int32_
 /* Moves what fits from the backlog into the ring. */
 void uiopf_flush_backlog(struct uiopf_engine *engine);
 /* Signals the eventfd, as there is task work that only an enter will run. */
-void uiopf_tell_of_work(struct uiopf_engine *e);
+void uiopf_tell_of_work(struct uiopf_engine *engine);
 /* Shows the client what was completed, and signals the eventfd. */
 void uiopf_publish_cqes(struct uiopf_engine *engine);
 /* The worker's next turn: who said that it sleeps after CQEs were published, but before that was seen, is told. */
