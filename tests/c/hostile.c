@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "errnos.h"
 #include "guard.h"
 #include "hardware/pagetable.h"
 
@@ -503,21 +504,6 @@ static void check_honest(struct world *w, uint64_t *served)
 }
 
 /* ---- a hostile client's life ---- */
-
-static bool known_errno(int error)
-{
-	static const int16_t known[] = {
-		EAGAIN, EBADF, EBADFD, EFAULT, EINVAL, ENOENT, EALREADY, ECANCELED, ETIME, ENOBUFS, EOPNOTSUPP, EOVERFLOW,
-		E2BIG, EACCES, ENXIO, ENFILE, ENOMEM, EPIPE, ENOTSOCK, ENOTCONN, EISCONN, EMSGSIZE, ECONNRESET, ENODEV,
-		ESPIPE,
-	};
-	uint32_t i;
-
-	for (i = 0; i < sizeof known / sizeof known[0]; i++)
-		if (known[i] == error)
-			return true;
-	return false;
-}
 
 /* How far CQEs were looked at; the engine's own words are the kernel's business. */
 struct reader {

@@ -11,7 +11,6 @@
  * the files in each directory, that it is given.
  */
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include "../c/check.h"
+#include "../c/errnos.h"
 #include "../c/guard.h"
 #include "engine.h"
 
@@ -119,22 +119,6 @@ static void open_ring(struct world *w, struct program *p, uint32_t which)
 	CHECK_EQ(uiopf_engine_add_window(w->ring[which], ARENA_AT, ARENA, w->arena), 0);
 	w->ring_fd[which] = uiopf_core_install(w->core, uiopf_engine_file(w->ring[which]));
 	CHECK(w->ring_fd[which] >= 3);
-}
-
-/* Errnos that Linux could give to any of these operations on any of these files. */
-static bool known_errno(int error)
-{
-	static const int16_t known[] = {
-		EAGAIN, EBADF, EBADFD, EFAULT, EINVAL, ENOENT, EALREADY, ECANCELED, ETIME, ENOBUFS, EOPNOTSUPP, EOVERFLOW,
-		E2BIG, EACCES, ENXIO, ENFILE, ENOMEM, EPIPE, ENOTSOCK, ENOTCONN, EISCONN, EMSGSIZE, ECONNRESET, ENODEV,
-		ESPIPE,
-	};
-	uint32_t i;
-
-	for (i = 0; i < sizeof known / sizeof known[0]; i++)
-		if (known[i] == error)
-			return true;
-	return false;
 }
 
 /* Requests carry their opcode; what a NOP was told to say and what a message carries may be anything. */
