@@ -42,6 +42,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "control": ["3", "1"],
     "attachable": ["2", "1"],
     "eventq": ["30000", "1"],
+    "found": [],
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
 }
 

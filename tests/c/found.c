@@ -1,0 +1,204 @@
+/*
+ * What hostile clients and the fuzzer found once, step by step: on one thread and a clock that stands still, so that it
+ * fails in the same way each time.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "engine.h"
+
+#define ARENA_AT 0x7000000000ull
+
+struct found {
+	struct uiopf_core *core;
+	struct uiopf_engine *engine[2];
+	uint8_t *memory;
+	int fd[2], pipe[2];
+};
+
+static void queue_sqe(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
+{
+	uint32_t *tail = uiopf_ring_word(&e->ring, RING_SQ_TAIL);
+
+	e->ring.sq_array[*tail & e->ring.sq_mask] = *tail & e->ring.sq_mask;
+	memcpy(uiopf_sqe_at(&e->ring, *tail), sqe, sizeof *sqe);
+	STORE_RELEASE(tail, *tail + 1);
+}
+
+static int32_t result(struct uiopf_engine *e)
+{
+	uint32_t *head = uiopf_ring_word(&e->ring, RING_CQ_HEAD);
+
+	CHECK(*head != LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_TAIL)));
+	return (int32_t)uiopf_cqe_at(&e->ring, (*head)++)[1];
+}
+
+static void open_found(struct found *f)
+{
+	uint32_t i;
+
+	f->core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 1);
+	f->memory = aligned_alloc(4096, 4096);
+	CHECK(f->core && f->memory);
+	memset(f->memory, 0, 4096);
+	CHECK_EQ(pipe2(f->pipe, O_CLOEXEC | O_NONBLOCK), 0);
+	for (i = 0; i < 2; i++) {
+		struct io_uring_params p = { .flags = 0 };
+
+		CHECK_EQ(uiopf_setup(f->core, 8, &p, &f->engine[i]), 0);
+		CHECK_EQ(uiopf_engine_add_window(f->engine[i], ARENA_AT, 4096, f->memory), 0);
+		f->fd[i] = uiopf_core_install(f->core, uiopf_engine_file(f->engine[i]));
+	}
+}
+
+static void close_found(struct found *f)
+{
+	uint32_t i;
+
+	for (i = 0; i < 2; i++) {
+		if (f->engine[i])
+			uiopf_engine_free(f->engine[i]);
+		if (f->pipe[i] >= 0)
+			close(f->pipe[i]);
+	}
+	CHECK_EQ(uiopf_core_free(f->core), 0);
+	free(f->memory);
+}
+
+/* The pipe is open, readable and watched no more: nobody looks at what was freed. */
+static void a_closed_host_descriptor_is_forgotten(void)
+{
+	struct found f;
+	int fd, other;
+
+	open_found(&f);
+	fd = uiopf_core_install_host(f.core, f.pipe[0]);
+	other = uiopf_core_install_host(f.core, f.pipe[0]);
+	CHECK(fd >= 3 && other >= 3);
+	uiopf_core_uninstall(f.core, fd);
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .fd = other, .poll32_events = POLLIN });
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
+	CHECK_EQ(write(f.pipe[1], "", 1), 1);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), 0);
+	CHECK_EQ(result(f.engine[0]), POLLIN);
+	uiopf_core_uninstall(f.core, other);
+	close_found(&f);
+}
+
+/* A vector, and a registered buffer whose tag is told of, behind a request that never ends: the sanitizer counts. */
+static void a_freed_ring_frees_what_waits_in_chains(void)
+{
+	const struct iovec { void *base; size_t length; } buffer = { (void *)(uintptr_t)ARENA_AT, 4096 };
+	struct found f;
+	int fd;
+
+	open_found(&f);
+	fd = uiopf_core_install_host(f.core, f.pipe[0]);
+	CHECK_EQ(uiopf_register(f.engine[0], IORING_REGISTER_BUFFERS, (void *)(uintptr_t)&buffer, 1), 0);
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .fd = fd, .flags = IOSQE_IO_LINK });
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_READV, .fd = fd, .flags = IOSQE_IO_LINK,
+						       .addr = ARENA_AT, .len = 2 });
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_READ_FIXED, .fd = fd, .addr = ARENA_AT, .len = 8 });
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_READV, .fd = fd, .flags = IOSQE_IO_DRAIN,
+						       .addr = ARENA_AT, .len = 2 });
+	CHECK_EQ(uiopf_enter(f.engine[0], 4, 0, 0, 0), 4);
+	CHECK_EQ(uiopf_engine_pending(f.engine[0]), 4);
+	uiopf_engine_free(f.engine[0]);
+	f.engine[0] = NULL;
+	uiopf_core_uninstall(f.core, fd);
+	close_found(&f);
+}
+
+static void a_ring_may_go_before_who_polls_it(void)
+{
+	struct found f;
+
+	open_found(&f);
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .fd = f.fd[1], .poll32_events = POLLIN,
+						       .user_data = 7 });
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
+	uiopf_engine_free(f.engine[1]);
+	f.engine[1] = NULL;
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_ASYNC_CANCEL, .addr = 7 });
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
+	CHECK_EQ(result(f.engine[0]), 0);
+	CHECK_EQ(result(f.engine[0]), -ECANCELED);
+	CHECK_EQ(uiopf_engine_pending(f.engine[0]), 0);
+	close_found(&f);
+}
+
+/* Nobody waits for the client, and its descriptor is as it was. */
+static void a_full_eventfd_holds_up_nobody(void)
+{
+	struct found f;
+	int fd = eventfd(0, EFD_CLOEXEC);
+	eventfd_t value;
+
+	open_found(&f);
+	CHECK(fd >= 0 && eventfd_write(fd, UINT64_MAX - 1) == 0);
+	CHECK_EQ(uiopf_register(f.engine[0], IORING_REGISTER_EVENTFD, &fd, 1), 0);
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
+	CHECK_EQ(result(f.engine[0]), 0);
+	CHECK(eventfd_read(fd, &value) == 0 && value == UINT64_MAX - 1);
+	CHECK(!(fcntl(fd, F_GETFL) & O_NONBLOCK));
+	close(fd);
+	close_found(&f);
+}
+
+static void a_broken_pipe_is_an_errno(void)
+{
+	struct found f;
+	int fd;
+
+	open_found(&f);
+	signal(SIGPIPE, SIG_DFL);
+	fd = uiopf_core_install_host(f.core, f.pipe[1]);
+	close(f.pipe[0]);
+	f.pipe[0] = -1;
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_WRITE, .fd = fd, .addr = ARENA_AT, .len = 8 });
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
+	CHECK_EQ(result(f.engine[0]), -EPIPE);
+	uiopf_core_uninstall(f.core, fd);
+	close_found(&f);
+}
+
+/* 2^20 in all groups together, as a charge; giving some back makes room. */
+static void classic_buffers_are_charged(void)
+{
+	struct found f;
+	uint32_t i;
+
+	open_found(&f);
+	for (i = 0; i <= 18; i++) {
+		struct io_uring_sqe sqe = { .opcode = IORING_OP_PROVIDE_BUFFERS, .fd = 65536, .addr = ARENA_AT, .len = 1,
+					    .buf_group = (uint16_t)(i % 17) };
+
+		if (i == 17) {
+			sqe = (struct io_uring_sqe){ .opcode = IORING_OP_REMOVE_BUFFERS, .fd = 1 };
+		} else if (i == 18) {
+			sqe.fd = 1;
+			sqe.buf_group = 0;
+		}
+		queue_sqe(f.engine[0], &sqe);
+		CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
+		CHECK_EQ(result(f.engine[0]), i == 16 ? -ENOMEM : i == 17 ? 1 : 0);
+	}
+	close_found(&f);
+}
+
+int main(void)
+{
+	a_closed_host_descriptor_is_forgotten();
+	a_freed_ring_frees_what_waits_in_chains();
+	a_ring_may_go_before_who_polls_it();
+	a_full_eventfd_holds_up_nobody();
+	a_broken_pipe_is_an_errno();
+	classic_buffers_are_charged();
+	return 0;
+}
