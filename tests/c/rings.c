@@ -4,7 +4,8 @@
  * beside it does not notice.
  *
  * The hostile thread writes through the engine's own mapping, so that the thread sanitizer sees every access to shared
- * memory that is not a named atomic.
+ * memory that is not a named atomic. (Those of hostile.c write the same things through mappings and processes of their
+ * own: there it sees none.)
  *
  * Arguments: NOPs to stream, seconds of hostility, seed.
  */
@@ -13,6 +14,7 @@
 
 #include "check.h"
 #include "engine.h"
+#include "scribble.h"
 
 struct client {
 	struct uiopf_engine *engine;
@@ -114,9 +116,6 @@ static void stream(enum uiopf_driver driver, uint64_t n, uint64_t random, uint32
 
 /* ---- hostility ---- */
 
-#define ARENA 0x10000u
-#define ARENA_AT 0x7000000000ull
-
 struct hostile {
 	struct uiopf_core *core;
 	struct client victim, bystander;	/* the first is written over */
@@ -124,132 +123,29 @@ struct hostile {
 	struct uiopf_faultq *queue;
 	struct uiopf_device *device;
 	uint8_t *arena;
+	struct prey prey;
 	uint64_t random;
-	int fd, ring_fd;
-	bool drains;
 	uint32_t stop;
 	uint64_t written, passed;
 };
 
-static void scribble_word(uint64_t *at, uint64_t value)
-{
-	WRITE_ONCE(at, value);
-}
-
-/* An SQE that gets past the first checks more often than noise would. */
-static void scribble_sqe(struct hostile *h, uint64_t *at)
-{
-	static const uint8_t ops[] = {
-		IORING_OP_NOP, IORING_OP_READ, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READ_MULTISHOT,
-		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, 255, IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE,
-		IORING_OP_LINK_TIMEOUT, IORING_OP_POLL_REMOVE, IORING_OP_READV, IORING_OP_WRITE_FIXED, IORING_OP_READ_FIXED,
-		IORING_OP_MSG_RING, IORING_OP_PROVIDE_BUFFERS, IORING_OP_REMOVE_BUFFERS, IORING_OP_FILES_UPDATE,
-	};
-	uint64_t *r = &h->random, word[8] = { 0 };
-	uint32_t opcode = ops[below(r, sizeof ops)], i;
-
-	uint32_t flags = below(r, 4) ? 0x20 * (opcode == IORING_OP_READ_MULTISHOT) : below(r, 256);
-
-	if (!h->drains)		/* one request that waits for ever, and everything behind a drain does */
-		flags &= ~(uint32_t)IOSQE_IO_DRAIN;
-	word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)(uint32_t)(below(r, 8) ? h->fd : (int)below(r, 5) - 2) << 32;
-	switch (opcode) {
-	case IORING_OP_READ:
-	case IORING_OP_WRITE:
-	case IORING_OP_READ_FIXED:
-	case IORING_OP_WRITE_FIXED:
-		word[1] = below(r, 4) ? 0 : next_random(r);
-		word[2] = ARENA_AT + below(r, ARENA + 64);
-		word[3] = below(r, 4) ? 40 * below(r, 4) : below(r, 200);
-		word[5] = below(r, 3);
-		break;
-	case IORING_OP_READV:
-		word[2] = ARENA_AT + below(r, ARENA + 64);
-		word[3] = below(r, 5);
-		break;
-	case IORING_OP_ASYNC_CANCEL:
-		word[2] = below(r, 4);
-		word[3] = (uint64_t)below(r, 64) << 32;
-		break;
-	case IORING_OP_POLL_ADD:
-		word[3] = below(r, 2) | (uint64_t)below(r, 256) << 32;
-		break;
-	case IORING_OP_POLL_REMOVE:
-	case IORING_OP_TIMEOUT_REMOVE:
-		word[2] = below(r, 4);
-		word[3] = opcode == IORING_OP_POLL_REMOVE ? below(r, 8) : (uint64_t)below(r, 32) << 32;
-		break;
-	case IORING_OP_TIMEOUT:
-	case IORING_OP_LINK_TIMEOUT:
-		word[1] = opcode == IORING_OP_TIMEOUT ? below(r, 4) : 0;
-		word[2] = ARENA_AT + 8 * below(r, ARENA / 8);
-		word[3] = 1 | (uint64_t)(below(r, 2) ? 0 : below(r, 128)) << 32;
-		break;
-	case IORING_OP_MSG_RING:
-		word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)(uint32_t)h->ring_fd << 32;
-		break;
-	case IORING_OP_PROVIDE_BUFFERS:
-		word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)below(r, 5) << 32;
-		word[2] = ARENA_AT + below(r, ARENA);
-		word[3] = below(r, 80);
-		word[5] = 1;
-		break;
-	case IORING_OP_REMOVE_BUFFERS:
-		word[0] = opcode | (uint64_t)flags << 8 | (uint64_t)below(r, 5) << 32;
-		word[5] = 1;
-		break;
-	case IORING_OP_FILES_UPDATE:
-		word[1] = below(r, 4);
-		word[2] = ARENA_AT + 4 * below(r, ARENA / 4);
-		word[3] = below(r, 4);
-		break;
-	}
-	word[4] = below(r, 4);
-	for (i = 0; i < 8; i++)
-		scribble_word(&at[i], below(r, 60) ? word[i] : next_random(r));
-}
-
-static void scribble_buffer(struct hostile *h, uint32_t entry)
-{
-	uint64_t *r = &h->random, *at = (uint64_t *)(void *)(h->arena + 16ull * entry);
-	uint64_t tail = h->written + below(r, 12);
-
-	scribble_word(&at[0], below(r, 8) ? ARENA_AT + below(r, ARENA) : next_random(r));
-	scribble_word(&at[1], (below(r, 8) ? 40 * below(r, 4) : next_random(r) & 0xffffffff) | tail << 48);
-}
-
 static void *hostile_thread(void *arg)
 {
 	struct hostile *h = arg;
-	struct uiopf_ring *ring = &h->victim.engine->ring;	/* the kernel's mapping; only the memory is ours */
 	uint64_t *r = &h->random;
 
 	while (!LOAD_ACQUIRE(&h->stop)) {
-		uint32_t i;
-
 		switch (below(r, 8)) {
-		case 0:		/* any word of the header, the CQEs and the array */
-			for (i = 0; i < 4; i++) {
-				uint32_t *at = uiopf_ring_word(ring, 4 * below(r, ring->sqes_offset / 4));
-
-				WRITE_ONCE(at, below(r, 2) ? (uint32_t)next_random(r) : below(r, 16));
-			}
-			break;
-		case 1:		/* heads and tails that look right */
-			WRITE_ONCE(uiopf_ring_word(ring, RING_SQ_TAIL),
-				   READ_ONCE(uiopf_ring_word(ring, RING_SQ_HEAD)) + below(r, 20));
-			WRITE_ONCE(uiopf_ring_word(ring, RING_CQ_HEAD),
-				   READ_ONCE(uiopf_ring_word(ring, RING_CQ_TAIL)) - below(r, 4));
+		case 0:
+		case 1:
+			write_header(&h->prey, r);
 			break;
 		case 2:
-			scribble_buffer(h, below(r, 8));
-			break;
-		case 3:		/* what is being read and answered */
-			scribble_word((uint64_t *)(void *)(h->arena + 8 * below(r, ARENA / 8)),
-				      below(r, 2) ? 1 + below(r, 64) : next_random(r));
+		case 3:
+			write_arena(&h->prey, r);
 			break;
 		case 4:
-			if (below(r, 64) == 0) {
+			if (below(r, 24) == 0) {
 				uint32_t flags = below(r, 16) | IORING_ENTER_EXT_ARG;
 
 				/* Waiting for room in a queue whose words lie would be waiting for ever. */
@@ -258,7 +154,7 @@ static void *hostile_thread(void *arg)
 			}
 			break;
 		default:
-			scribble_sqe(h, uiopf_sqe_at(ring, below(r, ring->sq_entries)));
+			write_sqe(&h->prey, r);
 		}
 		h->written++;
 	}
@@ -295,11 +191,39 @@ static void *bystander_thread(void *arg)
 	return NULL;
 }
 
+/* The ring as the kernel has it mapped; what lies behind its SQEs nobody reads. */
+static void open_prey(struct hostile *h, bool drains)
+{
+	/* What reads faults comes often; nothing closes the queue's descriptor: nobody would open it again. */
+	static const uint8_t opcodes[] = {
+		IORING_OP_NOP, IORING_OP_READ, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_READ_MULTISHOT,
+		IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL, IORING_OP_NOP, 255, IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE,
+		IORING_OP_LINK_TIMEOUT, IORING_OP_POLL_REMOVE, IORING_OP_READV, IORING_OP_WRITE_FIXED, IORING_OP_READ_FIXED,
+		IORING_OP_MSG_RING, IORING_OP_PROVIDE_BUFFERS, IORING_OP_REMOVE_BUFFERS, IORING_OP_FILES_UPDATE,
+	};
+	const struct uiopf_ring *ring = &h->victim.engine->ring;
+
+	h->prey = (struct prey){
+		.ring = ring->region.map,
+		.arena = h->arena,
+		.ring_size = ring->sqes_offset + 64ull * ring->sq_entries,
+		.sqes_offset = ring->sqes_offset,
+		.array = h->victim.p.sq_off.array,
+		.life = ANYTHING,
+		.queue_fd = uiopf_core_install(h->core, uiopf_faultq_file(h->queue)),
+		.ring_fd = uiopf_core_install(h->core, uiopf_engine_file(h->victim.engine)),
+		.opcodes = opcodes,
+		.opcodes_count = sizeof opcodes,
+		/* One request that waits for ever, and everything behind a drain does too. */
+		.flags_never = drains ? 0 : IOSQE_IO_DRAIN,
+	};
+}
+
 /* Registered: a buffer, and a few slots for files of which the first has the queue. */
 static void register_resources(struct hostile *h)
 {
 	const struct iovec { void *base; size_t length; } buffer = { (void *)(uintptr_t)ARENA_AT, ARENA / 2 };
-	int32_t fds[4] = { h->fd, -1, -1, -1 };
+	int32_t fds[4] = { h->prey.queue_fd, -1, -1, -1 };
 
 	CHECK_EQ(uiopf_register(h->victim.engine, IORING_REGISTER_BUFFERS, (void *)(uintptr_t)&buffer, 1), 0);
 	CHECK_EQ(uiopf_register(h->victim.engine, IORING_REGISTER_FILES, fds, 4), 0);
@@ -307,7 +231,7 @@ static void register_resources(struct hostile *h)
 
 static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed, bool drains)
 {
-	struct hostile h = { .random = seed, .drains = drains };
+	struct hostile h = { .random = seed };
 	struct io_uring_buf_reg reg = { .ring_addr = ARENA_AT, .ring_entries = 8 };
 	uint32_t flags = driver == UIOPF_SQPOLL ? IORING_SETUP_SQPOLL : 0;
 	uint64_t random = seed ^ 1, reported = 0;
@@ -324,13 +248,13 @@ static void hostility(enum uiopf_driver driver, double seconds, uint64_t seed, b
 	CHECK(h.mock && h.queue && h.device && h.arena);
 	memset(h.arena, 0, ARENA);
 	CHECK_EQ(uiopf_attach(h.device, UIOPF_NO_PASID, h.queue, 1), 0);
-	h.fd = uiopf_core_install(h.core, uiopf_faultq_file(h.queue));
-	open_client(&h.victim, h.core, 16, 32, flags | IORING_SETUP_SUBMIT_ALL);
+	/* As many SQEs as write_header() makes up indices: a bad one ends a batch, and little would be read. */
+	open_client(&h.victim, h.core, 32, 32, flags | IORING_SETUP_SUBMIT_ALL);
 	open_client(&h.bystander, h.core, 8, 16, flags);
 	CHECK_EQ(uiopf_engine_add_window(h.victim.engine, ARENA_AT, ARENA, h.arena), 0);
 	CHECK_EQ(uiopf_register(h.victim.engine, IORING_REGISTER_PBUF_RING, &reg, 1), 0);
+	open_prey(&h, drains);
 	register_resources(&h);
-	h.ring_fd = uiopf_core_install(h.core, uiopf_engine_file(h.victim.engine));
 	CHECK_EQ(uiopf_core_start(h.core, driver, -1, 1000000), 0);
 	CHECK_EQ(pthread_create(&hostile, NULL, hostile_thread, &h), 0);
 	CHECK_EQ(pthread_create(&bystander, NULL, bystander_thread, &h), 0);

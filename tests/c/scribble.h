@@ -26,9 +26,12 @@ struct prey {
 	uint8_t *ring, *arena, *tables;
 	uint64_t ring_size, arena_size, tables_size;
 	uint32_t sqes_offset, array;
-	int fd[3];
+	int fd[3];			/* of these three: for those who map or cut them */
 	enum life life;
 	int ring_fd, queue_fd;		/* descriptors of the core */
+	const uint8_t *opcodes;		/* so many, of which SQEs have one each; none: any */
+	uint32_t opcodes_count;
+	uint8_t flags_never;		/* IOSQE_* that no SQE has */
 };
 
 /* The honest client's descriptor is never named. */
@@ -66,7 +69,8 @@ static inline uint64_t any_word(uint64_t *r)
 /* Requests that get past the first checks more often than noise would; all words of an SQE. */
 static inline void make_sqe(const struct prey *p, uint64_t *r, uint64_t word[8])
 {
-	const uint32_t opcode = below(r, 16) ? below(r, IORING_OP_LAST) : below(r, 256);
+	const uint32_t opcode = p->opcodes_count ? p->opcodes[below(r, p->opcodes_count)] :
+				below(r, 16) ? below(r, IORING_OP_LAST) : below(r, 256);
 	const uint32_t flags = below(r, 3) ? (opcode == IORING_OP_READ_MULTISHOT ? IOSQE_BUFFER_SELECT : 0) : below(r, 256);
 	uint32_t fd = below(r, 3) ? (uint32_t)p->queue_fd : below(r, 3) ? below(r, 16) : (uint32_t)p->ring_fd;
 	uint32_t i;
@@ -137,6 +141,7 @@ static inline void make_sqe(const struct prey *p, uint64_t *r, uint64_t word[8])
 	word[4] = below(r, 8);
 	if (below(r, 10) == 0)
 		word[below(r, 8)] = any_word(r);
+	word[0] &= ~((uint64_t)p->flags_never << 8);
 	if (p->life != ANYTHING)	/* results that a NOP or a message asks for are not errnos; one slot for each */
 		word[3] &= ~(uint64_t)0x80000000u;
 	if ((word[0] & 0xff) == IORING_OP_NOP128 || (word[0] & 0xff) == IORING_OP_URING_CMD128)
