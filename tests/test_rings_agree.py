@@ -797,175 +797,6 @@ def sockets(p: Player) -> None:
     p.run(receive(p, 1))
 
 
-# ---- polls ---------------------------------------------------------------------------------------
-
-
-def polls(p: Player) -> None:
-    p.run(poll(p, 1), poll(p, 2, len=1), poll(p, 3, events=4))
-    p.write("w", b"a")
-    p.settle(ordered=False)
-    p.write("w", b"b")
-    p.settle()
-    p.read("r")
-    p.settle()
-    p.write("w", b"b")
-    p.settle()
-    p.run(poll_remove(9, 2))
-    p.run(poll_remove(9, 2))
-    p.run(poll(p, 4, len=1))
-    p.run(cancel(9, 4))
-    p.run(poll(p, 5, "e", events=5), poll(p, 6, "e", len=1))
-    p.write("e", struct.pack("=Q", 1))
-    p.settle()
-    p.run(poll(p, 7, "s", events=5), poll(p, 8, "s", events=1 | 0x2000))
-    p.shut("t")
-    p.settle()
-
-
-def polls_updated(p: Player) -> None:
-    p.run(poll(p, 1))
-    p.run(poll_remove(9, 1, len=4, off=5))
-    p.run(poll_remove(9, 1, len=4, off=6))
-    p.run(poll_remove(9, 5, len=2, op_flags=4))
-    p.write("w", b"a")
-    p.settle()
-    p.run(poll_remove(9, 5))
-    p.read("r")
-    p.run(poll(p, 1, "w", events=1))
-    p.run(poll_remove(9, 1, len=2, op_flags=4))
-    p.run(poll(p, 1, len=1))
-    p.run(poll_remove(9, 1, len=7, off=8, op_flags=1))
-    p.write("w", b"a")
-    p.settle()
-    p.run(poll_remove(9, 8, len=2, op_flags=1))
-    p.run(poll_remove(9, 8))
-    p.run(poll(p, 1, "r2"), read(p, 2, "r2"))
-    p.run(poll_remove(9, 2), poll_remove(9, 2, len=4, off=3))
-    for fields in (
-        {"len": 1},
-        {"len": 8},
-        {"len": 16},
-        {"buf_group": 1},
-        {"file_index": 1},
-        {"off": 1},
-        {"op_flags": 1},
-        {"len": 2, "off": 1},
-        {"len": 4, "op_flags": 1},
-        {"ioprio": 1},
-        {"flags": SELECT},
-    ):
-        p.run(poll_remove(9, 1, **fields))
-    p.run(poll_remove(9, 1, flags=SKIP))
-    p.run(poll_remove(9, 1, flags=SKIP))
-
-
-def cancelled_at_once(p: Player) -> None:
-    def cancel_now(target: int = 0, fd: int = -1, flags: int = 0, opcode: int = 0, pad: int = 0, pad2: int = 0) -> None:
-        argument = struct.pack("=QiIqqB7BQQQ", target, fd, flags, -1, -1, opcode, pad, *[0] * 6, pad2, 0, 0)
-        p.register(RegisterOp.REGISTER_SYNC_CANCEL, argument, 1)
-        p.settle(ordered=False)
-
-    p.run(read(p, 1), read(p, 1), poll(p, 2), timeout(p, 3, 10**9))
-    cancel_now(9)
-    cancel_now(1)
-    cancel_now(1, flags=1)
-    cancel_now(3)
-    cancel_now(flags=32, opcode=int(Op.POLL_ADD))
-    p.run(read(p, 1), read(p, 1), poll(p, 2), timeout(p, 3, 10**9))
-    cancel_now(fd=p.fd("r"), flags=3)
-    cancel_now(flags=4)
-    cancel_now(flags=4)
-    cancel_now(fd=999, flags=2)
-    cancel_now(fd=0, flags=2 | 8)
-    cancel_now(flags=64)
-    cancel_now(pad=1)
-    cancel_now(pad2=1)
-
-
-# ---- more than one ring --------------------------------------------------------------------------
-
-
-def message(p: Player, user_data: int, fd: int, **fields: int) -> Sqe:
-    return Sqe(Op.MSG_RING, **({"fd": fd, "user_data": user_data} | fields))
-
-
-def messages(p: Player) -> None:
-    other = p.world.more_ring(entries=2, cq_entries=2)
-    dead = p.world.more_ring(flags=DISABLED)
-    fd, own = other.fd("ring"), p.fd("ring")
-
-    def say(**fields: int) -> None:
-        p.run(message(p, 1, fd, **fields))
-        other.enter(0, 0, GETEVENTS)
-        p.note("there", *other.reap())
-
-    say(off=77, len=5)
-    say(off=77, len=2**32 - 5)
-    say(off=77, len=5, flags=SKIP)
-    say(off=77, len=5, file_index=3, op_flags=2)
-    for fields in (
-        {"file_index": 3},
-        {"op_flags": 1},
-        {"op_flags": 4},
-        {"buf_group": 1},
-        {"personality": 1},
-        {"addr": 2},
-        {"addr3": 1},
-        {"ioprio": 1},
-        {"flags": SELECT},
-        {"addr": 1},
-        {"addr": 1, "len": 1},
-    ):
-        say(**fields)
-    p.run(message(p, 1, -1), message(p, 2, p.fd("r")), message(p, 3, dead.fd("ring"), off=1))
-    p.run(message(p, 1, own, off=78, len=6), ordered=False)
-    p.run(message(p, 1, own, addr=1))
-    p.run(*(message(p, i, fd, off=i) for i in range(5)))
-    p.note(other.word("sq_flags") & 2)
-    for _ in range(3):
-        other.enter(0, 0, GETEVENTS)
-        p.note("there", *other.reap())
-
-
-def messages_with_files(p: Player) -> None:
-    other = p.world.more_ring()
-    fd = other.fd("ring")
-    p.run(message(p, 1, fd, addr=1, file_index=1))
-    p.register(RegisterOp.REGISTER_FILES, struct.pack("=3i", p.fd("r"), -1, p.fd("w")), 3)
-
-    def give(slot: int, to: int, **fields: int) -> None:
-        p.run(message(p, 1, fd, addr=1, addr3=slot, file_index=to, off=77, **fields))
-        other.enter(0, 0, GETEVENTS)
-        p.note("there", *other.reap())
-
-    give(0, 1)
-    give(0, 2**32 - 1)
-    p.note(other.register(RegisterOp.REGISTER_FILES2, bytearray(struct.pack("=IIQQQ", 3, 1, 0, 0, 0)), 32))
-    give(0, 1)
-    give(2, 2)
-    give(1, 2)
-    give(9, 2)
-    give(0, 4)
-    give(0, 2**32 - 1)
-    give(0, 2**32 - 1)
-    give(0, 1, op_flags=1)
-    other.push(Sqe(Op.WRITE, FIXED, fd=1, addr=p.at(PAGE), len=4, user_data=3))
-    p.note(other.enter(1, 1, GETEVENTS), *other.reap())
-    p.read("r")
-
-
-def rings_are_polled(p: Player) -> None:
-    other = p.world.more_ring(entries=2, cq_entries=2)
-    fd = other.fd("ring")
-    p.run(Sqe(Op.POLL_ADD, fd=fd, op_flags=1, user_data=1), Sqe(Op.POLL_ADD, fd=fd, op_flags=5, user_data=2))
-    other.push(nop(1))
-    other.enter(1)
-    p.settle()
-    p.run(Sqe(Op.POLL_ADD, fd=fd, op_flags=5, user_data=2))
-    p.run(Sqe(Op.READ, fd=fd, addr=p.at(PAGE), len=8, user_data=3), Sqe(Op.URING_CMD, fd=fd, user_data=4))
-    p.run(Sqe(Op.WRITE, fd=fd, addr=p.at(PAGE), len=8, user_data=3))
-
-
 # ---- register ------------------------------------------------------------------------------------
 
 
@@ -1074,23 +905,6 @@ def eventfds_for_workers(p: Player) -> None:
     p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
     p.register(RegisterOp.REGISTER_EVENTFD, struct.pack("=i", fd), 2)
     os.close(fd)
-
-
-def commands(p: Player) -> None:
-    def command(**fields: int) -> Sqe:
-        return Sqe(Op.URING_CMD, **({"fd": p.fd("r"), "user_data": 1} | fields))
-
-    for fields in (
-        {},
-        {"off": 1 << 32},
-        {"op_flags": 4},
-        {"op_flags": 1},
-        {"op_flags": 2},
-        {"flags": SELECT},
-        {"fd": -1},
-    ):
-        p.run(command(**fields))
-    p.run(command(flags=SELECT, op_flags=2), command(flags=SELECT, op_flags=3), command(ioprio=1))
 
 
 def nops(p: Player) -> None:
@@ -1228,19 +1042,12 @@ MORE_PROGRAMS: Final = [
     Program(registered_files),
     Program(slots_of_files),
     Program(sockets),
-    Program(polls),
-    Program(polls_updated),
-    Program(cancelled_at_once),
-    Program(messages),
-    Program(messages_with_files),
-    Program(rings_are_polled),
     Program(what_there_is),
     Program(personalities),
     Program(restricted, DISABLED),
     Program(required_flags, DISABLED),
     Program(unrestricted, DISABLED),
     Program(eventfds_for_workers),
-    Program(commands, since=(6, 18)),
     Program(nops, since=(6, 16)),
 ]
 

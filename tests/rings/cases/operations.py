@@ -6,12 +6,14 @@ from typing import Final
 
 from tests.rings.language import (
     CQSIZE,
+    HOUR,
     KERNEL,
     MS,
     Blob,
     Fd,
     Free,
     Hole,
+    Operand,
     Reap,
     Register,
     Setup,
@@ -39,6 +41,12 @@ FIXED = int(SqeFlags.FIXED_FILE)
 ALL, BY_FD, ANY, FD_FIXED, BY_DATA, BY_OP = 1, 2, 4, 8, 16, 32
 ABS, UPDATE, BOOTTIME, REALTIME, LINK_UPDATE, ETIME_SUCCESS, REPEAT = 1, 2, 4, 8, 16, 32, 64
 HASHED: Final = "the order is that of a hash table"
+
+
+def sync_cancel(target: int = 0, fd: Operand = -1, how: int = 0, opcode: int = 0, pad: int = 0) -> Register:
+    words = (target, fd, how, -1, -1, opcode, pad, *(0,) * 9)
+    return Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", words), 1)
+
 
 _NOBODY = (ANY, ALL | ANY, BY_FD, BY_FD | ALL)
 
@@ -204,6 +212,42 @@ _CANCELS: Final = (
         Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", (1, 0, 0, -1, -1, *(0,) * 10, 1)), 1),
         Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", (1, 9999, BY_FD, -1, -1, *(0,) * 11)), 1),
         Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", (1, 9999, BY_FD | ALL, -1, -1, *(0,) * 11)), 1),
+    ),
+    case(
+        "sync cancel: by other keys",
+        "a time-out, an operation, a file, any",
+        Setup(),
+        pipe(),
+        run(read(1), poll(2), timeout(3, HOUR), timeout(4, HOUR)),
+        sync_cancel(9),
+        sync_cancel(3),
+        look_again(),
+        sync_cancel(how=BY_OP, opcode=int(Op.POLL_ADD)),
+        look_again(),
+        sync_cancel(fd=Fd("pipe.r"), how=BY_FD | ALL),
+        look_again(),
+        sync_cancel(how=ANY),
+        look_again(),
+        sync_cancel(how=ANY),
+        since=(6, 6),
+    ),
+    case(
+        "sync cancel: all of a file's",
+        "their count",
+        Setup(),
+        pipe(),
+        run(read(1), read(1), poll(2), timeout(3, HOUR)),
+        sync_cancel(fd=Fd("pipe.r"), how=BY_FD | ALL),
+        Reap(order=False, why=HASHED),
+        sync_cancel(fd=Fd("pipe.r"), how=BY_FD | ALL),
+    ),
+    case(
+        "sync cancel: a slot, padding",
+        "EBADF where no files are registered; EINVAL",
+        Setup(),
+        sync_cancel(fd=0, how=BY_FD | FD_FIXED),
+        sync_cancel(pad=1),
+        since=(6, 6),
     ),
 )
 
