@@ -7,7 +7,6 @@ worker thread does comes as it pleases), what has become of memory and files. Ou
 from __future__ import annotations
 
 import errno
-import os
 import struct
 import time
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIXED, DRAIN, LINK, HARD, ASYNC, SELECT, SKIP = (int(flag) for flag in SqeFlags)
-CLAMP, DISABLED, ALL_OF_IT = int(SetupFlags.CLAMP), int(SetupFlags.R_DISABLED), int(SetupFlags.SUBMIT_ALL)
+ALL_OF_IT = int(SetupFlags.SUBMIT_ALL)
 DEFER = int(SetupFlags.DEFER_TASKRUN | SetupFlags.SINGLE_ISSUER)
 TASKRUN = int(SetupFlags.TASKRUN_FLAG)
 WAIT = int(GETEVENTS | EnterFlags.EXT_ARG)
@@ -72,10 +71,6 @@ def link_timeout(p: Player, user_data: int, ns: int = 2 * MS, *, offset: int = 0
 
 def remove(user_data: int, target: int, **fields: int) -> Sqe:
     return Sqe(Op.TIMEOUT_REMOVE, addr=target, user_data=user_data, **fields)
-
-
-def poll_remove(user_data: int, target: int, **fields: int) -> Sqe:
-    return Sqe(Op.POLL_REMOVE, addr=target, user_data=user_data, **fields)
 
 
 # ---- chains --------------------------------------------------------------------------------------
@@ -797,242 +792,10 @@ def sockets(p: Player) -> None:
     p.run(receive(p, 1))
 
 
-# ---- register ------------------------------------------------------------------------------------
-
-
-def what_there_is(p: Player) -> None:
-    probe = p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 256), 256)
-    p.note(probe[0], probe[1])
-    ours = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49, 60, 61)
-    p.note([probe[16 + 8 * op + 2] for op in ours])
-    p.note(p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 4), 4)[:32])
-    p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 257), 257)
-    p.register(RegisterOp.REGISTER_PROBE, b"\1" + bytes(15 + 8 * 4), 4)
-    p.register(RegisterOp.REGISTER_PROBE, bytes(16), 0)
-    for op in range(31):
-        if op not in (int(RegisterOp.REGISTER_PERSONALITY), 19, 27, 28):
-            p.register(op, None, 0)
-            p.register(op, None, 1)
-    p.register(63, None, 0)
-
-
-def personalities(p: Player) -> None:
-    p.register(RegisterOp.REGISTER_PERSONALITY, None, 0)
-    p.register(RegisterOp.REGISTER_PERSONALITY, None, 0)
-    p.register(RegisterOp.UNREGISTER_PERSONALITY, None, 1)
-    p.register(RegisterOp.UNREGISTER_PERSONALITY, None, 1)
-    p.register(RegisterOp.REGISTER_PERSONALITY, None, 0)
-    p.run(nop(1, personality=2), nop(1, personality=1), nop(1, personality=3))
-    p.register(RegisterOp.REGISTER_PERSONALITY, None, 1)
-
-
-def restriction(kind: int, value: int) -> bytes:
-    return struct.pack("=HBB3I", kind, value, 0, 0, 0, 0)
-
-
-def restricted(p: Player) -> None:
-    p.world.push(nop(1))
-    p.enter(1, 0, GETEVENTS)
-    p.enter(0, 0, 1 << 30)
-    only = RegisterOp.REGISTER_RESTRICTIONS
-    p.register(only, restriction(4, 0), 1)
-    p.register(only, restriction(0, 200), 1)
-    p.register(only, restriction(1, 200), 1)
-    p.register(only, None, 1)
-    everything = [(1, int(Op.NOP)), (1, int(Op.READ)), (2, LINK | SKIP), (3, 0), (0, int(RegisterOp.REGISTER_EVENTFD))]
-    p.register(only, b"".join(restriction(*one) for one in everything), len(everything))
-    p.register(only, restriction(0, 1), 1)
-    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 1)
-    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
-    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
-    p.register(RegisterOp.REGISTER_EVENTFD, None, 1)
-    p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
-    p.run()
-    p.enter(1, 0, GETEVENTS)
-    p.reap()
-    p.run(write(p, 1), nop(2))
-    p.enter(1, 0, GETEVENTS)
-    p.run(nop(2, flags=ASYNC))
-    p.run(nop(2, flags=LINK), nop(3, flags=SKIP), Sqe(255, user_data=4))
-    p.run(nop(5, flags=0x80))
-    p.run(nop(5, ioprio=1))
-
-
-def required_flags(p: Player) -> None:
-    only = RegisterOp.REGISTER_RESTRICTIONS
-    p.register(only, restriction(1, 0) + restriction(3, ASYNC), 2)
-    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
-    p.run(nop(1), nop(2))
-    p.enter(1, 0, GETEVENTS)
-    p.run(nop(1, flags=ASYNC))
-    p.run(nop(1, flags=ASYNC | LINK))
-
-
-def unrestricted(p: Player) -> None:
-    p.world.push(nop(1))
-    p.enter(1)
-    p.register(RegisterOp.REGISTER_PROBE, bytes(16 + 8 * 4), 4)
-    p.register(RegisterOp.REGISTER_ENABLE_RINGS, None, 0)
-    p.run()
-    p.enter(1, 0, GETEVENTS)
-    p.reap()
-    p.register(only := RegisterOp.REGISTER_RESTRICTIONS, restriction(1, 0), 1)
-    p.note(only)
-
-
-def eventfds_for_workers(p: Player) -> None:
-    fd = os.eventfd(0, os.EFD_NONBLOCK)
-
-    def count() -> None:
-        try:
-            p.note("told", os.eventfd_read(fd))
-        except BlockingIOError:
-            p.note("told", 0)
-
-    bad_fd, pipe = struct.pack("=i", 999), struct.pack("=i", p._around.real["r"])
-    asynchronous = RegisterOp.REGISTER_EVENTFD_ASYNC
-    for argument in (bad_fd, pipe, struct.pack("=i", fd), struct.pack("=i", fd), None):
-        p.register(asynchronous, argument, 1)
-    p.run(nop(1))
-    count()
-    p.run(nop(1, flags=ASYNC))
-    count()
-    p.run(read(p, 1))
-    p.write("w", b"abcdefgh")
-    p.settle()
-    count()
-    p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
-    p.register(RegisterOp.UNREGISTER_EVENTFD, None, 0)
-    p.register(RegisterOp.REGISTER_EVENTFD, struct.pack("=i", fd), 2)
-    os.close(fd)
-
-
-def nops(p: Player) -> None:
-    p.register(RegisterOp.REGISTER_FILES, struct.pack("=i", p.fd("r")), 1)
-    p.register(RegisterOp.REGISTER_BUFFERS, struct.pack("=QQ", p.at(PAGE), 8), 1)
-    for flags in range(64):
-        p.run(nop(flags, op_flags=flags, fd=p.fd("w") if flags & 4 == 0 else 0, len=9))
-        p.run(nop(flags, op_flags=flags, fd=7777, len=9, buf_group=3), nop(2))
-    p.run(nop(1, op_flags=16, flags=LINK), nop(2))
-    p.run(nop(1, op_flags=64), nop(2, op_flags=1 << 31))
-
-
-def registered_rings(p: Player) -> None:
-    by_number, register, unregister = 16, RegisterOp.REGISTER_RING_FDS, RegisterOp.UNREGISTER_RING_FDS
-    own, pipe = p.fd("ring"), p.fd("r")
-
-    def one(offset: int, data: int, resv: int = 0) -> bytes:
-        return struct.pack("=IIQ", offset & 0xFFFFFFFF, resv, data)
-
-    def enter(fd: int, flags: int = 0) -> None:
-        p.world.push(nop(1))
-        p.note("enter", p.world.enter_fd(fd, 1, flags), *p.world.reap())
-        p.run()
-
-    for fd in (own, pipe, -1, 9999):
-        enter(fd)
-        enter(fd, 1 << 30)
-        p.note(p.world.register_fd(fd, int(RegisterOp.UNREGISTER_FILES), None, 0))
-        p.note(p.world.register_fd(fd, 100, None, 0))
-    for number in (0, 3, 15, 16, -1):
-        enter(number, by_number)
-    p.note(p.register(register, one(-1, own), 1)[:4])
-    enter(0, by_number)
-    p.note(p.world.register_fd(0, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
-    p.note(p.world.register_fd(5, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
-    p.note(p.world.register_fd(16, int(RegisterOp.UNREGISTER_FILES) | 1 << 31, None, 0))
-    p.register(register, one(0, own), 1)
-    p.register(register, one(3, own), 1)
-    p.register(register, one(16, own), 1)
-    p.register(register, one(4, own, 1), 1)
-    p.register(register, one(4, pipe), 1)
-    p.register(register, one(4, 9999), 1)
-    p.register(register, one(5, own) + one(4, 9999), 2)
-    p.register(register, one(6, own), 0)
-    p.register(register, one(6, own) * 17, 17)
-    p.register(unregister, one(3, 0) + one(16, 0), 2)
-    p.register(unregister, one(16, 0), 1)
-    p.register(unregister, one(7, 0), 1)
-    p.register(unregister, one(0, own), 1)
-    for number in (0, 3, 5):
-        enter(number, by_number)
-    p.register(unregister, one(0, 0) + one(5, 0), 2)
-
-
-# ---- other forms of rings ------------------------------------------------------------------------
-
-CQE32, CQE_MIXED, SQE128 = int(SetupFlags.CQE32), int(SetupFlags.CQE_MIXED), int(SetupFlags.SQE128)
-
-
-def wide_completions(p: Player) -> None:
-    for i in range(4):
-        p.world.push(nop(i, op_flags=32, off=7, addr=8), nop(10 + i), nop(20 + i, op_flags=33, len=5, off=9))
-        p.enter(3, 0, GETEVENTS)
-        p.note(*p.world.ring.reap_words())
-    for i in range(4):
-        p.world.push(nop(i, op_flags=32, off=7, addr=i), nop(10 + i))
-        p.enter(2)
-    p.note(p.world.word("sq_flags") & 2)
-    for _ in range(4):
-        p.note(*p.world.ring.reap_words())
-        p.enter(0, 0, GETEVENTS)
-
-
-def resized(p: Player) -> None:
-    ring = p.world.ring
-    p.world.push(*(nop(i) for i in range(6)))
-    p.enter(4, 0, GETEVENTS)
-    for how in ((0,), (8, 4, 8), (8, 0, 8), (70000,), (8, 0, 1), (8, 0, 0x10)):
-        p.note(ring.resize(*how), ring.sq_entries, ring.cq_entries)
-    p.note([p.world.word(name) for name in ("sq_head", "sq_tail", "cq_head", "cq_tail", "sq_dropped", "sq_flags")])
-    p.reap()
-    p.world.push(*(nop(10 + i) for i in range(5)))
-    p.note(ring.resize(4), ring.resize(16), ring.sq_entries, ring.cq_entries)
-    p.note(ring.resize(16, 2, 8), ring.resize(70000, 0, 0x10), ring.sq_entries, ring.cq_entries)
-
-
-def not_resized(p: Player) -> None:
-    p.note(p.world.ring.resize(8))
-
-
-def made(p: Player) -> None:
-    p.note(p.world.ring.features, p.world.ring.sq_entries, p.world.ring.cq_entries)
-    tried: dict[tuple[int, int, int], object] = {}
-    bits = [1 << bit for bit in range(22)]
-    flags = [
-        *bits,
-        *(a | b for a in bits for b in bits),
-        *(b | DEFER for b in bits),
-        *(b | DEFER | TASKRUN for b in bits),
-    ]
-    for flag in flags:
-        for sizes in ((4, 0), (4, 16)):
-            if flag & (SetupFlags.SQPOLL | SetupFlags.ATTACH_WQ):
-                continue  # a thread each; what descriptor 0 is differs
-            try:
-                ring = p.world.more_ring(flags=flag, entries=sizes[0], cq_entries=sizes[1]).ring
-                tried[flag, *sizes] = (ring.sq_entries, ring.cq_entries)
-            except OSError as error:
-                tried[flag, *sizes] = error.errno
-    for how in ((0, 0, 0), (1, 0, 0), (5, 0, 0), (8, 9, 0), (8, 4, 0), (5, 8, 0), (32769, 0, 0), (40000, 0, CLAMP)):
-        try:
-            ring = p.world.more_ring(entries=how[0], cq_entries=how[1], flags=how[2]).ring
-            tried[how] = (ring.sq_entries, ring.cq_entries)
-        except OSError as error:
-            tried[how] = error.errno
-    p.note(sorted(tried.items()))
-
+CQE32, SQE128 = int(SetupFlags.CQE32), int(SetupFlags.SQE128)
 
 MORE_PROGRAMS: Final = [
-    Program(registered_rings),
-    Program(made),
-    Program(wide_completions, CQE32, 4, 8, since=(6, 18)),
-    Program(wide_completions, CQE_MIXED, 4, 8, since=(6, 18)),
-    Program(wide_completions, ALL_OF_IT, 4, 8, since=(6, 18)),
     Program(chains, SQE128 | CQE32),
-    Program(resized, DEFER, 8, since=(6, 13)),
-    Program(not_resized, since=(6, 13)),
-    Program(resized, DEFER | CQE32, 8, since=(6, 13)),
     Program(reads_and_writes),
     Program(a_pipe_that_is_full),
     Program(readers_whose_writer_goes),
@@ -1042,13 +805,6 @@ MORE_PROGRAMS: Final = [
     Program(registered_files),
     Program(slots_of_files),
     Program(sockets),
-    Program(what_there_is),
-    Program(personalities),
-    Program(restricted, DISABLED),
-    Program(required_flags, DISABLED),
-    Program(unrestricted, DISABLED),
-    Program(eventfds_for_workers),
-    Program(nops, since=(6, 16)),
 ]
 
 

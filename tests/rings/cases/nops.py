@@ -6,17 +6,28 @@ from typing import Final
 
 from tests.rings.language import (
     CQSIZE,
+    GETEVENTS,
+    Blob,
     Fd,
+    Reap,
+    Register,
     Setup,
+    Word,
     case,
+    data,
+    enter,
     inject,
+    look_again,
     nop,
     pipe,
     poll,
     refused,
     run,
+    submit,
 )
-from uring_iopf.abi import SetupFlags
+from uring_iopf.abi import RegisterOp, SetupFlags, SqeFlags
+
+LINK = int(SqeFlags.IO_LINK)
 
 _NOPS: Final = (
     case(
@@ -64,6 +75,55 @@ _NOPS: Final = (
         "CQE_MIXED: one of 32 bytes does not wrap, and a filler is before it",
         Setup(entries=4, cq_entries=4, flags=CQSIZE | 1 << 18),
         [(run(nop(n)), run(nop(n + 1, op_flags=32, off=n, addr=2 * n))) for n in range(0, 12, 2)],
+        since=(6, 18),
+    ),
+    case(
+        "nop: all flags",
+        "together: a result, a file or a slot, a buffer, as task work, 32 bytes",
+        Setup(),
+        pipe(),
+        Register(RegisterOp.REGISTER_FILES, Blob("i", (Fd("pipe.r"),)), 1),
+        Register(RegisterOp.REGISTER_BUFFERS, Blob("QQ", (data(1), 8)), 1),
+        [
+            (
+                run(nop(n, op_flags=n, fd=0 if n & 4 else Fd("pipe.w"), len=9)),
+                run(nop(n, op_flags=n, fd=7777, len=9, buf_group=3), nop(99)),
+                run(),
+            )
+            for n in range(64)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "nop: as task work, in a chain",
+        "what is behind it comes behind it",
+        Setup(),
+        run(nop(1, op_flags=16, flags=LINK), nop(2)),
+        look_again(),
+        refused(nop(5, op_flags=64)),
+        since=(6, 16),
+    ),
+    case(
+        "nop: a result in 32 bytes",
+        "all three are the client's",
+        Setup(flags=int(SetupFlags.CQE32)),
+        run(nop(1, op_flags=33, len=5, off=9), nop(2, op_flags=32, off=7, addr=8)),
+        Setup("second"),
+        run(nop(1, op_flags=33, len=5, off=9), nop(2, op_flags=32, off=7, addr=8), nop(3), ring="second"),
+        since=(6, 18),
+    ),
+    case(
+        "cqe: 32 bytes, overflow",
+        "is kept whole, and there is room for both sizes again",
+        [
+            (
+                Setup(entries=4, cq_entries=8, flags=CQSIZE | flags),
+                [submit(nop(n, op_flags=32, off=7, addr=n), nop(10 + n)) for n in range(6)],
+                Word("cq_overflow"),
+                [(Reap(), enter(0, 0, GETEVENTS))] * 4,
+            )
+            for flags in (int(SetupFlags.CQE32), 1 << 18)
+        ],
         since=(6, 18),
     ),
 )
