@@ -169,7 +169,13 @@ static int rw_check(const struct uiopf_request *r, uint32_t mode)
 		return -EOPNOTSUPP;	/* no file here can be polled for completions */
 	if (r->op_flags & RWF_HIPRI)	/* polled I/O, on a ring without it */
 		return -EINVAL;
-	return r->file->ops->read ? 0 : -EINVAL;
+	return 0;
+}
+
+/* A ring can be polled, and has neither operation: Linux finds that when it would call one, so not before it is ready. */
+static bool has_neither(const struct uiopf_file *file)
+{
+	return !file->ops->read;
 }
 
 /* -1 is the file's own position; no other may be negative, nor the end. */
@@ -378,6 +384,8 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	rc = rw_check(r, UIOPF_FILE_READ);
 	if (rc < 0)
 		return uiopf_done(r, rc);
+	if (unlikely(has_neither(r->file)))
+		return r->file->ops->poll(r->file) & POLLIN ? uiopf_done(r, -EINVAL) : uiopf_wait_for_file(r);
 	if (needs_worker(r->file) && !r->punted)
 		return r->file->ops->poll(r->file) & POLLIN ? punt(r) : uiopf_wait_for_file(r);
 	r->expected = buffer.length;
@@ -408,6 +416,13 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	rc = rw_check(r, UIOPF_FILE_WRITE);
 	if (rc < 0)
 		return uiopf_done(r, rc);
+	if (unlikely(has_neither(r->file))) {
+		if (!(r->file->ops->poll(r->file) & POLLOUT))
+			return uiopf_wait_for_file(r);
+		uiopf_stop_waiting(r);
+		uiopf_request_end_later(r, -EINVAL);
+		return UIOPF_PENDING;
+	}
 	if (needs_worker_to_write(r->file) && !r->punted)
 		return punt(r);
 	r->expected = r->length;
@@ -508,6 +523,12 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 			rc = rw_check(r, UIOPF_FILE_READ);
 			if (rc < 0)
 				break;
+		}
+		if (unlikely(has_neither(r->file))) {
+			if (!(r->file->ops->poll(r->file) & READABLE))
+				return uiopf_wait_for_file(r);
+			rc = -EINVAL;
+			break;
 		}
 		/* Armed, and never served: each retry is refused as it may not block. Measured on Linux 7.2. */
 		if (unlikely(needs_worker(r->file)))

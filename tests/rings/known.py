@@ -30,7 +30,6 @@ CASES: Final[Mapping[str, str]] = {
     "bundle: a multishot": "rings-bundles",
     "resize: larger": "rings-resize",
     "resize: smaller": "rings-resize",
-    "resize: unsubmitted SQEs": "rings-resize",
     "resize: CQ only": "rings-resize",
     "socket: MSG_WAITALL, a longer message": "rings-waitall",
 }

@@ -336,7 +336,7 @@ by its id, and counted; the counts are printed at the end of a run.""",
             ),
             KnownDifference("RECV and SEND: no bundles", "not there", id="rings-bundles"),
             KnownDifference(
-                "RESIZE_RINGS fills in `sq_off.array`, and does not set IORING_SQ_TASKRUN",
+                "RESIZE_RINGS fills in `sq_off.array`",
                 "Linux 6.18 leaves the offset 0, which a client then takes for where the heads are",
                 id="rings-resize",
             ),

@@ -13,9 +13,11 @@ from tests.rings.language import (
     Free,
     Hole,
     HostFd,
+    Look,
     MapPut,
     Open,
     Params,
+    Put,
     Read,
     Reap,
     Register,
@@ -50,9 +52,10 @@ COOP, TASKRUN, DEFER = int(SetupFlags.COOP_TASKRUN), int(SetupFlags.TASKRUN_FLAG
 SINGLE = int(SetupFlags.SINGLE_ISSUER)
 SQE128, CQE32, NO_SQARRAY = int(SetupFlags.SQE128), int(SetupFlags.CQE32), int(SetupFlags.NO_SQARRAY)
 NO_MMAP, FD_ONLY = int(SetupFlags.NO_MMAP), int(SetupFlags.REGISTERED_FD_ONLY)
-SKIP = int(SqeFlags.CQE_SKIP_SUCCESS)
+ASYNC, SKIP = int(SqeFlags.ASYNC), int(SqeFlags.CQE_SKIP_SUCCESS)
 ABS, REGISTERED = int(EnterFlags.ABS_TIMER), int(EnterFlags.REGISTERED_RING)
 USE_REGISTERED = 1 << 31
+ALLOC: Final = 0xFFFFFFFF
 
 _ROUND = (1, 2, 3, 5, 8, 9, 100, 128, 4095, 4096)
 
@@ -190,6 +193,25 @@ _SETUP: Final = (
         MapPut(0x20000000),
         MapPut(0x80000000),
         MapPut(0x80050000),
+    ),
+)
+
+_BITS = tuple(1 << bit for bit in range(22) if 1 << bit not in (SQPOLL, ATTACH))
+_PAIRS = {a | b: None for a in _BITS for b in _BITS}
+_DEFERRED = {bit | SINGLE | DEFER | more: None for bit in _BITS for more in (0, TASKRUN)}
+
+_FLAGS: Final = (
+    case(
+        "setup: every two flags",
+        "are refused, or make a ring of these sizes; but for those that need a thread or another ring",
+        [Setup(entries=4, flags=flags) for flags in (*_PAIRS, *_DEFERRED)],
+        since=(6, 12),
+    ),
+    case(
+        "setup: every two flags, and CQ entries",
+        "the same",
+        [Setup(entries=4, flags=flags | CQSIZE, cq_entries=16) for flags in (*_PAIRS, *_DEFERRED)],
+        since=(6, 12),
     ),
 )
 
@@ -411,6 +433,44 @@ _ENTER: Final = (
         Enter(0, 0, REGISTERED, fd=3),
         since=(6, 3),
     ),
+    case(
+        "enter: registered rings, any slot",
+        "the first that is free, and it is told; -1 alone has that meaning",
+        Setup(),
+        [
+            (
+                Put(data(n), "IIQ", (ALLOC, 0, Fd("ring"))),
+                Register(RegisterOp.REGISTER_RING_FDS, data(n), 1),
+                Look(data(n), 0, "II"),
+            )
+            for n in (1, 2)
+        ],
+        nop(1),
+        Enter(1, 0, GETEVENTS | REGISTERED, fd=1),
+        Reap(),
+        Register(USE_REGISTERED | RegisterOp.UNREGISTER_FILES, fd=1),
+        Register(USE_REGISTERED | RegisterOp.UNREGISTER_FILES, fd=5),
+        Register(USE_REGISTERED | RegisterOp.UNREGISTER_FILES, fd=16),
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (16, 0, Fd("ring"))), 1),
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQIIQ", (0, 0, 0, 1, 0, 0)), 2),
+        since=(6, 3),
+    ),
+    case(
+        "enter: registered rings, several",
+        "how many were before one that cannot be; a file that is no ring is EOPNOTSUPP, an empty slot is emptied again",
+        Setup(),
+        pipe(),
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (4, 0, Fd("pipe.r"))), 1),
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQIIQ", (5, 0, Fd("ring"), 4, 0, 9999)), 2),
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (3, 0, Fd("ring"))), 1),
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQIIQ", (3, 0, 0, 16, 0, 0)), 2),
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQ", (7, 0, 0)), 1),
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQ", (5, 0, Fd("ring"))), 1),
+        [Enter(0, 0, REGISTERED, fd=n) for n in (0, 3, 5)],
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQIIQ", (0, 0, 0, 5, 0, 0)), 2),
+        Enter(0, 0, REGISTERED, fd=5),
+        since=(6, 3),
+    ),
 )
 
 _OVERFLOW: Final = (
@@ -525,6 +585,15 @@ _EVENTFD_COUNT = (
     run(),
     Read("event"),
 )
+
+_OPS = (0, 1, 2, 4, 5, 6, 7, 11, 12, 14, 15, 19, 20, 22, 23, 26, 27, 31, 32, 40, 46, 49, 60, 61)
+_LEAVE_ALONE = (
+    RegisterOp.REGISTER_PERSONALITY,
+    RegisterOp.REGISTER_IOWQ_MAX_WORKERS,
+    RegisterOp.REGISTER_NAPI,
+    RegisterOp.UNREGISTER_NAPI,
+)
+"""What these find is up to the process, or to how the kernel was built."""
 
 _REGISTER: Final = (
     case(
@@ -645,6 +714,47 @@ _REGISTER: Final = (
         run(nop(3, personality=1)),
         Register(RegisterOp.REGISTER_PERSONALITY),
     ),
+    case(
+        "register probe: all there are",
+        "the operations that are here are there",
+        Setup(),
+        Register(RegisterOp.REGISTER_PROBE, data(1), 256),
+        Look(data(1), 0, "BB"),
+        [Look(data(1) + (16 + 8 * op), 0, "BBH") for op in _OPS],
+        since=(6, 12),
+    ),
+    case(
+        "register: without an argument",
+        "what each call finds first",
+        Setup(),
+        [Register(op, 0, nr) for op in range(31) if op not in _LEAVE_ALONE for nr in (0, 1)],
+        since=(6, 12),
+    ),
+    case(
+        "register eventfd: for workers",
+        "signalled by what a worker thread completes; not by a call, nor by a read that waited",
+        Setup(),
+        pipe(),
+        Open("event", "eventfd", nonblock=True),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (9999,)), 1),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("pipe.r"),)), 1),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("event"),)), 1),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("event"),)), 1),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, 0, 1),
+        run(nop(1)),
+        Read("event"),
+        submit(nop(2, flags=ASYNC)),
+        Wait(1),
+        Reap(),
+        Read("event"),
+        run(read(3)),
+        Write("pipe.w", b"abcdefgh"),
+        look_again(),
+        Read("event"),
+        Register(RegisterOp.UNREGISTER_EVENTFD),
+        Register(RegisterOp.UNREGISTER_EVENTFD),
+        needs=("workers",),
+    ),
 )
 
-CASES: Final = (*_SETUP, *_ENTER, *_OVERFLOW, *_REGISTER)
+CASES: Final = (*_SETUP, *_FLAGS, *_ENTER, *_OVERFLOW, *_REGISTER)

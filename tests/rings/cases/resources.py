@@ -21,6 +21,7 @@ from tests.rings.language import (
     Register,
     Setup,
     Sqe,
+    Steps,
     Wait,
     Word,
     Write,
@@ -42,9 +43,10 @@ from tests.rings.language import (
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 FIXED, SKIP, LINK, DRAIN = int(SqeFlags.FIXED_FILE), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.IO_LINK), 2
-DISABLED, CLAMP = int(SetupFlags.R_DISABLED), int(SetupFlags.CLAMP)
+DISABLED, CLAMP, CQE32 = int(SetupFlags.R_DISABLED), int(SetupFlags.CLAMP), int(SetupFlags.CQE32)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 ALLOC: Final = 0xFFFFFFFF
+ASYNC = int(SqeFlags.ASYNC)
 
 
 def files(*fds: Operand, nr: int | None = None) -> Register:
@@ -447,7 +449,60 @@ _RESTRICTIONS: Final = (
         Register(RegisterOp.REGISTER_ENABLE_RINGS),
         run(nop(1)),
     ),
+    case(
+        "restrictions: when they count",
+        "not before the ring is enabled; then also for enabling, and before the argument is looked at",
+        Setup(flags=DISABLED),
+        restrict((1, 0), (0, int(RegisterOp.REGISTER_EVENTFD))),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS, 0, 1),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        Register(RegisterOp.REGISTER_EVENTFD, 0, 1),
+        Register(RegisterOp.UNREGISTER_EVENTFD),
+    ),
+    case(
+        "restrictions: in a batch",
+        "EACCES ends it; flags that are allowed work, unknown ones and operations are EINVAL all the same",
+        Setup(flags=DISABLED),
+        pipe(),
+        restrict((1, int(Op.NOP)), (1, int(Op.READ)), (2, LINK | SKIP), (3, 0)),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        refused(write(5), nop(5, flags=ASYNC), nop(5, flags=0x80), nop(5, ioprio=1)),
+        run(nop(2, flags=LINK), nop(3, flags=SKIP), sqe(255, user_data=4)),
+        run(nop(6, flags=LINK), write(7), nop(8)),
+        look_again(),
+    ),
+    case(
+        "restrictions: flags that must be",
+        "are allowed by that; others are not",
+        Setup(flags=DISABLED),
+        restrict((1, 0), (3, ASYNC)),
+        Register(RegisterOp.REGISTER_ENABLE_RINGS),
+        refused(nop(5)),
+        submit(nop(1, flags=ASYNC)),
+        Wait(1),
+        Reap(),
+        run(nop(2, flags=ASYNC | LINK)),
+        needs=("workers",),
+    ),
 )
+
+_SIZES = [Word(name) for name in ("sq_mask", "sq_entries", "cq_mask", "cq_entries")]
+
+
+def _resized(flags: int) -> tuple[Steps, ...]:
+    words = ("sq_head", "sq_tail", "cq_head", "cq_tail", "sq_dropped", "sq_flags")
+    return (
+        Setup(entries=8, flags=flags),
+        [nop(n) for n in range(6)],
+        enter(4, 0, GETEVENTS),
+        [(resize(*how), _SIZES) for how in ((0,), (8, 4, CQSIZE), (8, 0, CQSIZE), (70000,), (8, 0, 1), (8, 0, CLAMP))],
+        [Word(name) for name in words],
+        Reap(),
+        [nop(10 + n) for n in range(5)],
+        [(resize(*how), _SIZES) for how in ((4,), (16,), (16, 2, CQSIZE), (70000, 0, CLAMP))],
+    )
+
 
 _RESIZE: Final = (
     case(
@@ -508,6 +563,12 @@ _RESIZE: Final = (
         Params(),
         [run(*(nop(n) for n in range(4)))] * 20,
         since=(6, 18),
+    ),
+    case(
+        "resize: in turn",
+        "EOVERFLOW for what does not hold the SQEs that are there, CLAMP; counts go on, and what was there stays",
+        [_resized(flags) for flags in (DEFER, DEFER | CQE32)],
+        since=(6, 13),
     ),
 )
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from tests.rings.language import (
-    CQSIZE,
     GETEVENTS,
     KERNEL,
     MS,
     At,
     Close,
-    Fd,
     Hole,
     Open,
     Reap,
@@ -127,53 +125,6 @@ _CHECKS: Final = (
         "the array says which slot, and may say the same again",
         Setup(),
         run(nop(1, index=0), nop(2, index=0), nop(3, index=0)),
-    ),
-    case(
-        "cqe: 32 bytes",
-        "two more words, 0 where the operation has none",
-        Setup(flags=int(SetupFlags.CQE32)),
-        run(nop(1), inject(2, 5)),
-        pipe(),
-        run(poll(3, "pipe.w", 4)),
-    ),
-    case(
-        "nop: a result of its own",
-        "as many as 32 bits hold; EINVAL for flags that are not known",
-        Setup(),
-        run(inject(1, 0), inject(2, 7), inject(3, -1), inject(4, -4096), inject(5, 0x7FFFFFFF), inject(6, -(1 << 31))),
-        refused(nop(5, op_flags=1 << 31), nop(5, op_flags=0x80)),
-    ),
-    case(
-        "nop: a file",
-        "may be asked for, and is EBADF where it is not there",
-        Setup(),
-        pipe(),
-        refused(nop(5, op_flags=2, fd=Fd("pipe.r")), nop(5, op_flags=2, fd=9999), nop(5, op_flags=6, fd=0)),
-        refused(nop(5, op_flags=8, buf_group=0), nop(5, op_flags=4)),
-        since=(6, 13),
-    ),
-    case(
-        "nop: as task work",
-        "its completion is there after the call all the same",
-        Setup(),
-        run(nop(1, op_flags=16), nop(2)),
-        since=(6, 15),
-    ),
-    case(
-        "nop: 32 bytes",
-        "off and addr are its two words; EINVAL in a ring of 16-byte completions",
-        Setup(flags=int(SetupFlags.CQE32)),
-        run(nop(1, op_flags=32, off=11, addr=22), nop(2, off=11, addr=22)),
-        Setup("second"),
-        run(nop(3, op_flags=32, off=11, addr=22), ring="second"),
-        since=(6, 18),
-    ),
-    case(
-        "cqe: both sizes",
-        "CQE_MIXED: one of 32 bytes does not wrap, and a filler is before it",
-        Setup(entries=4, cq_entries=4, flags=CQSIZE | 1 << 18),
-        [(run(nop(n)), run(nop(n + 1, op_flags=32, off=n, addr=2 * n))) for n in range(0, 12, 2)],
-        since=(6, 18),
     ),
 )
 
