@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.rings.cases import buffers, calls, files, operations, resources, submission
+from tests.rings.cases import buffers, calls, chains, files, operations, resources, submission, times
 
 if TYPE_CHECKING:
     from tests.rings.language import Case
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 CASES: Final[tuple[Case, ...]] = (
     *calls.CASES,
     *submission.CASES,
+    *chains.CASES,
     *operations.CASES,
+    *times.CASES,
     *files.CASES,
     *buffers.CASES,
     *resources.CASES,
