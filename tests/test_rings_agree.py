@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.ring_helper import GETEVENTS, Sqe, bad, cancel, inject, nop
+from tests.ring_helper import GETEVENTS, Sqe, cancel, inject, nop
 from tests.ring_world import HostWorld, OurWorld, Player, Surroundings, host_version
 from uring_iopf.abi import EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
 
@@ -76,137 +76,6 @@ def remove(user_data: int, target: int, **fields: int) -> Sqe:
 
 def poll_remove(user_data: int, target: int, **fields: int) -> Sqe:
     return Sqe(Op.POLL_REMOVE, addr=target, user_data=user_data, **fields)
-
-
-# ---- chains --------------------------------------------------------------------------------------
-
-
-def chains(p: Player) -> None:
-    p.submit(nop(1, flags=LINK), nop(2, flags=LINK), nop(3), nop(4))
-    p.settle()
-    p.submit(nop(1, flags=LINK), inject(2, -5, flags=LINK), nop(3, flags=LINK), nop(4), nop(5))
-    p.settle()
-    p.submit(nop(1, flags=HARD), inject(2, -5, flags=HARD), nop(3, flags=LINK), nop(4), nop(5))
-    p.settle()
-    p.run(nop(1, flags=HARD), inject(2, -5, flags=LINK), nop(3, flags=HARD), nop(4))
-    p.run(nop(1, flags=LINK | HARD), inject(2, -5, flags=LINK | HARD), nop(3))
-
-
-def chains_that_cannot_start(p: Player) -> None:
-    p.submit(nop(1, flags=LINK), Sqe(255, LINK, user_data=2), nop(3), nop(4))
-    p.settle()
-    p.submit(nop(1, flags=LINK), bad(2), nop(3), nop(4))
-    p.submit()
-    p.enter(2, 0, GETEVENTS)
-    p.settle()
-    p.submit(Sqe(255, LINK, user_data=2), nop(3), nop(4))
-    p.settle()
-    p.submit(nop(1, flags=HARD), Sqe(255, HARD, user_data=2), nop(3, flags=HARD), nop(4), nop(5))
-    p.settle()
-    p.submit(Sqe(255, LINK, user_data=1), Sqe(255, LINK, user_data=2), bad(3), nop(4))
-    p.settle()
-    p.run(nop(1, flags=LINK), Sqe(Op.READ, LINK, fd=-1, user_data=2), nop(3))
-
-
-def open_chains(p: Player) -> None:
-    p.run(nop(1), nop(2, flags=LINK), nop(3, flags=LINK))
-    p.run(nop(1), inject(2, -5, flags=LINK), nop(3, flags=HARD))
-    p.world.push(nop(1, flags=LINK), nop(2, flags=LINK), nop(3))
-    p.enter(2, 0, GETEVENTS)
-    p.enter(1, 0, GETEVENTS)
-    p.settle(ordered=False)
-
-
-def silent_chains(p: Player) -> None:
-    p.run(inject(1, -5, flags=LINK | SKIP), nop(2, flags=LINK), nop(3, flags=SKIP))
-    p.run(inject(1, -5, flags=LINK), nop(2, flags=LINK | SKIP), nop(3, flags=SKIP))
-    p.run(nop(1, flags=LINK | SKIP), nop(2, flags=LINK), nop(3, flags=SKIP))
-    p.run(nop(1, flags=LINK | SKIP), Sqe(255, LINK, user_data=2), nop(3))
-    p.run(nop(1, flags=LINK | SKIP), inject(2, -5, flags=LINK | SKIP), nop(3), nop(4))
-    p.run(read(p, 1, flags=LINK | SKIP), nop(2, flags=SKIP))
-    p.run(cancel(9, 1))
-
-
-def short_reads_break_chains(p: Player) -> None:
-    p.write("w", b"12345")
-    p.run(read(p, 1, flags=LINK), nop(2))
-    p.write("w", b"12345678")
-    p.run(read(p, 1, flags=LINK), nop(2))
-    p.run(read(p, 1, flags=LINK), nop(2, flags=LINK), nop(3))
-    p.write("w", b"123")
-    p.settle()
-    p.run(read(p, 1, flags=HARD), nop(2))
-    p.write("w", b"123")
-    p.settle()
-    p.run(write(p, 1, flags=LINK), read(p, 2, flags=LINK), nop(3))
-
-
-def a_chain_waits_for_its_first(p: Player) -> None:
-    p.run(read(p, 1, flags=LINK), write(p, 2, "w2", flags=LINK), read(p, 3, "r2", addr=p.at(2 * PAGE)))
-    p.run(cancel(9, 2), cancel(9, 3), nop(5))
-    p.write("w", b"abcdefgh")
-    p.settle()
-    p.note(p.world.get(2 * PAGE, 8))
-    p.run(read(p, 1, flags=LINK), nop(2, flags=LINK), nop(3))
-    p.run(cancel(9, 1))
-
-
-# ---- drain and ASYNC -----------------------------------------------------------------------------
-
-
-def drains(p: Player) -> None:
-    p.run(nop(1), nop(2, flags=DRAIN), nop(3))
-    p.run(read(p, 1), nop(2, flags=DRAIN), nop(3), nop(4))
-    p.run(nop(5))
-    p.write("w", b"abcdefgh")
-    p.settle(ordered=False)
-    p.run(nop(6), nop(7))
-
-
-def drains_in_chains(p: Player) -> None:
-    p.run(nop(1), nop(2, flags=LINK), nop(3, flags=LINK | DRAIN), nop(4), nop(5), nop(6), ordered=False)
-    p.run(read(p, 1), nop(2, flags=LINK), nop(3, flags=DRAIN), nop(4), nop(5))
-    p.write("w", b"abcdefgh")
-    p.settle(ordered=False)
-    p.run(read(p, 1), nop(2, flags=DRAIN | LINK), inject(3, -5, flags=LINK), nop(4), nop(5))
-    p.write("w", b"abcdefgh")
-    p.settle(ordered=False)
-
-
-def drains_of_several(p: Player) -> None:
-    p.run(read(p, 1), nop(2, flags=DRAIN), read(p, 3, "r2"), nop(4, flags=DRAIN), nop(5))
-    p.write("w", b"abcdefgh")
-    p.settle(ordered=False)
-    p.write("w2", b"abcdefgh")
-    p.settle(ordered=False)
-    p.run(poll(p, 1, len=1), nop(2, flags=DRAIN), nop(3))
-    p.write("w", b"abcdefgh")
-    p.settle()
-
-
-def no_drain_after_skip(p: Player) -> None:
-    p.run(nop(1, flags=SKIP))
-    p.run(nop(2, flags=DRAIN), nop(3))
-    p.run(nop(2, flags=DRAIN | SKIP), nop(3))
-
-
-def drains_with_skip(p: Player) -> None:
-    p.run(nop(2, flags=DRAIN | SKIP), nop(3))
-
-
-def by_workers(p: Player) -> None:
-    p.run(nop(1, flags=ASYNC), nop(2))
-    p.run(read(p, 1, flags=ASYNC))
-    p.write("w", b"abcdefgh")
-    p.settle()
-    p.run(read(p, 1, flags=ASYNC), ordered=False)
-    p.run(cancel(9, 1))
-    p.run(nop(1, flags=ASYNC | LINK), nop(2, flags=LINK), nop(3))
-    p.run(inject(1, -5, flags=ASYNC | LINK), nop(2, flags=LINK), nop(3))
-    p.run(poll(p, 1, flags=ASYNC))
-    p.run(cancel(9, 1))
-    p.run(bad(1), nop(2))
-    p.run(nop(3, flags=ASYNC | SKIP))
 
 
 # ---- time-outs -----------------------------------------------------------------------------------
@@ -453,20 +322,6 @@ def deferred_task_work(p: Player) -> None:
 
 
 PROGRAMS: Final = [
-    Program(chains),
-    Program(chains, DEFER),
-    Program(chains_that_cannot_start),
-    Program(chains_that_cannot_start, ALL_OF_IT),
-    Program(open_chains),
-    Program(silent_chains),
-    Program(short_reads_break_chains),
-    Program(a_chain_waits_for_its_first),
-    Program(drains),
-    Program(drains_in_chains),
-    Program(drains_of_several),
-    Program(no_drain_after_skip),
-    Program(drains_with_skip),
-    Program(by_workers),
     Program(timeouts),
     Program(timeouts_by_the_clock),
     Program(refused_timeouts),
@@ -1383,7 +1238,6 @@ MORE_PROGRAMS: Final = [
     Program(wide_completions, CQE32, 4, 8, since=(6, 18)),
     Program(wide_completions, CQE_MIXED, 4, 8, since=(6, 18)),
     Program(wide_completions, ALL_OF_IT, 4, 8, since=(6, 18)),
-    Program(chains, SQE128 | CQE32),
     Program(resized, DEFER, 8, since=(6, 13)),
     Program(not_resized, since=(6, 13)),
     Program(resized, DEFER | CQE32, 8, since=(6, 13)),

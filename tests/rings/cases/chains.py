@@ -8,6 +8,7 @@ from tests.rings.language import (
     GETEVENTS,
     MS,
     Close,
+    Look,
     Reap,
     Setup,
     Wait,
@@ -16,7 +17,10 @@ from tests.rings.language import (
     buffer_ring,
     cancel,
     case,
+    data,
     enter,
+    enter_ext,
+    ext,
     give,
     inject,
     look_again,
@@ -25,6 +29,7 @@ from tests.rings.language import (
     poll,
     read,
     read_multishot,
+    refused,
     run,
     submit,
     timeout,
@@ -35,6 +40,7 @@ from uring_iopf.abi import SetupFlags, SqeFlags
 DRAIN, LINK, HARD = int(SqeFlags.IO_DRAIN), int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK)
 SELECT, SKIP, ASYNC = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.ASYNC)
 SUBMIT_ALL = int(SetupFlags.SUBMIT_ALL)
+WIDE = int(SetupFlags.SQE128 | SetupFlags.CQE32)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 
 _PIPE_LINK = (read(1, flags=LINK), nop(2))
@@ -214,6 +220,124 @@ _LINKS: Final = (
     ),
 )
 
+_SHAPES = (
+    run(nop(1, flags=LINK), nop(2, flags=LINK), nop(3), nop(4)),
+    look_again(),
+    run(nop(1, flags=LINK), inject(2, -5, flags=LINK), nop(3, flags=LINK), nop(4), nop(5)),
+    look_again(),
+    run(nop(1, flags=HARD), inject(2, -5, flags=HARD), nop(3, flags=LINK), nop(4), nop(5)),
+    look_again(),
+    run(nop(1, flags=HARD), inject(2, -5, flags=LINK), nop(3, flags=HARD), nop(4)),
+    look_again(),
+    run(nop(1, flags=LINK | HARD), inject(2, -5, flags=LINK | HARD), nop(3)),
+    look_again(),
+)
+_CANNOT_START = (
+    run(nop(1, flags=LINK), bad(2, flags=LINK), nop(3), nop(4)),
+    look_again(),
+    run(nop(1, flags=LINK), bad(2), nop(3), nop(4)),
+    enter(2, 0, GETEVENTS),
+    Reap(),
+    run(bad(2, flags=LINK), nop(3), nop(4)),
+    look_again(),
+    run(nop(1, flags=HARD), bad(2, flags=HARD), nop(3, flags=HARD), nop(4), nop(5)),
+    look_again(),
+    run(bad(1, flags=LINK), bad(2, flags=LINK), bad(3), nop(4)),
+    enter(1, 0, GETEVENTS),
+    Reap(),
+    run(nop(1, flags=LINK), read(2, fd=-1, flags=LINK), nop(3)),
+    look_again(),
+)
+
+_SHAPED: Final = (
+    case(
+        "links: one fails in the middle",
+        "what is before it has been done; behind a soft link the rest is cancelled, behind a hard one it goes on",
+        Setup(),
+        _SHAPES,
+    ),
+    case("links: one fails in the middle, put off", "the same with DEFER_TASKRUN", Setup(flags=DEFER), _SHAPES),
+    case(
+        "links: one fails in the middle, wide",
+        "the same with SQEs of 128 bytes and CQEs of 32",
+        Setup(flags=WIDE),
+        _SHAPES,
+    ),
+    case(
+        "links: one that cannot start",
+        "the whole chain fails, and the batch ends where what is refused is the end of a chain",
+        Setup(),
+        _CANNOT_START,
+    ),
+    case(
+        "links: one that cannot start, SUBMIT_ALL",
+        "the whole chain fails, and no batch ends",
+        Setup(flags=SUBMIT_ALL),
+        _CANNOT_START,
+    ),
+    case(
+        "links: open ends",
+        "the last of a call needs nothing behind it, whatever its flags",
+        Setup(),
+        submit(nop(1), nop(2, flags=LINK), nop(3, flags=LINK)),
+        Wait(3),
+        Reap(),
+        submit(nop(1), inject(2, -5, flags=LINK), nop(3, flags=HARD)),
+        Wait(3),
+        Reap(),
+    ),
+    case(
+        "links: cut by the count",
+        "what the call does not take is no longer of the chain",
+        Setup(),
+        inject(1, -5, flags=LINK),
+        nop(2, flags=LINK),
+        nop(3),
+        enter(2),
+        Wait(2),
+        Reap(),
+        enter(1),
+        Reap(),
+    ),
+    case(
+        "links: a short read at once",
+        "counts as failed, too; one that is full does not",
+        Setup(),
+        pipe(),
+        Write("pipe.w", b"12345"),
+        run(read(1, len=8, flags=LINK), nop(2)),
+        look_again(),
+        Write("pipe.w", b"12345678"),
+        run(read(1, len=8, flags=LINK), nop(2)),
+        look_again(),
+    ),
+    case(
+        "links: a copy",
+        "from pipe to pipe, when the first read has data",
+        Setup(),
+        pipe("one"),
+        pipe("two"),
+        run(
+            read(1, "one.r", len=8, flags=LINK),
+            write(2, "two.w", addr=data(1), flags=LINK),
+            read(3, "two.r", len=8),
+        ),
+        run(cancel(9, 2), cancel(9, 3), nop(5)),
+        Write("one.w", b"abcdefgh"),
+        look_again(),
+        Look(data(3), 8),
+    ),
+    case(
+        "links: the rest of a cancelled chain",
+        "is cancelled to its end",
+        Setup(),
+        pipe(),
+        run(read(1, flags=LINK), nop(2, flags=LINK), nop(3)),
+        run(cancel(9, 1)),
+        look_again(),
+    ),
+)
+
 _SILENT: Final = (
     case(
         "skip: on success",
@@ -281,6 +405,42 @@ _SILENT: Final = (
         run(cancel(9, 1, flags=SKIP)),
         run(cancel(9, 1, flags=SKIP)),
         run(cancel(9, 1, 1, flags=SKIP)),
+    ),
+)
+
+_SILENT_CHAINS: Final = (
+    case(
+        "skip: who is silent in a chain that fails",
+        "what fails first, and was to be silent, speaks, and makes the rest silent",
+        Setup(),
+        run(inject(1, -5, flags=LINK | SKIP), nop(2, flags=LINK), nop(3, flags=SKIP)),
+        look_again(),
+        run(inject(1, -5, flags=LINK), nop(2, flags=LINK | SKIP), nop(3, flags=SKIP)),
+        look_again(),
+        run(nop(1, flags=LINK | SKIP), nop(2, flags=LINK), nop(3, flags=SKIP)),
+        look_again(),
+        run(nop(1, flags=LINK | SKIP), bad(2, flags=LINK), nop(3)),
+        look_again(),
+        run(nop(1, flags=LINK | SKIP), inject(2, -5, flags=LINK | SKIP), nop(3), nop(4)),
+        look_again(),
+    ),
+    case(
+        "skip: a silent chain is cancelled",
+        "its head says so, and nothing else",
+        Setup(),
+        pipe(),
+        run(read(1, flags=LINK | SKIP), nop(2, flags=SKIP)),
+        run(cancel(9, 1)),
+        look_again(),
+    ),
+    case(
+        "skip: a drain ends the batch",
+        "where one was silent before, or the drain is itself",
+        Setup(),
+        run(nop(1, flags=SKIP)),
+        refused(nop(5, flags=DRAIN), nop(5, flags=DRAIN | SKIP)),
+        Setup(),
+        refused(nop(5, flags=DRAIN | SKIP)),
     ),
 )
 
@@ -434,4 +594,100 @@ _DRAINS: Final = (
     ),
 )
 
-CASES: Final = (*_LINKS, *_SILENT, *_DRAINS)
+_MORE_DRAINS: Final = (
+    case(
+        "drain: nothing is left",
+        "a ring that was drained goes on",
+        Setup(),
+        submit(nop(1), nop(2, flags=DRAIN), nop(3)),
+        settled(3),
+        submit(nop(6), nop(7)),
+        settled(2),
+    ),
+    case(
+        "drain: within a chain that is first",
+        "the chain is what is drained, and what is behind it waits",
+        Setup(),
+        submit(nop(1), nop(2, flags=LINK), nop(3, flags=LINK | DRAIN), nop(4), nop(5), nop(6)),
+        settled(6),
+    ),
+    case(
+        "drain: a drained chain fails in the middle",
+        "its rest is cancelled, and what waited for it starts",
+        Setup(),
+        pipe(),
+        run(read(1), nop(2, flags=DRAIN | LINK), inject(3, -5, flags=LINK), nop(4), nop(5)),
+        Write("pipe.w", b"abc"),
+        settled(5),
+    ),
+    case(
+        "drain: in turn",
+        "each waits for what is before it, and what is between them for the first",
+        Setup(),
+        pipe("one"),
+        pipe("two"),
+        run(read(1, "one.r"), nop(2, flags=DRAIN), read(3, "two.r"), nop(4, flags=DRAIN), nop(5)),
+        Write("one.w", b"abc"),
+        settled(2),
+        Write("two.w", b"abc"),
+        settled(3),
+    ),
+)
+
+_A_WHILE = enter_ext(0, 1, arg=ext(0, 4 * MS))
+"""So that a worker thread has taken what it was given."""
+
+_BY_WORKERS: Final = (
+    case(
+        "async: a NOP",
+        "a worker thread does it",
+        Setup(),
+        submit(nop(1, flags=ASYNC), nop(2)),
+        Wait(2),
+        Reap(order=False, why="a worker thread does one of them"),
+    ),
+    case(
+        "async: a read that waits",
+        "its worker does not: it ends with the data, and can be cancelled",
+        Setup(),
+        pipe(),
+        submit(read(1, flags=ASYNC)),
+        _A_WHILE,
+        Write("pipe.w", b"abc"),
+        Wait(1),
+        Reap(),
+        submit(read(1, flags=ASYNC)),
+        _A_WHILE,
+        run(cancel(9, 1)),
+    ),
+    case(
+        "async: a poll",
+        "as any other",
+        Setup(),
+        pipe(),
+        submit(poll(1, flags=ASYNC)),
+        _A_WHILE,
+        run(cancel(9, 1)),
+    ),
+    case(
+        "async: in a chain",
+        "the rest follows, or is cancelled",
+        Setup(),
+        submit(nop(1, flags=ASYNC | LINK), nop(2, flags=LINK), nop(3)),
+        Wait(3),
+        Reap(),
+        submit(inject(1, -5, flags=ASYNC | LINK), nop(2, flags=LINK), nop(3)),
+        Wait(3),
+        Reap(),
+    ),
+    case(
+        "async: silent",
+        "a success says nothing, whoever does it",
+        Setup(),
+        submit(nop(1, flags=ASYNC | SKIP)),
+        _A_WHILE,
+        run(nop(2)),
+    ),
+)
+
+CASES: Final = (*_LINKS, *_SHAPED, *_SILENT, *_SILENT_CHAINS, *_DRAINS, *_MORE_DRAINS, *_BY_WORKERS)
