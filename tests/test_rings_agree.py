@@ -6,19 +6,17 @@ worker thread does comes as it pleases), what has become of memory and files. Ou
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.ring_helper import GETEVENTS, Sqe, cancel, inject, nop
+from tests.ring_helper import GETEVENTS, Sqe, cancel, nop
 from tests.ring_world import HostWorld, OurWorld, Player, Surroundings, host_version
-from uring_iopf.abi import EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
+from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +25,6 @@ FIXED, DRAIN, LINK, HARD, ASYNC, SELECT, SKIP = (int(flag) for flag in SqeFlags)
 CLAMP, DISABLED, ALL_OF_IT = int(SetupFlags.CLAMP), int(SetupFlags.R_DISABLED), int(SetupFlags.SUBMIT_ALL)
 DEFER = int(SetupFlags.DEFER_TASKRUN | SetupFlags.SINGLE_ISSUER)
 TASKRUN = int(SetupFlags.TASKRUN_FLAG)
-WAIT = int(GETEVENTS | EnterFlags.EXT_ARG)
 MS = 1_000_000
 PAGE = 4096
 WAITALL, DONTWAIT = 0x100, 0x40
@@ -66,276 +63,8 @@ def timeout(
     return Sqe(Op.TIMEOUT, **fields)
 
 
-def link_timeout(p: Player, user_data: int, ns: int = 2 * MS, *, offset: int = 0x120, **fields: int) -> Sqe:
-    return Sqe(Op.LINK_TIMEOUT, **({"addr": p.timespec(0, ns, offset), "len": 1, "user_data": user_data} | fields))
-
-
-def remove(user_data: int, target: int, **fields: int) -> Sqe:
-    return Sqe(Op.TIMEOUT_REMOVE, addr=target, user_data=user_data, **fields)
-
-
 def poll_remove(user_data: int, target: int, **fields: int) -> Sqe:
     return Sqe(Op.POLL_REMOVE, addr=target, user_data=user_data, **fields)
-
-
-# ---- time-outs -----------------------------------------------------------------------------------
-
-
-def timeouts(p: Player) -> None:
-    p.run(timeout(p, 1), nop(2))
-    p.settle()
-    p.run(timeout(p, 1, 0), nop(2), ordered=False)
-    p.run(timeout(p, 1, flags=LINK), nop(2))
-    p.run(timeout(p, 1, flags=HARD), nop(2))
-    p.run(timeout(p, 1, flags=LINK, op_flags=32), nop(2))
-    p.run(timeout(p, 1, flags=SKIP), timeout(p, 2, flags=SKIP, op_flags=32))
-    for clock in (0, 4, 8):
-        p.run(timeout(p, 1, op_flags=clock))
-
-
-def timeouts_by_the_clock(p: Player) -> None:
-    for clock, flags in ((time.CLOCK_MONOTONIC, 0), (time.CLOCK_BOOTTIME, 4), (time.CLOCK_REALTIME, 8)):
-        soon = time.clock_gettime_ns(clock) + 3 * MS
-        p.run(timeout(p, 1, soon % 10**9, seconds=soon // 10**9, op_flags=1 | flags))
-        p.run(timeout(p, 1, 0, seconds=1, op_flags=1 | flags))
-
-
-def refused_timeouts(p: Player) -> None:
-    def both(**fields: int) -> None:
-        p.run(timeout(p, 1, **fields))
-        p.run(nop(7, flags=LINK), link_timeout(p, 2, **fields))
-
-    for fields in (
-        {"len": 0},
-        {"len": 2},
-        {"op_flags": 0x200},
-        {"op_flags": 12},
-        {"op_flags": 65},
-        {"op_flags": 2},
-        {"op_flags": 16},
-        {"addr": 8},
-        {"addr": 0},
-        {"buf_group": 1},
-        {"file_index": 1},
-        {"addr3": 1},
-        {"pad2": 1},
-        {"ioprio": 1},
-        {"ns": -1},
-    ):
-        both(**fields)
-    p.run(timeout(p, 1, seconds=-1))
-    p.run(timeout(p, 1, flags=SELECT))
-    p.run(nop(7, flags=LINK), link_timeout(p, 2, off=1))
-    p.run(timeout(p, 5, 2 * 10**9))
-    p.run(remove(9, 5))
-    p.run(link_timeout(p, 1), nop(3))
-    p.run(nop(1), link_timeout(p, 2), nop(3))
-    p.run(nop(1, flags=LINK), link_timeout(p, 2, flags=LINK), link_timeout(p, 3), nop(4))
-
-
-def counted_timeouts(p: Player) -> None:
-    far = 10**9
-    p.run(timeout(p, 1, far, off=2), nop(2))
-    p.run(nop(3))
-    p.run(timeout(p, 1, far, off=1), timeout(p, 2, far, off=3), timeout(p, 3, far, off=2))
-    p.run(nop(4))
-    p.run(nop(5))
-    p.run(nop(6), nop(7))
-    p.run(timeout(p, 1, 2 * MS, off=5), nop(2))
-    p.settle()
-    p.run(timeout(p, 1, far, off=1, flags=LINK), nop(2))
-    p.run(nop(3))
-    p.run(nop(1), nop(2), timeout(p, 3, far, off=1))
-    p.run(nop(4))
-
-
-def repeated_timeouts(p: Player) -> None:
-    p.world.push(timeout(p, 1, 1 * MS, off=3, op_flags=64))
-    p.enter(1, 3, GETEVENTS)
-    p.settle()
-    p.world.push(timeout(p, 1, 1 * MS, op_flags=64))
-    p.enter(1, 1, GETEVENTS)
-    p.note([(c.user_data, c.res, c.flags) for c in p.world.reap()][:1])
-    p.world.push(remove(9, 1))
-    p.enter(1, 0, GETEVENTS)
-    time.sleep(0.004)
-    p.enter(0, 0, GETEVENTS)
-    p.note([(c.user_data, c.res, c.flags) for c in p.world.reap() if c.res != -errno.ETIME])
-    p.run(timeout(p, 1, 1 * MS, off=1, op_flags=64))
-
-
-def removed_timeouts(p: Player) -> None:
-    far = 10**9
-    p.run(timeout(p, 1, far), timeout(p, 2, far), timeout(p, 2, far))
-    p.run(remove(9, 1))
-    p.run(remove(9, 1))
-    p.run(remove(9, 2))
-    p.run(cancel(8, 2))
-    p.run(timeout(p, 1, far, flags=LINK), nop(2))
-    p.run(remove(9, 1))
-    p.run(timeout(p, 1, far, flags=SKIP), timeout(p, 3, far))
-    p.run(cancel(8, 0, 4))
-    p.run(timeout(p, 3, far), timeout(p, 3, far), read(p, 3))
-    p.run(cancel(8, 3, 1))
-    p.run(timeout(p, 3, far), read(p, 3))
-    p.run(cancel(8, 3))
-    p.run(cancel(8, 3))
-    p.run(timeout(p, 3, far))
-    p.run(Sqe(Op.ASYNC_CANCEL, len=int(Op.TIMEOUT), op_flags=32, user_data=8))
-    p.run(timeout(p, 3, far))
-    p.run(Sqe(Op.ASYNC_CANCEL, fd=p.fd("r"), op_flags=3, user_data=8))
-    p.run(remove(9, 3))
-    for fields in (
-        {"len": 1},
-        {"buf_group": 1},
-        {"file_index": 1},
-        {"addr3": 1},
-        {"pad2": 1},
-        {"op_flags": 1},
-        {"op_flags": 2 | 12},
-        {"op_flags": 2 | 4},
-        {"op_flags": 2 | 64},
-        {"op_flags": 2, "off": 8},
-        {"op_flags": 2, "off": p.timespec(-1, 0, 0x180)},
-        {"op_flags": 16},
-        {"flags": FIXED},
-        {"ioprio": 1},
-    ):
-        p.run(remove(9, 77, **fields))
-
-
-def updated_timeouts(p: Player) -> None:
-    far = 10**9
-    soon = p.timespec(0, 1 * MS, 0x180)
-    p.run(timeout(p, 1, far))
-    p.run(remove(9, 1, op_flags=2, off=soon))
-    p.run(remove(9, 1, op_flags=2, off=soon))
-    p.run(timeout(p, 1, far, off=1))
-    p.submit(remove(9, 1, op_flags=2, off=p.timespec(0, 20 * MS, 0x180)))
-    p.run(nop(2))
-    time.sleep(0.02)
-    p.settle()
-    p.run(read(p, 1, flags=LINK), link_timeout(p, 2, far))
-    p.run(remove(9, 2, op_flags=2 | 16, off=p.timespec(0, 1 * MS, 0x180)))
-    p.run(remove(9, 2, op_flags=2 | 16, off=p.timespec(0, 1 * MS, 0x180)))
-    p.run(timeout(p, 1, far))
-    p.run(remove(9, 1, op_flags=2 | 1, off=p.timespec(1, 0, 0x180)))
-
-
-def linked_timeouts(p: Player) -> None:
-    p.run(read(p, 1, flags=LINK), link_timeout(p, 2))
-    p.settle()
-    p.run(nop(1, flags=LINK), link_timeout(p, 2), nop(3))
-    p.run(read(p, 1, flags=LINK), link_timeout(p, 2, flags=LINK), nop(3))
-    p.settle()
-    p.run(read(p, 1, flags=LINK), link_timeout(p, 2, 10**9, flags=LINK), nop(3))
-    p.write("w", b"abcdefgh")
-    p.settle()
-    p.run(read(p, 1, flags=LINK), link_timeout(p, 2, 10**9))
-    p.run(cancel(9, 2))
-    p.run(cancel(9, 1))
-    p.run(inject(1, -5, flags=LINK), link_timeout(p, 2), nop(3))
-    p.run(inject(1, -5, flags=LINK), link_timeout(p, 2, flags=LINK), nop(3))
-    p.run(nop(1, flags=LINK), read(p, 2, flags=LINK), link_timeout(p, 3, flags=LINK), nop(4))
-    p.settle()
-    p.run(read(p, 1, flags=HARD), link_timeout(p, 2, flags=HARD), nop(3))
-    p.settle()
-    p.run(read(p, 1, flags=LINK | ASYNC), link_timeout(p, 2))
-    p.settle()
-    p.run(poll(p, 1, flags=LINK), link_timeout(p, 2, flags=SKIP))
-    p.settle()
-    p.run(timeout(p, 1, 10**9, flags=LINK), link_timeout(p, 2))
-    p.settle()
-
-
-# ---- waiting -------------------------------------------------------------------------------------
-
-
-def getevents(p: Player, *, ns: int | None = None, least_us: int = 0) -> bytes:
-    at = p.timespec(0, ns, 0x1C0) if ns is not None else 0
-    return struct.pack("=QIIQ", 0, 0, least_us, at)
-
-
-def waits_with_times(p: Player) -> None:
-    def enter(to_submit: int, least: int, flags: int, argument: bytes | None, size: int | None = None) -> None:
-        size = size if size is not None else len(argument or b"")
-        p.note("enter", p.world.enter_ext(to_submit, least, flags, argument, size), *p.world.reap())
-
-    enter(0, 1, WAIT, getevents(p, ns=MS))
-    enter(0, 0, WAIT, getevents(p, ns=MS))
-    enter(0, 1, WAIT, getevents(p, ns=0))
-    enter(0, 1, WAIT, getevents(p, ns=MS), 16)
-    enter(0, 1, WAIT, struct.pack("=QIIQ", 0, 0, 0, 8))
-    enter(0, 1, WAIT, None, 24)
-    enter(0, 1, int(EnterFlags.EXT_ARG), None, 24)
-    p.world.push(nop(1))
-    enter(1, 2, WAIT, getevents(p, ns=MS))
-    p.world.push(nop(1))
-    enter(1, 1, WAIT, getevents(p, ns=MS))
-    enter(0, 1, WAIT, getevents(p, least_us=1000))
-    enter(0, 2, WAIT, getevents(p, ns=3 * MS, least_us=1000))
-    p.world.push(nop(1))
-    enter(1, 2, WAIT, getevents(p, ns=10**9 - 1, least_us=1000))
-    p.world.push(timeout(p, 1, 3 * MS, op_flags=32))
-    enter(1, 2, WAIT, getevents(p, ns=10**9 - 1, least_us=1000))
-    p.world.push(timeout(p, 1, 2 * MS))
-    enter(1, 3, WAIT, getevents(p, ns=10**9 - 1))
-    p.world.push(timeout(p, 1, 2 * MS), nop(2))
-    enter(2, 8, WAIT, getevents(p))
-    soon = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 2 * MS
-    argument = struct.pack("=QIIQ", 0, 0, 0, p.timespec(soon // 10**9, soon % 10**9, 0x1C0))
-    enter(0, 1, WAIT | int(EnterFlags.ABS_TIMER), argument)
-    p.register(RegisterOp.REGISTER_CLOCK, struct.pack("=4I", time.CLOCK_BOOTTIME, 0, 0, 0), 0)
-    enter(0, 1, WAIT | int(EnterFlags.ABS_TIMER), argument)
-    for number in (1, 7, 0, 11):
-        p.register(RegisterOp.REGISTER_CLOCK, struct.pack("=4I", number, 0, 0, 0), 0)
-    p.register(RegisterOp.REGISTER_CLOCK, struct.pack("=4I", 7, 1, 0, 0), 0)
-    p.register(RegisterOp.REGISTER_CLOCK, struct.pack("=4I", 7, 0, 0, 0), 1)
-
-
-def waits_for_files(p: Player) -> None:
-    p.world.push(read(p, 1), timeout(p, 2, 5 * MS))
-    p.enter(2, 1, GETEVENTS)
-    p.reap()
-    p.write("w", b"abcdefgh")
-    p.enter(0, 1, GETEVENTS)
-    p.reap()
-
-
-def deferred_task_work(p: Player) -> None:
-    p.world.push(nop(1, flags=LINK), nop(2), nop(3))
-    p.enter(3)
-    p.note(p.world.word("sq_flags"))
-    p.reap()
-    p.enter(0)
-    p.reap()
-    p.enter(0, 0, GETEVENTS)
-    p.note(p.world.word("sq_flags"))
-    p.reap()
-    p.world.push(read(p, 1))
-    p.enter(1)
-    p.write("w", b"abcdefgh")
-    p.enter(0)
-    p.reap()
-    p.enter(0, 1, GETEVENTS)
-    p.reap()
-
-
-PROGRAMS: Final = [
-    Program(timeouts),
-    Program(timeouts_by_the_clock),
-    Program(refused_timeouts),
-    Program(counted_timeouts),
-    Program(repeated_timeouts),
-    Program(removed_timeouts),
-    Program(updated_timeouts),
-    Program(linked_timeouts),
-    Program(waits_with_times),
-    Program(waits_with_times, DEFER),
-    Program(waits_for_files),
-    Program(deferred_task_work, DEFER),
-    Program(deferred_task_work, DEFER | TASKRUN),
-]
 
 
 # ---- files of the host ---------------------------------------------------------------------------
@@ -1292,7 +1021,7 @@ def played(kind: type[HostWorld | OurWorld], program: Program) -> list[object]:
 
 
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("program", [*PROGRAMS, *MORE_PROGRAMS], ids=lambda program: program.id)
+@pytest.mark.parametrize("program", MORE_PROGRAMS, ids=lambda program: program.id)
 def test_the_host_and_the_engine_agree(program: Program) -> None:
     if host_version() < program.since:
         pytest.skip(f"the host is older than {program.since}")

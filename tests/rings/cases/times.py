@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
+from time import CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_TAI
 from typing import Final
 
 from tests.rings.language import (
+    EXT_ARG,
+    GETEVENTS,
     MS,
+    Blob,
+    Enter,
+    Fd,
     Hole,
     Reap,
+    Register,
     Setup,
+    Soon,
     Wait,
+    Word,
     Write,
     cancel,
     case,
+    enter,
+    enter_ext,
+    ext,
     inject,
     link_timeout,
     look_again,
     nop,
     pipe,
+    poll,
     read,
     refused,
     run,
     submit,
+    timeout,
+    timeout_remove,
+    timespec,
 )
-from uring_iopf.abi import SqeFlags, TimeoutFlags
+from uring_iopf.abi import EnterFlags, RegisterOp, SetupFlags, SqeFlags, TimeoutFlags
 
 LINK, HARD = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK)
+ASYNC, SKIP = int(SqeFlags.ASYNC), int(SqeFlags.CQE_SKIP_SUCCESS)
+DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
+TASKRUN, ABS_TIMER = int(SetupFlags.TASKRUN_FLAG), int(EnterFlags.ABS_TIMER)
+ABS, UPDATE, BOOTTIME, REALTIME, LINK_UPDATE, ETIME_SUCCESS, REPEAT = 1, 2, 4, 8, 16, 32, 64
+ALL, BY_FD, ANY = 1, 2, 4
+_CLOCKS = ((CLOCK_MONOTONIC, 0), (CLOCK_BOOTTIME, BOOTTIME), (CLOCK_REALTIME, REALTIME))
+HOUR: Final = 3600 * 10**9
 
 _LINK_TIMEOUTS: Final = (
     case(
@@ -132,4 +155,329 @@ _LINK_TIMEOUTS: Final = (
     ),
 )
 
-CASES: Final = (*_LINK_TIMEOUTS,)
+_MORE_LINK_TIMEOUTS: Final = (
+    case(
+        "link timeout: more that is refused",
+        "EINVAL, or EFAULT for a time that cannot be read; its request is cancelled before it starts",
+        Setup(),
+        [
+            (run(nop(1, flags=LINK), link_timeout(2, 3600, **fields)), look_again())
+            for fields in (
+                {"len": 0},
+                *({"op_flags": flags} for flags in (512, BOOTTIME | REALTIME, REPEAT | ABS, LINK_UPDATE)),
+                {"addr": 0},
+                {"addr": 8},
+                {"buf_group": 1},
+                {"file_index": 1},
+                {"addr3": 1},
+                {"pad2": 1},
+                {"ioprio": 1},
+            )
+        ],
+        run(nop(1, flags=LINK), link_timeout(2, 0, -1)),
+        look_again(),
+    ),
+    case(
+        "link timeout: it is cancelled itself",
+        "which cannot be: it is not found, and ends with its request",
+        Setup(),
+        pipe(),
+        run(read(1, flags=LINK), link_timeout(2, 3600)),
+        run(cancel(9, 2)),
+        look_again(),
+        run(cancel(9, 1)),
+        look_again(),
+    ),
+    case(
+        "link timeout: of a failing request, with more behind",
+        "is cancelled, and what is behind it where that is linked to it",
+        Setup(),
+        run(inject(1, -5, flags=LINK), link_timeout(2, 3600), nop(3)),
+        look_again(),
+        run(inject(1, -5, flags=LINK), link_timeout(2, 3600, flags=LINK), nop(3)),
+        look_again(),
+    ),
+    case(
+        "link timeout: of the second in a chain, with more behind",
+        "that is cancelled as well",
+        Setup(),
+        pipe(),
+        submit(nop(1, flags=LINK), read(2, flags=LINK), link_timeout(3, 0, MS, flags=LINK), nop(4)),
+        Wait(4),
+        Reap(),
+    ),
+    case(
+        "link timeout: hard links",
+        "what is behind them starts although the request was cancelled",
+        Setup(),
+        pipe(),
+        submit(read(1, flags=HARD), link_timeout(2, 0, MS, flags=HARD), nop(3)),
+        Wait(3),
+        Reap(),
+    ),
+    case(
+        "link timeout: of what a worker does",
+        "ends it as well",
+        Setup(),
+        pipe(),
+        submit(read(1, flags=LINK | ASYNC), link_timeout(2, 0, 4 * MS)),
+        Wait(2),
+        Reap(),
+    ),
+    case(
+        "link timeout: silent",
+        "what it cancels speaks, it does not",
+        Setup(),
+        pipe(),
+        submit(poll(1, flags=LINK), link_timeout(2, 0, MS, flags=SKIP)),
+        Wait(1),
+        Reap(),
+        look_again(),
+    ),
+    case(
+        "link timeout: of a time-out",
+        "which is cancelled",
+        Setup(),
+        submit(timeout(1, 3600, flags=LINK), link_timeout(2, 0, MS)),
+        Wait(2),
+        Reap(),
+    ),
+)
+
+_MORE_TIMEOUTS: Final = (
+    case(
+        "timeout: fires in a hard chain",
+        "the rest starts",
+        Setup(),
+        submit(timeout(1, 0, MS, flags=HARD), nop(2)),
+        Wait(2),
+        Reap(),
+    ),
+    case(
+        "timeout: fires silently",
+        "only where that counts as a success",
+        Setup(),
+        submit(timeout(1, 0, 4 * MS, flags=SKIP), timeout(2, 0, MS, flags=SKIP, op_flags=ETIME_SUCCESS)),
+        Wait(1),
+        Reap(),
+    ),
+    case(
+        "timeout: a time of each clock",
+        "fires when that clock has come to it, at once where it is over",
+        Setup(),
+        [
+            (submit(timeout(1, addr=Soon(clock, 3 * MS), op_flags=ABS | flags)), Wait(1), Reap())
+            for clock, flags in _CLOCKS
+        ],
+        [(submit(timeout(1, 1, op_flags=ABS | flags)), Wait(1), Reap()) for _, flags in _CLOCKS],
+        [run(timeout(n, addr=Soon(clock, HOUR), op_flags=ABS | flags)) for n, (clock, flags) in enumerate(_CLOCKS)],
+        look_again(),
+        [run(timeout_remove(9, n)) for n, _ in enumerate(_CLOCKS)],
+    ),
+    case(
+        "timeout: more that is refused",
+        "EFAULT for NULL, EINVAL for another flag",
+        Setup(),
+        refused(timeout(5, addr=0), timeout(5, addr=8), timeout(5, 3600, op_flags=512)),
+    ),
+    case(
+        "timeout: three counts",
+        "the nearest is first, whenever it came",
+        Setup(),
+        run(timeout(1, 3600, off=1), timeout(2, 3600, off=3), timeout(3, 3600, off=2)),
+        [(run(nop(n)), look_again()) for n in (4, 5, 6, 7)],
+    ),
+    case(
+        "timeout: a count in a chain",
+        "is a success, and the rest starts",
+        Setup(),
+        run(timeout(1, 3600, off=1, flags=LINK), nop(2)),
+        run(nop(3)),
+        look_again(),
+    ),
+    case(
+        "timeout: again and again, removed between",
+        "ETIME with F_MORE, then ECANCELED",
+        Setup(),
+        submit(timeout(1, 0, 40 * MS, op_flags=REPEAT)),
+        Wait(1),
+        Reap(),
+        run(timeout_remove(9, 1)),
+        look_again(),
+        since=(6, 4),
+    ),
+    case(
+        "timeout: again and again, once",
+        "no F_MORE",
+        Setup(),
+        submit(timeout(1, 0, MS, op_flags=REPEAT, off=1)),
+        Wait(1),
+        Reap(),
+        since=(6, 4),
+    ),
+    case(
+        "timeout remove: two of one number",
+        "one is removed, the other is still there",
+        Setup(),
+        run(timeout(1, 3600), timeout(2, 3600), timeout(2, 3600)),
+        run(timeout_remove(9, 2)),
+        look_again(),
+        run(cancel(8, 2)),
+        look_again(),
+        run(cancel(8, 2)),
+    ),
+    case(
+        "timeout remove: a chain's head",
+        "the chain is cancelled",
+        Setup(),
+        run(timeout(1, 3600, flags=LINK), nop(2)),
+        run(timeout_remove(9, 1)),
+        look_again(),
+    ),
+    case(
+        "timeout remove: more that is refused",
+        "EINVAL for what an update has no use for, EFAULT for a time that cannot be read",
+        Setup(),
+        refused(
+            timeout_remove(5, 1, pad2=1),
+            timeout_remove(5, 1, op_flags=LINK_UPDATE),
+            timeout_remove(5, 1, op_flags=UPDATE | BOOTTIME, off=timespec(1)),
+            timeout_remove(5, 1, op_flags=UPDATE | REPEAT, off=timespec(1)),
+            timeout_remove(5, 1, op_flags=UPDATE, off=8),
+            timeout_remove(5, 1, op_flags=UPDATE, off=timespec(-1)),
+        ),
+    ),
+    case(
+        "timeout update: to a time of the clock",
+        "which is over, and it fires",
+        Setup(),
+        run(timeout(1, 3600)),
+        submit(timeout_remove(9, 1, op_flags=UPDATE | ABS, off=timespec(1))),
+        Wait(2),
+        Reap(),
+    ),
+    case(
+        "cancel: any, among time-outs",
+        "all of them, though one was asked for",
+        Setup(),
+        run(timeout(1, 3600, flags=SKIP), timeout(3, 3600)),
+        run(cancel(8, 0, ANY)),
+        look_again(),
+        run(timeout_remove(9, 3)),
+    ),
+    case(
+        "cancel: a read and time-outs of one number",
+        "their count, or one at a time",
+        Setup(),
+        pipe(),
+        run(timeout(3, 3600), timeout(3, 3600), read(3)),
+        run(cancel(8, 3, ALL)),
+        look_again(),
+        run(timeout(3, 3600), read(3)),
+        run(cancel(8, 3)),
+        look_again(),
+        run(cancel(8, 3)),
+        look_again(),
+    ),
+    case(
+        "cancel: by descriptor, a time-out",
+        "is not found",
+        Setup(),
+        pipe(),
+        run(timeout(3, 3600)),
+        run(cancel(8, 0, BY_FD | ALL, fd=Fd("pipe.r"))),
+        run(timeout_remove(9, 3)),
+    ),
+)
+
+_WAITS = (
+    enter_ext(0, 1, arg=ext(0, MS)),
+    enter_ext(0, 0, arg=ext(0, MS)),
+    enter_ext(0, 1, arg=ext(0, 0)),
+    Enter(0, 1, GETEVENTS | EXT_ARG, ext(0, MS), 16),
+    Enter(0, 1, GETEVENTS | EXT_ARG, Blob("QIIQ", (0, 0, 0, 8)), 24),
+    Enter(0, 1, GETEVENTS | EXT_ARG, 0, 24),
+    Enter(0, 1, EXT_ARG, 0, 24),
+    nop(1),
+    enter_ext(1, 2, arg=ext(0, MS)),
+    Reap(),
+    nop(1),
+    enter_ext(1, 1, arg=ext(0, MS)),
+    Reap(),
+    enter_ext(0, 1, arg=ext(min_wait_usec=1000)),
+    enter_ext(0, 2, arg=ext(0, 3 * MS, 1000)),
+    nop(1),
+    enter_ext(1, 2, arg=ext(3600, 0, 1000)),
+    Reap(),
+)
+_FIRING = (
+    timeout(1, 0, 3 * MS, op_flags=ETIME_SUCCESS),
+    enter_ext(1, 2, arg=ext(3600, 0, 1000)),
+    Reap(),
+    timeout(1, 0, 2 * MS),
+    enter_ext(1, 3, arg=ext(3600)),
+    Reap(),
+    timeout(1, 0, 2 * MS),
+    nop(2),
+    enter_ext(2, 8, arg=ext()),
+    Reap(),
+)
+_BY_THE_CLOCK = (
+    Enter(0, 1, GETEVENTS | EXT_ARG | ABS_TIMER, Blob("QIIQ", (0, 0, 0, Soon(CLOCK_MONOTONIC, 2 * MS))), 24),
+    Register(RegisterOp.REGISTER_CLOCK, Blob("4I", (CLOCK_BOOTTIME, 0, 0, 0)), 0),
+    Enter(0, 1, GETEVENTS | EXT_ARG | ABS_TIMER, Blob("QIIQ", (0, 0, 0, Soon(CLOCK_BOOTTIME, 2 * MS))), 24),
+    enter_ext(0, 1, GETEVENTS | ABS_TIMER, ext(0, 1)),
+    enter_ext(0, 1),
+    Register(RegisterOp.REGISTER_CLOCK, Blob("4I", (CLOCK_TAI, 0, 0, 0)), 0),
+)
+
+_WAITING: Final = tuple(
+    case(f"wait: {what}{how}", shows, Setup(flags=flags), steps, since=(6, 12))
+    for how, flags in (("", 0), (", put off", DEFER))
+    for what, shows, steps in (
+        ("with a time", "ETIME, or what there is; EINVAL and EFAULT for what is no time", _WAITS),
+        ("a firing TIMEOUT", "ends it, whatever the time that it has", _FIRING),
+        ("until a time of the clock", "by the clock that is registered, which is one of two", _BY_THE_CLOCK),
+    )
+)
+
+_WAITING_FOR: Final = (
+    case(
+        "wait: for a file",
+        "what is there already ends it",
+        Setup(),
+        pipe(),
+        read(1),
+        timeout(2, 0, 5 * MS),
+        enter(2, 1, GETEVENTS),
+        Reap(),
+        Write("pipe.w", b"abc"),
+        enter(0, 1, GETEVENTS),
+        Reap(),
+    ),
+    *(
+        case(
+            f"wait: where task work is put off{how}",
+            "a chain's rest and data that came are there when events are asked for",
+            Setup(flags=DEFER | flags),
+            pipe(),
+            submit(nop(1, flags=LINK), nop(2), nop(3)),
+            Word("sq_flags"),
+            Reap(),
+            enter(),
+            Reap(),
+            enter(0, 0, GETEVENTS),
+            Word("sq_flags"),
+            Reap(),
+            submit(read(1)),
+            Write("pipe.w", b"abc"),
+            enter(),
+            Reap(),
+            enter(0, 1, GETEVENTS),
+            Reap(),
+        )
+        for how, flags in (("", 0), (", and said", TASKRUN))
+    ),
+)
+
+CASES: Final = (*_LINK_TIMEOUTS, *_MORE_LINK_TIMEOUTS, *_MORE_TIMEOUTS, *_WAITING, *_WAITING_FOR)
