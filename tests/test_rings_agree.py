@@ -70,82 +70,6 @@ def poll_remove(user_data: int, target: int, **fields: int) -> Sqe:
 # ---- files of the host ---------------------------------------------------------------------------
 
 
-def reads_and_writes(p: Player) -> None:
-    p.run(write(p, 1), read(p, 2), ordered=False)
-    p.world.put(PAGE, b"abcdefgh")
-    p.run(read(p, 1, addr=p.at(2 * PAGE)), write(p, 2))
-    p.note(p.world.get(2 * PAGE, 8))
-    p.write("w", b"0123456789")
-    p.run(read(p, 1, len=4), read(p, 2, len=100), read(p, 3, op_flags=8), read(p, 4, len=0))
-    p.run(read(p, 1, "w"), write(p, 2, "r"))
-    p.run(read(p, 1, off=5), read(p, 2, off=-1), write(p, 3, off=7))
-    p.run(cancel(9, 0, 4))
-    p.world.put(PAGE, struct.pack("=Q", 5))
-    p.run(write(p, 1, "e"), read(p, 2, "e", addr=p.at(2 * PAGE)), read(p, 3, "e"), ordered=False)
-    p.note(p.world.get(2 * PAGE, 8))
-    p.run(write(p, 4, "e"))
-    p.run(read(p, 1, "e", len=4), write(p, 2, "e", len=4))
-    p.write("w", b"abc")
-    p.run(read(p, 1, addr=8), read(p, 2))
-    p.run(write(p, 1, addr=8))
-    p.run(read(p, 1))
-    p.shut("w")
-    p.settle()
-    p.run(read(p, 2), poll(p, 3), poll(p, 4, events=4))
-
-
-def a_pipe_that_is_full(p: Player) -> None:
-    for i in range(20):
-        p.run(write(p, i, len=8192))
-    p.read("r", 65536)
-    p.settle()
-    p.run(write(p, 1, len=200_000, addr=p.at(0)))
-    p.read("r", 65536)
-    p.settle()
-
-
-def readers_whose_writer_goes(p: Player) -> None:
-    p.run(read(p, 1), poll(p, 2, len=1), poll(p, 3, events=1 | 0x2000))
-    p.shut("w")
-    p.settle(ordered=False)
-    p.run(write(p, 1, "w2"))
-    p.shut("r2")
-    p.run(write(p, 1, "w2"), poll(p, 2, "w2", events=4))
-
-
-def vectors(p: Player) -> None:
-    def readv(user_data: int, at: int, count: int, name: str = "r", **fields: int) -> Sqe:
-        return Sqe(Op.READV, **({"fd": p.fd(name), "addr": at, "len": count, "user_data": user_data} | fields))
-
-    def writev(user_data: int, at: int, count: int, name: str = "w", **fields: int) -> Sqe:
-        return Sqe(Op.WRITEV, **({"fd": p.fd(name), "addr": at, "len": count, "user_data": user_data} | fields))
-
-    p.world.put(PAGE, b"abcdefghij")
-    both = p.vector((p.at(PAGE), 3), (p.at(PAGE + 5), 0), (p.at(PAGE + 4), 5))
-    into = p.vector((p.at(2 * PAGE), 2), (p.at(2 * PAGE + 10), 6), offset=0x280)
-    p.run(writev(1, both, 3))
-    p.run(readv(2, into, 2))
-    p.note(p.world.get(2 * PAGE, 20))
-    p.run(writev(1, both, 3, flags=LINK), readv(2, into, 1, flags=LINK), nop(3))
-    p.run(readv(2, into, 2), nop(3))
-    p.run(readv(2, into, 2, flags=LINK), nop(3))
-    p.write("w", b"xy")
-    p.settle()
-    p.run(readv(2, into, 0), writev(3, both, 0))
-    p.run(readv(1, 8, 1), nop(2))
-    p.run(readv(1, into, 1025), nop(2))
-    p.run(readv(1, p.vector((p.at(0), 2**63), offset=0x300), 1), nop(2))
-    p.run(readv(1, p.vector((0xFFFF_8000_0000_0000, 8), offset=0x300), 1), nop(2))
-    p.run(readv(1, into, 2, flags=SELECT), nop(2))
-    p.run(readv(1, into, 1, flags=SELECT), nop(2))
-    p.run(Sqe(Op.READV, fd=-1, addr=into, len=1, user_data=1), nop(2))
-    p.run(writev(1, both, 3, "s"))
-    p.run(readv(2, into, 2, "t"))
-    p.run(writev(1, p.vector((p.at(PAGE), 3), (8, 4), offset=0x300), 2))
-    p.run(readv(2, into, 2, flags=SKIP))
-    p.run(cancel(9, 0, 4))
-
-
 def registered_buffers(p: Player) -> None:
     def fixed(user_data: int, op: Op, name: str, offset: int, length: int, index: int, **fields: int) -> Sqe:
         fields = {"fd": p.fd(name), "addr": p.at(offset), "len": length, "buf_group": index} | fields
@@ -349,36 +273,6 @@ def receive(p: Player, user_data: int, **fields: int) -> Sqe:
 
 def send(p: Player, user_data: int, **fields: int) -> Sqe:
     return Sqe(Op.SEND, **({"fd": p.fd("t"), "addr": p.at(2 * PAGE), "len": 8, "user_data": user_data} | fields))
-
-
-def sockets(p: Player) -> None:
-    p.world.put(2 * PAGE, b"abcdefghij")
-    p.run(receive(p, 1), send(p, 2, len=5))
-    p.note(p.world.get(PAGE, 8))
-    p.run(send(p, 2), receive(p, 1, len=4), receive(p, 3, op_flags=2), receive(p, 4))
-    p.run(receive(p, 1, op_flags=DONTWAIT))
-    p.run(receive(p, 1, op_flags=WAITALL, flags=LINK), nop(3))
-    p.run(send(p, 2, len=3))
-    p.run(send(p, 2, len=5))
-    p.run(send(p, 2, op_flags=WAITALL), receive(p, 1, ioprio=1))
-    for fields in ({"ioprio": 0x80}, {"off": 1}, {"file_index": 1}, {"addr": 0xFFFF_8000_0000_0000}, {"fd": -1}):
-        p.run(receive(p, 1, **fields))
-    p.run(receive(p, 1, fd=p.fd("r")), send(p, 2, fd=p.fd("w")))
-    p.run(receive(p, 1, ioprio=2), nop(3))
-    p.run(receive(p, 1, ioprio=2, op_flags=WAITALL, flags=SELECT), nop(3))
-    for fields in ({"ioprio": 0x80}, {"addr": 0xFFFF_8000_0000_0000}, {"fd": -1}, {"addr": 8}):
-        p.run(send(p, 2, **fields))
-    p.run(receive(p, 1, addr=8), send(p, 2))
-    p.run(receive(p, 1), receive(p, 1, flags=SELECT, buf_group=5))
-    p.run(read(p, 1, "s"), write(p, 2, "t"))
-    p.run(Sqe(Op.URING_CMD, fd=p.fd("s"), user_data=1), Sqe(Op.URING_CMD, fd=p.fd("s"), off=1, user_data=1))
-    p.run(cancel(9, 0, 4), ordered=False)
-    p.run(receive(p, 6, op_flags=WAITALL, flags=LINK), nop(7))
-    p.write("t", b"abc")
-    p.settle()
-    p.shut("t")
-    p.settle()
-    p.run(receive(p, 1))
 
 
 def provided(
@@ -970,15 +864,10 @@ MORE_PROGRAMS: Final = [
     Program(resized, DEFER, 8, since=(6, 13)),
     Program(not_resized, since=(6, 13)),
     Program(resized, DEFER | CQE32, 8, since=(6, 13)),
-    Program(reads_and_writes),
-    Program(a_pipe_that_is_full),
-    Program(readers_whose_writer_goes),
-    Program(vectors),
     Program(registered_buffers, since=(6, 15)),
     Program(vectors_in_registered_buffers, since=(6, 15)),
     Program(registered_files),
     Program(slots_of_files),
-    Program(sockets),
     Program(multishot_receives),
     Program(limited_receives, since=(6, 17)),
     Program(multishot_reads),
