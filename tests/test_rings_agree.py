@@ -21,13 +21,12 @@ from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIXED, DRAIN, LINK, HARD, ASYNC, SELECT, SKIP = (int(flag) for flag in SqeFlags)
+FIXED, _, LINK, _, ASYNC, SELECT, SKIP = (int(flag) for flag in SqeFlags)
 CLAMP, DISABLED, ALL_OF_IT = int(SetupFlags.CLAMP), int(SetupFlags.R_DISABLED), int(SetupFlags.SUBMIT_ALL)
 DEFER = int(SetupFlags.DEFER_TASKRUN | SetupFlags.SINGLE_ISSUER)
 TASKRUN = int(SetupFlags.TASKRUN_FLAG)
 MS = 1_000_000
 PAGE = 4096
-WAITALL, DONTWAIT = 0x100, 0x40
 TRIES: Final = 3  # times pass on both: what a busy machine has not done in time is no difference, but a lasting one is
 
 
@@ -67,212 +66,11 @@ def poll_remove(user_data: int, target: int, **fields: int) -> Sqe:
     return Sqe(Op.POLL_REMOVE, addr=target, user_data=user_data, **fields)
 
 
-# ---- files of the host ---------------------------------------------------------------------------
-
-
-def registered_buffers(p: Player) -> None:
-    def fixed(user_data: int, op: Op, name: str, offset: int, length: int, index: int, **fields: int) -> Sqe:
-        fields = {"fd": p.fd(name), "addr": p.at(offset), "len": length, "buf_group": index} | fields
-        return Sqe(op, user_data=user_data, **fields)
-
-    buffers, update = RegisterOp.REGISTER_BUFFERS, RegisterOp.REGISTER_BUFFERS_UPDATE
-    out, into = Op.WRITE_FIXED, Op.READ_FIXED
-
-    def iov(*segments: tuple[int, int]) -> bytes:
-        return b"".join(struct.pack("=QQ", at, length) for at, length in segments)
-
-    def changed(offset: int, data: int, tags: int, count: int, resv: int = 0, resv2: int = 0) -> bytes:
-        return struct.pack("=IIQQII", offset, resv, data, tags, count, resv2)
-
-    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 0)
-    p.register(buffers, iov((p.at(0), PAGE)), 0)
-    p.register(buffers, None, 1)
-    p.register(buffers, iov((p.at(0), 0)), 1)
-    p.register(buffers, iov((8, PAGE)), 1)
-    p.register(buffers, iov((0, 8)), 1)
-    p.register(buffers, iov((p.at(0), PAGE)), 16385)
-    p.run(fixed(1, out, "w", PAGE, 8, 0))
-    p.register(buffers, iov((p.at(PAGE), PAGE), (0, 0)), 2)
-    p.register(buffers, iov((p.at(PAGE), PAGE)), 1)
-    p.world.put(PAGE, b"abcdefgh")
-    cases = ((PAGE, 8, 0), (2 * PAGE - 4, 8, 0), (2 * PAGE, 0, 0), (PAGE - 1, 4, 0), (PAGE, 4, 1), (PAGE, 4, 2))
-    for offset, length, index in cases:
-        p.run(fixed(1, out, "w", offset, length, index), nop(2))
-    p.run(fixed(1, into, "r", PAGE + 100, 8, 0))
-    p.note(p.world.get(PAGE + 100, 8))
-    p.run(fixed(1, into, "r", PAGE, 4, 9, fd=-1), nop(2))
-    p.run(fixed(1, into, "w", PAGE, 4, 9), fixed(2, into, "r", PAGE, 4, 9, op_flags=0x4000))
-    p.run(fixed(1, into, "r", PAGE, 4, 0, flags=SELECT))
-    p.run(fixed(1, into, "r", PAGE, 8, 0, flags=LINK), nop(2))
-    p.register(update, changed(0, p.vector((p.at(2 * PAGE), 100)), p.numbers(9, form="Q"), 1), 32)
-    p.write("w", b"abcd")
-    p.settle()
-    p.run(fixed(1, into, "r", PAGE, 4, 0))
-    p.register(update, changed(1, p.vector((0, 0)), p.numbers(10, form="Q"), 1), 32)
-    p.register(update, changed(0, p.vector((0, 0)), 0, 1), 32)
-    p.settle()
-    p.register(update, changed(2, p.vector((0, 0)), 0, 1), 32)
-    p.register(update, changed(0, 8, 0, 1), 32)
-    p.register(update, changed(0, p.vector((0, 0)), 0, 1, 1), 32)
-    p.register(update, changed(0, p.vector((0, 0)), 0, 0), 32)
-    p.register(update, changed(0, p.vector((0, 0)), 0, 1), 16)
-    p.register(update, changed(2**32 - 1, p.vector((0, 0)), 0, 2), 32)
-    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 1)
-    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 0)
-
-    def new(count: int, flags: int, data: int, tags: int, resv: int = 0) -> bytes:
-        return struct.pack("=IIQQQ", count, flags, resv, data, tags)
-
-    data, tags = p.vector((p.at(PAGE), 8), (p.at(PAGE), 16)), p.numbers(71, 72, form="Q")
-    for argument, size in (
-        (new(2, 0, data, tags), 16),
-        (new(0, 0, data, tags), 32),
-        (new(2, 2, data, tags), 32),
-        (new(2, 1, data, tags), 32),
-        (new(2, 0, data, tags, 1), 32),
-        (new(2, 0, data, 8), 32),
-        (new(2, 0, data, tags), 32),
-    ):
-        p.register(RegisterOp.REGISTER_BUFFERS2, argument, size)
-    p.register(RegisterOp.UNREGISTER_BUFFERS, None, 0)
-    p.settle()
-    p.register(RegisterOp.REGISTER_BUFFERS2, new(3, 1, 0, 0), 32)
-    p.run(fixed(1, out, "w", PAGE, 8, 0))
-
-
-def vectors_in_registered_buffers(p: Player) -> None:
-    def moved(user_data: int, op: Op, at: int, count: int, index: int = 0, **fields: int) -> Sqe:
-        name = "r" if op is Op.READV_FIXED else "w"
-        fields = {"fd": p.fd(name), "addr": at, "len": count, "buf_group": index} | fields
-        return Sqe(op, user_data=user_data, **fields)
-
-    out, into = Op.WRITEV_FIXED, Op.READV_FIXED
-    both = p.vector((p.at(PAGE), 3), (p.at(PAGE + 4), 5))
-    p.run(moved(1, out, both, 2))
-    p.register(RegisterOp.REGISTER_BUFFERS, struct.pack("=QQ", p.at(PAGE), PAGE), 1)
-    p.world.put(PAGE, b"abcdefghij")
-    p.run(moved(1, out, both, 2), moved(2, into, p.vector((p.at(PAGE + 64), 2), (p.at(PAGE + 80), 6), offset=0x280), 2))
-    p.note(p.world.get(PAGE + 64, 22))
-    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(0), 5), offset=0x300), 2))
-    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(PAGE), 0), offset=0x300), 2))
-    p.run(moved(1, out, p.vector((p.at(PAGE), 3), (p.at(PAGE), PAGE + 1), offset=0x300), 2))
-    p.run(moved(1, out, both, 1, 1), moved(2, into, both, 1, 1, fd=-1), moved(3, into, 8, 1), nop(4))
-    p.enter(1, 0, GETEVENTS)
-    p.reap()
-    p.run(moved(1, into, both, 2, flags=LINK), nop(2))
-    p.write("w", b"12345678")
-    p.settle()
-
-
-def registered_files(p: Player) -> None:
-    files, update = RegisterOp.REGISTER_FILES, RegisterOp.REGISTER_FILES_UPDATE
-    r, w = p.fd("r"), p.fd("w")
-
-    def ints(*numbers: int) -> bytes:
-        return struct.pack(f"={len(numbers)}i", *numbers)
-
-    def changed(offset: int, *fds: int, resv: int = 0) -> bytes:
-        return struct.pack("=IIQ", offset, resv, p.numbers(*fds))
-
-    def changed2(offset: int, fds: int, tags: int, count: int, resv: int = 0) -> bytes:
-        return struct.pack("=IIQQII", offset, resv, fds, tags, count, 0)
-
-    def new(count: int, flags: int, data: int, tags: int, resv: int = 0) -> bytes:
-        return struct.pack("=IIQQQ", count, flags, resv, data, tags)
-
-    p.register(files, ints(r), 0)
-    p.register(files, None, 1)
-    p.register(files, ints(r, 999), 2)
-    p.register(update, changed(0, r), 1)
-    p.register(RegisterOp.UNREGISTER_FILES, None, 0)
-    p.register(files, ints(p.fd("ring")), 1)
-    p.register(files, ints(r, -1, w), 3)
-    p.register(files, ints(r), 1)
-    for slot in (0, 1, 2, 3, -1):
-        p.run(read(p, slot, fd=slot, flags=FIXED, len=0))
-    p.run(write(p, 1, fd=2, flags=FIXED), read(p, 2, fd=0, flags=FIXED))
-    p.register(update, changed(1, w, -1), 2)
-    p.register(update, changed(2, w, -1), 2)
-    p.register(update, changed(0, -2, 999), 2)
-    p.register(update, changed(0, -2, 999, resv=1), 2)
-    p.register(update, changed(0, r), 0)
-    p.register(update, changed(9, -2), 1)
-    p.register(update, changed(2**32 - 1, r, r), 2)
-    p.register(update, struct.pack("=IIQ", 0, 0, 8), 1)
-    p.run(write(p, 1, fd=1, flags=FIXED), write(p, 1, fd=2, flags=FIXED))
-    p.register(RegisterOp.UNREGISTER_FILES, None, 0)
-    fds = p.numbers(r, w, -1)
-    p.register(RegisterOp.REGISTER_FILES2, new(3, 0, fds, p.numbers(70, 0, 71, offset=0x500, form="Q")), 32)
-    p.register(RegisterOp.REGISTER_FILES2, new(3, 1, fds, 0), 32)
-    p.register(RegisterOp.REGISTER_FILES2, new(3, 0, fds, 0, 1), 32)
-    p.register(RegisterOp.REGISTER_FILES2, new(2, 0, fds, p.numbers(70, 71, offset=0x500, form="Q")), 32)
-    p.run(read(p, 1, fd=0, flags=FIXED), read(p, 5, fd=0, flags=FIXED))
-    update2, none = RegisterOp.REGISTER_FILES_UPDATE2, p.numbers(-1, offset=0x600)
-    p.register(update2, changed2(0, none, p.numbers(5, offset=0x500, form="Q"), 1), 32)
-    p.register(update2, changed2(0, p.numbers(p.fd("r2")), p.numbers(72, offset=0x500, form="Q"), 1), 32)
-    p.settle()
-    p.write("w", b"abcdefghabcdefgh")
-    p.settle(ordered=False)
-    p.register(update2, changed2(0, none, 0, 1), 32)
-    p.register(update2, changed2(0, none, 0, 0), 32)
-    p.register(update2, changed2(0, none, 0, 1, 1), 32)
-    p.register(RegisterOp.UNREGISTER_FILES, None, 0)
-    p.settle()
-
-
-def slots_of_files(p: Player) -> None:
-    def update(user_data: int, offset: int, *fds: int, **fields: int) -> Sqe:
-        fields = {"off": offset, "addr": p.numbers(*fds), "len": len(fds), "user_data": user_data} | fields
-        return Sqe(Op.FILES_UPDATE, **fields)
-
-    def close(user_data: int, slot: int = 0, **fields: int) -> Sqe:
-        return Sqe(Op.CLOSE, user_data=user_data, file_index=slot, **fields)
-
-    r, w, anywhere = p.fd("r"), p.fd("w"), 2**32 - 1
-    p.run(update(1, anywhere, r))
-    p.run(update(1, 0, r))
-    p.run(close(1, 1))
-    span = RegisterOp.REGISTER_FILE_ALLOC_RANGE
-    p.register(span, struct.pack("=IIQ", 0, 1, 0), 0)
-    p.register(RegisterOp.REGISTER_FILES2, struct.pack("=IIQQQ", 8, 1, 0, 0, 0), 32)
-    p.run(update(1, anywhere, r, w, 999))
-    p.note(p.world.get(0x400, 12))
-    for part in ((0, 9, 0), (4, 3, 0), (1, 1, 1), (9, 0, 0), (2**32 - 1, 2, 0)):
-        p.register(span, struct.pack("=IIQ", *part), 0)
-    p.register(span, struct.pack("=IIQ", 0, 8, 0), 1)
-    p.run(update(1, anywhere, r, w, r, w))
-    p.note(p.world.get(0x400, 12))
-    p.run(close(1, 6))
-    p.run(update(1, anywhere, r))
-    p.note(p.world.get(0x400, 4))
-    p.run(update(1, 4, r, w))
-    p.run(update(1, 7, r, w))
-    p.run(update(1, 7, r, addr=8))
-    p.run(update(1, 7, -1, -2))
-    p.run(update(1, 6, -1, -2))
-    for fields in ({"len": 0}, {"op_flags": 1}, {"file_index": 1}, {"flags": FIXED}, {"ioprio": 1}):
-        p.run(update(1, 4, r, **fields))
-    for slot in (5, 5, 50, 9):
-        p.run(close(1, slot))
-    for fields in ({"off": 1}, {"addr": 1}, {"len": 1}, {"op_flags": 1}, {"buf_group": 1}, {"flags": FIXED}):
-        p.run(close(1, 1, **fields))
-    p.run(close(1, 1, fd=1))
-    p.run(close(1, fd=999), close(2, fd=p.fd("ring")))
-    p.run(read(p, 3, fd=0, flags=FIXED))
-    p.run(close(4, 1))
-    p.write("w", b"abcdefgh")
-    p.settle()
-
-
 # ---- sockets -------------------------------------------------------------------------------------
 
 
 def receive(p: Player, user_data: int, **fields: int) -> Sqe:
     return Sqe(Op.RECV, **({"fd": p.fd("s"), "addr": p.at(PAGE), "len": 8, "user_data": user_data} | fields))
-
-
-def send(p: Player, user_data: int, **fields: int) -> Sqe:
-    return Sqe(Op.SEND, **({"fd": p.fd("t"), "addr": p.at(2 * PAGE), "len": 8, "user_data": user_data} | fields))
 
 
 def provided(
@@ -864,10 +662,6 @@ MORE_PROGRAMS: Final = [
     Program(resized, DEFER, 8, since=(6, 13)),
     Program(not_resized, since=(6, 13)),
     Program(resized, DEFER | CQE32, 8, since=(6, 13)),
-    Program(registered_buffers, since=(6, 15)),
-    Program(vectors_in_registered_buffers, since=(6, 15)),
-    Program(registered_files),
-    Program(slots_of_files),
     Program(multishot_receives),
     Program(limited_receives, since=(6, 17)),
     Program(multishot_reads),
