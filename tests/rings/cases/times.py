@@ -413,13 +413,16 @@ _WAITS = (
 _FIRING = (
     timeout(1, 0, 3 * MS, op_flags=ETIME_SUCCESS),
     enter_ext(1, 2, arg=ext(3600, 0, 1000)),
+    Wait(1),
     Reap(),
     timeout(1, 0, 2 * MS),
     enter_ext(1, 3, arg=ext(3600)),
+    Wait(1),
     Reap(),
     timeout(1, 0, 2 * MS),
     nop(2),
     enter_ext(2, 8, arg=ext()),
+    Wait(2),
     Reap(),
 )
 _BY_THE_CLOCK = (
