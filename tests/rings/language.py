@@ -73,7 +73,15 @@ class Blob:
     values: tuple[Operand, ...] = ()
 
 
-Operand: TypeAlias = int | At | Hole | Fd | HostFd | Blob
+@dataclass(frozen=True)
+class Soon:
+    """A timespec, laid into the arena: so many nanoseconds after its step is played, by one of the host's clocks."""
+
+    clock: int
+    ns: int
+
+
+Operand: TypeAlias = int | At | Hole | Fd | HostFd | Blob | Soon
 
 
 def data(place: int) -> At:

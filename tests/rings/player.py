@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,20 @@ from typing import Any, Final, assert_never
 from cffi import FFI
 
 from tests.rings import language as say
-from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS, At, Blob, Fd, Hole, HostFd, Operand, Program, Seen
+from tests.rings.language import (
+    ARENA_SIZE,
+    EXT_ARG,
+    GETEVENTS,
+    At,
+    Blob,
+    Fd,
+    Hole,
+    HostFd,
+    Operand,
+    Program,
+    Seen,
+    Soon,
+)
 from uring_iopf.abi import RegisterOp, SetupFlags
 
 SQE_FIELDS: Final = {
@@ -261,6 +275,9 @@ class Player(abc.ABC):
             return self.files.get(operand.name, 9999)
         if isinstance(operand, Blob):
             return self.memory.address + self._lay(operand)[0]
+        if isinstance(operand, Soon):
+            when = divmod(time.clock_gettime_ns(operand.clock) + operand.ns, 10**9)
+            return self.memory.address + self._lay(Blob("qq", when))[0]
         assert_never(operand)
 
     def _lay(self, blob: Blob) -> tuple[int, int]:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 from tests.rings.cases import (
     buffers,
     calls,
+    cancels,
+    chains,
     files,
     messages,
     multishots,
     nops,
-    operations,
     polls,
     resources,
     submission,
+    times,
 )
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ CASES: Final[tuple[Case, ...]] = (
     *calls.CASES,
     *submission.CASES,
     *nops.CASES,
+    *chains.CASES,
     *polls.CASES,
-    *operations.CASES,
+    *cancels.CASES,
+    *times.CASES,
     *messages.CASES,
     *files.CASES,
     *buffers.CASES,

@@ -43,9 +43,9 @@ from tests.rings.language import (
 )
 from uring_iopf.abi import Op, RegisterOp, SqeFlags
 
-SELECT, SKIP, LINK = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.IO_LINK)
+SELECT, SKIP = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
 MMAP, INC = 1, 2
-RING, GROUP = At(BUFFER_RINGS + 4096), 1
+RING = At(BUFFER_RINGS + 4096)
 
 
 def register(

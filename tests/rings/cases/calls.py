@@ -1,4 +1,4 @@
-"""io_uring_setup, io_uring_enter, and what io_uring_register checks before anything else; overflow."""
+"""io_uring_setup and io_uring_enter; io_uring_register by itself: eventfds, probes, personalities; overflow."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.rings.language import (
+    KERNEL,
     Blob,
     Close,
     Drain,
@@ -28,6 +29,7 @@ from tests.rings.language import (
     look_again,
     nop,
     pipe,
+    poll,
     read,
     recv,
     refused,
@@ -40,15 +42,16 @@ from tests.rings.language import (
 from uring_iopf.abi import Op, SqeFlags
 
 LINK, SKIP, SELECT = int(SqeFlags.IO_LINK), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.BUFFER_SELECT)
-ASYNC = int(SqeFlags.ASYNC)
+ASYNC, RDHUP = int(SqeFlags.ASYNC), 0x2000
 ONE, TWO = b"\1" + bytes(7), b"\2" + bytes(7)
-PEEK, DONTWAIT, TRUNC, WAITALL, NOSIGNAL, OOB = 2, 0x40, 0x20, 0x100, 0x4000, 1
-POLL_FIRST, MULTISHOT, FIXED_BUF, BUNDLE = 1, 2, 4, 16
+PEEK, DONTWAIT, TRUNC, WAITALL, NOSIGNAL = 2, 0x40, 0x20, 0x100, 0x4000
+POLL_FIRST, MULTISHOT = 1, 2
 
 
-def vector(op: int, user_data: int, file: str, *parts: tuple[Operand, int]) -> Sqe:
+def vector(op: int, user_data: int, file: str, *parts: tuple[Operand, int], **fields: Operand) -> Sqe:
     words = [word for part in parts for word in part]
-    return sqe(op, fd=Fd(file), user_data=user_data, addr=Blob(f"{len(words)}Q", tuple(words)), len=len(parts))
+    where = Blob(f"{len(words)}Q", tuple(words))
+    return sqe(op, fd=Fd(file), user_data=user_data, addr=where, len=len(parts), **fields)
 
 
 _PIPES: Final = (
@@ -191,6 +194,104 @@ _PIPES: Final = (
         pipe(),
         Write("pipe.w", b"abc"),
         run(read(1, flags=SKIP)),
+    ),
+)
+
+_MORE_PIPES: Final = (
+    case(
+        "pipe: offsets",
+        "are not looked at",
+        Setup(),
+        pipe(),
+        run(read(1, len=8, off=5), write(3, off=7)),
+        look_again(),
+        run(read(2, len=8, off=-1)),
+        run(write(4, off=-1)),
+        look_again(),
+    ),
+    case(
+        "pipe: many wait for room",
+        "and have it all at once",
+        Setup(),
+        pipe(value=8192),
+        [run(write(n, len=4096)) for n in range(1, 5)],
+        Drain("pipe.r"),
+        Reap(order=False, why="one wake-up, two requests"),
+        Drain("pipe.r"),
+        look_again(),
+    ),
+    case(
+        "pipe: more than it holds",
+        "is a short write",
+        Setup(),
+        pipe(value=65536),
+        run(write(1, len=200_000)),
+        Drain("pipe.r"),
+        look_again(),
+    ),
+    case(
+        "pipe: the end, and who polls",
+        "POLLHUP, also for those who come later, and for who asked for other events",
+        Setup(),
+        pipe(),
+        run(read(1), poll(2, len=1), poll(3, events=1 | RDHUP)),
+        Close("pipe.w"),
+        Reap(order=False, why="one wake-up, three requests"),
+        run(read(4), poll(5), poll(6, events=4)),
+    ),
+    case(
+        "pipe: nobody reads, and who polls",
+        "POLLERR with POLLOUT",
+        Setup(),
+        pipe(),
+        Close("pipe.r"),
+        run(write(1), poll(2, "pipe.w", 4)),
+    ),
+    case(
+        "pipe: vectors in a chain",
+        "a short one cancels the rest, a full one does not",
+        Setup(),
+        pipe(),
+        PutBytes(data(0), b"abcdefghij"),
+        run(
+            vector(Op.WRITEV, 1, "pipe.w", (data(0), 3), (data(0) + 5, 0), (data(0) + 4, 5), flags=LINK),
+            vector(Op.READV, 2, "pipe.r", (data(1), 2), flags=LINK),
+            nop(3),
+        ),
+        run(vector(Op.READV, 2, "pipe.r", (data(1), 2), (data(1) + 10, 6)), nop(3)),
+        Look(data(1), 20),
+        run(vector(Op.READV, 2, "pipe.r", (data(1), 2), (data(1) + 10, 6), flags=LINK), nop(3)),
+        Write("pipe.w", b"xy"),
+        look_again(),
+    ),
+    case(
+        "pipe: vectors, more that is refused",
+        "EBADF, EFAULT for the kernel's addresses, ENOBUFS without a group; none at all is 0 bytes",
+        Setup(),
+        pipe(),
+        refused(sqe(Op.READV, fd=Fd("pipe.r"), user_data=5, addr=data(9), len=0)),
+        refused(sqe(Op.READV, fd=Fd("pipe.r"), user_data=5, addr=8, len=1)),
+        refused(vector(Op.READV, 5, "pipe.r", (KERNEL, 8))),
+        refused(sqe(Op.READV, fd=-1, user_data=5, addr=Blob("QQ", (data(1), 8)), len=1)),
+        refused(vector(Op.READV, 5, "pipe.r", (data(1), 8), (data(2), 8), flags=SELECT)),
+        refused(vector(Op.READV, 5, "pipe.r", (data(1), 8), flags=SELECT)),
+    ),
+    case(
+        "pipe: vectors, the second in a hole",
+        "nothing is written of one page's worth",
+        Setup(),
+        pipe(),
+        PutBytes(data(0), b"abc"),
+        run(vector(Op.WRITEV, 1, "pipe.w", (data(0), 3), (Hole(), 4))),
+        Read("pipe.r"),
+    ),
+    case(
+        "pipe: vectors, silent",
+        "who is cancelled speaks",
+        Setup(),
+        pipe(),
+        run(vector(Op.READV, 2, "pipe.r", (data(1), 2), (data(2), 6), flags=SKIP)),
+        run(cancel(9, 0, 4)),
     ),
 )
 
@@ -433,4 +534,94 @@ _SOCKETS: Final = (
     ),
 )
 
-CASES: Final = (*_PIPES, *_EVENTFDS, *_SOCKETS)
+_MORE_SOCKETS: Final = (
+    case(
+        "eventfd: from one request to another",
+        "a read gets what a write has added, also one that waits for it",
+        Setup(),
+        Open("event", "eventfd"),
+        PutBytes(data(0), b"\5" + bytes(7)),
+        submit(write(1, "event"), read(2, "event", len=8)),
+        Wait(2),
+        Reap(order=False, why="a worker thread writes where that may wait"),
+        Look(data(2), 8),
+        run(read(3, "event", len=8)),
+        submit(write(4, "event")),
+        Wait(2),
+        Reap(order=False, why="a worker thread writes where that may wait"),
+        Look(data(3), 8),
+    ),
+    case(
+        "socket: vectors",
+        "as of a pipe",
+        Setup(),
+        Open("socket", "stream"),
+        PutBytes(data(0), b"abcdefghij"),
+        run(vector(Op.WRITEV, 1, "socket.a", (data(0), 3), (data(0) + 5, 0), (data(0) + 4, 5))),
+        run(vector(Op.READV, 2, "socket.b", (data(1), 2), (data(1) + 10, 6))),
+        Look(data(1), 20),
+    ),
+    case(
+        "socket: MSG_WAITALL in a chain",
+        "the rest waits for all, and is cancelled when the end comes first",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL, flags=LINK), nop(3)),
+        run(send(2, "socket.b", len=3)),
+        look_again(),
+        run(send(2, "socket.b", len=5)),
+        look_again(),
+        run(recv(6, len=8, op_flags=WAITALL, flags=LINK), nop(7)),
+        Write("socket.b", b"abc"),
+        look_again(),
+        Close("socket.b"),
+        look_again(),
+    ),
+    case(
+        "socket: MSG_WAITALL, sending",
+        "all of it goes",
+        Setup(),
+        Open("socket", "stream"),
+        PutBytes(data(0), b"abcdefgh"),
+        run(send(2, "socket.b", op_flags=WAITALL), recv(1, ioprio=POLL_FIRST)),
+        look_again(),
+        Look(data(1), 8),
+    ),
+    case(
+        "socket: addresses of the kernel's",
+        "EFAULT, before the file is looked for",
+        Setup(),
+        Open("socket", "stream"),
+        refused(recv(5, addr=KERNEL), send(5, addr=KERNEL), recv(5, fd=-1), send(5, fd=-1)),
+        refused(recv(5, ioprio=0x80), send(5, ioprio=0x80), recv(5, addr=KERNEL, fd=-1), send(5, addr=KERNEL, fd=-1)),
+    ),
+    case(
+        "socket: a hole, when data come",
+        "EFAULT, and the data are there for the next",
+        Setup(),
+        Open("socket", "stream"),
+        PutBytes(data(0), b"abcdefgh"),
+        run(recv(1, addr=8), send(2, "socket.b")),
+        look_again(),
+        run(recv(3)),
+        Look(data(3), 8),
+    ),
+    case(
+        "socket: a receive without a group",
+        "ENOBUFS, though there are no data",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, flags=SELECT, buf_group=5)),
+        look_again(),
+    ),
+    case(
+        "socket: commands",
+        "SIOCINQ and SIOCOUTQ, which a socket of this family has not",
+        Setup(),
+        Open("socket", "stream"),
+        refused(*(sqe(Op.URING_CMD, fd=Fd("socket.a"), off=op, user_data=5) for op in (0, 1))),
+        since=(6, 7),
+    ),
+)
+
+CASES: Final = (*_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS)

@@ -31,7 +31,7 @@ from uring_iopf.abi import SetupFlags, SqeFlags
 SELECT, SKIP = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 MULTI, UPDATE_EVENTS, UPDATE_DATA, LEVEL = 1, 2, 4, 8
-IN, OUT, HUP, RDHUP = 1, 4, 0x10, 0x2000
+IN, OUT, RDHUP = 1, 4, 0x2000
 
 _POLLS: Final = (
     case("poll: ready at once", "the mask", Setup(), pipe(), run(poll(1, "pipe.w", OUT), poll(2, "pipe.w", IN | OUT))),

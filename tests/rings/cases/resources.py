@@ -35,6 +35,7 @@ from tests.rings.language import (
     poll,
     read,
     refused,
+    request,
     run,
     sqe,
     submit,
@@ -63,8 +64,43 @@ def buffers(*parts: tuple[Operand, int], nr: int | None = None) -> Register:
     return Register(RegisterOp.REGISTER_BUFFERS, Blob(f"{len(words)}Q", words), len(parts) if nr is None else nr)
 
 
-def fixed(op: int, user_data: int, file: str, index: int, address: Operand, length: int) -> Sqe:
-    return sqe(op, fd=Fd(file), user_data=user_data, buf_group=index, addr=address, len=length)
+def fixed(op: int, user_data: int, file: str, index: int, address: Operand, length: int, **fields: Operand) -> Sqe:
+    base: dict[str, Operand] = {"fd": Fd(file), "buf_group": index, "addr": address, "len": length}
+    return request(op, {**base, "user_data": user_data, **fields})
+
+
+def update_buffers(
+    offset: int, parts: Operand, tags: Operand = 0, count: int = 1, resv: int = 0, size: int = 32
+) -> Register:
+    """struct io_uring_rsrc_update2."""
+    return Register(RegisterOp.REGISTER_BUFFERS_UPDATE, Blob("IIQQII", (offset, resv, parts, tags, count, 0)), size)
+
+
+def update_files(offset: int, fds: Operand, tags: Operand = 0, count: int = 1, resv: int = 0) -> Register:
+    """struct io_uring_rsrc_update2."""
+    return Register(RegisterOp.REGISTER_FILES_UPDATE2, Blob("IIQQII", (offset, resv, fds, tags, count, 0)), 32)
+
+
+def resources(op: int, count: int, flags: int, what: Operand, tags: Operand, resv: int = 0, size: int = 32) -> Register:
+    """struct io_uring_rsrc_register."""
+    return Register(op, Blob("IIQQQ", (count, flags, resv, what, tags)), size)
+
+
+def update_slots(user_data: int, offset: int, *fds: Operand, **fields: Operand) -> Sqe:
+    """FILES_UPDATE."""
+    base: dict[str, Operand] = {"off": offset, "addr": Blob(f"{len(fds)}i", tuple(fds)), "len": len(fds)}
+    return request(Op.FILES_UPDATE, {**base, "user_data": user_data, **fields})
+
+
+def close(user_data: int, slot: int, **fields: Operand) -> Sqe:
+    """CLOSE of slot *slot* - 1."""
+    return sqe(Op.CLOSE, user_data=user_data, file_index=slot, **fields)
+
+
+def fixed_vector(op: int, user_data: int, file: str, *parts: tuple[Operand, int], **fields: Operand) -> Sqe:
+    words = tuple(word for part in parts for word in part)
+    base: dict[str, Operand] = {"fd": Fd(file), "addr": Blob(f"{len(words)}Q", words), "len": len(parts)}
+    return request(op, {**base, "user_data": user_data, **fields})
 
 
 def restrict(*rows: tuple[int, int]) -> Register:
@@ -275,6 +311,141 @@ _FILES: Final = (
     ),
 )
 
+_SPAN: Final = RegisterOp.REGISTER_FILE_ALLOC_RANGE
+
+_MORE_FILES: Final = (
+    case(
+        "files: more refusals",
+        "EFAULT for NULL, EBADF for the ring itself and for a slot that is not open for it",
+        Setup(),
+        pipe(),
+        Register(RegisterOp.REGISTER_FILES, 0, 1),
+        files(Fd("ring")),
+        files(Fd("pipe.r"), -1, Fd("pipe.w")),
+        [run(read(slot, fd=slot, flags=FIXED, len=0)) for slot in (0, 1, 2, 3)],
+        run(read(4, fd=-1, flags=FIXED, len=0)),
+    ),
+    case(
+        "files: update, refusals",
+        "EINVAL beyond the end and for reserved words, EOVERFLOW around the end, EFAULT",
+        Setup(),
+        pipe(),
+        files(-1, -1, -1),
+        Register(RegisterOp.REGISTER_FILES_UPDATE, Blob("IIQ", (0, 1, Blob("ii", (-2, 9999)))), 2),
+        update(0, -2, 9999),
+        update(0, Fd("pipe.r"), nr=0),
+        update(9, -2),
+        update(0xFFFFFFFF, Fd("pipe.r"), Fd("pipe.r")),
+        Register(RegisterOp.REGISTER_FILES_UPDATE, Blob("IIQ", (0, 0, 8)), 1),
+    ),
+    case(
+        "files: tags, refusals",
+        "EINVAL for a tag without a file, for reserved words and for no count",
+        Setup(),
+        pipe(),
+        resources(RegisterOp.REGISTER_FILES2, 2, 0, Blob("ii", (Fd("pipe.r"), -1)), Blob("QQ", (70, 71))),
+        resources(RegisterOp.REGISTER_FILES2, 2, 0, Blob("ii", (Fd("pipe.r"), -1)), 0, resv=1),
+        resources(RegisterOp.REGISTER_FILES2, 2, 1, Blob("ii", (Fd("pipe.r"), -1)), 0),
+        files(Fd("pipe.r"), Fd("pipe.w")),
+        update_files(0, Blob("i", (-1,)), Blob("Q", (5,))),
+        update_files(0, Blob("i", (-1,)), count=0),
+        update_files(0, Blob("i", (-1,)), resv=1),
+        update_files(0, Blob("i", (-1,))),
+    ),
+    case(
+        "files: tags, under requests",
+        "the tag of a file comes when its last request is over",
+        Setup(),
+        pipe("one"),
+        pipe("two"),
+        resources(RegisterOp.REGISTER_FILES2, 2, 0, Blob("ii", (Fd("one.r"), Fd("one.w"))), Blob("QQ", (70, 71))),
+        run(read(1, fd=0, flags=FIXED, len=8), read(5, fd=0, flags=FIXED, len=8)),
+        update_files(0, Blob("i", (Fd("two.r"),)), Blob("Q", (72,))),
+        look_again(),
+        Write("one.w", b"abcdefghabcdefgh"),
+        Reap(order=False, why="one wake-up, two requests"),
+        update_files(0, Blob("i", (-1,))),
+        look_again(),
+        Register(RegisterOp.UNREGISTER_FILES),
+        look_again(),
+        since=(6, 13),
+    ),
+    case(
+        "files: no table",
+        "ENXIO for who wants a slot, also one to be closed",
+        Setup(),
+        pipe(),
+        run(update_slots(1, ALLOC, Fd("pipe.r"))),
+        run(update_slots(1, 0, Fd("pipe.r"))),
+        run(close(1, 1)),
+    ),
+    case(
+        "files: update by a ring, any slot, one that is not open",
+        "those before it have their slots",
+        Setup(),
+        pipe(),
+        resources(RegisterOp.REGISTER_FILES2, 8, 1, 0, 0),
+        Put(data(1), "3i", (Fd("pipe.r"), Fd("pipe.w"), 9999)),
+        run(update_slots(1, ALLOC, -1, -1, -1, addr=data(1))),
+        Look(data(1), 0, "2i"),
+        run(read(2, fd=0, flags=FIXED, len=0), write(3, fd=1, flags=FIXED, len=0)),
+    ),
+    case(
+        "files: a range that is full",
+        "ENFILE for the rest; a slot of it that is closed is taken again",
+        Setup(),
+        pipe(),
+        resources(RegisterOp.REGISTER_FILES2, 8, 1, 0, 0),
+        [Register(_SPAN, Blob("IIQ", part), 0) for part in ((0, 9, 0), (4, 3, 0), (1, 1, 1), (9, 0, 0))],
+        Register(_SPAN, Blob("IIQ", (0xFFFFFFFF, 2, 0)), 0),
+        Register(_SPAN, Blob("IIQ", (0, 8, 0)), 1),
+        Put(data(1), "4i", (Fd("pipe.r"), Fd("pipe.w"), Fd("pipe.r"), Fd("pipe.w"))),
+        run(update_slots(1, ALLOC, -1, -1, -1, -1, addr=data(1))),
+        Look(data(1), 0, "3i"),
+        run(close(1, 6)),
+        Put(data(2), "i", (Fd("pipe.r"),)),
+        run(update_slots(1, ALLOC, -1, addr=data(2))),
+        Look(data(2), 0, "i"),
+        run(update_slots(1, ALLOC, Fd("pipe.r"))),
+    ),
+    case(
+        "files: update by a ring, the end of the table",
+        "EINVAL beyond it, EFAULT for numbers that cannot be read; -2 is counted",
+        Setup(),
+        pipe(),
+        files(*(-1,) * 8),
+        run(update_slots(1, 4, Fd("pipe.r"), Fd("pipe.w"))),
+        run(update_slots(1, 7, Fd("pipe.r"), Fd("pipe.w"))),
+        run(update_slots(1, 7, Fd("pipe.r"), addr=8)),
+        run(update_slots(1, 7, -1, -2)),
+        run(update_slots(1, 6, -1, -2)),
+        refused(*(update_slots(5, 4, Fd("pipe.r"), **{field: 1}) for field in ("file_index", "ioprio"))),
+    ),
+    case(
+        "files: closing, refusals",
+        "EBADF for an empty slot and for a slot as the file; EINVAL for none that is there and for other fields",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r"), *(-1,) * 7),
+        run(close(1, 1)),
+        run(close(1, 1)),
+        run(close(1, 50)),
+        run(close(1, 9)),
+        refused(*(close(5, 1, **{field: 1}) for field in ("off", "addr", "len", "op_flags", "buf_group", "flags"))),
+    ),
+    case(
+        "files: closing under a request",
+        "that keeps its file",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r")),
+        run(read(3, fd=0, flags=FIXED)),
+        run(close(4, 1)),
+        Write("pipe.w", b"abcdefgh"),
+        look_again(),
+    ),
+)
+
 _UNREADABLE: Final = (
     case(
         "register: arguments that cannot be read",
@@ -391,6 +562,169 @@ _BUFFERS: Final = (
         Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), 64, *(0,) * 6)), 1),
         Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", (Fd("second"), *(0,) * 7)), 2),
         since=(6, 13),
+    ),
+)
+
+_TWO_BUFFERS = Blob("4Q", (data(1), 8, data(1), 16))
+_TWO_TAGS = Blob("QQ", (71, 72))
+
+_MORE_BUFFERS: Final = (
+    case(
+        "buffers: more refusals",
+        "EFAULT for NULL, and for a NULL buffer with a length",
+        Setup(),
+        Register(RegisterOp.REGISTER_BUFFERS, 0, 1),
+        buffers((0, 8)),
+        buffers((8, 4096)),
+        buffers((data(0), 4096), nr=16385),
+    ),
+    case(
+        "buffers: the bounds",
+        "EFAULT before a buffer; no bytes at its end are 0",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096), (0, 0)),
+        [
+            (run(fixed(Op.WRITE_FIXED, 1, "pipe.w", index, address, length), nop(2)), look_again())
+            for address, length, index in (
+                (data(1), 8, 0),
+                (data(2) + -4, 8, 0),
+                (data(2), 0, 0),
+                (data(1) + -1, 4, 0),
+                (data(1), 4, 1),
+                (data(1), 4, 2),
+            )
+        ],
+        since=(6, 15),
+    ),
+    case(
+        "buffers: what is looked at first",
+        "the file, then the buffer, then the flags and what the file is open for",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096)),
+        run(fixed(Op.READ_FIXED, 1, "pipe.r", 9, data(1), 4, fd=-1), nop(2)),
+        run(
+            fixed(Op.READ_FIXED, 1, "pipe.w", 9, data(1), 4),
+            fixed(Op.READ_FIXED, 2, "pipe.r", 9, data(1), 4, op_flags=0x4000),
+        ),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: in a chain, and replaced meanwhile",
+        "who waits keeps what it had, and a short read cancels the rest; others have the new one",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096)),
+        run(fixed(Op.READ_FIXED, 1, "pipe.r", 0, data(1), 8, flags=LINK), nop(2)),
+        update_buffers(0, Blob("QQ", (data(2), 100)), Blob("Q", (9,))),
+        Write("pipe.w", b"abcd"),
+        look_again(),
+        Look(data(1), 4),
+        run(fixed(Op.READ_FIXED, 1, "pipe.r", 0, data(1), 4)),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: update, refusals",
+        "EINVAL for a tag without a buffer, beyond the end, sizes and reserved words; EOVERFLOW; EFAULT",
+        Setup(),
+        buffers((data(1), 64), (0, 0)),
+        update_buffers(0, Blob("QQ", (data(2), 100)), Blob("Q", (9,))),
+        update_buffers(1, Blob("QQ", (0, 0)), Blob("Q", (10,))),
+        update_buffers(0, Blob("QQ", (0, 0))),
+        look_again(),
+        update_buffers(2, Blob("QQ", (0, 0))),
+        update_buffers(0, 8),
+        update_buffers(0, Blob("QQ", (0, 0)), resv=1),
+        update_buffers(0, Blob("QQ", (0, 0)), count=0),
+        update_buffers(0, Blob("QQ", (0, 0)), size=16),
+        update_buffers(0xFFFFFFFF, Blob("QQ", (0, 0)), count=2),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: tags, refusals",
+        "EINVAL for sizes, counts, flags and reserved words; EFAULT; the tags come when the buffers go",
+        Setup(),
+        [
+            resources(RegisterOp.REGISTER_BUFFERS2, count, flags, _TWO_BUFFERS, tags, resv, size)
+            for count, flags, tags, resv, size in (
+                (2, 0, _TWO_TAGS, 0, 16),
+                (0, 0, _TWO_TAGS, 0, 32),
+                (2, 2, _TWO_TAGS, 0, 32),
+                (2, 1, _TWO_TAGS, 0, 32),
+                (2, 0, _TWO_TAGS, 1, 32),
+                (2, 0, 8, 0, 32),
+                (2, 0, _TWO_TAGS, 0, 32),
+            )
+        ],
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: sparse",
+        "EFAULT for who uses one that is not there yet",
+        Setup(),
+        pipe(),
+        resources(RegisterOp.REGISTER_BUFFERS2, 3, 1, 0, 0),
+        run(fixed(Op.WRITE_FIXED, 1, "pipe.w", 0, data(1), 8)),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: vectors, none",
+        "EFAULT",
+        Setup(),
+        pipe(),
+        run(fixed_vector(Op.WRITEV_FIXED, 1, "pipe.w", (data(1), 3), (data(1) + 4, 5))),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: vectors",
+        "within one buffer; a part of it that is elsewhere, too long, or of no bytes is not",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096)),
+        PutBytes(data(1), b"abcdefghij"),
+        run(
+            fixed_vector(Op.WRITEV_FIXED, 1, "pipe.w", (data(1), 3), (data(1) + 4, 5)),
+            fixed_vector(Op.READV_FIXED, 2, "pipe.r", (data(1) + 64, 2), (data(1) + 80, 6)),
+        ),
+        look_again(),
+        Look(data(1) + 64, 22),
+        [
+            (run(fixed_vector(Op.WRITEV_FIXED, 1, "pipe.w", (data(1), 3), second)), look_again())
+            for second in ((data(0), 5), (data(1), 0), (data(1), 4097))
+        ],
+        since=(6, 15),
+    ),
+    case(
+        "buffers: vectors, what is looked at first",
+        "what is no buffer, and a file that is not there, are errors of one; a vector in a hole ends the batch",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096)),
+        refused(
+            fixed_vector(Op.WRITEV_FIXED, 5, "pipe.w", (data(1), 3), buf_group=1),
+            fixed_vector(Op.READV_FIXED, 5, "pipe.r", (data(1), 3), buf_group=1, fd=-1),
+            fixed_vector(Op.READV_FIXED, 5, "pipe.r", (data(1), 3), addr=8),
+        ),
+        since=(6, 15),
+    ),
+    case(
+        "buffers: vectors in a chain",
+        "one that waits is read when data come",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096)),
+        run(fixed_vector(Op.READV_FIXED, 1, "pipe.r", (data(1), 3), (data(1) + 4, 5), flags=LINK), nop(2)),
+        Write("pipe.w", b"12345678"),
+        look_again(),
+        Look(data(1), 10),
+        since=(6, 15),
     ),
 )
 
@@ -572,4 +906,4 @@ _RESIZE: Final = (
     ),
 )
 
-CASES: Final = (*_FILES, *_UNREADABLE, *_BUFFERS, *_RESTRICTIONS, *_RESIZE)
+CASES: Final = (*_FILES, *_MORE_FILES, *_UNREADABLE, *_BUFFERS, *_MORE_BUFFERS, *_RESTRICTIONS, *_RESIZE)

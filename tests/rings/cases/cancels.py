@@ -1,4 +1,4 @@
-"""Cancelling and time-outs."""
+"""Cancelling: one request or several, by their number, file or operation; as a request, or as a call."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ from typing import Final
 from tests.rings.language import (
     CQSIZE,
     HOUR,
-    KERNEL,
-    MS,
     Blob,
     Fd,
     Free,
-    Hole,
     Operand,
     Reap,
     Register,
     Setup,
-    Wait,
     Write,
     cancel,
     case,
-    link_timeout,
     look_again,
     nop,
     pipe,
@@ -29,17 +24,12 @@ from tests.rings.language import (
     read,
     refused,
     run,
-    submit,
     timeout,
-    timeout_remove,
-    timespec,
 )
 from uring_iopf.abi import Op, RegisterOp, SqeFlags
 
-LINK, SELECT, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
-FIXED = int(SqeFlags.FIXED_FILE)
+SELECT, SKIP = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
 ALL, BY_FD, ANY, FD_FIXED, BY_DATA, BY_OP = 1, 2, 4, 8, 16, 32
-ABS, UPDATE, BOOTTIME, REALTIME, LINK_UPDATE, ETIME_SUCCESS, REPEAT = 1, 2, 4, 8, 16, 32, 64
 HASHED: Final = "the order is that of a hash table"
 
 
@@ -47,8 +37,6 @@ def sync_cancel(target: int = 0, fd: Operand = -1, how: int = 0, opcode: int = 0
     words = (target, fd, how, -1, -1, opcode, pad, *(0,) * 9)
     return Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", words), 1)
 
-
-_NOBODY = (ANY, ALL | ANY, BY_FD, BY_FD | ALL)
 
 _CANCELS: Final = (
     case("cancel: select", "EOPNOTSUPP", Setup(), refused(cancel(5, flags=SELECT))),
@@ -251,230 +239,4 @@ _CANCELS: Final = (
     ),
 )
 
-_TIMEOUTS: Final = (
-    case("timeout: fires", "ETIME", Setup(), submit(timeout(1, 0, MS)), Wait(1), Reap()),
-    case(
-        "timeout: fires, as a success",
-        "ETIME, and a chain goes on",
-        Setup(),
-        submit(timeout(1, 0, MS, op_flags=ETIME_SUCCESS, flags=LINK), nop(2)),
-        Wait(2),
-        Reap(),
-    ),
-    case(
-        "timeout: fires in a chain",
-        "the rest is cancelled",
-        Setup(),
-        submit(timeout(1, 0, MS, flags=LINK), nop(2)),
-        Wait(2),
-        Reap(),
-    ),
-    case("timeout: no time", "fires at once, but not in the call", Setup(), submit(timeout(1)), Wait(1), Reap()),
-    case("timeout: a time that is over", "fires", Setup(), submit(timeout(1, 1, 0, op_flags=ABS)), Wait(1), Reap()),
-    case(
-        "timeout: other clocks",
-        "BOOTTIME, REALTIME",
-        Setup(),
-        submit(timeout(1, 0, MS, op_flags=BOOTTIME), timeout(2, 0, 20 * MS, op_flags=REALTIME)),
-        Wait(2),
-        Reap(),
-    ),
-    case(
-        "timeout: in the order of their times",
-        "not of their submission",
-        Setup(),
-        submit(timeout(1, 0, 60 * MS), timeout(2, 0, 30 * MS), timeout(3, 0, MS)),
-        Wait(3),
-        Reap(),
-    ),
-    case(
-        "timeout: fields",
-        "EINVAL",
-        Setup(),
-        refused(
-            timeout(5, 3600, len=0),
-            timeout(5, 3600, len=2),
-            timeout(5, 3600, buf_group=1),
-            timeout(5, 3600, file_index=1),
-        ),
-    ),
-    case(
-        "timeout: flags",
-        "EINVAL for two clocks, unknown bits, repeats of an absolute time",
-        Setup(),
-        refused(
-            *(
-                timeout(5, 3600, op_flags=f)
-                for f in (UPDATE, LINK_UPDATE, 256, 1 << 31, BOOTTIME | REALTIME, REPEAT | ABS)
-            )
-        ),
-    ),
-    case(
-        "timeout: the fields of later use",
-        "addr3 and what is behind it are not 0",
-        Setup(),
-        refused(timeout(5, 3600, addr3=1), timeout(5, 3600, pad2=1)),
-        run(cancel(9, 0, ANY | ALL), order=False, why=HASHED),
-    ),
-    case(
-        "timeout: times that cannot be",
-        "EINVAL for negative ones, EFAULT for what cannot be read",
-        Setup(),
-        refused(timeout(5, -1), timeout(5, 0, -1), timeout(5, addr=Hole()), timeout(5, addr=KERNEL)),
-    ),
-    case(
-        "timeout: times that are odd",
-        "nanoseconds beyond a second add up",
-        Setup(),
-        run(timeout(1, 3600, 2_000_000_000)),
-        run(cancel(9, 1)),
-        look_again(),
-    ),
-    case(
-        "timeout: a count",
-        "completes with 0 after so many others",
-        Setup(),
-        run(timeout(1, 3600, off=2)),
-        run(nop(2)),
-        run(nop(3)),
-        run(nop(4)),
-    ),
-    case(
-        "timeout: a count in the same batch",
-        "those behind it count",
-        Setup(),
-        run(timeout(1, 3600, off=1), nop(2), nop(3)),
-        look_again(),
-        run(nop(4), timeout(5, 3600, off=2), nop(6), nop(7)),
-        look_again(),
-    ),
-    case(
-        "timeout: two counts",
-        "each has its own, and the nearer is first",
-        Setup(),
-        run(timeout(1, 3600, off=3), timeout(2, 3600, off=1)),
-        run(nop(3)),
-        run(nop(4)),
-        run(nop(5)),
-        look_again(),
-    ),
-    case(
-        "timeout: a count, silent requests",
-        "do not count",
-        Setup(),
-        run(timeout(1, 3600, off=1)),
-        run(nop(2, flags=SKIP)),
-        look_again(),
-        run(nop(3)),
-        look_again(),
-    ),
-    case(
-        "timeout: a count and a short time",
-        "the time is first",
-        Setup(),
-        submit(timeout(1, 0, MS, off=5)),
-        Wait(1),
-        Reap(),
-        run(nop(2)),
-    ),
-    case(
-        "timeout: again and again",
-        "F_MORE until it has repeated as often as it was to",
-        Setup(),
-        submit(timeout(1, 0, MS, op_flags=REPEAT, off=3)),
-        Wait(3),
-        Reap(),
-        look_again(),
-        since=(6, 4),
-    ),
-    case(
-        "timeout: again and again, cancelled",
-        "ECANCELED at its end",
-        Setup(),
-        run(timeout(1, 3600, op_flags=REPEAT)),
-        run(timeout_remove(9, 1)),
-        look_again(),
-        since=(6, 4),
-    ),
-    case(
-        "timeout remove",
-        "0 and the target's ECANCELED, or ENOENT",
-        Setup(),
-        run(timeout_remove(9, 1)),
-        run(timeout(1, 3600)),
-        run(timeout_remove(9, 1)),
-        look_again(),
-        run(timeout_remove(9, 1)),
-    ),
-    case(
-        "timeout remove: another kind",
-        "a read is not found",
-        Setup(),
-        pipe(),
-        run(read(1)),
-        run(timeout_remove(9, 1)),
-        run(cancel(9, 1)),
-    ),
-    case(
-        "timeout remove: fields",
-        "EINVAL",
-        Setup(),
-        refused(timeout_remove(5, 1, buf_group=1), timeout_remove(5, 1, len=1), timeout_remove(5, 1, file_index=1)),
-        refused(
-            timeout_remove(5, 1, op_flags=1),
-            timeout_remove(5, 1, op_flags=32),
-            timeout_remove(5, 1, op_flags=UPDATE | BOOTTIME | REALTIME),
-        ),
-        refused(timeout_remove(5, 1, flags=FIXED), timeout_remove(5, 1, addr3=1)),
-    ),
-    case(
-        "timeout update",
-        "to a sooner time; ENOENT without one; times are checked",
-        Setup(),
-        run(timeout_remove(9, 1, op_flags=UPDATE, off=timespec(3600))),
-        run(timeout(1, 3600)),
-        run(timeout_remove(9, 1, op_flags=UPDATE, off=Hole())),
-        run(timeout_remove(9, 1, op_flags=UPDATE, off=timespec(-1))),
-        look_again(),
-        run(timeout_remove(9, 1, op_flags=UPDATE, off=timespec(0, MS))),
-        Wait(1),
-        Reap(),
-    ),
-    case(
-        "timeout update: to a count that was",
-        "the count is no longer looked at",
-        Setup(),
-        run(timeout(1, 3600, off=1)),
-        run(timeout_remove(9, 1, op_flags=UPDATE, off=timespec(7200))),
-        look_again(),
-        run(nop(2)),
-        look_again(),
-        run(cancel(9, 0, ANY | ALL)),
-        look_again(),
-    ),
-    case(
-        "timeout update: of a linked one",
-        "with its own flag",
-        Setup(),
-        pipe(),
-        run(read(1, flags=LINK), link_timeout(2, 3600)),
-        run(timeout_remove(9, 2, op_flags=UPDATE, off=timespec(7200))),
-        submit(timeout_remove(9, 2, op_flags=UPDATE | LINK_UPDATE, off=timespec(0, MS))),
-        Wait(3),
-        Reap(),
-        run(timeout_remove(9, 2, op_flags=UPDATE | LINK_UPDATE, off=timespec(0, MS))),
-    ),
-    case(
-        "timeout: silent",
-        "a failure speaks, a count does not",
-        Setup(),
-        submit(timeout(1, 0, MS, flags=SKIP)),
-        Wait(1),
-        Reap(),
-        run(timeout(2, 3600, off=1, flags=SKIP)),
-        run(nop(3)),
-        look_again(),
-    ),
-)
-
-CASES: Final = (*_CANCELS, *_TIMEOUTS)
+CASES: Final = _CANCELS
