@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
@@ -156,41 +155,19 @@ class Ring:
         rc = lib.uiopf_setup(core.c, entries, params, out)
         if rc < 0:
             raise OSError(-rc, "setup")
-        self.engine, self.features, self._flags = out[0], params.features, flags
-        self._map(params)
+        self.engine, self.features = out[0], params.features
+        self.sq_entries, self.cq_entries = params.sq_entries, params.cq_entries
+        self.fd = int(lib.uiopf_engine_fd(self.engine))
+        self._array = params.sq_off.array
+        size, sqes = lib.uiopf_engine_size(self.engine), lib.uiopf_engine_sqes_offset(self.engine)
+        self.client = lib.uiopf_client_ring_map(self.fd, params, size, sqes)
+        assert self.client
         # The arena begins on a page, here as well as at the client's address.
         self._arena = ffi.new("uint8_t[]", ARENA_SIZE + 4096)
         skip = -int(ffi.cast("uintptr_t", self._arena)) % 4096
         self.arena = memoryview(ffi.buffer(self._arena))[skip : skip + ARENA_SIZE]
         assert lib.uiopf_engine_add_window(self.engine, ARENA_ADDRESS, ARENA_SIZE, self._arena + skip) == 0
         self._buffer_tail: dict[int, int] = {}
-
-    def _map(self, params: Any) -> None:
-        self.sq_entries, self.cq_entries = params.sq_entries, params.cq_entries
-        self.fd = int(lib.uiopf_engine_fd(self.engine))
-        self._array, self._cqes = params.sq_off.array, params.cq_off.cqes
-        size, sqes = lib.uiopf_engine_size(self.engine), lib.uiopf_engine_sqes_offset(self.engine)
-        self.client = lib.uiopf_client_ring_map(self.fd, params, size, sqes)
-        assert self.client
-
-    def resize(self, entries: int, cq_entries: int = 0, flags: int = 0) -> int:
-        """RESIZE_RINGS, and the new mapping."""
-        params = ffi.new("struct io_uring_params *", {"sq_entries": entries, "cq_entries": cq_entries, "flags": flags})
-        result = int(lib.uiopf_register(self.engine, RegisterOp.REGISTER_RESIZE_RINGS, params, 1))
-        if result == 0:
-            lib.uiopf_client_ring_unmap(self.client)
-            self._map(params)
-        return result
-
-    def reap_words(self) -> list[tuple[int, ...]]:
-        """Every slot of the CQ that is filled, as four words, or two where it has 16 bytes."""
-        head, tail = self.word("cq_head"), self.word("cq_tail")
-        size = 32 if self._flags & SetupFlags.CQE32 else 16
-        with mmap.mmap(self.fd, int(lib.uiopf_engine_size(self.engine))) as memory:
-            slots = [(head + i) % self.cq_entries for i in range((tail - head) & 0xFFFFFFFF)]
-            words = [struct.unpack_from(f"={size // 8}Q", memory, self._cqes + size * slot) for slot in slots]
-        self.reap()
-        return words
 
     def close(self) -> None:
         lib.uiopf_client_ring_unmap(self.client)
