@@ -393,6 +393,17 @@ _MULTISHOTS: Final = (
         look_again(),
     ),
     case(
+        "recv multishot: two, cancelled in one call",
+        "each is found",
+        Setup(),
+        Open("socket", "stream"),
+        buffer_ring(),
+        give(0, 1),
+        run(recv_multishot(1), recv_multishot(2, ioprio=MULTISHOT | POLL_FIRST)),
+        run(cancel(9, 1), cancel(9, 2)),
+        look_again(),
+    ),
+    case(
         "recv multishot: a length, cancelled",
         "it goes on behind the first piece, and is found",
         Setup(),
