@@ -89,3 +89,17 @@ int uiopf_windows_add(struct uiopf_windows *windows, uint64_t address, uint64_t 
 	windows->window[windows->count++] = (struct uiopf_window){ address, length, map };
 	return 0;
 }
+
+uint8_t *uiopf_windows_find_other(const struct uiopf_windows *windows, uint64_t address, uint64_t length)
+{
+	uint32_t i;
+
+	for (i = 1; i < windows->count; i++) {
+		const struct uiopf_window *w = &windows->window[i];
+		uint64_t offset = address - w->address;
+
+		if (offset <= w->length && length <= w->length - offset)
+			return w->map + offset;
+	}
+	return NULL;
+}

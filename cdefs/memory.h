@@ -89,17 +89,15 @@ static inline void uiopf_copy_from_client(void *to, const uint8_t *from, size_t 
 
 int uiopf_windows_add(struct uiopf_windows *windows, uint64_t address, uint64_t length, uint8_t *map);
 
+/* The same in all windows but the first. */
+uint8_t *uiopf_windows_find_other(const struct uiopf_windows *windows, uint64_t address, uint64_t length);
 /* Our address of the client's [address, address + length), or NULL: EFAULT. */
 static inline uint8_t *uiopf_windows_find(const struct uiopf_windows *windows, uint64_t address, uint64_t length)
 {
-	uint32_t i;
+	const struct uiopf_window *w = windows->window;	/* all zero where there is none */
+	uint64_t offset = address - w->address;	/* wraps to a large number below the window */
 
-	for (i = 0; i < windows->count; i++) {
-		const struct uiopf_window *w = &windows->window[i];
-		uint64_t offset = address - w->address;	/* wraps to a large number below the window */
-
-		if (offset <= w->length && length <= w->length - offset)
-			return w->map + offset;
-	}
-	return NULL;
+	if (likely(offset <= w->length && length <= w->length - offset))
+		return w->map + offset;
+	return uiopf_windows_find_other(windows, address, length);
 }

@@ -120,6 +120,7 @@ static inline bool uiopf_sq_take(struct uiopf_ring *ring, struct io_uring_sqe *s
 	}
 	from = uiopf_sqe_at(ring, slot);
 	__builtin_prefetch(uiopf_sqe_at(ring, slot + RING_AHEAD));
+#pragma GCC unroll 8
 	for (i = 0; i < 8; i++)	/* not memcpy: it may read twice; and straight to where it is used from */
 		to[i] = READ_ONCE(&from[i]);
 	return true;

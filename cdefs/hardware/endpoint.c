@@ -227,10 +227,9 @@ static uint32_t retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
 	return there == prg->pages ? UIOPF_ACCESS_OK : UIOPF_ACCESS_UNMAPPED;
 }
 
-void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code)
+void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now)
 {
 	struct uiopf_prg *prg = &ep->prg[index];
-	uint64_t now;
 	uint32_t result;
 
 	if (unlikely(!prg->outstanding)) {
@@ -251,13 +250,12 @@ void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t
 	}
 	if (unlikely(prg->by_hand))
 		WRITE_ONCE(&ep->manual[ep->manual_of[index]].result, result);
-	now = uiopf_now(&ep->core->clock);
 	uiopf_histogram_add(&ep->latency, now - prg->intended_ns);
 	prg->outstanding = false;
 	ep->outstanding--;
 	ep->credits_used -= prg->pages;
 	ep->free_index[(ep->free_first + ep->free_indices++) % PCIE_PRI_PRGI_COUNT] = (uint16_t)index;
-	/* A function that was waiting for an answer goes on at once: one reading of the clock serves both. */
+	/* A function that was waiting for an answer goes on at once. */
 	if (ep->active)
 		send_load(ep, now);
 }

@@ -73,8 +73,8 @@ struct uiopf_endpoint {
 
 /* Sends what is due; how many groups. */
 uint32_t uiopf_endpoint_step(struct uiopf_endpoint *endpoint);
-/* A PRG Response has arrived. */
-void uiopf_endpoint_response(struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code);
+/* A PRG Response has arrived, at this time. */
+void uiopf_endpoint_response(struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now);
 /*
  * … or is about to: begins the translation that will be tried again, down to the last table. (What the client stored
  * before it answered is there already; what it changes meanwhile may be seen or not, as with any walk.)

@@ -400,7 +400,7 @@ static void a_response_failure_stops_page_requests(void)
 		start(s, 100, 4, 1);
 		uiopf_core_produce(s->core);
 		CHECK_EQ(counts_of(s).outstanding, 4);
-		uiopf_endpoint_response(s->ep, 2, codes[i]);
+		uiopf_endpoint_response(s->ep, 2, codes[i], 0);
 		CHECK_EQ(counts_of(s).pri_status, 0x101);	/* RF, Stopped */
 		CHECK_EQ(counts_of(s).failed, 1);
 		uiopf_core_produce(s->core);
@@ -425,12 +425,12 @@ static void an_unexpected_index_is_remembered(void)
 
 	start(s, 4, 1, 1);
 	uiopf_core_produce(s->core);
-	uiopf_endpoint_response(s->ep, 9, 0);
+	uiopf_endpoint_response(s->ep, 9, 0, 0);
 	CHECK_EQ(counts_of(s).pri_status, 0x2);		/* UPRGI; it goes on */
 	CHECK_EQ(counts_of(s).unexpected, 1);
 	CHECK_EQ(counts_of(s).outstanding, 1);
-	uiopf_endpoint_response(s->ep, 0, 1);		/* the right one */
-	uiopf_endpoint_response(s->ep, 0, 1);		/* answered already */
+	uiopf_endpoint_response(s->ep, 0, 1, 0);		/* the right one */
+	uiopf_endpoint_response(s->ep, 0, 1, 0);		/* answered already */
 	CHECK_EQ(counts_of(s).unexpected, 2);
 	CHECK_EQ(counts_of(s).invalid, 1);
 	close_scene(s);
