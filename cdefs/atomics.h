@@ -22,6 +22,9 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* What runs once per fault, where the compiler would not do it by itself: a call is a good part of such a function. */
+#define hot_inline static inline __attribute__((always_inline))
+
 #define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 static inline void cpu_relax(void)

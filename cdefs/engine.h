@@ -144,7 +144,7 @@ struct uiopf_engine {
 	struct uiopf_request *free_requests;
 	struct uiopf_request_chunk *chunks;
 	uint32_t request_count;
-	bool unusual;		/* submission takes the long way: a chain is open, or one of the next three */
+	bool unusual;		/* submission takes the long way: a chain is open, IOPOLL, or one of the next three */
 	bool disabled;				/* R_DISABLED, not enabled yet */
 	bool restricted;			/* SQEs are looked at by `restrictions` */
 	bool drain_active, drain_next, drain_disabled;

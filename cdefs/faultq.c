@@ -36,7 +36,7 @@ void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
  * in the xarray's node, which that answer's xa_erase() takes out like any other: it is refused, but from then on 0 is a
  * number like the others. With no cookie live there is no node, and nothing to take out. (Golden: random-1040, -1095.)
  */
-static bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
+hot_inline bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
 {
 	if (unlikely(q->zero_is_free)) {
 		q->zero_is_free = false;
@@ -46,7 +46,7 @@ static bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
 	return uiopf_idmap_take(&q->cookies, cookie);
 }
 
-static void give_cookie(struct uiopf_faultq *q, uint32_t cookie)
+hot_inline void give_cookie(struct uiopf_faultq *q, uint32_t cookie)
 {
 	if (unlikely(q->policy != NULL))
 		uiopf_policy_forget(q, cookie);
@@ -68,7 +68,7 @@ static void refuse_cookie(struct uiopf_faultq *q, uint32_t cookie)
 }
 
 /* Gives the oldest group its cookie. The caller has seen that there is one. */
-static struct uiopf_group *deliver(struct uiopf_faultq *q)
+hot_inline struct uiopf_group *deliver(struct uiopf_faultq *q)
 {
 	struct uiopf_group *group = q->ring[q->head & q->mask];
 	uint32_t cookie;
@@ -90,7 +90,7 @@ struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
 }
 
 /* Copies the messages of a delivered group, its last fault last. */
-static void copy_group(uint8_t *to, const struct uiopf_group *group)
+hot_inline void copy_group(uint8_t *to, const struct uiopf_group *group)
 {
 	const struct uiopf_device *device = group->attach->device;
 	struct iommu_hwpt_pgfault message;

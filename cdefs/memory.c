@@ -82,7 +82,7 @@ void *uiopf_region_map_again(const struct uiopf_region *region)
 
 int uiopf_windows_add(struct uiopf_windows *windows, uint64_t address, uint64_t length, uint8_t *map)
 {
-	if (address + length < address)
+	if (length > UIOPF_USER_END || address > UIOPF_USER_END - length)
 		return -EINVAL;
 	if (windows->count == UIOPF_WINDOWS)
 		return -ENOSPC;

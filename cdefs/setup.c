@@ -226,6 +226,7 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	e->core = core;
 	e->kernel = core->kernel;
 	e->setup_flags = p->flags;
+	e->unusual = p->flags & IORING_SETUP_IOPOLL;
 	e->work_end = &e->work;
 	e->drained_end = &e->drained;
 	e->disabled = p->flags & IORING_SETUP_R_DISABLED;

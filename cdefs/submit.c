@@ -345,7 +345,8 @@ static uint32_t chain_length(const struct uiopf_request *r)
 
 static void set_unusual(struct uiopf_engine *e)
 {
-	e->unusual = e->chain || e->restricted || e->drain_active || e->drain_next;
+	e->unusual = e->chain || e->restricted || e->drain_active || e->drain_next ||
+		     e->setup_flags & IORING_SETUP_IOPOLL;
 }
 
 /* Lets those go for whom everything before has ended. */

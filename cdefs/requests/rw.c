@@ -453,17 +453,19 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
  */
 bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 {
+	/* A file that takes it at once; but a socket of the host says an error once, and here it would be lost. */
+	const uint32_t looked_at = UIOPF_FILE_WRITE | UIOPF_FILE_ITER | UIOPF_FILE_LOOPS | UIOPF_FILE_HINTS;
 	struct uiopf_file *file;
 	const uint8_t *from;
 	int64_t n;
 
-	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) || sqe->ioprio || sqe->rw_flags ||
-	    sqe->personality || sqe->attr_type_mask || e->setup_flags & IORING_SETUP_IOPOLL || (sqe->off && sqe->off != UINT64_MAX) || sqe->addr > UIOPF_USER_END - sqe->len)
+	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) | sqe->ioprio | sqe->rw_flags |
+	    sqe->personality | sqe->attr_type_mask)
 		return false;
 	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
-	if (!file || !(file->mode & UIOPF_FILE_WRITE) || needs_worker_to_write(file))
+	if (!file || (file->mode & looked_at) != (UIOPF_FILE_WRITE | UIOPF_FILE_ITER))
 		return false;
-	if (file->mode & UIOPF_FILE_HINTS)	/* a socket of the host says an error once, and here it would be lost */
+	if (sqe->off + 1 > 1)	/* neither the beginning nor the file's own position */
 		return false;
 	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
 	if (!from)
