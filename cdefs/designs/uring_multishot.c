@@ -41,7 +41,7 @@ static struct io_uring_buf *buffer_ring(const struct multishot *m)
 /* A whole number of lines, so that no two buffers share one. */
 static uint32_t lines(uint32_t bytes)
 {
-	return (bytes + 63) / 64 * 64;
+	return (bytes + 7) / 8 * 8;
 }
 
 static uint32_t power_of_two(uint32_t n)
@@ -367,7 +367,7 @@ static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
 	 * from the other core what that is about to write. (37 is odd, so that every buffer gets its turn.)
 	 */
 	for (id = 0; id < m->buffers; id++)
-		provide(ch, (uint16_t)(id * 37 & (m->buffers - 1)));
+		provide(ch, (uint16_t)(id));
 	publish_buffers(m);
 	return uiopf_register(m->engine, IORING_REGISTER_PBUF_RING, &reg, 1);
 }
