@@ -17,7 +17,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 DECLARATIONS = ("abi/io_uring.h", "abi/iommufd.h", "abi/hardware.h", "abi/hello.h", "cost.h", "api.h")
-COMPILE_ARGS = ["-std=c11", "-O3", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+COMPILE_ARGS = ["-std=c11", "-O3", "-fno-tree-slp-vectorize", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 # Small functions in many files, called once per fault: let the compiler see across them. Hidden, since it may not
 # inline what another library could put itself in front of.
 OPTIMISE_ARGS = ["-flto=auto", "-fvisibility=hidden"]
@@ -61,7 +61,7 @@ ffibuilder.set_source(
     include_dirs=[relative(HERE)],
     define_macros=[("UIOPF_SOURCE_HASH", f'"{source_hash()}"')],
     extra_compile_args=COMPILE_ARGS + OPTIMISE_ARGS + GENERATED_ARGS + os.environ.get("UIOPF_CFLAGS", "").split(),
-    extra_link_args=["-pthread", *OPTIMISE_ARGS, "-O3", *os.environ.get("UIOPF_LDFLAGS", "").split()],
+    extra_link_args=["-pthread", *OPTIMISE_ARGS, "-O3", "-fno-tree-slp-vectorize", *os.environ.get("UIOPF_LDFLAGS", "").split()],
     libraries=["m"],
 )
 
