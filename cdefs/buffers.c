@@ -14,25 +14,10 @@
 /* Linux takes these from memory charged to the client. This is our charge, for all groups of a ring. */
 #define MOST_CLASSICS (1u << 20)
 
-/*
- * The time of so many reads: a line whose store has to wait for the core of the client, who read the buffer when it was
- * last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint
- * comes of it.
- */
-#define AHEAD 16u
-
-static void prefetch_buffer(const struct uiopf_engine *e, const struct io_uring_buf *buf)
+int uiopf_buffer_select_classic(struct uiopf_engine *e, uint16_t group, uint32_t wanted, struct uiopf_selected *selected)
 {
-	const uint8_t *map = uiopf_windows_find(&e->windows, READ_ONCE(&buf->addr), 1);
-
-	if (map)
-		prefetch_to_write(map);
-}
-
-static int select_classic(struct uiopf_engine *e, struct uiopf_buffers *b, uint32_t wanted,
-			  struct uiopf_selected *selected)
-{
-	const struct uiopf_classic *c = b->first;
+	struct uiopf_buffers *b = e->buffers[group];
+	const struct uiopf_classic *c = b ? b->first : NULL;
 
 	if (!c)
 		return -ENOBUFS;
@@ -43,40 +28,6 @@ static int select_classic(struct uiopf_engine *e, struct uiopf_buffers *b, uint3
 	selected->map = uiopf_windows_find(&e->windows, c->address, selected->length);
 	return 0;
 }
-
-int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint32_t wanted, struct uiopf_selected *selected)
-{
-	struct uiopf_buffers *b = e->buffers[group];
-	const struct io_uring_buf *buf;
-	uint64_t address;
-	uint32_t length;
-
-	if (unlikely(!b))
-		return -ENOBUFS;
-	if (unlikely(!b->ring))
-		return select_classic(e, b, wanted, selected);
-	if (b->head == b->tail_seen) {
-		/* Pairs with the client's release of the tail: the entries before it are complete. */
-		b->tail_seen = LOAD_ACQUIRE(&b->ring[0].resv);
-		if (b->head == b->tail_seen)
-			return -ENOBUFS;
-	}
-	buf = &b->ring[b->head & b->mask];
-	__builtin_prefetch(&b->ring[(b->head + 2 * AHEAD) & b->mask]);
-	prefetch_buffer(e, &b->ring[(b->head + AHEAD) & b->mask]);
-	address = READ_ONCE(&buf->addr);
-	length = READ_ONCE(&buf->len);
-	selected->id = READ_ONCE(&buf->bid);
-	if (wanted && wanted < length)
-		length = wanted;
-	selected->from = b;
-	selected->length = length;
-	if (unlikely(address > UIOPF_USER_END - length))
-		return -EFAULT;
-	selected->map = uiopf_windows_find(&e->windows, address, length);
-	return 0;
-}
-
 
 /*
  * Of an incremental ring's entry so many bytes are used: it is advanced in place, and done with when too little is left

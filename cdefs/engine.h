@@ -21,6 +21,7 @@
  * changed says since when.
  */
 #pragma once
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -301,8 +302,38 @@ struct uiopf_selected {
 	uint32_t length;
 	uint16_t id;
 };
+int uiopf_buffer_select_classic(struct uiopf_engine *engine, uint16_t group, uint32_t wanted,
+				struct uiopf_selected *selected);
 /* Looks at the next buffer, without taking it: 0, -ENOBUFS, -EFAULT. map is NULL where the client has no memory. */
-int uiopf_buffer_select(struct uiopf_engine *engine, uint16_t group, uint32_t wanted, struct uiopf_selected *selected);
+hot_inline int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint32_t wanted,
+				   struct uiopf_selected *selected)
+{
+	struct uiopf_buffers *b = e->buffers[group];
+	const struct io_uring_buf *buf;
+	uint64_t address;
+	uint32_t length;
+
+	if (unlikely(!b || !b->ring))
+		return uiopf_buffer_select_classic(e, group, wanted, selected);
+	if (b->head == b->tail_seen) {
+		/* Pairs with the client's release of the tail: the entries before it are complete. */
+		b->tail_seen = LOAD_ACQUIRE(&b->ring[0].resv);
+		if (b->head == b->tail_seen)
+			return -ENOBUFS;
+	}
+	buf = &b->ring[b->head & b->mask];
+	address = READ_ONCE(&buf->addr);
+	length = READ_ONCE(&buf->len);
+	selected->id = READ_ONCE(&buf->bid);
+	if (wanted && wanted < length)
+		length = wanted;
+	selected->from = b;
+	selected->length = length;
+	if (unlikely(address > UIOPF_USER_END - length))
+		return -EFAULT;
+	selected->map = uiopf_windows_find(&e->windows, address, length);
+	return 0;
+}
 uint32_t uiopf_buffer_take_slow(struct uiopf_selected *selected, uint32_t used);
 /* Takes what was selected, of which so many bytes were used; the CQE's flags. */
 static inline uint32_t uiopf_buffer_take(struct uiopf_selected *selected, uint32_t used)

@@ -118,7 +118,7 @@ static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
 	q->policy->told += message.length;
 }
 
-int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
+hot_inline int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 {
 	uint64_t done = 0;
 
@@ -150,7 +150,12 @@ int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 	return (int64_t)done;
 }
 
-bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
+{
+	return take(q, to, length);
+}
+
+hot_inline bool takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
 {
 	if (likely(code == IOMMUFD_PAGE_RESP_SUCCESS || code == IOMMUFD_PAGE_RESP_INVALID))
 		return true;
@@ -158,7 +163,12 @@ bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint
 	       READ_ONCE(&q->by_cookie[cookie]->attach->device->virtual_pri) != UIOPF_PRI_OWN;
 }
 
-bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	return takes_code(q, cookie, code);
+}
+
+hot_inline bool answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
 {
 	struct uiopf_group *group;
 
@@ -173,7 +183,12 @@ bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_
 	return true;
 }
 
-int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
+bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	return answer_cookie(q, cookie, code);
+}
+
+hot_inline int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
 {
 	uint64_t done;
 
@@ -184,11 +199,16 @@ int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_
 
 		uiopf_copy_from_client(&r, from + done, sizeof r);
 		/* The code is checked before the cookie. */
-		if (!uiopf_faultq_takes_code(q, r.cookie, r.code) ||
-		    !uiopf_faultq_answer_cookie(q, r.cookie, r.code))
+		if (!takes_code(q, r.cookie, r.code) ||
+		    !answer_cookie(q, r.cookie, r.code))
 			return done ? (int64_t)done : -EINVAL;
 	}
 	return (int64_t)done;
+}
+
+int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
+{
+	return answer(q, from, length);
 }
 
 /* ---- the file ---- */
@@ -211,14 +231,14 @@ static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 		if (!uiopf_faultq_has_group(q) && likely(!q->policy || !uiopf_policy_lost(q)))
 			return -EAGAIN;
 	}
-	return uiopf_faultq_take(q, to, length);
+	return take(q, to, length);
 }
 
 static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
 {
 	if (position != 0 && position != -1)
 		return -ESPIPE;
-	return uiopf_faultq_answer(queue_of(file), from, length);
+	return answer(queue_of(file), from, length);
 }
 
 static uint32_t file_poll(struct uiopf_file *file)

@@ -60,6 +60,7 @@ static inline void uiopf_copy_to_client(uint8_t *to, const void *from, size_t le
 	size_t i;
 
 	if (likely(((uintptr_t)to | length) % 8 == 0)) {
+#pragma GCC unroll 8
 		for (i = 0; i < length; i += 8) {
 			__builtin_memcpy(&word, bytes + i, 8);
 			WRITE_ONCE((uint64_t *)(void *)(to + i), word);

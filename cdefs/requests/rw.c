@@ -211,7 +211,7 @@ static enum uiopf_issue punt(struct uiopf_request *r)
 }
 
 /* One read, into memory that the client may not have (NULL): only data that comes finds out, and it stays. */
-static int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t length)
+hot_inline int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t length)
 {
 	struct uiopf_file *file = r->file;
 
