@@ -96,15 +96,6 @@ bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res
 	return (!e->backlog_count && put_wide(e, &cqe)) || keep(e, &cqe);
 }
 
-bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
-{
-	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
-		return false;
-	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
-	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
-	return true;
-}
-
 void uiopf_flush_backlog(struct uiopf_engine *e)
 {
 	while (e->backlog_count) {

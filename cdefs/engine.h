@@ -279,7 +279,14 @@ bool uiopf_complete(struct uiopf_engine *engine, uint64_t user_data, int32_t res
 bool uiopf_complete_wide(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
 			 uint64_t extra2);
 /* A CQE of a request that goes on; false where there is no room, which ends the request. */
-bool uiopf_complete_more(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags);
+hot_inline bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
+		return false;
+	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
+	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
+	return true;
+}
 /* Moves what fits from the backlog into the ring. */
 void uiopf_flush_backlog(struct uiopf_engine *engine);
 /* Signals the eventfd, as there is task work that only an enter will run. */

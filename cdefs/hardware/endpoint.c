@@ -23,7 +23,7 @@ static uint64_t next_random(uint64_t *state)
 	return z ^ z >> 31;
 }
 
-static bool can_send(const struct uiopf_endpoint *ep, uint32_t pages)
+hot_inline bool can_send(const struct uiopf_endpoint *ep, uint32_t pages)
 {
 	return likely(ep->free_indices && ep->credits_used + pages <= ep->allocation &&
 		      (ep->control & PCIE_PRI_CTRL_ENABLE) && !(ep->status & PCIE_PRI_STATUS_STOPPED));
@@ -55,7 +55,7 @@ static uint32_t access_of(uint64_t page)
  * the index in use again at once, the rest of those answers would end the next groups as well, whose own refusals
  * would end more, until the IOMMU's queue overflows.
  */
-static struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t intended_ns)
+hot_inline struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t intended_ns)
 {
 	struct uiopf_prg *prg = &ep->prg[ep->free_index[ep->free_first]];
 
@@ -73,7 +73,7 @@ static struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pasid, u
 }
 
 /* Sends a request for one more page of a group. */
-static inline void send_page(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t page, bool last)
+hot_inline void send_page(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t page, bool last)
 {
 	uint32_t index = (uint32_t)(prg - ep->prg);
 
@@ -117,8 +117,8 @@ static bool wants_to_send(const struct uiopf_endpoint *ep)
 	return ep->cursor < ep->rows && ep->outstanding < ep->load.in_flight;
 }
 
-/* Sends one group of the load: true, or false when nothing is due or nothing may be sent. */
-static bool send_load(struct uiopf_endpoint *ep, uint64_t now)
+/* The next group of a load with times or groups of pages, which may be sent; false: it is not due. */
+static bool send_group(struct uiopf_endpoint *ep, uint64_t now)
 {
 	const struct uiopf_access *row;
 	struct uiopf_prg *prg;
@@ -126,14 +126,6 @@ static bool send_load(struct uiopf_endpoint *ep, uint64_t now)
 	uint64_t when;
 	bool last;
 
-	if (!wants_to_send(ep) || !can_send(ep, ep->load.group))
-		return false;
-	if (ep->load.mode == UIOPF_LOAD_CLOSED && ep->load.group == 1) {	/* what most loads are: no times, no groups */
-		row = &ep->row[ep->cursor++];
-		__builtin_prefetch(row + 8);
-		send_page(ep, open_group(ep, row->pasid, now), (row->address & PCIE_PRI_ADDRESS) | row->access, true);
-		return true;
-	}
 	when = due(ep, now);
 	if (when > now) {
 		if (when < ep->core->next_ns)
@@ -153,6 +145,21 @@ static bool send_load(struct uiopf_endpoint *ep, uint64_t now)
 		       due(ep, now) > now;
 		send_page(ep, prg, (row[-1].address & PCIE_PRI_ADDRESS) | page, last);
 	} while (!last);
+	return true;
+}
+
+/* Sends one group of the load: true, or false when nothing is due or nothing may be sent. */
+hot_inline bool send_load(struct uiopf_endpoint *ep, uint64_t now)
+{
+	const struct uiopf_access *row;
+
+	if (!wants_to_send(ep) || !can_send(ep, ep->load.group))
+		return false;
+	if (unlikely(ep->load.mode != UIOPF_LOAD_CLOSED || ep->load.group != 1))
+		return send_group(ep, now);
+	row = &ep->row[ep->cursor++];	/* what most loads are: no times, no groups */
+	__builtin_prefetch(row + 8);
+	send_page(ep, open_group(ep, row->pasid, now), (row->address & PCIE_PRI_ADDRESS) | row->access, true);
 	return true;
 }
 
