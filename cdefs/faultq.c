@@ -6,6 +6,7 @@
 
 #include "core.h"
 #include "memory.h"
+#include "respond.h"
 
 #define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))
 #define RESPONSE ((uint64_t)sizeof(struct iommu_hwpt_page_response))

@@ -6,26 +6,9 @@
 
 #include "core.h"
 #include "faultq.h"
+#include "respond.h"
 
 /* ---- the pool ---- */
-
-static void free_nodes(struct uiopf_device *d, uint32_t node)
-{
-	while (unlikely(node != UIOPF_NONE)) {
-		uint32_t next = d->node[node].next;
-
-		d->node[node].next = d->free_node;
-		d->free_node = node;
-		node = next;
-	}
-}
-
-/* Last in, first out: the next group is warm in the cache. */
-static void give_group(struct uiopf_device *d, const struct uiopf_group *group)
-{
-	free_nodes(d, group->partial);
-	d->free_groups[d->free_count++] = group->index;
-}
 
 /* Takes back what the consumer freed. */
 static void collect_returned(struct uiopf_device *d)
@@ -34,7 +17,7 @@ static void collect_returned(struct uiopf_device *d)
 	uint32_t tail = LOAD_ACQUIRE(&d->returned_tail);
 
 	for (; d->returned_head != tail; d->returned_head++)
-		give_group(d, uiopf_device_group(d, d->returned[d->returned_head & d->returned_mask]));
+		uiopf_give_group(d, uiopf_device_group(d, d->returned[d->returned_head & d->returned_mask]));
 }
 
 static struct uiopf_group *take_group(struct uiopf_device *d)
@@ -248,30 +231,18 @@ void uiopf_device_drop_partial(struct uiopf_device *d)
 
 	for (b = 0; b <= d->bucket_mask; b++)
 		while (d->bucket[b] != UIOPF_NONE) {
-			free_nodes(d, take_partial(d, d->partial[d->bucket[b]].grpid, &count));
+			uiopf_free_nodes(d, take_partial(d, d->partial[d->bucket[b]].grpid, &count));
 			d->counts.dropped += count;
 		}
 }
 
 /* ---- report and respond ---- */
 
-/*
- * What the hardware is told. PRI belongs to the physical function: a Response Failure for one virtual function would stop
- * it for all. So that is kept from the hardware, and the one function's requests stop instead, until its reset.
- */
-static uint32_t hardware_code(struct uiopf_device *d, uint32_t code)
-{
-	if (likely(code != UIOPF_RESP_FAILURE) || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_OWN)
-		return code;
-	WRITE_ONCE(&d->virtual_pri, UIOPF_PRI_PAUSED);
-	return UIOPF_RESP_INVALID;
-}
-
 /* The producer answers for the client: nobody will be asked. */
 static void refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;
-	code = hardware_code(d, code);
+	code = uiopf_hardware_code(d, code);
 	d->iommu->ops->respond(d->iommu, d, fault->flags, fault->pasid, fault->grpid, code);
 }
 
@@ -292,7 +263,7 @@ int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 	partial = take_partial(d, fault->grpid, &count);
 	group = take_group(d);
 	if (unlikely(!group)) {
-		free_nodes(d, partial);
+		uiopf_free_nodes(d, partial);
 		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
 		return 0;
 	}
@@ -302,25 +273,8 @@ int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
 	group->partial = partial;
 	group->fault_count = count + 1;
 	if (unlikely(!uiopf_faultq_push(attach->queue, group))) {
-		give_group(d, group);
+		uiopf_give_group(d, group);
 		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
 	}
 	return 0;
-}
-
-void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
-{
-	struct uiopf_device *d = group->attach->device;
-	uint32_t tail;
-
-	code = hardware_code(d, code);
-	d->iommu->ops->respond(d->iommu, d, group->last.flags, group->last.pasid, group->last.grpid, code);
-	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
-		give_group(d, group);
-		return;
-	}
-	tail = d->returned_tail;
-	d->returned[tail & d->returned_mask] = group->index;
-	/* Pairs with collect_returned. */
-	STORE_RELEASE(&d->returned_tail, tail + 1);
 }

@@ -212,9 +212,6 @@ static inline struct uiopf_attach *uiopf_find_attach(const struct uiopf_device *
 /* Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). */
 int uiopf_report(struct uiopf_device *device, const struct uiopf_fault *fault);
 
-/* Consumer: answers a group through its driver and gives it back. */
-void uiopf_group_respond(struct uiopf_group *group, uint32_t code);
-
 /* Quiescent: whether the next fault may find nothing in the pool, also after what has been answered is back in it. */
 bool uiopf_device_is_exhausted(struct uiopf_device *device);
 /* Quiescent: makes the pool hold at least so many groups and partial faults. */

@@ -1,0 +1,55 @@
+/*
+ * Answering a group, the last part of a fault's way that is the same for all: what runs once per fault, and is so short
+ * that the calls would be a good part of it.
+ */
+#pragma once
+#include "core.h"
+#include "iopf.h"
+
+static inline void uiopf_free_nodes(struct uiopf_device *d, uint32_t node)
+{
+	while (unlikely(node != UIOPF_NONE)) {
+		uint32_t next = d->node[node].next;
+
+		d->node[node].next = d->free_node;
+		d->free_node = node;
+		node = next;
+	}
+}
+
+/* Last in, first out: the next group is warm in the cache. */
+static inline void uiopf_give_group(struct uiopf_device *d, const struct uiopf_group *group)
+{
+	uiopf_free_nodes(d, group->partial);
+	d->free_groups[d->free_count++] = group->index;
+}
+
+/*
+ * What the hardware is told. PRI belongs to the physical function: a Response Failure for one virtual function would stop
+ * it for all. So that is kept from the hardware, and the one function's requests stop instead, until its reset.
+ */
+static inline uint32_t uiopf_hardware_code(struct uiopf_device *d, uint32_t code)
+{
+	if (likely(code != UIOPF_RESP_FAILURE) || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_OWN)
+		return code;
+	WRITE_ONCE(&d->virtual_pri, UIOPF_PRI_PAUSED);
+	return UIOPF_RESP_INVALID;
+}
+
+/* Consumer: answers a group through its driver and gives it back. */
+hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
+{
+	struct uiopf_device *d = group->attach->device;
+	uint32_t tail;
+
+	code = uiopf_hardware_code(d, code);
+	d->iommu->ops->respond(d->iommu, d, group->last.flags, group->last.pasid, group->last.grpid, code);
+	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
+		uiopf_give_group(d, group);
+		return;
+	}
+	tail = d->returned_tail;
+	d->returned[tail & d->returned_mask] = group->index;
+	/* Pairs with collect_returned. */
+	STORE_RELEASE(&d->returned_tail, tail + 1);
+}
