@@ -13,6 +13,7 @@
 
 #include "core.h"
 #include "faultq.h"
+#include "respond.h"
 
 /* ---- room in the queue: every group that its devices can have ---- */
 

@@ -11,7 +11,7 @@
 /* ---- the pool ---- */
 
 /* Takes back what the consumer freed. */
-static void collect_returned(struct uiopf_device *d)
+void uiopf_collect_returned(struct uiopf_device *d)
 {
 	/* Pairs with uiopf_group_respond: the consumer is done with a group before its index shows here. */
 	uint32_t tail = LOAD_ACQUIRE(&d->returned_tail);
@@ -20,19 +20,12 @@ static void collect_returned(struct uiopf_device *d)
 		uiopf_give_group(d, uiopf_device_group(d, d->returned[d->returned_head & d->returned_mask]));
 }
 
-static struct uiopf_group *take_group(struct uiopf_device *d)
-{
-	if (!d->free_count)
-		collect_returned(d);
-	return d->free_count ? uiopf_device_group(d, d->free_groups[--d->free_count]) : NULL;
-}
-
 static uint32_t take_node(struct uiopf_device *d)
 {
 	uint32_t node;
 
 	if (d->free_node == UIOPF_NONE)
-		collect_returned(d);
+		uiopf_collect_returned(d);
 	node = d->free_node;
 	if (node != UIOPF_NONE)
 		d->free_node = d->node[node].next;
@@ -42,7 +35,7 @@ static uint32_t take_node(struct uiopf_device *d)
 bool uiopf_device_is_exhausted(struct uiopf_device *d)
 {
 	if (!d->free_count || d->free_node == UIOPF_NONE)
-		collect_returned(d);
+		uiopf_collect_returned(d);
 	return !d->free_count || d->free_node == UIOPF_NONE;
 }
 
@@ -61,7 +54,7 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 		return 0;
 	while (buckets < capacity)
 		buckets *= 2;
-	collect_returned(d);	/* the ring is empty now, and can be replaced */
+	uiopf_collect_returned(d);	/* the ring is empty now, and can be replaced */
 
 	/* Each array is installed as soon as it has grown: failing half way leaves larger arrays and the old capacity. */
 #define GROW(member, count) do { \
@@ -176,7 +169,7 @@ static uint32_t *find_partial(struct uiopf_device *d, uint32_t grpid)
 	return link;
 }
 
-static int add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
+int uiopf_add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
 {
 	uint32_t *link = find_partial(d, fault->grpid), node = take_node(d);
 	struct uiopf_partial *p;
@@ -205,13 +198,11 @@ static int add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
 }
 
 /* Takes the list of an index out of the table; UIOPF_NONE where there is none. */
-static uint32_t take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count)
+uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count)
 {
 	uint32_t *link, index, first;
 
 	*count = 0;
-	if (likely(!d->unfinished))
-		return UIOPF_NONE;
 	link = find_partial(d, grpid);
 	index = *link;
 	if (index == UIOPF_NONE)
@@ -231,7 +222,7 @@ void uiopf_device_drop_partial(struct uiopf_device *d)
 
 	for (b = 0; b <= d->bucket_mask; b++)
 		while (d->bucket[b] != UIOPF_NONE) {
-			uiopf_free_nodes(d, take_partial(d, d->partial[d->bucket[b]].grpid, &count));
+			uiopf_free_nodes(d, uiopf_take_partial(d, d->partial[d->bucket[b]].grpid, &count));
 			d->counts.dropped += count;
 		}
 }
@@ -239,42 +230,9 @@ void uiopf_device_drop_partial(struct uiopf_device *d)
 /* ---- report and respond ---- */
 
 /* The producer answers for the client: nobody will be asked. */
-static void refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
+void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;
 	code = uiopf_hardware_code(d, code);
 	d->iommu->ops->respond(d->iommu, d, fault->flags, fault->pasid, fault->grpid, code);
-}
-
-int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
-{
-	struct uiopf_attach *attach = uiopf_find_attach(d, fault->flags, fault->pasid);
-	struct uiopf_group *group;
-	uint32_t partial, count;
-
-	d->counts.reported++;
-	if (unlikely(!attach || !attach->queue || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_PAUSED)) {
-		refuse(d, fault, UIOPF_RESP_INVALID, 1);
-		return -EINVAL;
-	}
-	if (!(fault->flags & UIOPF_FAULT_LAST_PAGE))
-		return add_partial(d, fault);
-
-	partial = take_partial(d, fault->grpid, &count);
-	group = take_group(d);
-	if (unlikely(!group)) {
-		uiopf_free_nodes(d, partial);
-		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
-		return 0;
-	}
-	uiopf_fill_message(&group->last, attach->dev_id, fault);
-	group->stages = fault->flags & UIOPF_FAULT_STAGE_2;
-	group->attach = attach;
-	group->partial = partial;
-	group->fault_count = count + 1;
-	if (unlikely(!uiopf_faultq_push(attach->queue, group))) {
-		uiopf_give_group(d, group);
-		refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
-	}
-	return 0;
 }

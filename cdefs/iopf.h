@@ -209,9 +209,6 @@ static inline struct uiopf_attach *uiopf_find_attach(const struct uiopf_device *
 	return attach;
 }
 
-/* Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). */
-int uiopf_report(struct uiopf_device *device, const struct uiopf_fault *fault);
-
 /* Quiescent: whether the next fault may find nothing in the pool, also after what has been answered is back in it. */
 bool uiopf_device_is_exhausted(struct uiopf_device *device);
 /* Quiescent: makes the pool hold at least so many groups and partial faults. */

@@ -5,6 +5,8 @@
 #pragma once
 #include "core.h"
 #include "iopf.h"
+#include "faultq.h"
+#include <errno.h>
 
 static inline void uiopf_free_nodes(struct uiopf_device *d, uint32_t node)
 {
@@ -52,4 +54,49 @@ hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 	d->returned[tail & d->returned_mask] = group->index;
 	/* Pairs with collect_returned. */
 	STORE_RELEASE(&d->returned_tail, tail + 1);
+}
+
+void uiopf_collect_returned(struct uiopf_device *d);
+uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count);
+int uiopf_add_partial(struct uiopf_device *d, const struct uiopf_fault *fault);
+void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults);
+
+static inline struct uiopf_group *uiopf_take_group(struct uiopf_device *d)
+{
+	if (!d->free_count)
+		uiopf_collect_returned(d);
+	return d->free_count ? uiopf_device_group(d, d->free_groups[--d->free_count]) : NULL;
+}
+
+hot_inline int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
+{
+	struct uiopf_attach *attach = uiopf_find_attach(d, fault->flags, fault->pasid);
+	struct uiopf_group *group;
+	uint32_t partial, count = 0;
+
+	d->counts.reported++;
+	if (unlikely(!attach || !attach->queue || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_PAUSED)) {
+		uiopf_refuse(d, fault, UIOPF_RESP_INVALID, 1);
+		return -EINVAL;
+	}
+	if (!(fault->flags & UIOPF_FAULT_LAST_PAGE))
+		return uiopf_add_partial(d, fault);
+
+	partial = unlikely(d->unfinished) ? uiopf_take_partial(d, fault->grpid, &count) : UIOPF_NONE;
+	group = uiopf_take_group(d);
+	if (unlikely(!group)) {
+		uiopf_free_nodes(d, partial);
+		uiopf_refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
+		return 0;
+	}
+	uiopf_fill_message(&group->last, attach->dev_id, fault);
+	group->stages = fault->flags & UIOPF_FAULT_STAGE_2;
+	group->attach = attach;
+	group->partial = partial;
+	group->fault_count = count + 1;
+	if (unlikely(!uiopf_faultq_push(attach->queue, group))) {
+		uiopf_give_group(d, group);
+		uiopf_refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
+	}
+	return 0;
 }

@@ -1,4 +1,5 @@
 #include "vtd.h"
+#include "../respond.h"
 
 #include <errno.h>
 #include <stdlib.h>
