@@ -272,7 +272,7 @@ void uiopf_endpoint_prepare(struct uiopf_endpoint *ep, uint32_t index)
 	struct uiopf_prg *prg = &ep->prg[index];
 
 	/* The client has just written the entry: its line is on the way here by the time the access is tried again. */
-	prg->leaf = uiopf_walk_to_leaf(&ep->tables, prg->pasid, prg->page);
+	prg->leaf = uiopf_walk_cached(&ep->tables, &ep->walked, prg->pasid, prg->page);
 	if (prg->leaf)
 		__builtin_prefetch(prg->leaf);
 }
@@ -333,6 +333,7 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, const struct uiopf_spa
 		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids };
 	else
 		memset(&ep->tables, 0, sizeof ep->tables);
+	memset(&ep->walked, 0, sizeof ep->walked);
 	uiopf_control_end(ep->core);
 }
 
@@ -415,6 +416,7 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 	if (ep->active) {
 		rc = -EBUSY;
 	} else {
+		memset(&ep->walked, 0, sizeof ep->walked);
 		ep->load = *load;
 		ep->cursor = 0;
 		ep->random = load->seed;

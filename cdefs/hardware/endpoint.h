@@ -27,6 +27,7 @@ struct uiopf_endpoint {
 	struct uiopf_vtd *iommu;
 	struct uiopf_endpoint *next;
 	struct uiopf_tables tables;
+	struct uiopf_walk_cache walked;
 	uint16_t requester_id;
 	uint64_t source;		/* what its requests begin with */
 

@@ -45,6 +45,34 @@ static inline const uint64_t *uiopf_walk_to_leaf(const struct uiopf_tables *t, u
 	return at;
 }
 
+/*
+ * What walks have led to, as hardware's paging-structure caches keep it: the last table for so many regions of 2 MiB.
+ * Only what was there is kept, so a client that adds tables need not say so; one that takes a table away must (VT-d 6.5).
+ */
+#define UIOPF_WALKS 32u
+
+struct uiopf_walk_cache {
+	struct uiopf_walked {
+		uint64_t region;	/* its number, and the PASID plus one above; 0: nothing */
+		const uint64_t *table;
+	} at[UIOPF_WALKS];
+};
+
+static inline const uint64_t *uiopf_walk_cached(const struct uiopf_tables *t, struct uiopf_walk_cache *cache,
+						uint32_t pasid, uint64_t address)
+{
+	const uint64_t region = (address >> 21 & 0x7ffffffffffu) | (uint64_t)(pasid + 1) << 43;
+	struct uiopf_walked *walked = &cache->at[(address >> 21 ^ pasid) % UIOPF_WALKS];
+	const uint64_t *leaf;
+
+	if (likely(walked->region == region))
+		return walked->table + (address >> 12 & 511);
+	leaf = uiopf_walk_to_leaf(t, pasid, address);
+	if (leaf)
+		*walked = (struct uiopf_walked){ region, leaf - (address >> 12 & 511) };
+	return leaf;
+}
+
 static inline bool uiopf_leaf_allows(uint64_t entry, uint32_t access)
 {
 	if (!(entry & STAGE1_PRESENT) || ((access & IOMMU_PGFAULT_PERM_WRITE) && !(entry & STAGE1_WRITE)))
