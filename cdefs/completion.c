@@ -74,7 +74,6 @@ static bool put_wide(struct uiopf_engine *e, const struct uiopf_backlog *b)
 	WRITE_ONCE(&cqe[1], (uint32_t)b->res | (uint64_t)flags << 32);
 	WRITE_ONCE(&cqe[2], b->extra[0]);
 	WRITE_ONCE(&cqe[3], b->extra[1]);
-	e->cost.bytes_copied += 2 * sizeof(struct io_uring_cqe);
 	return true;
 }
 
@@ -84,7 +83,6 @@ bool uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uin
 	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
 		return keep(e, &(struct uiopf_backlog){ .user_data = user_data, .res = res, .flags = flags });
 	uiopf_cq_put(&e->ring, user_data, res, flags);
-	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
 	return true;
 }
 
@@ -108,7 +106,6 @@ void uiopf_flush_backlog(struct uiopf_engine *e)
 			if (uiopf_cq_full(&e->ring))
 				break;
 			uiopf_cq_put(&e->ring, b->user_data, b->res, b->flags);
-			e->cost.bytes_copied += sizeof(struct io_uring_cqe);
 		}
 		e->backlog_first = (e->backlog_first + 1) % e->backlog_capacity;
 		if (--e->backlog_count == 0)
@@ -180,6 +177,7 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 		return;
 	e->finished = false;
 	if (moved) {
+		e->cost.bytes_copied += (uint64_t)(e->ring.cq_tail - e->ring.cq_tail_published) << e->ring.cqe_shift;
 		e->ring.cq_tail_published = e->ring.cq_tail;
 		/*
 		 * Pairs with uiopf_client_ready. Someone may be about to sleep: they look at the tail after they said

@@ -284,7 +284,6 @@ hot_inline bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, 
 	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
 		return false;
 	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
-	e->cost.bytes_copied += sizeof(struct io_uring_cqe);
 	return true;
 }
 /* Moves what fits from the backlog into the ring. */
@@ -309,6 +308,14 @@ struct uiopf_selected {
 	uint32_t length;
 	uint16_t id;
 };
+/* Whether a ring of buffers is known to have one. */
+static inline bool uiopf_buffer_there(const struct uiopf_engine *e, uint16_t group)
+{
+	const struct uiopf_buffers *b = e->buffers[group];
+
+	return b && b->ring && b->head != b->tail_seen;
+}
+
 int uiopf_buffer_select_classic(struct uiopf_engine *engine, uint16_t group, uint32_t wanted,
 				struct uiopf_selected *selected);
 /* Looks at the next buffer, without taking it: 0, -ENOBUFS, -EFAULT. map is NULL where the client has no memory. */

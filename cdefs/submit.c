@@ -561,12 +561,12 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n)
 			break;	/* a bad index: dropped, counted there, and not here */
 		consumed++;
 		prefetch_data(e);
-		e->cost.bytes_copied += sizeof sqe;
 		if (likely(!e->unusual && submit_plainly(e, &sqe)))
 			e->finished = true;
 		else if (submit_one(e, &sqe) < 0 && !(e->setup_flags & IORING_SETUP_SUBMIT_ALL))
 			break;
 	}
+	e->cost.bytes_copied += consumed * sizeof sqe;
 	/* A chain ends with the call. Linux gives its head to a worker, whatever it is. */
 	if (unlikely(e->chain != NULL)) {
 		struct uiopf_request *head = e->chain;

@@ -61,12 +61,7 @@ hot_inline struct uiopf_prg *open_group(struct uiopf_endpoint *ep, uint32_t pasi
 
 	ep->free_first = (ep->free_first + 1) % PCIE_PRI_PRGI_COUNT;
 	ep->free_indices--;
-	prg->intended_ns = intended_ns;
-	prg->leaf = NULL;
-	prg->pasid = pasid;
-	prg->by_hand = false;
-	prg->pages = 0;
-	prg->outstanding = true;
+	*prg = (struct uiopf_prg){ .intended_ns = intended_ns, .pasid = pasid, .outstanding = true };
 	ep->outstanding++;
 	ep->counts.sent_groups++;
 	return prg;
@@ -230,8 +225,10 @@ static uint32_t retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
 		there += uiopf_walk(&ep->tables, prg->pasid, page & PCIE_PRI_ADDRESS, access_of(page));
 	}
 	ep->counts.succeeded += there;
+	if (likely(there == prg->pages))
+		return UIOPF_ACCESS_OK;
 	ep->counts.unmapped += prg->pages - there;
-	return there == prg->pages ? UIOPF_ACCESS_OK : UIOPF_ACCESS_UNMAPPED;
+	return UIOPF_ACCESS_UNMAPPED;
 }
 
 void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now)

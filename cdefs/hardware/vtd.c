@@ -64,18 +64,19 @@ static uint32_t execute(struct uiopf_iommu *iommu)
 
 /* ---- driver ---- */
 
-static void lock(struct uiopf_vtd *v)
+static bool lock(struct uiopf_vtd *v)
 {
-	if (v->iommu.core->driver != UIOPF_ENTER)
-		return;
+	if (likely(v->iommu.core->driver != UIOPF_ENTER))
+		return false;
 	while (__atomic_exchange_n(&v->iq_lock, 1, __ATOMIC_ACQUIRE))
 		while (READ_ONCE(&v->iq_lock))
 			cpu_relax();
+	return true;
 }
 
-static void unlock(struct uiopf_vtd *v)
+static void unlock(struct uiopf_vtd *v, bool locked)
 {
-	if (v->iommu.core->driver == UIOPF_ENTER)
+	if (unlikely(locked))
 		STORE_RELEASE(&v->iq_lock, 0);
 }
 
@@ -83,12 +84,12 @@ static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device
 		    uint32_t grpid, uint32_t code)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	const bool locked = lock(v);
 	uint64_t *d;
 
-	lock(v);
 	if (unlikely(v->iq_written - LOAD_ACQUIRE(&v->iq_head) == v->iq_entries)) {
 		v->iq_full++;
-		unlock(v);
+		unlock(v, locked);
 		return;
 	}
 	d = v->iq[v->iq_written & (v->iq_entries - 1)];
@@ -99,22 +100,22 @@ static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device
 		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
 	d[1] = (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT;
 	v->iq_written++;
-	unlock(v);
+	unlock(v, locked);
 }
 
 static void kick(struct uiopf_iommu *iommu)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	const bool locked = lock(v);
 	bool moved;
 
-	lock(v);
 	moved = v->iq_written != v->iq_tail;
 	/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
 	if (moved && iommu->core->driver == UIOPF_ENTER)
 		STORE_SEQ(&v->iq_tail, v->iq_written);
 	else if (moved)
 		STORE_RELEASE(&v->iq_tail, v->iq_written);	/* the hardware is this thread, or asks for quiet first */
-	unlock(v);
+	unlock(v, locked);
 	if (moved)
 		uiopf_core_wake_worker(iommu->core);
 }
