@@ -316,6 +316,21 @@ static inline bool uiopf_buffer_there(const struct uiopf_engine *e, uint16_t gro
 	return b && b->ring && b->head != b->tail_seen;
 }
 
+/*
+ * The time of so many reads: a line whose store has to wait for the core of the client, who read the buffer when it was
+ * last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint
+ * comes of it.
+ */
+#define UIOPF_BUFFERS_AHEAD 16u
+
+static inline void uiopf_prefetch_buffer(const struct uiopf_engine *e, const struct io_uring_buf *buf)
+{
+	const uint8_t *map = uiopf_windows_find(&e->windows, READ_ONCE(&buf->addr), 1);
+
+	if (likely(map))
+		prefetch_to_write(map);
+}
+
 int uiopf_buffer_select_classic(struct uiopf_engine *engine, uint16_t group, uint32_t wanted,
 				struct uiopf_selected *selected);
 /* Looks at the next buffer, without taking it: 0, -ENOBUFS, -EFAULT. map is NULL where the client has no memory. */
@@ -336,6 +351,8 @@ hot_inline int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint3
 			return -ENOBUFS;
 	}
 	buf = &b->ring[b->head & b->mask];
+	__builtin_prefetch(&b->ring[(b->head + 2 * UIOPF_BUFFERS_AHEAD) & b->mask]);
+	uiopf_prefetch_buffer(e, &b->ring[(b->head + UIOPF_BUFFERS_AHEAD) & b->mask]);
 	address = READ_ONCE(&buf->addr);
 	length = READ_ONCE(&buf->len);
 	selected->id = READ_ONCE(&buf->bid);
