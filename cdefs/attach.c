@@ -13,7 +13,7 @@
 
 #include "core.h"
 #include "faultq.h"
-#include "respond.h"
+#include "group.h"
 
 /* ---- room in the queue: every group that its devices can have ---- */
 

@@ -308,14 +308,6 @@ struct uiopf_selected {
 	uint32_t length;
 	uint16_t id;
 };
-/* Whether a ring of buffers is known to have one. */
-static inline bool uiopf_buffer_there(const struct uiopf_engine *e, uint16_t group)
-{
-	const struct uiopf_buffers *b = e->buffers[group];
-
-	return b && b->ring && b->head != b->tail_seen;
-}
-
 /*
  * The time of so many reads: a line whose store has to wait for the core of the client, who read the buffer when it was
  * last filled, holds up all stores behind it. An entry that is not published yet may say anything: nothing but a hint

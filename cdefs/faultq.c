@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "core.h"
+#include "group.h"
 #include "memory.h"
-#include "respond.h"
 
 #define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))
 #define RESPONSE ((uint64_t)sizeof(struct iommu_hwpt_page_response))

@@ -6,11 +6,10 @@
 
 #include "core.h"
 #include "faultq.h"
-#include "respond.h"
+#include "group.h"
 
 /* ---- the pool ---- */
 
-/* Takes back what the consumer freed. */
 void uiopf_collect_returned(struct uiopf_device *d)
 {
 	/* Pairs with uiopf_group_respond: the consumer is done with a group before its index shows here. */
@@ -197,7 +196,6 @@ int uiopf_add_partial(struct uiopf_device *d, const struct uiopf_fault *fault)
 	return 0;
 }
 
-/* Takes the list of an index out of the table; UIOPF_NONE where there is none. */
 uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count)
 {
 	uint32_t *link, index, first;
@@ -229,7 +227,6 @@ void uiopf_device_drop_partial(struct uiopf_device *d)
 
 /* ---- report and respond ---- */
 
-/* The producer answers for the client: nobody will be asked. */
 void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;

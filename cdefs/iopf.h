@@ -171,6 +171,7 @@ static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cooki
 static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
 {
 	uiopf_message_pair(m, 0, fault->flags & UIOPF_FAULT_UAPI_FLAGS, dev_id);
+	/* As they were stored, one by one: the compiler would load both at once. */
 	uiopf_message_pair(m, 1, READ_ONCE(&fault->pasid), READ_ONCE(&fault->grpid));
 	uiopf_message_pair(m, 2, fault->perm, 0);
 	m->addr = fault->addr;

@@ -269,7 +269,7 @@ void uiopf_endpoint_prepare(struct uiopf_endpoint *ep, uint32_t index)
 	struct uiopf_prg *prg = &ep->prg[index];
 
 	/* The client has just written the entry: its line is on the way here by the time the access is tried again. */
-	prg->leaf = uiopf_walk_cached(&ep->tables, &ep->walked, prg->pasid, prg->page);
+	prg->leaf = likely(ep->tables.map) ? uiopf_walk_cached(&ep->tables, &ep->walked, prg->pasid, prg->page) : NULL;
 	if (prg->leaf)
 		__builtin_prefetch(prg->leaf);
 }
@@ -327,7 +327,8 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, const struct uiopf_spa
 {
 	uiopf_control_begin(ep->core);
 	if (space)
-		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids };
+		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids,
+						       &space->resets };
 	else
 		memset(&ep->tables, 0, sizeof ep->tables);
 	memset(&ep->walked, 0, sizeof ep->walked);
@@ -413,7 +414,6 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 	if (ep->active) {
 		rc = -EBUSY;
 	} else {
-		memset(&ep->walked, 0, sizeof ep->walked);
 		ep->load = *load;
 		ep->cursor = 0;
 		ep->random = load->seed;

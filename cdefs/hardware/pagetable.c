@@ -50,6 +50,13 @@ void uiopf_space_reset(struct uiopf_space *s)
 {
 	memset(s->map, 0, s->next);
 	s->next = s->first;
+	STORE_RELEASE(&s->resets, s->resets + 1);	/* pairs with uiopf_walk_cached: the tables are empty before */
+}
+
+void uiopf_walks_forget(const struct uiopf_tables *t, struct uiopf_walk_cache *cache)
+{
+	memset(cache, 0, sizeof *cache);
+	cache->resets = LOAD_ACQUIRE(t->resets);
 }
 
 static uint64_t *entry_at(const struct uiopf_space *s, uint64_t table, uint32_t index)
@@ -135,7 +142,7 @@ int uiopf_space_unmap(struct uiopf_space *s, uint32_t pasid, uint64_t address)
 
 int uiopf_space_present(const struct uiopf_space *s, uint32_t pasid, uint64_t address, uint32_t perm)
 {
-	const struct uiopf_tables tables = { s->map, s->region.size, s->pasids };
+	const struct uiopf_tables tables = { s->map, s->region.size, s->pasids, &s->resets };
 
 	return uiopf_walk(&tables, pasid, address, perm);
 }

@@ -18,6 +18,7 @@ struct uiopf_tables {		/* what the IOMMU knows of an arena */
 	const uint8_t *map;
 	uint64_t size;
 	uint32_t pasids;	/* entries of the PASID table, at offset 0 */
+	const uint32_t *resets;	/* how often the tables have begun anew */
 };
 
 static inline const uint64_t *uiopf_table_entry(const struct uiopf_tables *t, uint64_t table, uint32_t index)
@@ -46,18 +47,24 @@ static inline const uint64_t *uiopf_walk_to_leaf(const struct uiopf_tables *t, u
 }
 
 /*
- * What walks have led to, as hardware's paging-structure caches keep it: the last table for so many regions of 2 MiB.
- * Only what was there is kept, so a client that adds tables need not say so; one that takes a table away must (VT-d 6.5).
+ * Where walks have led, as a paging-structure cache keeps it: the last table of so many regions of 2 MiB. Only what is
+ * there is kept, so who adds tables need not say so. Who takes one away tells the hardware to forget, with VT-d by an
+ * invalidation command; here that is uiopf_space_reset() alone, which does. What is kept lies in the arena, whatever the
+ * client does to its tables.
  */
 #define UIOPF_WALKS 32u
 
 struct uiopf_walk_cache {
+	uint32_t resets;
 	struct uiopf_walked {
-		uint64_t region;	/* its number, and the PASID plus one above; 0: nothing */
+		uint64_t region;	/* its number, and above it the PASID plus one; 0: nothing */
 		const uint64_t *table;
 	} at[UIOPF_WALKS];
 };
 
+void uiopf_walks_forget(const struct uiopf_tables *t, struct uiopf_walk_cache *cache);
+
+/* uiopf_walk_to_leaf(), by way of the cache. There are tables. */
 static inline const uint64_t *uiopf_walk_cached(const struct uiopf_tables *t, struct uiopf_walk_cache *cache,
 						uint32_t pasid, uint64_t address)
 {
@@ -65,6 +72,8 @@ static inline const uint64_t *uiopf_walk_cached(const struct uiopf_tables *t, st
 	struct uiopf_walked *walked = &cache->at[(address >> 21 ^ pasid) % UIOPF_WALKS];
 	const uint64_t *leaf;
 
+	if (unlikely(cache->resets != LOAD_ACQUIRE(t->resets)))
+		uiopf_walks_forget(t, cache);
 	if (likely(walked->region == region))
 		return walked->table + (address >> 12 & 511);
 	leaf = uiopf_walk_to_leaf(t, pasid, address);
@@ -94,4 +103,5 @@ struct uiopf_space {
 	uint8_t *map;		/* the client's mapping */
 	uint32_t pasids;
 	uint64_t next, first;	/* the next free table page; the first after the PASID table */
+	uint32_t resets;
 };

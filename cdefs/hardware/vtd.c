@@ -1,9 +1,10 @@
 #include "vtd.h"
-#include "../respond.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../group.h"
 
 #define PRQ_MASK (VTD_PRQ_ENTRIES - 1)
 

@@ -505,7 +505,6 @@ int uiopf_read_multishot_prepare(struct uiopf_request *r, const struct io_uring_
 enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
-	bool ours;
 	int rc;
 
 	if (!(r->file->mode & UIOPF_FILE_POLL))
@@ -514,7 +513,6 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 	if (r->started && !r->woken && !(r->file->ops->poll(r->file) & READABLE))
 		return uiopf_wait_for_file(r);
 	r->woken = 0;
-	ours = (r->file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_HINTS)) == UIOPF_FILE_ITER;
 	for (;;) {
 		struct uiopf_selected buffer;
 		uint32_t flags;
@@ -552,9 +550,7 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 			rc = (int)n;
 			break;
 		}
-		/* One of our own says at the next read that there is no more, which is what most reads find out at last. */
-		if ((!ours || !r->started || !uiopf_buffer_there(e, r->buffer_group)) &&
-		    !(r->file->ops->poll(r->file) & READABLE))
+		if (!(r->file->ops->poll(r->file) & READABLE))
 			return uiopf_wait_for_file(r);
 		if (!r->started) {	/* the first is posted by the submission, what else is there by task work */
 			r->woken = POLLIN;

@@ -9,6 +9,7 @@
 #include "check.h"
 #include "core.h"
 #include "faultq.h"
+#include "group.h"
 #include "iopf.h"
 
 #define LOG 4096u

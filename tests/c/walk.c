@@ -67,7 +67,7 @@ static uint64_t *entry(struct uiopf_space *s, uint64_t table, uint32_t index)
 static void pointers_out_of_the_arena_are_not_there(void)
 {
 	struct uiopf_space *s = uiopf_space_new(2, 16);
-	const struct uiopf_tables tables = { s->region.map, s->region.size, 2 };
+	const struct uiopf_tables tables = { s->region.map, s->region.size, 2, &s->resets };
 	const uint64_t address = 0x123456789000, size = s->region.size;
 	const uint64_t wild[] = {
 		size, size + 4096, size - 4096 + 0x100000000000, STAGE1_ADDRESS, (uint64_t)1 << 51,
@@ -102,7 +102,7 @@ static void pointers_out_of_the_arena_are_not_there(void)
 static void cycles_end(void)
 {
 	struct uiopf_space *s = uiopf_space_new(1, 16);
-	const struct uiopf_tables tables = { s->region.map, s->region.size, 1 };
+	const struct uiopf_tables tables = { s->region.map, s->region.size, 1, &s->resets };
 	uint32_t i;
 
 	WRITE_ONCE(entry(s, 0, 0), 4096 | STAGE1_PRESENT | STAGE1_WRITE);
@@ -120,7 +120,7 @@ static void cycles_end(void)
 static void noise(uint64_t *random)
 {
 	struct uiopf_space *s = uiopf_space_new(16, 8);
-	const struct uiopf_tables tables = { s->region.map, s->region.size, 16 };
+	const struct uiopf_tables tables = { s->region.map, s->region.size, 16, &s->resets };
 	uint64_t i, found = 0;
 
 	for (i = 0; i < s->region.size / 8; i++) {
@@ -136,6 +136,32 @@ static void noise(uint64_t *random)
 	uiopf_space_free(s);
 }
 
+/* By way of the cache, whatever was walked before: the same entry, and none where there is none. */
+static void cached_walks_lead_where_others_do(uint64_t *random)
+{
+	struct uiopf_space *s = uiopf_space_new(4, 256);
+	const struct uiopf_tables tables = { s->region.map, s->region.size, 4, &s->resets };
+	struct uiopf_walk_cache cache = { 0 };
+	uint32_t i, found = 0;
+
+	for (i = 0; i < 200000; i++) {
+		/* 96 regions, three for each place of the cache; the tables come to be in another order after each reset. */
+		uint64_t address = (uint64_t)below(random, 96) << 21 | (uint64_t)below(random, 512) << 12;
+		uint32_t pasid = below(random, 5);
+		const uint64_t *leaf;
+
+		if (pasid < 4 && below(random, 4) == 0)
+			uiopf_space_map(s, pasid, address, R);	/* until the arena is full */
+		leaf = uiopf_walk_cached(&tables, &cache, pasid, address);
+		CHECK(leaf == uiopf_walk_to_leaf(&tables, pasid, address));
+		found += leaf != NULL;
+		if (below(random, 2000) == 0)
+			uiopf_space_reset(s);
+	}
+	CHECK(found > 50000);
+	uiopf_space_free(s);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t random = seed_from(argc, argv, 1);
@@ -145,5 +171,6 @@ int main(int argc, char **argv)
 	pointers_out_of_the_arena_are_not_there();
 	cycles_end();
 	noise(&random);
+	cached_walks_lead_where_others_do(&random);
 	return 0;
 }
