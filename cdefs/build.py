@@ -19,8 +19,8 @@ HERE = Path(__file__).resolve().parent
 DECLARATIONS = ("abi/io_uring.h", "abi/iommufd.h", "abi/hardware.h", "abi/hello.h", "cost.h", "api.h")
 COMPILE_ARGS = ["-std=c11", "-O3", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 # Small functions in many files, called once per fault: let the compiler see across them. Hidden, since it may not
-# inline what another library could put itself in front of. No vectors of neighbouring counters: a load that is wider than
-# the store before it waits until that has left the processor, behind all that wait for lines from another core.
+# inline what another library could put itself in front of. No vectors of neighbouring counters: a load that is wider
+# than the store before it waits until that has left the processor, behind all that wait for lines from another core.
 OPTIMISE_ARGS = ["-flto=auto", "-fvisibility=hidden", "-fno-tree-slp-vectorize"]
 # cffi's own generated code is compiled with the same flags; what it does not keep to is named here.
 GENERATED_ARGS = ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
