@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+DriverData: TypeAlias = "bytes | UserData"
+"""A struct for a driver: a program's, or where a client says that it is."""
 
 _END: Final = 2**64
 
@@ -77,3 +79,22 @@ class ClientMemory:
             piece = self._windows[at][offset : offset + length]
             yield piece
             address, length, at = address + len(piece), length - len(piece), at + 1
+
+
+class UserData:
+    """Bytes at a client's address, of which only the number is known until a driver copies them."""
+
+    def __init__(self, memory: ClientMemory, address: int, length: int) -> None:
+        self._memory, self._address, self._length = memory, address, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def copy(self) -> bytes:
+        """Raises: KernelError(EFAULT), not all of them are covered."""
+        return self._memory.read(self._address, self._length)
+
+
+def copied(data: DriverData) -> bytes:
+    """What a driver has of *data* once it has copied them. Raises: KernelError(EFAULT), they are not all there."""
+    return data if isinstance(data, bytes) else data.copy()

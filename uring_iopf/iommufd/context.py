@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from uring_iopf._native import CData
-    from uring_iopf.iommufd.client_memory import Buffer, ClientMemory
+    from uring_iopf.iommufd.client_memory import Buffer, ClientMemory, DriverData
     from uring_iopf.iommufd.group import DeviceGroup
 
 
@@ -143,7 +143,7 @@ class Context:
         *,
         fault: ObjectRef = 0,
         data_type: int = HwptDataType.NONE,
-        data: bytes = b"",
+        data: DriverData = b"",
     ) -> HWPT:
         """Make a page table for the IOMMU of *device*, exactly as the ioctl does.
 
@@ -172,7 +172,8 @@ class Context:
         elif isinstance(parent, PagingHWPT):
             if owner.driver is SMMUV3_DRIVER:  # it has nested tables on virtual IOMMUs only
                 raise KernelError(errno.EOPNOTSUPP, ALLOC)
-            check_nested(self.version, flags, parent, owner.driver.nested_format, owner.iommu, data_type, data)
+            nested = owner.driver.nested_format
+            data = check_nested(self.version, flags, parent, nested, owner.iommu, data_type, data)
             hwpt = NestedHWPT(self._table, owner.iommu, parent, HwptAllocFlags(flags), data)
         elif isinstance(parent, Viommu):
             data = parent.check_nested(owner, flags, data_type, data)
@@ -232,7 +233,7 @@ class Context:
         return hwpt
 
     def viommu_alloc(
-        self, device: ObjectRef, hwpt: ObjectRef, viommu_type: int, flags: int = 0, data: bytes = b""
+        self, device: ObjectRef, hwpt: ObjectRef, viommu_type: int, flags: int = 0, data: DriverData = b""
     ) -> Viommu:
         """Make a virtual IOMMU: a guest's part of the IOMMU of *device*, with the nest parent *hwpt* as its stage 2.
 

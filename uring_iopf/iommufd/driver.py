@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from uring_iopf.abi.iommufd import HwptDataType, ViommuType
 from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.client_memory import copied
 from uring_iopf.iommufd.mock import MOCK_VIOMMU_TYPE
+
+if TYPE_CHECKING:
+    from uring_iopf.iommufd.client_memory import DriverData
 
 HWPT_ALLOC: Final = "IOMMU_HWPT_ALLOC"
 
@@ -24,13 +28,13 @@ class NestedFormat:
     wrong_type: int
     """The errno for another type."""
 
-    def check(self, data_type: int, data: bytes) -> None:
+    def copy(self, data_type: int, data: DriverData) -> bytes:
         """Raises: KernelError, as ``iommu_copy_struct_from_user`` and the driver before it."""
         if data_type != self.data_type:
             raise KernelError(self.wrong_type, HWPT_ALLOC)
         if len(data) != self.size_bytes:
             raise KernelError(errno.EINVAL, HWPT_ALLOC)  # a longer one too, unlike an ioctl's own struct
-        data[:]  # the driver copies it: a client's that cannot be read is EFAULT here
+        return copied(data)
 
     @property
     def blank(self) -> bytes:

@@ -19,6 +19,7 @@ from uring_iopf.iommufd.reports import ReportQueue
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
+    from uring_iopf.iommufd.client_memory import DriverData
     from uring_iopf.iommufd.driver import NestedFormat
     from uring_iopf.iommufd.versions import KernelVersion
     from uring_iopf.iommufd.viommu import Viommu
@@ -148,7 +149,7 @@ class NestedHWPT(HWPT):
         self._made_on.put()
 
 
-def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:
+def check_paging(version: KernelVersion, flags: int, data: DriverData) -> None:
     """Raises: KernelError(EOPNOTSUPP), a paging table cannot be made so."""
     # int(): an inverted flag enumeration has only the bits that it knows.
     queue_on_parent = HwptAllocFlags.NEST_PARENT | HwptAllocFlags.FAULT_ID_VALID
@@ -157,11 +158,20 @@ def check_paging(version: KernelVersion, flags: int, data: bytes) -> None:
 
 
 def check_nested(
-    version: KernelVersion, flags: int, parent: PagingHWPT, nested: NestedFormat, iommu: CData, kind: int, data: bytes
-) -> None:
-    """Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot be made so, or not on that parent."""
+    version: KernelVersion,
+    flags: int,
+    parent: PagingHWPT,
+    nested: NestedFormat,
+    iommu: CData,
+    kind: int,
+    data: DriverData,
+) -> bytes:
+    """The table's description, as the driver copies it.
+
+    Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot be made so, or not on that parent.
+    """
     if flags & ~int(version.nested_flags) or not data:
         raise KernelError(errno.EOPNOTSUPP, ALLOC)
     if parent.auto or not parent.is_nest_parent or parent.iommu != iommu:
         raise KernelError(errno.EINVAL, ALLOC)
-    nested.check(kind, data)
+    return nested.copy(kind, data)

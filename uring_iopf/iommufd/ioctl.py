@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from uring_iopf._native import CData, ffi
 from uring_iopf.abi.iommufd import (
@@ -32,7 +32,7 @@ from uring_iopf.abi.iommufd import (
     ViommuType,
 )
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.client_memory import ClientMemory
+from uring_iopf.iommufd.client_memory import ClientMemory, UserData
 from uring_iopf.iommufd.device import Device
 from uring_iopf.iommufd.hardware_info import hardware_info
 from uring_iopf.iommufd.hwpt import NestedHWPT, PagingHWPT
@@ -120,33 +120,9 @@ class Call:
             self.context._table.destroy(made, self.name)
             raise
 
-    def user_bytes(self, address: int, length: int) -> bytes:
-        """A driver's struct. If it cannot be read that is said when the driver looks into it, and not before."""
-        try:
-            return self.memory.read(address, length)
-        except KernelError:
-            return _Unreadable(self, length)
-
-
-class _Unreadable(bytes):
-    """Bytes of which only the number is known; looking at them is EFAULT."""
-
-    _call: Call
-    _length: int
-
-    def __new__(cls, call: Call, length: int) -> _Unreadable:
-        self = super().__new__(cls)
-        self._call, self._length = call, length
-        return self
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, at: SupportsIndex | slice) -> Any:
-        raise self._call.refuse(errno.EFAULT)
-
-    def __bytes__(self) -> bytes:
-        raise self._call.refuse(errno.EFAULT)
+    def user_data(self, address: int, length: int) -> UserData:
+        """A driver's struct. If it cannot be read that is said when the driver copies it, and not before."""
+        return UserData(self.memory, address, length)
 
 
 # ---- spaces ----
@@ -309,7 +285,7 @@ def _hwpt_alloc(call: Call) -> None:
         cmd.flags,
         fault=cmd.fault_id,
         data_type=cmd.data_type,
-        data=call.user_bytes(cmd.data_uptr, cmd.data_len),
+        data=call.user_data(cmd.data_uptr, cmd.data_len),
     )
     cmd.out_hwpt_id = made.id
     call.respond_with(made)
@@ -388,7 +364,7 @@ def _viommu_alloc(call: Call) -> None:
     cmd = call.cmd
     call.supported(not (cmd.flags or cmd.type == ViommuType.DEFAULT))
     call.get(cmd.dev_id, Device)
-    data = call.user_bytes(cmd.data_uptr, cmd.data_len)
+    data = call.user_data(cmd.data_uptr, cmd.data_len)
     made = call.context.viommu_alloc(cmd.dev_id, cmd.hwpt_id, cmd.type, cmd.flags, data=data)
     cmd.out_viommu_id = made.id
     call.respond_with(made)

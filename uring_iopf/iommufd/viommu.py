@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf.abi.iommufd import HwptAllocFlags, ViommuType
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd import smmuv3
+from uring_iopf.iommufd.client_memory import copied
 from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER
 from uring_iopf.iommufd.events import EVENT_BYTES, MOST_EVENTS, EventQueue
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from uring_iopf.core import Core
+    from uring_iopf.iommufd.client_memory import DriverData
     from uring_iopf.iommufd.device import Device
     from uring_iopf.iommufd.events import Smmuv3Event
 
@@ -56,14 +58,14 @@ class Viommu(Object):
     What a driver writes back into the *data* (pages to map into the guest) is not emulated.
     """
 
-    def __init__(self, table: ObjectTable, device: Device, parent: PagingHWPT, kind: int, data: bytes) -> None:
+    def __init__(self, table: ObjectTable, device: Device, parent: PagingHWPT, kind: int, data: DriverData) -> None:
         rule = _DATA.get(kind)
         if parent.iommu != device.iommu:
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
         if rule and ((rule.required and not data) or (data and not rule.least <= len(data) <= rule.most)):
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
         if rule:
-            data[:]  # the driver copies it: a client's that cannot be read is EFAULT here
+            copied(data)  # and nothing in them matters here
         super().__init__(table)
         self.type = kind
         """`ViommuType`, or the mock's."""
@@ -97,7 +99,7 @@ class Viommu(Object):
             raise KernelError(errno.EOPNOTSUPP, "iommufd_viommu_report_event")
         queue.report(data)
 
-    def check_nested(self, device: Device, flags: int, data_type: int, data: bytes) -> bytes:
+    def check_nested(self, device: Device, flags: int, data_type: int, data: DriverData) -> bytes:
         """Return the description of a nested table here, as the driver keeps it.
 
         Raises: KernelError(EINVAL), *device* is behind another IOMMU, or *data* are of another type or length;
@@ -110,8 +112,8 @@ class Viommu(Object):
             raise KernelError(errno.EOPNOTSUPP, ALLOC)
         if self.driver is SMMUV3_DRIVER and flags & HwptAllocFlags.PASID:
             raise KernelError(errno.EOPNOTSUPP, ALLOC)
-        self.driver.nested_format.check(data_type, data)
-        return smmuv3.check_stream_table_entry(data) if self.driver is SMMUV3_DRIVER else data
+        copy = self.driver.nested_format.copy(data_type, data)
+        return smmuv3.check_stream_table_entry(copy) if self.driver is SMMUV3_DRIVER else copy
 
 
 class Vdevice(Object):
@@ -170,7 +172,7 @@ class VirtualEventQueue(EventQueue):
 # ---- the ioctls, from where the objects are looked up ----
 
 
-def alloc_viommu(table: ObjectTable, device: Device, hwpt: ObjectRef, kind: int, data: bytes) -> Viommu:
+def alloc_viommu(table: ObjectTable, device: Device, hwpt: ObjectRef, kind: int, data: DriverData) -> Viommu:
     """IOMMU_VIOMMU_ALLOC, once the device is found."""
     if kind not in device.driver.viommu_types:
         raise KernelError(errno.EOPNOTSUPP, VIOMMU_ALLOC)
