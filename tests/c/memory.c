@@ -58,7 +58,7 @@ static void windows_end_where_they_end(void)
 {
 	struct uiopf_windows windows = { 0 };
 	static uint8_t low[8192], high[4096];
-	const uint64_t at = 0x10000, top = UINT64_MAX - sizeof high;	/* the last byte that a length can reach */
+	const uint64_t at = 0x10000, top = UIOPF_USER_END - sizeof high;	/* the last that a client can have */
 	uint32_t i;
 
 	CHECK(!uiopf_windows_find(&windows, 0, 0));
@@ -82,6 +82,8 @@ static void windows_end_where_they_end(void)
 	CHECK(!uiopf_windows_find(&windows, UINT64_MAX, 2));
 	CHECK(!uiopf_windows_find(&windows, 0, UINT64_MAX));
 	CHECK_EQ(uiopf_windows_add(&windows, UINT64_MAX - 4095, 8192, low), -EINVAL);
+	CHECK_EQ(uiopf_windows_add(&windows, UIOPF_USER_END - 8191, 8192, low), -EINVAL);
+	CHECK_EQ(uiopf_windows_add(&windows, 0, UINT64_MAX, low), -EINVAL);
 	for (i = windows.count; i < UIOPF_WINDOWS; i++)
 		CHECK_EQ(uiopf_windows_add(&windows, 0x1000000ull * i, 4096, high), 0);
 	CHECK_EQ(uiopf_windows_add(&windows, 0x1000, 4096, high), -ENOSPC);
