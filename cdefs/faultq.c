@@ -151,11 +151,6 @@ hot_inline int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 	return (int64_t)done;
 }
 
-int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
-{
-	return take(q, to, length);
-}
-
 hot_inline bool takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
 {
 	if (likely(code == IOMMUFD_PAGE_RESP_SUCCESS || code == IOMMUFD_PAGE_RESP_INVALID))
@@ -205,11 +200,6 @@ hot_inline int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t 
 			return done ? (int64_t)done : -EINVAL;
 	}
 	return (int64_t)done;
-}
-
-int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
-{
-	return answer(q, from, length);
 }
 
 /* ---- the file ---- */

@@ -65,9 +65,7 @@ static inline void uiopf_faultq_publish(struct uiopf_faultq *q)
 		uiopf_faultq_publish_slow(q);
 }
 
-/* Consumer. */
-int64_t uiopf_faultq_take(struct uiopf_faultq *q, uint8_t *to, uint64_t length);
-int64_t uiopf_faultq_answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length);
+/* Consumer. Reading and answering are the file's. */
 /* The oldest group that waits, with its cookie live, or NULL: how a design in the kernel takes groups. */
 struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q);
 /* Answers the group behind a cookie; false where there is none. */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core.h"
-#include "faultq.h"
 #include "group.h"
 
 /* ---- the pool ---- */

@@ -99,6 +99,6 @@ static inline uint8_t *uiopf_windows_find(const struct uiopf_windows *windows, u
 	uint64_t offset = address - w->address;	/* wraps to a large number below the window */
 
 	if (likely(offset <= w->length && length <= w->length - offset))
-		return w->map + offset;
+		return (uint8_t *)((uintptr_t)w->map + offset);	/* of no window: NULL, and 0 */
 	return uiopf_windows_find_other(windows, address, length);
 }

@@ -667,6 +667,39 @@ def test_an_access_must_ask_for_something(perm: int) -> None:
         machine.endpoint.set_rows(good)
 
 
+@pytest.mark.parametrize("pasid", [1 << 20, 0x1FFFFF, (1 << 22) + 1, 0xFFFFFFFF])
+def test_a_pasid_has_20_bits(pasid: int) -> None:
+    with Machine(None, driver="inline") as machine:
+        machine.open("fd")
+        with pytest.raises(KernelError, match="Invalid"):
+            machine.endpoint.access(pasid, BASE, READ)
+        with pytest.raises(KernelError, match="Invalid"):
+            machine.endpoint.set_rows(ROW.pack(0, BASE, pasid, READ))
+
+
+def test_tables_that_begin_anew_are_walked_anew() -> None:
+    """Where one page's table was, before a reset, another's is after it."""
+    with Machine(None, driver="inline") as machine:
+        machine.open("fd")
+        far = BASE + (1 << 30) + (1 << 21)
+
+        def faulted(address: int, *, map_page: bool) -> AccessResult:
+            ticket = machine.endpoint.access(1, address, READ)
+            turn(machine)
+            (group,) = receive_groups(machine.channel)
+            if map_page:
+                machine.address_space.map(group)
+            group.respond()
+            machine.channel.flush()
+            turn(machine)
+            return machine.endpoint.result(ticket)
+
+        assert faulted(BASE, map_page=True) is AccessResult.OK
+        machine.address_space.reset()
+        assert faulted(far, map_page=True) is AccessResult.OK
+        assert faulted(BASE, map_page=False) is AccessResult.UNMAPPED
+
+
 def test_messages_are_iommufd_s() -> None:
     with Machine(None, driver="inline") as machine:
         machine.open("fd")

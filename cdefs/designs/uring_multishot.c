@@ -391,7 +391,7 @@ static int open_multishot(struct uiopf_channel *ch)
 {
 	struct io_uring_params p = { .flags = IORING_SETUP_NO_SQARRAY | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL };
 	struct multishot *m = calloc(1, sizeof *m);
-	uint32_t entries = power_of_two(ch->config.in_flight < 64 ? 64 : ch->config.in_flight);
+	uint32_t entries;
 	int rc;
 
 	if (!m)
@@ -401,10 +401,12 @@ static int open_multishot(struct uiopf_channel *ch)
 	m->sqpoll = ch->core->driver == UIOPF_SQPOLL;
 	if (m->sqpoll)
 		p.flags |= IORING_SETUP_SQPOLL;
-	if (entries > 16384) {
-		rc = -EINVAL;
+	rc = -EINVAL;
+	if (ch->config.in_flight > 16384)	/* as many as a ring of io_uring has SQEs for */
 		goto failed;
-	}
+	entries = power_of_two(ch->config.in_flight < 64 ? 64 : ch->config.in_flight);
+	if (ch->config.group_most > UINT32_MAX / 16 / MESSAGE / entries)	/* the arena has less than 4 GiB */
+		goto failed;
 	p.cq_entries = 4 * entries;
 	rc = uiopf_setup(ch->core, entries, &p, &m->engine);
 	if (rc < 0)

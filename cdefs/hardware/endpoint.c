@@ -150,9 +150,9 @@ hot_inline bool send_load(struct uiopf_endpoint *ep, uint64_t now)
 
 	if (!wants_to_send(ep) || !can_send(ep, ep->load.group))
 		return false;
-	if (unlikely(ep->load.mode != UIOPF_LOAD_CLOSED || ep->load.group != 1))
+	if (unlikely(!ep->plain))
 		return send_group(ep, now);
-	row = &ep->row[ep->cursor++];	/* what most loads are: no times, no groups */
+	row = &ep->row[ep->cursor++];
 	__builtin_prefetch(row + 8);
 	send_page(ep, open_group(ep, row->pasid, now), (row->address & PCIE_PRI_ADDRESS) | row->access, true);
 	return true;
@@ -383,7 +383,8 @@ int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access
 	for (i = 0; i < n; i++) {
 		copy[i] = rows[i];
 		copy[i].access = (uint32_t)page_of(0, rows[i].access);
-		if (!copy[i].access) {	/* with neither, a request is a stop marker, which nobody answers */
+		/* With neither, a request is a stop marker, which nobody answers; and a PASID has 20 bits. */
+		if (!copy[i].access || copy[i].pasid >> 20) {
 			free(copy);
 			return -EINVAL;
 		}
@@ -415,6 +416,7 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 		rc = -EBUSY;
 	} else {
 		ep->load = *load;
+		ep->plain = load->mode == UIOPF_LOAD_CLOSED && load->group == 1;
 		ep->cursor = 0;
 		ep->random = load->seed;
 		ep->due = 0;
@@ -467,7 +469,7 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	struct uiopf_manual *m;
 	int64_t ticket = -EBUSY;
 
-	if (!pages || pages > ep->group_most || !page_of(0, access))
+	if (!pages || pages > ep->group_most || !page_of(0, access) || pasid >> 20)
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];

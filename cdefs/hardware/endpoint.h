@@ -54,9 +54,10 @@ struct uiopf_endpoint {
 	struct uiopf_load load;
 	struct uiopf_access *row;
 	uint64_t rows, cursor, random;
-	uint64_t start_ns, due_ns;
+	uint64_t start_ns;
 	double due;			/* the next Poisson arrival, in ns after the start */
 	bool active;
+	bool plain;			/* no times, no groups: what most loads are */
 	int done_eventfd;		/* signalled at the end of a pass; -1 */
 
 	/* Accesses made one by one, by a test or a program that plays the device. */

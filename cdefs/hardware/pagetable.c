@@ -5,12 +5,15 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define PASIDS (1u << 20)	/* a PASID has 20 bits */
+
 struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages)
 {
-	struct uiopf_space *s = calloc(1, sizeof *s);
+	struct uiopf_space *s = pasids <= PASIDS ? aligned_alloc(128, sizeof *s) : NULL;
 
 	if (!s)
 		return NULL;
+	memset(s, 0, sizeof *s);
 	s->pasids = pasids;
 	s->first = (8ull * pasids + UIOPF_PAGE - 1) / UIOPF_PAGE * UIOPF_PAGE;
 	s->next = s->first;

@@ -49,7 +49,7 @@ static inline const uint64_t *uiopf_walk_to_leaf(const struct uiopf_tables *t, u
 /*
  * Where walks have led, as a paging-structure cache keeps it: the last table of so many regions of 2 MiB. Only what is
  * there is kept, so who adds tables need not say so. Who takes one away tells the hardware to forget, with VT-d by an
- * invalidation command; here that is uiopf_space_reset() alone, which does. What is kept lies in the arena, whatever the
+ * invalidation command; here uiopf_space_reset() does, and nobody else can. What is kept lies in the arena, whatever a
  * client does to its tables.
  */
 #define UIOPF_WALKS 32u
@@ -57,7 +57,7 @@ static inline const uint64_t *uiopf_walk_to_leaf(const struct uiopf_tables *t, u
 struct uiopf_walk_cache {
 	uint32_t resets;
 	struct uiopf_walked {
-		uint64_t region;	/* its number, and above it the PASID plus one; 0: nothing */
+		uint64_t region;	/* its number, and in the 21 bits above it the PASID plus one; 0: nothing */
 		const uint64_t *table;
 	} at[UIOPF_WALKS];
 };
@@ -72,6 +72,8 @@ static inline const uint64_t *uiopf_walk_cached(const struct uiopf_tables *t, st
 	struct uiopf_walked *walked = &cache->at[(address >> 21 ^ pasid) % UIOPF_WALKS];
 	const uint64_t *leaf;
 
+	if (unlikely(pasid >= t->pasids))
+		return NULL;
 	if (unlikely(cache->resets != LOAD_ACQUIRE(t->resets)))
 		uiopf_walks_forget(t, cache);
 	if (likely(walked->region == region))
@@ -103,5 +105,5 @@ struct uiopf_space {
 	uint8_t *map;		/* the client's mapping */
 	uint32_t pasids;
 	uint64_t next, first;	/* the next free table page; the first after the PASID table */
-	uint32_t resets;
+	UIOPF_LINE uint32_t resets;	/* looked at for every answer */
 };

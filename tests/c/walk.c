@@ -147,7 +147,8 @@ static void cached_walks_lead_where_others_do(uint64_t *random)
 	for (i = 0; i < 200000; i++) {
 		/* 96 regions, three for each place of the cache; the tables come to be in another order after each reset. */
 		uint64_t address = (uint64_t)below(random, 96) << 21 | (uint64_t)below(random, 512) << 12;
-		uint32_t pasid = below(random, 5);
+		const uint32_t beyond[] = { 4, 0xfffff, 0x1fffff, (1u << 22) + 1, UINT32_MAX };
+		uint32_t pasid = below(random, 8) ? below(random, 4) : beyond[below(random, 5)];
 		const uint64_t *leaf;
 
 		if (pasid < 4 && below(random, 4) == 0)

@@ -171,7 +171,8 @@ class Endpoint:
     def set_rows(self, rows: bytes) -> None:
         """Give it what to fault on: ``struct uiopf_access`` of 24 bytes each.
 
-        Raises: KernelError(EBUSY), in a pass; KernelError(EINVAL), an access that neither reads, writes nor executes.
+        Raises: KernelError(EBUSY), in a pass; KernelError(EINVAL), an access that neither reads, writes nor executes,
+        or a PASID of more than 20 bits.
         """
         data = ffi.from_buffer("struct uiopf_access[]", rows)
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
@@ -196,8 +197,8 @@ class Endpoint:
         """Make one access to neighbouring pages, as one group where it faults. Return a ticket for `result`.
 
         It is sent by the next producer step. A page that is there does not fault.
-        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds, or
-        *perm* neither reads, writes nor executes.
+        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds,
+        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits.
         """
         return check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access")
 

@@ -41,13 +41,13 @@ class SupportsFaults(Protocol):
 class AddressSpace:
     """Four-level tables, one root for each PASID, in a sealed memfd that is charged in full when made.
 
-    *pasids*: entries of the PASID table. *table_pages*: how many 4 KiB table pages fit behind it. Making a page present
-    is a store with release order into shared memory, and no call; one thread at a time may do it.
+    *pasids*: entries of the PASID table, 2**20 at most. *table_pages*: how many 4 KiB table pages fit behind it. Making
+    a page present is a store with release order into shared memory, and no call; one thread at a time may do it.
     """
 
     def __init__(self, pasids: int = DEFAULT_PASIDS, table_pages: int = DEFAULT_TABLE_PAGES) -> None:
-        if pasids < 1 or table_pages < 1:
-            raise UsageError("an address space needs at least one PASID and one table page")
+        if not 1 <= pasids <= 1 << 20 or table_pages < 1:
+            raise UsageError("an address space needs at least one PASID, at most 2**20, and one table page")
         self.pasids = pasids
         """Entries of the PASID table."""
         self._c: CData | None = made(lib.uiopf_space_new(pasids, table_pages), "page tables")
