@@ -49,6 +49,16 @@ struct waiting {
 	uint32_t first_tail;
 };
 
+/*
+ * Before it waits, Linux counts without a sign: with a head beyond the tail, which a client may write, there is always
+ * enough, and for nothing nobody waits (__io_cqring_events_user).
+ */
+static bool enough_at_once(const struct uiopf_engine *e, const struct waiting *w)
+{
+	return LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) -
+	       LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) >= w->wanted;
+}
+
 static bool enough(const struct uiopf_engine *e, const struct waiting *w)
 {
 	return (int32_t)(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) - w->target) >= 0 ||
@@ -100,6 +110,8 @@ static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 {
 	int rc = 0;
 
+	if (enough_at_once(e, w))
+		return 0;
 	if (unlikely(!READ_ONCE(&e->may_sleep))) {
 		uiopf_control_begin(e->core);
 		WRITE_ONCE(&e->may_sleep, true);
@@ -152,12 +164,13 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 
 		uiopf_consumer_begin(core);
 		uiopf_task_work(e, true, w->wanted);
+		done = enough(e, w);
 		if (first) {	/* what was there to be done counts before the wait begins */
 			w->fired = e->timeouts_fired;
 			w->first_tail = e->ring.cq_tail_published;
+			done = enough_at_once(e, w);
 			first = false;
 		}
-		done = enough(e, w);
 		uiopf_consumer_end(core);
 		if (done)
 			break;

@@ -282,6 +282,17 @@ _ENTER: Final = (
         Reap(),
     ),
     case(
+        "enter: a head beyond the tail",
+        "there is always enough, and for nothing nobody waits",
+        Setup(),
+        Store("cq_head", 5),
+        Enter(0, 0, GETEVENTS),
+        Enter(0, 1, GETEVENTS),
+        Enter(0, 8, GETEVENTS),
+        Store("cq_head", 0),
+        run(nop(1)),
+    ),
+    case(
         "enter: a disabled ring",
         "EBADFD, also for unknown work; EINVAL for unknown flags comes first",
         Setup(flags=DISABLED),
