@@ -4,7 +4,8 @@
  * Source: drivers/iommu/io-pgfault.c, Linux 6.12. Reporting belongs to the producer side, answering to the consumer
  * side; what they share is a ring of groups each way (to the queue, and freed groups back to the device's pool), so
  * that neither waits for the other. (The way back is taken only where the sides are on two threads, under the `enter`
- * driver; one thread that owns both gives groups straight back.) Everything else (attach, detach, growing) happens at the quiescent point.
+ * driver; one thread that owns both gives groups straight back.) Everything else (attach, detach, growing) happens at
+ * the quiescent point. What runs once per fault is in group.h.
  *
  * Nothing is allocated per fault. A device's pool has room for as many requests as the device may have outstanding;
  * beyond that we do what Linux does without memory: a partial fault is dropped, a last one is answered FAILURE.
