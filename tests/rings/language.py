@@ -558,6 +558,16 @@ def give(*bids: int, group: int = 1, start: int = 0, length: int = 64, entries: 
     return (*steps, Put(ring + 14, "H", ((start + len(bids)) & 0xFFFF,)))
 
 
+def files(*fds: Operand, nr: int | None = None) -> Register:
+    """REGISTER_FILES."""
+    return Register(RegisterOp.REGISTER_FILES, Blob(f"{len(fds)}i", tuple(fds)), len(fds) if nr is None else nr)
+
+
+def resources(op: int, count: int, flags: int, what: Operand, tags: Operand, resv: int = 0, size: int = 32) -> Register:
+    """struct io_uring_rsrc_register."""
+    return Register(op, Blob("IIQQQ", (count, flags, resv, what, tags)), size)
+
+
 def pipe(name: str = "pipe", **options: Any) -> Open:
     return Open(name, "pipe", **options)
 

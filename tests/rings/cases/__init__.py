@@ -14,7 +14,10 @@ from tests.rings.cases import (
     multishots,
     nops,
     polls,
-    resources,
+    registered_buffers,
+    registered_files,
+    resizing,
+    restrictions,
     submission,
     times,
 )
@@ -34,5 +37,8 @@ CASES: Final[tuple[Case, ...]] = (
     *files.CASES,
     *buffers.CASES,
     *multishots.CASES,
-    *resources.CASES,
+    *registered_files.CASES,
+    *registered_buffers.CASES,
+    *restrictions.CASES,
+    *resizing.CASES,
 )

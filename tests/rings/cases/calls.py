@@ -768,4 +768,19 @@ _REGISTER: Final = (
     ),
 )
 
-CASES: Final = (*_SETUP, *_FLAGS, *_ENTER, *_OVERFLOW, *_REGISTER)
+_UNREADABLE: Final = (
+    case(
+        "register: arguments that cannot be read",
+        "EFAULT",
+        Setup(),
+        Register(RegisterOp.REGISTER_FILES, Hole(), 2),
+        Register(RegisterOp.REGISTER_BUFFERS, Hole(), 1),
+        Register(RegisterOp.REGISTER_EVENTFD, Hole(), 1),
+        Register(RegisterOp.REGISTER_PBUF_RING, Hole(), 1),
+        Register(RegisterOp.UNREGISTER_PBUF_RING, Hole(), 1),
+        Register(RegisterOp.REGISTER_PROBE, Hole(), 1),
+        needs=("register arguments",),
+    ),
+)
+
+CASES: Final = (*_SETUP, *_FLAGS, *_ENTER, *_OVERFLOW, *_REGISTER, *_UNREADABLE)
