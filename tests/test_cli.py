@@ -16,13 +16,13 @@ from typing import Any, TextIO
 
 import pytest
 
-from uring_iopf import cli
+from uring_iopf.commands import main as cli
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.hardware.workload import bundled_names
-from uring_iopf.lab import progress as progress_module
-from uring_iopf.lab.progress import INTERVAL_S, progress
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.reports import progress as progress_module
+from uring_iopf.reports.progress import INTERVAL_S, progress
+from uring_iopf.workloads import bundled_names
 
 
 @dataclass(frozen=True)
@@ -328,8 +328,8 @@ HEAVY = {"rich", "numpy", "hypothesis", "trio"}
     "statement",
     [
         "import uring_iopf",
-        "from uring_iopf.cli import main; main(['--help'])",
-        "from uring_iopf.cli import main; main(['compare', '--workload', 'nonsense'])",
+        "from uring_iopf.commands.main import main; main(['--help'])",
+        "from uring_iopf.commands.main import main; main(['compare', '--workload', 'nonsense'])",
         "import runpy; sys.argv[1:] = ['--help']; runpy.run_module('uring_iopf', run_name='__main__')",
     ],
     ids=["import", "--help", "a mistake", "python -m uring_iopf --help"],
@@ -346,7 +346,7 @@ def test_nothing_heavy_is_loaded_for(statement: str) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    program = "from uring_iopf.cli import main; import test_cli; raise SystemExit(main(['compare'], test_cli.PARTS))"
+    program = "from test_cli import PARTS, cli; raise SystemExit(cli.main(['compare'], PARTS))"
     here = str(Path(__file__).parent)
     reading, writing = os.pipe()
     os.close(reading)

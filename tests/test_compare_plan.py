@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from uring_iopf.errors import KernelError, PeerError, UsageError
-from uring_iopf.hardware.workload import ROW, Workload
 from uring_iopf.lab.compare import Comparison, Plan, median, run_comparison
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.workloads import ROW, Workload
 
 TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1))
 PLAN = Plan(TINY, designs=("fd", "mine"), in_flight=(1, 64))

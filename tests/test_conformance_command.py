@@ -18,14 +18,16 @@ from typing import Any
 
 import pytest
 
-from uring_iopf import cli
 from uring_iopf.abi.iommufd import HwptAllocFlags
+from uring_iopf.commands import main as cli
+from uring_iopf.conformance import command as conformance
+from uring_iopf.conformance import golden
+from uring_iopf.conformance import page as conformance_page
+from uring_iopf.conformance.coverage import Coverage
+from uring_iopf.conformance.known_differences import BY_HAND, SECTIONS
+from uring_iopf.conformance.recording import OPERATIONS, RecordingError, Script, kernel_of, load
 from uring_iopf.iommufd import VERSIONS, KernelVersion
-from uring_iopf.lab import conformance, conformance_page, progress
-from uring_iopf.testing import golden
-from uring_iopf.testing.coverage import Coverage
-from uring_iopf.testing.known_differences import BY_HAND, SECTIONS
-from uring_iopf.testing.recording import OPERATIONS, RecordingError, Script, kernel_of, load
+from uring_iopf.reports import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).parent / "data" / "golden"

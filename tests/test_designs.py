@@ -11,11 +11,11 @@ from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs import names, resolve
 from uring_iopf.designs.channel import NativeChannel
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.hardware.workload import load_workload
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine
 from uring_iopf.testing.conformance import DesignConformance
+from uring_iopf.workloads import load_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable

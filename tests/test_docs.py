@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import uring_iopf
-from uring_iopf import cli
-from uring_iopf.lab import bench, report
+from uring_iopf.commands import main as cli
+from uring_iopf.lab import bench
 from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
+from uring_iopf.reports import comparison as report
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

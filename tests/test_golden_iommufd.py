@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from uring_iopf.testing.golden import Script, kernel_of, load, replay
-from uring_iopf.testing.recording import OPERATIONS
+from uring_iopf.conformance.golden import Script, kernel_of, load, replay
+from uring_iopf.conformance.recording import OPERATIONS
 
 FILES = sorted((Path(__file__).parent / "data" / "golden").glob("*.jsonl.gz"))
 RECORDED = {str(kernel_of(file)): load(file) for file in FILES}

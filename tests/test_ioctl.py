@@ -40,8 +40,8 @@ from uring_iopf.iommufd import (
     Viommu,
     VirtualEventQueue,
 )
-from uring_iopf.iommufd.ioctl import OPERATIONS, Operation, operations
 from uring_iopf.iommufd.objects import Object
+from uring_iopf.iommufd.uapi.ioctl import OPERATIONS, Operation, operations
 
 DOC = Path(__file__).parent.parent / "docs" / "reference" / "ioctl.md"
 U64 = 2**64 - 1

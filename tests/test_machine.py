@@ -36,8 +36,8 @@ from uring_iopf.core import Core
 from uring_iopf.designs import Cost, FaultSource, names
 from uring_iopf.hardware.endpoint import Endpoint, VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
-from uring_iopf.hardware.workload import ROW, Workload, load_workload
 from uring_iopf.iommufd import FaultMessage
+from uring_iopf.workloads import ROW, Workload, load_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from uring_iopf.hardware.workload import ROW, Workload
-from uring_iopf.lab import report
 from uring_iopf.lab.compare import Comparison, Plan
 from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
+from uring_iopf.reports import comparison as report
+from uring_iopf.workloads import ROW, Workload
 
 TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1) + ROW.pack(9, 0x2000, 2, 2))
 FLOOR = Floor(cache_line_ns=110.4, eventfd_ns=44_417.0, system_call_ns=77.0)

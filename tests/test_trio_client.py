@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.mailbox import Mailbox
 from uring_iopf import FaultGroup, FaultPerm, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.hardware.endpoint import AccessResult
-from uring_iopf.hardware.workload import ROW, Workload
+from uring_iopf.workloads import ROW, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import pytest
 
 from uring_iopf._core import ffi, lib
 from uring_iopf.errors import UsageError
-from uring_iopf.hardware.workload import BUNDLED, TraceError, Workload, bundled_names, load_workload
+from uring_iopf.workloads import BUNDLED, TraceError, Workload, bundled_names, load_workload
 
 HEADER = b"time_ns,pasid,thread,address,access\n"
 GOOD = HEADER + b"0,1,0,0x7f1824615000,x\n4000,1,3,0x1000,w\n4000,3,0,0x7ffffffff000,r\n"
@@ -148,9 +148,9 @@ def test_the_bundled_traces_are_what_they_were(
 
 
 def test_every_trace_in_the_package_has_a_name_and_a_line_in_its_readme() -> None:
-    import uring_iopf.hardware
+    import uring_iopf.workloads
 
-    folder = Path(uring_iopf.hardware.__file__).parent / "traces"
+    folder = Path(uring_iopf.workloads.__file__).parent / "traces"
     assert sorted(path.name.removesuffix(".csv.gz") for path in folder.glob("*.csv.gz")) == sorted(bundled_names())
     readme = folder / "README.md"
     if readme.exists():  # it is not installed

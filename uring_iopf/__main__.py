@@ -2,7 +2,7 @@
 
 import sys
 
-from uring_iopf.cli import main
+from uring_iopf.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

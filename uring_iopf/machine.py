@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
     from uring_iopf.designs.registry import DesignInfo
-    from uring_iopf.hardware.workload import Workload
     from uring_iopf.iommufd import FaultQueue
+    from uring_iopf.workloads import Workload
 
 REQUESTER_ID = 0x0100
 PRQ_ENTRIES = 2048
@@ -81,7 +81,7 @@ class Machine:
         cpu: int = -1,
         report_flags: int = 0,
     ) -> None:
-        from uring_iopf.hardware.workload import Workload, load_workload  # heavy for those who only look
+        from uring_iopf.workloads import Workload, load_workload  # heavy for those who only look
 
         self.workload: Workload | None = (
             workload if workload is None or isinstance(workload, Workload) else load_workload(workload)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.rings.language import Enter, Fd, Hole, Look, Read, Reap, Register, Setup, Sqe, Told, Wait
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
-from uring_iopf.testing.known_differences import SECTIONS
+from uring_iopf.conformance.known_differences import SECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

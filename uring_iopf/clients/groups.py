@@ -10,7 +10,7 @@ from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
     from uring_iopf.designs.channel import Channel
-    from uring_iopf.iommufd.fault import FaultMessage
+    from uring_iopf.iommufd.queues.fault import FaultMessage
 
 
 class FaultGroup:

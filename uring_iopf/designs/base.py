@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from uring_iopf._native import CData, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
-from uring_iopf.iommufd.fault import FaultMessage, unpack_messages
+from uring_iopf.iommufd.queues.fault import FaultMessage, unpack_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uring_iopf._native import CData, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags
 from uring_iopf.errors import UsageError
-from uring_iopf.iommufd.fault import LOST_GROUPS, FaultMessage
+from uring_iopf.iommufd.queues.fault import LOST_GROUPS, FaultMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

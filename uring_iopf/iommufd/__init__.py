@@ -2,8 +2,10 @@
 
 from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.context import Context
-from uring_iopf.iommufd.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
-from uring_iopf.iommufd.driver import (
+from uring_iopf.iommufd.devices.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
+from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup
+from uring_iopf.iommufd.devices.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
+from uring_iopf.iommufd.drivers.driver import (
     MOCK_DRIVER,
     MOCK_FORMAT,
     SMMUV3_DRIVER,
@@ -12,7 +14,9 @@ from uring_iopf.iommufd.driver import (
     IommuDriver,
     NestedFormat,
 )
-from uring_iopf.iommufd.events import (
+from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
+from uring_iopf.iommufd.objects import Object, ObjectRef
+from uring_iopf.iommufd.queues.events import (
     CmdqvEvent,
     EventQueue,
     EventQueueCounts,
@@ -21,7 +25,7 @@ from uring_iopf.iommufd.events import (
     VirtualEvent,
     unpack_events,
 )
-from uring_iopf.iommufd.fault import (
+from uring_iopf.iommufd.queues.fault import (
     LOST_GROUPS,
     FaultMessage,
     FaultQueue,
@@ -30,15 +34,11 @@ from uring_iopf.iommufd.fault import (
     QueueLimits,
     unpack_messages,
 )
-from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
-from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.ioas import IOAS, Geometry, Mapping
-from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
-from uring_iopf.iommufd.objects import Object, ObjectRef
-from uring_iopf.iommufd.queue_file import QueueFile
-from uring_iopf.iommufd.reports import ReportQueue
+from uring_iopf.iommufd.queues.file import QueueFile
+from uring_iopf.iommufd.queues.reports import ReportQueue
+from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.spaces.ioas import IOAS, Geometry, Mapping
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
-from uring_iopf.iommufd.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
 
 __all__ = [
     "Attachment",

@@ -12,20 +12,8 @@ from typing import TYPE_CHECKING
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.iommufd.device import Device, MockDevice, VirtualFunction
-from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
-from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER, VTD_DRIVER, IommuDriver
-from uring_iopf.iommufd.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
-from uring_iopf.iommufd.hardware_info import hardware_info
-from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT, check_nested, check_paging
-from uring_iopf.iommufd.ioas import IOAS
-from uring_iopf.iommufd.ioctl import IoctlState, perform
-from uring_iopf.iommufd.mock import MockIommu
-from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
-from uring_iopf.iommufd.queue_file import QueueFile
-from uring_iopf.iommufd.reports import FAULT_QUEUE_ALLOC, ReportQueue
-from uring_iopf.iommufd.versions import DEFAULT_KERNEL, kernel_version
-from uring_iopf.iommufd.viommu import (
+from uring_iopf.iommufd.devices.device import Device, MockDevice, VirtualFunction
+from uring_iopf.iommufd.devices.viommu import (
     VDEVICE_ALLOC,
     VEVENTQ_ALLOC,
     VIOMMU_ALLOC,
@@ -35,6 +23,18 @@ from uring_iopf.iommufd.viommu import (
     alloc_veventq,
     alloc_viommu,
 )
+from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.drivers.driver import MOCK_DRIVER, SMMUV3_DRIVER, VTD_DRIVER, IommuDriver
+from uring_iopf.iommufd.drivers.hardware_info import hardware_info
+from uring_iopf.iommufd.drivers.mock import MockIommu
+from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.queues.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
+from uring_iopf.iommufd.queues.file import QueueFile
+from uring_iopf.iommufd.queues.reports import FAULT_QUEUE_ALLOC, ReportQueue
+from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT, check_nested, check_paging
+from uring_iopf.iommufd.spaces.ioas import IOAS
+from uring_iopf.iommufd.uapi.ioctl import IoctlState, perform
+from uring_iopf.iommufd.versions import DEFAULT_KERNEL, kernel_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from uring_iopf._native import CData
     from uring_iopf.iommufd.client_memory import Buffer, ClientMemory, DriverData
-    from uring_iopf.iommufd.group import DeviceGroup
+    from uring_iopf.iommufd.devices.group import DeviceGroup
 
 
 class Context:

@@ -15,13 +15,13 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from uring_iopf._native import lib
-from uring_iopf.hardware.workload import load_workload
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
-from uring_iopf.lab.progress import progress
-from uring_iopf.lab.report import duration, environment, rate
 from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
+from uring_iopf.reports.comparison import duration, environment, rate
+from uring_iopf.reports.progress import progress
+from uring_iopf.workloads import load_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from uring_iopf.lab.spec import CellInterrupted, CellSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from uring_iopf.hardware.workload import Workload
     from uring_iopf.lab.result import CellResult, Floor
+    from uring_iopf.workloads import Workload
 
     MeasureCell: TypeAlias = Callable[[CellSpec, Callable[[float], None]], CellResult]
     MeasureFloor: TypeAlias = Callable[[], Floor]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uring_iopf.lab.result import CellResult, Latency, PerFault
 
 if TYPE_CHECKING:
-    from uring_iopf.hardware.workload import Workload
+    from uring_iopf.workloads import Workload
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from uring_iopf._native import ffi, lib
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.designs.channel import NativeChannel
 from uring_iopf.hardware.endpoint import Load, LoadMode
-from uring_iopf.hardware.workload import Workload, load_workload
 from uring_iopf.lab.result import CellResult, PerFault
 from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine
+from uring_iopf.workloads import Workload, load_workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ from uring_iopf.iommufd.objects import Object, ObjectTable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from uring_iopf.iommufd.hwpt import PagingHWPT
+    from uring_iopf.iommufd.spaces.hwpt import PagingHWPT
 
 PAGE_SIZE: Final = 4096
 HUGE_PAGE_SIZE: Final = 2 << 20

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
+from uring_iopf.conformance.coverage import errno_name
+from uring_iopf.conformance.recording import RecordingError, Script, Step, kernel_of, load
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd import (
     MOCK_FORMAT,
@@ -25,8 +27,6 @@ from uring_iopf.iommufd import (
     SelftestDevice,
     unpack_messages,
 )
-from uring_iopf.testing.coverage import errno_name
-from uring_iopf.testing.recording import RecordingError, Script, Step, kernel_of, load
 
 __all__ = ["NOTHING", "Difference", "RecordingError", "Script", "Step", "kernel_of", "load", "replay"]
 

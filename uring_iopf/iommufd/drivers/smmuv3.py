@@ -11,7 +11,7 @@ from typing import Final
 
 from uring_iopf.abi.iommufd import VeventqType
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
 
 EVENT_TYPE: Final = VeventqType.ARM_SMMUV3
 

@@ -12,20 +12,20 @@ import inspect
 import textwrap
 from typing import TYPE_CHECKING, Final
 
+from uring_iopf.conformance.coverage import Coverage, shown
+from uring_iopf.conformance.known_differences import BY_HAND, RECORDINGS, REFERENCES, SECTIONS, KnownDifference
 from uring_iopf.iommufd import VERSIONS, KernelVersion
-from uring_iopf.testing.coverage import Coverage, shown
-from uring_iopf.testing.known_differences import BY_HAND, RECORDINGS, REFERENCES, SECTIONS, KnownDifference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from uring_iopf.lab.conformance import Recording
+    from uring_iopf.conformance.command import Recording
 
 TITLE: Final = "# Conformance"
 
 HEAD: Final = """\
 What is implemented, what it is held against, and every known difference with its reason. This page is written by
-`uring-iopf conformance report`; its text is in `uring_iopf/testing/known_differences.py`."""
+`uring-iopf conformance report`; its text is in `uring_iopf/conformance/known_differences.py`."""
 
 KERNELS: Final = """\
 What `Context(kernel=...)` chooses: `uring_iopf/iommufd/versions.py`, all of it. Besides, with 7.2 VT-d takes requests

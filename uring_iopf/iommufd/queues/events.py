@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import VeventFlags, VeventqType
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE
-from uring_iopf.iommufd.queue_file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
+from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE
+from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

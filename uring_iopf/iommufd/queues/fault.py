@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import CData, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.iommufd.mock import DriverResponse
-from uring_iopf.iommufd.queue_file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
+from uring_iopf.iommufd.drivers.mock import DriverResponse
+from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core

@@ -180,7 +180,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _compare_epilog(parts: Parts) -> str:
-    from uring_iopf.hardware.workload import BUNDLED
+    from uring_iopf.workloads import BUNDLED
 
     designs = [parts.resolve_design(name) for name in parts.design_names()]
     own_design = ("MODULE:CLASS", "a design of your own; the current directory is looked at first")
@@ -435,8 +435,8 @@ def _add_report(whats: Any) -> None:
 
 def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     """What to compare. Raises: UsageError."""
-    from uring_iopf.hardware.workload import load_workload
     from uring_iopf.lab.compare import Plan
+    from uring_iopf.workloads import load_workload
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
         raise UsageError("--client batch needs NumPy: pip install uring-iopf[numpy]")
@@ -486,9 +486,9 @@ def _open_to_write(stack: ExitStack, option: str, path: str) -> TextIO:
 def _compare(arguments: argparse.Namespace, parts: Parts) -> int:
     from datetime import UTC, datetime
 
-    from uring_iopf.lab import report
     from uring_iopf.lab.compare import run_comparison
-    from uring_iopf.lab.progress import progress
+    from uring_iopf.reports import comparison as report
+    from uring_iopf.reports.progress import progress
 
     plan = _plan(arguments, parts)
     started = datetime.now(UTC)
@@ -536,10 +536,10 @@ def _bench(arguments: argparse.Namespace, parts: Parts) -> int:
 def _serve(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
     from functools import partial
 
-    from uring_iopf.hardware.workload import load_workload
-    from uring_iopf.lab.progress import progress
     from uring_iopf.machine import Account, Machine
+    from uring_iopf.reports.progress import progress
     from uring_iopf.server import ClientResult, RingServer
+    from uring_iopf.workloads import load_workload
 
     workload = load_workload(arguments.workload)
     new_machine = partial(
@@ -588,7 +588,7 @@ def _account(of: Account) -> str:
 
 
 def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
-    from uring_iopf.lab import conformance
+    from uring_iopf.conformance import command as conformance
 
     with ExitStack() as stack:
         json_file = _open_json(stack, arguments.json)
@@ -596,8 +596,8 @@ def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
 
 
 def _report(arguments: argparse.Namespace, _parts: Parts) -> int:
-    from uring_iopf.lab.conformance import open_recording
-    from uring_iopf.lab.conformance_page import page
+    from uring_iopf.conformance.command import open_recording
+    from uring_iopf.conformance.page import page
 
     text = page([open_recording(file) for file in arguments.file])
     if arguments.output is None:

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.iommufd.driver import MOCK_DRIVER, IommuDriver
-from uring_iopf.iommufd.events import SelftestEvent
-from uring_iopf.iommufd.group import NO_PASID, Attachment, DeviceGroup
-from uring_iopf.iommufd.hardware_info import hardware_info
-from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.ioas import IOAS
-from uring_iopf.iommufd.mock import MOCK_VEVENTQ_TYPE
+from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup
+from uring_iopf.iommufd.devices.viommu import Vdevice, VirtualIdentity, virtual_identity
+from uring_iopf.iommufd.drivers.driver import MOCK_DRIVER, IommuDriver
+from uring_iopf.iommufd.drivers.hardware_info import hardware_info
+from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.queues.events import SelftestEvent
+from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.spaces.ioas import IOAS
 from uring_iopf.iommufd.versions import RefusedFunctions
-from uring_iopf.iommufd.viommu import Vdevice, VirtualIdentity, virtual_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 from uring_iopf.errors import KernelError
 
 if TYPE_CHECKING:
-    from uring_iopf.iommufd.device import Device
-    from uring_iopf.iommufd.hwpt import HWPT
+    from uring_iopf.iommufd.devices.device import Device
     from uring_iopf.iommufd.objects import ObjectTable
+    from uring_iopf.iommufd.spaces.hwpt import HWPT
 
 NO_PASID: Final = 0
 """Stands for requests without a PASID, as in Linux; those that name it are the same to the kernel."""

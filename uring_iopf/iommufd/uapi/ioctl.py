@@ -33,13 +33,13 @@ from uring_iopf.abi.iommufd import (
 )
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.client_memory import ClientMemory, UserData
-from uring_iopf.iommufd.device import Device
-from uring_iopf.iommufd.hardware_info import hardware_info
-from uring_iopf.iommufd.hwpt import NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.ioas import COPY, IOAS, MAP, MAP_FILE, ULONG_MAX, check_map
+from uring_iopf.iommufd.devices.device import Device
+from uring_iopf.iommufd.devices.viommu import Viommu
+from uring_iopf.iommufd.drivers.hardware_info import hardware_info
 from uring_iopf.iommufd.objects import Object
-from uring_iopf.iommufd.reports import PAGE_FAULTS
-from uring_iopf.iommufd.viommu import Viommu
+from uring_iopf.iommufd.queues.reports import PAGE_FAULTS
+from uring_iopf.iommufd.spaces.hwpt import NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.spaces.ioas import COPY, IOAS, MAP, MAP_FILE, ULONG_MAX, check_map
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

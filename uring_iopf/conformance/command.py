@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uring_iopf.conformance.coverage import Coverage, in_order, shown
+from uring_iopf.conformance.golden import NOTHING, Difference, replay
+from uring_iopf.conformance.recording import RecordingError, Script, kernel_of, load
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd import VERSIONS
-from uring_iopf.lab.progress import progress
-from uring_iopf.lab.report import environment, write_json
-from uring_iopf.testing.coverage import Coverage, in_order, shown
-from uring_iopf.testing.golden import NOTHING, Difference, replay
-from uring_iopf.testing.recording import RecordingError, Script, kernel_of, load
+from uring_iopf.reports.comparison import environment, write_json
+from uring_iopf.reports.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

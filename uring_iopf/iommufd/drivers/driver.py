@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uring_iopf.abi.iommufd import HwptDataType, ViommuType
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.client_memory import copied
-from uring_iopf.iommufd.mock import MOCK_VIOMMU_TYPE
+from uring_iopf.iommufd.drivers.mock import MOCK_VIOMMU_TYPE
 
 if TYPE_CHECKING:
     from uring_iopf.iommufd.client_memory import DriverData

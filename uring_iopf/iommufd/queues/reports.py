@@ -12,7 +12,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.events import EVENT_BYTES, MOST_EVENTS, EventQueue
+from uring_iopf.iommufd.queues.events import EVENT_BYTES, MOST_EVENTS, EventQueue
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core

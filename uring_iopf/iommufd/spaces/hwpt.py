@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
-from uring_iopf.iommufd.fault import FaultQueue
-from uring_iopf.iommufd.ioas import DEFAULT_GEOMETRY, IOAS, Geometry
+from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.objects import Object, ObjectTable
-from uring_iopf.iommufd.reports import ReportQueue
+from uring_iopf.iommufd.queues.fault import FaultQueue
+from uring_iopf.iommufd.queues.reports import ReportQueue
+from uring_iopf.iommufd.spaces.ioas import DEFAULT_GEOMETRY, IOAS, Geometry
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
     from uring_iopf.iommufd.client_memory import DriverData
-    from uring_iopf.iommufd.driver import NestedFormat
+    from uring_iopf.iommufd.devices.viommu import Viommu
+    from uring_iopf.iommufd.drivers.driver import NestedFormat
     from uring_iopf.iommufd.versions import KernelVersion
-    from uring_iopf.iommufd.viommu import Viommu
 
 
 AnyQueue: TypeAlias = FaultQueue | ReportQueue

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.abi.iommufd import HwInfoType
-from uring_iopf.iommufd.driver import MOCK_DRIVER, VTD_DRIVER
-from uring_iopf.iommufd.ioas import DEFAULT_GEOMETRY, Geometry
+from uring_iopf.iommufd.drivers.driver import MOCK_DRIVER, VTD_DRIVER
+from uring_iopf.iommufd.spaces.ioas import DEFAULT_GEOMETRY, Geometry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from uring_iopf.iommufd.driver import IommuDriver
+    from uring_iopf.iommufd.drivers.driver import IommuDriver
 
 
 @dataclass(frozen=True)

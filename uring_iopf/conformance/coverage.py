@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from uring_iopf.conformance.recording import OPERATIONS, Script
 from uring_iopf.iommufd import DriverResponse
-from uring_iopf.testing.recording import OPERATIONS, Script
 
 OK: Final = "0"
 """Stands for success, as in the recordings."""

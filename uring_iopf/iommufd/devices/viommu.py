@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, ViommuType
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd import smmuv3
 from uring_iopf.iommufd.client_memory import copied
-from uring_iopf.iommufd.driver import HWPT_ALLOC as ALLOC
-from uring_iopf.iommufd.driver import MOCK_DRIVER, SMMUV3_DRIVER
-from uring_iopf.iommufd.events import EVENT_BYTES, MOST_EVENTS, EventQueue
-from uring_iopf.iommufd.hwpt import HWPT, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.mock import MOCK_VIOMMU_TYPE
+from uring_iopf.iommufd.drivers import smmuv3
+from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.drivers.driver import MOCK_DRIVER, SMMUV3_DRIVER
+from uring_iopf.iommufd.drivers.mock import MOCK_VIOMMU_TYPE
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.queues.events import EVENT_BYTES, MOST_EVENTS, EventQueue
+from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from uring_iopf.core import Core
     from uring_iopf.iommufd.client_memory import DriverData
-    from uring_iopf.iommufd.device import Device
-    from uring_iopf.iommufd.events import Smmuv3Event
+    from uring_iopf.iommufd.devices.device import Device
+    from uring_iopf.iommufd.queues.events import Smmuv3Event
 
 VIOMMU_ALLOC, VDEVICE_ALLOC, VEVENTQ_ALLOC = "IOMMU_VIOMMU_ALLOC", "IOMMU_VDEVICE_ALLOC", "IOMMU_VEVENTQ_ALLOC"
 

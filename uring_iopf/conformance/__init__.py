@@ -1,0 +1,1 @@
+"""Recordings of real kernels: replayed, counted, compared, and the page of known differences."""

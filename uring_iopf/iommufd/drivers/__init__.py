@@ -1,0 +1,1 @@
+"""What iommufd asks the drivers of IOMMUs: one description a driver."""

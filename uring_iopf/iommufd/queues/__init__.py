@@ -1,0 +1,1 @@
+"""The files from which a client reads: fault queues and event queues."""

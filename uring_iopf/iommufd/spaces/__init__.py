@@ -1,0 +1,1 @@
+"""What devices are attached to: address spaces and hardware page tables."""

@@ -1,0 +1,1 @@
+"""iommufd by request number and uAPI struct, as a program calls ``ioctl``."""
