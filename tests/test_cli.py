@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import pytest
 
 from uring_iopf.commands import main as cli
+from uring_iopf.commands.shared import Parts
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
@@ -54,7 +55,7 @@ def floor() -> Floor:
     return Floor(100.0, 40_000.0, 80.0)
 
 
-PARTS = cli.Parts(
+PARTS = Parts(
     design_names=lambda: list(DESIGNS),
     resolve_design=resolve,
     measure_cell=measure,
@@ -63,7 +64,7 @@ PARTS = cli.Parts(
 )
 
 
-def run(*argv: str, parts: cli.Parts = PARTS) -> int:
+def run(*argv: str, parts: Parts = PARTS) -> int:
     try:
         return cli.main(argv, parts)
     except SystemExit as end:
@@ -222,7 +223,7 @@ def test_a_cell_that_fails_is_a_failure(capsys: pytest.CaptureFixture[str]) -> N
     assert "fd, 1 in flight: KernelError: [Errno 16] attach" in capsys.readouterr().err
 
 
-def interrupted_at(in_flight: int, *, leaves: bool) -> cli.Parts:
+def interrupted_at(in_flight: int, *, leaves: bool) -> Parts:
     def interrupted(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
         if spec.in_flight == in_flight:
             raise CellInterrupted(replace(good(spec), partial=True) if leaves else None)

@@ -1,0 +1,33 @@
+"""``uring-iopf bench``: measure the whole path beside its references."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from uring_iopf.commands.shared import Parts, formatter, open_json
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure the whole path beside its references: bare rings, the host's own calls",
+        description="Measure the whole path and its references in one run: the bare rings, the host's own poll,\n"
+        "read and write, the Python clients, imports. What counts are the ratios.",
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", metavar="FILE", help="write rates, ratios and the environment there too")
+    parser.add_argument("--quick", action="store_true", help="shorter runs, for a look; the numbers are rougher")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace, parts: Parts) -> int:
+    """Measure, print, and return the exit status."""
+    with ExitStack() as stack:
+        return parts.bench(out=sys.stdout, json_file=open_json(stack, arguments.json), quick=arguments.quick)

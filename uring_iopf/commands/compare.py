@@ -1,0 +1,234 @@
+"""``uring-iopf compare``: replay a workload through delivery designs and print a table."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from uring_iopf.commands.shared import (
+    DEFAULT_WORKLOAD,
+    INTERRUPTED,
+    MOST_IN_FLIGHT,
+    MOST_IN_GROUP,
+    OK,
+    UNACCOUNTED,
+    DesignFacts,
+    Parts,
+    formatter,
+    listed,
+    open_json,
+    whole_number,
+)
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from uring_iopf.lab.compare import Plan
+
+DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
+MOST_REPEATS: Final = 1000
+
+_COLUMNS: Final = (
+    ("in flight", "groups of faults that the device leaves unanswered at most"),
+    ("faults/s", "page requests answered per second, all replays together"),
+    ("p50 .. max", "from the device's request until the answer has reached it"),
+    ("faults, replays", "how many were measured, and how often the trace was replayed for that"),
+    ("system calls", "per fault: calls that did something or waited, not those that looked in vain while spinning"),
+    ("wake-ups", "per fault: eventfd writes because someone was, or may have been, asleep"),
+    ("bytes copied", "per fault: between kernel and client, in both directions"),
+    ("client CPU", "per fault: processor time of the client's thread"),
+    ("answered", "faults that the client answered"),
+    ("answered for", "faults answered INVALID in its stead (detach, replace, close)"),
+    ("lost", "faults that got no answer; anything but 0 is an error"),
+)
+
+_STATUSES: Final = (
+    ("0", "every fault of every cell is accounted for"),
+    ("1", "some are not, or the JSON could not be written; standard error says what is missing"),
+    ("2", "the command was not understood; nothing was measured"),
+    ("130", "interrupted by Ctrl-C, after printing what was measured so far, marked as partial"),
+)
+
+
+def add_to(commands: Any, parts: Parts) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "compare",
+        help="replay real programs' faults through delivery designs and print a table",
+        description="Replay a real program's page faults through delivery designs; print what each of them takes.",
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add(
+        "--workload",
+        metavar="NAME|FILE",
+        default=DEFAULT_WORKLOAD,
+        help=f"what to replay: a bundled trace, or your own (default: {DEFAULT_WORKLOAD})",
+    )
+    add(
+        "--design",
+        metavar="NAME|MODULE:CLASS",
+        action="append",
+        help="what to compare; give it several times for several (default: all that are written in C)",
+    )
+    add(
+        "--client",
+        choices=("native", "trio", "batch"),
+        default="native",
+        help="who answers: a C loop, a trio program with an object per fault, or Python with NumPy arrays "
+        "(default: native)",
+    )
+    add(
+        "--driver",
+        choices=("enter", "sqpoll"),
+        default="enter",
+        help="who runs the kernel's part: the client in its system calls, or a polling thread (default: enter)",
+    )
+    add(
+        "--wait",
+        choices=("spin", "sleep"),
+        default="spin",
+        help="what a client does that has nothing to do: look again, or sleep until it is woken (default: spin)",
+    )
+    add(
+        "--in-flight",
+        metavar="N",
+        action="append",
+        type=whole_number(1, MOST_IN_FLIGHT),
+        help=f"groups of faults outstanding at once, up to {MOST_IN_FLIGHT}; give it several times for several "
+        f"(default: {', '.join(map(str, DEFAULT_IN_FLIGHT))})",
+    )
+    add(
+        "--group",
+        metavar="N",
+        type=whole_number(1, MOST_IN_GROUP),
+        default=1,
+        help=f"pages in one group at most, up to {MOST_IN_GROUP}: neighbours in the trace that are asked for and "
+        "answered together (default: 1)",
+    )
+    add(
+        "--repeat",
+        metavar="N",
+        type=whole_number(1, MOST_REPEATS),
+        default=1,
+        help="measure every cell N times and print the one in the middle by faults/s; the JSON has all (default: 1)",
+    )
+    add(
+        "--seed",
+        metavar="N",
+        type=whole_number(0, 2**64 - 1),
+        default=0,
+        help="for whatever is drawn at random: nothing in a closed loop, which is what is compared (default: 0)",
+    )
+    add("--json", metavar="FILE", help="write everything there too, and what it takes to do it again")
+    parser.late_epilog = lambda: _epilog(parts)
+    parser.set_defaults(run=run, parser=parser)
+
+
+def _epilog(parts: Parts) -> str:
+    from uring_iopf.workloads import BUNDLED
+
+    designs = [parts.resolve_design(name) for name in parts.design_names()]
+    own_design = ("MODULE:CLASS", "a design of your own; the current directory is looked at first")
+    own_trace = ("FILE", "CSV, gzipped or plain, with the header time_ns,pasid,thread,address,access")
+    return "\n\n".join(
+        [
+            listed("designs", [*map(_described, designs), own_design]),
+            listed("workloads", [*BUNDLED.items(), own_trace]),
+            listed("what the columns mean", _COLUMNS),
+            listed("exit status", _STATUSES),
+        ]
+    )
+
+
+def _described(design: DesignFacts) -> tuple[str, str]:
+    return design.name, design.summary if design.year == "-" else f"{design.summary} ({design.year})"
+
+
+def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
+    """What to compare. Raises: UsageError."""
+    from uring_iopf.lab.compare import Plan
+    from uring_iopf.workloads import load_workload
+
+    if arguments.client == "batch" and not parts.is_installed("numpy"):
+        raise UsageError("--client batch needs NumPy: pip install uring-iopf[numpy]")
+    return Plan(
+        workload=load_workload(arguments.workload),
+        designs=_designs(arguments.design, parts),
+        in_flight=tuple(dict.fromkeys(arguments.in_flight or DEFAULT_IN_FLIGHT)),
+        client=arguments.client,
+        driver=arguments.driver,
+        wait=arguments.wait,
+        group=arguments.group,
+        repeat=arguments.repeat,
+        seed=arguments.seed,
+    )
+
+
+def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
+    names = parts.design_names()
+    if not specs:
+        return tuple(name for name in names if not parts.resolve_design(name).inline_only)
+    for spec in specs:
+        if ":" in spec:
+            # A console script does not look at the current directory, `python -m` does: make them alike.
+            if (here := str(Path.cwd())) not in sys.path:
+                sys.path.insert(0, here)
+        elif spec not in names:
+            raise UsageError(
+                f"no design {spec!r}: there are {', '.join(names)}; or give MODULE:CLASS, a design of your own that "
+                "Python can import from here (my_package:Mine)"
+            )
+        parts.resolve_design(spec)
+    return tuple(dict.fromkeys(specs))
+
+
+def run(arguments: argparse.Namespace, parts: Parts) -> int:
+    """Measure every cell, print the table, and return the exit status."""
+    from datetime import UTC, datetime
+
+    from uring_iopf.lab.compare import run_comparison
+    from uring_iopf.reports import comparison as report
+    from uring_iopf.reports.progress import progress
+
+    plan = _plan(arguments, parts)
+    started = datetime.now(UTC)
+    environment = report.environment()
+    with ExitStack() as stack:
+        json_file = open_json(stack, arguments.json)
+        with progress() as on_progress:
+            comparison = run_comparison(
+                plan, on_progress=on_progress, measure_cell=parts.measure_cell, measure_floor=parts.measure_floor
+            )
+        complaints = [f"not accounted for: {complaint}" for complaint in report.complaints(comparison)]
+        if json_file is not None:  # first, since whoever reads the table may go away
+            content = report.document(
+                comparison, arguments=_repeatable(arguments, plan), started=started, environment=environment
+            )
+            try:
+                report.write_json(content, json_file)
+                json_file.close()
+            except OSError as error:  # a full disk, say: what was measured is still printed
+                complaints.append(f"--json {arguments.json}: {error.strerror}")
+                with suppress(OSError):
+                    json_file.close()
+    sys.stdout.write(report.render(comparison, environment))
+    sys.stdout.flush()
+    # What is behind the status goes to standard error, for those who keep only the table.
+    for complaint in complaints:
+        sys.stderr.write(f"uring-iopf: {complaint}\n")
+    if comparison.partial:
+        sys.stderr.write("uring-iopf: interrupted; the results are partial\n")
+        return INTERRUPTED
+    return UNACCOUNTED if complaints else OK
+
+
+def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
+    """The arguments with the defaults filled in."""
+    given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run", "parser")}
+    return {**given, "design": list(plan.designs), "in_flight": list(plan.in_flight)}

@@ -1,0 +1,139 @@
+"""``uring-iopf serve``: hand page faults to programs in other processes."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from uring_iopf.commands.shared import (
+    DEFAULT_WORKLOAD,
+    INTERRUPTED,
+    MOST_IN_FLIGHT,
+    MOST_IN_GROUP,
+    OK,
+    UNACCOUNTED,
+    Parts,
+    formatter,
+    listed,
+    whole_number,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+    from uring_iopf.machine import Account
+
+_SERVE: Final = """\
+Hand I/O page faults to programs in other processes.
+
+Who connects to the socket gets an emulated machine of its own: a ring that it maps with liburing's
+io_uring_queue_mmap(), page tables, and the page faults of a workload, once. It makes pages present
+by storing page-table entries, answers with WRITEs, and is told when all is answered. How such a
+client is written says docs/how-to/attach-a-process.md; a whole one is in tests/clients/.
+"""
+
+_SERVE_STATUSES: Final = (
+    ("0", "the first client has gone (--once), and every fault was answered, by it or for it"),
+    ("1", "some fault was answered by nobody"),
+    ("2", "the command was not understood, or the socket cannot be made"),
+    ("130", "ended by Ctrl-C; clients that were there have been answered for"),
+)
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "serve",
+        help="hand faults to programs that connect, over rings that they map as io_uring's",
+        description=_SERVE,
+        epilog=listed("exit status", _SERVE_STATUSES),
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--socket", metavar="PATH", required=True, help="where to listen: a Unix socket, made for this user alone")
+    add(
+        "--workload",
+        metavar="NAME|FILE",
+        default=DEFAULT_WORKLOAD,
+        help=f"whose faults each client is handed, once: a bundled trace, or your own (default: {DEFAULT_WORKLOAD})",
+    )
+    add(
+        "--in-flight",
+        metavar="N",
+        type=whole_number(1, MOST_IN_FLIGHT),
+        default=16,
+        help=f"groups of faults outstanding at once, up to {MOST_IN_FLIGHT} (default: 16)",
+    )
+    add(
+        "--group",
+        metavar="N",
+        type=whole_number(1, MOST_IN_GROUP),
+        default=1,
+        help=f"pages in one group at most, up to {MOST_IN_GROUP} (default: 1)",
+    )
+    add(
+        "--wait",
+        choices=("spin", "sleep"),
+        default="sleep",
+        help="what the thread that polls a client's ring does after a millisecond without work: look again, or sleep "
+        "until the client kicks it (default: sleep)",
+    )
+    add("--clients", metavar="N", type=whole_number(1, 64), default=4, help="served at once at most (default: 4)")
+    add("--once", action="store_true", help="end when the first client has gone")
+    parser.set_defaults(run=run, parser=parser)
+
+
+def run(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
+    """Serve clients until the end, and return the exit status."""
+    from functools import partial
+
+    from uring_iopf.machine import Account, Machine
+    from uring_iopf.reports.progress import progress
+    from uring_iopf.server import ClientResult, RingServer
+    from uring_iopf.workloads import load_workload
+
+    workload = load_workload(arguments.workload)
+    new_machine = partial(
+        Machine,
+        workload,
+        driver="sqpoll",
+        wait=arguments.wait,
+        in_flight=arguments.in_flight,
+        group=arguments.group,
+    )
+
+    def say(text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()  # whoever waits for the first line may be a program
+
+    def on_end(result: ClientResult) -> None:
+        how = result.ending.name.lower() + (f" ({result.reason})" if result.reason else "")
+        say(f"client {result.number} (pid {result.pid}): {how}; {_account(result.account)}")
+
+    server = RingServer(arguments.socket, new_machine, most_clients=arguments.clients, on_end=on_end)
+    interrupted = False
+    with server:
+        say(f"serving {workload.name} ({len(workload):,} faults to each client) at {arguments.socket}; Ctrl-C ends it")
+        try:
+            with progress() as on_progress:
+                while not server.results or not arguments.once:
+                    server.serve(1 if arguments.once else None, interval_s=0.25 if sys.stderr.isatty() else None)
+                    for session in server.sessions:
+                        answered, total = session.progress()
+                        on_progress(f"client {session.number}: {answered:,} of {total:,} answered", answered / total)
+        except KeyboardInterrupt:
+            interrupted = True
+    accounts = [result.account for result in server.results]
+    total_of_all = Account(*(sum(column) for column in zip(Account(0, 0, 0, 0, 0), *accounts, strict=True)))
+    say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(total_of_all)}")
+    for result in server.results:
+        if not result.complete:
+            sys.stderr.write(f"uring-iopf: not accounted for: client {result.number}: {result.account}\n")
+    if not all(result.complete for result in server.results):
+        return UNACCOUNTED
+    return INTERRUPTED if interrupted else OK
+
+
+def _account(of: Account) -> str:
+    return f"sent {of.sent:,} = answered {of.answered:,} + answered for it {of.auto_answered:,} + lost {of.lost:,}"

@@ -1,0 +1,146 @@
+"""What the commands share: exit statuses, the library as they see it, how help is laid out, files that they write."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import ExitStack
+    from typing import TextIO
+
+    from _typeshed import SupportsWrite
+
+    from uring_iopf.lab.compare import MeasureCell, MeasureFloor
+
+DEFAULT_WORKLOAD: Final = "gcc-compile"
+MOST_IN_FLIGHT: Final = 512
+MOST_IN_GROUP: Final = 32
+_HELP_WIDTH: Final = 98
+
+# Exit statuses
+OK: Final = 0
+UNACCOUNTED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130  # as shells have it: 128 + SIGINT
+
+
+# ---- what the commands stand on ----
+
+
+class DesignFacts(Protocol):
+    """What the command line needs to know of a design."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def summary(self) -> str: ...  # noqa: D102
+    @property
+    def year(self) -> object: ...  # noqa: D102
+    @property
+    def inline_only(self) -> bool: ...  # noqa: D102
+
+
+class Bench(Protocol):
+    """``uring_iopf.lab.bench.run``: prints to *out*, writes the JSON document, returns the exit status."""
+
+    def __call__(self, *, out: TextIO, json_file: TextIO | None, quick: bool) -> int: ...  # noqa: D102
+
+
+def _design_names() -> Sequence[str]:
+    from uring_iopf.designs import registry
+
+    return registry.names()
+
+
+def _resolve_design(spec: str) -> DesignFacts:
+    from uring_iopf.designs import registry
+
+    return registry.resolve(spec)
+
+
+def _run_bench(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+    from uring_iopf.lab import bench
+
+    return bench.run(out=out, json_file=json_file, quick=quick)
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rest of the library as the command line sees it, loaded when it is used. Tests give their own."""
+
+    design_names: Callable[[], Sequence[str]] = _design_names
+    resolve_design: Callable[[str], DesignFacts] = _resolve_design
+    measure_cell: MeasureCell | None = None  # run_comparison knows the real ones
+    measure_floor: MeasureFloor | None = None
+    bench: Bench = _run_bench
+    is_installed: Callable[[str], bool] = _is_installed
+
+
+REAL: Final = Parts()
+
+
+# ---- help and arguments ----
+
+
+class Parser(argparse.ArgumentParser):
+    """Finds what stands below the options when the help is printed, not before."""
+
+    late_epilog: Callable[[], str] | None = None
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:  # noqa: D102
+        if self.late_epilog is not None:
+            self.epilog = self.late_epilog()
+        super().print_help(file)
+
+
+def listed(title: str, entries: Iterable[tuple[str, str]]) -> str:
+    """A list of names with what they are, one below the other."""
+    lines = [f"{title}:"]
+    for name, text in entries:
+        lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=f"  {name:<16} ", subsequent_indent=" " * 19)
+    return "\n".join(lines)
+
+
+def formatter(prog: str) -> argparse.HelpFormatter:
+    """Help as it is written here, with its own line breaks."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=27, width=_HELP_WIDTH)
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return what parses a decimal number from *least* to *most*."""
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+
+    return parse
+
+
+# ---- files that a command writes ----
+
+
+def open_json(stack: ExitStack, path: str | None) -> TextIO | None:
+    """Open it before anything is measured: who cannot write it says so now."""
+    return None if path is None else open_to_write(stack, "--json", path)
+
+
+def open_to_write(stack: ExitStack, option: str, path: str) -> TextIO:
+    """Open *path* until *stack* closes. Raises: UsageError, it cannot be; *option* is named."""
+    try:
+        return stack.enter_context(Path(path).open("w", encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from error
