@@ -18,7 +18,9 @@ from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.hardware.endpoint import AccessResult, Endpoint, Load, LoadMode, VtdIommu
+from uring_iopf.hardware.endpoint import AccessResult, Endpoint
+from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import (
     LOST_GROUPS,

@@ -9,7 +9,7 @@ import pytest
 from tests.mailbox import Mailbox
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs import names, resolve
-from uring_iopf.designs.channel import NativeChannel
+from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.spec import CellSpec

@@ -17,7 +17,7 @@ import uring_iopf
 from uring_iopf.commands import main as cli
 from uring_iopf.lab import bench
 from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
-from uring_iopf.reports import comparison as report
+from uring_iopf.reports.document import environment
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -152,4 +152,4 @@ def test_the_json_page_names_every_field(of: type) -> None:
 
 def test_the_json_page_names_the_environment_and_the_ratios() -> None:
     page = reference("json.md")
-    assert not [name for name in [*report.environment(), *bench.RATIOS] if f"`{name}`" not in page]
+    assert not [name for name in [*environment(), *bench.RATIOS] if f"`{name}`" not in page]

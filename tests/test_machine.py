@@ -34,7 +34,8 @@ from uring_iopf.clients.groups import receive_groups
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core
 from uring_iopf.designs import Cost, FaultSource, names
-from uring_iopf.hardware.endpoint import Endpoint, VtdIommu
+from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import FaultMessage
 from uring_iopf.workloads import ROW, Workload, load_workload

@@ -14,6 +14,8 @@ import pytest
 from uring_iopf.lab.compare import Comparison, Plan
 from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
 from uring_iopf.reports import comparison as report
+from uring_iopf.reports import text as text_of
+from uring_iopf.reports.document import environment, write_json
 from uring_iopf.workloads import ROW, Workload
 
 TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1) + ROW.pack(9, 0x2000, 2, 2))
@@ -83,7 +85,7 @@ def rendered(comparison: Comparison, **machine: object) -> str:
     ],
 )
 def test_three_digits(value: float, text: str) -> None:
-    assert report.three_digits(value) == text
+    assert text_of.three_digits(value) == text
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ def test_three_digits(value: float, text: str) -> None:
     ],
 )
 def test_rates(per_second: float, text: str) -> None:
-    assert report.rate(per_second) == text
+    assert text_of.rate(per_second) == text
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_rates(per_second: float, text: str) -> None:
     ],
 )
 def test_durations(ns: float, text: str) -> None:
-    assert report.duration(ns) == text
+    assert text_of.duration(ns) == text
 
 
 # ---- the text ----
@@ -192,7 +194,7 @@ def test_every_line_can_be_pasted_into_a_mail(comparison: Comparison) -> None:
     assert text.isascii()
     assert text.endswith("\n")
     for line in text.split("\n"):
-        assert len(line) <= report.WIDTH
+        assert len(line) <= text_of.WIDTH
         assert line == line.rstrip()
         assert line.isprintable()
 
@@ -278,7 +280,7 @@ def test_a_cell_is_accounted_for_when_every_fault_is(changes: dict[str, Any], ac
 def written(comparison: Comparison) -> dict[str, Any]:
     file = io.StringIO()
     content = report.document(comparison, arguments={"client": "native"}, started=STARTED, environment=MACHINE)
-    report.write_json(content, file)
+    write_json(content, file)
     back: dict[str, Any] = json.loads(file.getvalue())
     assert back == content
     return back
@@ -355,9 +357,9 @@ def test_the_json_document_is_json_or_nothing() -> None:
 
 
 def test_the_environment_is_this_one() -> None:
-    environment = report.environment()
-    assert environment.keys() == MACHINE.keys()
-    assert environment["cpus"] >= 1
-    assert environment["cpu"]
-    assert environment["uring_iopf"]
-    json.dumps(environment)
+    made_with = environment()
+    assert made_with.keys() == MACHINE.keys()
+    assert made_with["cpus"] >= 1
+    assert made_with["cpu"]
+    assert made_with["uring_iopf"]
+    json.dumps(made_with)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
     from uring_iopf.errors import IopfError, KernelError, PeerError, UsageError
-    from uring_iopf.hardware.endpoint import AccessResult, Load, LoadMode
+    from uring_iopf.hardware.endpoint import AccessResult
+    from uring_iopf.hardware.load import Load, LoadMode
     from uring_iopf.iommufd import Context
     from uring_iopf.machine import Machine
 
@@ -43,8 +44,8 @@ _WHERE = {
     "FaultPerm": "abi.iommufd",
     "IopfError": "errors",
     "KernelError": "errors",
-    "Load": "hardware.endpoint",
-    "LoadMode": "hardware.endpoint",
+    "Load": "hardware.load",
+    "LoadMode": "hardware.load",
     "Machine": "machine",
     "PageResponse": "abi.iommufd",
     "PeerError": "errors",

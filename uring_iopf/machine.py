@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from uring_iopf.core import FOREVER, Core, Driver
 from uring_iopf.designs.base import open_design
-from uring_iopf.designs.channel import Channel, NativeChannel, PythonChannel, Wait
+from uring_iopf.designs.channel import Channel, Wait
+from uring_iopf.designs.native_channel import NativeChannel
+from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import UsageError
-from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint, Load, LoadMode, VtdIommu
+from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint
+from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import DEFAULT_KERNEL, Context, Personality
 

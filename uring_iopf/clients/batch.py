@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
-from uring_iopf.designs.channel import RECEIVE_MOST
+from uring_iopf.designs.native_channel import RECEIVE_MOST
 from uring_iopf.errors import UsageError
 
 try:
@@ -17,7 +17,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from uring_iopf.designs.channel import NativeChannel
+    from uring_iopf.designs.native_channel import NativeChannel
     from uring_iopf.hardware.tables import AddressSpace
 
 FAULT = np.dtype(

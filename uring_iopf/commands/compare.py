@@ -194,11 +194,12 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
 
     from uring_iopf.lab.compare import run_comparison
     from uring_iopf.reports import comparison as report
+    from uring_iopf.reports.document import environment, write_json
     from uring_iopf.reports.progress import progress
 
     plan = _plan(arguments, parts)
     started = datetime.now(UTC)
-    environment = report.environment()
+    made_with = environment()
     with ExitStack() as stack:
         json_file = open_json(stack, arguments.json)
         with progress() as on_progress:
@@ -208,16 +209,16 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
         complaints = [f"not accounted for: {complaint}" for complaint in report.complaints(comparison)]
         if json_file is not None:  # first, since whoever reads the table may go away
             content = report.document(
-                comparison, arguments=_repeatable(arguments, plan), started=started, environment=environment
+                comparison, arguments=_repeatable(arguments, plan), started=started, environment=made_with
             )
             try:
-                report.write_json(content, json_file)
+                write_json(content, json_file)
                 json_file.close()
             except OSError as error:  # a full disk, say: what was measured is still printed
                 complaints.append(f"--json {arguments.json}: {error.strerror}")
                 with suppress(OSError):
                     json_file.close()
-    sys.stdout.write(report.render(comparison, environment))
+    sys.stdout.write(report.render(comparison, made_with))
     sys.stdout.flush()
     # What is behind the status goes to standard error, for those who keep only the table.
     for complaint in complaints:

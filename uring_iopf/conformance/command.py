@@ -14,7 +14,7 @@ from uring_iopf.conformance.golden import NOTHING, Difference, replay
 from uring_iopf.conformance.recording import RecordingError, Script, kernel_of, load
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd import VERSIONS
-from uring_iopf.reports.comparison import environment, write_json
+from uring_iopf.reports.document import environment, write_json
 from uring_iopf.reports.progress import progress
 
 if TYPE_CHECKING:

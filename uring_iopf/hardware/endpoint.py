@@ -1,100 +1,20 @@
-"""A PCI function with page requests behind a VT-d IOMMU, and the loads that make it fault."""
+"""A PCI function with page requests behind an IOMMU."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
-    from uring_iopf.core import Core
+    from uring_iopf.hardware.iommus.vtd import VtdIommu
+    from uring_iopf.hardware.load import Load
     from uring_iopf.hardware.tables import AddressSpace
 
 GROUP_INDICES = 512
 """PRG indices of a function: groups that can be outstanding at once."""
-
-
-class VtdIommu:
-    """An Intel VT-d unit: its page request queue, its invalidation queue, and Linux' driver for both.
-
-    *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does. *drains*: detach and replace first see to
-    it that what is on the way is reported to whom it was meant for; without it a request can meet the next attachment,
-    and is counted there as stale (`DeviceCounts`).
-    """
-
-    def __init__(self, core: Core, *, needs_pasid: bool = True, drains: bool = True) -> None:
-        self.core = core
-        self.drains = drains
-        flags = (lib.UIOPF_VTD_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_VTD_UNDRAINED)
-        self._vtd: CData | None = made(lib.uiopf_vtd_new(core.c, flags), "an IOMMU")
-
-    @property
-    def vtd(self) -> CData:
-        """The C object, as a VT-d unit."""
-        if self._vtd is None:
-            raise UsageError("this IOMMU is closed")
-        return self._vtd
-
-    @property
-    def c(self) -> CData:
-        """The C object, as any IOMMU."""
-        return lib.uiopf_vtd_iommu(self.vtd)
-
-    def lost(self) -> int:
-        """Requests that a full queue did not take, and answers that did not reach the hardware."""
-        counts = ffi.new("struct uiopf_vtd_counts *")
-        lib.uiopf_vtd_get_counts(self.vtd, counts)
-        return int(counts.overflowed + counts.commands_lost)
-
-    def close(self) -> None:
-        """Free it; its endpoints must be closed."""
-        if self._vtd is not None:
-            lib.uiopf_vtd_free(self._vtd)
-            self._vtd = None
-
-
-class LoadMode(enum.IntEnum):
-    """When the next fault of a load comes."""
-
-    CLOSED = 0
-    """As soon as an answer makes room."""
-    TRACE = 1
-    """When the trace says, times a speed; latency counts from then, also if the function was still busy."""
-    POISSON = 2
-    """At a mean rate, with exponential gaps; latency as for TRACE."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How a function goes through its rows.
-
-    *in_flight*: groups outstanding at most. *group*: pages in one group at most, neighbours in the rows and of one
-    PASID. *speed*: how many times faster than recorded (TRACE). *rate*: faults a second (POISSON), drawn from *seed*.
-    """
-
-    mode: LoadMode = LoadMode.CLOSED
-    in_flight: int = 16
-    group: int = 1
-    speed: float = 1.0
-    rate: float = 1e6
-    seed: int = 0
-
-    def as_c(self) -> CData:
-        """The same as ``struct uiopf_load``."""
-        return ffi.new(
-            "struct uiopf_load *",
-            {
-                "mode": self.mode,
-                "in_flight": self.in_flight,
-                "group": self.group,
-                "speed": self.speed,
-                "rate": self.rate,
-                "seed": self.seed,
-            },
-        )
 
 
 class AccessResult(enum.IntEnum):

@@ -19,8 +19,9 @@ from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
-from uring_iopf.reports.comparison import duration, environment, rate
+from uring_iopf.reports.document import environment
 from uring_iopf.reports.progress import progress
+from uring_iopf.reports.text import duration, rate
 from uring_iopf.workloads import load_workload
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import check, ffi, lib
-from uring_iopf.designs.channel import NativeChannel
+from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
 from uring_iopf.lab.result import CellResult, Latency, PerFault

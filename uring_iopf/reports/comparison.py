@@ -5,75 +5,20 @@ The text goes into terminals and mails alike: plain ASCII, at most `WIDTH` colum
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import textwrap
 from collections import Counter
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from typing import TextIO
 
     from uring_iopf.lab.compare import Comparison
     from uring_iopf.lab.result import CellResult, Floor
 
 SCHEMA: Final = 1
 """Goes up when a key of the JSON document changes its meaning or goes away."""
-
-WIDTH: Final = 100
-
-# ---- numbers for people: three digits that matter ----
-
-_LATENCY_UNITS: Final = ((1e9, " s"), (1e6, " ms"), (1e3, " us"))
-_RATE_UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-_SMALLEST: Final = 0.001
-
-
-def three_digits(value: float) -> str:
-    """*value* below 1,000 with three digits: 123, 12.3, 1.23, 0.123; what is tiny, but not zero, as <0.001."""
-    if value == 0:
-        return "0"
-    if abs(value) < _SMALLEST:
-        return f"<{_SMALLEST}"
-    decimals = next((n for limit, n in ((99.95, 0), (9.995, 1), (0.9995, 2)) if abs(value) >= limit), 3)
-    return f"{value:.{decimals}f}"
-
-
-def _scaled(value: float, units: Iterable[tuple[float, str]], unit: str) -> str:
-    # 999.5 already reads as 1000, so that it goes into the next unit
-    for size, name in units:
-        if abs(value) >= 0.9995 * size:
-            return three_digits(value / size) + name
-    return three_digits(value) + unit
-
-
-def rate(per_second: float) -> str:
-    """Something per second: 12.3M, 812k, 950."""
-    return _scaled(per_second, _RATE_UNITS, "")
-
-
-def duration(ns: float) -> str:
-    """Nanoseconds: 812 ns, 1.23 us, 45.1 ms; whole ones without a fraction."""
-    if ns == int(ns) and ns < 1000:
-        return f"{int(ns)} ns"
-    return _scaled(ns, _LATENCY_UNITS, " ns")
-
-
-def _plain(text: str) -> str:
-    """*text* in printable ASCII, whatever a file or a class is called."""
-    escaped = text.encode("ascii", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped)
-
-
-def _paragraph(text: str, *, label: str = "") -> str:
-    """*text* wrapped behind *label*, its further lines below its first."""
-    return textwrap.fill(_plain(text), WIDTH, initial_indent=label, subsequent_indent=" " * len(label))
-
 
 # ---- the table ----
 
@@ -129,7 +74,7 @@ def _table(results: Sequence[CellResult], columns: Sequence[_Column]) -> Iterato
     marks = [_marks(cell) for cell in results]
     mark_width = max(map(len, marks))
     room = WIDTH - sum(widths) - len(_GAP) * len(widths) - mark_width - bool(mark_width)
-    names = [_shortened(_plain(cell.design), max(room, _NARROWEST_NAME)) for cell in results]
+    names = [_shortened(plain(cell.design), max(room, _NARROWEST_NAME)) for cell in results]
     labels = [f"{name} {mark}" if mark else name for name, mark in zip(names, marks, strict=True)]
     label_width = max(map(len, [*labels, "design"]))
 
@@ -160,7 +105,7 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
     ):
-        yield _paragraph(text, label=f"{label:<11}")
+        yield paragraph(text, label=f"{label:<11}")
 
 
 def _floor(floor: Floor | None) -> Iterator[str]:
@@ -180,23 +125,23 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
     """What the marks mean that occur."""
     results = comparison.results
     if any(cell.mode == "inline" for cell in results):
-        yield _paragraph(
+        yield paragraph(
             "inline: the design is written in Python, and runs on one thread with a plain Python client, whatever "
             "client and driver stand above. Its counts per fault compare with the others', its times do not.",
             label="* ",
         )
     if any(cell.partial for cell in results):
-        yield _paragraph("partial: interrupted before it had run for its time; what it had come to.", label="~ ")
+        yield paragraph("partial: interrupted before it had run for its time; what it had come to.", label="~ ")
     if comparison.unaccounted:
-        yield _paragraph("not every fault is accounted for:", label="! ")
+        yield paragraph("not every fault is accounted for:", label="! ")
     for complaint in complaints(comparison):
-        yield _paragraph(complaint, label="  ")
+        yield paragraph(complaint, label="  ")
 
 
 def complaints(comparison: Comparison) -> list[str]:
     """A line for each cell in which not every fault is accounted for: which it is, and what is missing."""
     lines = Counter(
-        f"{_plain(cell.design)}, {cell.in_flight} in flight: {_plain('; '.join(cell.missing))}"
+        f"{plain(cell.design)}, {cell.in_flight} in flight: {plain('; '.join(cell.missing))}"
         for cell in comparison.unaccounted
     )
     return [line if times == 1 else f"{line} (in {times} measurements)" for line, times in lines.items()]
@@ -223,40 +168,6 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
 
 
 # ---- the JSON document ----
-
-
-def environment() -> dict[str, Any]:
-    """What a run was made with: versions, processor, kernel. It goes into every JSON document."""
-    from uring_iopf._native import source_hash
-
-    return {
-        "python": platform.python_version(),
-        "uring_iopf": _version("uring-iopf"),
-        "c_sources": source_hash()[:12],
-        "cffi": _version("cffi"),
-        "trio": _version("trio"),
-        "numpy": _version("numpy"),
-        "platform": platform.platform(),
-        "kernel": platform.release(),
-        "cpu": _cpu_model(),
-        "cpus": len(os.sched_getaffinity(0)),
-    }
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, "") or platform.machine()
 
 
 def document(
@@ -286,9 +197,3 @@ def document(
         "floor": None if comparison.floor is None else comparison.floor.to_json(),
         "environment": dict(environment),
     }
-
-
-def write_json(content: Mapping[str, Any], file: TextIO) -> None:
-    """Write *content* as people and programs read it."""
-    json.dump(content, file, indent=2, allow_nan=False)
-    file.write("\n")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from uring_iopf._native import ffi, lib
 from uring_iopf.clients.sync import serve_once
-from uring_iopf.designs.channel import NativeChannel
-from uring_iopf.hardware.endpoint import Load, LoadMode
+from uring_iopf.designs.native_channel import NativeChannel
+from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.lab.result import CellResult, PerFault
 from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine

@@ -1,0 +1,118 @@
+"""An open design that is written in C."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf._native import CData, check, ffi, lib
+from uring_iopf.designs.channel import ChannelCost, Wait
+from uring_iopf.errors import UsageError
+from uring_iopf.iommufd.queues.fault import FaultMessage
+
+if TYPE_CHECKING:
+    from uring_iopf.core import Core
+    from uring_iopf.designs.registry import DesignInfo
+    from uring_iopf.hardware.tables import AddressSpace
+    from uring_iopf.iommufd import FaultQueue
+
+_MESSAGE: Final = struct.Struct("<5I4xQ2I")
+RECEIVE_MOST: Final = 512
+"""Messages in one receive, at most."""
+
+
+class NativeChannel:
+    """A design written in C. One thread at a time."""
+
+    def __init__(
+        self,
+        core: Core,
+        queue: FaultQueue,
+        info: DesignInfo,
+        *,
+        wait: Wait,
+        in_flight: int,
+        group_most: int,
+        space: AddressSpace | None = None,
+        report_flags: int = 0,
+    ) -> None:
+        if info.index is None:
+            raise UsageError(f"{info.name} is written in Python")
+        config = ffi.new(
+            "struct uiopf_channel_config *",
+            {"wait": wait, "in_flight": in_flight, "group_most": group_most, "report_flags": report_flags},
+        )
+        out = ffi.new("struct uiopf_channel **")
+        check(
+            lib.uiopf_channel_open(core.c, queue.c, info.index, config, ffi.NULL if space is None else space.c, out),
+            f"open {info.name}",
+        )
+        self._core = core
+        self._c: CData | None = out[0]
+        self._messages = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
+        self._bytes = memoryview(ffi.buffer(self._messages))
+
+    @property
+    def c(self) -> CData:
+        """The C object, for the native and the batch client."""
+        if self._c is None:
+            raise UsageError("this channel is closed")
+        return self._c
+
+    @property
+    def eventfd(self) -> int:
+        """What an event loop sleeps on."""
+        return lib.uiopf_channel_eventfd(self.c)
+
+    def receive(self) -> list[FaultMessage]:
+        """Messages of whole groups, without waiting."""
+        n = lib.uiopf_channel_receive(self.c, self._messages, RECEIVE_MOST)
+        if n <= 0:
+            check(n, "receive")
+            return []
+        return list(map(FaultMessage._make, _MESSAGE.iter_unpack(self._bytes[: n * _MESSAGE.size])))
+
+    def answer(self, cookie: int, code: int) -> None:
+        """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
+        try:
+            rc = lib.uiopf_channel_answer_one(self._c, cookie, code)
+        except TypeError:  # cffi's, for None; looking beforehand would cost every answer
+            raise UsageError("this channel is closed") from None
+        if rc < 0:
+            check(rc, "answer")
+
+    def flush(self) -> None:
+        """Send what has been answered."""
+        check(lib.uiopf_channel_flush(self.c), "flush")
+
+    def prepare_sleep(self) -> bool:
+        """True: something is there. False: sleep on the eventfd, then call `awake`."""
+        return bool(check(lib.uiopf_channel_prepare_sleep(self.c), "prepare to sleep"))
+
+    def awake(self) -> None:
+        """The sleep that was prepared is over."""
+        lib.uiopf_channel_awake(self.c)
+
+    def turn(self) -> int:
+        """Inline only: turn the other side once; return how much was done."""
+        return self._core.produce() + self._core.consume()
+
+    def cost(self) -> ChannelCost:
+        """What it has cost so far."""
+        cost = ffi.new("struct uiopf_cost *")
+        lib.uiopf_channel_cost(self.c, cost)
+        return ChannelCost(
+            cost.system_calls,
+            cost.empty_polls,
+            cost.wakeups,
+            cost.bytes_copied,
+            cost.answer_errors,
+            cost.ends,
+            cost.punts,
+        )
+
+    def close(self) -> None:
+        """Let go of both halves."""
+        if self._c is not None:
+            lib.uiopf_channel_close(self._c)
+            self._c = None

@@ -1,0 +1,66 @@
+"""An open design that is written in Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uring_iopf.designs.channel import ChannelCost
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from uring_iopf.core import Core
+    from uring_iopf.designs.base import Design
+    from uring_iopf.iommufd import FaultMessage
+
+
+class PythonChannel:
+    """A design written in Python: inline, on one thread."""
+
+    def __init__(self, core: Core, design: Design) -> None:
+        self._core = core
+        self.design = design
+        self._pending: list[tuple[int, int]] = []
+
+    @property
+    def eventfd(self) -> int:
+        """There is none."""
+        raise UsageError("a design written in Python runs inline: there is nothing to sleep on")
+
+    def receive(self) -> list[FaultMessage]:
+        """Messages of whole groups, without waiting."""
+        self.flush()
+        return list(self.design.receive())
+
+    def answer(self, cookie: int, code: int) -> None:
+        """Answer a group at the next flush."""
+        self._pending.append((cookie, code))
+
+    def flush(self) -> None:
+        """Send what has been answered."""
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self.design.answer(pending)
+
+    def prepare_sleep(self) -> bool:
+        """It never sleeps: True."""
+        self.flush()
+        return True
+
+    def awake(self) -> None:
+        """It never sleeps."""
+
+    def turn(self) -> int:
+        """Collect the answers, turn the hardware, publish what it reports."""
+        self.flush()
+        did = self.design.collect()
+        did += self._core.produce()
+        return did + self.design.publish()
+
+    def cost(self) -> ChannelCost:
+        """What the design says that it has cost so far."""
+        cost = self.design.cost
+        return ChannelCost(cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.answer_errors)
+
+    def close(self) -> None:
+        """Let go of both halves."""
+        self.design.release()

@@ -1,0 +1,1 @@
+"""The IOMMUs that are emulated, one module each."""

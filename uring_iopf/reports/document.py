@@ -1,0 +1,54 @@
+"""What every JSON document has: the environment of a run, and how it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+
+def environment() -> dict[str, Any]:
+    """What a run was made with: versions, processor, kernel. It goes into every JSON document."""
+    from uring_iopf._native import source_hash
+
+    return {
+        "python": platform.python_version(),
+        "uring_iopf": _version("uring-iopf"),
+        "c_sources": source_hash()[:12],
+        "cffi": _version("cffi"),
+        "trio": _version("trio"),
+        "numpy": _version("numpy"),
+        "platform": platform.platform(),
+        "kernel": platform.release(),
+        "cpu": _cpu_model(),
+        "cpus": len(os.sched_getaffinity(0)),
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, "") or platform.machine()
+
+
+def write_json(content: Mapping[str, Any], file: TextIO) -> None:
+    """Write *content* as people and programs read it."""
+    json.dump(content, file, indent=2, allow_nan=False)
+    file.write("\n")

@@ -1,0 +1,116 @@
+"""Traces: CSV files of page faults, gzipped or plain, read and checked line by line."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf.errors import UsageError
+from uring_iopf.workloads.workload import ADDRESSES, PAGE, PASIDS, PERMISSIONS, ROW, Workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADER: Final = b"time_ns,pasid,thread,address,access"
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_SHOWN: Final = 60  # characters of a bad value that stand in the message
+
+
+class TraceError(UsageError):
+    """A trace file is not as it should be.
+
+    `file`, `line` (from 1; None when the file as a whole is meant), `expected` and `found` say where and what.
+    """
+
+    def __init__(self, file: str, line: int | None, expected: str, found: str) -> None:
+        where = file if line is None else f"{file}, line {line}"
+        super().__init__(f"{where}: expected {expected}, found {found}")
+        self.file = file
+        self.line = line
+        self.expected = expected
+        self.found = found
+
+
+def read_trace(path: Path, name: str) -> Workload:
+    """Return the workload of a trace file, under a name. Raises: TraceError, it is not as it should be."""
+    return Workload(name, _parse(_read(path, name), name))
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TraceError(name, None, "a file that can be read", f"{error.strerror}") from error
+    if not content.startswith(_GZIP_MAGIC):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise TraceError(name, None, "a whole gzip file", f"a damaged one ({error})") from error
+
+
+_ROW_SYNTAX: Final = re.compile(rb"([0-9]{1,19}),([0-9]{1,7}),[0-9]{1,10},0x([0-9a-fA-F]{1,16}),([rwx])")
+
+# The same, column by column, for saying what is wrong with a line that does not match.
+_COLUMNS: Final = (
+    ("time_ns", re.compile(rb"[0-9]{1,19}"), "a whole number of at most 19 digits"),
+    ("pasid", re.compile(rb"[0-9]{1,7}"), f"a whole number below {PASIDS}"),
+    ("thread", re.compile(rb"[0-9]{1,10}"), "a whole number of at most 10 digits"),
+    ("address", re.compile(rb"0x[0-9a-fA-F]{1,16}"), "a hexadecimal number with 0x"),
+    ("access", re.compile(rb"[rwx]"), "r, w or x"),
+)
+
+
+def _parse(content: bytes, name: str) -> bytes:
+    """Return the rows of a CSV text. This is the hot loop of loading: one match a line, no call but pack."""
+    lines = content.splitlines()
+    if not lines:
+        raise TraceError(name, 1, f"the header {HEADER.decode()}", "an empty file")
+    if lines[0] != HEADER:
+        raise TraceError(name, 1, f"the header {HEADER.decode()}", _quoted(lines[0]))
+    if len(lines) == 1:
+        raise TraceError(name, 2, "at least one fault", "the end of the file")
+    match, pack, permissions = _ROW_SYNTAX.fullmatch, ROW.pack, PERMISSIONS
+    rows: list[bytes] = []
+    before = 0
+    for number, line in enumerate(lines[1:], 2):
+        row = match(line)
+        if row is None:
+            raise TraceError(name, number, *_malformed(line))
+        time_text, pasid_text, address_text, access = row.groups()
+        time_ns, pasid, address = int(time_text), int(pasid_text), int(address_text, 16)
+        if time_ns < before or pasid >= PASIDS or address >= ADDRESSES or address % PAGE:
+            raise TraceError(name, number, *_out_of_range(time_ns, pasid, address, before))
+        before = time_ns
+        rows.append(pack(time_ns, address, pasid, permissions[access]))
+    return b"".join(rows)
+
+
+def _malformed(line: bytes) -> tuple[str, str]:
+    """What was expected of a line that is not a row, and what was found."""
+    values = line.split(b",")
+    if len(values) != len(_COLUMNS):
+        return f"{len(_COLUMNS)} columns ({HEADER.decode()})", _quoted(line)
+    for (column, syntax, expected), value in zip(_COLUMNS, values, strict=True):
+        if not syntax.fullmatch(value):
+            return f"{column} to be {expected}", _quoted(value)
+    raise AssertionError("every column is well-formed, but not the line")  # the two syntaxes say the same
+
+
+def _out_of_range(time_ns: int, pasid: int, address: int, before: int) -> tuple[str, str]:
+    """What was expected of a row whose values cannot be, and what was found."""
+    if time_ns < before:
+        return f"time_ns not to go back from {before}", str(time_ns)
+    if pasid >= PASIDS:
+        return f"pasid to be a whole number below {PASIDS}", str(pasid)
+    if address >= ADDRESSES:
+        return f"address to be a user address, below {ADDRESSES:#x}", f"{address:#x}"
+    return f"address to be a multiple of {PAGE:#x}", f"{address:#x}"
+
+
+def _quoted(value: bytes) -> str:
+    text = value.decode(errors="backslashreplace")
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
