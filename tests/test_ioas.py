@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd import IOAS, Context, Geometry, Mapping
-from uring_iopf.iommufd.spaces.ioas import HUGE_PAGE_SIZE, PAGE_SIZE, ULONG_MAX
+from uring_iopf.iommufd.geometry import PAGE_SIZE
+from uring_iopf.iommufd.spaces.ioas import HUGE_PAGE_SIZE, ULONG_MAX
 
 GIB = 1 << 30
 VA = 0x7F00_0000_0000

@@ -41,7 +41,7 @@ from uring_iopf.iommufd import (
     VirtualEventQueue,
 )
 from uring_iopf.iommufd.objects import Object
-from uring_iopf.iommufd.uapi.ioctl import OPERATIONS, Operation, operations
+from uring_iopf.iommufd.uapi.operations import OPERATIONS, Operation, operations
 
 DOC = Path(__file__).parent.parent / "docs" / "reference" / "ioctl.md"
 U64 = 2**64 - 1
@@ -945,7 +945,7 @@ class PythonFace:
         self.mock: MockDevice = self.context.mock_device(self.ioas_alloc())
 
     def space(self, number: int) -> IOAS:
-        return self.context._table.get(number, IOAS, "test")
+        return self.context.table.get(number, IOAS, "test")
 
     def ioas_alloc(self) -> int:
         return self.context.ioas_alloc().id

@@ -60,7 +60,7 @@ from uring_iopf.iommufd import (
     QueueLimits,
     VirtualFunction,
 )
-from uring_iopf.iommufd.devices.device import MOCK_PASIDS
+from uring_iopf.iommufd.selftest import MOCK_PASIDS
 
 KINDS: dict[type[Thing], type[Object]] = {
     Space: iommufd.IOAS,

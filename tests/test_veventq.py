@@ -407,7 +407,7 @@ def test_without_a_queue_of_the_type_there_is_nobody_to_report_to(world: World) 
 def test_faults_of_a_table_on_a_virtual_iommu_go_to_its_fault_queue(world: World) -> None:
     queue = world.context.fault_queue_alloc()
     table = world.nested_table(world.viommu, flags=FAULT | PASID, fault=queue.id)
-    assert (table.viommu, table.parent) == (world.viommu, world.parent)
+    assert (table.made_on, table.parent) == (world.viommu, world.parent)
     world.device.replace(table)
     world.device.report(1, 0x1000, pasid=3)
     assert [message.pasid for message in queue.read_messages()] == [3]
@@ -586,7 +586,7 @@ def test_what_a_guests_stream_table_entry_may_say(smmu: Smmu, words: tuple[int, 
 def test_smmuv3_has_nested_tables_on_virtual_iommus_only(smmu: Smmu) -> None:
     assert refused(lambda: smmu.context.hwpt_alloc_nested(smmu.device, smmu.parent)) == errno.EOPNOTSUPP
     table = smmu.context.hwpt_alloc_nested(smmu.device, smmu.viommu)
-    assert table.viommu is smmu.viommu
+    assert table.made_on is smmu.viommu
 
 
 def test_smmuv3_tables_are_for_no_pasid(smmu: Smmu) -> None:

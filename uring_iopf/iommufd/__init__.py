@@ -2,19 +2,22 @@
 
 from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.context import Context
-from uring_iopf.iommufd.devices.device import Device, DeviceCounts, MockDevice, SelftestDevice, VirtualFunction
+from uring_iopf.iommufd.devices.device import Device, DeviceCounts, VirtualFunction
 from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup
-from uring_iopf.iommufd.devices.viommu import Vdevice, Viommu, VirtualEventQueue, VirtualIdentity, forward_smmuv3_event
-from uring_iopf.iommufd.drivers.driver import (
+from uring_iopf.iommufd.devices.identity import VirtualIdentity, forward_smmuv3_event
+from uring_iopf.iommufd.devices.viommu import Vdevice, Viommu, VirtualEventQueue
+from uring_iopf.iommufd.drivers.base import DriverResponse, IommuDriver, NestedFormat
+from uring_iopf.iommufd.drivers.mock import (
     MOCK_DRIVER,
     MOCK_FORMAT,
-    SMMUV3_DRIVER,
-    VTD_DRIVER,
-    VTD_FORMAT,
-    IommuDriver,
-    NestedFormat,
+    MOCK_VEVENTQ_TYPE,
+    MOCK_VIOMMU_TYPE,
+    MockIommu,
+    MockResponse,
 )
-from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, DriverResponse, MockIommu, MockResponse
+from uring_iopf.iommufd.drivers.smmuv3 import SMMUV3_DRIVER
+from uring_iopf.iommufd.drivers.vtd import VTD_DRIVER, VTD_FORMAT
+from uring_iopf.iommufd.geometry import Geometry
 from uring_iopf.iommufd.objects import Object, ObjectRef
 from uring_iopf.iommufd.queues.events import (
     CmdqvEvent,
@@ -36,8 +39,9 @@ from uring_iopf.iommufd.queues.fault import (
 )
 from uring_iopf.iommufd.queues.file import QueueFile
 from uring_iopf.iommufd.queues.reports import ReportQueue
+from uring_iopf.iommufd.selftest import MockDevice, SelftestDevice
 from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
-from uring_iopf.iommufd.spaces.ioas import IOAS, Geometry, Mapping
+from uring_iopf.iommufd.spaces.ioas import IOAS, Mapping
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
 
 __all__ = [

@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from uring_iopf._native import CData, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup
-from uring_iopf.iommufd.devices.viommu import Vdevice, VirtualIdentity, virtual_identity
-from uring_iopf.iommufd.drivers.driver import MOCK_DRIVER, IommuDriver
-from uring_iopf.iommufd.drivers.hardware_info import hardware_info
-from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE
+from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup, Member
+from uring_iopf.iommufd.devices.identity import VirtualIdentity, virtual_identity
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
-from uring_iopf.iommufd.queues.events import SelftestEvent
-from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT, auto_tables
 from uring_iopf.iommufd.spaces.ioas import IOAS
 from uring_iopf.iommufd.versions import RefusedFunctions
 
@@ -28,14 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from uring_iopf.core import Core
+    from uring_iopf.iommufd.devices.viommu import Vdevice
+    from uring_iopf.iommufd.drivers.base import IommuDriver
     from uring_iopf.iommufd.versions import KernelVersion
-
-MOCK_CAPACITY = 256
-"""Requests that a mock device has room for at first."""
-MOCK_HAS_PASIDS = 4
-"""A mock device's flag: it supports PASIDs. Source: iommufd_test.h, MOCK_FLAGS_DEVICE_PASID, Linux 7.2."""
-MOCK_PASIDS = 1 << 20
-"""How many. Source: iommufd_test.h, MOCK_PASID_WIDTH, Linux 7.2."""
 
 
 class DeviceCounts(NamedTuple):
@@ -312,7 +303,7 @@ class Device(Object):
     def _switch_to_space(self, call: str, ioas: IOAS, pasid: int) -> HWPT:
         """iommufd_device_auto_get_domain(): the first table made for the space that fits, or a new one."""
         switch = self._attach if call == "attach" else self._replace
-        for hwpt in list(ioas.auto_hwpts):
+        for hwpt in auto_tables(ioas):
             try:
                 switch(hwpt, pasid)
             except KernelError as error:
@@ -320,7 +311,7 @@ class Device(Object):
                     raise
             else:
                 return hwpt
-        geometry = hardware_info(self.driver).geometry
+        geometry = self.driver.hardware.geometry
         hwpt = PagingHWPT(self._table, self.iommu, ioas, HwptAllocFlags(0), auto=True, geometry=geometry)
         try:
             switch(hwpt, pasid)
@@ -371,7 +362,7 @@ class Device(Object):
 
     def _check_table(
         self, call: str, hwpt: HWPT, pasid: int, old: HWPT | None
-    ) -> list[tuple[Device, VirtualIdentity | None]]:
+    ) -> list[tuple[Member, VirtualIdentity | None]]:
         """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and what the IOMMU core and driver ask.
 
         *old*: what it is attached to. Return what the driver learns meanwhile of the group's devices: their places
@@ -408,7 +399,7 @@ class Device(Object):
 
 
 @contextmanager
-def _reserved(spaces: Sequence[IOAS], devices: Sequence[Device]) -> Iterator[None]:
+def _reserved(spaces: Sequence[IOAS], devices: Sequence[Member]) -> Iterator[None]:
     """Reserve what the devices cannot reach; what is done meanwhile fails, or it stays so.
 
     Raises: KernelError(EADDRINUSE), something is mapped or allowed there. Source: iopt_table_enforce_dev_resv_regions,
@@ -427,89 +418,10 @@ def _reserved(spaces: Sequence[IOAS], devices: Sequence[Device]) -> Iterator[Non
         raise
 
 
-def _identify(identities: list[tuple[Device, VirtualIdentity | None]]) -> None:
+def _identify(identities: list[tuple[Member, VirtualIdentity | None]]) -> None:
     for device, identity in identities:
         device.virtual = identity
 
 
 def _queue_of(hwpt: HWPT) -> CData:
     return hwpt.fault.c if hwpt.fault else ffi.NULL
-
-
-class SelftestDevice(Object):
-    """The selftest's own object, which owns a mock device: destroying it detaches and unbinds the device."""
-
-    def __init__(self, table: ObjectTable) -> None:
-        super().__init__(table)
-        self.device: MockDevice | None = None
-
-    def release(self) -> None:
-        """Detach and unbind the device."""
-        if self.device is not None:
-            self.device._unbind_from_selftest()
-            self.device = None
-
-
-class MockDevice(Device):
-    """A device behind the mock IOMMU, made by `Context.mock_device`. It may have any number of requests outstanding."""
-
-    def __init__(
-        self, table: ObjectTable, core: Core, version: KernelVersion, iommu: CData, pt: ObjectRef, flags: int = 0
-    ) -> None:
-        if flags & ~version.mock_device_flags:
-            raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")
-        self.stdev = SelftestDevice(table)
-        """The object to destroy when the device shall go."""
-        try:
-            super().__init__(
-                table,
-                core,
-                version,
-                iommu,
-                0,
-                MOCK_CAPACITY,
-                growable=True,
-                driver=MOCK_DRIVER,
-                max_pasids=MOCK_PASIDS if flags & MOCK_HAS_PASIDS else 0,
-            )
-            self.stdev.device = self
-            self.attach(pt)
-        except BaseException:
-            table.destroy(self.stdev, "IOMMU_TEST_OP_MOCK_DOMAIN")
-            raise
-
-    def raise_event(self) -> None:
-        """Report an event of the selftest's type to the virtual IOMMU of what it is attached to.
-
-        Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
-        gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
-        """
-        if not self.exists or self.unplugged or self.virtual is None or not self.virtual.virt_id:
-            raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
-        viommu, virt_id = self.virtual
-        viommu.report_event(MOCK_VEVENTQ_TYPE, SelftestEvent(virt_id).pack())
-
-    def unbind(self) -> None:
-        """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""
-        self._table.destroy(self._table.get(self.stdev, SelftestDevice, "IOMMU_DESTROY"), "IOMMU_DESTROY")
-
-    def _unbind_from_selftest(self) -> None:
-        """iommufd_selftest_destroy(): only the device itself is detached.
-
-        PASIDs that are still attached keep the object, its id and its tables until the context ends; the device is gone
-        then, and what they answer reaches nobody (recorded: random-2065, partial-fault-with-two-attached-pasids).
-        """
-        if not self.pasids():
-            super().unbind()
-            return
-        self.detach()
-        if self.vdevice is not None:
-            self.vdevice.revoke()
-        lib.uiopf_device_unplug(self.c)
-        self.unplugged = True
-        self.put()
-
-    def end_leak(self) -> None:
-        """Detach the PASIDs of a device that was unplugged with them: at the context's end."""
-        for pasid in self.pasids():
-            self._detach(pasid)

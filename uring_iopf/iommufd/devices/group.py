@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.devices.identity import Identified
 
 if TYPE_CHECKING:
-    from uring_iopf.iommufd.devices.device import Device
+    from uring_iopf._native import CData
     from uring_iopf.iommufd.objects import ObjectTable
     from uring_iopf.iommufd.spaces.hwpt import HWPT
 
 NO_PASID: Final = 0
 """Stands for requests without a PASID, as in Linux; those that name it are the same to the kernel."""
+
+
+class Member(Identified, Protocol):
+    """What a device asks of the others in its group."""
+
+    max_pasids: int
+    reserved: tuple[tuple[int, int], ...]
+
+    @property
+    def c(self) -> CData:
+        """The C object."""
 
 
 @dataclass
@@ -28,31 +40,31 @@ class Attachment:
     """
 
     hwpt: HWPT
-    devices: list[Device] = field(default_factory=list)
+    devices: list[Member] = field(default_factory=list)
 
 
 class DeviceGroup:
     """Devices that share whatever any of them is attached to. Give the same one to several `Context.bind` calls."""
 
     def __init__(self) -> None:
-        self.devices: list[Device] = []
+        self.devices: list[Member] = []
         """Those bound now."""
         self.attachments: dict[int, Attachment] = {}
         """By PASID; `NO_PASID` is what the devices themselves are attached to."""
         self._owner: ObjectTable | None = None
 
-    def join(self, device: Device, table: ObjectTable) -> None:
+    def join(self, device: Member, table: ObjectTable) -> None:
         """Take a device in. Raises: KernelError(EPERM), the group's devices belong to another context."""
         if self.devices and self._owner is not table:
             raise KernelError(errno.EPERM, "iommu_device_claim_dma_owner")
         self._owner = table
         self.devices.append(device)
 
-    def leave(self, device: Device) -> None:
+    def leave(self, device: Member) -> None:
         """Let a device go; it is attached to nothing."""
         self.devices.remove(device)
 
-    def is_attached(self, device: Device, pasid: int) -> bool:
+    def is_attached(self, device: Member, pasid: int) -> bool:
         """Whether this very device has been attached."""
         at = self.attachments.get(pasid)
         return at is not None and device in at.devices

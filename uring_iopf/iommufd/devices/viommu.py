@@ -9,47 +9,30 @@ Source: drivers/iommu/iommufd/{viommu,eventq,driver,hw_pagetable}.c, Linux 7.2.
 from __future__ import annotations
 
 import errno
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Protocol
 
-from uring_iopf.abi.iommufd import HwptAllocFlags, ViommuType
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.client_memory import copied
-from uring_iopf.iommufd.drivers import smmuv3
-from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
-from uring_iopf.iommufd.drivers.driver import MOCK_DRIVER, SMMUV3_DRIVER
-from uring_iopf.iommufd.drivers.mock import MOCK_VIOMMU_TYPE
+from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.drivers.base import VIOMMU_ALLOC
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.queues.events import EVENT_BYTES, MOST_EVENTS, EventQueue
-from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
+from uring_iopf.iommufd.spaces.hwpt import PagingHWPT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from uring_iopf._native import CData
     from uring_iopf.core import Core
     from uring_iopf.iommufd.client_memory import DriverData
-    from uring_iopf.iommufd.devices.device import Device
-    from uring_iopf.iommufd.queues.events import Smmuv3Event
+    from uring_iopf.iommufd.drivers.base import IommuDriver
 
-VIOMMU_ALLOC, VDEVICE_ALLOC, VEVENTQ_ALLOC = "IOMMU_VIOMMU_ALLOC", "IOMMU_VDEVICE_ALLOC", "IOMMU_VEVENTQ_ALLOC"
-
-
-class _DataRule(NamedTuple):
-    """What a driver takes as the data of VIOMMU_ALLOC."""
-
-    required: bool
-    least: int
-    """Bytes."""
-    most: int
+VDEVICE_ALLOC, VEVENTQ_ALLOC = "IOMMU_VDEVICE_ALLOC", "IOMMU_VEVENTQ_ALLOC"
 
 
-_DATA: Final[Mapping[int, _DataRule]] = MappingProxyType(
-    {
-        MOCK_VIOMMU_TYPE: _DataRule(required=False, least=8, most=24),
-        ViommuType.TEGRA241_CMDQV: _DataRule(required=True, least=16, most=16),
-        # ARM_SMMUV3 is not here: it does not look.
-    }
-)
+class BehindIommu(Protocol):
+    """What a virtual IOMMU asks of a device: where it is, by whose rules, and what stands for it in a guest."""
+
+    iommu: CData
+    driver: IommuDriver
+    vdevice: Vdevice | None
 
 
 class Viommu(Object):
@@ -58,14 +41,14 @@ class Viommu(Object):
     What a driver writes back into the *data* (pages to map into the guest) is not emulated.
     """
 
-    def __init__(self, table: ObjectTable, device: Device, parent: PagingHWPT, kind: int, data: DriverData) -> None:
-        rule = _DATA.get(kind)
+    def __init__(
+        self, table: ObjectTable, device: BehindIommu, parent: PagingHWPT, kind: int, data: DriverData
+    ) -> None:
         if parent.iommu != device.iommu:
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
-        if rule and ((rule.required and not data) or (data and not rule.least <= len(data) <= rule.most)):
-            raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
-        if rule:
-            copied(data)  # and nothing in them matters here
+        self.format = device.driver.viommu_types[kind]
+        """The driver's rules for this type."""
+        self.format.check_data(data)
         super().__init__(table)
         self.type = kind
         """`ViommuType`, or the mock's."""
@@ -82,7 +65,7 @@ class Viommu(Object):
         """Let go of the parent."""
         self.parent.put()
 
-    def vdevice_of(self, device: Device) -> Vdevice | None:
+    def vdevice_of(self, device: BehindIommu) -> Vdevice | None:
         """The virtual device that stands for *device* here. Source: iommufd_viommu_get_vdev_id, Linux 7.2."""
         return device.vdevice if device.vdevice is not None and device.vdevice.viommu is self else None
 
@@ -99,7 +82,7 @@ class Viommu(Object):
             raise KernelError(errno.EOPNOTSUPP, "iommufd_viommu_report_event")
         queue.report(data)
 
-    def check_nested(self, device: Device, flags: int, data_type: int, data: DriverData) -> bytes:
+    def check_nested(self, device: BehindIommu, flags: int, data_type: int, data: DriverData) -> bytes:
         """Return the description of a nested table here, as the driver keeps it.
 
         Raises: KernelError(EINVAL), *device* is behind another IOMMU, or *data* are of another type or length;
@@ -108,12 +91,9 @@ class Viommu(Object):
         """
         if device.iommu != self.iommu:
             raise KernelError(errno.EINVAL, ALLOC)
-        if flags & ~int(HwptAllocFlags.FAULT_ID_VALID | HwptAllocFlags.PASID) or not data:
+        if flags & ~int(self.driver.viommu_nested_flags) or not data:
             raise KernelError(errno.EOPNOTSUPP, ALLOC)
-        if self.driver is SMMUV3_DRIVER and flags & HwptAllocFlags.PASID:
-            raise KernelError(errno.EOPNOTSUPP, ALLOC)
-        copy = self.driver.nested_format.copy(data_type, data)
-        return smmuv3.check_stream_table_entry(copy) if self.driver is SMMUV3_DRIVER else copy
+        return self.driver.nested_format.copy(data_type, data)
 
 
 class Vdevice(Object):
@@ -122,12 +102,12 @@ class Vdevice(Object):
     The device is not held: when it is unbound, the virtual device goes first, and its id names nothing ever after.
     """
 
-    def __init__(self, table: ObjectTable, viommu: Viommu, device: Device, virt_id: int) -> None:
+    def __init__(self, table: ObjectTable, viommu: Viommu, device: BehindIommu, virt_id: int) -> None:
         if device.iommu != viommu.iommu:
             raise KernelError(errno.EINVAL, VDEVICE_ALLOC)
         if device.vdevice is not None or virt_id in viommu.vdevices:
             raise KernelError(errno.EEXIST, VDEVICE_ALLOC)
-        if viommu.type == ViommuType.TEGRA241_CMDQV and virt_id > 0xFFFF_FFFF:
+        if virt_id.bit_length() > viommu.format.virtual_id_bits:
             raise KernelError(errno.EINVAL, VDEVICE_ALLOC)
         super().__init__(table)
         self.viommu = viommu
@@ -172,7 +152,7 @@ class VirtualEventQueue(EventQueue):
 # ---- the ioctls, from where the objects are looked up ----
 
 
-def alloc_viommu(table: ObjectTable, device: Device, hwpt: ObjectRef, kind: int, data: DriverData) -> Viommu:
+def alloc_viommu(table: ObjectTable, device: BehindIommu, hwpt: ObjectRef, kind: int, data: DriverData) -> Viommu:
     """IOMMU_VIOMMU_ALLOC, once the device is found."""
     if kind not in device.driver.viommu_types:
         raise KernelError(errno.EOPNOTSUPP, VIOMMU_ALLOC)
@@ -191,45 +171,3 @@ def alloc_veventq(
     if not 1 <= depth <= MOST_EVENTS:
         raise KernelError(errno.EINVAL, VEVENTQ_ALLOC)
     return VirtualEventQueue(table, core, table.get(viommu, Viommu, VEVENTQ_ALLOC), kind, depth)
-
-
-# ---- what a driver remembers of an attached device ----
-
-
-class VirtualIdentity(NamedTuple):
-    """Which virtual IOMMU gets a device's events, and which number stands in them."""
-
-    viommu: Viommu
-    virt_id: int
-
-
-def virtual_identity(device: Device, hwpt: HWPT, call: str) -> VirtualIdentity | None:
-    """What the driver remembers of *device* when it is attached to *hwpt*, itself and not a PASID; nothing changes.
-
-    None: no nested table on a virtual IOMMU, or on SMMUv3 one that does not translate, without a virtual device.
-    Raises: KernelError(ENOENT), the device has no virtual device on the table's virtual IOMMU.
-    Source: mock_domain_nop_attach, arm_smmu_attach_prepare_vmaster, Linux 7.2.
-    """
-    if not isinstance(hwpt, NestedHWPT) or hwpt.viommu is None:
-        return None
-    viommu = hwpt.viommu
-    vdevice = viommu.vdevice_of(device)
-    if vdevice is None:
-        if device.driver is SMMUV3_DRIVER and not smmuv3.translates(hwpt.data):
-            return None
-        raise KernelError(errno.ENOENT, call)
-    if device.driver is MOCK_DRIVER and device.virtual is not None and device.virtual.viommu is viommu:
-        return device.virtual  # the mock looks again only when the virtual IOMMU is another
-    return VirtualIdentity(viommu, vdevice.virt_id)
-
-
-def forward_smmuv3_event(device: Device, event: Smmuv3Event) -> None:
-    """Report an event of the hardware's queue to the guest of *device*, with the number that it has there.
-
-    Raises: KernelError(EOPNOTSUPP), it is not for a guest (a stall is for the fault queue), or there is no guest or no
-    queue; else as `Viommu.report_event`. Source: arm_smmu_handle_event, Linux 7.2.
-    """
-    if not event.forwarded or device.virtual is None:
-        raise KernelError(errno.EOPNOTSUPP, "arm_smmu_handle_event")
-    seen = event.seen_by_guest(device.virtual.virt_id)
-    device.virtual.viommu.report_event(smmuv3.EVENT_TYPE, seen.pack())

@@ -5,11 +5,15 @@ Source: drivers/iommu/iommufd/selftest.c, Linux 6.12.
 
 from __future__ import annotations
 
-import enum
+import errno
+import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CData, ffi, lib, made
 from uring_iopf.errors import UsageError
+from uring_iopf.iommufd.drivers.base import DriverResponse, HardwareInfo, IommuDriver, NestedFormat, ViommuFormat
+from uring_iopf.iommufd.geometry import Geometry
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
@@ -20,18 +24,27 @@ MOCK_VIOMMU_TYPE: Final = 0xDEADBEEF
 MOCK_VEVENTQ_TYPE: Final = 0xBEEFBEEF
 """The type of its event queue. Source: iommufd_test.h, ``IOMMU_VEVENTQ_TYPE_SELFTEST``, Linux 7.2."""
 
+MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=errno.EINVAL)
+"""How its nested tables are described. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
+
+MOCK_DRIVER: Final = IommuDriver(
+    "mock",
+    MOCK_FORMAT,
+    HardwareInfo(
+        geometry=Geometry(2048, 1 << 24, (1 << 31) - 1),
+        info_type=0xFEEDBEEF,  # IOMMU_HW_INFO_TYPE_SELFTEST
+        info=struct.pack("<2I", 0, 0xDEADBEEF),  # iommu_test_hw_info: flags, test_reg
+    ),
+    user_pasid_tables=True,
+    pasids=True,
+    nested_pasids=True,
+    viommu_types=MappingProxyType({MOCK_VIOMMU_TYPE: ViommuFormat(data_least=8, data_most=24)}),
+    keeps_identity=True,
+    passes_over_paging_data=True,
+)
+"""Source: drivers/iommu/iommufd/selftest.c and iommufd_test.h, Linux 6.12 and 7.2."""
+
 _BATCH = 256
-
-
-class DriverResponse(enum.IntEnum):
-    """What a driver is told to answer: the kernel's own codes, neither the client's nor PCIe's.
-
-    Source: linux/iommu.h, ``iommu_page_response_code``, Linux 6.12.
-    """
-
-    SUCCESS = 0
-    INVALID = 1
-    FAILURE = 2
 
 
 class MockResponse(NamedTuple):

@@ -1,19 +1,20 @@
-"""What the SMMUv3 driver makes of a guest's stream table entry: the description of a nested table.
+"""SMMUv3, with the Tegra241's command queues; what its driver makes of a guest's stream table entry.
 
-Source: arm-smmu-v3-iommufd.c, arm_smmu_validate_vste, Linux 7.2; fields: Arm SMMUv3 (IHI 0070), ch. 5.2.
+The entry is the description of a nested table. Source: arm-smmu-v3-iommufd.c, arm_smmu_validate_vste,
+Linux 7.2; fields: Arm SMMUv3 (IHI 0070), ch. 5.2.
 """
 
 from __future__ import annotations
 
 import errno
 import struct
+from types import MappingProxyType
 from typing import Final
 
-from uring_iopf.abi.iommufd import VeventqType
+from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType, ViommuType
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
-
-EVENT_TYPE: Final = VeventqType.ARM_SMMUV3
+from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.drivers.base import HardwareInfo, IommuDriver, NestedFormat, ViommuFormat
 
 _WORDS: Final = struct.Struct("<2Q")
 
@@ -50,3 +51,32 @@ def check_stream_table_entry(data: bytes) -> bytes:
 def translates(data: bytes) -> bool:
     """Whether a device attached to this entry uses the guest's tables, and does not only abort or bypass."""
     return _config(_WORDS.unpack(data)[0]) == _S1_TRANSLATE
+
+
+SMMUV3_FORMAT: Final = NestedFormat(
+    data_type=HwptDataType.ARM_SMMUV3,
+    size_bytes=_WORDS.size,
+    wrong_type=errno.EINVAL,
+    checked=check_stream_table_entry,
+    translates=translates,
+)
+"""SMMUv3's first stage. Source: iommufd.h, iommu_hwpt_arm_smmuv3, Linux 7.2."""
+SMMUV3_DRIVER: Final = IommuDriver(
+    "arm-smmu-v3",
+    SMMUV3_FORMAT,
+    HardwareInfo(),
+    user_pasid_tables=True,
+    pasids=True,
+    nested_pasids=False,
+    nests_on_parents=False,
+    viommu_types=MappingProxyType(
+        {
+            ViommuType.ARM_SMMUV3: ViommuFormat(),
+            ViommuType.TEGRA241_CMDQV: ViommuFormat(
+                data_least=16, data_most=16, data_required=True, virtual_id_bits=32
+            ),
+        }
+    ),
+    viommu_nested_flags=HwptAllocFlags.FAULT_ID_VALID,
+)
+"""Source: drivers/iommu/arm/arm-smmu-v3, Linux 7.2."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import CData, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.iommufd.drivers.mock import DriverResponse
+from uring_iopf.iommufd.drivers.base import DriverResponse
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
 if TYPE_CHECKING:

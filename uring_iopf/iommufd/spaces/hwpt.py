@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
-from uring_iopf.iommufd.drivers.driver import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
+from uring_iopf.iommufd.geometry import DEFAULT_GEOMETRY
 from uring_iopf.iommufd.objects import Object, ObjectTable
 from uring_iopf.iommufd.queues.fault import FaultQueue
 from uring_iopf.iommufd.queues.reports import ReportQueue
-from uring_iopf.iommufd.spaces.ioas import DEFAULT_GEOMETRY, IOAS, Geometry
+from uring_iopf.iommufd.spaces.ioas import IOAS
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
     from uring_iopf.iommufd.client_memory import DriverData
-    from uring_iopf.iommufd.devices.viommu import Viommu
-    from uring_iopf.iommufd.drivers.driver import NestedFormat
+    from uring_iopf.iommufd.drivers.base import NestedFormat
+    from uring_iopf.iommufd.geometry import Geometry
     from uring_iopf.iommufd.versions import KernelVersion
 
 
@@ -131,22 +132,26 @@ class NestedHWPT(HWPT):
         flags: HwptAllocFlags,
         data: bytes,
         *,
-        viommu: Viommu | None = None,
+        made_on: Object | None = None,
     ) -> None:
         super().__init__(table, iommu, flags)
         self.parent = parent
         self.space = parent.ioas
         self.data = data
         """The driver's description of it, as given."""
-        self.viommu = viommu
-        """What it was made on, if not on the parent itself: it holds that, which holds the parent."""
-        self._made_on: Object = parent if viommu is None else viommu
-        self._made_on.hold()
+        self.made_on: Object = parent if made_on is None else made_on
+        """What HWPT_ALLOC named: the parent itself, or the virtual IOMMU that holds the parent. The table holds it."""
+        self.made_on.hold()
 
     def release(self) -> None:
-        """Let go of the parent or virtual IOMMU, and the fault queue."""
+        """Let go of what it was made on, and of the fault queue."""
         super().release()
-        self._made_on.put()
+        self.made_on.put()
+
+
+def auto_tables(ioas: IOAS) -> list[PagingHWPT]:
+    """The tables that attaches to this space have made, oldest first."""
+    return [one for one in ioas.auto_hwpts if isinstance(one, PagingHWPT)]
 
 
 def check_paging(version: KernelVersion, flags: int, data: DriverData) -> None:

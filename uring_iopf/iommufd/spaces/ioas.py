@@ -13,33 +13,19 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd.geometry import PAGE_SIZE
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from uring_iopf.iommufd.spaces.hwpt import PagingHWPT
+    from uring_iopf.iommufd.geometry import Geometry
 
-PAGE_SIZE: Final = 4096
 HUGE_PAGE_SIZE: Final = 2 << 20
 """What a chosen IOVA is aligned to at most: ``HPAGE_SIZE`` of x86-64."""
 ULONG_MAX: Final = 2**64 - 1
 
 MAP, MAP_FILE, COPY, UNMAP = "IOMMU_IOAS_MAP", "IOMMU_IOAS_MAP_FILE", "IOMMU_IOAS_COPY", "IOMMU_IOAS_UNMAP"
-
-
-class Geometry(NamedTuple):
-    """What an IOMMU's paging tables can translate. Source: linux/iommu.h, ``iommu_domain_geometry``, Linux 6.12."""
-
-    page_size: int
-    """The smallest, in bytes."""
-    first: int
-    last: int
-    """IOVAs outside *first* to *last* are not translated."""
-
-
-DEFAULT_GEOMETRY: Final = Geometry(PAGE_SIZE, 0, 2**48 - 1)
-"""Four levels of 4 KiB tables."""
 
 
 class Mapping(NamedTuple):
@@ -138,8 +124,9 @@ class IOAS(Object):
 
     def __init__(self, table: ObjectTable) -> None:
         super().__init__(table)
-        self.auto_hwpts: list[PagingHWPT] = []
-        """Tables made because a device was attached to the space itself; each goes with its last device."""
+        self.auto_hwpts: list[Object] = []
+        """Tables made because a device was attached to the space itself; each goes with its last device. The space
+        keeps them, oldest first, and asks nothing of them."""
         self.iova_alignment = 1
         """What IOVAs, lengths and offsets in pages must be multiples of. 1 until a table needs more."""
         self._starts: list[int] = []  # of the mappings; in the same order

@@ -1,0 +1,107 @@
+"""The devices that Linux tests iommufd with, behind the mock IOMMU.
+
+Source: drivers/iommu/iommufd/selftest.c, Linux 6.12 and 7.2.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from uring_iopf._native import lib
+from uring_iopf.errors import KernelError
+from uring_iopf.iommufd.devices.device import Device
+from uring_iopf.iommufd.drivers.mock import MOCK_DRIVER, MOCK_VEVENTQ_TYPE
+from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.queues.events import SelftestEvent
+
+if TYPE_CHECKING:
+    from uring_iopf._native import CData
+    from uring_iopf.core import Core
+    from uring_iopf.iommufd.versions import KernelVersion
+
+MOCK_CAPACITY = 256
+"""Requests that a mock device has room for at first."""
+MOCK_HAS_PASIDS = 4
+"""A mock device's flag: it supports PASIDs. Source: iommufd_test.h, MOCK_FLAGS_DEVICE_PASID, Linux 7.2."""
+MOCK_PASIDS = 1 << 20
+"""How many. Source: iommufd_test.h, MOCK_PASID_WIDTH, Linux 7.2."""
+
+
+class SelftestDevice(Object):
+    """The selftest's own object, which owns a mock device: destroying it detaches and unbinds the device."""
+
+    def __init__(self, table: ObjectTable) -> None:
+        super().__init__(table)
+        self.device: MockDevice | None = None
+
+    def release(self) -> None:
+        """Detach and unbind the device."""
+        if self.device is not None:
+            self.device._unbind_from_selftest()
+            self.device = None
+
+
+class MockDevice(Device):
+    """A device behind the mock IOMMU, made by `Context.mock_device`. It may have any number of requests outstanding."""
+
+    def __init__(
+        self, table: ObjectTable, core: Core, version: KernelVersion, iommu: CData, pt: ObjectRef, flags: int = 0
+    ) -> None:
+        if flags & ~version.mock_device_flags:
+            raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")
+        self.stdev = SelftestDevice(table)
+        """The object to destroy when the device shall go."""
+        try:
+            super().__init__(
+                table,
+                core,
+                version,
+                iommu,
+                0,
+                MOCK_CAPACITY,
+                growable=True,
+                driver=MOCK_DRIVER,
+                max_pasids=MOCK_PASIDS if flags & MOCK_HAS_PASIDS else 0,
+            )
+            self.stdev.device = self
+            self.attach(pt)
+        except BaseException:
+            table.destroy(self.stdev, "IOMMU_TEST_OP_MOCK_DOMAIN")
+            raise
+
+    def raise_event(self) -> None:
+        """Report an event of the selftest's type to the virtual IOMMU of what it is attached to.
+
+        Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
+        gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
+        """
+        if not self.exists or self.unplugged or self.virtual is None or not self.virtual.virt_id:
+            raise KernelError(errno.ENOENT, "IOMMU_TEST_OP_TRIGGER_VEVENT")
+        viommu, virt_id = self.virtual
+        viommu.report_event(MOCK_VEVENTQ_TYPE, SelftestEvent(virt_id).pack())
+
+    def unbind(self) -> None:
+        """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""
+        self._table.destroy(self._table.get(self.stdev, SelftestDevice, "IOMMU_DESTROY"), "IOMMU_DESTROY")
+
+    def _unbind_from_selftest(self) -> None:
+        """iommufd_selftest_destroy(): only the device itself is detached.
+
+        PASIDs that are still attached keep the object, its id and its tables until the context ends; the device is gone
+        then, and what they answer reaches nobody (recorded: random-2065, partial-fault-with-two-attached-pasids).
+        """
+        if not self.pasids():
+            super().unbind()
+            return
+        self.detach()
+        if self.vdevice is not None:
+            self.vdevice.revoke()
+        lib.uiopf_device_unplug(self.c)
+        self.unplugged = True
+        self.put()
+
+    def end_leak(self) -> None:
+        """Detach the PASIDs of a device that was unplugged with them: at the context's end."""
+        for pasid in self.pasids():
+            self._detach(pasid)
