@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
 import subprocess
@@ -107,77 +106,6 @@ def test_every_public_name_can_be_had() -> None:
     assert sorted(uring_iopf.__all__) == sorted(uring_iopf._WHERE)
     with pytest.raises(AttributeError, match="no attribute 'nosuch'"):
         uring_iopf.nosuch  # noqa: B018
-
-
-ROOMS: Final = (
-    {"abi", "errors", "_core"},
-    {"_native", "core"},
-    {"workloads"},
-    {"hardware"},
-    {"iommufd"},
-    {"designs"},
-    {"clients"},
-    {"machine"},
-    {"lab", "reports", "server", "testing"},
-    {"conformance"},
-    {"commands"},
-    {"__main__"},
-)
-"""From the ground up. A module may import from its own floor and from those below."""
-FLOOR: Final = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the package, by its dotted name without the package's."""
-    found = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
-    return {name.removesuffix(".__init__"): path for name, path in found.items() if name != "__init__"}
-
-
-class Imports(ast.NodeVisitor):
-    """What a module imports when it runs, wherever in it that stands: not what only a type checker reads."""
-
-    def __init__(self, path: Path) -> None:
-        self.names: list[str] = []
-        self.package = ["uring_iopf", *path.relative_to(PACKAGE).parent.parts]
-        self.visit(ast.parse(path.read_text(encoding="utf-8")))
-
-    def visit_If(self, node: ast.If) -> None:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            for statement in node.orelse:
-                self.visit(statement)
-        else:
-            self.generic_visit(node)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        self.names += [alias.name for alias in node.names]
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        above = self.package[: len(self.package) + 1 - node.level] if node.level else []
-        source = [*above, *([node.module] if node.module else [])]
-        self.names += [".".join([*source, alias.name]) for alias in node.names]
-
-
-def rooms_used(path: Path) -> set[str]:
-    ours = [name.split(".") for name in Imports(path).names if name.split(".")[0] == "uring_iopf"]
-    return {parts[1] for parts in ours if len(parts) > 1}
-
-
-def test_every_module_has_a_room() -> None:
-    assert {name.split(".")[0] for name in modules()} <= set(FLOOR)
-
-
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_imports_run_downwards_only(module: str) -> None:
-    floor = FLOOR[module.split(".")[0]]
-    assert {room for room in rooms_used(modules()[module]) if FLOOR.get(room, floor + 1) > floor} == set()
-
-
-def test_the_core_is_given_time_and_waiting() -> None:
-    """Below the designs nothing sleeps, waits or looks at a clock by itself."""
-    for name, path in modules().items():
-        if FLOOR[name.split(".")[0]] < FLOOR["designs"]:
-            used = {imported.split(".")[0] for imported in Imports(path).names}
-            assert not used & {"time", "trio", "threading"}, name
 
 
 # ---- what is installed ----

@@ -48,7 +48,7 @@ class DesignFacts(Protocol):
 
 
 class Bench(Protocol):
-    """``uring_iopf.lab.bench.run``: prints to *out*, writes the JSON document, returns the exit status."""
+    """``uring_iopf.reports.bench.run``: prints to *out*, writes the JSON document, returns the exit status."""
 
     def __call__(self, *, out: TextIO, json_file: TextIO | None, quick: bool) -> int: ...  # noqa: D102
 
@@ -66,7 +66,7 @@ def _resolve_design(spec: str) -> DesignFacts:
 
 
 def _run_bench(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
-    from uring_iopf.lab import bench
+    from uring_iopf.reports import bench
 
     return bench.run(out=out, json_file=json_file, quick=quick)
 

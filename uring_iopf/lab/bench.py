@@ -1,4 +1,4 @@
-"""``uring-iopf bench``: what the path reaches, beside what it is measured against, in one run.
+"""What ``uring-iopf bench`` measures: what the path reaches, beside what it is measured against, in one run.
 
 The machines this runs on are noisy, so everything is measured in turn, round by round, and a ratio is the median of
 the rounds' ratios: both of its sides then saw the same minute. A rate is the median over rounds.
@@ -6,28 +6,26 @@ the rounds' ratios: both of its sides then saw the same minute. A rate is the me
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf._native import lib
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
-from uring_iopf.reports.document import environment
-from uring_iopf.reports.progress import progress
-from uring_iopf.reports.text import duration, rate
 from uring_iopf.workloads import load_workload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-SCHEMA: Final = 1
+    from uring_iopf.lab.result import Floor
+
 WORKLOAD: Final = "gcc-compile"
 IN_FLIGHT: Final = (1, 16, 64)
 BATCHES: Final = (1, 8, 64)
@@ -54,79 +52,65 @@ GROWTH: Final = {
 }
 """Which time is held against which: 1 where ten or a thousand times as many make no difference."""
 
-MEANINGS: Final = {
-    "bare_rings": "messages, CQEs and SQEs between two cores, and nothing else",
-    "path": "the whole path: uring-multishot, native client, worker, spinning",
-    "host_fd": "the host's poll, read and write, a message a call, on a seqpacket socket",
-    "host_stream": "the host's batched stream socket, spinning",
-    "nop": "NOPs through a ring of ours, so many a call, inline, its calls not charged for",
-    "host_nop": "the same through the host's io_uring",
-    "trio": "the path with the trio client: an object and an answer call per fault",
-    "batch": "the path with the batch client: NumPy arrays",
-    "replace_100k": "a table is replaced under 100,000 outstanding groups",
-    "replace_10k_10": "ten times, under 10,000 each",
-    "ids_1m": "an id is freed and one allocated, with 1,000,000 alive",
-    "ids_1k": "with 1,000",
-}
+
+@dataclass
+class Bench:
+    """What a run came to; a part that it did not come to is empty or None."""
+
+    meters: tuple[str, ...]
+    """The names of what was measured as a rate."""
+    timers: tuple[str, ...]
+    """The names of what was timed."""
+    samples: list[Rates] = field(default_factory=list)
+    """By round: rates and seconds, by name."""
+    floor: Floor | None = None
+    memory: dict[str, Any] | None = None
+    imports: dict[str, Any] | None = None
+    partial: bool = False
+    """Interrupted."""
+
+    def medians(self, names: Iterable[str]) -> Rates:
+        """Over the rounds, for each name that was measured."""
+        return {name: middle for name in names if (middle := _median(s[name] for s in self.samples if name in s))}
+
+    def ratios(self) -> Rates:
+        """The medians of the rounds' ratios."""
+        return {
+            name: middle
+            for name, (ours, theirs) in (RATIOS | GROWTH).items()
+            if (middle := _median(s[ours] / s[theirs] for s in self.samples if s.get(ours) and s.get(theirs)))
+        }
 
 
-def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
-    """Measure everything, write the table to *out* and, if there is one, the JSON to *json_file*; 0, or 130.
+def measure(*, quick: bool, tell: Callable[[str, float], None]) -> Bench:
+    """Measure everything; on Ctrl-C return what there is, marked as partial.
 
-    *quick*: fewer and shorter rounds, and the memory check over 2 million faults instead of 50.
+    *quick*: fewer and shorter rounds, and the memory check over 2 million faults instead of 50. *tell* is given what is
+    being measured, and the share that is done.
     """
     rounds, seconds, memory_faults = (2, 0.15, 2_000_000) if quick else (7, 0.4, MEMORY_FAULTS)
     meters = _meters()
     timers = _timers()
-    samples: list[Rates] = []
-    memory: dict[str, Any] | None = None
-    imports: dict[str, Any] | None = None
-    partial = False
-    floor = None
+    bench = Bench(tuple(name for name, _ in meters), tuple(name for name, _ in timers))
     steps = rounds * (len(meters) + len(timers)) + 3
     try:
-        with progress() as tell:
-            tell("floor of this machine", 0.0)
-            floor = measure_floor()
-            for number in range(rounds):
-                sample: Rates = {}
-                samples.append(sample)
-                for name, measure in [*meters, *timers]:
-                    done = number * (len(meters) + len(timers)) + len(sample)
-                    tell(f"{name}, round {number + 1} of {rounds}", (1 + done) / steps)
-                    sample[name] = measure(seconds)
-            tell("memory", (steps - 2) / steps)
-            memory = _memory(memory_faults)
-            tell("imports", (steps - 1) / steps)
-            imports = _imports()
-            tell("done", 1.0)
+        tell("floor of this machine", 0.0)
+        bench.floor = measure_floor()
+        for number in range(rounds):
+            sample: Rates = {}
+            bench.samples.append(sample)
+            for name, meter in [*meters, *timers]:
+                done = number * (len(meters) + len(timers)) + len(sample)
+                tell(f"{name}, round {number + 1} of {rounds}", (1 + done) / steps)
+                sample[name] = meter(seconds)
+        tell("memory", (steps - 2) / steps)
+        bench.memory = _memory(memory_faults)
+        tell("imports", (steps - 1) / steps)
+        bench.imports = _imports()
+        tell("done", 1.0)
     except KeyboardInterrupt:
-        partial = True
-    rates = {name: median for name, _ in meters if (median := _median(s[name] for s in samples if name in s))}
-    times = {name: median for name, _ in timers if (median := _median(s[name] for s in samples if name in s))}
-    ratios = {
-        name: median
-        for name, (ours, theirs) in (RATIOS | GROWTH).items()
-        if (median := _median(s[ours] / s[theirs] for s in samples if s.get(ours) and s.get(theirs)))
-    }
-    document = {
-        "schema": SCHEMA,
-        "rates": rates,
-        "seconds": times,
-        "ratios": ratios,
-        "memory": memory,
-        "imports": imports,
-        "floor": None if floor is None else floor.to_json(),
-        "rounds": samples,
-        "environment": environment(),
-        "arguments": {"quick": quick},
-        "partial": partial,
-    }
-    out.write(_table(document))
-    if json_file is not None:
-        json.dump(document, json_file, indent=1, allow_nan=False)
-        json_file.write("\n")
-    return 130 if partial else 0
+        bench.partial = True
+    return bench
 
 
 def _meters() -> list[Meter]:
@@ -233,31 +217,3 @@ def _imports() -> dict[str, Any]:
         "help_ms": fastest_ms("-m", "uring_iopf", "--help"),
         "heavy_modules": loaded.stdout.split(),
     }
-
-
-def _table(document: dict[str, Any]) -> str:
-    env = document["environment"]
-    lines = [f"{env['cpu']}, {env.get('cpus')} processors, Linux {env.get('kernel')}"]
-    lines += ["", "rates (median of the rounds)"]
-    for name, value in document["rates"].items():
-        lines.append(f"  {name:<16} {rate(value):>8}/s   {MEANINGS[name.rpartition('_')[0]]}")
-    lines += ["", "times (median of the rounds)"]
-    lines += [
-        f"  {name:<16} {duration(value * 1e9):>10}   {MEANINGS[name]}" for name, value in document["seconds"].items()
-    ]
-    lines += ["", "ratios (median of the rounds' ratios)"]
-    lines += [f"  {name:<24} {value:8.3g}" for name, value in document["ratios"].items()]
-    if memory := document["memory"]:
-        lines += ["", f"memory: {memory['kib_grown']} KiB more after {memory['faults']:,} faults"]
-    if imports := document["imports"]:
-        heavy = ", ".join(imports["heavy_modules"]) or f"none of {', '.join(HEAVY)}"
-        lines += [
-            f"import uring_iopf: {imports['import_ms']:.1f} ms beyond Python's own {imports['python_ms']:.1f} ms; "
-            f"loads {heavy}",
-            f"uring-iopf --help: {imports['help_ms']:.1f} ms",
-        ]
-    if floor := document["floor"]:
-        lines += ["", "floor: " + ", ".join(f"{k.removesuffix('_ns')} {duration(v)}" for k, v in floor.items() if v)]
-    if document["partial"]:
-        lines += ["", "interrupted: what was measured until then"]
-    return "\n".join(lines) + "\n"

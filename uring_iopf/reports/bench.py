@@ -1,0 +1,94 @@
+"""What is printed of ``uring-iopf bench``, and its JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from uring_iopf.lab.bench import HEAVY, measure
+from uring_iopf.reports.document import environment
+from uring_iopf.reports.progress import progress
+from uring_iopf.reports.text import duration, rate
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from uring_iopf.lab.bench import Bench
+
+SCHEMA: Final = 1
+"""Goes up when a key of the JSON document changes its meaning or goes away."""
+
+MEANINGS: Final = {
+    "bare_rings": "messages, CQEs and SQEs between two cores, and nothing else",
+    "path": "the whole path: uring-multishot, native client, worker, spinning",
+    "host_fd": "the host's poll, read and write, a message a call, on a seqpacket socket",
+    "host_stream": "the host's batched stream socket, spinning",
+    "nop": "NOPs through a ring of ours, so many a call, inline, its calls not charged for",
+    "host_nop": "the same through the host's io_uring",
+    "trio": "the path with the trio client: an object and an answer call per fault",
+    "batch": "the path with the batch client: NumPy arrays",
+    "replace_100k": "a table is replaced under 100,000 outstanding groups",
+    "replace_10k_10": "ten times, under 10,000 each",
+    "ids_1m": "an id is freed and one allocated, with 1,000,000 alive",
+    "ids_1k": "with 1,000",
+}
+
+
+def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+    """Measure everything, write the table to *out* and, if there is one, the JSON to *json_file*; 0, or 130.
+
+    *quick*: see `uring_iopf.lab.bench.measure`.
+    """
+    with progress() as tell:
+        bench = measure(quick=quick, tell=tell)
+    content = document(bench, quick=quick)
+    out.write(_text(content))
+    if json_file is not None:
+        json.dump(content, json_file, indent=1, allow_nan=False)
+        json_file.write("\n")
+    return 130 if bench.partial else 0
+
+
+def document(bench: Bench, *, quick: bool) -> dict[str, Any]:
+    """Everything that was measured, and where."""
+    return {
+        "schema": SCHEMA,
+        "rates": bench.medians(bench.meters),
+        "seconds": bench.medians(bench.timers),
+        "ratios": bench.ratios(),
+        "memory": bench.memory,
+        "imports": bench.imports,
+        "floor": None if bench.floor is None else bench.floor.to_json(),
+        "rounds": bench.samples,
+        "environment": environment(),
+        "arguments": {"quick": quick},
+        "partial": bench.partial,
+    }
+
+
+def _text(document: dict[str, Any]) -> str:
+    env = document["environment"]
+    lines = [f"{env['cpu']}, {env.get('cpus')} processors, Linux {env.get('kernel')}"]
+    lines += ["", "rates (median of the rounds)"]
+    for name, value in document["rates"].items():
+        lines.append(f"  {name:<16} {rate(value):>8}/s   {MEANINGS[name.rpartition('_')[0]]}")
+    lines += ["", "times (median of the rounds)"]
+    lines += [
+        f"  {name:<16} {duration(value * 1e9):>10}   {MEANINGS[name]}" for name, value in document["seconds"].items()
+    ]
+    lines += ["", "ratios (median of the rounds' ratios)"]
+    lines += [f"  {name:<24} {value:8.3g}" for name, value in document["ratios"].items()]
+    if memory := document["memory"]:
+        lines += ["", f"memory: {memory['kib_grown']} KiB more after {memory['faults']:,} faults"]
+    if imports := document["imports"]:
+        heavy = ", ".join(imports["heavy_modules"]) or f"none of {', '.join(HEAVY)}"
+        lines += [
+            f"import uring_iopf: {imports['import_ms']:.1f} ms beyond Python's own {imports['python_ms']:.1f} ms; "
+            f"loads {heavy}",
+            f"uring-iopf --help: {imports['help_ms']:.1f} ms",
+        ]
+    if floor := document["floor"]:
+        lines += ["", "floor: " + ", ".join(f"{k.removesuffix('_ns')} {duration(v)}" for k, v in floor.items() if v)]
+    if document["partial"]:
+        lines += ["", "interrupted: what was measured until then"]
+    return "\n".join(lines) + "\n"
