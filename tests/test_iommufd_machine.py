@@ -457,7 +457,10 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             return
         queue = self.one(kind, which)
         assert isinstance(queue, Queue | EventQueue)
-        got = outcome_of(self.of(queue, iommufd.FaultQueue if kind is Queue else iommufd.VirtualEventQueue).close)
+        if kind is Queue:
+            got = outcome_of(self.of(queue, iommufd.FaultQueue).close)
+        else:
+            got = outcome_of(self.of(queue, iommufd.VirtualEventQueue).close)
         assert got == (None if queue.open else Errno("EBADF"))
         queue.open = False
         self.hears()

@@ -82,6 +82,41 @@ def test_the_protocol_takes_positional_arguments_only_as_c_does() -> None:
         assert {parameter.kind for parameter in parameters} == {inspect.Parameter.POSITIONAL_ONLY}, name
 
 
+def pointers_in_c() -> dict[str, list[str | None]]:
+    """Of each function, which opaque struct its parameters and its result point to; None: it is something else."""
+    text = (ROOT / "cdefs" / "api.h").read_text(encoding="utf-8")
+    text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+    opaque = set(re.findall(r"^struct (uiopf_\w+);", text, re.MULTILINE))
+    pointer = re.compile(r"\s*(?:const )?struct (\w+) \*(?:\w+)?\s*")
+
+    def struct(declared: str) -> str | None:
+        match = pointer.fullmatch(declared)
+        return match[1] if match and match[1] in opaque else None
+
+    functions = re.findall(r"^([^;{}#]*?)\b(uiopf_\w+)\s*\(([^()]*)\)\s*;", text, re.MULTILINE)
+    return {
+        name: [struct(" ".join(one.split())) for one in (*words.split(","), result)]
+        for result, name, words in functions
+    }
+
+
+def test_each_opaque_struct_has_a_type_of_its_own() -> None:
+    """No two structs share a type, and no function takes one where C has another."""
+    types: dict[str, set[str]] = {}
+    for name, structs in pointers_in_c().items():
+        signature = inspect.signature(getattr(_native._Lib, name))
+        said = [one.annotation for one in list(signature.parameters.values())[1:]] or [""]
+        for struct, annotation in zip(structs, [*said, signature.return_annotation], strict=True):
+            if struct is None:
+                assert not annotation.startswith("C") or annotation == "CData", f"{name}: {annotation}"
+            else:
+                types.setdefault(struct, set()).add(annotation)
+    assert all(len(names) == 1 for names in types.values()), types
+    names = [name for some in types.values() for name in some]
+    assert len(set(names)) == len(types) > 10
+    assert "CData" not in names
+
+
 def test_the_compiled_module_has_every_function() -> None:
     assert [name for name in declared_in_c() if not hasattr(_native.lib, name)] == []
 

@@ -8,7 +8,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import CData, check, lib, made
+from uring_iopf._native import CCore, check, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Core:
                 clock = Clock.MONOTONIC
         self.live = live
         self.clock = clock
-        self._c: CData | None = made(lib.uiopf_core_new(clock, ns_per_count, live), "a core")
+        self._c: CCore | None = made(lib.uiopf_core_new(clock, ns_per_count, live), "a core")
         self.driver = Driver.INLINE
         try:
             self.follow(kernel)
@@ -83,7 +83,7 @@ class Core:
         lib.uiopf_core_set_kernel(self.c, int(version[1]), int(version[2]))
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CCore:
         """The C object, for the layers above."""
         if self._c is None:
             raise UsageError("this core is closed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf._native import CData, check, ffi, lib
+from uring_iopf._native import CChannel, check, ffi, lib
 from uring_iopf.designs.channel import ChannelCost, Wait
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd.queues.fault import FaultMessage
@@ -48,12 +48,12 @@ class NativeChannel:
             f"open {info.name}",
         )
         self._core = core
-        self._c: CData | None = out[0]
+        self._c: CChannel | None = out[0]
         self._messages = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
         self._bytes = memoryview(ffi.buffer(self._messages))
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CChannel:
         """The C object, for the native and the batch client."""
         if self._c is None:
             raise UsageError("this channel is closed")
@@ -75,7 +75,7 @@ class NativeChannel:
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
         try:
-            rc = lib.uiopf_channel_answer_one(self._c, cookie, code)
+            rc = lib.uiopf_channel_answer_one(self._c, cookie, code)  # type: ignore[arg-type]
         except TypeError:  # cffi's, for None; looking beforehand would cost every answer
             raise UsageError("this channel is closed") from None
         if rc < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib, made
+from uring_iopf._native import CEndpoint, check, ffi, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class Endpoint:
     ) -> None:
         self.requester_id = requester_id
         self.capacity = capacity
-        self._c: CData | None = made(
+        self._c: CEndpoint | None = made(
             lib.uiopf_endpoint_new(iommu.core.c, iommu.vtd, requester_id, capacity, group_most), "an endpoint"
         )
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CEndpoint:
         """The C object, for the layers above."""
         if self._c is None:
             raise UsageError("this endpoint is closed")

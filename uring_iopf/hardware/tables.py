@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from uring_iopf._native import CData, check, lib, made
+from uring_iopf._native import CSpace, check, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ class AddressSpace:
             raise UsageError("an address space needs at least one PASID, at most 2**20, and one table page")
         self.pasids = pasids
         """Entries of the PASID table."""
-        self._c: CData | None = made(lib.uiopf_space_new(pasids, table_pages), "page tables")
+        self._c: CSpace | None = made(lib.uiopf_space_new(pasids, table_pages), "page tables")
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CSpace:
         """The C object, for the layers above."""
         if self._c is None:
             raise UsageError("this address space is closed")
@@ -73,7 +73,7 @@ class AddressSpace:
 
         Raises: KernelError(ENOMEM), the arena is full; KernelError(EINVAL), a PASID beyond the table.
         """
-        c = self._c
+        c = self.c
         for fault in group.faults:
             rc = lib.uiopf_space_map(c, fault.pasid, fault.addr, fault.perm)
             if rc < 0:

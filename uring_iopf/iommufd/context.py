@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from uring_iopf._native import CData
+    from uring_iopf._native import CIommu
     from uring_iopf.iommufd.client_memory import Buffer, ClientMemory
     from uring_iopf.iommufd.devices.group import DeviceGroup
     from uring_iopf.iommufd.drivers.base import IommuDriver
@@ -93,7 +93,7 @@ class Context(Calls):
 
     def bind(
         self,
-        iommu: CData,
+        iommu: CIommu,
         requester_id: int,
         capacity: int,
         *,

@@ -16,7 +16,7 @@ from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.queues.events import SelftestEvent
 
 if TYPE_CHECKING:
-    from uring_iopf._native import CData
+    from uring_iopf._native import CIommu
     from uring_iopf.core import Core
     from uring_iopf.iommufd.versions import KernelVersion
 
@@ -46,7 +46,7 @@ class MockDevice(Device):
     """A device behind the mock IOMMU, made by `Context.mock_device`. It may have any number of requests outstanding."""
 
     def __init__(
-        self, table: ObjectTable, core: Core, version: KernelVersion, iommu: CData, pt: ObjectRef, flags: int = 0
+        self, table: ObjectTable, core: Core, version: KernelVersion, iommu: CIommu, pt: ObjectRef, flags: int = 0
     ) -> None:
         if flags & ~version.mock_device_flags:
             raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")

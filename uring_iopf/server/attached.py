@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib
+from uring_iopf._native import CData, CEngine, check, ffi, lib
 from uring_iopf.abi import RegisterOp, SetupFlags
 from uring_iopf.errors import UsageError
 
@@ -56,7 +56,7 @@ class AttachableRing:
         )
         out = ffi.new("struct uiopf_engine **")
         check(lib.uiopf_setup_attachable(core.c, entries, self.params, config, out), "set up an attachable ring")
-        self._c: CData | None = out[0]
+        self._c: CEngine | None = out[0]
         try:
             if files:
                 fds = ffi.new("int32_t[]", list(files))
@@ -66,7 +66,7 @@ class AttachableRing:
             raise
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CEngine:
         """The C object. Raises: UsageError, it is closed."""
         if self._c is None:
             raise UsageError("this ring is closed")

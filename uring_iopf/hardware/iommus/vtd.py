@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import CData, ffi, lib, made
+from uring_iopf._native import CIommu, CVtd, ffi, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ class VtdIommu:
         self.core = core
         self.drains = drains
         flags = (lib.UIOPF_VTD_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_VTD_UNDRAINED)
-        self._vtd: CData | None = made(lib.uiopf_vtd_new(core.c, flags), "an IOMMU")
+        self._vtd: CVtd | None = made(lib.uiopf_vtd_new(core.c, flags), "an IOMMU")
 
     @property
-    def vtd(self) -> CData:
+    def vtd(self) -> CVtd:
         """The C object, as a VT-d unit."""
         if self._vtd is None:
             raise UsageError("this IOMMU is closed")
         return self._vtd
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CIommu:
         """The C object, as any IOMMU."""
         return lib.uiopf_vtd_iommu(self.vtd)
 

@@ -10,7 +10,7 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib, made
+from uring_iopf._native import CDevice, CFaultQueue, CIommu, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup, Member
@@ -57,7 +57,7 @@ class Device(Object):
         table: ObjectTable,
         core: Core,
         version: KernelVersion,
-        iommu: CData,
+        iommu: CIommu,
         requester_id: int,
         capacity: int,
         *,
@@ -92,7 +92,7 @@ class Device(Object):
         """Where its events go, and under which number: as the driver found it at the last attach."""
         self.unplugged = False
         """The hardware is gone; the object is kept by what it is still attached to."""
-        self._c: CData | None = None
+        self._c: CDevice | None = None
         try:
             self._c = made(lib.uiopf_device_new(core.c, iommu, self.id, requester_id, capacity, growable), "a device")
             self._join()
@@ -110,7 +110,7 @@ class Device(Object):
         self.group.join(self, self._table)
         if others:
             try:
-                check(lib.uiopf_device_join(self._c, others[0].c, self._flags()), "bind")
+                check(lib.uiopf_device_join(self.c, others[0].c, self._flags()), "bind")
             except BaseException:
                 self.group.leave(self)
                 raise
@@ -136,7 +136,7 @@ class Device(Object):
         return sorted(p for p in self.group.attachments if p != NO_PASID and self.group.is_attached(self, p))
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CDevice:
         """The C object, for the layers above. Raises: KernelError(ENOENT), it is unbound."""
         if self._c is None:
             raise KernelError(errno.ENOENT, "device")
@@ -423,5 +423,5 @@ def _identify(identities: list[tuple[Member, VirtualIdentity | None]]) -> None:
         device.virtual = identity
 
 
-def _queue_of(hwpt: HWPT) -> CData:
-    return hwpt.fault.c if hwpt.fault else ffi.NULL
+def _queue_of(hwpt: HWPT) -> CFaultQueue:
+    return hwpt.fault.c if hwpt.fault else CFaultQueue(ffi.NULL)

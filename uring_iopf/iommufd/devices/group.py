@@ -13,7 +13,7 @@ from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.devices.identity import Identified
 
 if TYPE_CHECKING:
-    from uring_iopf._native import CData
+    from uring_iopf._native import CDevice
     from uring_iopf.iommufd.objects import ObjectTable
     from uring_iopf.iommufd.spaces.hwpt import HWPT
 
@@ -28,7 +28,7 @@ class Member(Identified, Protocol):
     reserved: tuple[tuple[int, int], ...]
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CDevice:
         """The C object."""
 
 

@@ -19,7 +19,7 @@ from uring_iopf.iommufd.queues.events import EVENT_BYTES, MOST_EVENTS, EventQueu
 from uring_iopf.iommufd.spaces.hwpt import PagingHWPT
 
 if TYPE_CHECKING:
-    from uring_iopf._native import CData
+    from uring_iopf._native import CIommu
     from uring_iopf.core import Core
     from uring_iopf.iommufd.client_memory import DriverData
     from uring_iopf.iommufd.drivers.base import IommuDriver
@@ -30,7 +30,7 @@ VDEVICE_ALLOC, VEVENTQ_ALLOC = "IOMMU_VDEVICE_ALLOC", "IOMMU_VEVENTQ_ALLOC"
 class BehindIommu(Protocol):
     """What a virtual IOMMU asks of a device: where it is, by whose rules, and what stands for it in a guest."""
 
-    iommu: CData
+    iommu: CIommu
     driver: IommuDriver
     vdevice: Vdevice | None
 

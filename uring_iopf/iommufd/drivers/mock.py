@@ -10,7 +10,7 @@ import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CData, ffi, lib, made
+from uring_iopf._native import CIommu, CMock, ffi, lib, made
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd.drivers.base import DriverResponse, HardwareInfo, IommuDriver, NestedFormat, ViommuFormat
 from uring_iopf.iommufd.geometry import Geometry
@@ -60,11 +60,11 @@ class MockIommu:
     """A mock IOMMU on a core."""
 
     def __init__(self, core: Core) -> None:
-        self._c: CData | None = made(lib.uiopf_mock_new(core.c), "a mock IOMMU")
+        self._c: CMock | None = made(lib.uiopf_mock_new(core.c), "a mock IOMMU")
         self._kept: list[MockResponse] = []
 
     @property
-    def c(self) -> CData:
+    def c(self) -> CIommu:
         """The C object as an IOMMU. Raises: UsageError, closed."""
         if self._c is None:
             raise UsageError("this mock IOMMU is closed")

@@ -10,7 +10,7 @@ import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import check, ffi, lib
+from uring_iopf._native import CEventQueue, check, ffi, lib
 from uring_iopf.abi.iommufd import VeventFlags, VeventqType
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE
@@ -182,7 +182,7 @@ class EventQueueCounts(NamedTuple):
     """Read, of those stored."""
 
 
-class EventQueue(QueueFile):
+class EventQueue(QueueFile[CEventQueue]):
     """A queue of events and its file. It holds *depth* events at most; what comes beyond is lost.
 
     *event_bytes*: the data of one event, or None where that is not known.

@@ -10,7 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib
+from uring_iopf._native import CFaultQueue, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.drivers.base import DriverResponse
@@ -120,7 +120,7 @@ def unpack_messages(data: bytes) -> list[FaultMessage]:
 _CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_free)
 
 
-class FaultQueue(QueueFile):
+class FaultQueue(QueueFile[CFaultQueue]):
     """A fault object and its file. Made by `Context.fault_queue_alloc`, open.
 
     Closing the file drops the file's reference and nothing else: what is unanswered stays so, and only detach, replace
@@ -135,7 +135,7 @@ class FaultQueue(QueueFile):
         self.limits = limits
         super().__init__(table, core, _CALLS, lambda: self._make(core), "IOMMU_FAULT_QUEUE_ALLOC")
 
-    def _make(self, core: Core) -> CData:
+    def _make(self, core: Core) -> CFaultQueue:
         queue = lib.uiopf_faultq_new(core.c, self.personality)
         if queue and self.limits != AS_LINUX:
             limits = ffi.new("struct uiopf_faultq_limits *")

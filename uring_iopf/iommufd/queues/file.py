@@ -6,9 +6,9 @@ Source: drivers/iommu/iommufd/eventq.c, ``iommufd_eventq``, Linux 7.2.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple
 
-from uring_iopf._native import CData, check, ffi, lib, made
+from uring_iopf._native import CFile, Pointer, check, ffi, lib, made
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
@@ -24,26 +24,28 @@ unset: Final = ffi.new_allocator(should_clear_after_alloc=False)
 """Memory to read into: what a read does not fill is not looked at."""
 
 
-class QueueCalls(NamedTuple):
+class QueueCalls(NamedTuple, Generic[Pointer]):
     """The C functions of one kind of queue."""
 
     what: str
     """Its name, for errors."""
-    file: Callable[[CData], CData]
-    free: Callable[[CData], int]
+    file: Callable[[Pointer], CFile]
+    free: Callable[[Pointer], int]
 
 
-class QueueFile(Object):
+class QueueFile(Object, Generic[Pointer]):
     """A queue and its file, open when it is made.
 
     Closing the file drops the file's reference and nothing else. A closed file cannot be opened again.
     """
 
-    def __init__(self, table: ObjectTable, core: Core, calls: QueueCalls, make: Callable[[], CData], call: str) -> None:
+    def __init__(
+        self, table: ObjectTable, core: Core, calls: QueueCalls[Pointer], make: Callable[[], Pointer], call: str
+    ) -> None:
         super().__init__(table)
         self._core = core
         self._calls = calls
-        self._c: CData | None = None
+        self._c: Pointer | None = None
         try:
             self._c = made(make(), f"the {calls.what}")
             self._fd: int | None = check(lib.uiopf_core_install(core.c, calls.file(self._c)), call)
@@ -54,7 +56,7 @@ class QueueFile(Object):
         self.hold()  # the file's
 
     @property
-    def c(self) -> CData:
+    def c(self) -> Pointer:
         """The C object, for the layers above; closing the file does not end it. Raises: KernelError(ENOENT), gone."""
         if self._c is None:
             raise KernelError(errno.ENOENT, self._calls.what)
@@ -89,7 +91,7 @@ class QueueFile(Object):
             check(self._calls.free(self._c), "IOMMU_DESTROY")
             self._c = None
 
-    def _file(self, call: str) -> CData:
+    def _file(self, call: str) -> Pointer:
         if self._fd is None:
             raise KernelError(errno.EBADF, call)
-        return self._c
+        return self.c

@@ -19,7 +19,7 @@ from uring_iopf.iommufd.queues.reports import ReportQueue
 from uring_iopf.iommufd.spaces.ioas import IOAS
 
 if TYPE_CHECKING:
-    from uring_iopf._native import CData
+    from uring_iopf._native import CIommu
     from uring_iopf.iommufd.client_memory import DriverData
     from uring_iopf.iommufd.drivers.base import NestedFormat
     from uring_iopf.iommufd.geometry import Geometry
@@ -38,7 +38,7 @@ class HWPT(Object):
     reports: ReportQueue | None = None
     """A queue of other reports, which it has instead."""
 
-    def __init__(self, table: ObjectTable, iommu: CData, flags: HwptAllocFlags) -> None:
+    def __init__(self, table: ObjectTable, iommu: CIommu, flags: HwptAllocFlags) -> None:
         super().__init__(table)
         self.flags = flags
         self.iommu = iommu
@@ -80,7 +80,7 @@ class PagingHWPT(HWPT):
     def __init__(
         self,
         table: ObjectTable,
-        iommu: CData,
+        iommu: CIommu,
         ioas: IOAS,
         flags: HwptAllocFlags,
         *,
@@ -127,7 +127,7 @@ class NestedHWPT(HWPT):
     def __init__(
         self,
         table: ObjectTable,
-        iommu: CData,
+        iommu: CIommu,
         parent: PagingHWPT,
         flags: HwptAllocFlags,
         data: bytes,
@@ -167,7 +167,7 @@ def check_nested(
     flags: int,
     parent: PagingHWPT,
     nested: NestedFormat,
-    iommu: CData,
+    iommu: CIommu,
     kind: int,
     data: DriverData,
 ) -> bytes:
