@@ -27,14 +27,14 @@ struct uiopf_vtd {
 
 	/* The page request queue. */
 	uint64_t (*prq)[VTD_PRQ_WORDS];
-	uint32_t prq_head, prq_tail;	/* entries, free-running is not what the registers do: 0 to 2,047 */
+	UIOPF_LINE uint32_t prq_head, prq_tail;	/* entries, free-running is not what the registers do: 0 to 2,047 */
 	uint32_t prq_status;
 	uint64_t overflowed;		/* requests that the full queue did not take */
 
 	/* The invalidation queue. Answers may come from both sides: the lock is taken only where that is two threads. */
-	uint64_t (*iq)[VTD_IQ_WORDS];	/* words 2 and 3 are zero for good, here and in the other queue */
+	UIOPF_LINE uint64_t (*iq)[VTD_IQ_WORDS];	/* words 2 and 3 are zero for good, here and in the other queue */
 	uint32_t iq_entries;		/* grows with the functions */
-	uint32_t iq_written;		/* by the driver */
+	UIOPF_LINE uint32_t iq_written;		/* by the driver */
 	uint32_t iq_full;		/* commands that found no room */
 	uint32_t iq_lock;
 	UIOPF_LINE uint32_t iq_tail;	/* the tail register */
