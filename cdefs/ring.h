@@ -91,7 +91,16 @@ static inline void uiopf_sq_prefetch(const struct uiopf_ring *ring, uint32_t n)
 		__builtin_prefetch(uiopf_sqe_at(ring, ring->sq_head + i));
 }
 
-/* The address in an SQE some places ahead of the next, published or not. */
+/*
+ * Whether the SQE so many places ahead of the next was published when the tail was last loaded. One that was not is
+ * being written: fetching its line would take it from the client in the middle of that, and then back.
+ */
+static inline bool uiopf_sq_is_published(const struct uiopf_ring *ring, uint32_t ahead)
+{
+	return ring->sq_tail_seen - ring->sq_head > ahead;
+}
+
+/* The address in a published SQE some places ahead of the next. */
 static inline uint64_t uiopf_sq_peek_address(const struct uiopf_ring *ring, uint32_t ahead)
 {
 	return READ_ONCE(&uiopf_sqe_at(ring, ring->sq_head + ahead)[2]);
@@ -119,7 +128,8 @@ static inline bool uiopf_sq_take(struct uiopf_ring *ring, struct io_uring_sqe *s
 		}
 	}
 	from = uiopf_sqe_at(ring, slot);
-	__builtin_prefetch(uiopf_sqe_at(ring, slot + RING_AHEAD));
+	if (uiopf_sq_is_published(ring, RING_AHEAD - 1))
+		__builtin_prefetch(uiopf_sqe_at(ring, slot + RING_AHEAD));
 #pragma GCC unroll 8
 	for (i = 0; i < 8; i++)	/* not memcpy: it may read twice; and straight to where it is used from */
 		to[i] = READ_ONCE(&from[i]);

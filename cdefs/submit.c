@@ -528,9 +528,11 @@ static __attribute__((noinline)) int submit_one(struct uiopf_engine *e, struct i
 /* Begins to fetch what an SQE a few places ahead points to; its line is here by now. Nothing but a hint comes of it. */
 static void prefetch_data(const struct uiopf_engine *e)
 {
-	uint64_t address = uiopf_sq_peek_address(&e->ring, RING_AHEAD / 2);
-	const uint8_t *map = uiopf_windows_find(&e->windows, address, 1);
+	const uint8_t *map;
 
+	if (!uiopf_sq_is_published(&e->ring, RING_AHEAD / 2))
+		return;
+	map = uiopf_windows_find(&e->windows, uiopf_sq_peek_address(&e->ring, RING_AHEAD / 2), 1);
 	if (map)
 		__builtin_prefetch(map);
 }
