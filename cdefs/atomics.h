@@ -7,6 +7,7 @@
  * a full barrier. There are no stand-alone fences, since the thread sanitizer cannot follow them.
  */
 #pragma once
+#include <stddef.h>
 #include <stdint.h>
 
 #define READ_ONCE(p) __atomic_load_n((p), __ATOMIC_RELAXED)
@@ -17,7 +18,15 @@
 #define STORE_SEQ(p, v) ((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
 
 /* Two cores never write to one of these at once: 128, since processors fetch lines in pairs. */
-#define UIOPF_LINE _Alignas(128)
+#define UIOPF_LINE_BYTES 128
+#define UIOPF_LINE _Alignas(UIOPF_LINE_BYTES)
+/*
+ * Below each struct that two threads share, for the first field of each of its sections: what one side writes begins
+ * on a line of its own, and what follows it does too, so no line holds fields of two sides.
+ */
+#define UIOPF_BEGINS_A_LINE(type, field)                               \
+	_Static_assert(offsetof(type, field) % UIOPF_LINE_BYTES == 0,  \
+		       "the other side's fields are on the line of " #field)
 
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

@@ -23,18 +23,16 @@
 static void expire(struct uiopf_core *core)
 {
 	uint64_t now = uiopf_now(&core->clock), next = UIOPF_NO_DEADLINE, when;
-	const bool shared = core->driver == UIOPF_ENTER;
 	struct uiopf_faultq *q;
 
-	if (now >= core->expiry_ns && (!shared || pthread_mutex_trylock(&core->consumer_lock) == 0)) {
+	if (now >= core->expiry_ns && uiopf_consumer_try(core)) {
 		for (q = core->faultqs; q; q = q->next)
 			if (q->policy && q->policy->limits.timeout_ns) {
 				when = uiopf_policy_expire(q, now);
 				next = when < next ? when : next;
 			}
 		uiopf_core_kick(core);
-		if (shared)
-			pthread_mutex_unlock(&core->consumer_lock);
+		uiopf_consumer_leave(core);
 		core->expiry_ns = next;
 	}
 	if (core->expiry_ns < core->next_ns)
@@ -96,7 +94,7 @@ void uiopf_core_kick(struct uiopf_core *core)
 	struct uiopf_iommu *iommu;
 
 	for (iommu = core->iommus; iommu; iommu = iommu->next)
-		iommu->ops->kick(iommu);
+		iommu->ops->kick(iommu, UIOPF_CONSUMER);
 }
 
 void uiopf_core_wake_worker(struct uiopf_core *core)
@@ -273,6 +271,19 @@ void uiopf_control_end(struct uiopf_core *core)
 static bool in_control(struct uiopf_core *core)
 {
 	return READ_ONCE(&core->has_controller) && pthread_equal(READ_ONCE(&core->controller), pthread_self());
+}
+
+bool uiopf_consumer_try(struct uiopf_core *core)
+{
+	if (core->driver != UIOPF_ENTER || in_control(core))
+		return true;
+	return pthread_mutex_trylock(&core->consumer_lock) == 0;
+}
+
+void uiopf_consumer_leave(struct uiopf_core *core)
+{
+	if (core->driver == UIOPF_ENTER && !in_control(core))
+		pthread_mutex_unlock(&core->consumer_lock);
 }
 
 void uiopf_consumer_begin(struct uiopf_core *core)

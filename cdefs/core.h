@@ -57,29 +57,33 @@ struct uiopf_core {
 	struct uiopf_engine *engines;
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
-	uint64_t next_ns;		/* when the producer has something to do by itself; UINT64_MAX: never */
-	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs. The producer's */
 	uint64_t handles;		/* attachments made */
 	struct uiopf_engine *registered_ring[UIOPF_REGISTERED_RINGS];
-	uint64_t timer_ns;		/* when the first ring's timer fires; the consumer writes it */
 	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
 	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
-	uint32_t host_waits;		/* waits armed on the host's descriptors */
 	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
 	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
 	unsigned long aio;		/* for uiopf_notify(); 0: none */
-	uint32_t aio_unreaped;
-	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane */
 
-	pthread_mutex_t consumer_lock;
+	/* The producer's: it writes them every turn, also one in which it finds nothing. */
+	UIOPF_LINE uint64_t next_ns;	/* when the producer has something to do by itself; UINT64_MAX: never */
+	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs */
+
+	/* The consumer's. */
+	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */
+	uint32_t host_waits;		/* waits armed on the host's descriptors */
+	uint32_t aio_unreaped;
+
+	UIOPF_LINE pthread_mutex_t consumer_lock;
 	bool controlled;		/* the consumer lock is held by the control plane; guarded by it */
 	pthread_mutex_t control_lock;	/* recursive */
 	uint32_t control_depth;
 	pthread_t controller;		/* who is in the section; looked at without the lock, for one's own id */
 	bool has_controller;
 
-	pthread_mutex_t sleepers_lock;
+	UIOPF_LINE pthread_mutex_t sleepers_lock;
 	struct uiopf_sleeper *sleepers;
+	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane; guarded by the lock */
 	UIOPF_LINE uint32_t sleepers_count;
 
 	/* The worker. */
@@ -89,7 +93,8 @@ struct uiopf_core {
 	uint32_t worker_waits;		/* the parked worker waits on park_changed to be let go */
 	UIOPF_LINE uint32_t asleep;	/* it may be in poll; wake it through its eventfd */
 	uint32_t sqpoll_runs;		/* the worker owns the consumer side; read without a lock, then again with it */
-	bool running, stop;
+	UIOPF_LINE bool running;
+	bool stop;
 	pthread_t thread;
 	pthread_mutex_t park_lock;
 	pthread_cond_t park_changed;
@@ -97,6 +102,15 @@ struct uiopf_core {
 	uint64_t idle_ns;		/* spin so long before sleeping; UINT64_MAX: for ever */
 	uint64_t worker_sleeps;
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_core, next_ns);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, timer_ns);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, consumer_lock);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, sleepers_lock);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, sleepers_count);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, mailbox);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, parked);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, asleep);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, running);
 
 /* One turn of each side; how much was done. The caller owns that side. */
 uint32_t uiopf_produce(struct uiopf_core *core);
@@ -107,6 +121,12 @@ uint32_t uiopf_core_sync(struct uiopf_core *core);
 /* Around everything that touches the consumer side from outside the worker. */
 void uiopf_consumer_begin(struct uiopf_core *core);
 void uiopf_consumer_end(struct uiopf_core *core);
+/*
+ * The producer's thread, for what belongs to the consumer's side: false where a client has it now, in a system call,
+ * who is not waited for. The next turn tries again.
+ */
+bool uiopf_consumer_try(struct uiopf_core *core);
+void uiopf_consumer_leave(struct uiopf_core *core);
 
 /* Consumer, after answers: lets the hardware see the commands, and wakes it where it sleeps. */
 void uiopf_core_kick(struct uiopf_core *core);

@@ -20,7 +20,6 @@
 #include "policy.h"
 
 struct uiopf_faultq {
-	struct uiopf_file file;
 	struct uiopf_core *core;
 	struct uiopf_faultq *next;
 	struct uiopf_group **ring;
@@ -34,17 +33,22 @@ struct uiopf_faultq {
 	uint32_t messages;		/* in the groups pushed since the last publish */
 	uint64_t notified;		/* eventfd writes made for messages */
 
+	/* The producer's too, but the consumer looks at it all the time. */
 	UIOPF_LINE uint32_t published;
 
 	/* The consumer's. */
 	UIOPF_LINE uint32_t head;
 	uint32_t seen;			/* the value of `published` that reads go by */
 	uint32_t woken;			/* … and for which waits have been woken */
+	struct uiopf_file file;		/* its list of waits is the consumer's */
 	struct uiopf_idmap cookies;	/* from 1; 0 by itself, see faultq.c */
 	bool zero_is_cookie, zero_is_free;
 	struct uiopf_group **by_cookie;
 	struct uiopf_faultq_counts counts;
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_faultq, tail);
+UIOPF_BEGINS_A_LINE(struct uiopf_faultq, published);
+UIOPF_BEGINS_A_LINE(struct uiopf_faultq, head);
 
 /* Producer; false: the queue does not take it. */
 static inline bool uiopf_faultq_push(struct uiopf_faultq *q, struct uiopf_group *group)

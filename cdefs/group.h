@@ -104,7 +104,7 @@ hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 	uint32_t tail;
 
 	code = uiopf_hardware_code(d, code);
-	d->iommu->ops->respond(d->iommu, d, group->last.flags, group->last.pasid, group->last.grpid, code);
+	d->iommu->ops->respond(d->iommu, UIOPF_CONSUMER, d, group->last.flags, group->last.pasid, group->last.grpid, code);
 	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
 		uiopf_give_group(d, group);
 		return;

@@ -80,13 +80,19 @@ struct uiopf_group {
 	uint32_t stages;		/* UIOPF_FAULT_STAGE_2 of the last fault: not in its message */
 };
 
+/* Whose thread a driver's function runs on: each side has commands of its own, and neither waits for the other. */
+enum uiopf_side { UIOPF_PRODUCER, UIOPF_CONSUMER };
+
 struct uiopf_iommu_ops {
-	/* Driver: writes a page response command, for the group with this last fault. Both sides may call it. */
-	void (*respond)(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
-			uint32_t grpid, uint32_t code);
-	/* Driver: moves the command queue's tail register; nothing before it is seen by the hardware. */
-	void (*kick)(struct uiopf_iommu *iommu);
-	/* Hardware: carries out the commands that have been kicked; how many. */
+	/*
+	 * Driver: writes a page response command, for the group with this last fault. It always gets there: where the
+	 * command queue is full, the command waits.
+	 */
+	void (*respond)(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device,
+			uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t code);
+	/* Driver: the hardware is to carry out all that this side has written, and is woken if it sleeps. */
+	void (*kick)(struct uiopf_iommu *iommu, enum uiopf_side side);
+	/* Hardware: carries out the commands that it has been shown; how many. */
 	uint32_t (*execute)(struct uiopf_iommu *iommu);
 	/* Driver: the interrupt; decodes and reports every record in the queue; how many. */
 	uint32_t (*interrupt)(struct uiopf_iommu *iommu);
@@ -119,30 +125,35 @@ struct uiopf_device {
 	bool unplugged;			/* the hardware is gone: what is answered reaches nobody */
 	bool growable;			/* the pool may grow (only where every report is made at the quiescent point) */
 
-	/* The producer's. */
+	/* Where things are: changes at the quiescent point only, but for what they hold. */
 	struct uiopf_attach *attach;
 	struct uiopf_attach **pasid;	/* a hash table; NULL before the first */
 	uint32_t pasids, pasid_mask;
-	uint32_t virtual_pri;		/* enum uiopf_virtual_pri; the consumer may pause it */
-	uint32_t *free_groups, free_count;
+	uint32_t virtual_pri;		/* enum uiopf_virtual_pri; the consumer may pause it, once */
+	uint32_t bucket_mask, returned_mask;
+	uint32_t *free_groups;
 	struct uiopf_fault_node {
 		struct uiopf_fault fault;
 		uint32_t next;
 	} *node;
-	uint32_t free_node;
 	struct uiopf_partial {		/* the partial faults of one group index */
 		uint32_t grpid, first, last, count, next;
 	} *partial;
-	uint32_t free_partial, *bucket, bucket_mask;
+	uint32_t *bucket, *returned;
+	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them */
+
+	/* The producer's. */
+	UIOPF_LINE uint32_t free_count;
+	uint32_t free_node, free_partial;
 	uint32_t unfinished;		/* group indices with partial faults */
-	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them; written only at the quiescent point */
+	uint32_t returned_head;		/* of the groups on their way back */
 	struct uiopf_device_counts counts;
 
-	/* Freed groups on their way back: the consumer's tail, the producer's head. */
+	/* The consumer's: the tail of the groups that it has freed. */
 	UIOPF_LINE uint32_t returned_tail;
-	uint32_t *returned, returned_mask;
-	UIOPF_LINE uint32_t returned_head;
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_device, free_count);
+UIOPF_BEGINS_A_LINE(struct uiopf_device, returned_tail);
 
 static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *device, uint32_t index)
 {

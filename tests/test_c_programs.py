@@ -34,6 +34,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "histogram": ["1"],
     "memory": [],
     "walk": ["1"],
+    "records": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
     "attach": ["20000"],

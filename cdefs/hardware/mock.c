@@ -13,12 +13,13 @@ struct uiopf_mock {
 	uint32_t count, capacity;
 };
 
-static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
-		    uint32_t grpid, uint32_t code)
+static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
+		    uint32_t pasid, uint32_t grpid, uint32_t code)
 {
 	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
 
 	(void)flags;
+	(void)side;
 	if (device->unplugged)
 		return;
 	if (m->count == m->capacity) {
@@ -33,7 +34,13 @@ static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device
 	m->log[m->count++] = (struct uiopf_mock_response){ device->id, pasid, grpid, code };
 }
 
-static void kick(struct uiopf_iommu *iommu)
+static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
+{
+	(void)iommu;
+	(void)side;
+}
+
+static void drain(struct uiopf_iommu *iommu)
 {
 	(void)iommu;
 }
@@ -57,7 +64,7 @@ static const struct uiopf_iommu_ops mock_ops = {
 	.kick = kick,
 	.execute = nothing,
 	.interrupt = nothing,
-	.drain = kick,			/* it has no queues: a report is there when it is made */
+	.drain = drain,			/* it has no queues: a report is there when it is made */
 	.release = release,
 };
 

@@ -6,8 +6,6 @@
 
 #include "../group.h"
 
-#define PRQ_MASK (VTD_PRQ_ENTRIES - 1)
-
 /* ---- hardware ---- */
 
 void uiopf_vtd_overflow(struct uiopf_vtd *v)
@@ -29,97 +27,136 @@ static struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd *v, const uint6
 	return v->source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
 }
 
-static void prepare(const struct uiopf_vtd *v, uint32_t at)
+static void prepare(const struct uiopf_vtd *v, const uint64_t *d)
 {
-	const uint64_t *d = v->iq[at & (v->iq_entries - 1)];
 	struct uiopf_endpoint *ep = endpoint_of(v, d);
 
 	if (ep)
 		uiopf_endpoint_prepare(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff);
 }
 
-static uint32_t execute(struct uiopf_iommu *iommu)
+/* Carries out what one side has shown; how many commands. */
+static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
 {
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-	/* Pairs with the driver's write of the register: the descriptors before it are complete. */
-	uint32_t tail = LOAD_ACQUIRE(&v->iq_tail), n = tail - v->iq_head, head = v->iq_head, i;
+	const uint32_t n = uiopf_records_ready(iq);
 	uint64_t now = 0;
+	uint32_t i;
 
 	for (i = 0; i < AHEAD && i < n; i++)
-		prepare(v, head + i);
-	for (i = 0; head != tail; head++, i++) {
-		const uint64_t *d = v->iq[head & (v->iq_entries - 1)];
+		prepare(v, uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i));
+	for (i = 0; i < n; i++) {
+		const uint64_t *d = uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i);
 		struct uiopf_endpoint *ep = endpoint_of(v, d);
 
-		if (tail - head > AHEAD)
-			prepare(v, head + AHEAD);
+		if (n - i > AHEAD)
+			prepare(v, uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i + AHEAD));
 		if (i % ANSWERS_A_TIME == 0 || (ep && !ep->plain))
-			now = uiopf_now(&iommu->core->clock);
+			now = uiopf_now(&v->iommu.core->clock);
 		if (likely(ep))
 			uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff,
 						d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now);
 	}
 	if (n)
-		STORE_RELEASE(&v->iq_head, head);	/* pairs with the driver's look for room */
+		uiopf_records_done(iq, n);
+	return n;
+}
+
+static void show_commands(struct uiopf_vtd *v, enum uiopf_side side);
+
+/*
+ * Commands that found no room come in now that there is some: the hardware sees to it, since the driver may not call
+ * again. False where a client has the consumer's side, whose kick does it.
+ */
+static bool admit_waiting(struct uiopf_vtd *v, enum uiopf_side side)
+{
+	if (side == UIOPF_CONSUMER && !uiopf_consumer_try(v->iommu.core))
+		return false;
+	uiopf_records_admit(&v->commands[side].iq);
+	show_commands(v, side);
+	if (side == UIOPF_CONSUMER)
+		uiopf_consumer_leave(v->iommu.core);
+	return true;
+}
+
+static uint32_t execute(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	uint32_t n = 0;
+	int side;
+
+	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER; side++) {
+		struct uiopf_records *iq = &v->commands[side].iq;
+
+		do
+			n += execute_commands(v, iq);
+		while (unlikely(READ_ONCE(&iq->full)) && admit_waiting(v, side));
+	}
 	return n;
 }
 
 /* ---- driver ---- */
 
-static bool lock(struct uiopf_vtd *v)
+/*
+ * Hardware that waits on another core is shown commands this many at a time. Linux moves the tail with every one; each
+ * time the line with the tail goes there and back. With none before the last it would idle as long as the client works.
+ */
+#define COMMANDS_A_SHOW 4u
+
+static void show_commands(struct uiopf_vtd *v, enum uiopf_side side)
 {
-	if (likely(v->iommu.core->driver != UIOPF_ENTER))
-		return false;
-	while (__atomic_exchange_n(&v->iq_lock, 1, __ATOMIC_ACQUIRE))
-		while (READ_ONCE(&v->iq_lock))
-			cpu_relax();
-	return true;
+	struct uiopf_vtd_commands *c = &v->commands[side];
+
+	c->kicked = c->iq.written;
+	/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
+	if (side == UIOPF_CONSUMER && v->iommu.core->driver == UIOPF_ENTER)
+		STORE_SEQ(&c->iq.tail, c->iq.written);
+	else
+		uiopf_records_show(&c->iq);	/* the hardware is this thread, or asks for quiet first */
 }
 
-static void unlock(struct uiopf_vtd *v, bool locked)
+/* Linux' qi_submit_sync() waits for the hardware to make room; here the command waits, and its giver goes on. */
+static __attribute__((noinline)) void let_wait(struct uiopf_records *iq, uint64_t word0, uint64_t word1)
 {
-	if (unlikely(locked))
-		STORE_RELEASE(&v->iq_lock, 0);
+	const uint64_t d[VTD_IQ_WORDS] = { word0, word1 };
+
+	uiopf_records_wait(iq, d);
 }
 
-static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
-		    uint32_t grpid, uint32_t code)
+static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
+		    uint32_t pasid, uint32_t grpid, uint32_t code)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-	const bool locked = lock(v);
-	uint64_t *d;
+	struct uiopf_records *iq = &v->commands[side].iq;
+	uint64_t *d = uiopf_records_place(iq, VTD_IQ_WORDS), word0, word1;
 
-	if (unlikely(v->iq_written - LOAD_ACQUIRE(&v->iq_head) == v->iq_entries)) {
-		v->iq_full++;
-		unlock(v, locked);
+	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
+	word0 = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
+		(uint64_t)code << VTD_PGRP_CODE_SHIFT;
+	if (flags & UIOPF_FAULT_PASID_VALID)
+		word0 |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
+	word1 = (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT;
+	if (unlikely(!d || iq->waiting_count)) {
+		let_wait(iq, word0, word1);
 		return;
 	}
-	d = v->iq[v->iq_written & (v->iq_entries - 1)];
-	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
-	d[0] = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
-	       (uint64_t)code << VTD_PGRP_CODE_SHIFT;
-	if (flags & UIOPF_FAULT_PASID_VALID)
-		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
-	d[1] = (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT;
-	v->iq_written++;
-	unlock(v, locked);
+	d[0] = word0;
+	d[1] = word1;
+	uiopf_records_put(iq);
+	if (iq->written % COMMANDS_A_SHOW == 0)
+		uiopf_records_show(iq);
 }
 
-static void kick(struct uiopf_iommu *iommu)
+static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-	const bool locked = lock(v);
-	bool moved;
+	struct uiopf_vtd_commands *c = &v->commands[side];
 
-	moved = v->iq_written != v->iq_tail;
-	/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
-	if (moved && iommu->core->driver == UIOPF_ENTER)
-		STORE_SEQ(&v->iq_tail, v->iq_written);
-	else if (moved)
-		STORE_RELEASE(&v->iq_tail, v->iq_written);	/* the hardware is this thread, or asks for quiet first */
-	unlock(v, locked);
-	if (moved)
-		uiopf_core_wake_worker(iommu->core);
+	if (unlikely(c->iq.waiting_count))
+		uiopf_records_admit(&c->iq);
+	if (c->kicked == c->iq.written)
+		return;
+	show_commands(v, side);
+	uiopf_core_wake_worker(iommu->core);
 }
 
 /* What Linux refuses before it reports. */
@@ -173,12 +210,13 @@ void uiopf_vtd_note(struct uiopf_vtd *v, uint32_t slot, uint64_t source, uint64_
 static uint32_t interrupt(struct uiopf_iommu *iommu)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-	uint32_t head = v->prq_head, tail = v->prq_tail, n = 0;
+	const uint32_t n = uiopf_records_ready(&v->prq);
 	bool answered = false;
+	uint32_t i;
 
 	v->prq_status &= ~(uint32_t)VTD_PRS_PPR;
-	for (; head != tail; head = (head + 1) & PRQ_MASK, n++) {
-		const uint64_t *d = v->prq[head];
+	for (i = 0; i < n; i++) {
+		const uint64_t *d = uiopf_records_at(&v->prq, VTD_PRQ_WORDS, v->prq.head + i);
 		struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
 		struct uiopf_fault fault;
 		uint64_t refused;
@@ -189,7 +227,7 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		if (unlikely(is_bad(v, d))) {
 			/* Only a last request is waited for. */
 			if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
-				respond(iommu, device, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
+				respond(iommu, UIOPF_PRODUCER, device, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
 				device->counts.refused++;
 				answered = true;
 			}
@@ -198,14 +236,14 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		/* A stop marker: the driver drops it, and nobody answers. */
 		if (unlikely((d[1] & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST))
 			continue;
-		if (unlikely(v->sent_under != NULL) && v->sent_under[head] != handle_of(device, &fault))
+		if (unlikely(v->sent_under != NULL) && v->sent_under[(v->prq.head + i) % VTD_PRQ_ENTRIES] != handle_of(device, &fault))
 			device->counts.stale++;
 		refused = device->counts.refused;
 		uiopf_report(device, &fault);
 		if (unlikely(device->counts.refused != refused))	/* also by FAILURE, which is no error to a driver */
 			answered = true;
 	}
-	v->prq_head = head;
+	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
 		/* Nothing came meanwhile (hardware and driver take turns): unfinished groups may miss their last request. */
 		uint32_t rid;
@@ -216,7 +254,7 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
 	}
 	if (answered)
-		kick(iommu);
+		kick(iommu, UIOPF_PRODUCER);
 	return n;
 }
 
@@ -226,8 +264,9 @@ static void release(struct uiopf_iommu *iommu)
 
 	free(v->source);
 	free(v->sent_under);
-	free(v->prq);
-	free(v->iq);
+	uiopf_records_close(&v->prq);
+	uiopf_records_close(&v->commands[UIOPF_PRODUCER].iq);
+	uiopf_records_close(&v->commands[UIOPF_CONSUMER].iq);
 	free(v);
 }
 
@@ -237,7 +276,7 @@ static void release(struct uiopf_iommu *iommu)
  */
 static void drain(struct uiopf_iommu *iommu)
 {
-	kick(iommu);
+	kick(iommu, UIOPF_CONSUMER);
 	execute(iommu);
 	interrupt(iommu);
 }
@@ -262,33 +301,18 @@ static const struct uiopf_iommu_ops undrained_ops = {
 
 /* ---- set-up ---- */
 
-/* A queue as software gives it to the hardware: page aligned, all zero. */
-static void *zeroed(uint32_t entries, size_t size)
-{
-	void *queue = aligned_alloc(4096, entries * size);
-
-	return queue ? memset(queue, 0, entries * size) : NULL;
-}
-
 /* Room for the answers of one more function, and for as many again. The queue is empty when it is replaced. */
 static int grow_iq(struct uiopf_vtd *v)
 {
-	uint32_t entries = v->iq_entries;
-	void *iq;
+	uint32_t places = VTD_IQ_FIRST;
+	int side, rc = 0;
 
-	while (entries < 2 * PCIE_PRI_PRGI_COUNT * (v->sources + 1))
-		entries *= 2;
-	if (entries == v->iq_entries)
-		return 0;
-	iq = zeroed(entries, sizeof *v->iq);
-	if (!iq)
-		return -ENOMEM;
-	kick(&v->iommu);
-	execute(&v->iommu);
-	free(v->iq);
-	v->iq = iq;
-	v->iq_entries = entries;
-	return 0;
+	while (places < 2 * PCIE_PRI_PRGI_COUNT * (v->sources + 1))
+		places *= 2;
+	drain(&v->iommu);
+	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER && rc == 0; side++)
+		rc = uiopf_records_grow(&v->commands[side].iq, places);
+	return rc;
 }
 
 struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
@@ -302,12 +326,12 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 	v->iommu.core = core;
 	v->flags = flags;
 	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
-	v->prq = zeroed(VTD_PRQ_ENTRIES, sizeof *v->prq);
-	v->iq_entries = VTD_IQ_FIRST;
-	v->iq = zeroed(VTD_IQ_FIRST, sizeof *v->iq);
 	if (flags & UIOPF_VTD_UNDRAINED)
 		v->sent_under = calloc(VTD_PRQ_ENTRIES, sizeof *v->sent_under);
-	if (!v->source || !v->prq || !v->iq || (!v->sent_under && (flags & UIOPF_VTD_UNDRAINED))) {
+	if (!v->source || (!v->sent_under && (flags & UIOPF_VTD_UNDRAINED)) ||
+	    uiopf_records_open(&v->prq, VTD_PRQ_ENTRIES, VTD_PRQ_WORDS) < 0 ||
+	    uiopf_records_open(&v->commands[UIOPF_PRODUCER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS) < 0 ||
+	    uiopf_records_open(&v->commands[UIOPF_CONSUMER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS) < 0) {
 		release(&v->iommu);
 		return NULL;
 	}
@@ -383,6 +407,6 @@ void uiopf_vtd_get_counts(struct uiopf_vtd *v, struct uiopf_vtd_counts *counts)
 {
 	uiopf_control_begin(v->iommu.core);
 	counts->overflowed = v->overflowed;
-	counts->commands_lost = v->iq_full;
+	counts->commands_lost = v->commands[UIOPF_PRODUCER].iq.lost + v->commands[UIOPF_CONSUMER].iq.lost;
 	uiopf_control_end(v->iommu.core);
 }

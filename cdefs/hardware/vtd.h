@@ -7,11 +7,12 @@
  */
 #pragma once
 #include "../abi/hardware.h"
+#include "../base/records.h"
 #include "../core.h"
 #include "../iopf.h"
 #include "endpoint.h"
 
-#define VTD_IQ_FIRST 1024u	/* entries to begin with: room for two answers to every index of a function */
+#define VTD_IQ_FIRST 1024u	/* places to begin with: room for two answers to every index of a function */
 #define VTD_MOST_SOURCES 16u
 #define VTD_REQUESTER_IDS 65536u
 
@@ -25,20 +26,19 @@ struct uiopf_vtd {
 	uint32_t flags;			/* UIOPF_VTD_* */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 
-	/* The page request queue. */
-	uint64_t (*prq)[VTD_PRQ_WORDS];
-	UIOPF_LINE uint32_t prq_head, prq_tail;	/* entries, free-running is not what the registers do: 0 to 2,047 */
+	/* The page request queue: the hardware writes it and the driver's interrupt reads it, on one thread. */
+	struct uiopf_records prq;
 	uint32_t prq_status;
 	uint64_t overflowed;		/* requests that the full queue did not take */
 
-	/* The invalidation queue. Answers may come from both sides: the lock is taken only where that is two threads. */
-	UIOPF_LINE uint64_t (*iq)[VTD_IQ_WORDS];	/* words 2 and 3 are zero for good, here and in the other queue */
-	uint32_t iq_entries;		/* grows with the functions */
-	UIOPF_LINE uint32_t iq_written;		/* by the driver */
-	uint32_t iq_full;		/* commands that found no room */
-	uint32_t iq_lock;
-	UIOPF_LINE uint32_t iq_tail;	/* the tail register */
-	UIOPF_LINE uint32_t iq_head;	/* the hardware's */
+	/*
+	 * The invalidation queue, one for each side that gives commands: a lock for every answer would take the line with
+	 * the lock from one core to the other, and keep hardware and client from working at once.
+	 */
+	struct uiopf_vtd_commands {
+		struct uiopf_records iq;	/* words 2 and 3 of a descriptor are zero for good, here and in the other queue */
+		UIOPF_LINE uint32_t kicked;	/* what the hardware knows that it has to do; the writer's */
+	} commands[2];			/* by enum uiopf_side */
 };
 
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
@@ -57,17 +57,19 @@ static inline uint64_t uiopf_vtd_source_word(uint16_t requester_id)
  */
 static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, uint64_t message)
 {
-	uint32_t tail = v->prq_tail, next = (tail + 1) & (VTD_PRQ_ENTRIES - 1);
+	struct uiopf_records *q = &v->prq;
+	uint64_t *d = uiopf_records_at(q, VTD_PRQ_WORDS, q->written);
 
-	if (unlikely(next == v->prq_head || (v->prq_status & VTD_PRS_PRO))) {
+	if (unlikely(q->written - q->head >= VTD_PRQ_ENTRIES - 1 || (v->prq_status & VTD_PRS_PRO))) {
 		uiopf_vtd_overflow(v);
 		return;
 	}
 	if (unlikely(v->sent_under != NULL))
-		uiopf_vtd_note(v, tail, source, message);
-	v->prq[tail][0] = source;
-	v->prq[tail][1] = message;
-	v->prq_tail = next;
+		uiopf_vtd_note(v, q->written % VTD_PRQ_ENTRIES, source, message);
+	d[0] = source;
+	d[1] = message;
+	uiopf_records_put(q);
+	uiopf_records_show(q);
 	v->prq_status |= VTD_PRS_PPR;
 }
 

@@ -3,6 +3,7 @@
  * numbers: the library's own constants are what is being tested. Formats: reference VT-d 4.x, Linux 6.12.
  */
 #include <errno.h>
+#include <sched.h>
 
 #include "check.h"
 #include "core.h"
@@ -101,9 +102,24 @@ static uint32_t interrupt(struct scene *s)
 	return n;
 }
 
+/* The words of a place in a queue: those of requests have four, as those of commands. */
+static const uint64_t *words(const struct uiopf_records *q, uint32_t place)
+{
+	return &q->ring[4 * place];
+}
+
+static const uint64_t *command(const struct scene *s, enum uiopf_side side, uint32_t place)
+{
+	return words(&s->vtd->commands[side].iq, place);
+}
+
 static uint32_t responses(struct scene *s)	/* written by the driver, not yet carried out */
 {
-	return s->vtd->iq_written - s->vtd->iq_head;
+	uint32_t side, n = 0;
+
+	for (side = 0; side < 2; side++)
+		n += s->vtd->commands[side].iq.written - s->vtd->commands[side].iq.head;
+	return n;
 }
 
 /* ---- descriptors ---- */
@@ -116,19 +132,19 @@ static void a_request_is_these_32_bytes(void)
 	/* PASID 0xfedcb, group index 0 (the first), two pages, write then read: by the endpoint's own hand. */
 	uiopf_endpoint_access(s->ep, 0xfedcb, 0x7fffdeadb000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE, 2);
 	CHECK_EQ(uiopf_endpoint_step(s->ep), 1);
-	CHECK_EQ(s->vtd->prq_tail, 2);
+	CHECK_EQ(s->vtd->prq.tail, 2);
 	CHECK_EQ(s->vtd->prq_status, 1);	/* PPR */
-	d = s->vtd->prq[0];
+	d = words(&s->vtd->prq, 0);
 	CHECK_EQ(d[0], 0x000fedcbab120101);	/* type 1, PASID present, requester id, PASID */
 	CHECK_EQ(d[1], 0x00007fffdeadb003);	/* address, index 0, not last, read and write */
 	CHECK_EQ(d[2] | d[3], 0);
-	CHECK_EQ(s->vtd->prq[1][0], 0x000fedcbab120101);
-	CHECK_EQ(s->vtd->prq[1][1], 0x00007fffdeadc007);	/* last */
+	CHECK_EQ(words(&s->vtd->prq, 1)[0], 0x000fedcbab120101);
+	CHECK_EQ(words(&s->vtd->prq, 1)[1], 0x00007fffdeadc007);	/* last */
 	/* An instruction fetch asks to read: what also says execute Linux refuses. */
 	uiopf_endpoint_access(s->ep, 1, 0x1000, IOMMU_PGFAULT_PERM_EXEC, 1);
 	uiopf_endpoint_step(s->ep);
-	CHECK_EQ(s->vtd->prq[2][0], 0x00000001ab120101);
-	CHECK_EQ(s->vtd->prq[2][1], 0x000000000000100d);	/* index 1, last, read */
+	CHECK_EQ(words(&s->vtd->prq, 2)[0], 0x00000001ab120101);
+	CHECK_EQ(words(&s->vtd->prq, 2)[1], 0x000000000000100d);	/* index 1, last, read */
 	CHECK_EQ(interrupt(s), 3);
 	CHECK_EQ(s->vtd->prq_status, 0);
 	CHECK_EQ(take(s), 3);
@@ -194,13 +210,13 @@ static void a_response_is_these_32_bytes(void)
 	uint32_t i;
 
 	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		const uint64_t *d = s->vtd->iq[i];
+		const uint64_t *d = command(s, UIOPF_CONSUMER, i);
 
 		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
 		interrupt(s);
 		CHECK_EQ(take(s), 1);
 		answer(s, s->m[0].cookie, cases[i].code);
-		CHECK_EQ(s->vtd->iq_tail, i + 1);	/* the write moved the tail register */
+		CHECK_EQ(s->vtd->commands[UIOPF_CONSUMER].iq.tail, i + 1);	/* the write moved the tail register */
 		CHECK_EQ(d[0], cases[i].expected0);
 		CHECK_EQ(d[1], cases[i].expected1);
 		CHECK_EQ(d[2] | d[3], 0);
@@ -216,9 +232,9 @@ static void a_failure_is_sent_as_linuxs_own_code(void)
 	for (i = 0; i < 257; i++)	/* one more than the pool holds */
 		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100, 0x5 | (i % 512) << 3);
 	interrupt(s);
-	CHECK_EQ(s->vtd->iq_tail, 1);	/* and the hardware hears of it at once */
-	CHECK_EQ(s->vtd->iq[0][0], 0x00000003ab122019);	/* 2, not 0xf */
-	CHECK_EQ(s->vtd->iq[0][1], 256 << 3);
+	CHECK_EQ(s->vtd->commands[UIOPF_PRODUCER].iq.tail, 1);	/* and the hardware hears of it at once */
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x00000003ab122019);	/* 2, not 0xf */
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 256 << 3);
 	close_scene(s);
 }
 
@@ -253,7 +269,7 @@ static void what_linux_refuses(void)
 			abort();
 		}
 		if (cases[i].answered)
-			CHECK_EQ(s->vtd->iq[0][0] >> 12 & 0xf, 1);
+			CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0] >> 12 & 0xf, 1);
 		close_scene(s);
 	}
 }
@@ -271,14 +287,14 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	for (i = 1; i < 2047; i++)
 		uiopf_vtd_page_request(s->vtd, source, 0x5 | 8 << 3);
 	CHECK_EQ(s->vtd->prq_status, 1);
-	CHECK_EQ(s->vtd->prq_tail, 2047);
+	CHECK_EQ(s->vtd->prq.tail, 2047);
 	uiopf_vtd_page_request(s->vtd, source, 0x5 | 7 << 3);	/* the last of the group, and it is lost */
 	CHECK_EQ(s->vtd->prq_status, 3);	/* PRO */
-	CHECK_EQ(s->vtd->prq_tail, 2047);
-	s->vtd->prq_head = 100;			/* room again: yet nothing is queued before PRO is cleared */
+	CHECK_EQ(s->vtd->prq.tail, 2047);
+	s->vtd->prq.head = 100;			/* room again: yet nothing is queued before PRO is cleared */
 	uiopf_vtd_page_request(s->vtd, source, 0x5);
-	CHECK_EQ(s->vtd->prq_tail, 2047);
-	s->vtd->prq_head = 0;
+	CHECK_EQ(s->vtd->prq.tail, 2047);
+	s->vtd->prq.head = 0;
 	uiopf_vtd_get_counts(s->vtd, &counts);
 	CHECK_EQ(counts.overflowed, 2);
 
@@ -289,7 +305,7 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	CHECK_EQ(take(s), 2046);
 	uiopf_vtd_page_request(s->vtd, source, 0x5 | 7 << 3);	/* and around the end of the queue */
 	uiopf_vtd_page_request(s->vtd, source, 0x5 | 9 << 3);
-	CHECK_EQ(s->vtd->prq_tail, 1);
+	CHECK_EQ(s->vtd->prq.tail % 2048, 1);
 	CHECK_EQ(interrupt(s), 2);
 	CHECK_EQ(take(s), 2);			/* one fault each: what was dropped is not in it */
 	CHECK_EQ(s->m[0].grpid, 7);
@@ -454,6 +470,99 @@ static void a_refused_group_is_answered_once_for_each_page(void)
 	close_scene(s);
 }
 
+/* ---- answers that find the invalidation queue full ---- */
+
+/*
+ * Groups of 32 pages whose device has been detached: each page's request is refused, in one interrupt, which are more
+ * answers than the queue has places. Linux waits for room; nothing is dropped, and the function is left with nothing.
+ */
+static void refusals_beyond_the_queue_wait(void)
+{
+	struct scene *s = open_scene(CAPACITY, CAPACITY);
+	struct uiopf_vtd_counts counts;
+	const uint32_t more = 2 * CAPACITY - 48;
+	uint32_t i, round;
+
+	CHECK_EQ(uiopf_detach(s->device, UIOPF_NO_PASID), 0);
+	for (round = 0; round < 3; round++) {
+		for (i = 0; i < more; i++)	/* a page of each of many groups, all last: each is answered */
+			uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
+					       0x5 | (uint64_t)(i % 512) << 3);
+		CHECK_EQ(interrupt(s), more);
+		CHECK_EQ(responses(s), 1024);	/* the queue is full */
+		uiopf_core_produce(s->core);
+		CHECK_EQ(responses(s), 0);
+		CHECK_EQ(counts_of(s).unexpected, (round + 1) * more);	/* every one reached the function */
+	}
+	uiopf_vtd_get_counts(s->vtd, &counts);
+	CHECK_EQ(counts.commands_lost, 0);
+	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
+	close_scene(s);
+}
+
+/* Answers of a client, in one write, which are more than the queue has places; they arrive in their order. */
+static void a_clients_answers_beyond_the_queue_wait(void)
+{
+	struct scene *s = open_scene(0, 2 * CAPACITY);
+	static struct iommu_hwpt_page_response r[2 * CAPACITY];
+	struct uiopf_records *iq = &s->vtd->commands[UIOPF_CONSUMER].iq;
+	struct uiopf_vtd_counts counts;
+	uint32_t i, n = 0;
+
+	while (n < 2 * CAPACITY - 48) {
+		for (i = 0; i < 500; i++)
+			uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
+					       0x5 | (uint64_t)((n + i) % 512) << 3);
+		CHECK_EQ(interrupt(s), 500);
+		CHECK_EQ(take(s), 500);
+		for (i = 0; i < 500; i++)
+			r[n++].cookie = s->m[i].cookie;
+	}
+	CHECK_EQ(uiopf_faultq_write(s->q, r, n * sizeof r[0]), n * sizeof r[0]);
+	CHECK_EQ(iq->written - iq->head, 1024);
+	CHECK_EQ(iq->waiting_count, n - 1024);
+	for (i = 0; i < n - 1024; i++)
+		CHECK_EQ(iq->waiting[4 * i + 1] >> 3, (i + 1024) % 512);
+	while (uiopf_core_produce(s->core))
+		;
+	CHECK_EQ(counts_of(s).unexpected, n);
+	uiopf_vtd_get_counts(s->vtd, &counts);
+	CHECK_EQ(counts.commands_lost, 0);
+	close_scene(s);
+}
+
+/* The same with the hardware on a thread of its own, which makes room meanwhile; and asleep when the write begins. */
+static void waiting_answers_come_in_beside_a_worker(void)
+{
+	struct scene *s = open_scene(0, 2 * CAPACITY);
+	static struct iommu_hwpt_page_response r[2 * CAPACITY];
+	struct uiopf_vtd_counts counts;
+	uint32_t i, n, round, answered = 0;
+
+	CHECK_EQ(uiopf_core_start(s->core, UIOPF_ENTER, -1, 0), 0);
+	for (round = 0; round < 20; round++) {
+		for (n = 0; n < 2000; n += 500) {
+			uiopf_control_begin(s->core);
+			for (i = 0; i < 500; i++)
+				uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
+						       0x5 | (uint64_t)i << 3);
+			interrupt(s);
+			uiopf_control_end(s->core);
+			CHECK_EQ(take(s), 500);
+			for (i = 0; i < 500; i++)
+				r[n + i].cookie = s->m[i].cookie;
+		}
+		CHECK_EQ(uiopf_faultq_write(s->q, r, n * sizeof r[0]), n * sizeof r[0]);
+		answered += n;
+		while (counts_of(s).unexpected != answered)	/* the test's own limit ends it where one is lost */
+			sched_yield();
+	}
+	CHECK_EQ(uiopf_core_stop(s->core), 0);
+	uiopf_vtd_get_counts(s->vtd, &counts);
+	CHECK_EQ(counts.commands_lost, 0);
+	close_scene(s);
+}
+
 int main(void)
 {
 	a_request_is_these_32_bytes();
@@ -468,5 +577,8 @@ int main(void)
 	a_response_failure_stops_page_requests();
 	an_unexpected_index_is_remembered();
 	a_refused_group_is_answered_once_for_each_page();
+	refusals_beyond_the_queue_wait();
+	a_clients_answers_beyond_the_queue_wait();
+	waiting_answers_come_in_beside_a_worker();
 	return 0;
 }

@@ -376,8 +376,11 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "as VT-d and Linux 6.12 do. A comparison in which that happens says so",
             ),
             KnownDifference(
-                "the invalidation queue has 8,192 entries and carries page group responses only; at most 16 functions",
-                "the rest is not modelled",
+                "the driver's interrupt and the answers of clients have an invalidation queue each, of 1,024 entries "
+                "or more by the number of functions; an answer that finds no room waits for it; page group "
+                "responses only, at most 16 functions",
+                "one queue with a lock would make hardware and client wait for each other, which real hardware, that "
+                "shares no cache line with a client, does not; the rest is not modelled",
             ),
             KnownDifference(
                 "four-level tables with 4 KiB pages, first stage only; no device TLB, no invalidations",

@@ -1,0 +1,86 @@
+#include "records.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A queue as software gives it to hardware: page aligned, all zero. */
+static uint64_t *zeroed(uint32_t places, uint32_t words)
+{
+	const size_t size = (size_t)places * words * sizeof(uint64_t), page = 4096;
+	uint64_t *ring = aligned_alloc(page, (size + page - 1) / page * page);
+
+	return ring ? memset(ring, 0, size) : NULL;
+}
+
+int uiopf_records_open(struct uiopf_records *q, uint32_t places, uint32_t words)
+{
+	memset(q, 0, sizeof *q);
+	q->ring = zeroed(places, words);
+	q->mask = places - 1;
+	q->words = words;
+	return q->ring ? 0 : -ENOMEM;
+}
+
+void uiopf_records_close(struct uiopf_records *q)
+{
+	free(q->ring);
+	free(q->waiting);
+	q->ring = q->waiting = NULL;
+}
+
+int uiopf_records_grow(struct uiopf_records *q, uint32_t places)
+{
+	uint64_t *ring;
+
+	if (places <= q->mask + 1)
+		return 0;
+	ring = zeroed(places, q->words);
+	if (!ring)
+		return -ENOMEM;
+	free(q->ring);
+	q->ring = ring;
+	q->mask = places - 1;
+	return 0;
+}
+
+bool uiopf_records_wait(struct uiopf_records *q, const uint64_t *record)
+{
+	const size_t size = q->words * sizeof *record;
+
+	q->waited++;
+	if (q->waiting_count == q->waiting_capacity && q->waiting_first > q->waiting_capacity / 2) {
+		memmove(q->waiting, &q->waiting[(size_t)q->words * q->waiting_first],
+			(q->waiting_count - q->waiting_first) * size);
+		q->waiting_count -= q->waiting_first;
+		q->waiting_first = 0;
+	}
+	if (q->waiting_count == q->waiting_capacity) {
+		const uint32_t capacity = q->waiting_capacity ? 2 * q->waiting_capacity : q->mask + 1;
+		uint64_t *waiting = reallocarray(q->waiting, capacity, size);
+
+		if (!waiting) {
+			q->lost++;
+			return false;
+		}
+		q->waiting = waiting;
+		q->waiting_capacity = capacity;
+	}
+	memcpy(&q->waiting[(size_t)q->words * q->waiting_count++], record, size);
+	WRITE_ONCE(&q->full, true);
+	return true;
+}
+
+void uiopf_records_admit(struct uiopf_records *q)
+{
+	uint64_t *place;
+
+	while (q->waiting_first != q->waiting_count && (place = uiopf_records_place(q, q->words))) {
+		memcpy(place, &q->waiting[(size_t)q->words * q->waiting_first++], q->words * sizeof *place);
+		uiopf_records_put(q);
+	}
+	if (q->waiting_first == q->waiting_count) {
+		q->waiting_first = q->waiting_count = 0;
+		WRITE_ONCE(&q->full, false);
+	}
+}
