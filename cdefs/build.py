@@ -16,7 +16,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
-DECLARATIONS = ("abi/io_uring.h", "abi/iommufd.h", "abi/hardware.h", "abi/hello.h", "cost.h", "api.h")
+DECLARATIONS = ("abi/io_uring.h", "abi/iommufd.h", "abi/hardware.h", "abi/hello.h", "abi/cost.h", "abi/api.h")
 COMPILE_ARGS = ["-std=c11", "-O3", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 # Small functions in many files, called once per fault: let the compiler see across them. Hidden, since it may not
 # inline what another library could put itself in front of. No vectors of neighbouring counters: a load that is wider

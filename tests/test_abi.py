@@ -43,7 +43,7 @@ TESTS: Final = Path(__file__).parent
 LAYOUTS: Final = json.loads((TESTS / "data" / "layouts.json").read_text())
 KERNELS: Final[Mapping[str, Kernel]] = {version: LAYOUTS[version] for version in VERSIONS}
 HEADERS: Final = "".join((TESTS.parent / "cdefs" / "abi" / name).read_text() for name in ("io_uring.h", "iommufd.h"))
-API: Final = (TESTS.parent / "cdefs" / "api.h").read_text()
+API: Final = (TESTS.parent / "cdefs" / "abi" / "api.h").read_text()
 
 #: What has a declaration for each version: structs whose old fields moved, and changed values.
 MOVED_STRUCTS: Final = {"io_uring_clone_buffers", "io_uring_napi"}

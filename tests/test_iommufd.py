@@ -411,7 +411,7 @@ def test_a_group_larger_than_the_read_stays(world: World) -> None:
 
 @pytest.mark.parametrize(("live", "cookies"), [(0, [1, 2]), (1, [0, 2]), (2, [0, 3])])
 def test_an_answer_to_cookie_0_frees_it_while_another_is_live(world: World, live: int, cookies: list[int]) -> None:
-    """Linux's own accident: see ``cdefs/faultq.c``."""
+    """Linux's own accident: see ``cdefs/faults/faultq.c``."""
     world.device.replace(world.nested)
     for group in range(live):
         world.device.report(group, 0x1000)

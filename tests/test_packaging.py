@@ -58,8 +58,8 @@ def test_a_stale_extension_is_refused_at_import(tmp_path: Path, monkeypatch: pyt
 
 
 def declared_in_c() -> dict[str, int]:
-    """The functions of ``cdefs/api.h``, and how many parameters each takes."""
-    text = (ROOT / "cdefs" / "api.h").read_text(encoding="utf-8")
+    """The functions of ``cdefs/abi/api.h``, and how many parameters each takes."""
+    text = (ROOT / "cdefs" / "abi" / "api.h").read_text(encoding="utf-8")
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
     functions = re.findall(r"\b(uiopf_\w+)\s*\(([^()]*)\)\s*;", text)
     return {name: 0 if words.strip() in ("", "void") else words.count(",") + 1 for name, words in functions}
@@ -84,7 +84,7 @@ def test_the_protocol_takes_positional_arguments_only_as_c_does() -> None:
 
 def pointers_in_c() -> dict[str, list[str | None]]:
     """Of each function, which opaque struct its parameters and its result point to; None: it is something else."""
-    text = (ROOT / "cdefs" / "api.h").read_text(encoding="utf-8")
+    text = (ROOT / "cdefs" / "abi" / "api.h").read_text(encoding="utf-8")
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
     opaque = set(re.findall(r"^struct (uiopf_\w+);", text, re.MULTILINE))
     pointer = re.compile(r"\s*(?:const )?struct (\w+) \*(?:\w+)?\s*")

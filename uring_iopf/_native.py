@@ -1,7 +1,7 @@
 """The one seam between Python and C, typed and checked.
 
 cffi's own ``lib`` is ``Any`` to a type checker; `lib` here is the same object behind a hand-kept protocol of every
-function in ``cdefs/api.h``, which a test holds against that file. What the functions do, and which thread may call
+function in ``cdefs/abi/api.h``, which a test holds against that file. What the functions do, and which thread may call
 them, is said there.
 """
 

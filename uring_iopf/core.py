@@ -21,7 +21,7 @@ FOREVER = 2**64 - 1
 
 
 class Driver(enum.IntEnum):
-    """Who turns the producer's and the consumer's steps (``cdefs/core.h``)."""
+    """Who turns the producer's and the consumer's steps (``cdefs/core/core.h``)."""
 
     INLINE = 0
     """No thread: the calls themselves. Deterministic."""

@@ -1,4 +1,4 @@
-#include "records.h"
+#include "base/records.h"
 
 #include <errno.h>
 #include <stdlib.h>

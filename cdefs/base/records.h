@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../atomics.h"
+#include "base/atomics.h"
 
 struct uiopf_records {
 	uint64_t *ring;

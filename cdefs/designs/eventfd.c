@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "../design.h"
+#include "designs/design.h"
 
 struct rfc_pgfault {		/* struct iommu_hwpt_pgfault of the RFC: 48 bytes */
 	uint32_t size, flags, dev_id, pasid, grpid, perm;

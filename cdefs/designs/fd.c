@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../design.h"
+#include "designs/design.h"
 
 struct fd {
 	uint32_t pending, most;		/* answers not yet written */

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "../design.h"
+#include "designs/design.h"
 
 struct handler {
 	struct uiopf_consumer consumer;

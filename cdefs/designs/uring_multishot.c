@@ -13,8 +13,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "../design.h"
-#include "../engine.h"
+#include "designs/design.h"
+#include "rings/engine.h"
 
 #define GROUP_ID 0
 #define READ_DATA 1	/* user_data of the read, and of the writes */

@@ -1,4 +1,4 @@
-#include "endpoint.h"
+#include "hardware/endpoint.h"
 
 #include <errno.h>
 #include <math.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "vtd.h"
+#include "hardware/iommu/vtd.h"
 
 #define SENT_PER_STEP 256u	/* groups: a step is bounded, and the IOMMU's queue of 2,048 must not fill in one */
 

@@ -13,10 +13,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../abi/hardware.h"
-#include "../core.h"
-#include "histogram.h"
-#include "pagetable.h"
+#include "abi/hardware.h"
+#include "core/core.h"
+#include "hardware/histogram.h"
+#include "hardware/walk.h"
 
 struct uiopf_vtd;
 

@@ -7,10 +7,10 @@
 #include <errno.h>
 
 #include "check.h"
-#include "core.h"
-#include "faultq.h"
+#include "core/core.h"
+#include "faults/faultq.h"
 #include "hardware/endpoint.h"
-#include "hardware/vtd.h"
+#include "hardware/iommu/vtd.h"
 
 #define PASID_VALID IOMMU_PGFAULT_FLAGS_PASID_VALID
 #define LAST IOMMU_PGFAULT_FLAGS_LAST_PAGE

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "engine.h"
+#include "rings/engine.h"
 
 #define DATA_SIZE 0x10000u
 #define DATA_AT 0x7000000000ull

@@ -13,10 +13,10 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "api.h"
-#include "atomics.h"
+#include "abi/api.h"
+#include "base/atomics.h"
 #include "check.h"
-#include "ring.h"
+#include "rings/ring.h"
 
 #define SITES 2
 #define DEVICES 2

@@ -10,9 +10,9 @@
 #include <poll.h>
 #include <pthread.h>
 
-#include "api.h"
+#include "abi/api.h"
 #include "check.h"
-#include "eventq.h"
+#include "faults/eventq.h"
 
 #define LAST 0x7fffffffu
 

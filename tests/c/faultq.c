@@ -7,10 +7,10 @@
 #include <errno.h>
 
 #include "check.h"
-#include "core.h"
-#include "faultq.h"
-#include "group.h"
-#include "iopf.h"
+#include "core/core.h"
+#include "faults/faultq.h"
+#include "faults/group.h"
+#include "faults/iopf.h"
 
 #define LOG 4096u
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "engine.h"
+#include "rings/engine.h"
 
 #define ARENA_AT 0x7000000000ull
 

@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 
 #include "check.h"
-#include "engine.h"
+#include "rings/engine.h"
 
 /* Moves a mapping between two guard pages. The memory is the same; only our address of it is another. */
 static inline uint8_t *guard_mapping(uint8_t *map, uint64_t size)

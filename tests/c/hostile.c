@@ -35,7 +35,7 @@
 #include "check.h"
 #include "errnos.h"
 #include "guard.h"
-#include "hardware/pagetable.h"
+#include "hardware/walk.h"
 #include "scribble.h"
 
 #define HOSTILES 2

@@ -1,6 +1,6 @@
 /* The lowest free number, always: against a model that is an array of flags. Arguments: seed. */
 #include "check.h"
-#include "idmap.h"
+#include "base/idmap.h"
 
 #define MOST 300000u
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "memory.h"
+#include "base/memory.h"
 
 static void seals_are_set(void)
 {

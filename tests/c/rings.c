@@ -13,7 +13,7 @@
 #include <pthread.h>
 
 #include "check.h"
-#include "engine.h"
+#include "rings/engine.h"
 #include "scribble.h"
 
 struct client {

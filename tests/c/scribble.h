@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "engine.h"
+#include "rings/engine.h"
 
 #define ARENA 0x10000u			/* what SQEs point to, and where the client has it */
 #define ARENA_AT 0x7000000000ull

@@ -6,10 +6,10 @@
 #include <sched.h>
 
 #include "check.h"
-#include "core.h"
-#include "faultq.h"
+#include "core/core.h"
+#include "faults/faultq.h"
 #include "hardware/endpoint.h"
-#include "hardware/vtd.h"
+#include "hardware/iommu/vtd.h"
 
 #define RID 0xab12u
 #define ID 77u

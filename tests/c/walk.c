@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "check.h"
-#include "hardware/pagetable.h"
+#include "hardware/walk.h"
 
 #define R IOMMU_PGFAULT_PERM_READ
 #define W IOMMU_PGFAULT_PERM_WRITE

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "core.h"
-#include "engine.h"
-#include "ring.h"
+#include "core/core.h"
+#include "rings/engine.h"
+#include "rings/ring.h"
 
 struct machine {
 	struct uiopf_core *core;

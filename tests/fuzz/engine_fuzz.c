@@ -23,7 +23,7 @@
 #include "../c/check.h"
 #include "../c/errnos.h"
 #include "../c/guard.h"
-#include "engine.h"
+#include "rings/engine.h"
 
 #define ARENA 0x4000u
 #define ARENA_AT 0x7000000000ull

@@ -1,4 +1,4 @@
-"""The generic clients of a channel: trio, synchronous, and in batches; the native one is C, ``cdefs/client.c``."""
+"""The generic clients of a channel: trio, synchronous, in batches; ``cdefs/designs/client.c`` is the native one."""
 
 from uring_iopf.clients.groups import FaultGroup
 from uring_iopf.clients.trio_client import TrioClient

@@ -1,6 +1,6 @@
 """Which designs there are, by name.
 
-The C ones are listed in ``cdefs/channel.c`` and described here; a test holds the two together.
+The C ones are listed in ``cdefs/designs/channel.c`` and described here; a test holds the two together.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROW: Final = struct.Struct("<QQII")
-"""``struct uiopf_access`` of ``cdefs/api.h``: time_ns, address, pasid, access."""
+"""``struct uiopf_access`` of ``cdefs/abi/api.h``: time_ns, address, pasid, access."""
 
 PASIDS: Final = 1 << 20
 """PCIe's PASIDs have 20 bits."""

@@ -1,6 +1,7 @@
 """Event queues as their file: read and poll. And what the events of each type hold.
 
-The queue itself is C (``cdefs/eventq.c``). Source: drivers/iommu/iommufd/eventq.c and driver.c, iommufd.h, Linux 7.2.
+The queue itself is C (``cdefs/faults/eventq.c``).
+Source: drivers/iommu/iommufd/eventq.c and driver.c, iommufd.h, Linux 7.2.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The fault queue as its file: read, write, poll, close.
 
-The queue itself is C (``cdefs/faultq.c``). Source: drivers/iommu/iommufd/fault.c, Linux 6.12.
+The queue itself is C (``cdefs/faults/faultq.c``). Source: drivers/iommu/iommufd/fault.c, Linux 6.12.
 """
 
 from __future__ import annotations

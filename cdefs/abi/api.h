@@ -1,0 +1,394 @@
+/*
+ * What Python may call. cffi and the compiler both read this file (and abi/ and cost.h): plain declarations only.
+ *
+ * Functions return 0 or a count, or -errno. Unless it says otherwise, any thread may call any of them; what they do is
+ * ordered by the core (core.h). Objects are freed by their own functions, children before the core.
+ */
+#pragma once
+#include <stdint.h>
+
+#include "abi/iommufd.h"
+#include "abi/io_uring.h"
+#include "abi/cost.h"
+
+struct uiopf_core;
+struct uiopf_iommu;
+struct uiopf_device;
+struct uiopf_faultq;
+struct uiopf_eventq;
+struct uiopf_file;
+struct uiopf_engine;
+struct uiopf_client_ring;
+struct uiopf_space;
+struct uiopf_endpoint;
+struct uiopf_vtd;
+struct uiopf_mock;
+struct uiopf_channel;
+
+/* ---- the extension itself ---- */
+
+/* SHA-256, in hex, over the C sources that this was built from. */
+const char *uiopf_source_hash(void);
+
+/* ---- the core: clock, drivers, quiescent point ---- */
+
+enum uiopf_clock_kind { UIOPF_CLOCK_MANUAL, UIOPF_CLOCK_MONOTONIC, UIOPF_CLOCK_COUNTER };
+enum uiopf_driver { UIOPF_INLINE, UIOPF_ENTER, UIOPF_SQPOLL };
+
+/* The processor counter's ns per count (32 bits after the point), measured for so long; 0: no constant-rate counter. */
+uint64_t uiopf_counter_calibrate(uint64_t during_ns);
+/* live: emulated system calls and wake-ups are paid for with real ones. NULL: no memory. */
+struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_count, int live);
+int uiopf_core_free(struct uiopf_core *core);	/* -EBUSY while it has children */
+/* Whose rings these are, from the next uiopf_setup() on: Linux 6.12 unless it is said. */
+void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t minor);
+uint64_t uiopf_core_now(const struct uiopf_core *core);
+void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns);	/* a manual clock's */
+uint64_t uiopf_core_next_ns(const struct uiopf_core *core);	/* when the producer acts by itself or a timer fires; UINT64_MAX */
+uint32_t uiopf_core_produce(struct uiopf_core *core);	/* one producer step; 0 where a worker does it */
+uint32_t uiopf_core_consume(struct uiopf_core *core);	/* one consumer step */
+uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
+/* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
+int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
+int uiopf_core_stop(struct uiopf_core *core);
+uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core);
+/* The quiescent point: between these no step runs anywhere else. They nest, within one thread. */
+void uiopf_control_begin(struct uiopf_core *core);
+void uiopf_control_end(struct uiopf_core *core);
+
+/* ---- fault queues ---- */
+
+enum uiopf_personality { UIOPF_MERGED, UIOPF_PROPOSED };
+
+struct uiopf_faultq_counts {
+	uint64_t delivered_groups;
+	uint64_t answered_groups, answered_faults;		/* by a client */
+	uint64_t auto_answered_groups, auto_answered_faults;	/* INVALID, for the client */
+	uint64_t waiting_groups;				/* now: to be read */
+	uint64_t unanswered_groups;				/* now: read, to be answered */
+	uint64_t timed_out_groups;				/* of those answered for the client: too late */
+	uint64_t lost_groups;					/* beyond the depth: never in the queue, answered FAILURE */
+};
+
+/* What Linux's queue has not; all 0: as Linux. */
+struct uiopf_faultq_limits {
+	uint32_t depth;		/* groups waiting to be read at most */
+	uint32_t by_index;	/* answers may name device, PASID and group index */
+	uint64_t timeout_ns;	/* from the report to the answer, read or not; then it is answered for the client: */
+	uint32_t timeout_code;	/* 1 INVALID, 2 FAILURE */
+};
+
+/* A message that is no fault: `length` groups were lost since the last one of these, just before what follows. */
+#define UIOPF_PGFAULT_FLAGS_LOST 0x80000000
+
+struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality);
+int uiopf_faultq_free(struct uiopf_faultq *queue);	/* -EBUSY while devices are attached or requests hold it */
+/* Before its first group. -EBUSY: it has had one, or limits already; -EINVAL: the code. */
+int uiopf_faultq_limit(struct uiopf_faultq *queue, const struct uiopf_faultq_limits *limits);
+/* flags: PASID_VALID 1. The oldest that was read. -EINVAL: none, or the code; -EOPNOTSUPP: not asked for. */
+int uiopf_faultq_answer_index(struct uiopf_faultq *queue, uint32_t dev_id, uint32_t flags, uint32_t pasid,
+			      uint32_t grpid, uint32_t code);
+/* The system calls on its fd: read(2), write(2), poll(2). */
+int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length);
+int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
+uint32_t uiopf_faultq_poll(struct uiopf_faultq *queue);
+void uiopf_faultq_counts(struct uiopf_faultq *queue, struct uiopf_faultq_counts *counts);
+/* What rings, and everything else that polls, know a queue by. */
+struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *queue);
+/* A descriptor for rings of this core; -EMFILE. */
+int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file);
+void uiopf_core_uninstall(struct uiopf_core *core, int fd);
+/*
+ * A descriptor for rings of this core on one of the host's that can be polled (a pipe, an eventfd, a socket), which is
+ * duplicated. It lives until it is uninstalled and no request holds it. -EPERM: it cannot be polled.
+ */
+int uiopf_core_install_host(struct uiopf_core *core, int fd);
+int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock);	/* O_NONBLOCK */
+
+/* ---- event queues ---- */
+
+#define UIOPF_EVENT_MOST 1024	/* bytes of data in one event; Linux's have 32 at most */
+
+struct uiopf_eventq_counts {
+	uint64_t reported;	/* all: stored and lost */
+	uint64_t stored;
+	uint64_t lost;		/* the queue was full, or there was no memory */
+	uint64_t delivered;	/* read, of those stored */
+};
+
+/* depth: how many events it holds at most. NULL: no memory. */
+struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth);
+/* No report may be under way. -EBUSY while requests hold it. */
+int uiopf_eventq_free(struct uiopf_eventq *queue);
+struct uiopf_file *uiopf_eventq_file(struct uiopf_eventq *queue);
+/* 0 also where the event is lost to a full queue; -ENOMEM where it is lost for want of memory; -EINVAL: too long. */
+int uiopf_eventq_report(struct uiopf_eventq *queue, const void *data, uint32_t length);
+/* The system calls on its fd: read(2), write(2), poll(2). */
+int64_t uiopf_eventq_read(struct uiopf_eventq *queue, void *to, uint64_t length);
+int64_t uiopf_eventq_write(struct uiopf_eventq *queue, const void *from, uint64_t length);
+uint32_t uiopf_eventq_poll(struct uiopf_eventq *queue);
+void uiopf_eventq_counts(struct uiopf_eventq *queue, struct uiopf_eventq_counts *counts);
+
+/* ---- devices and attachment ---- */
+
+struct uiopf_device_counts {
+	uint64_t reported;	/* faults */
+	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed */
+	uint64_t dropped;	/* partial faults forgotten without an answer */
+	uint64_t stale;		/* faults that met another attachment than the one they were sent under */
+};
+
+/* capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. */
+struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
+				      uint32_t requester_id, uint32_t capacity, int growable);
+void uiopf_device_free(struct uiopf_device *device);	/* detached before */
+/*
+ * Devices that the IOMMU cannot tell apart are attached together, whichever of them is named. `device` is new and joins
+ * the group that `member` is in, and what that is attached to; it leaves before it is freed.
+ */
+int uiopf_device_join(struct uiopf_device *device, struct uiopf_device *member, uint32_t flags);	/* -EBUSY */
+void uiopf_device_leave(struct uiopf_device *device);
+/* The hardware goes before the device: what is answered from now on reaches nobody (a mock's log). */
+void uiopf_device_unplug(struct uiopf_device *device);
+#define UIOPF_NO_PASID 0	/* requests without a PASID, and (as in Linux) those that name this one */
+/* An attachment's flags: a table whose PASIDs the user manages; reporting is on for the one device only (Linux 6.12). */
+#define UIOPF_USER_MANAGED 1
+#define UIOPF_ALONE 2
+/* queue NULL: a table that takes no faults. */
+int uiopf_attach(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags); /* -EBUSY */
+/* -EINVAL: not attached. What is outstanding of the old attachment is answered INVALID, here and at detach. */
+int uiopf_replace(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags);
+int uiopf_detach(struct uiopf_device *device, uint32_t pasid);
+/* iommu_report_device_fault(), at the quiescent point. flags: PASID_VALID 1, LAST_PAGE 2. */
+int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
+			uint64_t addr);
+/* A virtual function whose Response Failures stop its own requests, until the reset, and not the physical function's. */
+void uiopf_device_share_pri(struct uiopf_device *device);
+int uiopf_device_reset_pri(struct uiopf_device *device);	/* -EOPNOTSUPP: it does not share */
+int uiopf_device_pri_paused(struct uiopf_device *device);
+void uiopf_device_get_counts(struct uiopf_device *device, struct uiopf_device_counts *counts);
+
+/* ---- IOMMU models ---- */
+
+struct uiopf_mock_response { uint32_t device_id, pasid, grpid, code; };
+
+struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core);
+void uiopf_mock_free(struct uiopf_mock *mock);
+struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *mock);
+/* Takes the oldest answers out of its log; how many. */
+uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *out, uint32_t most);
+
+struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
+
+#define UIOPF_VTD_NEEDS_PASID 1	/* its driver refuses requests without one, as Linux 6.12 */
+#define UIOPF_VTD_UNDRAINED 2	/* detach and replace do not wait for what is on the way */
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags);
+void uiopf_vtd_free(struct uiopf_vtd *vtd);
+struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
+int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
+void uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);
+void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts);
+
+/* ---- page tables in an arena ---- */
+
+/* Room for so many table pages behind a PASID table of so many entries. NULL: no memory. */
+struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages);
+void uiopf_space_free(struct uiopf_space *space);
+int uiopf_space_fd(const struct uiopf_space *space);
+uint64_t uiopf_space_used(const struct uiopf_space *space);	/* bytes */
+void uiopf_space_reset(struct uiopf_space *space);
+/* One thread at a time. perm: IOMMU_PGFAULT_PERM_*, added to what the page has. -ENOMEM: arena full; -EINVAL: PASID; -EFAULT: a broken table. */
+int uiopf_space_map(struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
+int uiopf_space_unmap(struct uiopf_space *space, uint32_t pasid, uint64_t address);
+int uiopf_space_present(const struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
+int64_t uiopf_space_map_messages(struct uiopf_space *space, const struct iommu_hwpt_pgfault *messages, uint64_t n);
+
+/* ---- the endpoint ---- */
+
+enum uiopf_load_mode { UIOPF_LOAD_CLOSED, UIOPF_LOAD_TRACE, UIOPF_LOAD_POISSON };
+enum uiopf_access_result {
+	UIOPF_ACCESS_PENDING, UIOPF_ACCESS_OK, UIOPF_ACCESS_UNMAPPED, UIOPF_ACCESS_INVALID, UIOPF_ACCESS_FAILED
+};
+
+struct uiopf_access {
+	uint64_t time_ns;	/* since the trace began */
+	uint64_t address;
+	uint32_t pasid;
+	uint32_t access;	/* IOMMU_PGFAULT_PERM_* */
+};
+
+struct uiopf_load {
+	enum uiopf_load_mode mode;
+	uint32_t in_flight;	/* groups outstanding at most */
+	uint32_t group;		/* pages in a group at most; neighbours in the trace, of one PASID */
+	double speed;		/* TRACE: how many times faster than recorded */
+	double rate;		/* POISSON: faults per second */
+	uint64_t seed;		/* POISSON */
+};
+
+struct uiopf_endpoint_counts {
+	uint64_t sent, sent_groups;	/* page requests, and groups of them */
+	uint64_t succeeded;		/* answered, and there when tried again */
+	uint64_t unmapped;		/* answered with success, and not there */
+	uint64_t invalid, failed;
+	uint64_t unexpected;		/* answers to an index that is not outstanding */
+	uint64_t outstanding;		/* page requests without an answer, now */
+	uint64_t busy_ns;		/* from the start of each pass to its last answer, added up */
+	uint64_t latency_max_ns, latency_count;
+	uint32_t pri_status;		/* PCIE_PRI_STATUS_* */
+};
+
+struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_vtd *iommu, uint16_t requester_id,
+					  uint32_t capacity, uint32_t group_most);
+void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
+void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uiopf_space *space);
+int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);	/* -EBUSY: not stopped */
+void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
+int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
+/* Copies them. -EINVAL: an access that neither reads, writes nor executes; -EBUSY: a pass is under way. */
+int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n);
+int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load); /* one pass over the rows */
+void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
+void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* told of each end of a pass; -1 */
+uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
+int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
+/* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL as above. */
+int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
+			      uint32_t pages);
+int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);
+void uiopf_endpoint_get_counts(struct uiopf_endpoint *endpoint, struct uiopf_endpoint_counts *counts);
+/* The latency in ns that so many millionths of all faults do not exceed. */
+uint64_t uiopf_endpoint_latency(struct uiopf_endpoint *endpoint, uint64_t millionths);
+
+/* ---- rings: the kernel's side ---- */
+
+int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out);
+void uiopf_engine_free(struct uiopf_engine *engine);
+/* timeout_ns counts with IORING_ENTER_EXT_ARG; UINT64_MAX: none. -EDEADLK: inline, and nothing more can come. */
+int uiopf_enter(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		uint64_t timeout_ns);
+/* The same with io_uring_enter's own argument; what that points to is at the client's addresses. */
+int uiopf_enter_ext(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		    const void *argument, uint64_t size);
+/* Both by descriptor (uiopf_engine_file installed): -EBADF, -EOPNOTSUPP. With REGISTERED_RING by registered number. */
+int uiopf_enter_fd(struct uiopf_core *core, uint32_t fd, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		   const void *argument, uint64_t size);
+int uiopf_register_fd(struct uiopf_core *core, uint32_t fd, uint32_t opcode, void *arg, uint32_t nr_args);
+/* arg is memory of the caller's, written where io_uring_register writes; addresses in it are the client's. */
+int uiopf_register(struct uiopf_engine *engine, uint32_t opcode, void *arg, uint32_t nr_args);
+/* The ring as a file: for uiopf_core_install(), so that requests can poll it and send to it. */
+struct uiopf_file *uiopf_engine_file(struct uiopf_engine *engine);
+/* mmap(2) of the ring: which descriptor, and where in it; -ENOMEM. After RESIZE_RINGS they are others. */
+int uiopf_engine_mmap(struct uiopf_engine *engine, uint64_t offset, int *fd, uint64_t *at, uint64_t *length);
+/* The client's [address, address + length) is `map` here; what no window covers is EFAULT. -ENOSPC after 16. */
+int uiopf_engine_add_window(struct uiopf_engine *engine, uint64_t address, uint64_t length, void *map);
+int uiopf_engine_fd(const struct uiopf_engine *engine);
+uint64_t uiopf_engine_size(const struct uiopf_engine *engine);
+uint32_t uiopf_engine_sqes_offset(const struct uiopf_engine *engine);
+uint32_t uiopf_engine_pending(struct uiopf_engine *engine);	/* requests that have not ended */
+void uiopf_engine_cost(struct uiopf_engine *engine, struct uiopf_cost *cost);
+
+/* ---- rings of other processes ---- */
+
+/* Buffer rings that the ring's descriptor also holds, for the groups from 0 on, and a memory for the client's buffers. */
+struct uiopf_attachable {
+	uint32_t groups;	/* at most 64 */
+	uint32_t group_entries;	/* of each; a power of two, at most 4,096: more would reach into the next group's place */
+	uint64_t data_size;	/* bytes */
+};
+
+#define UIOPF_ATTACHED_GROUPS 64
+
+/* What the client is sent. The descriptors stay the engine's. */
+struct uiopf_attachment {
+	int ring_fd, data_fd, completion_eventfd, wake_eventfd;
+	uint64_t ring_size, data_size;
+};
+
+/*
+ * A ring that a client in another process attaches to with io_uring_queue_mmap(): SQPOLL, everything in one descriptor at
+ * io_uring's offsets, the SQ array filled in, the buffer rings registered. Its requests reach registered files alone.
+ * flags: CQSIZE, CLAMP, SUBMIT_ALL, SQE128, CQE32; SQPOLL comes of itself. -ENOSYS: the host has no io_submit.
+ */
+int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+			   const struct uiopf_attachable *config, struct uiopf_engine **out);
+void uiopf_engine_attachment(const struct uiopf_engine *engine, struct uiopf_attachment *out);
+/* The client has its data area there, and kicks or not. -EINVAL: no such address; -EBUSY: it said so before. */
+int uiopf_engine_attach(struct uiopf_engine *engine, uint64_t data_address, int kicks);
+
+/* ---- rings: the client's side. One thread at a time ---- */
+
+struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_params *p, uint64_t size,
+						uint32_t sqes_offset);
+void uiopf_client_ring_unmap(struct uiopf_client_ring *ring);
+int uiopf_client_push(struct uiopf_client_ring *ring, const struct io_uring_sqe *sqe);	/* its slot; -EBUSY: full */
+uint32_t uiopf_client_submit(struct uiopf_client_ring *ring);	/* publishes the tail; how many were new */
+uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *out, uint32_t most);
+uint32_t uiopf_client_load(const struct uiopf_client_ring *ring, uint32_t offset);	/* a word, acquire */
+void uiopf_client_store(struct uiopf_client_ring *ring, uint32_t offset, uint32_t value);
+
+/* ---- channels: one delivery design between a fault queue and a client ---- */
+
+enum uiopf_wait_mode { UIOPF_WAIT_SPIN, UIOPF_WAIT_SLEEP };
+
+struct uiopf_channel_config {
+	enum uiopf_wait_mode wait;
+	uint32_t in_flight;	/* groups at once that buffers are made for */
+	uint32_t group_most;	/* messages in the largest group */
+	uint32_t report_flags;	/* handler: UIOPF_REPORT_* */
+};
+
+/* The 2021 series' report flags. */
+#define UIOPF_REPORT_FLAT 1
+#define UIOPF_REPORT_NESTED_L1 2
+#define UIOPF_REPORT_NESTED_L2 4
+
+/* The n-th design that is written in C: its name, or NULL past the last. */
+const char *uiopf_design_name(uint32_t n);
+/* Facts about a design: the personality its queue should have; whether it has a user-space client; a ring. */
+int uiopf_design_personality(uint32_t n);
+int uiopf_design_has_client(uint32_t n);
+int uiopf_design_has_ring(uint32_t n);
+/* The space is for designs that answer in the kernel; NULL otherwise. */
+int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
+		       const struct uiopf_channel_config *config, struct uiopf_space *space,
+		       struct uiopf_channel **out);
+void uiopf_channel_close(struct uiopf_channel *channel);
+
+/* The client's half. One thread at a time. */
+/* Messages, whole groups, without waiting: how many; -errno. Losses of a queue with a depth are left out. */
+int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
+/* Answers; how many were taken. They are sent at the latest by the next receive or wait, or by a flush. */
+int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
+int uiopf_channel_answer_one(struct uiopf_channel *channel, uint32_t cookie, uint32_t code);
+int uiopf_channel_flush(struct uiopf_channel *channel);
+/* Waits as the design's client does: 1 something may be there, 0 timed out (or, inline, nothing can come), -EINTR. */
+int uiopf_channel_wait(struct uiopf_channel *channel, uint64_t timeout_ns);
+/* For event loops: 1 something is there; 0 sleep until the eventfd is readable, then call _awake. */
+int uiopf_channel_prepare_sleep(struct uiopf_channel *channel);
+void uiopf_channel_awake(struct uiopf_channel *channel);
+int uiopf_channel_eventfd(const struct uiopf_channel *channel);
+/* Both sides' costs, added up. */
+void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);
+
+/* The native client: receives, maps, answers SUCCESS until it has answered so many faults, or for so long. */
+struct uiopf_served { uint64_t faults, groups, cpu_ns; int32_t error; };
+int uiopf_client_serve(struct uiopf_channel *channel, struct uiopf_space *space, uint64_t faults,
+		       uint64_t during_ns, struct uiopf_served *served);
+/* The same, after starting a pass over the endpoint's rows: no time goes by between the two. */
+int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+			const struct uiopf_load *load, uint64_t faults, uint64_t during_ns,
+			struct uiopf_served *served);
+
+/* ---- references, measured beside everything else ---- */
+
+/* Rates in operations per second over at least during_ns; 0 when it cannot be measured here. Two threads, two cores. */
+double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns);
+double uiopf_measure_host_fd(uint32_t in_flight, uint64_t during_ns);
+double uiopf_measure_host_stream(uint32_t in_flight, uint64_t during_ns);
+/* NOPs, so many to a call, inline and on one thread: through a ring of ours without a charge for its calls, and the host's. */
+double uiopf_measure_nop(uint32_t batch, uint64_t during_ns);
+double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns);
+double uiopf_measure_cache_line(uint64_t during_ns);
+double uiopf_measure_eventfd(uint64_t during_ns);
+double uiopf_measure_system_call(uint64_t during_ns);

@@ -1,0 +1,466 @@
+#include "core/core.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "rings/engine.h"
+#include "faults/eventq.h"
+#include "faults/faultq.h"
+#include "hardware/endpoint.h"
+
+/* ---- the two steps ---- */
+
+/*
+ * The timer interrupt. What it does belongs to the consumer side, which under `enter` is not ours: then somebody who has
+ * it now, in a system call, is not waited for; the next turn tries again.
+ */
+static void expire(struct uiopf_core *core)
+{
+	uint64_t now = uiopf_now(&core->clock), next = UIOPF_NO_DEADLINE, when;
+	struct uiopf_faultq *q;
+
+	if (now >= core->expiry_ns && uiopf_consumer_try(core)) {
+		for (q = core->faultqs; q; q = q->next)
+			if (q->policy && q->policy->limits.timeout_ns) {
+				when = uiopf_policy_expire(q, now);
+				next = when < next ? when : next;
+			}
+		uiopf_core_kick(core);
+		uiopf_consumer_leave(core);
+		core->expiry_ns = next;
+	}
+	if (core->expiry_ns < core->next_ns)
+		WRITE_ONCE(&core->next_ns, core->expiry_ns);
+}
+
+uint32_t uiopf_produce(struct uiopf_core *core)
+{
+	struct uiopf_iommu *iommu;
+	struct uiopf_endpoint *endpoint;
+	struct uiopf_faultq *q;
+	uint32_t did = 0;
+
+	WRITE_ONCE(&core->next_ns, UINT64_MAX);
+	for (iommu = core->iommus; iommu; iommu = iommu->next)
+		did += iommu->ops->execute(iommu);
+	for (endpoint = core->endpoints; endpoint; endpoint = endpoint->next)
+		did += uiopf_endpoint_step(endpoint);
+	for (iommu = core->iommus; iommu; iommu = iommu->next)
+		did += iommu->ops->interrupt(iommu);
+	for (q = core->faultqs; q; q = q->next)
+		uiopf_faultq_publish(q);
+	if (unlikely(core->expiry_ns != UIOPF_NO_DEADLINE))
+		expire(core);
+	return did;
+}
+
+uint32_t uiopf_core_sync(struct uiopf_core *core)
+{
+	struct uiopf_eventq *events;
+	struct uiopf_faultq *q;
+	uint32_t did = 0;
+
+	for (q = core->faultqs; q; q = q->next)
+		did += uiopf_faultq_sync(q);
+	for (events = core->eventqs; events; events = events->next)
+		did += uiopf_eventq_sync(events);
+	if (unlikely(core->host_waits))
+		did += uiopf_host_sync(core);
+	return did;
+}
+
+uint32_t uiopf_consume(struct uiopf_core *core)
+{
+	struct uiopf_consumer *consumer;
+	struct uiopf_engine *engine;
+	uint32_t did = uiopf_core_sync(core);
+
+	for (engine = core->engines; engine; engine = engine->next)
+		did += uiopf_engine_step(engine);
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		did += consumer->run(consumer);
+	uiopf_core_kick(core);
+	return did;
+}
+
+void uiopf_core_kick(struct uiopf_core *core)
+{
+	struct uiopf_iommu *iommu;
+
+	for (iommu = core->iommus; iommu; iommu = iommu->next)
+		iommu->ops->kick(iommu, UIOPF_CONSUMER);
+}
+
+void uiopf_core_wake_worker(struct uiopf_core *core)
+{
+	if (LOAD_SEQ(&core->asleep))
+		eventfd_write(core->worker_eventfd, 1);
+}
+
+/* ---- waking and sleeping ---- */
+
+void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
+{
+	if (core->live)
+		eventfd_write(fd, 1);
+}
+
+/*
+ * Linux' eventfd_signal() never waits: a counter without room stays as it is. Here a write to a client's own eventfd
+ * would, for as long as the client likes, with everybody else's worker; so it is made O_NONBLOCK for the write.
+ */
+void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd)
+{
+	int flags;
+
+	if (!core->live)
+		return;
+	flags = fcntl(fd, F_GETFL);
+	if (likely(flags & O_NONBLOCK)) {
+		eventfd_write(fd, 1);
+		return;
+	}
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	eventfd_write(fd, 1);
+	fcntl(fd, F_SETFL, flags);
+}
+
+bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
+{
+	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	eventfd_t value;
+
+	if (ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
+		return false;
+	eventfd_read(fd, &value);
+	return true;
+}
+
+bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns)
+{
+	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
+	struct pollfd p[4] = { { fd, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 } };
+	const bool host = READ_ONCE(&core->host_waits), kicks = fd == core->worker_eventfd && core->wake_epoll >= 0;
+	struct epoll_event kicked[16];
+	eventfd_t value;
+
+	if (!host && !kicks)
+		return uiopf_eventfd_wait(fd, timeout_ns);
+	if (host) {
+		p[1].fd = core->host_epoll[0];
+		p[2].fd = core->host_epoll[1];
+	}
+	if (kicks)	/* the worker alone is kicked */
+		p[3].fd = core->wake_epoll;
+	if (ppoll(p, 4, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
+		return false;
+	if (p[0].revents)
+		eventfd_read(fd, &value);
+	if (p[3].revents)	/* edges: seen once, they are gone */
+		while (epoll_wait(core->wake_epoll, kicked, 16, 0) == 16)
+			;
+	return true;
+}
+
+void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
+{
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (!sleeper->listed) {
+		WRITE_ONCE(&sleeper->listed, true);
+		sleeper->next = core->sleepers;
+		core->sleepers = sleeper;
+		/* Pairs with the producer's look after it has published: one of us sees the other. */
+		STORE_SEQ(&core->sleepers_count, core->sleepers_count + 1);
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+/* Called with the lock held. */
+static void unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
+{
+	struct uiopf_sleeper **link;
+
+	for (link = &core->sleepers; *link != sleeper; link = &(*link)->next)
+		;
+	*link = sleeper->next;
+	WRITE_ONCE(&sleeper->listed, false);
+	STORE_SEQ(&core->sleepers_count, core->sleepers_count - 1);
+}
+
+void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper)
+{
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (sleeper->listed)
+		unlist(core, sleeper);
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file)
+{
+	struct uiopf_sleeper *sleeper, *next;
+
+	pthread_mutex_lock(&core->sleepers_lock);
+	for (sleeper = core->sleepers; sleeper; sleeper = next) {
+		next = sleeper->next;
+		if (file && sleeper->file && sleeper->file != file)
+			continue;
+		unlist(core, sleeper);
+		WRITE_ONCE(&core->wakeups, core->wakeups + 1);
+		uiopf_eventfd_signal(core, sleeper->eventfd);
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+/* ---- who may touch what ---- */
+
+void uiopf_control_begin(struct uiopf_core *core)
+{
+	pthread_mutex_lock(&core->control_lock);
+	if (core->control_depth++)
+		return;
+	if (core->running) {
+		uint32_t spins = 0;
+
+		/* The worker looks at the mailbox between two turns. */
+		__atomic_fetch_add(&core->mailbox, 1, __ATOMIC_SEQ_CST);
+		uiopf_core_wake_worker(core);
+		while (!LOAD_SEQ(&core->parked) && spins++ < 20000)
+			cpu_relax();
+		if (!LOAD_SEQ(&core->parked)) {
+			pthread_mutex_lock(&core->park_lock);
+			STORE_SEQ(&core->park_waiters, 1);
+			while (!LOAD_SEQ(&core->parked))
+				pthread_cond_wait(&core->park_changed, &core->park_lock);
+			STORE_SEQ(&core->park_waiters, 0);
+			pthread_mutex_unlock(&core->park_lock);
+		}
+	}
+	pthread_mutex_lock(&core->consumer_lock);
+	core->controlled = true;
+	WRITE_ONCE(&core->controller, pthread_self());
+	WRITE_ONCE(&core->has_controller, true);
+}
+
+void uiopf_control_end(struct uiopf_core *core)
+{
+	if (--core->control_depth == 0) {
+		WRITE_ONCE(&core->has_controller, false);
+		core->controlled = false;
+		pthread_mutex_unlock(&core->consumer_lock);
+		if (core->running) {
+			/* A worker that still spins goes on at once; one that sleeps has said so before it looked. */
+			__atomic_fetch_sub(&core->mailbox, 1, __ATOMIC_SEQ_CST);
+			if (LOAD_SEQ(&core->worker_waits)) {
+				pthread_mutex_lock(&core->park_lock);
+				pthread_cond_broadcast(&core->park_changed);
+				pthread_mutex_unlock(&core->park_lock);
+			}
+		}
+	}
+	pthread_mutex_unlock(&core->control_lock);
+}
+
+/* Whether this thread holds the quiescent point. A racy look, and right: nobody else stores or clears our own id. */
+static bool in_control(struct uiopf_core *core)
+{
+	return READ_ONCE(&core->has_controller) && pthread_equal(READ_ONCE(&core->controller), pthread_self());
+}
+
+bool uiopf_consumer_try(struct uiopf_core *core)
+{
+	if (core->driver != UIOPF_ENTER || in_control(core))
+		return true;
+	return pthread_mutex_trylock(&core->consumer_lock) == 0;
+}
+
+void uiopf_consumer_leave(struct uiopf_core *core)
+{
+	if (core->driver == UIOPF_ENTER && !in_control(core))
+		pthread_mutex_unlock(&core->consumer_lock);
+}
+
+void uiopf_consumer_begin(struct uiopf_core *core)
+{
+	if (!READ_ONCE(&core->sqpoll_runs) && !in_control(core)) {
+		pthread_mutex_lock(&core->consumer_lock);
+		/* A worker cannot start while we hold the lock; it may have before. */
+		if (!READ_ONCE(&core->sqpoll_runs))
+			return;
+		pthread_mutex_unlock(&core->consumer_lock);
+	}
+	uiopf_control_begin(core);
+}
+
+void uiopf_consumer_end(struct uiopf_core *core)
+{
+	if (core->controlled)
+		uiopf_control_end(core);
+	else
+		pthread_mutex_unlock(&core->consumer_lock);
+}
+
+/* ---- the core itself ---- */
+
+struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_count, int live)
+{
+	struct uiopf_core *core = aligned_alloc(128, sizeof *core);
+	pthread_mutexattr_t recursive;
+
+	if (!core)
+		return NULL;
+	memset(core, 0, sizeof *core);
+	uiopf_clock_init(&core->clock, clock, ns_per_count);
+	core->live = live;
+	core->driver = UIOPF_INLINE;
+	core->next_ns = core->timer_ns = UINT64_MAX;
+	core->expiry_ns = UIOPF_NO_DEADLINE;
+	core->kernel = UIOPF_LINUX(6, 12);
+	core->host_epoll[0] = core->host_epoll[1] = core->wake_epoll = -1;
+	core->worker_eventfd = -1;
+	pthread_mutexattr_init(&recursive);
+	pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+	pthread_mutex_init(&core->control_lock, &recursive);
+	pthread_mutexattr_destroy(&recursive);
+	pthread_mutex_init(&core->consumer_lock, NULL);
+	pthread_mutex_init(&core->sleepers_lock, NULL);
+	pthread_mutex_init(&core->park_lock, NULL);
+	pthread_cond_init(&core->park_changed, NULL);
+	return core;
+}
+
+int uiopf_core_free(struct uiopf_core *core)
+{
+	int fd;
+
+	if (core->faultqs || core->eventqs || core->engines || core->endpoints || core->iommus || core->consumers)
+		return -EBUSY;
+	uiopf_core_stop(core);
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
+		uiopf_core_close_fd(core, fd);
+	uiopf_host_close(core);
+	uiopf_notifier_close(core);
+	if (core->worker_eventfd >= 0)
+		close(core->worker_eventfd);
+	pthread_mutex_destroy(&core->control_lock);
+	pthread_mutex_destroy(&core->consumer_lock);
+	pthread_mutex_destroy(&core->sleepers_lock);
+	pthread_mutex_destroy(&core->park_lock);
+	pthread_cond_destroy(&core->park_changed);
+	free(core);
+	return 0;
+}
+
+uint64_t uiopf_core_now(const struct uiopf_core *core)
+{
+	return uiopf_now(&core->clock);
+}
+
+void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns)
+{
+	WRITE_ONCE(&core->clock.manual_ns, now_ns);
+}
+
+uint64_t uiopf_core_next_ns(const struct uiopf_core *core)
+{
+	const uint64_t producer = READ_ONCE(&core->next_ns), timer = READ_ONCE(&core->timer_ns);
+
+	return producer < timer ? producer : timer;
+}
+
+uint32_t uiopf_core_produce(struct uiopf_core *core)
+{
+	uint32_t did;
+
+	/* Only without a worker, who else owns the producer's side. */
+	if (core->running)
+		return 0;
+	uiopf_control_begin(core);
+	did = uiopf_produce(core);
+	uiopf_control_end(core);
+	return did;
+}
+
+uint32_t uiopf_core_consume(struct uiopf_core *core)
+{
+	uint32_t did;
+
+	uiopf_consumer_begin(core);
+	did = uiopf_consume(core);
+	uiopf_consumer_end(core);
+	return did;
+}
+
+uint64_t uiopf_core_wakeups(const struct uiopf_core *core)
+{
+	return READ_ONCE(&core->wakeups);
+}
+
+int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file)
+{
+	int fd;
+
+	uiopf_control_begin(core);
+	for (fd = 3; fd < UIOPF_MAX_FILES && core->file[fd]; fd++)
+		;
+	if (fd == UIOPF_MAX_FILES)
+		fd = -EMFILE;
+	else
+		core->file[fd] = file;
+	if (fd >= 0 && file->ops->release)
+		file->users++;
+	uiopf_control_end(core);
+	return fd;
+}
+
+bool uiopf_core_close_fd(struct uiopf_core *core, int fd)
+{
+	struct uiopf_file *file = fd >= 0 && fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
+
+	if (!file)
+		return false;
+	core->file[fd] = NULL;
+	if (file->ops->release)
+		uiopf_file_put(file);
+	return true;
+}
+
+void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t minor)
+{
+	uiopf_control_begin(core);
+	core->kernel = UIOPF_LINUX(major, minor);
+	uiopf_control_end(core);
+}
+
+void uiopf_core_uninstall(struct uiopf_core *core, int fd)
+{
+	uiopf_control_begin(core);
+	uiopf_core_close_fd(core, fd);
+	uiopf_control_end(core);
+}
+
+void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file)
+{
+	int fd;
+
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
+		if (core->file[fd] == file)
+			core->file[fd] = NULL;
+}
+
+int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock)
+{
+	uiopf_control_begin(core);
+	if (nonblock)
+		file->mode |= UIOPF_FILE_NONBLOCK;
+	else
+		file->mode &= ~UIOPF_FILE_NONBLOCK;
+	uiopf_control_end(core);
+	return 0;
+}

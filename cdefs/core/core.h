@@ -1,0 +1,167 @@
+/*
+ * The emulated side as a whole: who turns the two steps, and how the control plane finds a quiet moment.
+ *
+ * A core has a producer side (hardware, IOMMU drivers, reports) and a consumer side (fault queues' readers, ring
+ * engines, designs). Three drivers turn them:
+ *
+ *   inline   no thread: uiopf_core_produce() and the client's own calls do it, on whatever thread they are made;
+ *   enter    a worker is the hardware; the kernel's part runs in the client's system calls;
+ *   sqpoll   the worker is the hardware and the kernel; client calls need not be made at all.
+ *
+ * Consumer calls are serialised by a lock. Under `sqpoll` the worker owns the consumer side without it, so a call from
+ * another thread first stops the worker between two turns, as the control plane does: attach, detach, replace, close.
+ * A worker that nobody wants to stop pays one load of an unshared word per turn for all of this.
+ */
+#pragma once
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "abi/api.h"
+#include "base/atomics.h"
+#include "base/clock.h"
+#include "core/file.h"
+#include "faults/iopf.h"
+
+struct uiopf_engine;
+struct uiopf_endpoint;
+struct uiopf_eventq;
+struct uiopf_faultq;
+
+/* A consumer in the kernel that is run every consumer step (the `handler` design). Returns how much it did. */
+struct uiopf_consumer {
+	struct uiopf_consumer *next;
+	uint32_t (*run)(struct uiopf_consumer *consumer);
+};
+
+/* Somebody who waits in a system call for a queue; told by an eventfd. */
+struct uiopf_sleeper {
+	struct uiopf_sleeper *next;
+	const struct uiopf_file *file;	/* the queue's; NULL: for any */
+	int eventfd;
+	bool listed;
+};
+
+#define UIOPF_MAX_FILES 1024
+#define UIOPF_REGISTERED_RINGS 16
+
+struct uiopf_core {
+	struct uiopf_clock clock;
+	enum uiopf_driver driver;	/* changes only with both locks held and the worker parked */
+	bool live;			/* system calls and wake-ups are paid for with real ones */
+
+	struct uiopf_iommu *iommus;
+	struct uiopf_endpoint *endpoints;
+	struct uiopf_faultq *faultqs;
+	struct uiopf_eventq *eventqs;
+	struct uiopf_engine *engines;
+	struct uiopf_consumer *consumers;
+	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
+	uint64_t handles;		/* attachments made */
+	struct uiopf_engine *registered_ring[UIOPF_REGISTERED_RINGS];
+	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
+	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
+	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
+	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
+	unsigned long aio;		/* for uiopf_notify(); 0: none */
+
+	/* The producer's: it writes them every turn, also one in which it finds nothing. */
+	UIOPF_LINE uint64_t next_ns;	/* when the producer has something to do by itself; UINT64_MAX: never */
+	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs */
+
+	/* The consumer's. */
+	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */
+	uint32_t host_waits;		/* waits armed on the host's descriptors */
+	uint32_t aio_unreaped;
+
+	UIOPF_LINE pthread_mutex_t consumer_lock;
+	bool controlled;		/* the consumer lock is held by the control plane; guarded by it */
+	pthread_mutex_t control_lock;	/* recursive */
+	uint32_t control_depth;
+	pthread_t controller;		/* who is in the section; looked at without the lock, for one's own id */
+	bool has_controller;
+
+	UIOPF_LINE pthread_mutex_t sleepers_lock;
+	struct uiopf_sleeper *sleepers;
+	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane; guarded by the lock */
+	UIOPF_LINE uint32_t sleepers_count;
+
+	/* The worker. */
+	UIOPF_LINE uint32_t mailbox;	/* how many want it to stop between two turns */
+	UIOPF_LINE uint32_t parked;	/* it has stopped; written by the worker */
+	uint32_t park_waiters;		/* a controller waits for that on park_changed */
+	uint32_t worker_waits;		/* the parked worker waits on park_changed to be let go */
+	UIOPF_LINE uint32_t asleep;	/* it may be in poll; wake it through its eventfd */
+	uint32_t sqpoll_runs;		/* the worker owns the consumer side; read without a lock, then again with it */
+	UIOPF_LINE bool running;
+	bool stop;
+	pthread_t thread;
+	pthread_mutex_t park_lock;
+	pthread_cond_t park_changed;
+	int worker_eventfd;		/* made with the first worker, closed with the core */
+	uint64_t idle_ns;		/* spin so long before sleeping; UINT64_MAX: for ever */
+	uint64_t worker_sleeps;
+};
+UIOPF_BEGINS_A_LINE(struct uiopf_core, next_ns);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, timer_ns);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, consumer_lock);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, sleepers_lock);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, sleepers_count);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, mailbox);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, parked);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, asleep);
+UIOPF_BEGINS_A_LINE(struct uiopf_core, running);
+
+/* One turn of each side; how much was done. The caller owns that side. */
+uint32_t uiopf_produce(struct uiopf_core *core);
+uint32_t uiopf_consume(struct uiopf_core *core);
+/* Consumer: calls those who wait for files at which something has arrived; how much has. */
+uint32_t uiopf_core_sync(struct uiopf_core *core);
+
+/* Around everything that touches the consumer side from outside the worker. */
+void uiopf_consumer_begin(struct uiopf_core *core);
+void uiopf_consumer_end(struct uiopf_core *core);
+/*
+ * The producer's thread, for what belongs to the consumer's side: false where a client has it now, in a system call,
+ * who is not waited for. The next turn tries again.
+ */
+bool uiopf_consumer_try(struct uiopf_core *core);
+void uiopf_consumer_leave(struct uiopf_core *core);
+
+/* Consumer, after answers: lets the hardware see the commands, and wakes it where it sleeps. */
+void uiopf_core_kick(struct uiopf_core *core);
+void uiopf_core_wake_worker(struct uiopf_core *core);
+
+/* Sleeping for a queue. List first, then look at the queue once more, then sleep. */
+void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
+void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
+void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file);
+
+/* A real write when live; counted by the caller. */
+void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
+/* The same for one that a client registered, and may have left no room in. */
+void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);
+/* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
+bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
+
+/* Quiescent: what was not uninstalled of a file that goes is a closed descriptor then. */
+void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file);
+/* The same, and for the host's descriptors while a request waits for one; true when anything may have come. */
+bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns);
+/* Consumer: calls those who wait for host descriptors that have become ready; how many descriptors did. */
+uint32_t uiopf_host_sync(struct uiopf_core *core);
+void uiopf_host_close(struct uiopf_core *core);
+/* Consumer: close(2) of a descriptor of this core; false: there is none. */
+bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
+
+/* notify.c: eventfds that other processes hold too. 0 or -errno; it is closed with the core. */
+int uiopf_notifier_open(struct uiopf_core *core);
+void uiopf_notifier_close(struct uiopf_core *core);
+/* Consumer: a signal, when live, that never blocks, whatever the others do to the eventfd. file: any of regular kind. */
+void uiopf_notify(struct uiopf_core *core, int eventfd, int file);
+/* The worker is also woken by this eventfd, which it never reads; and no more. */
+int uiopf_wake_watch(struct uiopf_core *core, int eventfd);
+void uiopf_wake_unwatch(struct uiopf_core *core, int eventfd);
+
+/* The worker thread. */
+void *uiopf_worker(void *core);

@@ -1,0 +1,93 @@
+/*
+ * The table of file operations: what the ring engine can do with a file, whatever is behind it.
+ *
+ * Everything here belongs to the consumer side. A file never blocks: read and write answer -EAGAIN or do what they can.
+ * An armed wait is called, once for each time that something arrived, until it is cancelled.
+ */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomics.h"
+
+/* Modes. The merged fault file lacks UIOPF_FILE_ITER, which is why pre-posted reads do not work on it. */
+#define UIOPF_FILE_READ 0x1
+#define UIOPF_FILE_WRITE 0x2
+#define UIOPF_FILE_POLL 0x4		/* has a poll method */
+#define UIOPF_FILE_ITER 0x8		/* has read_iter and write_iter, and promises not to block when asked */
+#define UIOPF_FILE_NONBLOCK 0x10	/* was opened, or set, O_NONBLOCK */
+#define UIOPF_FILE_HINTS 0x20		/* what it wakes for is a hint: its poll is asked before that is believed */
+#define UIOPF_FILE_LOOPS 0x40		/* has read_iter, but only a plain `write` */
+
+struct uiopf_file;
+
+struct uiopf_wait {
+	struct uiopf_wait *next, **link;	/* link is NULL while not armed */
+	void (*wake)(struct uiopf_wait *wait, uint32_t events);	/* events 0: the file does not say */
+};
+
+struct uiopf_file_ops {
+	/* Bytes done, or -errno. The memory may be shared with a client: write nothing twice, load nothing twice. */
+	int64_t (*read)(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position);
+	int64_t (*write)(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position);
+	/* The events that hold now (POLLIN …). */
+	uint32_t (*poll)(struct uiopf_file *file);
+	/* Starts and stops calling wait->wake. */
+	void (*arm)(struct uiopf_file *file, struct uiopf_wait *wait);
+	void (*cancel)(struct uiopf_file *file, struct uiopf_wait *wait);
+	/* Sockets only, NULL otherwise: as read and write, with MSG_* flags. */
+	int64_t (*receive)(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags);
+	int64_t (*send)(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
+			uint32_t address_length);
+	/* Bytes that are left to receive, as a kernel of this version says; -1: it does not. */
+	int64_t (*unread)(struct uiopf_file *file, uint32_t kernel);
+	/* NULL: commands are -EOPNOTSUPP. What it returns is the result. */
+	int32_t (*command)(struct uiopf_file *file, uint32_t command, uint64_t address, uint32_t length);
+	/* NULL, or: the last user has gone, and so has the descriptor. */
+	void (*release)(struct uiopf_file *file);
+};
+
+struct uiopf_file {
+	const struct uiopf_file_ops *ops;
+	uint32_t mode;
+	uint32_t users;			/* requests that hold it; it must not go before them */
+	struct uiopf_wait *waits;	/* for files that keep a plain list; newest first, as Linux's wait queues */
+};
+
+/* A file with `release` counts its descriptors as users too. */
+static inline void uiopf_file_put(struct uiopf_file *file)
+{
+	if (--file->users == 0 && file->ops->release)
+		file->ops->release(file);
+}
+
+/* For the table: arm and cancel on the file's own list, and the call of everyone on it. */
+static inline void uiopf_file_arm(struct uiopf_file *file, struct uiopf_wait *wait)
+{
+	wait->next = file->waits;
+	wait->link = &file->waits;
+	if (wait->next)
+		wait->next->link = &wait->next;
+	file->waits = wait;
+}
+
+static inline void uiopf_file_cancel(struct uiopf_file *file, struct uiopf_wait *wait)
+{
+	(void)file;
+	if (!wait->link)
+		return;
+	*wait->link = wait->next;
+	if (wait->next)
+		wait->next->link = wait->link;
+	wait->link = NULL;
+}
+
+static inline void uiopf_file_wake(struct uiopf_file *file, uint32_t events)
+{
+	struct uiopf_wait *wait, *next;
+
+	for (wait = file->waits; wait; wait = next) {
+		next = wait->next;	/* a wake may take itself off the list, nobody else */
+		wait->wake(wait, events);
+	}
+}

@@ -1,0 +1,228 @@
+/* The worker thread: turns the steps, spins while there is work, then sleeps. Its rules are in core.h. */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/core.h"
+#include "rings/engine.h"
+
+#define LOOKS_BEFORE_CLOCK 64u	/* turns without work between two looks at the clock */
+#define SPINS_WHILE_PARKED 20000u
+/*
+ * How often a sleeping worker looks at the rings of other processes whose clients do not kick it. Spinning for them would
+ * take a processor for ever; a millisecond takes about a hundredth of one, and that long an SQE may wait after a lull.
+ */
+#define LOOK_NS 1000000u
+#define SHORTEST_SLEEP_NS 1000000u	/* a timer's own error would show in an open loop's latencies */
+
+static uint32_t turn(struct uiopf_core *core)
+{
+	uint32_t did = uiopf_produce(core);
+
+	return core->driver == UIOPF_SQPOLL ? did + uiopf_consume(core) : did;
+}
+
+/*
+ * Stands still until nobody wants it to; true when it is to end.
+ *
+ * Being parked ends without a lock, since whoever let us go may hold it, and waking up from that takes longer than most
+ * control calls: parked is taken back first, then the mailbox is looked at once more. Who puts something in meanwhile
+ * either sees that, and waits, or is seen here, and finds us parked.
+ */
+static bool park(struct uiopf_core *core)
+{
+	struct uiopf_engine *engine;
+	uint32_t spins = 0;
+
+	/* What is owed to sleeping clients is not put off until after a standstill. */
+	for (engine = core->engines; engine; engine = engine->next)
+		if (engine->look_again)
+			uiopf_look_again(engine);
+	do {
+		STORE_SEQ(&core->parked, 1);
+		if (LOAD_SEQ(&core->park_waiters)) {
+			pthread_mutex_lock(&core->park_lock);
+			pthread_cond_broadcast(&core->park_changed);
+			pthread_mutex_unlock(&core->park_lock);
+		}
+		while (LOAD_ACQUIRE(&core->mailbox) && !READ_ONCE(&core->stop) && spins++ < SPINS_WHILE_PARKED)
+			cpu_relax();
+		if (LOAD_ACQUIRE(&core->mailbox) && !READ_ONCE(&core->stop)) {
+			pthread_mutex_lock(&core->park_lock);
+			STORE_SEQ(&core->worker_waits, 1);
+			while (LOAD_SEQ(&core->mailbox) && !READ_ONCE(&core->stop))
+				pthread_cond_wait(&core->park_changed, &core->park_lock);
+			STORE_SEQ(&core->worker_waits, 0);
+			pthread_mutex_unlock(&core->park_lock);
+		}
+		if (READ_ONCE(&core->stop))
+			return true;
+		STORE_SEQ(&core->parked, 0);
+	} while (LOAD_SEQ(&core->mailbox));
+	return false;
+}
+
+/* Until when it may sleep, from now on: UINT64_MAX: for good. */
+static uint64_t time_to_sleep(const struct uiopf_core *core)
+{
+	uint64_t now = uiopf_now(&core->clock), next = core->next_ns;
+
+	if (core->driver == UIOPF_SQPOLL && core->timer_ns < next)
+		next = core->timer_ns;
+	if (next == UINT64_MAX)
+		return UINT64_MAX;
+	return next > now ? next - now : 0;
+}
+
+static uint64_t time_to_look(const struct uiopf_core *core)
+{
+	const struct uiopf_engine *engine;
+
+	if (core->driver == UIOPF_SQPOLL)
+		for (engine = core->engines; engine; engine = engine->next)
+			if (uiopf_attached_needs_looks(engine))
+				return LOOK_NS;
+	return UINT64_MAX;
+}
+
+static bool sleep_for(struct uiopf_core *core, uint64_t timeout)
+{
+	return core->driver == UIOPF_SQPOLL ? uiopf_core_sleep(core, core->worker_eventfd, timeout) :
+					      uiopf_eventfd_wait(core->worker_eventfd, timeout);
+}
+
+/* Says that it sleeps, looks once more, and sleeps. */
+static void sleep_until_wanted(struct uiopf_core *core)
+{
+	struct uiopf_engine *engine;
+	bool slept = false;
+
+	STORE_SEQ(&core->asleep, 1);
+	if (core->driver == UIOPF_SQPOLL)
+		for (engine = core->engines; engine; engine = engine->next)
+			uiopf_engine_need_wakeup(engine, true);
+	/* What came before that was seen must not wait: pairs with wake_worker and with the client's look at the flag. */
+	while (!turn(core) && !LOAD_SEQ(&core->mailbox)) {
+		const uint64_t timeout = time_to_sleep(core), look = time_to_look(core);
+
+		if (timeout <= SHORTEST_SLEEP_NS)
+			break;
+		if (!slept)
+			WRITE_ONCE(&core->worker_sleeps, core->worker_sleeps + 1);
+		slept = true;
+		if (sleep_for(core, look < timeout ? look : timeout) || timeout <= look)
+			break;
+	}
+	STORE_SEQ(&core->asleep, 0);
+	if (core->driver == UIOPF_SQPOLL)
+		for (engine = core->engines; engine; engine = engine->next)
+			uiopf_engine_need_wakeup(engine, false);
+}
+
+/* A ring may ask for a longer one. */
+static uint64_t idle_time(const struct uiopf_core *core)
+{
+	return core->driver == UIOPF_SQPOLL && core->sq_idle_ns > core->idle_ns ? core->sq_idle_ns : core->idle_ns;
+}
+
+void *uiopf_worker(void *arg)
+{
+	struct uiopf_core *core = arg;
+	uint64_t idle_since = 0;
+	uint32_t idle_turns = 0;
+
+	for (;;) {
+		if (unlikely(LOAD_ACQUIRE(&core->mailbox))) {
+			if (park(core))
+				return NULL;
+			idle_turns = 0;
+		}
+		if (turn(core)) {
+			idle_turns = 0;
+			continue;
+		}
+		if (idle_turns++ == 0)
+			idle_since = 0;
+		if (core->idle_ns == UINT64_MAX || idle_turns % LOOKS_BEFORE_CLOCK)
+			continue;
+		if (!idle_since) {
+			idle_since = uiopf_now(&core->clock);
+		} else if (uiopf_now(&core->clock) - idle_since >= idle_time(core)) {
+			sleep_until_wanted(core);
+			idle_turns = 0;
+		}
+	}
+}
+
+static void forget_worker(struct uiopf_core *core)
+{
+	core->running = false;
+	core->driver = UIOPF_INLINE;
+	core->mailbox = 0;
+	STORE_SEQ(&core->asleep, 0);
+	WRITE_ONCE(&core->sqpoll_runs, 0);
+}
+
+int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns)
+{
+	cpu_set_t set;
+	int rc = 0;
+
+	if (driver != UIOPF_ENTER && driver != UIOPF_SQPOLL)
+		return -EINVAL;
+	uiopf_control_begin(core);
+	if (core->running) {
+		uiopf_control_end(core);
+		return -EBUSY;
+	}
+	/* Kept until the core goes: a client that kicks a worker as it ends must not write into some other file. */
+	if (core->worker_eventfd < 0)
+		core->worker_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (core->worker_eventfd < 0) {
+		rc = -errno;
+		uiopf_control_end(core);
+		return rc;
+	}
+	core->driver = driver;
+	core->idle_ns = idle_ns;
+	core->stop = false;
+	core->parked = 0;
+	/* It begins parked, as if this section had stopped it; the end of the section lets it go. */
+	core->mailbox = 1;
+	core->running = true;
+	WRITE_ONCE(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
+	rc = -pthread_create(&core->thread, NULL, uiopf_worker, core);
+	if (rc < 0) {
+		forget_worker(core);
+	} else if (cpu >= 0) {
+		/* A wish: a machine with fewer cores, or a narrower mask, runs it where it can. */
+		CPU_ZERO(&set);
+		CPU_SET((unsigned int)cpu, &set);
+		pthread_setaffinity_np(core->thread, sizeof set, &set);
+	}
+	uiopf_control_end(core);
+	return rc;
+}
+
+int uiopf_core_stop(struct uiopf_core *core)
+{
+	uiopf_control_begin(core);
+	if (core->running) {
+		pthread_mutex_lock(&core->park_lock);
+		WRITE_ONCE(&core->stop, true);
+		pthread_cond_broadcast(&core->park_changed);
+		pthread_mutex_unlock(&core->park_lock);
+		pthread_join(core->thread, NULL);
+		forget_worker(core);	/* so that the section ends as one without a worker */
+	}
+	uiopf_control_end(core);
+	return 0;
+}
+
+uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core)
+{
+	return READ_ONCE(&core->worker_sleeps);
+}

@@ -1,0 +1,87 @@
+/* The native client: one loop for all designs. */
+#include <errno.h>
+#include <time.h>
+
+#include "designs/design.h"
+
+#define BATCH 512u
+#define IMPATIENT_LOOKS 8u	/* a single fault on its way back is found at once */
+
+static uint64_t thread_cpu_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Makes the pages of a batch present and answers its groups; 0 or -errno. */
+static int serve_batch(struct uiopf_channel *ch, struct uiopf_space *space, const struct iommu_hwpt_pgfault *message,
+		       uint32_t n, struct uiopf_served *served)
+{
+	struct iommu_hwpt_page_response response[BATCH];
+	uint32_t i, groups = 0;
+	int rc;
+
+	for (i = 0; i < n; i++) {
+		rc = uiopf_space_map(space, message[i].pasid, message[i].addr, message[i].perm);
+		if (unlikely(rc < 0))
+			return rc;
+		if (message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)
+			response[groups++] = (struct iommu_hwpt_page_response){
+				.cookie = message[i].cookie, .code = IOMMUFD_PAGE_RESP_SUCCESS,
+			};
+	}
+	rc = uiopf_channel_answer(ch, response, groups);
+	served->faults += n;
+	served->groups += groups;
+	return rc < 0 ? rc : 0;
+}
+
+int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
+		       struct uiopf_served *served)
+{
+	const uint64_t deadline = uiopf_monotonic_ns() + during_ns, wanted = served->faults + faults;
+	const bool sleeps = uiopf_sleeps(ch) || ch->core->driver == UIOPF_INLINE;
+	struct iommu_hwpt_pgfault message[BATCH];
+	uint64_t cpu = thread_cpu_ns();
+	uint32_t turns = 0, empty = 0;
+	int rc = 0;
+
+	while (served->faults < wanted) {
+		if (++turns % 256 == 0 && uiopf_monotonic_ns() >= deadline)
+			break;
+		if (sleeps) {
+			/* An inline client that never sleeps still lets the other side have its turn. */
+			rc = uiopf_channel_wait(ch, 20000000);
+			if (rc < 0)
+				break;
+			if (rc == 0 && (ch->core->driver == UIOPF_INLINE || uiopf_monotonic_ns() >= deadline))
+				break;
+		}
+		rc = uiopf_channel_receive(ch, message, BATCH);
+		if (rc > 0) {
+			rc = serve_batch(ch, space, message, (uint32_t)rc, served);
+			empty = 0;
+		} else if (rc == 0 && ++empty > IMPATIENT_LOOKS) {
+			cpu_relax();	/* each look takes from the other side a line that it is about to write */
+			cpu_relax();
+		}
+		if (rc < 0)
+			break;
+	}
+	if (rc >= 0)
+		uiopf_channel_flush(ch);	/* nobody may be coming to receive more */
+	served->cpu_ns += thread_cpu_ns() - cpu;
+	served->error = rc < 0 ? rc : 0;
+	return served->error;
+}
+
+int uiopf_client_replay(struct uiopf_channel *ch, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+			const struct uiopf_load *load, uint64_t faults, uint64_t during_ns,
+			struct uiopf_served *served)
+{
+	int rc = uiopf_endpoint_start(endpoint, load);
+
+	return rc < 0 ? rc : uiopf_client_serve(ch, space, faults, during_ns, served);
+}

@@ -1,0 +1,78 @@
+/*
+ * The seam that every delivery design fills.
+ *
+ * A channel stands between one fault queue and one client. The kernel's half of a design makes groups visible and
+ * takes answers; where it is code of its own, it runs as a consumer of the core (core.h), and where it is a file's
+ * read and write, or a ring's engine, it is theirs. The client's half is the functions below; the generic clients
+ * (native, trio, batch) use nothing else. Each half has its own counters.
+ *
+ * What a system call would cost is paid with a real one, a cheap call into the kernel, when the core is live.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "abi/api.h"
+#include "core/core.h"
+#include "faults/faultq.h"
+#include "hardware/walk.h"
+
+struct uiopf_design {
+	const char *name;
+	enum uiopf_personality personality;	/* what it wants its fault queue's file to be */
+	bool has_client, has_ring;
+
+	/* Makes both halves; ch->state is the design's own. 0 or -errno, with nothing left behind. */
+	int (*open)(struct uiopf_channel *ch);
+	void (*close)(struct uiopf_channel *ch);
+
+	/* The client's half; see api.h. Absent where there is no client. */
+	int (*receive)(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most);
+	int (*answer)(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n);
+	int (*flush)(struct uiopf_channel *ch);
+	int (*wait)(struct uiopf_channel *ch, uint64_t timeout_ns);
+	int (*prepare_sleep)(struct uiopf_channel *ch);
+	void (*awake)(struct uiopf_channel *ch);
+	/* Adds the kernel half's costs. */
+	void (*kernel_cost)(struct uiopf_channel *ch, struct uiopf_cost *cost);
+};
+
+extern const struct uiopf_design uiopf_design_handler, uiopf_design_eventfd, uiopf_design_fd,
+	uiopf_design_uring_multishot;
+
+struct uiopf_channel {
+	const struct uiopf_design *design;
+	struct uiopf_core *core;
+	struct uiopf_faultq *queue;
+	struct uiopf_space *space;
+	struct uiopf_channel_config config;
+	struct uiopf_cost cost;		/* the client's */
+	struct uiopf_sleeper sleeper;
+	int eventfd;			/* what the client sleeps on */
+	void *state;
+};
+
+static inline bool uiopf_sleeps(const struct uiopf_channel *ch)
+{
+	return ch->config.wait == UIOPF_WAIT_SLEEP;
+}
+
+/* One emulated system call, made by the client. */
+static inline void uiopf_system_call(struct uiopf_channel *ch, bool found)
+{
+	if (found)
+		ch->cost.system_calls++;
+	else
+		ch->cost.empty_polls++;
+	if (ch->core->live)
+		syscall(SYS_getppid);	/* does nothing, and is not cached */
+}
+
+/* channel.c: for designs whose client waits for the fault queue's file with poll(2). */
+int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns);
+int uiopf_poll_prepare_sleep(struct uiopf_channel *ch);
+void uiopf_poll_awake(struct uiopf_channel *ch);
+/* Sleeps on the channel's eventfd as the last part of a wait: 1, 0 or -EINTR. */
+int uiopf_channel_sleep(struct uiopf_channel *ch, uint64_t timeout_ns);

@@ -1,0 +1,459 @@
+#include "faults/faultq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/core.h"
+#include "faults/group.h"
+#include "base/memory.h"
+
+#define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))
+#define RESPONSE ((uint64_t)sizeof(struct iommu_hwpt_page_response))
+
+/* ---- producer ---- */
+
+void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
+{
+	/*
+	 * Pairs with the loads of `published`. Sequentially consistent, so that either we see the sleeper below, or it
+	 * sees the groups when it looks once more before it sleeps.
+	 */
+	STORE_SEQ(&q->published, q->tail);
+	if (q->notify_fd >= 0) {	/* the RFC signals once a message, as they come */
+		WRITE_ONCE(&q->notified, q->notified + q->messages);
+		for (; q->messages; q->messages--)
+			uiopf_eventfd_signal(q->core, q->notify_fd);
+	}
+	q->messages = 0;
+	if (LOAD_SEQ(&q->core->sleepers_count))
+		uiopf_core_wake_sleepers(q->core, &q->file);
+}
+
+/* ---- consumer ---- */
+
+/*
+ * Cookies count from 1, until a client answers cookie 0 while another is live. Linux keeps 0 busy with a reserved entry
+ * in the xarray's node, which that answer's xa_erase() takes out like any other: it is refused, but from then on 0 is a
+ * number like the others. With no cookie live there is no node, and nothing to take out. (Golden: random-1040, -1095.)
+ */
+hot_inline bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
+{
+	if (unlikely(q->zero_is_free)) {
+		q->zero_is_free = false;
+		*cookie = 0;
+		return true;
+	}
+	return uiopf_idmap_take(&q->cookies, cookie);
+}
+
+hot_inline void give_cookie(struct uiopf_faultq *q, uint32_t cookie)
+{
+	if (unlikely(q->policy != NULL))
+		uiopf_policy_forget(q, cookie);
+	q->by_cookie[cookie] = NULL;
+	if (unlikely(cookie == 0))
+		q->zero_is_free = true;
+	else
+		uiopf_idmap_give(&q->cookies, cookie);
+}
+
+static void refuse_cookie(struct uiopf_faultq *q, uint32_t cookie)
+{
+	uint32_t i;
+
+	if (cookie != 0 || q->zero_is_cookie)
+		return;
+	for (i = 1; i <= q->cookies.capacity && !q->zero_is_cookie; i++)
+		q->zero_is_cookie = q->zero_is_free = q->by_cookie[i] != NULL;
+}
+
+/* Gives the oldest group its cookie. The caller has seen that there is one. */
+hot_inline struct uiopf_group *deliver(struct uiopf_faultq *q)
+{
+	struct uiopf_group *group = q->ring[q->head & q->mask];
+	uint32_t cookie;
+
+	if (!take_cookie(q, &cookie))
+		return NULL;
+	uiopf_set_cookie(&group->last, cookie);
+	q->by_cookie[cookie] = group;
+	if (unlikely(q->policy != NULL))
+		uiopf_policy_deliver(q, group);
+	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
+	q->counts.delivered_groups++;
+	return group;
+}
+
+struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
+{
+	return uiopf_faultq_has_group(q) ? deliver(q) : NULL;
+}
+
+/* Copies the messages of a delivered group, its last fault last. */
+hot_inline void copy_group(uint8_t *to, const struct uiopf_group *group)
+{
+	const struct uiopf_device *device = group->attach->device;
+	struct iommu_hwpt_pgfault message;
+	uint32_t node;
+
+	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
+		uiopf_fill_message(&message, group->last.dev_id, &device->node[node].fault);
+		uiopf_set_cookie(&message, group->last.cookie);
+		uiopf_copy_to_client(to, &message, sizeof message);
+		to += sizeof message;
+	}
+	uiopf_copy_to_client(to, &group->last, sizeof group->last);
+}
+
+/* The record of a loss: no fault, no cookie, and how many groups were lost since the last one. */
+static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
+{
+	uint64_t lost = uiopf_policy_lost(q);
+	const struct iommu_hwpt_pgfault message = {
+		.flags = UIOPF_PGFAULT_FLAGS_LOST,
+		.length = lost < UINT32_MAX ? (uint32_t)lost : UINT32_MAX,
+	};
+
+	uiopf_copy_to_client(to, &message, sizeof message);
+	q->policy->told += message.length;
+}
+
+hot_inline int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
+{
+	uint64_t done = 0;
+
+	if (length % MESSAGE)
+		return -ESPIPE;
+	for (;;) {
+		struct uiopf_group *group;
+		uint64_t size;
+
+		if (unlikely(q->policy != NULL) && uiopf_policy_lost(q)) {
+			if (done == length)
+				return done ? (int64_t)done : -EINVAL;
+			tell_lost(q, to + done);
+			done += MESSAGE;
+		}
+		if (!uiopf_faultq_has_group(q))
+			break;
+		group = q->ring[q->head & q->mask];
+		size = group->fault_count * MESSAGE;
+		if (size > length - done)
+			return done ? (int64_t)done : -EINVAL;	/* the group stays first */
+		if (unlikely(!deliver(q)))
+			return done ? (int64_t)done : -ENOMEM;
+		copy_group(to + done, group);
+		done += size;
+		if (done == length)
+			break;
+	}
+	return (int64_t)done;
+}
+
+hot_inline bool takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	if (likely(code == IOMMUFD_PAGE_RESP_SUCCESS || code == IOMMUFD_PAGE_RESP_INVALID))
+		return true;
+	return code == UIOPF_RESP_FAILURE && cookie <= q->cookies.capacity && q->by_cookie[cookie] &&
+	       READ_ONCE(&q->by_cookie[cookie]->attach->device->virtual_pri) != UIOPF_PRI_OWN;
+}
+
+bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	return takes_code(q, cookie, code);
+}
+
+hot_inline bool answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	struct uiopf_group *group;
+
+	if (cookie > q->cookies.capacity || !(group = q->by_cookie[cookie])) {
+		refuse_cookie(q, cookie);
+		return false;
+	}
+	give_cookie(q, cookie);
+	q->counts.answered_groups++;
+	q->counts.answered_faults += group->fault_count;
+	uiopf_group_respond(group, code);
+	return true;
+}
+
+bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	return answer_cookie(q, cookie, code);
+}
+
+hot_inline int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
+{
+	uint64_t done;
+
+	if (length % RESPONSE)
+		return -ESPIPE;
+	for (done = 0; done < length; done += RESPONSE) {
+		struct iommu_hwpt_page_response r;
+
+		uiopf_copy_from_client(&r, from + done, sizeof r);
+		/* The code is checked before the cookie. */
+		if (!takes_code(q, r.cookie, r.code) ||
+		    !answer_cookie(q, r.cookie, r.code))
+			return done ? (int64_t)done : -EINVAL;
+	}
+	return (int64_t)done;
+}
+
+/* ---- the file ---- */
+
+static struct uiopf_faultq *queue_of(struct uiopf_file *file)
+{
+	return container_of(file, struct uiopf_faultq, file);
+}
+
+static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	struct uiopf_faultq *q = queue_of(file);
+
+	if (position != 0 && position != -1)
+		return -ESPIPE;
+	/* What `proposed` changes, besides having read_iter: an empty queue is "not yet", not "end". */
+	if ((file->mode & UIOPF_FILE_ITER) && length % MESSAGE == 0) {
+		if (!length)
+			return 0;
+		if (!uiopf_faultq_has_group(q) && likely(!q->policy || !uiopf_policy_lost(q)))
+			return -EAGAIN;
+	}
+	return take(q, to, length);
+}
+
+static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	if (position != 0 && position != -1)
+		return -ESPIPE;
+	return answer(queue_of(file), from, length);
+}
+
+static uint32_t file_poll(struct uiopf_file *file)
+{
+	struct uiopf_faultq *q = queue_of(file);
+	bool readable = uiopf_faultq_has_group(q) || (unlikely(q->policy != NULL) && uiopf_policy_lost(q));
+
+	return POLLOUT | (readable ? POLLIN | POLLRDNORM : 0);
+}
+
+struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *q)
+{
+	return &q->file;
+}
+
+static const struct uiopf_file_ops faultq_file_ops = {
+	.read = file_read,
+	.write = file_write,
+	.poll = file_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+};
+
+/* ---- quiescent ---- */
+
+int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
+{
+	uint32_t capacity = 64, i;
+	struct uiopf_group **ring, **by_cookie;
+	int rc;
+
+	while (capacity < groups)
+		capacity *= 2;
+	if (q->ring && capacity <= q->mask + 1)
+		return 0;
+	rc = uiopf_idmap_reserve(&q->cookies, capacity);
+	if (rc < 0)
+		return rc;
+	by_cookie = reallocarray(q->by_cookie, capacity + 1, sizeof *by_cookie);
+	if (!by_cookie)
+		return -ENOMEM;
+	i = q->ring ? q->mask + 2 : 0;
+	memset(by_cookie + i, 0, (capacity + 1 - i) * sizeof *by_cookie);
+	q->by_cookie = by_cookie;
+	if (q->policy) {
+		rc = uiopf_policy_reserve(q, q->mask + 1, capacity);
+		if (rc < 0)
+			return rc;
+	}
+	ring = malloc(capacity * sizeof *ring);
+	if (!ring)
+		return -ENOMEM;
+	for (i = q->head; i != q->tail; i++)
+		ring[i & (capacity - 1)] = q->ring[i & q->mask];
+	free(q->ring);
+	q->ring = ring;
+	q->mask = capacity - 1;
+	return 0;
+}
+
+static void answer_for(struct uiopf_faultq *q, struct uiopf_group *group, uint32_t code)
+{
+	q->counts.auto_answered_groups++;
+	q->counts.auto_answered_faults += group->fault_count;
+	uiopf_group_respond(group, code);
+}
+
+void uiopf_faultq_answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	struct uiopf_group *group;
+
+	if (cookie != UIOPF_NONE) {
+		group = q->by_cookie[cookie];
+		give_cookie(q, cookie);
+	} else {
+		group = q->ring[q->head & q->mask];
+		WRITE_ONCE(&q->head, q->head + 1);
+		if ((int32_t)(q->woken - q->head) < 0)
+			q->woken = q->head;
+	}
+	answer_for(q, group, code);
+}
+
+static bool is_of(const struct uiopf_group *group, uint64_t handle, const struct uiopf_device *device)
+{
+	return group->attach->handle == handle && (!device || group->attach->device == device);
+}
+
+void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const struct uiopf_device *device)
+{
+	uint32_t i, kept = q->tail, lost_at, cookie;
+
+	lost_at = q->policy ? q->policy->lost_at : 0;
+	/*
+	 * Undelivered groups first. Linux moves them to a list head one by one and so answers the newest first; walking
+	 * from the tail does the same, and pushes what stays up against the tail.
+	 */
+	for (i = q->tail; i != q->head; i--) {
+		struct uiopf_group *group = q->ring[(i - 1) & q->mask];
+
+		if (q->policy && q->policy->lost_at == i)
+			lost_at = kept;
+		if (is_of(group, handle, device)) {
+			answer_for(q, group, UIOPF_RESP_INVALID);
+		} else {
+			q->ring[--kept & q->mask] = group;
+			if (q->policy)
+				uiopf_policy_move(q, kept, i - 1);
+		}
+	}
+	WRITE_ONCE(&q->head, kept);
+	q->seen = q->tail;
+	if (q->policy)
+		q->policy->lost_at = lost_at;	/* what was stored before the loss is told of before it */
+	/* A wait is woken for arrivals; what was taken away did not arrive. */
+	if ((int32_t)(q->woken - q->head) < 0)
+		q->woken = q->head;
+	/* Then the delivered ones, by rising cookie. */
+	for (cookie = 0; q->by_cookie && cookie <= q->cookies.capacity; cookie++) {
+		struct uiopf_group *group = q->by_cookie[cookie];
+
+		if (!group || !is_of(group, handle, device))
+			continue;
+		give_cookie(q, cookie);
+		answer_for(q, group, UIOPF_RESP_INVALID);
+	}
+}
+
+struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality)
+{
+	struct uiopf_faultq *q = aligned_alloc(128, sizeof *q);
+
+	if (!q)
+		return NULL;
+	memset(q, 0, sizeof *q);
+	q->core = core;
+	q->file.ops = &faultq_file_ops;
+	q->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
+	if (personality == UIOPF_PROPOSED)
+		q->file.mode |= UIOPF_FILE_ITER;
+	q->notify_fd = -1;
+	uiopf_idmap_init(&q->cookies, 1);
+	if (uiopf_faultq_reserve(q, 64) < 0) {
+		uiopf_idmap_free(&q->cookies);
+		free(q->by_cookie);
+		free(q);
+		return NULL;
+	}
+	uiopf_control_begin(core);
+	q->next = core->faultqs;
+	core->faultqs = q;
+	uiopf_control_end(core);
+	return q;
+}
+
+int uiopf_faultq_free(struct uiopf_faultq *q)
+{
+	struct uiopf_core *core = q->core;
+	struct uiopf_faultq **link;
+
+	uiopf_control_begin(core);
+	if (q->reserved || q->file.users || q->file.waits) {
+		uiopf_control_end(core);
+		return -EBUSY;
+	}
+	for (link = &core->faultqs; *link != q; link = &(*link)->next)
+		;
+	*link = q->next;
+	uiopf_core_forget_file(core, &q->file);
+	uiopf_control_end(core);
+	uiopf_idmap_free(&q->cookies);
+	free(q->by_cookie);
+	free(q->ring);
+	uiopf_policy_free(q->policy);
+	free(q);
+	return 0;
+}
+
+/* ---- the system calls on the fd ---- */
+
+int64_t uiopf_faultq_read(struct uiopf_faultq *q, void *to, uint64_t length)
+{
+	int64_t done;
+
+	uiopf_consumer_begin(q->core);
+	done = file_read(&q->file, to, length, 0);
+	uiopf_consumer_end(q->core);
+	return done;
+}
+
+int64_t uiopf_faultq_write(struct uiopf_faultq *q, const void *from, uint64_t length)
+{
+	int64_t done;
+
+	uiopf_consumer_begin(q->core);
+	done = file_write(&q->file, from, length, 0);
+	uiopf_core_kick(q->core);
+	uiopf_consumer_end(q->core);
+	return done;
+}
+
+uint32_t uiopf_faultq_poll(struct uiopf_faultq *q)
+{
+	uint32_t events;
+
+	uiopf_consumer_begin(q->core);
+	events = file_poll(&q->file);
+	uiopf_consumer_end(q->core);
+	return events;
+}
+
+void uiopf_faultq_counts(struct uiopf_faultq *q, struct uiopf_faultq_counts *counts)
+{
+	uint32_t i;
+
+	uiopf_consumer_begin(q->core);
+	*counts = q->counts;
+	counts->waiting_groups = LOAD_ACQUIRE(&q->published) - q->head;
+	counts->unanswered_groups = 0;
+	for (i = 0; i <= q->cookies.capacity; i++)
+		counts->unanswered_groups += q->by_cookie[i] != NULL;
+	if (q->policy) {
+		counts->timed_out_groups = q->policy->timed_out_groups;
+		counts->lost_groups = LOAD_ACQUIRE(&q->policy->lost);
+	}
+	uiopf_consumer_end(q->core);
+}

@@ -1,0 +1,230 @@
+/*
+ * The generic I/O page fault layer: from a driver's report to a group in a fault queue, and back.
+ *
+ * Source: drivers/iommu/io-pgfault.c, Linux 6.12. Reporting belongs to the producer side, answering to the consumer
+ * side; what they share is a ring of groups each way (to the queue, and freed groups back to the device's pool), so
+ * that neither waits for the other. (The way back is taken only where the sides are on two threads, under the `enter`
+ * driver; one thread that owns both gives groups straight back.) Everything else (attach, detach, growing) happens at
+ * the quiescent point. What runs once per fault is in group.h.
+ *
+ * Nothing is allocated per fault. A device's pool has room for as many requests as the device may have outstanding;
+ * beyond that we do what Linux does without memory: a partial fault is dropped, a last one is answered FAILURE.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi/iommufd.h"
+#include "abi/api.h"
+#include "base/atomics.h"
+
+#define UIOPF_NONE UINT32_MAX
+
+/* A fault as drivers report it; the first two flags are also the uAPI message's. */
+#define UIOPF_FAULT_PASID_VALID 0x1u
+#define UIOPF_FAULT_LAST_PAGE 0x2u
+#define UIOPF_FAULT_NEEDS_PASID 0x4u	/* set by VT-d and AMD; leaks into the message, as in Linux */
+#define UIOPF_FAULT_STAGE_2 0x10u	/* the 2021 series' L2: known for stalls, never for PRI */
+#define UIOPF_FAULT_UAPI_FLAGS 0x7u
+
+struct uiopf_fault {
+	uint64_t addr;
+	uint32_t flags;
+	uint32_t pasid;
+	uint32_t grpid;
+	uint32_t perm;
+};
+
+/* Linux's codes for drivers: not the PCIe ones. */
+#define UIOPF_RESP_SUCCESS 0u
+#define UIOPF_RESP_INVALID 1u
+#define UIOPF_RESP_FAILURE 2u
+
+struct uiopf_core;
+struct uiopf_device;
+struct uiopf_faultq;
+struct uiopf_iommu;
+
+/*
+ * What one device's faults go to: those without a PASID, or those of one PASID. Devices that the IOMMU cannot tell apart
+ * are attached together: each has one of these, all with the handle of that attachment, by which groups are told apart.
+ */
+struct uiopf_attach {
+	struct uiopf_device *device;
+	struct uiopf_faultq *queue;	/* NULL: the table cannot take faults, or faults are not switched on */
+	uint64_t handle;
+	uint32_t dev_id;		/* the iommufd id of the device that made the attachment: the message's dev_id */
+	uint32_t pasid;			/* UIOPF_NO_PASID */
+	bool user_managed;		/* takes the faults of every PASID that has no attachment of its own */
+	struct uiopf_attach *next;	/* of the same hash */
+};
+
+/* What a device may have in a queue at once, reserved by the first of its attachments to that queue. */
+struct uiopf_reservation {
+	struct uiopf_reservation *next;
+	struct uiopf_faultq *queue;
+	uint32_t attachments, groups;
+};
+
+/* Page requests of a virtual function that shares its physical function's PRI: see uiopf_device_share_pri(). */
+enum uiopf_virtual_pri { UIOPF_PRI_OWN, UIOPF_PRI_SHARED, UIOPF_PRI_PAUSED };
+
+/* One cache line: a group of one fault needs no second. */
+struct uiopf_group {
+	struct iommu_hwpt_pgfault last;	/* the last fault, as the message it becomes; cookie 0 until it is read */
+	struct uiopf_attach *attach;
+	uint32_t index;			/* in the device's pool */
+	uint32_t partial;		/* the earlier faults, oldest first; UIOPF_NONE */
+	uint32_t fault_count;
+	uint32_t stages;		/* UIOPF_FAULT_STAGE_2 of the last fault: not in its message */
+};
+
+/* Whose thread a driver's function runs on: each side has commands of its own, and neither waits for the other. */
+enum uiopf_side { UIOPF_PRODUCER, UIOPF_CONSUMER };
+
+struct uiopf_iommu_ops {
+	/*
+	 * Driver: writes a page response command, for the group with this last fault. It always gets there: where the
+	 * command queue is full, the command waits.
+	 */
+	void (*respond)(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device,
+			uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t code);
+	/* Driver: the hardware is to carry out all that this side has written, and is woken if it sleeps. */
+	void (*kick)(struct uiopf_iommu *iommu, enum uiopf_side side);
+	/* Hardware: carries out the commands that it has been shown; how many. */
+	uint32_t (*execute)(struct uiopf_iommu *iommu);
+	/* Driver: the interrupt; decodes and reports every record in the queue; how many. */
+	uint32_t (*interrupt)(struct uiopf_iommu *iommu);
+	/*
+	 * Quiescent, driver: returns when nothing that a device has sent is on the way any more: its requests have been
+	 * reported, its answers have arrived. NULL: this IOMMU has no way to know.
+	 */
+	void (*drain)(struct uiopf_iommu *iommu);
+	void (*release)(struct uiopf_iommu *iommu);
+};
+
+struct uiopf_iommu {
+	const struct uiopf_iommu_ops *ops;
+	struct uiopf_core *core;
+	struct uiopf_iommu *next;
+};
+
+#define UIOPF_GROUP_CHUNK 256u
+
+struct uiopf_device {
+	struct uiopf_core *core;
+	struct uiopf_iommu *iommu;
+	struct uiopf_device *next;
+	uint32_t id;			/* iommufd object id */
+	uint32_t requester_id;
+	uint32_t capacity;		/* groups, and partial faults */
+	struct uiopf_device *group_next;	/* a ring of those that the IOMMU cannot tell apart; itself alone */
+	struct uiopf_reservation *reservations;
+	uint32_t fault_users;		/* attachments that take faults: reporting is on while there are any */
+	bool unplugged;			/* the hardware is gone: what is answered reaches nobody */
+	bool growable;			/* the pool may grow (only where every report is made at the quiescent point) */
+
+	/* Where things are: changes at the quiescent point only, but for what they hold. */
+	struct uiopf_attach *attach;
+	struct uiopf_attach **pasid;	/* a hash table; NULL before the first */
+	uint32_t pasids, pasid_mask;
+	uint32_t virtual_pri;		/* enum uiopf_virtual_pri; the consumer may pause it, once */
+	uint32_t bucket_mask, returned_mask;
+	uint32_t *free_groups;
+	struct uiopf_fault_node {
+		struct uiopf_fault fault;
+		uint32_t next;
+	} *node;
+	struct uiopf_partial {		/* the partial faults of one group index */
+		uint32_t grpid, first, last, count, next;
+	} *partial;
+	uint32_t *bucket, *returned;
+	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them */
+
+	/* The producer's. */
+	UIOPF_LINE uint32_t free_count;
+	uint32_t free_node, free_partial;
+	uint32_t unfinished;		/* group indices with partial faults */
+	uint32_t returned_head;		/* of the groups on their way back */
+	struct uiopf_device_counts counts;
+
+	/* The consumer's: the tail of the groups that it has freed. */
+	UIOPF_LINE uint32_t returned_tail;
+};
+UIOPF_BEGINS_A_LINE(struct uiopf_device, free_count);
+UIOPF_BEGINS_A_LINE(struct uiopf_device, returned_tail);
+
+static inline struct uiopf_group *uiopf_device_group(const struct uiopf_device *device, uint32_t index)
+{
+	return &device->chunk[index / UIOPF_GROUP_CHUNK][index % UIOPF_GROUP_CHUNK];
+}
+
+/*
+ * Messages are written in the words that they will be copied out by, soon after. A load that is wider than the store
+ * before it would have to wait until that store has left the processor's store buffer, and so for all older ones, which
+ * wait for lines from the client's core: that was a quarter of the worker's time.
+ */
+typedef uint64_t __attribute__((may_alias)) uiopf_message_word;
+_Static_assert(sizeof(struct iommu_hwpt_pgfault) == 5 * sizeof(uint64_t), "five words");
+
+static inline void uiopf_message_pair(struct iommu_hwpt_pgfault *m, uint32_t word, uint32_t first, uint32_t second)
+{
+	((uiopf_message_word *)m)[word] = first | (uint64_t)second << 32;	/* little-endian */
+}
+
+/* Its cookie, and with it `length`, which is always 0. */
+static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cookie)
+{
+	uiopf_message_pair(m, 4, 0, cookie);
+}
+
+/* The message that a fault becomes; what only the kernel knows of it stays behind. */
+static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
+{
+	uiopf_message_pair(m, 0, fault->flags & UIOPF_FAULT_UAPI_FLAGS, dev_id);
+	/* As they were stored, one by one: the compiler would load both at once. */
+	uiopf_message_pair(m, 1, READ_ONCE(&fault->pasid), READ_ONCE(&fault->grpid));
+	uiopf_message_pair(m, 2, fault->perm, 0);
+	m->addr = fault->addr;
+	uiopf_set_cookie(m, 0);
+}
+
+/* Where the hash of a PASID begins. */
+static inline struct uiopf_attach **uiopf_pasid_bucket(const struct uiopf_device *device, uint32_t pasid)
+{
+	return &device->pasid[pasid & device->pasid_mask];
+}
+
+static inline struct uiopf_attach *uiopf_find_pasid(const struct uiopf_device *device, uint32_t pasid)
+{
+	struct uiopf_attach *attach;
+
+	if (likely(!device->pasids))
+		return NULL;
+	for (attach = *uiopf_pasid_bucket(device, pasid); attach && attach->pasid != pasid; attach = attach->next)
+		;
+	return attach;
+}
+
+/* Where a request with these flags goes: NULL, nowhere (find_fault_handler). */
+static inline struct uiopf_attach *uiopf_find_attach(const struct uiopf_device *device, uint32_t flags, uint32_t pasid)
+{
+	struct uiopf_attach *attach = device->attach, *own;
+
+	if ((flags & UIOPF_FAULT_PASID_VALID) && pasid != UIOPF_NO_PASID) {
+		own = uiopf_find_pasid(device, pasid);
+		if (unlikely(own != NULL))
+			return own;
+		if (unlikely(attach && !attach->user_managed))
+			return NULL;
+	}
+	return attach;
+}
+
+/* Quiescent: whether the next fault may find nothing in the pool, also after what has been answered is back in it. */
+bool uiopf_device_is_exhausted(struct uiopf_device *device);
+/* Quiescent: makes the pool hold at least so many groups and partial faults. */
+int uiopf_device_reserve(struct uiopf_device *device, uint32_t capacity);
+/* Quiescent: forgets unfinished groups; nobody is answered (iopf_queue_remove_device). */
+void uiopf_device_drop_partial(struct uiopf_device *device);

@@ -1,0 +1,117 @@
+/*
+ * The IOMMU that Linux tests iommufd with: it has no queues, and keeps a log of the answers that reach it.
+ * Reports are made by uiopf_device_report(). Source: drivers/iommu/iommufd/selftest.c.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/core.h"
+
+struct uiopf_mock {
+	struct uiopf_iommu iommu;
+	struct uiopf_mock_response *log;
+	uint32_t count, capacity;
+};
+
+static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
+		    uint32_t pasid, uint32_t grpid, uint32_t code)
+{
+	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
+
+	(void)flags;
+	(void)side;
+	if (device->unplugged)
+		return;
+	if (m->count == m->capacity) {
+		uint32_t capacity = m->capacity ? m->capacity * 2 : 64;
+		struct uiopf_mock_response *log = reallocarray(m->log, capacity, sizeof *log);
+
+		if (!log)
+			abort();	/* a test's log: there is nobody to tell */
+		m->log = log;
+		m->capacity = capacity;
+	}
+	m->log[m->count++] = (struct uiopf_mock_response){ device->id, pasid, grpid, code };
+}
+
+static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
+{
+	(void)iommu;
+	(void)side;
+}
+
+static void drain(struct uiopf_iommu *iommu)
+{
+	(void)iommu;
+}
+
+static uint32_t nothing(struct uiopf_iommu *iommu)
+{
+	(void)iommu;
+	return 0;
+}
+
+static void release(struct uiopf_iommu *iommu)
+{
+	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
+
+	free(m->log);
+	free(m);
+}
+
+static const struct uiopf_iommu_ops mock_ops = {
+	.respond = respond,
+	.kick = kick,
+	.execute = nothing,
+	.interrupt = nothing,
+	.drain = drain,			/* it has no queues: a report is there when it is made */
+	.release = release,
+};
+
+struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core)
+{
+	struct uiopf_mock *m = calloc(1, sizeof *m);
+
+	if (!m)
+		return NULL;
+	m->iommu.ops = &mock_ops;
+	m->iommu.core = core;
+	uiopf_control_begin(core);
+	m->iommu.next = core->iommus;
+	core->iommus = &m->iommu;
+	uiopf_control_end(core);
+	return m;
+}
+
+void uiopf_mock_free(struct uiopf_mock *m)
+{
+	struct uiopf_core *core = m->iommu.core;
+	struct uiopf_iommu **link;
+
+	uiopf_control_begin(core);
+	for (link = &core->iommus; *link != &m->iommu; link = &(*link)->next)
+		;
+	*link = m->iommu.next;
+	uiopf_control_end(core);
+	release(&m->iommu);
+}
+
+struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *m)
+{
+	return &m->iommu;
+}
+
+uint32_t uiopf_mock_take(struct uiopf_mock *m, struct uiopf_mock_response *out, uint32_t most)
+{
+	uint32_t n;
+
+	uiopf_control_begin(m->iommu.core);
+	n = m->count < most ? m->count : most;
+	if (n) {	/* there is no log before the first answer */
+		memcpy(out, m->log, n * sizeof *out);
+		memmove(m->log, m->log + n, (m->count - n) * sizeof *out);
+		m->count -= n;
+	}
+	uiopf_control_end(m->iommu.core);
+	return n;
+}

@@ -1,0 +1,412 @@
+#include "hardware/iommu/vtd.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "faults/group.h"
+
+/* ---- hardware ---- */
+
+void uiopf_vtd_overflow(struct uiopf_vtd *v)
+{
+	v->prq_status |= VTD_PRS_PRO;
+	v->overflowed++;
+}
+
+#define AHEAD 6u	/* commands: the time of so many covers the way of a line from another core */
+/*
+ * Answers that arrive together have one time, so many of them: reading the counter takes a tenth of an answer's whole
+ * way, and four are done in some 80 ns, 200 where nothing is in the cache. Each fault begins and ends by such a time.
+ * Where that does not hold (loads with times of their own, or groups of pages) every answer has its own.
+ */
+#define ANSWERS_A_TIME 4u
+
+static struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd *v, const uint64_t *d)
+{
+	return v->source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
+}
+
+static void prepare(const struct uiopf_vtd *v, const uint64_t *d)
+{
+	struct uiopf_endpoint *ep = endpoint_of(v, d);
+
+	if (ep)
+		uiopf_endpoint_prepare(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff);
+}
+
+/* Carries out what one side has shown; how many commands. */
+static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
+{
+	const uint32_t n = uiopf_records_ready(iq);
+	uint64_t now = 0;
+	uint32_t i;
+
+	for (i = 0; i < AHEAD && i < n; i++)
+		prepare(v, uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i));
+	for (i = 0; i < n; i++) {
+		const uint64_t *d = uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i);
+		struct uiopf_endpoint *ep = endpoint_of(v, d);
+
+		if (n - i > AHEAD)
+			prepare(v, uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i + AHEAD));
+		if (i % ANSWERS_A_TIME == 0 || (ep && !ep->plain))
+			now = uiopf_now(&v->iommu.core->clock);
+		if (likely(ep))
+			uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff,
+						d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now);
+	}
+	if (n)
+		uiopf_records_done(iq, n);
+	return n;
+}
+
+static void show_commands(struct uiopf_vtd *v, enum uiopf_side side);
+
+/*
+ * Commands that found no room come in now that there is some: the hardware sees to it, since the driver may not call
+ * again. False where a client has the consumer's side, whose kick does it.
+ */
+static bool admit_waiting(struct uiopf_vtd *v, enum uiopf_side side)
+{
+	if (side == UIOPF_CONSUMER && !uiopf_consumer_try(v->iommu.core))
+		return false;
+	uiopf_records_admit(&v->commands[side].iq);
+	show_commands(v, side);
+	if (side == UIOPF_CONSUMER)
+		uiopf_consumer_leave(v->iommu.core);
+	return true;
+}
+
+static uint32_t execute(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	uint32_t n = 0;
+	int side;
+
+	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER; side++) {
+		struct uiopf_records *iq = &v->commands[side].iq;
+
+		do
+			n += execute_commands(v, iq);
+		while (unlikely(READ_ONCE(&iq->full)) && admit_waiting(v, side));
+	}
+	return n;
+}
+
+/* ---- driver ---- */
+
+/*
+ * Hardware that waits on another core is shown commands this many at a time. Linux moves the tail with every one; each
+ * time the line with the tail goes there and back. With none before the last it would idle as long as the client works.
+ */
+#define COMMANDS_A_SHOW 4u
+
+static void show_commands(struct uiopf_vtd *v, enum uiopf_side side)
+{
+	struct uiopf_vtd_commands *c = &v->commands[side];
+
+	c->kicked = c->iq.written;
+	/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
+	if (side == UIOPF_CONSUMER && v->iommu.core->driver == UIOPF_ENTER)
+		STORE_SEQ(&c->iq.tail, c->iq.written);
+	else
+		uiopf_records_show(&c->iq);	/* the hardware is this thread, or asks for quiet first */
+}
+
+/* Linux' qi_submit_sync() waits for the hardware to make room; here the command waits, and its giver goes on. */
+static __attribute__((noinline)) void let_wait(struct uiopf_records *iq, uint64_t word0, uint64_t word1)
+{
+	const uint64_t d[VTD_IQ_WORDS] = { word0, word1 };
+
+	uiopf_records_wait(iq, d);
+}
+
+static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
+		    uint32_t pasid, uint32_t grpid, uint32_t code)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_records *iq = &v->commands[side].iq;
+	uint64_t *d = uiopf_records_place(iq, VTD_IQ_WORDS), word0, word1;
+
+	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
+	word0 = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
+		(uint64_t)code << VTD_PGRP_CODE_SHIFT;
+	if (flags & UIOPF_FAULT_PASID_VALID)
+		word0 |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
+	word1 = (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT;
+	if (unlikely(!d || iq->waiting_count)) {
+		let_wait(iq, word0, word1);
+		return;
+	}
+	d[0] = word0;
+	d[1] = word1;
+	uiopf_records_put(iq);
+	if (iq->written % COMMANDS_A_SHOW == 0)
+		uiopf_records_show(iq);
+}
+
+static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd_commands *c = &v->commands[side];
+
+	if (unlikely(c->iq.waiting_count))
+		uiopf_records_admit(&c->iq);
+	if (c->kicked == c->iq.written)
+		return;
+	show_commands(v, side);
+	uiopf_core_wake_worker(iommu->core);
+}
+
+/* What Linux refuses before it reports. */
+static bool is_bad(const struct uiopf_vtd *v, const uint64_t *d)
+{
+	const bool read = d[1] & PCIE_PRI_READ, write = d[1] & PCIE_PRI_WRITE;
+	const int64_t address = (int64_t)(d[1] & PCIE_PRI_ADDRESS);
+
+	return ((v->flags & UIOPF_VTD_NEEDS_PASID) && !(d[0] & VTD_PRQ_PASID_PRESENT)) ||
+	       address >> 47 != address >> 63 ||	/* not canonical, 48 bits */
+	       ((d[0] & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d[0] & VTD_PRQ_EXECUTE) && read);
+}
+
+static void decode(const uint64_t *d, struct uiopf_fault *fault)
+{
+	_Static_assert(PCIE_PRI_READ == IOMMU_PGFAULT_PERM_READ && PCIE_PRI_WRITE == IOMMU_PGFAULT_PERM_WRITE,
+		       "two of the permission bits are the descriptor's");
+	fault->addr = d[1] & PCIE_PRI_ADDRESS;
+	fault->grpid = d[1] >> PCIE_PRI_PRGI_SHIFT & 0x1ff;
+	fault->perm = d[1] & (PCIE_PRI_READ | PCIE_PRI_WRITE);
+	fault->flags = d[1] & PCIE_PRI_LAST ? UIOPF_FAULT_LAST_PAGE : 0;
+	fault->pasid = 0;
+	if (likely(d[0] & VTD_PRQ_PASID_PRESENT)) {
+		fault->flags |= UIOPF_FAULT_PASID_VALID | UIOPF_FAULT_NEEDS_PASID;
+		fault->pasid = d[0] >> VTD_PRQ_PASID_SHIFT & 0xfffff;
+	}
+	if (unlikely(d[0] & (VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED))) {
+		fault->perm |= d[0] & VTD_PRQ_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0;
+		fault->perm |= d[0] & VTD_PRQ_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
+	}
+}
+
+/* The attachment that a request belongs to now; 0: none. */
+static uint64_t handle_of(const struct uiopf_device *device, const struct uiopf_fault *fault)
+{
+	const struct uiopf_attach *attach = uiopf_find_attach(device, fault->flags, fault->pasid);
+
+	return attach ? attach->handle : 0;
+}
+
+void uiopf_vtd_note(struct uiopf_vtd *v, uint32_t slot, uint64_t source, uint64_t message)
+{
+	const uint64_t d[2] = { source, message };
+	const struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+	struct uiopf_fault fault;
+
+	decode(d, &fault);
+	v->sent_under[slot] = device ? handle_of(device, &fault) : 0;
+}
+
+static uint32_t interrupt(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	const uint32_t n = uiopf_records_ready(&v->prq);
+	bool answered = false;
+	uint32_t i;
+
+	v->prq_status &= ~(uint32_t)VTD_PRS_PPR;
+	for (i = 0; i < n; i++) {
+		const uint64_t *d = uiopf_records_at(&v->prq, VTD_PRQ_WORDS, v->prq.head + i);
+		struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+		struct uiopf_fault fault;
+		uint64_t refused;
+
+		decode(d, &fault);
+		if (unlikely(!device))
+			continue;	/* nobody to answer for, and in our model nobody who asked */
+		if (unlikely(is_bad(v, d))) {
+			/* Only a last request is waited for. */
+			if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+				respond(iommu, UIOPF_PRODUCER, device, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
+				device->counts.refused++;
+				answered = true;
+			}
+			continue;
+		}
+		/* A stop marker: the driver drops it, and nobody answers. */
+		if (unlikely((d[1] & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST))
+			continue;
+		if (unlikely(v->sent_under != NULL) && v->sent_under[(v->prq.head + i) % VTD_PRQ_ENTRIES] != handle_of(device, &fault))
+			device->counts.stale++;
+		refused = device->counts.refused;
+		uiopf_report(device, &fault);
+		if (unlikely(device->counts.refused != refused))	/* also by FAILURE, which is no error to a driver */
+			answered = true;
+	}
+	uiopf_records_done(&v->prq, n);
+	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
+		/* Nothing came meanwhile (hardware and driver take turns): unfinished groups may miss their last request. */
+		uint32_t rid;
+
+		for (rid = 0; rid < VTD_REQUESTER_IDS; rid++)
+			if (v->source[rid].device)
+				uiopf_device_drop_partial(v->source[rid].device);
+		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
+	}
+	if (answered)
+		kick(iommu, UIOPF_PRODUCER);
+	return n;
+}
+
+static void release(struct uiopf_iommu *iommu)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+
+	free(v->source);
+	free(v->sent_under);
+	uiopf_records_close(&v->prq);
+	uiopf_records_close(&v->commands[UIOPF_PRODUCER].iq);
+	uiopf_records_close(&v->commands[UIOPF_CONSUMER].iq);
+	free(v);
+}
+
+/*
+ * What intel_iommu_drain_pasid_prq() comes to: the page request queue is empty, and the commands given so far have been
+ * carried out. Nothing is sent meanwhile, since the hardware's side is at rest.
+ */
+static void drain(struct uiopf_iommu *iommu)
+{
+	kick(iommu, UIOPF_CONSUMER);
+	execute(iommu);
+	interrupt(iommu);
+}
+
+static const struct uiopf_iommu_ops vtd_ops = {
+	.respond = respond,
+	.kick = kick,
+	.execute = execute,
+	.interrupt = interrupt,
+	.drain = drain,
+	.release = release,
+};
+
+/* The same without the drain: what J.-P. Brucker and Kevin Tian warned of can be looked at. */
+static const struct uiopf_iommu_ops undrained_ops = {
+	.respond = respond,
+	.kick = kick,
+	.execute = execute,
+	.interrupt = interrupt,
+	.release = release,
+};
+
+/* ---- set-up ---- */
+
+/* Room for the answers of one more function, and for as many again. The queue is empty when it is replaced. */
+static int grow_iq(struct uiopf_vtd *v)
+{
+	uint32_t places = VTD_IQ_FIRST;
+	int side, rc = 0;
+
+	while (places < 2 * PCIE_PRI_PRGI_COUNT * (v->sources + 1))
+		places *= 2;
+	drain(&v->iommu);
+	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER && rc == 0; side++)
+		rc = uiopf_records_grow(&v->commands[side].iq, places);
+	return rc;
+}
+
+struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
+{
+	struct uiopf_vtd *v = aligned_alloc(128, sizeof *v);
+
+	if (!v)
+		return NULL;
+	memset(v, 0, sizeof *v);
+	v->iommu.ops = flags & UIOPF_VTD_UNDRAINED ? &undrained_ops : &vtd_ops;
+	v->iommu.core = core;
+	v->flags = flags;
+	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
+	if (flags & UIOPF_VTD_UNDRAINED)
+		v->sent_under = calloc(VTD_PRQ_ENTRIES, sizeof *v->sent_under);
+	if (!v->source || (!v->sent_under && (flags & UIOPF_VTD_UNDRAINED)) ||
+	    uiopf_records_open(&v->prq, VTD_PRQ_ENTRIES, VTD_PRQ_WORDS) < 0 ||
+	    uiopf_records_open(&v->commands[UIOPF_PRODUCER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS) < 0 ||
+	    uiopf_records_open(&v->commands[UIOPF_CONSUMER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS) < 0) {
+		release(&v->iommu);
+		return NULL;
+	}
+	uiopf_control_begin(core);
+	v->iommu.next = core->iommus;
+	core->iommus = &v->iommu;
+	uiopf_control_end(core);
+	return v;
+}
+
+void uiopf_vtd_free(struct uiopf_vtd *v)
+{
+	struct uiopf_core *core = v->iommu.core;
+	struct uiopf_iommu **link;
+
+	uiopf_control_begin(core);
+	for (link = &core->iommus; *link != &v->iommu; link = &(*link)->next)
+		;
+	*link = v->iommu.next;
+	uiopf_control_end(core);
+	release(&v->iommu);
+}
+
+struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *v)
+{
+	return &v->iommu;
+}
+
+int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
+{
+	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
+	int rc = 0;
+
+	uiopf_control_begin(v->iommu.core);
+	if (source->endpoint && (source->endpoint != endpoint || source->device))
+		rc = -EBUSY;
+	else if (!source->endpoint)
+		rc = v->sources == VTD_MOST_SOURCES ? -ENOSPC : grow_iq(v);
+	if (rc == 0) {
+		v->sources += !source->endpoint;
+		source->endpoint = endpoint;
+		source->device = device;
+	}
+	uiopf_control_end(v->iommu.core);
+	return rc;
+}
+
+void uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
+{
+	struct uiopf_vtd_source *source = &v->source[device->requester_id];
+
+	uiopf_control_begin(v->iommu.core);
+	/* Let the hardware take its last answers, and report what it has sent, before nobody is there for it. */
+	drain(&v->iommu);
+	drain(&v->iommu);	/* what was refused on the way out has been answered by now, and arrives */
+	if (source->device == device)
+		source->device = NULL;
+	uiopf_control_end(v->iommu.core);
+}
+
+void uiopf_vtd_forget_endpoint(struct uiopf_vtd *v, const struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
+
+	if (source->endpoint == endpoint) {
+		source->endpoint = NULL;
+		source->device = NULL;
+		v->sources--;
+	}
+}
+
+void uiopf_vtd_get_counts(struct uiopf_vtd *v, struct uiopf_vtd_counts *counts)
+{
+	uiopf_control_begin(v->iommu.core);
+	counts->overflowed = v->overflowed;
+	counts->commands_lost = v->commands[UIOPF_PRODUCER].iq.lost + v->commands[UIOPF_CONSUMER].iq.lost;
+	uiopf_control_end(v->iommu.core);
+}

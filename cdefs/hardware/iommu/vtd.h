@@ -1,0 +1,77 @@
+/*
+ * Intel VT-d's page request queue and its answers: the hardware's side and Linux' driver, both.
+ *
+ * Hardware: a request becomes a 32-byte descriptor at the queue's tail; commands come back through the invalidation
+ * queue. Driver: the interrupt reads head and tail once, decodes, checks and reports; an answer is a page group
+ * response descriptor. Source: VT-d 4.x; Linux drivers/iommu/intel/prq.c, 6.12.
+ */
+#pragma once
+#include "abi/hardware.h"
+#include "base/records.h"
+#include "core/core.h"
+#include "faults/iopf.h"
+#include "hardware/endpoint.h"
+
+#define VTD_IQ_FIRST 1024u	/* places to begin with: room for two answers to every index of a function */
+#define VTD_MOST_SOURCES 16u
+#define VTD_REQUESTER_IDS 65536u
+
+struct uiopf_vtd {
+	struct uiopf_iommu iommu;
+	struct uiopf_vtd_source {
+		struct uiopf_device *device;
+		struct uiopf_endpoint *endpoint;
+	} *source;			/* by requester id */
+	uint32_t sources;
+	uint32_t flags;			/* UIOPF_VTD_* */
+	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
+
+	/* The page request queue: the hardware writes it and the driver's interrupt reads it, on one thread. */
+	struct uiopf_records prq;
+	uint32_t prq_status;
+	uint64_t overflowed;		/* requests that the full queue did not take */
+
+	/*
+	 * The invalidation queue, one for each side that gives commands: a lock for every answer would take the line with
+	 * the lock from one core to the other, and keep hardware and client from working at once.
+	 */
+	struct uiopf_vtd_commands {
+		struct uiopf_records iq;	/* words 2 and 3 of a descriptor are zero for good, here and in the other queue */
+		UIOPF_LINE uint32_t kicked;	/* what the hardware knows that it has to do; the writer's */
+	} commands[2];			/* by enum uiopf_side */
+};
+
+void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
+void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
+
+/* Word 0 of a function's descriptors, but for the PASID. */
+static inline uint64_t uiopf_vtd_source_word(uint16_t requester_id)
+{
+	return VTD_PRQ_TYPE | (uint64_t)requester_id << VTD_PRQ_RID_SHIFT;
+}
+
+/*
+ * Hardware: takes a page request. source: uiopf_vtd_source_word() and the VTD_PRQ_ bits of the PASID that comes with
+ * it; message: PCIE_PRI_*, which is also the descriptor's second word. One slot of the queue stays free; once it has
+ * overflowed nothing is queued until software has cleared the bit.
+ */
+static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, uint64_t message)
+{
+	struct uiopf_records *q = &v->prq;
+	uint64_t *d = uiopf_records_at(q, VTD_PRQ_WORDS, q->written);
+
+	if (unlikely(q->written - q->head >= VTD_PRQ_ENTRIES - 1 || (v->prq_status & VTD_PRS_PRO))) {
+		uiopf_vtd_overflow(v);
+		return;
+	}
+	if (unlikely(v->sent_under != NULL))
+		uiopf_vtd_note(v, q->written % VTD_PRQ_ENTRIES, source, message);
+	d[0] = source;
+	d[1] = message;
+	uiopf_records_put(q);
+	uiopf_records_show(q);
+	v->prq_status |= VTD_PRS_PPR;
+}
+
+/* Quiescent. */
+void uiopf_vtd_forget_endpoint(struct uiopf_vtd *vtd, const struct uiopf_endpoint *endpoint);

@@ -1,0 +1,164 @@
+#include "hardware/walk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define PASIDS (1u << 20)	/* a PASID has 20 bits */
+
+struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages)
+{
+	struct uiopf_space *s = pasids <= PASIDS ? aligned_alloc(128, sizeof *s) : NULL;
+
+	if (!s)
+		return NULL;
+	memset(s, 0, sizeof *s);
+	s->pasids = pasids;
+	s->first = (8ull * pasids + UIOPF_PAGE - 1) / UIOPF_PAGE * UIOPF_PAGE;
+	s->next = s->first;
+	if (uiopf_region_open(&s->region, "uiopf-tables", s->first + (uint64_t)table_pages * UIOPF_PAGE) < 0) {
+		free(s);
+		return NULL;
+	}
+	s->map = uiopf_region_map_again(&s->region);
+	if (!s->map) {
+		uiopf_region_close(&s->region);
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void uiopf_space_free(struct uiopf_space *s)
+{
+	if (!s)
+		return;
+	munmap(s->map, s->region.size);
+	uiopf_region_close(&s->region);
+	free(s);
+}
+
+int uiopf_space_fd(const struct uiopf_space *s)
+{
+	return s->region.fd;
+}
+
+uint64_t uiopf_space_used(const struct uiopf_space *s)
+{
+	return s->next;
+}
+
+void uiopf_space_reset(struct uiopf_space *s)
+{
+	memset(s->map, 0, s->next);
+	s->next = s->first;
+	STORE_RELEASE(&s->resets, s->resets + 1);	/* pairs with uiopf_walk_cached: the tables are empty before */
+}
+
+void uiopf_walks_forget(const struct uiopf_tables *t, struct uiopf_walk_cache *cache)
+{
+	memset(cache, 0, sizeof *cache);
+	cache->resets = LOAD_ACQUIRE(t->resets);
+}
+
+static uint64_t *entry_at(const struct uiopf_space *s, uint64_t table, uint32_t index)
+{
+	return (uint64_t *)(void *)(s->map + table + 8ull * index);
+}
+
+/*
+ * The table an entry points to, made if there is none; 0 with *error set. The memory is shared, and in the `handler`
+ * design it is the kernel that stores: an entry that points out of the arena is EFAULT.
+ */
+static uint64_t next_table(struct uiopf_space *s, uint64_t *entry, int *error)
+{
+	uint64_t value = READ_ONCE(entry);
+
+	if (likely(value & STAGE1_PRESENT)) {
+		value &= STAGE1_ADDRESS;
+		if (likely(value && value <= s->region.size - UIOPF_PAGE))
+			return value;
+		*error = -EFAULT;
+		return 0;
+	}
+	if (s->next > s->region.size - UIOPF_PAGE) {
+		*error = -ENOMEM;
+		return 0;
+	}
+	value = s->next;
+	s->next += UIOPF_PAGE;
+	/* Pairs with the walk's acquire: the new table reads as empty (it is zeroed when taken back). */
+	STORE_RELEASE(entry, value | STAGE1_PRESENT | STAGE1_WRITE | STAGE1_USER);
+	return value;
+}
+
+/* The leaf entry of a page, with the tables above it made; NULL with *error set. */
+static uint64_t *leaf(struct uiopf_space *s, uint32_t pasid, uint64_t address, int *error)
+{
+	uint64_t table, *entry;
+	int shift;
+
+	if (pasid >= s->pasids) {
+		*error = -EINVAL;
+		return NULL;
+	}
+	entry = entry_at(s, 0, pasid);
+	for (shift = 39; shift >= 12; shift -= 9) {
+		table = next_table(s, entry, error);
+		if (!table)
+			return NULL;
+		entry = entry_at(s, table, address >> shift & 511);
+	}
+	return entry;
+}
+
+int uiopf_space_map(struct uiopf_space *s, uint32_t pasid, uint64_t address, uint32_t perm)
+{
+	int error = 0;
+	uint64_t *entry = leaf(s, pasid, address, &error), old, value;
+
+	if (unlikely(!entry))
+		return error;
+	old = READ_ONCE(entry);
+	value = old & STAGE1_PRESENT ? old : (address & STAGE1_ADDRESS) | STAGE1_PRESENT | STAGE1_USER |
+					     STAGE1_NO_EXECUTE;
+	if (perm & IOMMU_PGFAULT_PERM_WRITE)
+		value |= STAGE1_WRITE;
+	if (perm & IOMMU_PGFAULT_PERM_EXEC)
+		value &= ~(uint64_t)STAGE1_NO_EXECUTE;
+	if (value != old)
+		STORE_RELEASE(entry, value);	/* pairs with the walk */
+	return 0;
+}
+
+int uiopf_space_unmap(struct uiopf_space *s, uint32_t pasid, uint64_t address)
+{
+	int error = 0;
+	uint64_t *entry = leaf(s, pasid, address, &error);
+
+	if (!entry)
+		return error;
+	STORE_RELEASE(entry, 0);
+	return 0;
+}
+
+int uiopf_space_present(const struct uiopf_space *s, uint32_t pasid, uint64_t address, uint32_t perm)
+{
+	const struct uiopf_tables tables = { s->map, s->region.size, s->pasids, &s->resets };
+
+	return uiopf_walk(&tables, pasid, address, perm);
+}
+
+int64_t uiopf_space_map_messages(struct uiopf_space *s, const struct iommu_hwpt_pgfault *messages, uint64_t n)
+{
+	uint64_t i;
+
+	for (i = 0; i < n; i++) {
+		int rc = uiopf_space_map(s, messages[i].pasid, messages[i].addr, messages[i].perm);
+
+		if (rc < 0)
+			return rc;
+	}
+	return (int64_t)n;
+}

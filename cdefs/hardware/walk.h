@@ -1,0 +1,109 @@
+/*
+ * Stage-1 page tables in a client's arena: the client stores entries, the endpoint's translations walk them.
+ *
+ * The walk is the kernel side's view of memory that a client owns: every entry is loaded once, and an address that
+ * does not lie in the arena is not there. The space is the client's own side of the same memory.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "abi/hardware.h"
+#include "abi/iommufd.h"
+#include "abi/api.h"
+#include "base/atomics.h"
+#include "base/memory.h"
+
+struct uiopf_tables {		/* what the IOMMU knows of an arena */
+	const uint8_t *map;
+	uint64_t size;
+	uint32_t pasids;	/* entries of the PASID table, at offset 0 */
+	const uint32_t *resets;	/* how often the tables have begun anew */
+};
+
+static inline const uint64_t *uiopf_table_entry(const struct uiopf_tables *t, uint64_t table, uint32_t index)
+{
+	return (const uint64_t *)(const void *)(t->map + table + 8ull * index);
+}
+
+/* The entry of the last level for a page, or NULL where a table on the way is not there. */
+static inline const uint64_t *uiopf_walk_to_leaf(const struct uiopf_tables *t, uint32_t pasid, uint64_t address)
+{
+	const uint64_t *at;
+	uint64_t entry;
+	int shift;
+
+	if (unlikely(pasid >= t->pasids))
+		return NULL;
+	at = uiopf_table_entry(t, 0, pasid);
+	for (shift = 39; shift >= 12; shift -= 9) {
+		/* Pairs with the client's release of an entry: what it points to is complete. */
+		entry = LOAD_ACQUIRE(at);
+		if (unlikely(!(entry & STAGE1_PRESENT) || (entry & STAGE1_ADDRESS) > t->size - UIOPF_PAGE))
+			return NULL;
+		at = uiopf_table_entry(t, entry & STAGE1_ADDRESS, address >> shift & 511);
+	}
+	return at;
+}
+
+/*
+ * Where walks have led, as a paging-structure cache keeps it: the last table of so many regions of 2 MiB. Only what is
+ * there is kept, so who adds tables need not say so. Who takes one away tells the hardware to forget, with VT-d by an
+ * invalidation command; here uiopf_space_reset() does, and nobody else can. What is kept lies in the arena, whatever a
+ * client does to its tables.
+ */
+#define UIOPF_WALKS 32u
+
+struct uiopf_walk_cache {
+	uint32_t resets;
+	struct uiopf_walked {
+		uint64_t region;	/* its number, and in the 21 bits above it the PASID plus one; 0: nothing */
+		const uint64_t *table;
+	} at[UIOPF_WALKS];
+};
+
+void uiopf_walks_forget(const struct uiopf_tables *t, struct uiopf_walk_cache *cache);
+
+/* uiopf_walk_to_leaf(), by way of the cache. There are tables. */
+static inline const uint64_t *uiopf_walk_cached(const struct uiopf_tables *t, struct uiopf_walk_cache *cache,
+						uint32_t pasid, uint64_t address)
+{
+	const uint64_t region = (address >> 21 & 0x7ffffffffffu) | (uint64_t)(pasid + 1) << 43;
+	struct uiopf_walked *walked = &cache->at[(address >> 21 ^ pasid) % UIOPF_WALKS];
+	const uint64_t *leaf;
+
+	if (unlikely(pasid >= t->pasids))
+		return NULL;
+	if (unlikely(cache->resets != LOAD_ACQUIRE(t->resets)))
+		uiopf_walks_forget(t, cache);
+	if (likely(walked->region == region))
+		return walked->table + (address >> 12 & 511);
+	leaf = uiopf_walk_to_leaf(t, pasid, address);
+	if (leaf)
+		*walked = (struct uiopf_walked){ region, leaf - (address >> 12 & 511) };
+	return leaf;
+}
+
+static inline bool uiopf_leaf_allows(uint64_t entry, uint32_t access)
+{
+	if (!(entry & STAGE1_PRESENT) || ((access & IOMMU_PGFAULT_PERM_WRITE) && !(entry & STAGE1_WRITE)))
+		return false;
+	return !((access & IOMMU_PGFAULT_PERM_EXEC) && (entry & STAGE1_NO_EXECUTE));
+}
+
+/* Whether an access (IOMMU_PGFAULT_PERM_*) to the page would go through now. */
+static inline bool uiopf_walk(const struct uiopf_tables *t, uint32_t pasid, uint64_t address, uint32_t access)
+{
+	const uint64_t *leaf = uiopf_walk_to_leaf(t, pasid, address);
+
+	return leaf && uiopf_leaf_allows(LOAD_ACQUIRE(leaf), access);
+}
+
+/* The client's side. One thread at a time. */
+struct uiopf_space {
+	struct uiopf_region region;
+	uint8_t *map;		/* the client's mapping */
+	uint32_t pasids;
+	uint64_t next, first;	/* the next free table page; the first after the PASID table */
+	UIOPF_LINE uint32_t resets;	/* looked at for every answer */
+};

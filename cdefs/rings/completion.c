@@ -1,0 +1,205 @@
+/* CQEs: the ring, the backlog behind it (IORING_FEAT_NODROP), and who is told. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "rings/engine.h"
+
+/*
+ * Linux takes backlog entries from memory charged to the client, and counts a completion as lost when there is none.
+ * This is our charge: a client that never reads its completions gets so many kept for it.
+ */
+#define MOST_BACKLOG (1u << 20)
+
+static bool grow_backlog(struct uiopf_engine *e)
+{
+	uint32_t capacity = e->backlog_capacity ? e->backlog_capacity * 2 : 256, i;
+	struct uiopf_backlog *grown;
+
+	if (capacity > MOST_BACKLOG)
+		return false;
+	grown = malloc(capacity * sizeof *grown);
+	if (!grown)
+		return false;
+	for (i = 0; i < e->backlog_count; i++)
+		grown[i] = e->backlog[(e->backlog_first + i) % e->backlog_capacity];
+	free(e->backlog);
+	e->backlog = grown;
+	e->backlog_first = 0;
+	e->backlog_capacity = capacity;
+	return true;
+}
+
+static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
+{
+	uint32_t *word;
+
+	if (e->backlog_count == e->backlog_capacity && !grow_backlog(e)) {
+		word = uiopf_ring_word(&e->ring, RING_CQ_OVERFLOW);
+		WRITE_ONCE(word, READ_ONCE(word) + 1);
+		WRITE_ONCE(&e->lost_unreported, true);
+		return false;
+	}
+	/* The flag says "enter", which a client of another process cannot: its worker flushes by itself. */
+	if (!e->backlog_count && !e->attachable)
+		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_CQ_OVERFLOW, __ATOMIC_SEQ_CST);
+	e->backlog[(e->backlog_first + e->backlog_count++) % e->backlog_capacity] = *cqe;
+	return true;
+}
+
+/*
+ * Puts a CQE of 32 bytes into the ring; false where there is no room. In a ring of both kinds it takes two slots and
+ * never wraps: the last slot is filled with one that says to skip it. (io_cqe_cache_refill, Linux 6.18.)
+ */
+static bool put_wide(struct uiopf_engine *e, const struct uiopf_backlog *b)
+{
+	struct uiopf_ring *ring = &e->ring;
+	uint32_t flags = b->flags;
+	uiopf_word *cqe;
+
+	if (uiopf_cq_full(ring))
+		return false;
+	if (ring->mixed) {
+		flags |= IORING_CQE_F_32;
+		if ((ring->cq_tail & ring->cq_mask) == ring->cq_mask)
+			uiopf_cq_put(ring, 0, 0, IORING_CQE_F_SKIP);
+		ring->cq_head_seen = LOAD_ACQUIRE(uiopf_ring_word(ring, RING_CQ_HEAD));	/* pairs as in uiopf_cq_full */
+		if (ring->cq_entries - (ring->cq_tail - ring->cq_head_seen) < 2 ||
+		    ring->cq_tail - ring->cq_head_seen > ring->cq_entries || ring->cq_entries < 2)
+			return false;
+	}
+	cqe = uiopf_cqe_at(ring, ring->cq_tail);
+	ring->cq_tail += ring->mixed ? 2 : 1;
+	WRITE_ONCE(&cqe[0], b->user_data);
+	WRITE_ONCE(&cqe[1], (uint32_t)b->res | (uint64_t)flags << 32);
+	WRITE_ONCE(&cqe[2], b->extra[0]);
+	WRITE_ONCE(&cqe[3], b->extra[1]);
+	return true;
+}
+
+bool uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	/* While there is a backlog nothing goes past it, even if room appears: order is kept. */
+	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
+		return keep(e, &(struct uiopf_backlog){ .user_data = user_data, .res = res, .flags = flags });
+	uiopf_cq_put(&e->ring, user_data, res, flags);
+	return true;
+}
+
+bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
+			 uint64_t extra2)
+{
+	struct uiopf_backlog cqe = { user_data, res, flags, { extra1, extra2 }, true };
+
+	return (!e->backlog_count && put_wide(e, &cqe)) || keep(e, &cqe);
+}
+
+void uiopf_flush_backlog(struct uiopf_engine *e)
+{
+	while (e->backlog_count) {
+		const struct uiopf_backlog *b = &e->backlog[e->backlog_first];
+
+		if (unlikely(b->wide)) {
+			if (!put_wide(e, b))
+				break;
+		} else {
+			if (uiopf_cq_full(&e->ring))
+				break;
+			uiopf_cq_put(&e->ring, b->user_data, b->res, b->flags);
+		}
+		e->backlog_first = (e->backlog_first + 1) % e->backlog_capacity;
+		if (--e->backlog_count == 0)
+			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_CQ_OVERFLOW,
+					   __ATOMIC_SEQ_CST);
+	}
+}
+
+/* The client's, who may have filled it: nobody waits for that. */
+static void write_eventfd(struct uiopf_engine *e)
+{
+	e->cost.wakeups++;
+	if (e->attachable)
+		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
+	else
+		uiopf_eventfd_signal_client(e->core, e->eventfd);
+}
+
+/*
+ * The registered eventfd is told at most once a flush, and only when the tail is not where it was last told of. What
+ * was not told because the client had disabled it is told of by the next flush after it has enabled it again, even one
+ * whose requests all ended in silence: checked on Linux 6.18.
+ */
+static void signal_eventfd(struct uiopf_engine *e)
+{
+	if (LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
+		return;
+	if (e->eventfd_async && !e->by_worker)
+		return;
+	if (e->eventfd_tail == e->ring.cq_tail)
+		return;
+	e->eventfd_tail = e->ring.cq_tail;
+	write_eventfd(e);
+}
+
+/*
+ * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
+ * completions at all (io_req_local_work_add).
+ */
+void uiopf_tell_of_work(struct uiopf_engine *e)
+{
+	if (e->eventfd < 0 || e->eventfd_async ||
+	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
+		return;
+	write_eventfd(e);
+}
+
+/* Tells who sleeps, or may be about to. */
+static void tell(struct uiopf_engine *e, bool moved)
+{
+	if (e->eventfd >= 0)
+		signal_eventfd(e);
+	e->by_worker = false;
+	if (moved && LOAD_SEQ(&e->cq_waiters)) {
+		e->look_again = false;
+		e->cost.wakeups++;
+		uiopf_eventfd_signal(e->core, e->cq_eventfd);
+	}
+	if (moved)
+		uiopf_engine_wake_pollers(e);
+}
+
+void uiopf_publish_cqes(struct uiopf_engine *e)
+{
+	const bool moved = e->ring.cq_tail != e->ring.cq_tail_published, finished = e->finished;
+	uint32_t *tail = uiopf_ring_word(&e->ring, RING_CQ_TAIL);
+
+	if (!moved && !finished)
+		return;
+	e->finished = false;
+	if (moved) {
+		e->cost.bytes_copied += (uint64_t)(e->ring.cq_tail - e->ring.cq_tail_published) << e->ring.cqe_shift;
+		e->ring.cq_tail_published = e->ring.cq_tail;
+		/*
+		 * Pairs with uiopf_client_ready. Someone may be about to sleep: they look at the tail after they said
+		 * so, we look at that after the tail, which takes a full barrier. The worker puts it off until its next
+		 * turn: here it would have to wait for the lines that it shares with the client, a tenth of all time;
+		 * and while nobody has ever slept it does without.
+		 */
+		if (e->setup_flags & IORING_SETUP_SQPOLL) {
+			STORE_RELEASE(tail, e->ring.cq_tail);
+			e->look_again = e->may_sleep;
+		} else {
+			STORE_SEQ(tail, e->ring.cq_tail);
+		}
+	}
+	if (unlikely(e->counts_used))
+		uiopf_timeouts_count(e);
+	tell(e, moved);
+}
+
+void uiopf_look_again(struct uiopf_engine *e)
+{
+	e->look_again = false;
+	STORE_SEQ(&e->barrier, 1);	/* the tail is seen by all from here on; nobody else writes this word */
+	tell(e, true);
+}

@@ -1,0 +1,368 @@
+/* io_uring_enter: submitting, and waiting. Source: io_uring_enter and io_cqring_wait, Linux 6.12. */
+#include <errno.h>
+
+#include "rings/engine.h"
+#include "faults/faultq.h"
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+/*
+ * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
+ * runs it itself, and once around unless more is waited for (__io_run_local_work).
+ */
+void uiopf_task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
+{
+	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
+	uint32_t n, done = 0;
+
+	uiopf_core_sync(e->core);
+	uiopf_timers_fire(e);
+	do {
+		do {
+			n = uiopf_run_work(e);
+			done += n;
+		} while (n && (!deferred || done < wanted));
+		if (flush)
+			uiopf_flush_backlog(e);
+		uiopf_publish_cqes(e);
+	} while (unlikely(e->work && !deferred));	/* completions that were counted may have called TIMEOUTs */
+	uiopf_core_kick(e->core);
+}
+
+static uint32_t cqes_for_client(const struct uiopf_engine *e)
+{
+	uint32_t n = LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) -
+		     LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD));
+
+	return n > e->ring.cq_entries ? e->ring.cq_entries : n;
+}
+
+/* One wait: until the tail is at `target`, or a TIMEOUT fires, or a time is over. */
+struct waiting {
+	uint32_t target, wanted;
+	uint32_t fired;			/* TIMEOUTs that had fired when it began */
+	uint64_t deadline;		/* UINT64_MAX: none */
+	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
+	uint32_t first_tail;
+};
+
+/*
+ * Before it waits, Linux counts without a sign: with a head beyond the tail, which a client may write, there is always
+ * enough, and for nothing nobody waits (__io_cqring_events_user).
+ */
+static bool enough_at_once(const struct uiopf_engine *e, const struct waiting *w)
+{
+	return LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) -
+	       LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) >= w->wanted;
+}
+
+static bool enough(const struct uiopf_engine *e, const struct waiting *w)
+{
+	return (int32_t)(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) - w->target) >= 0 ||
+	       READ_ONCE(&e->timeouts_fired) != w->fired;
+}
+
+/*
+ * Time goes on: true when the wait is over. When the minimum is over, so is the wait if anything has come or nothing
+ * longer is waited for (io_cqring_min_timer_wakeup); otherwise any one more ends it.
+ */
+static bool time_over(const struct uiopf_engine *e, struct waiting *w)
+{
+	uint64_t now;
+
+	if (w->least_until) {
+		now = uiopf_now(&e->core->clock);
+		if (now < w->least_until)
+			return false;
+		if (w->deadline == UINT64_MAX || w->deadline <= w->least_until || cqes_for_client(e) ||
+		    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) != w->first_tail)
+			return true;
+		w->least_until = 0;
+		w->target = w->first_tail + 1;
+	}
+	return w->deadline != UINT64_MAX && uiopf_now(&e->core->clock) >= w->deadline;
+}
+
+/* To sleep for; time goes on after one has looked, and must not be taken for a very long time then. */
+static uint64_t time_left(const struct uiopf_core *core, const struct waiting *w, bool timers)
+{
+	uint64_t until = w->least_until ? w->least_until : w->deadline, now;
+
+	if (timers && READ_ONCE(&core->timer_ns) < until)
+		until = READ_ONCE(&core->timer_ns);
+	if (until == UINT64_MAX)
+		return UINT64_MAX;
+	now = uiopf_now(&core->clock);
+	return until > now ? until - now : 0;
+}
+
+/* A time that is over, or a signal, says so only when there is nothing. */
+static int unless_ready(const struct uiopf_engine *e, int rc)
+{
+	return cqes_for_client(e) ? 0 : rc;
+}
+
+/* The worker makes the CQEs: sleep on its word. */
+static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
+{
+	int rc = 0;
+
+	if (enough_at_once(e, w))
+		return 0;
+	if (unlikely(!READ_ONCE(&e->may_sleep))) {
+		uiopf_control_begin(e->core);
+		WRITE_ONCE(&e->may_sleep, true);
+		uiopf_control_end(e->core);
+	}
+	__atomic_fetch_add(&e->cq_waiters, 1, __ATOMIC_SEQ_CST);
+	while (!enough(e, w)) {
+		if (time_over(e, w)) {
+			rc = unless_ready(e, -ETIME);
+			break;
+		}
+		errno = 0;
+		if (!uiopf_eventfd_wait(e->cq_eventfd, time_left(e->core, w, false)) && errno == EINTR) {
+			rc = unless_ready(e, -EINTR);
+			break;
+		}
+	}
+	__atomic_fetch_sub(&e->cq_waiters, 1, __ATOMIC_SEQ_CST);
+	return rc;
+}
+
+/* Without a thread, something comes only from the hardware's own turn, from a clock that runs, or from the host. */
+static int wait_inline(struct uiopf_engine *e, struct waiting *w)
+{
+	struct uiopf_core *core = e->core;
+	const bool runs = core->clock.kind != UIOPF_CLOCK_MANUAL;
+	uint64_t left;
+
+	if (uiopf_core_produce(core))
+		return 1;
+	left = runs ? time_left(core, w, true) : UINT64_MAX;
+	if (left == UINT64_MAX && !READ_ONCE(&core->host_waits))
+		return unless_ready(e, -EDEADLK);
+	errno = 0;
+	if (!uiopf_core_sleep(core, e->cq_eventfd, left) && errno == EINTR)
+		return unless_ready(e, -EINTR);
+	return 1;
+}
+
+/* The consumer step is ours to run: do it whenever a fault queue calls. */
+static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
+{
+	struct uiopf_sleeper sleeper = { .eventfd = e->cq_eventfd };
+	struct uiopf_core *core = e->core;
+	bool first = true;
+	int rc = 0;
+
+	for (;;) {
+		bool done;
+
+		uiopf_consumer_begin(core);
+		uiopf_task_work(e, true, w->wanted);
+		done = enough(e, w);
+		if (first) {	/* what was there to be done counts before the wait begins */
+			w->fired = e->timeouts_fired;
+			w->first_tail = e->ring.cq_tail_published;
+			done = enough_at_once(e, w);
+			first = false;
+		}
+		uiopf_consumer_end(core);
+		if (done)
+			break;
+		if (time_over(e, w)) {
+			rc = unless_ready(e, -ETIME);
+			break;
+		}
+		if (core->driver == UIOPF_INLINE) {
+			rc = wait_inline(e, w);
+			if (rc <= 0)
+				break;
+			rc = 0;
+			continue;
+		}
+		if (READ_ONCE(&sleeper.listed)) {
+			errno = 0;
+			if (!uiopf_core_sleep(core, e->cq_eventfd, time_left(core, w, true)) && errno == EINTR) {
+				rc = unless_ready(e, -EINTR);
+				break;
+			}
+			uiopf_sleeper_unlist(core, &sleeper);
+		} else {
+			uiopf_sleeper_list(core, &sleeper);	/* and look once more */
+		}
+	}
+	uiopf_sleeper_unlist(core, &sleeper);
+	return rc;
+}
+
+/* What io_uring_enter's argument comes to. */
+struct argument {
+	uint64_t timeout_ns;		/* UINT64_MAX: none */
+	uint64_t least_ns;
+	bool bad_mask;			/* a signal mask of another size: who must wait is refused */
+};
+
+uint32_t uiopf_enter_flags(uint32_t kernel)
+{
+	uint32_t known = 2 * IORING_ENTER_ABS_TIMER - 1;
+
+	if (kernel >= UIOPF_LINUX(6, 13))
+		known |= IORING_ENTER_EXT_ARG_REG;
+	if (kernel >= UIOPF_LINUX(6, 15))
+		known |= IORING_ENTER_NO_IOWAIT;
+	return known;
+}
+
+/* Submits; true with *rc what was consumed where the call goes on to wait. */
+static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags, int *rc)
+{
+	struct uiopf_core *core = e->core;
+
+	*rc = 0;
+	if (e->setup_flags & IORING_SETUP_SQPOLL) {
+		if (flags & IORING_ENTER_SQ_WAKEUP)
+			uiopf_core_wake_worker(core);
+		if (flags & IORING_ENTER_SQ_WAIT)
+			while (LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_SQ_TAIL)) -
+			       LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_SQ_HEAD)) >= e->ring.sq_entries) {
+				if (core->driver == UIOPF_INLINE)
+					uiopf_core_consume(core);
+				else
+					cpu_relax();
+			}
+		*rc = (int)to_submit;
+		return true;
+	}
+	if (!to_submit) {
+		/* Any call runs task work on its way back. */
+		if (!(flags & IORING_ENTER_GETEVENTS) && !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN)) {
+			uiopf_consumer_begin(core);
+			uiopf_task_work(e, false, 0);
+			uiopf_consumer_end(core);
+		}
+		return true;
+	}
+	if (uiopf_other_submitter(e)) {
+		*rc = -EEXIST;
+		return false;
+	}
+	uiopf_consumer_begin(core);
+	uiopf_core_sync(core);	/* what has come by now is for those who wait by now, not for who comes later */
+	*rc = uiopf_submit(e, least(to_submit, unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND) ? e->ring.sq_entries :
+						uiopf_sq_ready(&e->ring)));
+	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
+	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
+	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))
+		uiopf_task_work(e, false, min_complete);
+	else
+		uiopf_core_kick(core);
+	uiopf_consumer_end(core);
+	return *rc == (int)to_submit;
+}
+
+/* io_cqring_wait: first what would run anyway; only who must wait looks at times. */
+static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, uint32_t flags, const struct argument *arg)
+{
+	const bool worker = (e->setup_flags & IORING_SETUP_SQPOLL) && e->core->driver == UIOPF_SQPOLL;
+	struct waiting w = { .deadline = UINT64_MAX };
+	uint64_t now;
+	int rc;
+
+	if ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && uiopf_other_submitter(e))
+		return -EEXIST;
+	if (e->setup_flags & IORING_SETUP_IOPOLL)
+		min_complete = 0;	/* no file here is polled for completions, so nothing is waited for */
+	if (min_complete > e->ring.cq_entries)
+		min_complete = e->ring.cq_entries;
+	w.wanted = min_complete;
+	w.target = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) + min_complete;
+	w.first_tail = LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL));
+	w.fired = READ_ONCE(&e->timeouts_fired);
+	if (arg->timeout_ns != UINT64_MAX || arg->least_ns) {
+		now = uiopf_now(&e->core->clock);
+		if (arg->least_ns)
+			w.least_until = now + arg->least_ns;
+		if (arg->timeout_ns != UINT64_MAX)
+			w.deadline = flags & IORING_ENTER_ABS_TIMER ?
+				uiopf_time_on_core(e->core, e->clockid, arg->timeout_ns) :
+				arg->timeout_ns > UINT64_MAX - 1 - now ? UINT64_MAX : now + arg->timeout_ns;
+	}
+	rc = worker ? wait_for_worker(e, &w) : wait_and_work(e, &w);
+	if (rc == 0 && READ_ONCE(&e->lost_unreported) &&
+	    __atomic_exchange_n(&e->lost_unreported, false, __ATOMIC_RELAXED))
+		rc = -EBADR;
+	return rc;
+}
+
+int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		uint64_t timeout_ns)
+{
+	struct argument arg = { .timeout_ns = flags & IORING_ENTER_EXT_ARG ? timeout_ns : UINT64_MAX };
+	int submitted, rc;
+
+	if (unlikely(flags & ~uiopf_enter_flags(e->kernel)))
+		return -EINVAL;
+	if (unlikely(e->disabled))
+		return -EBADFD;
+	if (!submit_first(e, to_submit, min_complete, flags, &submitted))
+		return submitted;
+	if (!(flags & IORING_ENTER_GETEVENTS))
+		return submitted;
+	rc = wait_for_cqes(e, min_complete, flags, &arg);
+	return submitted ? submitted : rc;
+}
+
+/* io_get_ext_arg, with the pointers that Linux has as system call arguments. */
+static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at, uint64_t size, struct argument *arg)
+{
+	const struct io_uring_getevents_arg *ext = at;
+	int rc;
+
+	*arg = (struct argument){ .timeout_ns = UINT64_MAX };
+	if (!(flags & IORING_ENTER_EXT_ARG))
+		return at && size != 8 ? -EINVAL : 0;	/* a signal mask, which means nothing here */
+	if (flags & IORING_ENTER_EXT_ARG_REG)
+		return size == sizeof(struct io_uring_reg_wait) ? -EFAULT : -EINVAL;	/* no region is registered */
+	if (size != sizeof *ext)
+		return -EINVAL;
+	if (!ext)
+		return -EFAULT;
+	arg->least_ns = ext->min_wait_usec * 1000ull;
+	arg->bad_mask = ext->sigmask && ext->sigmask_sz != 8;
+	rc = ext->ts ? uiopf_timespec_load(e, ext->ts, &arg->timeout_ns) : 0;
+	if (rc == -EINVAL) {	/* a negative time is not refused here: it is over */
+		arg->timeout_ns = 0;
+		rc = 0;
+	}
+	return rc;
+}
+
+int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
+		    const void *argument, uint64_t size)
+{
+	struct argument arg;
+	int submitted, rc;
+
+	if (flags & ~uiopf_enter_flags(e->kernel))
+		return -EINVAL;
+	if (e->disabled)
+		return -EBADFD;
+	if (!submit_first(e, to_submit, min_complete, flags, &submitted))
+		return submitted;
+	if (!(flags & IORING_ENTER_GETEVENTS))
+		return submitted;
+	rc = load_argument(e, flags, argument, size, &arg);
+	if (rc == 0 && arg.bad_mask) {
+		rc = wait_for_cqes(e, 0, flags, &arg);
+		if (rc == 0 && cqes_for_client(e) < min_complete)
+			rc = -EINVAL;
+	} else if (rc == 0) {
+		rc = wait_for_cqes(e, min_complete, flags, &arg);
+	}
+	return submitted ? submitted : rc;
+}

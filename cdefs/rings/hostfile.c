@@ -1,0 +1,367 @@
+/*
+ * Descriptors of the host as files for rings: pipes, eventfds, sockets, whatever can be polled.
+ *
+ * Nothing here blocks. Reads and writes are made with RWF_NOWAIT or MSG_DONTWAIT; where a file knows neither, it is
+ * asked by poll first and made O_NONBLOCK for the length of the call. Readiness is found by two epoll sets, one for what
+ * is to be read and one for what is to be written, in edge-triggered mode: the kernel then says which of the two a
+ * wake-up was for, as a wait queue would. An edge may be older than the wait that it calls, so it is only a hint
+ * (UIOPF_FILE_HINTS): whoever is called polls before he believes it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "core/core.h"
+#include "rings/engine.h"
+
+#define EVENTS_A_LOOK 32
+
+struct host_file {
+	struct uiopf_file file;
+	struct uiopf_core *core;
+	int fd[2];		/* two duplicates: an epoll set takes a descriptor once */
+	uint32_t armed;
+	bool no_nowait[2];	/* reading, writing: RWF_NOWAIT is refused */
+	bool inet;		/* a socket that has commands */
+	bool counts_tcp, counts_unix;	/* a stream socket that says what is left to receive */
+};
+
+static struct host_file *host_of(struct uiopf_file *file)
+{
+	return container_of(file, struct host_file, file);
+}
+
+static uint32_t host_poll(struct uiopf_file *file)
+{
+	struct pollfd p = { host_of(file)->fd[0], (short)(POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLWRNORM | POLLRDHUP), 0 };
+
+	return poll(&p, 1, 0) > 0 ? (uint32_t)(unsigned short)p.revents : 0;
+}
+
+/* read(2) or write(2) of a file that does not know RWF_NOWAIT. */
+static ssize_t transfer_anyhow(const struct host_file *h, const struct iovec *io, bool writes)
+{
+	int flags = fcntl(h->fd[0], F_GETFL);
+	struct pollfd p = { h->fd[0], writes ? POLLOUT : POLLIN, 0 };
+	ssize_t n;
+
+	if (!(flags & O_NONBLOCK)) {
+		if (poll(&p, 1, 0) <= 0)
+			return -EAGAIN;
+		fcntl(h->fd[0], F_SETFL, flags | O_NONBLOCK);
+	}
+	n = writes ? write(h->fd[0], io->iov_base, io->iov_len) : read(h->fd[0], io->iov_base, io->iov_len);
+	if (n < 0)
+		n = -errno;
+	if (!(flags & O_NONBLOCK))
+		fcntl(h->fd[0], F_SETFL, flags);
+	return n;
+}
+
+static int64_t transfer(struct host_file *h, uint8_t *at, uint64_t length, bool writes)
+{
+	struct iovec io = { at, length };
+	ssize_t n;
+
+	if (!h->no_nowait[writes]) {
+		n = writes ? pwritev2(h->fd[0], &io, 1, -1, RWF_NOWAIT) : preadv2(h->fd[0], &io, 1, -1, RWF_NOWAIT);
+		if (n >= 0)
+			return n;
+		if (errno != EOPNOTSUPP)
+			return -errno;
+		h->no_nowait[writes] = true;
+	}
+	return transfer_anyhow(h, &io, writes);
+}
+
+static int64_t host_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	(void)position;
+	/* An eventfd says so before it waits, and before read(2) returns 0 for nothing. */
+	if ((file->mode & UIOPF_FILE_LOOPS) && length < sizeof(uint64_t))
+		return -EINVAL;
+	return transfer(host_of(file), to, length, false);
+}
+
+/* SIGPIPE would be the emulator's, not the client's, who gets EPIPE. An eventfd has no other end to lose. */
+static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	uint8_t *at = (uint8_t *)(uintptr_t)from;
+	const struct timespec at_once = { 0, 0 };
+	sigset_t pipe, before;
+	int64_t n;
+
+	(void)position;
+	if (file->mode & UIOPF_FILE_LOOPS)
+		return transfer(host_of(file), at, length, true);
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, &pipe, &before);
+	n = transfer(host_of(file), at, length, true);
+	if (n == -EPIPE)
+		sigtimedwait(&pipe, NULL, &at_once);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return n;
+}
+
+static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
+{
+	ssize_t n = recv(host_of(file)->fd[0], to, length, flags | MSG_DONTWAIT);
+
+	return n < 0 ? -errno : n;
+}
+
+static int64_t host_send(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
+			 uint32_t address_length)
+{
+	/* A signal would be the emulator's, not the client's. */
+	ssize_t n = sendto(host_of(file)->fd[0], from, length, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, address_length);
+
+	return n < 0 ? -errno : n;
+}
+
+/* A socket has no position, and says so of any but the first. */
+static int64_t socket_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	return position > 0 ? -ESPIPE : host_read(file, to, length, position);
+}
+
+static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	if (position > 0)
+		return -ESPIPE;
+	/* write(2) of nothing does nothing, and a ring's sends an empty message, or says that nobody listens. */
+	return length ? host_write(file, from, length, position) : host_send(file, from, 0, 0, NULL, 0);
+}
+
+/* TCP says how much is left, and since 6.17 so do Unix streams. */
+static int64_t host_unread(struct uiopf_file *file, uint32_t kernel)
+{
+	const struct host_file *h = host_of(file);
+	int left = 0;
+
+	if (!(h->counts_tcp || (h->counts_unix && kernel >= UIOPF_LINUX(6, 17))))
+		return -1;
+	return ioctl(h->fd[0], FIONREAD, &left) < 0 ? -1 : left;
+}
+
+static int32_t host_command(struct uiopf_file *file, uint32_t command, uint64_t address, uint32_t length)
+{
+	int n = 0;
+
+	(void)address;
+	(void)length;
+	if (!host_of(file)->inet || (command != SOCKET_URING_OP_SIOCINQ && command != SOCKET_URING_OP_SIOCOUTQ))
+		return -EOPNOTSUPP;
+	return ioctl(host_of(file)->fd[0], command == SOCKET_URING_OP_SIOCINQ ? SIOCINQ : SIOCOUTQ, &n) < 0 ? -errno : n;
+}
+
+static void host_arm(struct uiopf_file *file, struct uiopf_wait *wait)
+{
+	struct host_file *h = host_of(file);
+
+	uiopf_file_arm(file, wait);
+	h->armed++;
+	WRITE_ONCE(&h->core->host_waits, h->core->host_waits + 1);
+	/* Edges of before go by now, and what came since the request looked is not lost among them. */
+	uiopf_host_sync(h->core);
+}
+
+static void host_cancel(struct uiopf_file *file, struct uiopf_wait *wait)
+{
+	struct host_file *h = host_of(file);
+
+	if (!wait->link)
+		return;
+	uiopf_file_cancel(file, wait);
+	h->armed--;
+	WRITE_ONCE(&h->core->host_waits, h->core->host_waits - 1);
+}
+
+/* Out of the epoll sets first: they go by what is open behind a descriptor, and the client still has that. */
+static void close_both(const struct host_file *h)
+{
+	int way;
+
+	for (way = 0; way < 2; way++)
+		if (h->fd[way] >= 0) {
+			epoll_ctl(h->core->host_epoll[way], EPOLL_CTL_DEL, h->fd[way], NULL);
+			close(h->fd[way]);
+		}
+}
+
+static void host_release(struct uiopf_file *file)
+{
+	struct host_file *h = host_of(file);
+
+	close_both(h);
+	free(h);
+}
+
+static const struct uiopf_file_ops host_ops = {
+	.read = host_read,
+	.write = host_write,
+	.poll = host_poll,
+	.arm = host_arm,
+	.cancel = host_cancel,
+	.release = host_release,
+};
+
+static const struct uiopf_file_ops socket_ops = {
+	.read = socket_read,
+	.write = socket_write,
+	.poll = host_poll,
+	.arm = host_arm,
+	.cancel = host_cancel,
+	.receive = host_receive,
+	.send = host_send,
+	.unread = host_unread,
+	.command = host_command,
+	.release = host_release,
+};
+
+uint32_t uiopf_host_sync(struct uiopf_core *core)
+{
+	static const uint32_t about[2] = {
+		POLLIN | POLLRDNORM | POLLRDBAND | POLLPRI | POLLRDHUP | POLLERR | POLLHUP,
+		POLLOUT | POLLWRNORM | POLLWRBAND | POLLERR | POLLHUP,
+	};
+	struct epoll_event event[EVENTS_A_LOOK];
+	uint32_t did = 0;
+	int way, n, i;
+
+	for (way = 0; way < 2; way++)
+		do {
+			n = epoll_wait(core->host_epoll[way], event, EVENTS_A_LOOK, 0);
+			for (i = 0; i < n; i++) {
+				struct host_file *h = event[i].data.ptr;
+
+				if (!h->armed)
+					continue;
+				did++;
+				/* An error or the end is news only where there is one. */
+				uiopf_file_wake(&h->file, about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP)));
+			}
+		} while (n == EVENTS_A_LOOK);
+	/* An edge is seen once: it may be for the ring of somebody who sleeps in an enter of his own. */
+	if (did && LOAD_SEQ(&core->sleepers_count))
+		uiopf_core_wake_sleepers(core, NULL);
+	return did;
+}
+
+static int open_epoll(struct uiopf_core *core)
+{
+	int way;
+
+	for (way = 0; way < 2; way++)
+		if (core->host_epoll[way] < 0) {
+			core->host_epoll[way] = epoll_create1(EPOLL_CLOEXEC);
+			if (core->host_epoll[way] < 0)
+				return -errno;
+		}
+	return 0;
+}
+
+/* Into both sets; 0 or -errno. */
+static int watch(struct uiopf_core *core, struct host_file *h, int fd)
+{
+	static const uint32_t events[2] = { EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET, EPOLLOUT | EPOLLET };
+	int way;
+
+	for (way = 0; way < 2; way++) {
+		struct epoll_event event = { .events = events[way], .data.ptr = h };
+
+		h->fd[way] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (h->fd[way] < 0 || epoll_ctl(core->host_epoll[way], EPOLL_CTL_ADD, h->fd[way], &event) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
+static bool is_eventfd(int fd)
+{
+	static const char name[] = "anon_inode:[eventfd]";
+	char path[32], target[32];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return readlink(path, target, sizeof target) == sizeof name - 1 && !memcmp(target, name, sizeof name - 1);
+}
+
+static int make(struct uiopf_core *core, int fd, struct host_file **out)
+{
+	struct host_file *h = calloc(1, sizeof *h);
+	struct stat status;
+	int rc, flags = fcntl(fd, F_GETFL), access = flags & O_ACCMODE;
+
+	if (!h)
+		return -ENOMEM;
+	h->core = core;
+	h->fd[0] = h->fd[1] = -1;
+	rc = flags < 0 || fstat(fd, &status) < 0 ? -errno : watch(core, h, fd);
+	if (rc < 0) {
+		close_both(h);
+		free(h);
+		return rc;
+	}
+	h->file.ops = S_ISSOCK(status.st_mode) ? &socket_ops : &host_ops;
+	if (h->file.ops == &socket_ops) {
+		int domain = 0, type = 0;
+		socklen_t size = sizeof domain;
+
+		getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
+		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
+		h->inet = domain == AF_INET || domain == AF_INET6;
+		h->counts_tcp = type == SOCK_STREAM && h->inet;
+		h->counts_unix = type == SOCK_STREAM && domain == AF_UNIX;
+	}
+	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS;
+	if (is_eventfd(h->fd[0]))
+		h->file.mode |= UIOPF_FILE_LOOPS;
+	if (access == O_RDONLY || access == O_RDWR)
+		h->file.mode |= UIOPF_FILE_READ;
+	if (access == O_WRONLY || access == O_RDWR)
+		h->file.mode |= UIOPF_FILE_WRITE;
+	if (flags & O_NONBLOCK)
+		h->file.mode |= UIOPF_FILE_NONBLOCK;
+	*out = h;
+	return 0;
+}
+
+int uiopf_core_install_host(struct uiopf_core *core, int fd)
+{
+	struct host_file *h = NULL;
+	int rc;
+
+	uiopf_control_begin(core);
+	rc = open_epoll(core);
+	if (rc == 0)
+		rc = make(core, fd, &h);
+	if (rc == 0) {
+		rc = uiopf_core_install(core, &h->file);
+		if (rc < 0)
+			host_release(&h->file);
+	}
+	uiopf_control_end(core);
+	return rc;
+}
+
+void uiopf_host_close(struct uiopf_core *core)
+{
+	int way;
+
+	for (way = 0; way < 2; way++)
+		if (core->host_epoll[way] >= 0)
+			close(core->host_epoll[way]);
+}

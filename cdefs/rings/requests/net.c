@@ -1,0 +1,231 @@
+/* RECV, also multishot, and SEND. Source: io_uring/net.c, Linux 6.12; what 6.17 added says so. */
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "rings/requests/requests.h"
+
+#define LIMITED_SINCE UIOPF_LINUX(6, 17)	/* a multishot may have limits */
+#define LOOPS 32u				/* messages in a row, then others have their turn */
+
+/* address, length: what is left; position: what has been done before; op_flags: MSG_*; ioprio: IORING_RECV*. */
+
+static int prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe, uint32_t known)
+{
+	r->address = sqe->addr;
+	r->length = sqe->len;
+	r->position = 0;
+	if (r->ioprio & ~known)
+		return -EINVAL;
+	r->op_flags = sqe->msg_flags;
+	r->buffer_group = sqe->buf_group;
+	return 0;
+}
+
+static int check_address(struct uiopf_request *r)
+{
+	if (r->sqe_flags & IOSQE_BUFFER_SELECT)
+		return 0;
+	if (r->length > 0x7ffff000u)
+		r->length = 0x7ffff000u;
+	return r->address > UIOPF_USER_END - r->length ? -EFAULT : 0;
+}
+
+int uiopf_receive_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc;
+
+	if (sqe->addr2)
+		return -EINVAL;
+	/* Bundles take several buffers at once: they are not there. */
+	rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT);
+	if (rc < 0)
+		return rc;
+	r->extra = 0;
+	r->events = POLLIN | POLLRDNORM | POLLERR | POLLPRI;
+	if (r->ioprio & IORING_RECV_MULTISHOT) {
+		if (!(r->sqe_flags & IOSQE_BUFFER_SELECT) || (r->op_flags & MSG_WAITALL))
+			return -EINVAL;
+		if (r->engine->kernel < LIMITED_SINCE ? r->length != 0 || sqe->file_index != 0 : false)
+			return -EINVAL;
+		r->extra = sqe->optlen;		/* bytes in all; 0: no limit */
+		r->multishot = true;
+	} else if (sqe->file_index) {
+		return -EINVAL;
+	}
+	return check_address(r);
+}
+
+/* A request that must wait first, or that a wake brought here. */
+static bool polls_first(const struct uiopf_request *r)
+{
+	return !r->started && (r->ioprio & IORING_RECVSEND_POLL_FIRST);
+}
+
+/* Arming a poll finds out what is there already. */
+static enum uiopf_issue poll_first(struct uiopf_request *r)
+{
+	if (r->op_flags & MSG_DONTWAIT)
+		return uiopf_done(r, -EAGAIN);
+	if (r->file->ops->poll(r->file) & r->events)
+		uiopf_engine_add_work(r);
+	return uiopf_wait_for_file(r);
+}
+
+/* With MSG_WAITALL part of it may be there: the rest is waited for. True where that is so. */
+static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
+{
+	if (!(r->op_flags & MSG_WAITALL) || n <= 0 || (uint64_t)n >= length || r->multishot)
+		return false;
+	r->address += (uint64_t)n;
+	r->length -= (uint32_t)n;
+	r->position += (uint64_t)n;
+	return true;
+}
+
+static enum uiopf_issue end(struct uiopf_request *r, int64_t n)
+{
+	uiopf_stop_waiting(r);
+	if ((r->op_flags & MSG_WAITALL) && (n < 0 || (uint64_t)n < r->length)) {
+		r->exact = true;	/* not all that was wanted: a failure, whatever was moved */
+		r->expected = UINT32_MAX;
+	}
+	if (r->position)
+		n = (n > 0 ? n : 0) + (int64_t)r->position;
+	return uiopf_done(r, (int32_t)n);
+}
+
+/* Posts what a multishot received: true where it goes on. */
+static bool goes_on(struct uiopf_request *r, int64_t n, uint32_t flags)
+{
+	if (n <= 0)
+		return false;
+	if (r->extra) {
+		r->extra -= (uint64_t)n < r->extra ? (uint64_t)n : r->extra;
+		if (!r->extra)
+			return false;
+	}
+	return uiopf_complete_more(r->engine, r->user_data, (int32_t)n, flags);
+}
+
+static uint32_t more_to_read(const struct uiopf_request *r)
+{
+	struct uiopf_file *file = r->file;
+
+	return file->ops->unread && file->ops->unread(file, r->engine->kernel) > 0 ? IORING_CQE_F_SOCK_NONEMPTY : 0;
+}
+
+enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+	const struct uiopf_file_ops *ops = r->file->ops;
+	uint32_t loops = 0, flags;
+	int64_t n;
+
+	if (polls_first(r))
+		return poll_first(r);
+	if (!ops->receive)
+		return uiopf_done(r, -ENOTSOCK);
+	for (;;) {
+		struct uiopf_selected buffer = { .length = r->length };
+		uint8_t empty;
+
+		if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
+			int rc;
+
+			rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
+			if (rc < 0) {
+				uiopf_stop_waiting(r);
+				return uiopf_done(r, rc);
+			}
+		} else {
+			buffer.map = uiopf_memory(r, r->address, r->length);
+		}
+		if (!buffer.map && buffer.length) {	/* only data that comes finds out, and it stays */
+			n = ops->receive(r->file, &empty, 1, (int)r->op_flags | MSG_PEEK);
+			n = n > 0 ? -EFAULT : n;
+		} else {
+			n = ops->receive(r->file, buffer.map ? buffer.map : &empty, buffer.length, (int)r->op_flags);
+		}
+		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
+			return uiopf_wait_for_file(r);
+		if (!buffer.from && wants_rest(r, n, buffer.length))
+			continue;
+		flags = n >= 0 ? more_to_read(r) : 0;
+		if (n > 0)
+			e->cost.bytes_copied += (uint64_t)n;
+		if (buffer.from && n > 0)
+			flags |= uiopf_buffer_take(&buffer, (uint32_t)n);
+		if (!r->multishot || !goes_on(r, n, flags)) {
+			r->cqe_flags = flags;
+			return end(r, n);
+		}
+		/* Where the socket can say that nothing is left, that is believed, and no buffer missed. */
+		if (ops->unread && ops->unread(r->file, e->kernel) == 0)
+			return uiopf_wait_for_file(r);
+		if (++loops >= LOOPS) {
+			uiopf_engine_add_work(r);
+			return uiopf_wait_for_file(r);
+		}
+	}
+}
+
+int uiopf_send_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST);
+	const uint8_t *from;
+	uint8_t *address;
+
+	if (rc < 0)
+		return rc;
+	r->events = POLLOUT | POLLWRNORM | POLLERR | POLLPRI;
+	r->extra = 0;
+	if (sqe->addr2) {	/* to whom; the length of that is kept in `expected` */
+		if (sqe->addr_len > sizeof(struct sockaddr_storage))
+			return -EINVAL;
+		from = uiopf_memory(r, sqe->addr2, sqe->addr_len);
+		if (!from && sqe->addr_len)
+			return -EFAULT;
+		address = malloc(sizeof(struct sockaddr_storage));
+		if (!address)
+			return -ENOMEM;
+		uiopf_copy_from_client(address, from, sqe->addr_len);
+		r->extra = (uint64_t)(uintptr_t)address;
+		r->owns_memory = true;
+		r->expected = sqe->addr_len;
+	}
+	return check_address(r);
+}
+
+enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+	const struct uiopf_file_ops *ops = r->file->ops;
+	struct uiopf_selected buffer = { .length = r->length };
+	int64_t n;
+	int rc;
+
+	if (!ops->send)
+		return uiopf_done(r, -ENOTSOCK);
+	if (polls_first(r))
+		return poll_first(r);
+	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
+		rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
+		if (rc < 0)
+			return uiopf_done(r, rc);
+	} else {
+		buffer.map = uiopf_memory(r, r->address, r->length);
+	}
+	if (!buffer.map && buffer.length)
+		return uiopf_done(r, -EFAULT);
+	n = ops->send(r->file, buffer.map, buffer.length, (int)r->op_flags,
+		      r->owns_memory ? (const void *)(uintptr_t)r->extra : NULL, r->owns_memory ? r->expected : 0);
+	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
+		return uiopf_wait_for_file(r);
+	if (!buffer.from && wants_rest(r, n, buffer.length))
+		return uiopf_send_issue(r);
+	if (n > 0)
+		e->cost.bytes_copied += (uint64_t)n;
+	if (buffer.from && n >= 0)
+		r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
+	return end(r, n);
+}

@@ -1,0 +1,564 @@
+/*
+ * READ, READV, READ_FIXED, WRITE, WRITEV, WRITE_FIXED, READ_MULTISHOT.
+ *
+ * Source: io_prep_rw, io_prep_rwv, io_prep_rw_fixed, io_read, io_write, io_read_mshot; Linux 6.12.
+ */
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "rings/requests/requests.h"
+
+#define FRUITLESS_WAKES 126	/* a poll-armed request tries again so often, then Linux asks a worker */
+#define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | 0x20u /* RWF_NOAPPEND */)
+#define RWF_BOTH_APPENDS (RWF_APPEND | 0x20u)
+#define MOST_BYTES 0x7ffff000u		/* MAX_RW_COUNT: of a longer request only so many are moved */
+#define MOST_SEGMENTS 1024u
+#define READABLE (POLLIN | POLLHUP | POLLERR)	/* or at its end */
+
+static bool writes(const struct uiopf_request *r)
+{
+	return r->opcode == IORING_OP_WRITE || r->opcode == IORING_OP_WRITEV || r->opcode == IORING_OP_WRITE_FIXED ||
+	       r->opcode == IORING_OP_WRITEV_FIXED;
+}
+
+/* ---- preparing ---- */
+
+static int ioprio_check(uint16_t ioprio)
+{
+	unsigned int class = ioprio >> 13, level = ioprio & 7;
+
+	/* Class 0 is "none" and takes no level (2:0); 1 to 3 are real-time, best effort and idle. 12:3 is a hint. */
+	return class > 3 || (class == 0 && level) ? -EINVAL : 0;
+}
+
+static int prepare_fields(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc = ioprio_check(sqe->ioprio);
+
+	if (rc < 0)
+		return rc;
+	if (sqe->attr_type_mask && r->engine->kernel >= UIOPF_LINUX(6, 14)) {
+		/* Protection information, which is for files that have it; it is loaded before the file is known. */
+		if (sqe->attr_type_mask == IORING_RW_ATTR_FLAG_PI &&
+		    !uiopf_memory(r, sqe->attr_ptr, sizeof(struct io_uring_attr_pi)))
+			return -EFAULT;
+		return -EINVAL;
+	}
+	r->position = sqe->off;
+	r->address = sqe->addr;
+	r->length = sqe->len;
+	r->op_flags = sqe->rw_flags;
+	r->buffer_group = sqe->buf_group;
+	r->exact = true;
+	r->events = (writes(r) ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM) | POLLERR | POLLPRI;
+	return 0;
+}
+
+int uiopf_rw_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc = prepare_fields(r, sqe);
+
+	if (rc < 0 || (r->sqe_flags & IOSQE_BUFFER_SELECT))
+		return rc;
+	if (r->length > MOST_BYTES)
+		r->length = MOST_BYTES;
+	return r->address > UIOPF_USER_END - r->length ? -EFAULT : 0;
+}
+
+/* The registered buffer is looked up here by kernels up to 6.14, and by later ones when the request starts. */
+int uiopf_rw_fixed_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc = prepare_fields(r, sqe);
+	uint8_t *map;
+
+	if (rc < 0 || r->engine->kernel >= UIOPF_LINUX(6, 15))
+		return rc;
+	return uiopf_fixed_buffer(r->engine, r->buffer_group, r->address, r->length, &map, &r->buffer_node);
+}
+
+/* A vector is the client's until here: it is copied, with its total in front. */
+struct vector {
+	uint64_t total;
+	uint32_t count;
+	struct iovec at[];
+};
+
+static struct vector *vector_of(const struct uiopf_request *r)
+{
+	return (struct vector *)(uintptr_t)r->extra;
+}
+
+static int load_vector(struct uiopf_request *r, struct vector *v)
+{
+	const uint8_t *from = uiopf_memory(r, r->address, v->count * sizeof(struct iovec));
+	uint32_t i;
+
+	if (!from && v->count)
+		return -EFAULT;
+	uiopf_copy_from_client(v->at, from, v->count * sizeof(struct iovec));
+	for (i = 0; i < v->count; i++) {
+		const uint64_t base = (uint64_t)(uintptr_t)v->at[i].iov_base;
+
+		if (v->at[i].iov_len > INT64_MAX)
+			return -EINVAL;
+		if (v->at[i].iov_len > MOST_BYTES - v->total)
+			v->at[i].iov_len = MOST_BYTES - v->total;
+		if (base > UIOPF_USER_END - v->at[i].iov_len)
+			return -EFAULT;
+		v->total += v->at[i].iov_len;
+	}
+	return 0;
+}
+
+int uiopf_rw_vector_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc = prepare_fields(r, sqe);
+	struct iovec one;
+	const uint8_t *from;
+	struct vector *v;
+
+	if (rc < 0)
+		return rc;
+	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {	/* one, whose length counts */
+		if (r->length != 1)
+			return -EINVAL;
+		from = uiopf_memory(r, r->address, sizeof one);
+		if (!from)
+			return -EFAULT;
+		uiopf_copy_from_client(&one, from, sizeof one);
+		if (one.iov_len > UINT32_MAX)
+			return -EINVAL;
+		r->length = (uint32_t)one.iov_len;
+		return 0;
+	}
+	if (r->length > MOST_SEGMENTS)
+		return -EINVAL;
+	v = malloc(sizeof *v + r->length * sizeof v->at[0]);
+	if (!v)
+		return -ENOMEM;
+	v->total = 0;
+	v->count = r->length;
+	rc = load_vector(r, v);
+	if (rc < 0) {
+		free(v);
+		return rc;
+	}
+	r->extra = (uint64_t)(uintptr_t)v;
+	r->owns_memory = true;
+	r->length = (uint32_t)v->total;
+	return 0;
+}
+
+/* ---- starting ---- */
+
+/* What Linux looks at once it has the file and the buffer, in its order; 0 or -errno. */
+static int rw_check(const struct uiopf_request *r, uint32_t mode)
+{
+	if (!(r->file->mode & mode))
+		return -EBADF;
+	if (r->op_flags & ~(uint32_t)RWF_KNOWN)
+		return -EOPNOTSUPP;
+	/* Only a file that promises not to block can be asked not to. */
+	if ((r->op_flags & RWF_NOWAIT) && !(r->file->mode & UIOPF_FILE_ITER))
+		return -EOPNOTSUPP;
+	if ((r->op_flags & RWF_BOTH_APPENDS) == RWF_BOTH_APPENDS)
+		return -EINVAL;
+	if (unlikely(r->engine->setup_flags & IORING_SETUP_IOPOLL))
+		return -EOPNOTSUPP;	/* no file here can be polled for completions */
+	if (r->op_flags & RWF_HIPRI)	/* polled I/O, on a ring without it */
+		return -EINVAL;
+	return 0;
+}
+
+/* A ring can be polled, and has neither operation: Linux finds that when it would call one, so not before it is ready. */
+static bool has_neither(const struct uiopf_file *file)
+{
+	return !file->ops->read;
+}
+
+/* -1 is the file's own position; no other may be negative, nor the end. */
+static bool bad_position(const struct uiopf_request *r, uint64_t length)
+{
+	return r->position != UINT64_MAX && (r->position > INT64_MAX || r->position + length > INT64_MAX);
+}
+
+/*
+ * A file with only `read` and `write` (the merged fault file) can be used by the ring in two ways. With O_NONBLOCK it
+ * is called at once, and whatever it says is the result. Without, Linux arms a poll, and when that fires tries 128
+ * times in vain before a worker thread makes the blocking call: our worker thread is the next turn of the engine.
+ */
+static bool needs_worker(const struct uiopf_file *file)
+{
+	return !(file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_NONBLOCK));
+}
+
+/* The same for one that has only `write` (an eventfd), whatever it reads with. */
+static bool needs_worker_to_write(const struct uiopf_file *file)
+{
+	return !(file->mode & UIOPF_FILE_NONBLOCK) &&
+	       (file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_LOOPS)) != UIOPF_FILE_ITER;
+}
+
+static enum uiopf_issue punt(struct uiopf_request *r)
+{
+	r->punted = true;
+	r->engine->cost.punts++;
+	uiopf_stop_waiting(r);
+	uiopf_engine_add_work(r);
+	return UIOPF_PENDING;
+}
+
+/* One read, into memory that the client may not have (NULL): only data that comes finds out, and it stays. */
+hot_inline int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t length)
+{
+	struct uiopf_file *file = r->file;
+
+	if (unlikely(bad_position(r, length)))
+		return -EINVAL;
+	if (likely(to) || !length)
+		return file->ops->read(file, to, length, (int64_t)r->position);
+	if (file->ops->poll(file) & POLLIN)
+		return -EFAULT;
+	return file->mode & UIOPF_FILE_ITER ? -EAGAIN : 0;
+}
+
+/* A file with only `read` and `write` is called for each segment, until one is not filled (loop_rw_iter). */
+static int64_t loop_vector(struct uiopf_request *r, const struct vector *v)
+{
+	struct uiopf_file *file = r->file;
+	int64_t sum = 0, n = 0;
+	uint32_t i;
+
+	for (i = 0; i < v->count; i++) {
+		uint8_t *at = uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len);
+
+		if (!v->at[i].iov_len)
+			continue;
+		n = !at ? -EFAULT : writes(r) ? file->ops->write(file, at, v->at[i].iov_len, (int64_t)r->position) :
+						file->ops->read(file, at, v->at[i].iov_len, (int64_t)r->position);
+		if (n < 0)
+			return sum ? sum : n;
+		sum += n;
+		if ((uint64_t)n != v->at[i].iov_len)
+			break;
+	}
+	return sum;
+}
+
+/* Other files are called once, with all of it in one piece: a message is one message. */
+static int64_t move_vector(struct uiopf_request *r)
+{
+	const struct vector *v = vector_of(r);
+	uint64_t done = 0, end;
+	uint8_t *piece;
+	int64_t n;
+	uint32_t i;
+
+	if (unlikely(bad_position(r, v->total)))
+		return -EINVAL;
+	if (!(r->file->mode & UIOPF_FILE_ITER) || (writes(r) && (r->file->mode & UIOPF_FILE_LOOPS)))
+		return loop_vector(r, v);
+	for (i = 0; i < v->count; i++)
+		if (!uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len) && v->at[i].iov_len)
+			return writes(r) ? -EFAULT : read_file(r, NULL, v->total);
+	piece = malloc(v->total ? v->total : 1);
+	if (!piece)
+		return -ENOMEM;
+	if (!writes(r)) {
+		n = r->file->ops->read(r->file, piece, v->total, (int64_t)r->position);
+		end = n < 0 ? 0 : (uint64_t)n;
+	} else {
+		n = 0;
+		end = v->total;
+	}
+	for (i = 0; i < v->count && done < end; i++) {
+		uint64_t part = v->at[i].iov_len < end - done ? v->at[i].iov_len : end - done;
+		uint8_t *at = uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, part);
+
+		if (writes(r))
+			uiopf_copy_from_client(piece + done, at, part);
+		else
+			uiopf_copy_to_client(at, piece + done, part);
+		done += part;
+	}
+	if (writes(r))
+		n = r->file->ops->write(r->file, piece, v->total, (int64_t)r->position);
+	free(piece);
+	return n;
+}
+
+static bool is_vector(const struct uiopf_request *r)
+{
+	return r->owns_memory;
+}
+
+/* Every segment must lie in the registered buffer, and none may be empty. */
+static int find_fixed_vector(struct uiopf_request *r)
+{
+	const struct vector *v = vector_of(r);
+	uint32_t i;
+	int rc;
+
+	if (!v->count && !r->buffer_node)
+		return -EINVAL;
+	for (i = 0; i < v->count; i++) {
+		struct uiopf_node *node;
+		uint8_t *map;
+
+		rc = uiopf_fixed_buffer(r->engine, r->buffer_group, (uint64_t)(uintptr_t)v->at[i].iov_base,
+					v->at[i].iov_len, &map, &node);
+		if (rc < 0)
+			return rc;
+		if (r->buffer_node || !v->at[i].iov_len)
+			uiopf_node_put(r->engine, node);
+		else
+			r->buffer_node = node;
+		if (!v->at[i].iov_len)
+			return -EFAULT;
+	}
+	return 0;
+}
+
+/* The buffer of a fixed operation: 0 or -errno. */
+static int find_fixed(struct uiopf_request *r, uint8_t **map)
+{
+	struct uiopf_node **node = &r->buffer_node;
+
+	if (is_vector(r))
+		return find_fixed_vector(r);
+	if (*node)	/* it was looked up before, and is kept even if its slot has another by now */
+		return (*map = uiopf_memory(r, r->address, r->length)) || !r->length ? 0 : -EFAULT;
+	return uiopf_fixed_buffer(r->engine, r->buffer_group, r->address, r->length, map, node);
+}
+
+static bool is_fixed(const struct uiopf_request *r)
+{
+	return r->opcode == IORING_OP_READ_FIXED || r->opcode == IORING_OP_WRITE_FIXED ||
+	       r->opcode == IORING_OP_READV_FIXED || r->opcode == IORING_OP_WRITEV_FIXED;
+}
+
+/*
+ * The buffer of a READ: 0 or -errno. A classic one is taken now and kept, however the request goes on and ends; one of a
+ * ring stays where it is until bytes have come, and another may have it meanwhile.
+ */
+static int select_buffer(struct uiopf_request *r, struct uiopf_selected *buffer)
+{
+	int rc;
+
+	if (unlikely(r->selected)) {
+		buffer->map = uiopf_memory(r, r->address, r->length);
+		buffer->length = r->length;
+		return 0;
+	}
+	rc = uiopf_buffer_select(r->engine, r->buffer_group, r->length, buffer);
+	if (likely(rc < 0 || buffer->from->ring))
+		return rc;
+	r->selected = true;
+	r->address = buffer->address;
+	r->length = buffer->length;
+	r->cqe_flags = uiopf_buffer_take(buffer, 0);
+	buffer->from = NULL;
+	return 0;
+}
+
+enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+	struct uiopf_selected buffer = { .length = r->length };
+	int64_t n;
+	int rc;
+
+	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
+		rc = select_buffer(r, &buffer);
+		if (rc < 0)
+			return uiopf_done(r, rc);
+	} else if (unlikely(is_fixed(r))) {
+		rc = find_fixed(r, &buffer.map);
+		if (rc < 0)
+			return uiopf_done(r, rc);
+	} else if (likely(!is_vector(r))) {
+		buffer.map = uiopf_memory(r, r->address, r->length);
+	}
+	rc = rw_check(r, UIOPF_FILE_READ);
+	if (rc < 0)
+		return uiopf_done(r, rc);
+	if (unlikely(has_neither(r->file)))
+		return r->file->ops->poll(r->file) & POLLIN ? uiopf_done(r, -EINVAL) : uiopf_wait_for_file(r);
+	if (needs_worker(r->file) && !r->punted)
+		return r->file->ops->poll(r->file) & POLLIN ? punt(r) : uiopf_wait_for_file(r);
+	r->expected = buffer.length;
+	n = unlikely(is_vector(r)) ? move_vector(r) : read_file(r, buffer.map, buffer.length);
+	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT) &&
+	    (r->fruitless++ <= FRUITLESS_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK)))
+		return uiopf_wait_for_file(r);
+	if (likely(n >= 0)) {
+		e->cost.bytes_copied += (uint64_t)n;
+		if (buffer.from)	/* also by an end of file, which a multishot leaves untaken */
+			r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
+	}
+	return uiopf_done(r, (int32_t)n);
+}
+
+enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+	uint8_t *from = NULL;
+	int64_t n;
+	int rc;
+
+	if (unlikely(is_fixed(r))) {
+		rc = find_fixed(r, &from);
+		if (rc < 0)
+			return uiopf_done(r, rc);
+	}
+	rc = rw_check(r, UIOPF_FILE_WRITE);
+	if (rc < 0)
+		return uiopf_done(r, rc);
+	if (unlikely(has_neither(r->file))) {
+		if (!(r->file->ops->poll(r->file) & POLLOUT))
+			return uiopf_wait_for_file(r);
+		uiopf_stop_waiting(r);
+		uiopf_request_end_later(r, -EINVAL);
+		return UIOPF_PENDING;
+	}
+	if (needs_worker_to_write(r->file) && !r->punted)
+		return punt(r);
+	r->expected = r->length;
+	if (unlikely(is_vector(r))) {
+		n = move_vector(r);
+	} else {
+		if (bad_position(r, r->length))
+			return uiopf_done(r, -EINVAL);
+		if (!from)
+			from = uiopf_memory(r, r->address, r->length);
+		n = from || !r->length ? r->file->ops->write(r->file, from, r->length, (int64_t)r->position) : -EFAULT;
+	}
+	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
+		return uiopf_wait_for_file(r);
+	uiopf_stop_waiting(r);
+	if (unlikely(n < 0)) {
+		/* What the file says after it was called comes by task work, unlike what a read says (kiocb_done). */
+		uiopf_request_end_later(r, (int32_t)n);
+		return UIOPF_PENDING;
+	}
+	e->cost.bytes_copied += (uint64_t)n;
+	return uiopf_done(r, (int32_t)n);
+}
+
+/*
+ * A WRITE that asks for nothing special, to a file that takes it at once, needs no request: there is nothing to hold on
+ * to. Answers to faults are such writes. Whatever is out of the ordinary is left to the general way, untouched.
+ */
+bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
+{
+	/* A file that takes it at once; but a socket of the host says an error once, and here it would be lost. */
+	const uint32_t looked_at = UIOPF_FILE_WRITE | UIOPF_FILE_ITER | UIOPF_FILE_LOOPS | UIOPF_FILE_HINTS;
+	struct uiopf_file *file;
+	const uint8_t *from;
+	int64_t n;
+
+	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) | sqe->ioprio | sqe->rw_flags |
+	    sqe->personality | sqe->attr_type_mask)
+		return false;
+	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
+	if (!file || (file->mode & looked_at) != (UIOPF_FILE_WRITE | UIOPF_FILE_ITER))
+		return false;
+	if (sqe->off + 1 > 1)	/* neither the beginning nor the file's own position */
+		return false;
+	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
+	if (!from)
+		return false;
+	n = file->ops->write(file, from, sqe->len, (int64_t)sqe->off);
+	if (unlikely(n < 0))
+		return false;	/* it will say so again, and that comes in another order */
+	if (likely(n == sqe->len)) {
+		e->cost.bytes_copied += sqe->len;
+		if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS) {
+			e->drain_disabled = true;
+			return true;
+		}
+	}
+	uiopf_complete(e, sqe->user_data, (int32_t)n, 0);
+	return true;
+}
+
+/* ---- READ_MULTISHOT ---- */
+
+int uiopf_read_multishot_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
+{
+	int rc;
+
+	if (!(r->sqe_flags & IOSQE_BUFFER_SELECT))
+		return -EINVAL;
+	rc = prepare_fields(r, sqe);
+	if (rc < 0)
+		return rc;
+	if (r->address || r->length)
+		return -EINVAL;
+	r->exact = false;
+	r->multishot = true;
+	return 0;
+}
+
+enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+	int rc;
+
+	if (!(r->file->mode & UIOPF_FILE_POLL))
+		return uiopf_done(r, -EBADFD);
+	/* A wake that said what for is believed; otherwise nothing is tried, and no buffer missed, before there is data. */
+	if (r->started && !r->woken && !(r->file->ops->poll(r->file) & READABLE))
+		return uiopf_wait_for_file(r);
+	r->woken = 0;
+	for (;;) {
+		struct uiopf_selected buffer;
+		uint32_t flags;
+		int64_t n;
+
+		rc = uiopf_buffer_select(e, r->buffer_group, 0, &buffer);
+		if (unlikely(rc < 0))
+			break;
+		if (!r->started) {
+			rc = rw_check(r, UIOPF_FILE_READ);
+			if (rc < 0)
+				break;
+		}
+		if (unlikely(has_neither(r->file))) {
+			if (!(r->file->ops->poll(r->file) & READABLE))
+				return uiopf_wait_for_file(r);
+			rc = -EINVAL;
+			break;
+		}
+		/* Armed, and never served: each retry is refused as it may not block. Measured on Linux 7.2. */
+		if (unlikely(needs_worker(r->file)))
+			return uiopf_wait_for_file(r);
+		n = read_file(r, buffer.map, buffer.length);
+		if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
+			return uiopf_wait_for_file(r);
+		if (unlikely(n <= 0)) {
+			rc = (int)n;
+			break;
+		}
+		e->cost.bytes_copied += (uint64_t)n;
+		flags = uiopf_buffer_take(&buffer, (uint32_t)n);
+		if (unlikely(!uiopf_complete_more(e, r->user_data, (int32_t)n, flags))) {
+			/* No room: these bytes end the request, by way of the backlog. */
+			r->cqe_flags = flags;
+			rc = (int)n;
+			break;
+		}
+		if (!(r->file->ops->poll(r->file) & READABLE))
+			return uiopf_wait_for_file(r);
+		if (!r->started) {	/* the first is posted by the submission, what else is there by task work */
+			r->woken = POLLIN;
+			uiopf_engine_add_work(r);
+			return uiopf_wait_for_file(r);
+		}
+	}
+	uiopf_stop_waiting(r);
+	return uiopf_done(r, rc);
+}
+

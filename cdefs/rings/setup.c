@@ -1,0 +1,459 @@
+/* A ring's life: io_uring_setup, the step of an SQPOLL worker, and the end. */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "rings/engine.h"
+
+#define MOST_SQ 32768u
+#define MOST_CQ 65536u
+#define BUFFER_GROUPS 65536u
+#define SQES_PER_TURN 24u
+
+uint32_t uiopf_engine_step(struct uiopf_engine *e)
+{
+	uint32_t did, ready;
+
+	if (!(e->setup_flags & IORING_SETUP_SQPOLL) || unlikely(e->disabled))
+		return 0;
+	if (e->look_again)
+		uiopf_look_again(e);
+	/*
+	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
+	 * neither waits for the other's whole batch. A batch that a bad SQE has ended goes on at the next turn. Their
+	 * lines are on the way from the client's core while task work runs.
+	 */
+	ready = uiopf_sq_ready(&e->ring);
+	if (ready > SQES_PER_TURN)
+		ready = SQES_PER_TURN;
+	if (unlikely(uiopf_attached_is_full(e)))
+		ready = 0;
+	uiopf_sq_prefetch(&e->ring, ready);
+	did = uiopf_timers_fire(e) + uiopf_run_work(e);
+	if (ready && uiopf_submit(e, ready) >= 0)
+		did += ready;
+	/* Nobody else would flush: a client that polls memory never enters. */
+	if (e->backlog_count)
+		uiopf_flush_backlog(e);
+	/*
+	 * SQ head (at the end of submit) and CQ tail stand in one line, which the client polls: they are stored one after
+	 * the other, so that it is taken from the client once a turn.
+	 */
+	uiopf_publish_cqes(e);
+	return did;
+}
+
+void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
+{
+	uint32_t *flags = uiopf_ring_word(&e->ring, RING_SQ_FLAGS);
+
+	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
+		return;
+	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attachable.c. */
+	if (e->attachable && !e->kicks)
+		return;
+	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */
+	if (needed)
+		__atomic_fetch_or(flags, IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
+	else
+		__atomic_fetch_and(flags, ~IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
+}
+
+/* ---- the ring's descriptor ---- */
+
+static uint32_t file_poll(struct uiopf_file *file)
+{
+	struct uiopf_engine *e = container_of(file, struct uiopf_engine, file);
+	uint32_t events = 0;
+
+	if (uiopf_sq_ready(&e->ring) < e->ring.sq_entries)
+		events |= POLLOUT | POLLWRNORM;
+	if (e->backlog_count || uiopf_cqes_ready(e))
+		events |= POLLIN | POLLRDNORM;
+	return events;
+}
+
+static const struct uiopf_file_ops ring_file_ops = {
+	.poll = file_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+};
+
+struct uiopf_engine *uiopf_engine_of(struct uiopf_file *file)
+{
+	return file->ops == &ring_file_ops ? container_of(file, struct uiopf_engine, file) : NULL;
+}
+
+struct uiopf_file *uiopf_engine_file(struct uiopf_engine *e)
+{
+	return &e->file;
+}
+
+/* ---- setup ---- */
+
+static uint32_t round_up(uint32_t n)
+{
+	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
+}
+
+/* The setup flags that a kernel knows. */
+static uint32_t known_flags(uint32_t kernel)
+{
+	uint32_t known = 2 * IORING_SETUP_NO_SQARRAY - 1;
+
+	if (kernel >= UIOPF_LINUX(6, 13))
+		known |= IORING_SETUP_HYBRID_IOPOLL;
+	if (kernel >= UIOPF_LINUX(6, 18))
+		known |= IORING_SETUP_CQE_MIXED;
+	if (kernel >= UIOPF_LINUX(6, 19))
+		known |= IORING_SETUP_SQE_MIXED;
+	if (kernel >= UIOPF_LINUX(7, 0))
+		known |= IORING_SETUP_SQ_REWIND;
+	return known;
+}
+
+int uiopf_ring_sizes(uint32_t entries, struct io_uring_params *p)
+{
+	if (!entries)
+		return -EINVAL;
+	if (entries > MOST_SQ) {
+		if (!(p->flags & IORING_SETUP_CLAMP))
+			return -EINVAL;
+		entries = MOST_SQ;
+	}
+	p->sq_entries = round_up(entries);
+	if (p->flags & IORING_SETUP_CQSIZE) {
+		if (!p->cq_entries)
+			return -EINVAL;
+		if (p->cq_entries > MOST_CQ) {
+			if (!(p->flags & IORING_SETUP_CLAMP))
+				return -EINVAL;
+			p->cq_entries = MOST_CQ;
+		}
+		p->cq_entries = round_up(p->cq_entries);
+		if (p->cq_entries < p->sq_entries)
+			return -EINVAL;
+	} else {
+		p->cq_entries = 2 * p->sq_entries;
+	}
+	return 0;
+}
+
+/* Which flags go together (io_uring_sanitise_params). All are -EINVAL, so their order cannot be seen. */
+static int check_flags(uint32_t f)
+{
+	const uint32_t lazy = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_DEFER_TASKRUN;
+
+	if ((f & IORING_SETUP_REGISTERED_FD_ONLY) && !(f & IORING_SETUP_NO_MMAP))
+		return -EINVAL;
+	if ((f & IORING_SETUP_SQPOLL) && (f & (lazy | IORING_SETUP_TASKRUN_FLAG)))
+		return -EINVAL;
+	if ((f & IORING_SETUP_TASKRUN_FLAG) && !(f & lazy))
+		return -EINVAL;
+	if ((f & IORING_SETUP_DEFER_TASKRUN) && !(f & IORING_SETUP_SINGLE_ISSUER))
+		return -EINVAL;
+	if ((f & IORING_SETUP_HYBRID_IOPOLL) && !(f & IORING_SETUP_IOPOLL))
+		return -EINVAL;
+	if ((f & IORING_SETUP_CQE32) && (f & IORING_SETUP_CQE_MIXED))
+		return -EINVAL;
+	if ((f & IORING_SETUP_SQE128) && (f & IORING_SETUP_SQE_MIXED))
+		return -EINVAL;
+	if ((f & IORING_SETUP_SQ_REWIND) && (!(f & IORING_SETUP_NO_SQARRAY) || (f & IORING_SETUP_SQPOLL)))
+		return -EINVAL;
+	return 0;
+}
+
+/* What can go wrong with a polling thread, or with the client's own memory for the rings, of which a core knows none. */
+static int check_rest(struct uiopf_core *core, const struct io_uring_params *p)
+{
+	if (p->flags & IORING_SETUP_NO_MMAP)
+		return (p->sq_off.user_addr | p->cq_off.user_addr) % UIOPF_PAGE ? -EINVAL : -EFAULT;
+	if (p->flags & IORING_SETUP_ATTACH_WQ) {
+		struct uiopf_file *file = p->wq_fd < UIOPF_MAX_FILES ? core->file[p->wq_fd] : NULL;
+		const struct uiopf_engine *other = file ? uiopf_engine_of(file) : NULL;
+
+		if (!file)
+			return -ENXIO;
+		if (!other || ((p->flags & IORING_SETUP_SQPOLL) && !(other->setup_flags & IORING_SETUP_SQPOLL)))
+			return -EINVAL;
+	}
+	if (p->flags & IORING_SETUP_SQ_AFF) {
+		if (!(p->flags & IORING_SETUP_SQPOLL))
+			return -EINVAL;
+		if (p->sq_thread_cpu >= (uint32_t)sysconf(_SC_NPROCESSORS_ONLN))
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static uint32_t features(uint32_t kernel)
+{
+	uint32_t f = 2 * IORING_FEAT_MIN_TIMEOUT - 1;
+
+	if (kernel >= UIOPF_LINUX(6, 14))
+		f |= IORING_FEAT_RW_ATTR;
+	if (kernel >= UIOPF_LINUX(6, 15))
+		f |= IORING_FEAT_NO_IOWAIT;
+	return f;
+}
+
+static int check_params(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p)
+{
+	int rc;
+
+	if (p->resv[0] || p->resv[1] || p->resv[2])
+		return -EINVAL;
+	if (p->flags & ~known_flags(core->kernel))
+		return -EINVAL;
+	rc = check_flags(p->flags);
+	if (rc == 0)
+		rc = uiopf_ring_sizes(entries, p);
+	return rc < 0 ? rc : check_rest(core, p);
+}
+
+static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params *p,
+				 const struct uiopf_attachable *attachable, int *rc)
+{
+	struct uiopf_engine *e = aligned_alloc(128, sizeof *e);
+
+	*rc = -ENOMEM;
+	if (!e)
+		return NULL;
+	memset(e, 0, sizeof *e);
+	e->core = core;
+	e->kernel = core->kernel;
+	e->setup_flags = p->flags;
+	e->unusual = p->flags & IORING_SETUP_IOPOLL;
+	e->work_end = &e->work;
+	e->drained_end = &e->drained;
+	e->disabled = p->flags & IORING_SETUP_R_DISABLED;
+	e->clockid = CLOCK_MONOTONIC;
+	e->next_personality = 1;
+	e->file.ops = &ring_file_ops;
+	e->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL | UIOPF_FILE_HINTS;
+	if ((p->flags & IORING_SETUP_SINGLE_ISSUER) && !e->disabled) {
+		e->has_submitter = true;
+		e->submitter = pthread_self();
+	}
+	e->eventfd = -1;
+	e->cq_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (e->cq_eventfd < 0) {
+		*rc = -errno;
+		free(e);
+		return NULL;
+	}
+	/* Untouched parts of the table cost nothing. */
+	e->buffers = calloc(BUFFER_GROUPS, sizeof *e->buffers);
+	*rc = e->buffers && uiopf_grow_requests(e) ? 0 : -ENOMEM;
+	if (*rc == 0)
+		*rc = attachable ? uiopf_ring_open_attachable(&e->ring, p, attachable->groups, attachable->group_entries) :
+				   uiopf_ring_open(&e->ring, p);
+	if (*rc == 0 && attachable) {
+		*rc = uiopf_attachable_open(e, attachable);
+		if (*rc < 0) {
+			uiopf_free_buffers(e);
+			uiopf_ring_close(&e->ring);
+		}
+	}
+	if (*rc < 0) {
+		close(e->cq_eventfd);
+		uiopf_free_requests(e);
+		free(e->buffers);
+		free(e);
+		return NULL;
+	}
+	return e;
+}
+
+static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+		 const struct uiopf_attachable *attachable, struct uiopf_engine **out)
+{
+	struct uiopf_engine *e;
+	int rc;
+
+	uiopf_control_begin(core);
+	rc = check_params(core, entries, p);
+	if (rc == 0 && attachable)
+		rc = uiopf_attachable_check(attachable, p);
+	e = rc < 0 ? NULL : make(core, p, attachable, &rc);
+	if (e) {
+		p->features = features(core->kernel);
+		if (p->flags & IORING_SETUP_SQPOLL) {
+			uint64_t idle = p->sq_thread_idle * 1000000ull;
+
+			if (idle > core->sq_idle_ns)
+				core->sq_idle_ns = idle;
+		}
+		e->next = core->engines;
+		core->engines = e;
+		*out = e;
+	}
+	uiopf_control_end(core);
+	return rc;
+}
+
+int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out)
+{
+	return setup(core, entries, p, NULL, out);
+}
+
+int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+			   const struct uiopf_attachable *config, struct uiopf_engine **out)
+{
+	p->flags |= IORING_SETUP_SQPOLL;
+	return setup(core, entries, p, config, out);
+}
+
+static void drop(struct uiopf_request *r)
+{
+	if (r->wait.link)
+		r->file->ops->cancel(r->file, &r->wait);
+	uiopf_timer_stop(r);
+	uiopf_request_free(r);
+}
+
+/* Another ring's requests that still poll this one keep a file that is closed; the last of them frees what is left. */
+static uint32_t closed_poll(struct uiopf_file *file)
+{
+	(void)file;
+	return 0;
+}
+
+static void closed_release(struct uiopf_file *file)
+{
+	free(container_of(file, struct uiopf_engine, file));
+}
+
+static const struct uiopf_file_ops closed_ops = {
+	.poll = closed_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.release = closed_release,
+};
+
+void uiopf_engine_free(struct uiopf_engine *e)
+{
+	struct uiopf_core *core = e->core;
+	struct uiopf_engine **link;
+	int fd;
+
+	uiopf_control_begin(core);
+	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
+		if (core->file[fd] == &e->file)
+			core->file[fd] = NULL;
+	for (fd = 0; fd < UIOPF_REGISTERED_RINGS; fd++)
+		if (core->registered_ring[fd] == e)
+			core->registered_ring[fd] = NULL;
+	e->drained = NULL;	/* nobody's turn comes any more */
+	while (e->first)
+		drop(e->first);
+	while (e->timeouts)
+		drop(e->timeouts);
+	for (link = &core->engines; *link != e; link = &(*link)->next)
+		;
+	*link = e->next;
+	uiopf_release_requests(e);
+	uiopf_free_resources(e);
+	while (e->file.waits) {
+		struct uiopf_wait *wait = e->file.waits;
+
+		uiopf_file_cancel(&e->file, wait);
+	}
+	if (e->attachable)
+		uiopf_attachable_close(e);
+	e->file.users++;
+	e->file.ops = &closed_ops;
+	uiopf_control_end(core);
+	uiopf_free_buffers(e);
+	uiopf_free_requests(e);
+	close(e->cq_eventfd);
+	uiopf_ring_close(&e->ring);
+	free(e->backlog);
+	free(e->buffers);
+	uiopf_control_begin(core);
+	uiopf_file_put(&e->file);
+	uiopf_control_end(core);
+}
+
+int uiopf_engine_add_window(struct uiopf_engine *e, uint64_t address, uint64_t length, void *map)
+{
+	int rc;
+
+	uiopf_control_begin(e->core);
+	rc = uiopf_windows_add(&e->windows, address, length, map);
+	uiopf_control_end(e->core);
+	return rc;
+}
+
+int uiopf_engine_fd(const struct uiopf_engine *e)
+{
+	return e->ring.region.fd;
+}
+
+uint64_t uiopf_engine_size(const struct uiopf_engine *e)
+{
+	return e->ring.region.size;
+}
+
+uint32_t uiopf_engine_sqes_offset(const struct uiopf_engine *e)
+{
+	return e->ring.sqes_offset;
+}
+
+/* mmap(2) on the ring's descriptor. */
+int uiopf_engine_mmap(struct uiopf_engine *e, uint64_t offset, int *fd, uint64_t *at, uint64_t *length)
+{
+	const struct uiopf_buffers *b;
+	int rc = 0;
+
+	uiopf_control_begin(e->core);
+	*fd = e->ring.region.fd;
+	*at = 0;
+	*length = e->ring.sqes_offset;
+	switch (offset & IORING_OFF_MMAP_MASK) {
+	case IORING_OFF_SQ_RING:
+	case IORING_OFF_CQ_RING:
+		break;
+	case IORING_OFF_SQES:
+		*at = e->ring.sqes_offset;
+		*length = e->ring.sq_entries * (uint64_t)e->ring.sqe_words * 8;
+		break;
+	case IORING_OFF_PBUF_RING:
+		b = e->buffers[(offset & ~IORING_OFF_MMAP_MASK) >> IORING_OFF_PBUF_SHIFT & 0xffff];
+		if (b && b->region.map) {
+			*fd = b->region.fd;
+			*length = b->region.size;
+			break;
+		}
+		if (b && e->attachable && b->ring) {
+			*at = (uint64_t)((uint8_t *)b->ring - e->ring.region.map);
+			*length = (b->mask + 1) * (uint64_t)sizeof(struct io_uring_buf);
+			break;
+		}
+		/* fall through */
+	default:
+		rc = -ENOMEM;
+	}
+	uiopf_control_end(e->core);
+	return rc;
+}
+
+uint32_t uiopf_engine_pending(struct uiopf_engine *e)
+{
+	uint32_t n;
+
+	uiopf_consumer_begin(e->core);
+	n = e->alive;
+	uiopf_consumer_end(e->core);
+	return n;
+}
+
+void uiopf_engine_cost(struct uiopf_engine *e, struct uiopf_cost *cost)
+{
+	uiopf_consumer_begin(e->core);
+	*cost = e->cost;
+	uiopf_consumer_end(e->core);
+}
