@@ -24,21 +24,23 @@ struct listener {		/* an IOMMU that keeps a log */
 	uint32_t count;		/* free-running; written by whoever answers, read by the producer */
 };
 
-static void respond(struct uiopf_iommu *iommu, const struct uiopf_device *device, uint32_t flags, uint32_t pasid,
-		    uint32_t grpid, uint32_t code)
+static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
+		    uint32_t pasid, uint32_t grpid, uint32_t code)
 {
 	struct listener *l = container_of(iommu, struct listener, iommu);
 	uint32_t n = l->count;
 
+	(void)side;
 	(void)flags;
 	(void)pasid;
 	l->told[n % LOG] = (struct told){ device->id, grpid, code };
 	STORE_RELEASE(&l->count, n + 1);
 }
 
-static void kick(struct uiopf_iommu *iommu)
+static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
 {
 	(void)iommu;
+	(void)side;
 }
 
 static uint32_t nothing(struct uiopf_iommu *iommu)
