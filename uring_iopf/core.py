@@ -8,7 +8,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import CCore, check, lib, made
+from uring_iopf._native import CCore, check, interruptible, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -108,11 +108,11 @@ class Core:
 
     def produce(self) -> int:
         """Turn the producer once: hardware, drivers, reports. Return how much was done; 0 where a worker does it."""
-        return lib.uiopf_core_produce(self.c)
+        return interruptible("produce", lib.uiopf_core_produce, self.c)
 
     def consume(self) -> int:
         """Turn the consumer once: SQPOLL rings and designs in the kernel. Return how much was done."""
-        return lib.uiopf_core_consume(self.c)
+        return interruptible("consume", lib.uiopf_core_consume, self.c)
 
     def install_host_file(self, fd: int) -> int:
         """Give rings of this core a descriptor of the host's that can be polled: a pipe, an eventfd, a socket.
@@ -146,7 +146,7 @@ class Core:
     @contextmanager
     def quiescent(self) -> Iterator[None]:
         """Hold the quiet moment that every control call takes for itself, for several of them. It nests."""
-        lib.uiopf_control_begin(self.c)
+        interruptible("quiescent", lib.uiopf_control_try_begin, self.c)
         try:
             yield
         finally:

@@ -214,11 +214,15 @@ class Machine:
             self.queue,
             info,
             wait=self.wait,
-            in_flight=self.in_flight,
+            in_flight=self._outstanding_most(),
             group_most=self.group,
             space=None if info.has_client else self.address_space,
             report_flags=self._report_flags,
         )
+
+    def _outstanding_most(self) -> int:
+        """Groups that a client may have at once, for which a design makes room; accesses by hand know no limit."""
+        return GROUP_INDICES if self.workload is None else max(self.in_flight, self.load.in_flight)
 
     @asynccontextmanager
     async def connect(self, design: str | type[Design] = "uring-multishot") -> AsyncIterator[TrioClient]:

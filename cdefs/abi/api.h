@@ -45,8 +45,9 @@ void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t min
 uint64_t uiopf_core_now(const struct uiopf_core *core);
 void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns);	/* a manual clock's */
 uint64_t uiopf_core_next_ns(const struct uiopf_core *core);	/* when the producer acts by itself or a timer fires; UINT64_MAX */
-uint32_t uiopf_core_produce(struct uiopf_core *core);	/* one producer step; 0 where a worker does it */
-uint32_t uiopf_core_consume(struct uiopf_core *core);	/* one consumer step */
+/* One producer step: how much was done; 0 where a worker does it. -EINTR: another thread's section is long. */
+int uiopf_core_produce(struct uiopf_core *core);
+int uiopf_core_consume(struct uiopf_core *core);	/* one consumer step; as well */
 uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
 /* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
@@ -55,6 +56,8 @@ uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core);
 /* The quiescent point: between these no step runs anywhere else. They nest, within one thread. */
 void uiopf_control_begin(struct uiopf_core *core);
 void uiopf_control_end(struct uiopf_core *core);
+/* The same for whoever wants to hear of signals: 0, or -EINTR, not begun, after a slice of another thread's section. */
+int uiopf_control_try_begin(struct uiopf_core *core);
 
 /* ---- fault queues ---- */
 
@@ -89,6 +92,7 @@ int uiopf_faultq_limit(struct uiopf_faultq *queue, const struct uiopf_faultq_lim
 int uiopf_faultq_answer_index(struct uiopf_faultq *queue, uint32_t dev_id, uint32_t flags, uint32_t pasid,
 			      uint32_t grpid, uint32_t code);
 /* The system calls on its fd: read(2), write(2), poll(2). */
+/* -EINTR: nothing was done, another thread has held the quiescent point for a slice. */
 int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length);
 int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
 uint32_t uiopf_faultq_poll(struct uiopf_faultq *queue);
@@ -355,12 +359,22 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 		       struct uiopf_channel **out);
 void uiopf_channel_close(struct uiopf_channel *channel);
 
-/* The client's half. One thread at a time. */
+/*
+ * The client's half. One thread at a time. Any of these returns -EINTR, with nothing done, when a signal came, or when the
+ * other side has not moved for a slice (20 ms): look for signals and call again.
+ */
 /* Messages, whole groups, without waiting: how many; -errno. Losses of a queue with a depth are left out. */
 int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
-/* Answers; how many were taken. They are sent at the latest by the next receive or wait, or by a flush. */
+/* At most so many in one call. */
+#define UIOPF_MOST_ANSWERS 512
+/* Answers, all or none: n, or -errno. They are sent at the latest by the next receive or wait, or by a flush. */
 int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
 int uiopf_channel_answer_one(struct uiopf_channel *channel, uint32_t cookie, uint32_t code);
+/* For who did not see an answer call return: the cookie of the last answer taken since the last receive; -1: none. */
+int64_t uiopf_channel_last_answered(const struct uiopf_channel *channel);
+/* … how many answers were taken since the last receive, and how many messages that had. */
+uint32_t uiopf_channel_answered(const struct uiopf_channel *channel);
+uint32_t uiopf_channel_received(const struct uiopf_channel *channel);
 int uiopf_channel_flush(struct uiopf_channel *channel);
 /* Waits as the design's client does: 1 something may be there, 0 timed out (or, inline, nothing can come), -EINTR. */
 int uiopf_channel_wait(struct uiopf_channel *channel, uint64_t timeout_ns);
@@ -371,7 +385,7 @@ int uiopf_channel_eventfd(const struct uiopf_channel *channel);
 /* Both sides' costs, added up. */
 void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);
 
-/* The native client: receives, maps, answers SUCCESS until it has answered so many faults, or for so long. */
+/* The native client: receives, maps, answers SUCCESS until it has answered so many faults, for so long, or until a signal. */
 struct uiopf_served { uint64_t faults, groups, cpu_ns; int32_t error; };
 int uiopf_client_serve(struct uiopf_channel *channel, struct uiopf_space *space, uint64_t faults,
 		       uint64_t during_ns, struct uiopf_served *served);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -220,32 +221,77 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *
 
 /* ---- who may touch what ---- */
 
-void uiopf_control_begin(struct uiopf_core *core)
+int uiopf_wait_a_moment(struct uiopf_patience *patience)
 {
-	pthread_mutex_lock(&core->control_lock);
+	const struct timespec moment = { 0, 50000 };
+	uint64_t now;
+
+	if (patience->looks++ < 2000) {
+		cpu_relax();
+		return 0;
+	}
+	now = uiopf_monotonic_ns();
+	if (!patience->until)
+		patience->until = now + UIOPF_SLICE_NS;
+	return now >= patience->until || nanosleep(&moment, NULL) < 0 ? -EINTR : 0;
+}
+
+/* Not pthread_mutex_clocklock: a signal does not end that, and the thread sanitizer does not know it. */
+static int lock_for_a_slice(pthread_mutex_t *lock)
+{
+	struct uiopf_patience patience = { 0 };
+
+	while (unlikely(pthread_mutex_trylock(lock)))
+		if (uiopf_wait_a_moment(&patience) < 0)
+			return -EINTR;
+	return 0;
+}
+
+/* Stops the worker between two turns, each of which is bounded: that is when it looks at the mailbox. */
+static void stop_worker(struct uiopf_core *core)
+{
+	uint32_t spins = 0;
+
+	__atomic_fetch_add(&core->mailbox, 1, __ATOMIC_SEQ_CST);
+	uiopf_core_wake_worker(core);
+	while (!LOAD_SEQ(&core->parked) && spins++ < 20000)
+		cpu_relax();
+	if (LOAD_SEQ(&core->parked))
+		return;
+	pthread_mutex_lock(&core->park_lock);
+	STORE_SEQ(&core->park_waiters, 1);
+	while (!LOAD_SEQ(&core->parked))
+		pthread_cond_wait(&core->park_changed, &core->park_lock);
+	STORE_SEQ(&core->park_waiters, 0);
+	pthread_mutex_unlock(&core->park_lock);
+}
+
+/* The control lock is ours. */
+static void begin_control(struct uiopf_core *core)
+{
 	if (core->control_depth++)
 		return;
-	if (core->running) {
-		uint32_t spins = 0;
-
-		/* The worker looks at the mailbox between two turns. */
-		__atomic_fetch_add(&core->mailbox, 1, __ATOMIC_SEQ_CST);
-		uiopf_core_wake_worker(core);
-		while (!LOAD_SEQ(&core->parked) && spins++ < 20000)
-			cpu_relax();
-		if (!LOAD_SEQ(&core->parked)) {
-			pthread_mutex_lock(&core->park_lock);
-			STORE_SEQ(&core->park_waiters, 1);
-			while (!LOAD_SEQ(&core->parked))
-				pthread_cond_wait(&core->park_changed, &core->park_lock);
-			STORE_SEQ(&core->park_waiters, 0);
-			pthread_mutex_unlock(&core->park_lock);
-		}
-	}
+	if (core->running)
+		stop_worker(core);
+	/* Held by others for one call's work at a time, never while they wait: this ends. */
 	pthread_mutex_lock(&core->consumer_lock);
 	core->controlled = true;
 	WRITE_ONCE(&core->controller, pthread_self());
 	WRITE_ONCE(&core->has_controller, true);
+}
+
+void uiopf_control_begin(struct uiopf_core *core)
+{
+	pthread_mutex_lock(&core->control_lock);
+	begin_control(core);
+}
+
+int uiopf_control_try_begin(struct uiopf_core *core)
+{
+	if (unlikely(lock_for_a_slice(&core->control_lock) < 0))
+		return -EINTR;
+	begin_control(core);
+	return 0;
 }
 
 void uiopf_control_end(struct uiopf_core *core)
@@ -267,28 +313,41 @@ void uiopf_control_end(struct uiopf_core *core)
 	pthread_mutex_unlock(&core->control_lock);
 }
 
-/* Whether this thread holds the quiescent point. A racy look, and right: nobody else stores or clears our own id. */
-static bool in_control(struct uiopf_core *core)
+/* A racy look, and right: nobody else stores or clears our own id. */
+bool uiopf_in_control(struct uiopf_core *core)
 {
 	return READ_ONCE(&core->has_controller) && pthread_equal(READ_ONCE(&core->controller), pthread_self());
 }
 
 bool uiopf_consumer_try(struct uiopf_core *core)
 {
-	if (core->driver != UIOPF_ENTER || in_control(core))
+	if (core->driver != UIOPF_ENTER || uiopf_in_control(core))
 		return true;
 	return pthread_mutex_trylock(&core->consumer_lock) == 0;
 }
 
 void uiopf_consumer_leave(struct uiopf_core *core)
 {
-	if (core->driver == UIOPF_ENTER && !in_control(core))
+	if (core->driver == UIOPF_ENTER && !uiopf_in_control(core))
 		pthread_mutex_unlock(&core->consumer_lock);
+}
+
+int uiopf_consumer_try_begin(struct uiopf_core *core)
+{
+	if (!READ_ONCE(&core->sqpoll_runs) && !uiopf_in_control(core)) {
+		if (unlikely(lock_for_a_slice(&core->consumer_lock) < 0))
+			return -EINTR;
+		/* A worker cannot start while we hold the lock; it may have before. */
+		if (!READ_ONCE(&core->sqpoll_runs))
+			return 0;
+		pthread_mutex_unlock(&core->consumer_lock);
+	}
+	return uiopf_control_try_begin(core);
 }
 
 void uiopf_consumer_begin(struct uiopf_core *core)
 {
-	if (!READ_ONCE(&core->sqpoll_runs) && !in_control(core)) {
+	if (!READ_ONCE(&core->sqpoll_runs) && !uiopf_in_control(core)) {
 		pthread_mutex_lock(&core->consumer_lock);
 		/* A worker cannot start while we hold the lock; it may have before. */
 		if (!READ_ONCE(&core->sqpoll_runs))
@@ -374,27 +433,34 @@ uint64_t uiopf_core_next_ns(const struct uiopf_core *core)
 	return producer < timer ? producer : timer;
 }
 
-uint32_t uiopf_core_produce(struct uiopf_core *core)
+static int at_most_int_max(uint32_t did)
+{
+	return did < INT_MAX ? (int)did : INT_MAX;
+}
+
+int uiopf_core_produce(struct uiopf_core *core)
 {
 	uint32_t did;
 
 	/* Only without a worker, who else owns the producer's side. */
 	if (core->running)
 		return 0;
-	uiopf_control_begin(core);
-	did = uiopf_produce(core);
+	if (uiopf_control_try_begin(core) < 0)
+		return -EINTR;
+	did = core->running ? 0 : uiopf_produce(core);
 	uiopf_control_end(core);
-	return did;
+	return at_most_int_max(did);
 }
 
-uint32_t uiopf_core_consume(struct uiopf_core *core)
+int uiopf_core_consume(struct uiopf_core *core)
 {
 	uint32_t did;
 
-	uiopf_consumer_begin(core);
+	if (uiopf_consumer_try_begin(core) < 0)
+		return -EINTR;
 	did = uiopf_consume(core);
 	uiopf_consumer_end(core);
-	return did;
+	return at_most_int_max(did);
 }
 
 uint64_t uiopf_core_wakeups(const struct uiopf_core *core)

@@ -118,8 +118,27 @@ uint32_t uiopf_consume(struct uiopf_core *core);
 /* Consumer: calls those who wait for files at which something has arrived; how much has. */
 uint32_t uiopf_core_sync(struct uiopf_core *core);
 
+/*
+ * Waiting for another thread. A client may stand in a call of ours when a signal comes, and its language runs the handler
+ * only after we have returned. So nothing that a client calls waits for longer than a slice: it returns -EINTR with
+ * nothing done, and is called again.
+ */
+#define UIOPF_SLICE_NS 20000000u
+
+struct uiopf_patience {
+	uint32_t looks;
+	uint64_t until;
+};
+
+/* Between two looks, from { 0 } on: lets a moment go by and returns 0; -EINTR: a signal came, or the slice is over. */
+int uiopf_wait_a_moment(struct uiopf_patience *patience);
+
 /* Around everything that touches the consumer side from outside the worker. */
 void uiopf_consumer_begin(struct uiopf_core *core);
+/* The same for a client: 0, or -EINTR, not begun: the quiescent point is somebody else's, and has been for a slice. */
+int uiopf_consumer_try_begin(struct uiopf_core *core);
+/* Whether this thread holds the quiescent point: the worker comes to nothing before it lets go. */
+bool uiopf_in_control(struct uiopf_core *core);
 void uiopf_consumer_end(struct uiopf_core *core);
 /*
  * The producer's thread, for what belongs to the consumer's side: false where a client has it now, in a system call,

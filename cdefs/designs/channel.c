@@ -13,6 +13,8 @@ static const struct uiopf_design *const designs[] = {
 	&uiopf_design_uring_multishot,
 };
 
+#define LONGEST_WAIT_NS 500000000u
+
 #define DESIGNS (sizeof designs / sizeof designs[0])
 
 const char *uiopf_design_name(uint32_t n)
@@ -57,6 +59,7 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 		free(ch);
 		return rc;
 	}
+	ch->last_answered = -1;
 	ch->sleeper.eventfd = ch->eventfd;
 	ch->sleeper.file = uiopf_faultq_file(queue);
 	rc = ch->design->open(ch);
@@ -88,19 +91,82 @@ static int without_losses(struct iommu_hwpt_pgfault *message, int n)
 	return n < 0 ? n : kept;
 }
 
+/* Hands over what the design had no room for; 0, or -EINTR: there is still none. */
+static int send_rest(struct uiopf_channel *ch)
+{
+	int n;
+
+	while (unlikely(ch->rest_from != ch->rest_to)) {
+		n = ch->design->answer(ch, &ch->rest[ch->rest_from], ch->rest_to - ch->rest_from);
+		if (n < 0)
+			return n;
+		ch->rest_from += (uint32_t)n;
+	}
+	return 0;
+}
+
 int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
 	int n;
 
 	if (!ch->design->receive)
 		return -EOPNOTSUPP;
+	n = send_rest(ch);
+	if (unlikely(n < 0))
+		return n;
+	ch->answered = 0;
+	ch->last_answered = -1;
 	n = ch->design->receive(ch, out, most);
-	return likely(!ch->queue->policy) ? n : without_losses(out, n);
+	if (unlikely(ch->queue->policy != NULL))
+		n = without_losses(out, n);
+	ch->received = n > 0 ? (uint32_t)n : 0;
+	return n;
 }
 
+/*
+ * All or none, so that a client that is interrupted here, and calls again, sends nothing twice. What the design has no
+ * room for is kept; only while there is such a rest is nothing taken.
+ */
 int uiopf_channel_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
-	return ch->design->answer ? ch->design->answer(ch, responses, n) : -EOPNOTSUPP;
+	uint32_t done = 0;
+	int rc;
+
+	if (!ch->design->answer)
+		return -EOPNOTSUPP;
+	if (unlikely(!n || n > UIOPF_MOST_ANSWERS))
+		return n ? -EINVAL : 0;
+	rc = send_rest(ch);
+	if (unlikely(rc < 0))
+		return rc;
+	do {
+		rc = ch->design->answer(ch, &responses[done], n - done);
+		if (unlikely(rc < 0)) {
+			ch->rest_from = 0;
+			ch->rest_to = n - done;
+			memcpy(ch->rest, &responses[done], (n - done) * sizeof responses[0]);
+			break;
+		}
+		done += (uint32_t)rc;
+	} while (unlikely(done < n));
+	ch->answered += n;
+	ch->last_answered = responses[n - 1].cookie;
+	return (int)n;
+}
+
+int64_t uiopf_channel_last_answered(const struct uiopf_channel *ch)
+{
+	return ch->last_answered;
+}
+
+uint32_t uiopf_channel_received(const struct uiopf_channel *ch)
+{
+	return ch->received;
+}
+
+uint32_t uiopf_channel_answered(const struct uiopf_channel *ch)
+{
+	return ch->answered;
 }
 
 int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t code)
@@ -112,16 +178,32 @@ int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t
 
 int uiopf_channel_flush(struct uiopf_channel *ch)
 {
-	return ch->design->flush ? ch->design->flush(ch) : 0;
+	int rc = send_rest(ch);
+
+	return rc == 0 && ch->design->flush ? ch->design->flush(ch) : rc;
 }
 
 int uiopf_channel_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
-	return ch->design->wait ? ch->design->wait(ch, timeout_ns) : -EOPNOTSUPP;
+	int rc = send_rest(ch);
+
+	if (unlikely(rc < 0))
+		return rc;
+	if (!ch->design->wait)
+		return -EOPNOTSUPP;
+	/* A signal that came just before we slept does not end the sleep. */
+	if (timeout_ns <= LONGEST_WAIT_NS || ch->core->driver == UIOPF_INLINE)
+		return ch->design->wait(ch, timeout_ns);
+	rc = ch->design->wait(ch, LONGEST_WAIT_NS);
+	return rc == 0 ? -EINTR : rc;
 }
 
 int uiopf_channel_prepare_sleep(struct uiopf_channel *ch)
 {
+	int rc = send_rest(ch);
+
+	if (unlikely(rc < 0))
+		return rc;
 	return ch->design->prepare_sleep ? ch->design->prepare_sleep(ch) : -EOPNOTSUPP;
 }
 
@@ -162,17 +244,17 @@ int uiopf_channel_sleep(struct uiopf_channel *ch, uint64_t timeout_ns)
 }
 
 /* The queue's state as poll(2) would tell it, from any thread, without its lock. */
-static bool readable(struct uiopf_channel *ch)
+bool uiopf_poll_readable(const struct uiopf_channel *ch)
 {
 	return LOAD_SEQ(&ch->queue->published) != READ_ONCE(&ch->queue->head);
 }
 
 int uiopf_poll_prepare_sleep(struct uiopf_channel *ch)
 {
-	if (readable(ch))
+	if (uiopf_poll_readable(ch))
 		return 1;
 	uiopf_sleeper_list(ch->core, &ch->sleeper);
-	if (!readable(ch))	/* looked at once more, now that we are listed */
+	if (!uiopf_poll_readable(ch))	/* looked at once more, now that we are listed */
 		return 0;
 	uiopf_sleeper_unlist(ch->core, &ch->sleeper);
 	return 1;
@@ -190,14 +272,19 @@ int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 
 	if (!uiopf_sleeps(ch)) {
 		/* A spinning client looks by reading; only the inline driver has something to do here. */
-		return !is_inline || readable(ch) || uiopf_core_produce(ch->core);
+		rc = !is_inline || uiopf_poll_readable(ch) ? 1 : uiopf_core_produce(ch->core);
+		return rc > 0 ? 1 : rc;
 	}
 	rc = uiopf_poll_prepare_sleep(ch);
 	while (rc == 0 && is_inline) {
 		/* The caller sleeps, and its thread turns the producer meanwhile. */
-		if (!uiopf_core_produce(ch->core))
+		int did = uiopf_core_produce(ch->core);
+
+		if (did <= 0) {
+			rc = did;
 			break;
-		rc = readable(ch);
+		}
+		rc = uiopf_poll_readable(ch);
 	}
 	if (rc == 0 && !is_inline) {
 		rc = uiopf_channel_sleep(ch, timeout_ns);

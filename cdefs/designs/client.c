@@ -15,7 +15,7 @@ static uint64_t thread_cpu_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Makes the pages of a batch present and answers its groups; 0 or -errno. */
+/* Makes the pages of a batch present and answers its groups; 0 or -errno. After a receive, an answer is never put off. */
 static int serve_batch(struct uiopf_channel *ch, struct uiopf_space *space, const struct iommu_hwpt_pgfault *message,
 		       uint32_t n, struct uiopf_served *served)
 {
@@ -71,7 +71,9 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 			break;
 	}
 	if (rc >= 0)
-		uiopf_channel_flush(ch);	/* nobody may be coming to receive more */
+		rc = uiopf_channel_flush(ch);	/* nobody may be coming to receive more */
+	if (rc == -EINTR)
+		rc = 0;	/* the caller looks for signals, and goes on where we were */
 	served->cpu_ns += thread_cpu_ns() - cpu;
 	served->error = rc < 0 ? rc : 0;
 	return served->error;

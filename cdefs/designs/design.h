@@ -28,7 +28,11 @@ struct uiopf_design {
 	int (*open)(struct uiopf_channel *ch);
 	void (*close)(struct uiopf_channel *ch);
 
-	/* The client's half; see api.h. Absent where there is no client. */
+	/*
+	 * The client's half; see api.h. Absent where there is no client. `answer` takes as many as there is room for, at
+	 * least one; the channel keeps the rest, and comes again with it before anything else is called. Each waits for
+	 * the other side only as uiopf_wait_a_moment() does, and returns -EINTR then, with nothing done.
+	 */
 	int (*receive)(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most);
 	int (*answer)(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n);
 	int (*flush)(struct uiopf_channel *ch);
@@ -51,6 +55,11 @@ struct uiopf_channel {
 	struct uiopf_cost cost;		/* the client's */
 	struct uiopf_sleeper sleeper;
 	int eventfd;			/* what the client sleeps on */
+	/* Answers that were taken from the client, and that the design had no room for. */
+	uint32_t rest_from, rest_to;
+	uint32_t received, answered;	/* by the last receive, and taken since */
+	int64_t last_answered;		/* its cookie; -1: none */
+	struct iommu_hwpt_page_response rest[UIOPF_MOST_ANSWERS];
 	void *state;
 };
 
@@ -72,6 +81,7 @@ static inline void uiopf_system_call(struct uiopf_channel *ch, bool found)
 
 /* channel.c: for designs whose client waits for the fault queue's file with poll(2). */
 int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns);
+bool uiopf_poll_readable(const struct uiopf_channel *ch);
 int uiopf_poll_prepare_sleep(struct uiopf_channel *ch);
 void uiopf_poll_awake(struct uiopf_channel *ch);
 /* Sleeps on the channel's eventfd as the last part of a wait: 1, 0 or -EINTR. */

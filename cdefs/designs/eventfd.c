@@ -122,13 +122,14 @@ static void copy_message(struct rfc_pgfault *m, const struct iommu_hwpt_pgfault 
 	};
 }
 
-/* read(2) of one message: 48, or 0 when there is none. Reading the last of a group moves it to the response list. */
+/* read(2) of one message: 48, or 0 when there is none, or -EINTR. Reading the last of a group moves it to the response list. */
 static int64_t read_message(struct uiopf_channel *ch, struct rfc_pgfault *m)
 {
 	struct rfc *rfc = ch->state;
 	struct uiopf_group *group;
 
-	uiopf_consumer_begin(ch->core);
+	if (uiopf_consumer_try_begin(ch->core) < 0)
+		return -EINTR;
 	group = rfc->reading;
 	if (group && ch->queue->by_cookie[rfc->reading_cookie] != group)
 		group = NULL;	/* answered for in the middle of our reading it: the rest is gone */
@@ -168,7 +169,8 @@ static int page_response(struct uiopf_channel *ch, const struct rfc_response *r)
 
 	if (r->size < sizeof *r || r->code > UIOPF_RESP_FAILURE)
 		return -EINVAL;
-	uiopf_consumer_begin(ch->core);
+	if (uiopf_consumer_try_begin(ch->core) < 0)
+		return -EINTR;
 	o = find(rfc, r->dev_id, r->pasid, r->grpid);
 	if (o->cookie) {
 		const struct outstanding found = *o;
@@ -184,16 +186,19 @@ static int page_response(struct uiopf_channel *ch, const struct rfc_response *r)
 
 /* ---- client ---- */
 
-/* read(2) of the eventfd: how many messages have come since the last time. */
-static uint64_t read_eventfd(struct uiopf_channel *ch)
+/* read(2) of the eventfd: how many messages have come since the last time; or -EINTR. */
+static int read_eventfd(struct uiopf_channel *ch)
 {
+	struct rfc *rfc = ch->state;
 	eventfd_t told = 0;
 
 	if (ch->core->live) {
 		if (eventfd_read(ch->eventfd, &told) < 0)
 			told = 0;
 	} else {
-		uiopf_control_begin(ch->core);	/* nothing is written where nothing is paid for: the count stands for it */
+		if (uiopf_control_try_begin(ch->core) < 0)
+			return -EINTR;
+		/* Nothing is written where nothing is paid for: the count stands for it. */
 		told = ch->queue->notified;
 		ch->queue->notified = 0;
 		ch->cost.wakeups += told;
@@ -205,7 +210,8 @@ static uint64_t read_eventfd(struct uiopf_channel *ch)
 	} else {
 		ch->cost.empty_polls++;
 	}
-	return told;
+	rfc->told = told;
+	return 0;
 }
 
 static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
@@ -213,14 +219,17 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 	struct rfc *rfc = ch->state;
 	uint32_t n = 0;
 
-	if (!rfc->told)
-		rfc->told = read_eventfd(ch);
+	if (!rfc->told && read_eventfd(ch) < 0)
+		return -EINTR;
 	/* Generic clients want whole groups; this design splits them, so its client gathers. */
 	while (rfc->told && n + rfc->partial < most) {
 		struct rfc_pgfault m;
 		struct iommu_hwpt_pgfault *to = &rfc->group[rfc->partial];
+		int64_t got = read_message(ch, &m);
 
-		if (read_message(ch, &m) == 0) {	/* answered for meanwhile: told of, and gone */
+		if (unlikely(got < 0))
+			return n ? (int)n : (int)got;
+		if (got == 0) {	/* answered for meanwhile: told of, and gone */
 			uiopf_system_call(ch, false);
 			rfc->told = 0;
 			break;
@@ -262,12 +271,14 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 		int rc = -EINVAL;
 
 		if (cookie && cookie <= rfc->most && rfc->reply[cookie].live) {
-			rfc->reply[cookie].live = false;
 			r.dev_id = rfc->reply[cookie].dev_id;
 			r.pasid = rfc->reply[cookie].pasid;
 			r.grpid = rfc->reply[cookie].grpid;
-			uiopf_idmap_give(&rfc->names, cookie);
 			rc = page_response(ch, &r);
+			if (unlikely(rc == -EINTR))
+				return i ? (int)i : rc;
+			rfc->reply[cookie].live = false;
+			uiopf_idmap_give(&rfc->names, cookie);
 		}
 		uiopf_system_call(ch, true);
 		ch->cost.bytes_copied += sizeof r;
@@ -295,9 +306,11 @@ static int wait_eventfd(struct uiopf_channel *ch, uint64_t timeout_ns)
 	int rc;
 
 	if (ch->core->driver == UIOPF_INLINE) {
-		rc = something(ch);
-		while (!rc && uiopf_core_produce(ch->core))
-			rc = something(ch);
+		while (!(rc = something(ch))) {
+			rc = uiopf_core_produce(ch->core);
+			if (rc <= 0)
+				break;
+		}
 		if (uiopf_sleeps(ch))
 			uiopf_system_call(ch, true);
 		return rc;

@@ -41,6 +41,11 @@ static int flush(struct uiopf_channel *ch)
 					       (fd->pending - done) * sizeof fd->response[0]);
 
 		uiopf_system_call(ch, true);
+		if (unlikely(n == -EINTR)) {	/* not one of them: it is called again */
+			fd->pending -= done;
+			memmove(fd->response, &fd->response[done], fd->pending * sizeof fd->response[0]);
+			return -EINTR;
+		}
 		if (n > 0) {
 			ch->cost.bytes_copied += (uint64_t)n;
 			done += (uint32_t)((uint64_t)n / sizeof fd->response[0]);
@@ -59,8 +64,8 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 	uint32_t i;
 
 	for (i = 0; i < n; i++) {
-		if (fd->pending == fd->most)
-			flush(ch);
+		if (fd->pending == fd->most && flush(ch) < 0)
+			return i ? (int)i : -EINTR;
 		fd->response[fd->pending++] = responses[i];
 	}
 	return (int)n;
@@ -68,9 +73,10 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 
 static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
-	int64_t n;
+	int64_t n = flush(ch);
 
-	flush(ch);
+	if (unlikely(n < 0))
+		return (int)n;
 	n = uiopf_faultq_read(ch->queue, out, most * sizeof *out);
 	uiopf_system_call(ch, n != 0);
 	if (n < 0)
@@ -81,14 +87,16 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 
 static int wait_fd(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
-	flush(ch);
-	return uiopf_poll_wait(ch, timeout_ns);
+	int rc = flush(ch);
+
+	return rc < 0 ? rc : uiopf_poll_wait(ch, timeout_ns);
 }
 
 static int prepare_sleep(struct uiopf_channel *ch)
 {
-	flush(ch);
-	return uiopf_poll_prepare_sleep(ch);
+	int rc = flush(ch);
+
+	return rc < 0 ? rc : uiopf_poll_prepare_sleep(ch);
 }
 
 const struct uiopf_design uiopf_design_fd = {

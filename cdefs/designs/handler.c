@@ -93,10 +93,16 @@ static void close_handler(struct uiopf_channel *ch)
 /* There is nobody to wait for but the inline driver's own turns. */
 static int wait_handler(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
+	int produced, consumed;
+
 	(void)timeout_ns;
 	if (ch->core->driver != UIOPF_INLINE)
 		return 1;
-	return uiopf_core_produce(ch->core) + uiopf_core_consume(ch->core) > 0;
+	produced = uiopf_core_produce(ch->core);
+	if (produced < 0)
+		return produced;
+	consumed = uiopf_core_consume(ch->core);
+	return produced + consumed > 0 ? 1 : consumed < 0 ? consumed : 0;
 }
 
 const struct uiopf_design uiopf_design_handler = {

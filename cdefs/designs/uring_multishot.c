@@ -84,13 +84,19 @@ static void publish_buffers(struct multishot *m)
 	STORE_RELEASE(&buffer_ring(m)->resv, m->tail);	/* pairs with uiopf_buffer_select */
 }
 
+/* How many SQEs the kernel has not taken. Not the unpublished ones: a call that was interrupted has published, and no more. */
+static uint32_t not_taken(const struct multishot *m)
+{
+	return m->ring->sq_tail - LOAD_ACQUIRE(uiopf_client_word(m->ring, RING_SQ_HEAD));	/* pairs with uiopf_sq_commit */
+}
+
 /* One enter, as the client makes it. */
 static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags, uint64_t timeout_ns)
 {
 	struct multishot *m = ch->state;
-	uint32_t n = uiopf_client_publish(m->ring);
 
-	return uiopf_enter(m->engine, n, min_complete, flags, timeout_ns);
+	uiopf_client_publish(m->ring);
+	return uiopf_enter(m->engine, not_taken(m), min_complete, flags, timeout_ns);
 }
 
 /* Wakes a worker that sleeps, so that it sees what was published. */
@@ -118,26 +124,63 @@ static int submit(struct uiopf_channel *ch)
 	return 0;
 }
 
-/* A free SQE; when the queue is full, the kernel is made to take some. */
-static struct io_uring_sqe *next_sqe(struct uiopf_channel *ch, uint32_t *slot)
+/*
+ * The queue is full, and the kernel is made to take some: 0, or -errno, when it has taken none. Its worker may sleep, also
+ * when all was published long ago: answers are published without a call, and wake nobody. It may stand still as well, for
+ * as long as another thread likes.
+ */
+static int make_room(struct uiopf_channel *ch)
+{
+	struct multishot *m = ch->state;
+	struct uiopf_patience patience = { 0 };
+	int rc = 0;
+
+	if (!m->sqpoll) {
+		rc = submit(ch);
+		return rc < 0 ? rc : not_taken(m) < m->ring->sq_entries ? 0 : -EAGAIN;
+	}
+	uiopf_client_publish(m->ring);
+	uiopf_system_call(ch, true);	/* one enter, with SQ_WAKEUP and SQ_WAIT */
+	while (not_taken(m) >= m->ring->sq_entries) {
+		if (uiopf_client_needs_wakeup(m->ring))
+			uiopf_enter(m->engine, 0, 0, IORING_ENTER_SQ_WAKEUP, 0);
+		/* Where no worker comes, or none before this thread lets go, we are the kernel. */
+		if (ch->core->driver == UIOPF_INLINE || uiopf_in_control(ch->core))
+			uiopf_core_consume(ch->core);
+		rc = uiopf_wait_a_moment(&patience);
+		if (rc < 0 && not_taken(m) >= m->ring->sq_entries)
+			return rc;
+	}
+	return 0;
+}
+
+/* A free SQE; NULL with *rc = -errno: there is none, and none to be had for now. */
+static struct io_uring_sqe *next_sqe(struct uiopf_channel *ch, uint32_t *slot, int *rc)
 {
 	struct multishot *m = ch->state;
 	struct io_uring_sqe *sqe;
 
-	while (!(sqe = uiopf_client_get_sqe(m->ring, slot))) {
-		submit(ch);
-		if (m->sqpoll && ch->core->driver == UIOPF_INLINE)
-			uiopf_core_consume(ch->core);
+	while (unlikely(!(sqe = uiopf_client_get_sqe(m->ring, slot)))) {
+		*rc = make_room(ch);
+		if (*rc < 0)
+			break;
 	}
 	return sqe;
 }
 
-static void arm(struct uiopf_channel *ch)
+/* Posts the read, unless it is. 0 or -errno. */
+static int arm(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
+	struct io_uring_sqe *sqe;
 	uint32_t slot;
-	struct io_uring_sqe *sqe = next_sqe(ch, &slot);
+	int rc = 0;
 
+	if (likely(m->armed))
+		return 0;
+	sqe = next_sqe(ch, &slot, &rc);
+	if (!sqe)
+		return rc;
 	sqe->opcode = IORING_OP_READ_MULTISHOT;
 	sqe->flags = IOSQE_BUFFER_SELECT;
 	sqe->fd = m->fd;
@@ -145,7 +188,7 @@ static void arm(struct uiopf_channel *ch)
 	sqe->buf_group = GROUP_ID;
 	sqe->user_data = READ_DATA;
 	m->armed = true;
-	submit(ch);
+	return submit(ch);
 }
 
 /* ---- the client's half ---- */
@@ -164,12 +207,13 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 {
 	struct multishot *m = ch->state;
 	uint32_t ready = uiopf_client_ready(m->ring), taken = 0, n = 0, i;
+	int rc;
 
 	/* Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. */
-	if (!m->sqpoll && !uiopf_sleeps(ch) && (!ready || m->ring->sq_tail != m->ring->sq_published)) {
-		const bool submits = m->ring->sq_tail != m->ring->sq_published;
-		int rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
+	if (!m->sqpoll && !uiopf_sleeps(ch) && (!ready || not_taken(m))) {
+		const bool submits = not_taken(m);
 
+		rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
 		ready = uiopf_client_ready(m->ring);
 		uiopf_system_call(ch, submits || ready);
 		if (rc < 0)
@@ -197,29 +241,32 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 			}
 			provide(ch, id);
 		}
-		if (!(flags & IORING_CQE_F_MORE))
+		if (!(flags & IORING_CQE_F_MORE)) {
 			m->armed = false;
+			ch->cost.ends++;
+		}
 	}
 	if (taken) {
 		uiopf_client_seen(m->ring, taken);
 		publish_buffers(m);
 	}
-	if (unlikely(!m->armed)) {
-		ch->cost.ends++;
-		arm(ch);
-	}
-	return (int)n;
+	rc = arm(ch);
+	return n ? (int)n : rc < 0 ? rc : 0;
 }
 
 static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
 	struct multishot *m = ch->state;
 	uint32_t i, slot;
+	int rc = 0;
 
 	for (i = 0; i < n; i++) {
-		struct io_uring_sqe *sqe = next_sqe(ch, &slot);
-		uint8_t *at = m->map + m->answers_at + 8ull * slot;
+		struct io_uring_sqe *sqe = next_sqe(ch, &slot, &rc);
+		uint8_t *at;
 
+		if (unlikely(!sqe))
+			return i ? (int)i : rc;
+		at = m->map + m->answers_at + 8ull * slot;
 		memcpy(at, &responses[i], sizeof responses[i]);
 		sqe->opcode = IORING_OP_WRITE;
 		sqe->flags = IOSQE_CQE_SKIP_SUCCESS;
@@ -238,10 +285,15 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 static int flush(struct uiopf_channel *ch)
 {
 	const struct multishot *m = ch->state;
+	int rc;
 
-	if (m->sqpoll)
+	if (m->sqpoll) {
+		uiopf_client_publish(m->ring);
 		wake_if_needed(ch);
-	return m->ring->sq_tail != m->ring->sq_published ? submit(ch) : 0;
+		return 0;
+	}
+	rc = not_taken(m) ? submit(ch) : 0;
+	return rc < 0 ? rc : 0;
 }
 
 /* Under sqpoll, sleeping is on the registered eventfd, which is kept quiet while the client is awake. */
@@ -250,6 +302,9 @@ static int prepare_sleep_sqpoll(struct uiopf_channel *ch)
 	struct multishot *m = ch->state;
 	int rc;
 
+	rc = arm(ch);
+	if (unlikely(rc < 0))
+		return rc;
 	if (unlikely(!m->told)) {	/* not before: who never sleeps so costs the worker no barrier */
 		rc = uiopf_register(m->engine, IORING_REGISTER_EVENTFD, &ch->eventfd, 1);
 		if (rc < 0)
@@ -266,16 +321,20 @@ static int prepare_sleep_sqpoll(struct uiopf_channel *ch)
 static int prepare_sleep(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
+	int rc;
 
 	if (m->sqpoll)
 		return prepare_sleep_sqpoll(ch);
+	rc = arm(ch);
+	if (rc < 0)
+		return rc;
 	uiopf_sleeper_list(ch->core, &ch->sleeper);
 	uiopf_system_call(ch, true);
-	enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
-	if (!uiopf_client_ready(m->ring))
+	rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
+	if (rc >= 0 && !uiopf_client_ready(m->ring))
 		return 0;
 	uiopf_sleeper_unlist(ch->core, &ch->sleeper);
-	return 1;
+	return rc < 0 ? rc : 1;
 }
 
 static void awake(struct uiopf_channel *ch)
@@ -292,17 +351,23 @@ static int wait_inline(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
 
-	if (!m->sqpoll && m->ring->sq_tail != m->ring->sq_published)
-		return 1;	/* receive enters, and takes the answers along */
+	/* Receive enters: it takes the answers along, and what has been reported before this call. */
+	if (!m->sqpoll && (not_taken(m) || uiopf_poll_readable(ch)))
+		return 1;
 	while (!uiopf_client_ready(m->ring)) {
-		uint32_t did = uiopf_core_produce(ch->core);
+		int did = uiopf_core_produce(ch->core), consumed;
 
-		if (m->sqpoll)
-			did += uiopf_core_consume(ch->core);
-		else if (did)
+		if (did < 0)
+			return did;
+		if (m->sqpoll) {
+			consumed = uiopf_core_consume(ch->core);
+			if (consumed <= 0 && !did)
+				return consumed;
+		} else if (did) {
 			return 1;	/* receive enters */
-		if (!did)
+		} else {
 			return 0;
+		}
 	}
 	return 1;
 }
@@ -311,8 +376,10 @@ static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
 	struct multishot *m = ch->state;
 	const bool is_inline = ch->core->driver == UIOPF_INLINE;
-	int rc;
+	int rc = arm(ch);
 
+	if (unlikely(rc < 0))
+		return rc;
 	if (m->sqpoll || !uiopf_sleeps(ch)) {
 		if (is_inline)
 			return wait_inline(ch);
@@ -328,7 +395,7 @@ static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
 		return rc == -EINTR ? rc : 0;
 	}
 	/* One call both submits the answers and waits. */
-	if (uiopf_client_ready(m->ring) && m->ring->sq_tail == m->ring->sq_published)
+	if (uiopf_client_ready(m->ring) && !not_taken(m))
 		return 1;
 	uiopf_system_call(ch, true);
 	rc = enter(ch, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, timeout_ns);
@@ -422,7 +489,9 @@ static int open_multishot(struct uiopf_channel *ch)
 	rc = open_arena(ch, entries);
 	if (rc < 0)
 		goto failed;
-	arm(ch);
+	rc = arm(ch);
+	if (rc < 0)
+		goto failed;
 	memset(&ch->cost, 0, sizeof ch->cost);	/* what follows is counted, not this */
 	return 0;
 failed:

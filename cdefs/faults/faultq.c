@@ -414,7 +414,8 @@ int64_t uiopf_faultq_read(struct uiopf_faultq *q, void *to, uint64_t length)
 {
 	int64_t done;
 
-	uiopf_consumer_begin(q->core);
+	if (uiopf_consumer_try_begin(q->core) < 0)
+		return -EINTR;
 	done = file_read(&q->file, to, length, 0);
 	uiopf_consumer_end(q->core);
 	return done;
@@ -424,7 +425,8 @@ int64_t uiopf_faultq_write(struct uiopf_faultq *q, const void *from, uint64_t le
 {
 	int64_t done;
 
-	uiopf_consumer_begin(q->core);
+	if (uiopf_consumer_try_begin(q->core) < 0)
+		return -EINTR;
 	done = file_write(&q->file, from, length, 0);
 	uiopf_core_kick(q->core);
 	uiopf_consumer_end(q->core);

@@ -113,7 +113,8 @@ static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 	if (enough_at_once(e, w))
 		return 0;
 	if (unlikely(!READ_ONCE(&e->may_sleep))) {
-		uiopf_control_begin(e->core);
+		if (uiopf_control_try_begin(e->core) < 0)
+			return unless_ready(e, -EINTR);
 		WRITE_ONCE(&e->may_sleep, true);
 		uiopf_control_end(e->core);
 	}
@@ -139,9 +140,11 @@ static int wait_inline(struct uiopf_engine *e, struct waiting *w)
 	struct uiopf_core *core = e->core;
 	const bool runs = core->clock.kind != UIOPF_CLOCK_MANUAL;
 	uint64_t left;
+	int did;
 
-	if (uiopf_core_produce(core))
-		return 1;
+	did = uiopf_core_produce(core);
+	if (did)
+		return did > 0 ? 1 : unless_ready(e, did);
 	left = runs ? time_left(core, w, true) : UINT64_MAX;
 	if (left == UINT64_MAX && !READ_ONCE(&core->host_waits))
 		return unless_ready(e, -EDEADLK);
@@ -162,7 +165,10 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 	for (;;) {
 		bool done;
 
-		uiopf_consumer_begin(core);
+		if (unlikely(uiopf_consumer_try_begin(core) < 0)) {
+			rc = unless_ready(e, -EINTR);
+			break;
+		}
 		uiopf_task_work(e, true, w->wanted);
 		done = enough(e, w);
 		if (first) {	/* what was there to be done counts before the wait begins */
@@ -241,7 +247,10 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	if (!to_submit) {
 		/* Any call runs task work on its way back. */
 		if (!(flags & IORING_ENTER_GETEVENTS) && !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN)) {
-			uiopf_consumer_begin(core);
+			if (unlikely(uiopf_consumer_try_begin(core) < 0)) {
+				*rc = -EINTR;
+				return false;
+			}
 			uiopf_task_work(e, false, 0);
 			uiopf_consumer_end(core);
 		}
@@ -251,7 +260,10 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 		*rc = -EEXIST;
 		return false;
 	}
-	uiopf_consumer_begin(core);
+	if (unlikely(uiopf_consumer_try_begin(core) < 0)) {
+		*rc = -EINTR;
+		return false;
+	}
 	uiopf_core_sync(core);	/* what has come by now is for those who wait by now, not for who comes later */
 	*rc = uiopf_submit(e, least(to_submit, unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND) ? e->ring.sq_entries :
 						uiopf_sq_ready(&e->ring)));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from uring_iopf._native import check, ffi, lib
+from uring_iopf._native import check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.designs.native_channel import RECEIVE_MOST
 from uring_iopf.errors import UsageError
@@ -51,9 +51,9 @@ class BatchClient:
         self._channel = channel.c
         self.address_space = address_space
         self._c_faults = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
-        self._faults: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_faults), dtype=FAULT)
-        self._flags = self._faults["flags"]
-        self._cookies = self._faults["cookie"]
+        self.faults: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_faults), dtype=FAULT)
+        self._flags = self.faults["flags"]
+        self._cookies = self.faults["cookie"]
         self._c_responses = ffi.new("struct iommu_hwpt_page_response[]", RECEIVE_MOST)
         responses: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_responses), dtype=RESPONSE)
         self._response_cookies = responses["cookie"]
@@ -62,7 +62,7 @@ class BatchClient:
 
     def receive(self) -> NDArray[Any]:
         """Messages of whole groups (`FAULT`), without waiting; empty when there is nothing."""
-        return self._faults[: check(lib.uiopf_channel_receive(self._channel, self._c_faults, RECEIVE_MOST), "receive")]
+        return self.faults[: self._receive()]
 
     def map(self, n: int) -> None:
         """Make the pages of the first *n* messages received present. Raises: KernelError, as `AddressSpace.map`."""
@@ -80,13 +80,28 @@ class BatchClient:
         if code != self._code:
             self._response_codes[:] = code
             self._code = code
-        check(lib.uiopf_channel_answer(self._channel, self._c_responses, groups), "answer")
+        interruptible("answer", lib.uiopf_channel_answer, self._channel, self._c_responses, groups)
 
     def serve_once(self) -> int:
         """Receive, map and answer with success what waits; return how many faults."""
+        n = self._receive()
+        if n:
+            self.map(n)
+            self.respond(n)
+        return n
+
+    @property
+    def received(self) -> int:
+        """Messages of the last `receive`, also of one that a signal's exception ended: they are in the array."""
+        return lib.uiopf_channel_received(self._channel)
+
+    @property
+    def answered(self) -> int:
+        """Groups answered since the last `receive`: none or all of a `respond` that a signal's exception ended."""
+        return lib.uiopf_channel_answered(self._channel)
+
+    def _receive(self) -> int:
         n = lib.uiopf_channel_receive(self._channel, self._c_faults, RECEIVE_MOST)
-        if n <= 0:
-            return check(n, "receive")
-        self.map(n)
-        self.respond(n)
+        if n < 0:
+            n = interruptible("receive", lib.uiopf_channel_receive, self._channel, self._c_faults, RECEIVE_MOST)
         return n

@@ -26,12 +26,20 @@ class FaultGroup:
         self._channel: Channel | None = channel
 
     def respond(self, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer the group; no await. INVALID fails the accesses. Raises: UsageError, it is answered already."""
+        """Answer the group; no await. INVALID fails the accesses. Raises: UsageError, it is answered already.
+
+        Where the other side stands still it waits; a signal's exception then leaves the group unanswered.
+        """
         channel = self._channel
         if channel is None:
             raise UsageError(f"this group is answered already: {self!r}")
-        self._channel = None
-        channel.answer(self.faults[-1].cookie, code)
+        try:  # from here on: an exception must find it answered or not, and never in between
+            self._channel = None
+            channel.answer(self.faults[-1].cookie, code)
+        except BaseException:
+            if not channel.has_taken(self.faults[-1].cookie):
+                self._channel = channel
+            raise
 
     @property
     def answered(self) -> bool:

@@ -10,6 +10,7 @@ can be compared with any design's, their times only with each other's.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from typing import TYPE_CHECKING, ClassVar
@@ -71,7 +72,9 @@ class FaultSource:
 
     def take(self) -> list[list[FaultMessage]]:
         """The groups that wait, oldest first, each the list of its messages; their cookies are live from now on."""
-        done = lib.uiopf_faultq_read(self._queue.c, self._buffer, self._most * _MESSAGE_BYTES)
+        length = self._most * _MESSAGE_BYTES
+        while (done := lib.uiopf_faultq_read(self._queue.c, self._buffer, length)) == -errno.EINTR:
+            pass
         if done <= 0:
             return []
         groups: list[list[FaultMessage]] = [[]]
@@ -83,7 +86,10 @@ class FaultSource:
 
     def answer(self, cookie: int, code: int = PageResponse.SUCCESS) -> bool:
         """Answer the group behind a cookie; False where the kernel refuses: a bad code, or no such cookie is live."""
-        return lib.uiopf_faultq_write(self._queue.c, _RESPONSE.pack(cookie, code), _RESPONSE.size) == _RESPONSE.size
+        response = _RESPONSE.pack(cookie, code)
+        while (done := lib.uiopf_faultq_write(self._queue.c, response, _RESPONSE.size)) == -errno.EINTR:
+            pass
+        return done == _RESPONSE.size
 
 
 class Design:

@@ -46,6 +46,9 @@ class Channel(Protocol):
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
 
+    def has_taken(self, cookie: int) -> bool:
+        """Whether the last answer was to this group: for who was interrupted in `answer`."""
+
     def flush(self) -> None:
         """Send what has been answered."""
 

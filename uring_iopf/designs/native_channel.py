@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf._native import CChannel, check, ffi, lib
+from uring_iopf._native import CChannel, check, ffi, interruptible, lib
 from uring_iopf.designs.channel import ChannelCost, Wait
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd.queues.fault import FaultMessage
@@ -67,8 +68,9 @@ class NativeChannel:
     def receive(self) -> list[FaultMessage]:
         """Messages of whole groups, without waiting."""
         n = lib.uiopf_channel_receive(self.c, self._messages, RECEIVE_MOST)
-        if n <= 0:
-            check(n, "receive")
+        if n < 0:
+            n = interruptible("receive", lib.uiopf_channel_receive, self.c, self._messages, RECEIVE_MOST)
+        if not n:
             return []
         return list(map(FaultMessage._make, _MESSAGE.iter_unpack(self._bytes[: n * _MESSAGE.size])))
 
@@ -79,15 +81,21 @@ class NativeChannel:
         except TypeError:  # cffi's, for None; looking beforehand would cost every answer
             raise UsageError("this channel is closed") from None
         if rc < 0:
-            check(rc, "answer")
+            if rc != -errno.EINTR:
+                check(rc, "answer")
+            interruptible("answer", lib.uiopf_channel_answer_one, self.c, cookie, code)
+
+    def has_taken(self, cookie: int) -> bool:
+        """Whether this was the last answer that was taken, for who did not see `answer` return."""
+        return self._c is not None and lib.uiopf_channel_last_answered(self._c) == cookie
 
     def flush(self) -> None:
         """Send what has been answered."""
-        check(lib.uiopf_channel_flush(self.c), "flush")
+        interruptible("flush", lib.uiopf_channel_flush, self.c)
 
     def prepare_sleep(self) -> bool:
         """True: something is there. False: sleep on the eventfd, then call `awake`."""
-        return bool(check(lib.uiopf_channel_prepare_sleep(self.c), "prepare to sleep"))
+        return bool(interruptible("prepare to sleep", lib.uiopf_channel_prepare_sleep, self.c))
 
     def awake(self) -> None:
         """The sleep that was prepared is over."""

@@ -35,6 +35,10 @@ class PythonChannel:
         """Answer a group at the next flush."""
         self._pending.append((cookie, code))
 
+    def has_taken(self, cookie: int) -> bool:
+        """Whether an answer to this is among those that will be sent."""
+        return any(pending == cookie for pending, _ in self._pending)
+
     def flush(self) -> None:
         """Send what has been answered."""
         if self._pending:

@@ -10,7 +10,7 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CFaultQueue, check, ffi, lib
+from uring_iopf._native import CFaultQueue, check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.drivers.base import DriverResponse
@@ -163,7 +163,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
         length = min(length, MAX_RW_COUNT)
         # A length that is no multiple is refused before the memory is looked at.
         to = unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
-        done = check(lib.uiopf_faultq_read(c, to, length), "read")
+        done = interruptible("read", lib.uiopf_faultq_read, c, to, length)
         return bytes(ffi.buffer(to, done))
 
     def read_messages(self, most: int = 64) -> list[FaultMessage]:
@@ -184,7 +184,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
         """
         c = self._file("write")
         source = ffi.from_buffer(data)
-        return check(lib.uiopf_faultq_write(c, source, min(len(source), MAX_RW_COUNT)), "write")
+        return interruptible("write", lib.uiopf_faultq_write, c, source, min(len(source), MAX_RW_COUNT))
 
     def respond(self, cookie: int, code: PageResponse | int = PageResponse.SUCCESS) -> None:
         """Answer one group.
