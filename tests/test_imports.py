@@ -24,7 +24,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"_core", "abi", "errors"},
         {"_native"},
         {"core", "workloads"},
-        {"hardware"},
+        {"hardware", "rings"},
         {"iommufd"},
         {"designs"},
         {"clients"},

@@ -14,10 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from tests.ring_helper import GETEVENTS, Cqe, Ring, Sqe
-from uring_iopf._core import ffi, lib
+from tests.bench import GETEVENTS, returned
 from uring_iopf.abi import Op, SetupFlags, SqeFlags
 from uring_iopf.core import Core
+from uring_iopf.rings import Cqe, Ring, Sqe
 
 CQ_OVERFLOW = 2
 
@@ -131,12 +131,13 @@ class RingAndModelAgree(RuleBasedStateMachine):
         if slot.refused:
             sqe = Sqe(255, flags, user_data=slot.user_data)
             slot = Slot(slot.user_data, -errno.EINVAL, True, slot.silent, slot.bad_index)
-        index = int(lib.uiopf_client_push(self.ring.client, ffi.from_buffer("struct io_uring_sqe *", sqe.packed())))
-        assert self.model.push(slot) == (index >= 0)
-        if index < 0:
-            assert index == -errno.EBUSY
+        index = self.ring.client.fill(sqe)
+        assert self.model.push(slot) == (index is not None)
+        if index is None:
+            assert self.ring.client.space() == 0
             return
-        self.ring.set_index(index, self.ring.sq_entries + 3 if slot.bad_index else index)
+        if self.has_array:
+            self.ring.client.set_index(index, self.ring.sq_entries + 3 if slot.bad_index else index)
         self.serial += 1
         if not slot.bad_index and (slot.res < 0 or not slot.silent):
             self.expected.append(slot.user_data)
@@ -165,12 +166,12 @@ class RingAndModelAgree(RuleBasedStateMachine):
 
     @rule()
     def client_publishes(self) -> None:
-        assert lib.uiopf_client_submit(self.ring.client) == self.model.publish()
+        assert self.ring.client.publish() == self.model.publish()
 
     @rule(n=st.integers(0, 10), getevents=st.booleans())
     def client_enters(self, n: int, getevents: bool) -> None:
         flags = int(GETEVENTS) if getevents else 0
-        assert self.ring.enter(n, 0, flags) == self.model.enter(n, getevents=getevents)
+        assert returned(lambda: self.ring.enter(n, 0, flags)) == self.model.enter(n, getevents=getevents)
 
     @rule(most=st.integers(1, 20))
     def client_reaps(self, most: int) -> None:

@@ -12,23 +12,23 @@ from typing import Final
 
 import pytest
 
-from tests.ring_helper import (
+from tests.bench import (
     ARENA_ADDRESS,
     GETEVENTS,
     MESSAGE,
     Bench,
-    Cqe,
-    Ring,
-    Sqe,
+    buffer_address,
     cancel,
     data_address,
     group_of,
     nop,
+    returned,
 )
 from uring_iopf._core import ffi, lib
-from uring_iopf.abi import CqeFlags, EnterFlags, MmapOffset, Op, RegisterOp, SetupFlags, SqeFlags
+from uring_iopf.abi import CqeFlags, EnterFlags, MmapOffset, Op, PbufRingFlags, RegisterOp, SetupFlags, SqeFlags
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.rings import BufferRing, Cqe, KernelRing, Ring, Sqe
 
 LINK, DRAIN, FIXED, SELECT = SqeFlags.IO_LINK, SqeFlags.IO_DRAIN, SqeFlags.FIXED_FILE, SqeFlags.BUFFER_SELECT
 MORE = CqeFlags.F_MORE
@@ -36,9 +36,9 @@ SECOND: Final = 10**9
 TIMES_AT: Final = ARENA_ADDRESS + 0x8000
 
 
-def timeout(ring: Ring, user_data: int, ns: int, op: Op = Op.TIMEOUT, **fields: int) -> Sqe:
+def timeout(bench: Bench, user_data: int, ns: int, op: Op = Op.TIMEOUT, **fields: int) -> Sqe:
     at = TIMES_AT + 16 * user_data
-    ring.put(at, struct.pack("=qq", ns // SECOND, ns % SECOND))
+    bench.arena.write(at, struct.pack("=qq", ns // SECOND, ns % SECOND))
     return Sqe(op, **({"addr": at, "len": 1, "user_data": user_data} | fields))
 
 
@@ -53,7 +53,7 @@ def test_a_timeout_fires_when_the_manual_clock_says_so() -> None:
     with Bench() as bench:
         ring, core = bench.ring, bench.core
         assert core.next_ns() is None
-        assert ring.run(timeout(ring, 1, 500), timeout(ring, 2, 300), timeout(ring, 3, SECOND)) == []
+        assert ring.run(timeout(bench, 1, 500), timeout(bench, 2, 300), timeout(bench, 3, SECOND)) == []
         assert core.next_ns() == 300
         core.tick(299)
         assert ring.run() == []
@@ -71,8 +71,8 @@ def test_an_absolute_time_is_the_manual_clocks_whatever_clock_is_named() -> None
         ring = bench.ring
         bench.core.tick(1000)
         for clock in (0, 4, 8):
-            ring.run(timeout(ring, 1 + clock, 2000, op_flags=1 | clock))
-        assert ring.run(timeout(ring, 7, 1000, op_flags=1)) == [failed(7, errno.ETIME)]
+            ring.run(timeout(bench, 1 + clock, 2000, op_flags=1 | clock))
+        assert ring.run(timeout(bench, 7, 1000, op_flags=1)) == [failed(7, errno.ETIME)]
         bench.core.tick(2000)
         assert sorted(cqe.user_data for cqe in ring.run()) == [1, 5, 9]
 
@@ -85,7 +85,7 @@ def test_many_timeouts_fire_in_the_order_of_their_times() -> None:
             sqes = []
             for at in order[start : start + 100]:
                 place = ARENA_ADDRESS + 0x8000 + 16 * at
-                ring.put(place, struct.pack("=qq", 0, 1 + at))
+                bench.arena.write(place, struct.pack("=qq", 0, 1 + at))
                 sqes.append(Sqe(Op.TIMEOUT, addr=place, len=1, user_data=at))
             assert ring.submit(*sqes) == 100
         removed = set(order[::7])
@@ -101,7 +101,7 @@ def test_many_timeouts_fire_in_the_order_of_their_times() -> None:
 def test_a_repeated_timeout_keeps_its_distance_from_when_it_was_seen() -> None:
     with Bench() as bench:
         ring = bench.ring
-        ring.run(timeout(ring, 1, 100, op_flags=64, off=3))
+        ring.run(timeout(bench, 1, 100, op_flags=64, off=3))
         bench.core.tick(250)  # late
         assert ring.run() == [failed(1, errno.ETIME, MORE)]
         assert bench.core.next_ns() == 350
@@ -114,7 +114,7 @@ def test_a_repeated_timeout_keeps_its_distance_from_when_it_was_seen() -> None:
 def test_a_repeated_timeout_ends_at_a_full_queue() -> None:
     with Bench(entries=2, cq_entries=2) as bench:
         ring = bench.ring
-        ring.run(timeout(ring, 1, 100, op_flags=64))
+        ring.run(timeout(bench, 1, 100, op_flags=64))
         for now in (100, 200, 300):
             bench.core.tick(now)
             assert ring.enter(0) == 0
@@ -126,7 +126,7 @@ def test_a_repeated_timeout_ends_at_a_full_queue() -> None:
 def test_a_link_timeout_gives_a_fault_queue_its_reader_back() -> None:
     with Bench() as bench:
         ring = bench.ring
-        sqes = (bench.read(1, flags=int(LINK)), timeout(ring, 2, 100, Op.LINK_TIMEOUT))
+        sqes = (bench.read(1, flags=int(LINK)), timeout(bench, 2, 100, Op.LINK_TIMEOUT))
         assert ring.run(*sqes) == []
         bench.core.tick(100)
         assert ring.run() == [failed(2, errno.ETIME), failed(1, errno.ECANCELED)]
@@ -159,9 +159,10 @@ def test_a_drained_answer_waits_for_the_read() -> None:
 
 def test_closing_a_ring_gives_back_what_waits_in_it() -> None:
     with Bench() as bench:
-        ring = Ring(bench.core)
-        ring.run(timeout(ring, 1, 100), timeout(ring, 2, 100, off=4))
-        ring.run(bench.read(1, flags=int(LINK)), timeout(ring, 3, 100, Op.LINK_TIMEOUT, flags=int(LINK)), nop(4))
+        ring = Ring(bench.core, 8)
+        ring.add_window(bench.arena)
+        ring.run(timeout(bench, 1, 100), timeout(bench, 2, 100, off=4))
+        ring.run(bench.read(1, flags=int(LINK)), timeout(bench, 3, 100, Op.LINK_TIMEOUT, flags=int(LINK)), nop(4))
         ring.run(bench.read(2), nop(5, flags=int(DRAIN)), bench.read(6, flags=int(LINK)), nop(7))
         ring.close()
         bench.core.tick(SECOND)
@@ -171,8 +172,8 @@ def test_closing_a_ring_gives_back_what_waits_in_it() -> None:
 
 def test_an_inline_wait_for_virtual_time_is_an_error() -> None:
     with Bench() as bench:
-        bench.ring.submit(timeout(bench.ring, 1, 100))
-        assert bench.ring.enter(0, 1, GETEVENTS) == -errno.EDEADLK
+        bench.ring.submit(timeout(bench, 1, 100))
+        assert returned(lambda: bench.ring.enter(0, 1, GETEVENTS)) == -errno.EDEADLK
 
 
 # ---- vectors and registered buffers on a fault queue ---------------------------------------------
@@ -182,11 +183,11 @@ def test_a_vector_takes_a_message_in_pieces() -> None:
     with Bench() as bench:
         ring = bench.ring
         segments = [(data_address(1), 16), (data_address(2), 24)]
-        ring.put(TIMES_AT, b"".join(struct.pack("=QQ", *segment) for segment in segments))
+        bench.arena.write(TIMES_AT, b"".join(struct.pack("=QQ", *segment) for segment in segments))
         bench.queue.report()
         sqe = Sqe(Op.READV, fd=bench.queue.fd, addr=TIMES_AT, len=2, user_data=9)
         assert ring.run(sqe) == [Cqe(9, MESSAGE, 0)]
-        assert group_of(ring.at(data_address(1), 16) + ring.at(data_address(2), 24)) == 0
+        assert group_of(bench.arena.read(data_address(1), 16) + bench.arena.read(data_address(2), 24)) == 0
 
 
 def test_faults_are_read_and_answered_with_fixed_files_and_buffers() -> None:
@@ -194,17 +195,17 @@ def test_faults_are_read_and_answered_with_fixed_files_and_buffers() -> None:
         ring = bench.ring
         iov = ffi.new("uint64_t[2]", [data_address(0), 4096])
         assert ring.register(RegisterOp.REGISTER_BUFFERS, iov, 1) == 0
-        assert ring.register(RegisterOp.REGISTER_FILES, ffi.new("int32_t[1]", [bench.queue.fd]), 1) == 0
+        ring.register_files([bench.queue.fd])
         bench.queue.report()
         fixed = {"fd": 0, "flags": int(FIXED)}
         assert ring.run(bench.read(1, **fixed)) == [Cqe(1, MESSAGE, 0)]
-        ring.put(data_address(2), struct.pack("=II", 1, 1))
+        bench.arena.write(data_address(2), struct.pack("=II", 1, 1))
         write = Sqe(Op.WRITE_FIXED, addr=data_address(2), len=8, user_data=2, **fixed)
         assert ring.run(write) == [Cqe(2, 8, 0)]
         assert bench.queue.answers() == [(0, 1)]
         lib.uiopf_core_uninstall(bench.core.c, bench.queue.fd)
         assert lib.uiopf_faultq_free(bench.queue.c) == -errno.EBUSY  # the slot holds it
-        assert ring.register(RegisterOp.UNREGISTER_FILES, ffi.NULL, 0) == 0
+        ring.unregister_files()
 
 
 # ---- beside a worker -----------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def test_a_waiting_client_is_woken_by_a_timer(driver: Driver) -> None:
         ring = bench.ring
         bench.core.start_worker(driver, idle_ns=0)
         for _ in range(3):
-            ring.push(timeout(ring, 1, 3_000_000))
+            ring.push(timeout(bench, 1, 3_000_000))
             assert ring.enter(1, 1, GETEVENTS | EnterFlags.SQ_WAKEUP) == 1
             assert ring.reap() == [failed(1, errno.ETIME)]
         bench.core.stop_worker()
@@ -239,10 +240,14 @@ def test_a_waiting_client_is_woken_by_a_pipe_of_the_host(driver: Driver) -> None
                 assert ring.enter(1, 0, EnterFlags.SQ_WAKEUP) == 1
             later.start()
             submit = 0 if driver is Driver.SQPOLL else 1
-            while ring.enter(submit, 1, GETEVENTS | EnterFlags.SQ_WAKEUP) < 0 and driver is Driver.INLINE:
+
+            def wait() -> int:
+                return ring.enter(submit, 1, GETEVENTS | EnterFlags.SQ_WAKEUP)  # noqa: B023
+
+            while returned(wait) < 0 and driver is Driver.INLINE:
                 submit = 0
             assert ring.reap() == [Cqe(1, 3, 0)]
-            assert ring.at(data_address(1), 3) == text
+            assert bench.arena.read(data_address(1), 3) == text
             later.join()
         bench.core.stop_worker()
         bench.core.uninstall(fd)
@@ -252,11 +257,11 @@ def test_a_waiting_client_is_woken_by_a_pipe_of_the_host(driver: Driver) -> None
 
 def test_a_message_wakes_the_client_of_another_ring() -> None:
     with Bench(live=True) as bench:
-        other = Ring(bench.core)
-        fd = int(lib.uiopf_core_install(bench.core.c, lib.uiopf_engine_file(other.engine)))
+        other = Ring(bench.core, 8)
+        fd = other.fd
         bench.core.start_worker(Driver.ENTER, idle_ns=0)
         got: list[int] = []
-        waiting = threading.Thread(target=lambda: got.append(other.enter(0, 1, GETEVENTS)))
+        waiting = threading.Thread(target=lambda: got.append(returned(lambda: other.enter(0, 1, GETEVENTS))))
         waiting.start()
         assert bench.ring.run(Sqe(Op.MSG_RING, fd=fd, off=77, len=5, user_data=1)) == [Cqe(1, 0, 0)]
         waiting.join(10)
@@ -312,7 +317,7 @@ def test_a_setup_flag_is_there_from_its_release_on(flags: int, since: str, befor
 )
 def test_probe_and_features_are_the_versions(kernel: str, last: int, features: int) -> None:
     with Core(kernel=kernel) as core:
-        ring = Ring(core)
+        ring = Ring(core, 8)
         probe = ffi.new("char[]", 16 + 8 * 256)
         assert ring.register(RegisterOp.REGISTER_PROBE, probe, 256) == 0
         assert (ord(probe[0]), ord(probe[1])) == (last, last + 1)
@@ -345,7 +350,7 @@ def test_a_rewound_ring_begins_each_call_at_its_first_slot() -> None:
 @pytest.mark.parametrize(("kernel", "refused"), [("6.12", True), ("7.2", False)])
 def test_a_time_in_the_sqe_itself_came_after_6_12(kernel: str, *, refused: bool) -> None:
     with Core(kernel=kernel) as core:
-        ring = Ring(core)
+        ring = Ring(core, 8)
         cqes = ring.run(Sqe(Op.TIMEOUT, addr=100, len=1, op_flags=128, user_data=1))
         assert cqes == ([failed(1, errno.EINVAL)] if refused else [])
         core.tick(100)
@@ -355,7 +360,7 @@ def test_a_time_in_the_sqe_itself_came_after_6_12(kernel: str, *, refused: bool)
 
 def test_an_opcode_that_is_not_here_is_refused_as_by_a_kernel_built_without_it() -> None:
     with Core() as core:
-        ring = Ring(core)
+        ring = Ring(core, 8)
         for op in (Op.FSYNC, Op.OPENAT, Op.SPLICE, Op.SENDMSG, Op.FUTEX_WAIT):
             assert ring.run(Sqe(op, user_data=1)) == [failed(1, errno.EOPNOTSUPP)]
             assert ring.run(Sqe(op, flags=0x80, user_data=1)) == [failed(1, errno.EINVAL)]
@@ -378,32 +383,28 @@ def elsewhere(call: object) -> list[int]:
 
 def test_only_the_thread_that_a_ring_belongs_to_may_submit() -> None:
     with Core() as core:
-        ring = Ring(core, flags=int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN))
-        assert elsewhere(lambda: ring.enter(1)) == [-errno.EEXIST]
-        assert elsewhere(lambda: ring.enter(0, 0, GETEVENTS)) == [-errno.EEXIST]
-        assert elsewhere(lambda: ring.register(RegisterOp.UNREGISTER_FILES, ffi.NULL, 0)) == [-errno.EEXIST]
+        ring = Ring(core, 8, flags=int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN))
+        assert elsewhere(lambda: returned(lambda: ring.enter(1))) == [-errno.EEXIST]
+        assert elsewhere(lambda: returned(lambda: ring.enter(0, 0, GETEVENTS))) == [-errno.EEXIST]
+        assert elsewhere(lambda: returned(ring.unregister_files)) == [-errno.EEXIST]
         ring.close()
-        disabled = Ring(core, flags=int(SetupFlags.SINGLE_ISSUER | SetupFlags.R_DISABLED))
+        disabled = Ring(core, 8, flags=int(SetupFlags.SINGLE_ISSUER | SetupFlags.R_DISABLED))
         enable = RegisterOp.REGISTER_ENABLE_RINGS
-        assert elsewhere(lambda: disabled.register(enable, ffi.NULL, 0)) == [0]
-        assert disabled.enter(1) == -errno.EEXIST
+        assert elsewhere(lambda: disabled.register(enable)) == [0]
+        assert returned(lambda: disabled.enter(1)) == -errno.EEXIST
         disabled.close()
-
-
-def mapped(ring: Ring, offset: int) -> tuple[int, int, int, int]:
-    fd, at, length = ffi.new("int *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
-    rc = int(lib.uiopf_engine_mmap(ring.engine, offset, fd, at, length))
-    return rc, fd[0], at[0], length[0]
 
 
 def test_a_ring_is_mapped_at_io_urings_offsets() -> None:
     with Core() as core:
         ring = Ring(core, 4)
-        rc, fd, at, length = mapped(ring, MmapOffset.SQES)
-        assert (rc, fd, at, length) == (0, ring.fd, 4096, 4 * 64)
-        assert mapped(ring, MmapOffset.SQ_RING)[:3] == mapped(ring, MmapOffset.CQ_RING)[:3] == (0, ring.fd, 0)
-        assert mapped(ring, MmapOffset.PBUF_RING)[0] == -errno.ENOMEM
-        assert mapped(ring, 0x20000000)[0] == -errno.ENOMEM
+        memory = ring.memory.fd
+        assert ring.mmap(MmapOffset.SQES) == (memory, 4096, 4 * 64)
+        assert ring.mmap(MmapOffset.SQ_RING)[:2] == ring.mmap(MmapOffset.CQ_RING)[:2] == (memory, 0)
+        for nothing in (MmapOffset.PBUF_RING, 0x20000000):
+            with pytest.raises(KernelError) as refused:
+                ring.mmap(nothing)
+            assert refused.value.errno == errno.ENOMEM
         ring.close()
 
 
@@ -412,10 +413,10 @@ def test_a_buffer_ring_in_the_kernels_memory_is_mapped_by_the_client() -> None:
         ring = bench.ring
         reg = ffi.new("struct io_uring_buf_reg *", {"ring_entries": 8, "bgid": 3, "flags": 1})
         assert ring.register(RegisterOp.REGISTER_PBUF_RING, reg, 1) == 0
-        rc, fd, at, length = mapped(ring, MmapOffset.PBUF_RING | 3 << 16)
-        assert (rc, at) == (0, 0)
+        fd, at, length = ring.mmap(MmapOffset.PBUF_RING | 3 << 16)
+        assert at == 0
         with mmap.mmap(fd, length) as buffers:
-            struct.pack_into("=QIH", buffers, 0, ring.buffer_address(5), MESSAGE, 5)
+            struct.pack_into("=QIH", buffers, 0, buffer_address(5), MESSAGE, 5)
             struct.pack_into("=H", buffers, 14, 1)
         bench.queue.report()
         assert ring.run(bench.read_multishot(1, buf_group=3)) == [Cqe(1, MESSAGE, 5 << 16 | 1 | MORE)]
@@ -424,7 +425,7 @@ def test_a_buffer_ring_in_the_kernels_memory_is_mapped_by_the_client() -> None:
 
 def test_workers_are_shared_only_with_a_ring() -> None:
     with Bench() as bench:
-        own = int(lib.uiopf_core_install(bench.core.c, lib.uiopf_engine_file(bench.ring.engine)))
+        own = bench.ring.fd
         for fd, flags, result in (
             (own, 0, 0),
             (999, 0, -errno.ENXIO),
@@ -432,10 +433,7 @@ def test_workers_are_shared_only_with_a_ring() -> None:
             (own, int(SetupFlags.SQPOLL), -errno.EINVAL),
         ):
             p = ffi.new("struct io_uring_params *", {"flags": int(SetupFlags.ATTACH_WQ) | flags, "wq_fd": fd})
-            out = ffi.new("struct uiopf_engine **")
-            assert lib.uiopf_setup(bench.core.c, 4, p, out) == result
-            if result == 0:
-                lib.uiopf_engine_free(out[0])
+            assert returned(lambda: KernelRing(bench.core, 4, params=p).close()) == result  # noqa: B023
 
 
 @pytest.mark.parametrize(
@@ -454,8 +452,8 @@ def test_workers_are_shared_only_with_a_ring() -> None:
 )
 def test_what_makes_no_sense_here_has_its_errno(flags: int, fields: dict[str, object], error: int) -> None:
     with Core() as core:
-        p = ffi.new("struct io_uring_params *", {"flags": int(flags)} | fields)
-        assert lib.uiopf_setup(core.c, 4, p, ffi.new("struct uiopf_engine **")) == -error
+        params = ffi.new("struct io_uring_params *", {"flags": int(flags)} | fields)
+        assert returned(lambda: KernelRing(core, 4, params=params).close()) == -error
 
 
 def test_a_polled_ring_refuses_what_cannot_be_polled() -> None:
@@ -476,16 +474,16 @@ def test_a_selected_buffer_of_a_classic_group_goes_with_the_read() -> None:
         assert ring.run(bench.read_select(2, buf_group=2)) == [failed(2, errno.ENOBUFS)]
         bench.queue.report()
         assert ring.run() == [Cqe(1, MESSAGE, 7 << 16 | 1)]
-        assert group_of(ring.at(data_address(3), MESSAGE)) == 0
+        assert group_of(bench.arena.read(data_address(3), MESSAGE)) == 0
 
 
 def test_a_least_that_is_left_decides_when_an_incremental_buffer_is_done_with() -> None:
     with Bench() as bench:
         ring = bench.ring
-        reg = {"ring_addr": ARENA_ADDRESS, "ring_entries": 8, "bgid": 0, "flags": 2, "min_left": MESSAGE}
-        assert ring.register(RegisterOp.REGISTER_PBUF_RING, ffi.new("struct io_uring_buf_reg *", reg), 1) == 0
-        ring._buffer_tail[0] = 0
-        ring.provide(0, 4, 5, length=2 * MESSAGE + 8)
+        incremental = PbufRingFlags.INC
+        buffers = BufferRing(ring, 0, 8, bench.arena, ARENA_ADDRESS, flags=incremental, min_left=MESSAGE)
+        for bid in (4, 5):
+            buffers.provide(bid, buffer_address(bid), 2 * MESSAGE + 8)
         flags = []
         for _ in range(3):
             bench.queue.report()

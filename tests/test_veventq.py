@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.ring_helper import GETEVENTS, Cqe, Ring, Sqe, data_address
+from tests.bench import GETEVENTS, Arena, data_address
 from uring_iopf.abi import CqeFlags, Op
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType, VeventqType, ViommuType
 from uring_iopf.core import Core, Driver
@@ -32,6 +32,7 @@ from uring_iopf.iommufd import (
     forward_smmuv3_event,
     unpack_events,
 )
+from uring_iopf.rings import Cqe, Ring, Sqe
 
 FAULT, PASID, PARENT = HwptAllocFlags.FAULT_ID_VALID, HwptAllocFlags.PASID, HwptAllocFlags.NEST_PARENT
 POLLIN = select.POLLIN | select.POLLRDNORM
@@ -186,7 +187,8 @@ def test_a_queue_of_another_size_of_events_says_so() -> None:
 def test_a_ring_polls_and_reads_an_event_queue() -> None:
     with Core() as core:
         world = World(core)
-        ring = Ring(core)
+        arena, ring = Arena(), Ring(core, 8)
+        ring.add_window(arena)
         world.queue.set_nonblocking(True)
         fd = world.queue.fd
         poll = Sqe(Op.POLL_ADD, user_data=1, fd=fd, op_flags=select.POLLIN | select.POLLOUT, len=1)
@@ -196,7 +198,7 @@ def test_a_ring_polls_and_reads_an_event_queue() -> None:
         assert ring.reap() == [Cqe(1, select.POLLIN, CqeFlags.F_MORE)]
         read = Sqe(Op.READ, user_data=2, fd=fd, addr=data_address(2), len=100)
         assert ring.run(read) == [Cqe(2, RECORD, 0)]
-        assert ring.at(data_address(2), RECORD) == struct.pack("<3I", 0, 0, 0x99)
+        assert arena.read(data_address(2), RECORD) == struct.pack("<3I", 0, 0, 0x99)
         at = Sqe(Op.READ, user_data=3, fd=fd, addr=data_address(3), len=4, off=1)
         assert ring.run(at) == [Cqe(3, -errno.ESPIPE, 0)], "looked at before the length"
         write = Sqe(Op.WRITE, user_data=4, fd=fd, addr=data_address(4), len=8)
@@ -204,13 +206,14 @@ def test_a_ring_polls_and_reads_an_event_queue() -> None:
         world.queue.close()
         assert refused(lambda: world.context.destroy(world.queue)) == errno.EBUSY, "the poll holds the file"
         ring.close()
+        arena.close()
         world.context.close()
 
 
 def test_a_worker_wakes_a_poll_for_each_event() -> None:
     with Core() as core:
         world = World(core, depth=100)
-        ring = Ring(core)
+        ring = Ring(core, 8)
         core.start_worker(Driver.SQPOLL, idle_ns=0)
         fd = world.queue.fd
         assert ring.submit(Sqe(Op.POLL_ADD, user_data=1, fd=fd, op_flags=select.POLLIN, len=1)) == 1

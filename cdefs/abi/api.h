@@ -328,8 +328,13 @@ void uiopf_client_ring_unmap(struct uiopf_client_ring *ring);
 int uiopf_client_push(struct uiopf_client_ring *ring, const struct io_uring_sqe *sqe);	/* its slot; -EBUSY: full */
 uint32_t uiopf_client_submit(struct uiopf_client_ring *ring);	/* publishes the tail; how many were new */
 uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *out, uint32_t most);
+/* The same with all that entries of this ring hold: SQEs of 64 bytes, 128 with SQE128; CQEs of 16, 32 with CQE32. */
+int uiopf_client_push_wide(struct uiopf_client_ring *ring, const void *sqe);
+uint32_t uiopf_client_reap_wide(struct uiopf_client_ring *ring, void *out, uint32_t most);
 uint32_t uiopf_client_load(const struct uiopf_client_ring *ring, uint32_t offset);	/* a word, acquire */
 void uiopf_client_store(struct uiopf_client_ring *ring, uint32_t offset, uint32_t value);
+/* Shows the kernel the buffers of a buffer ring, filled in before, up to this tail. */
+void uiopf_client_publish_buffers(struct io_uring_buf_ring *ring, uint16_t tail);
 
 /* ---- channels: one delivery design between a fault queue and a client ---- */
 

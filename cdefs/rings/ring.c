@@ -179,12 +179,23 @@ int uiopf_client_push(struct uiopf_client_ring *ring, const struct io_uring_sqe 
 	return (int)slot;
 }
 
+int uiopf_client_push_wide(struct uiopf_client_ring *ring, const void *sqe)
+{
+	uint32_t slot;
+	struct io_uring_sqe *to = uiopf_client_get_sqe(ring, &slot);
+
+	if (!to)
+		return -EBUSY;
+	memcpy(to, sqe, sizeof *to << ring->sqe_shift);
+	return (int)slot;
+}
+
 uint32_t uiopf_client_submit(struct uiopf_client_ring *ring)
 {
 	return uiopf_client_publish(ring);
 }
 
-uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *out, uint32_t most)
+static uint32_t reap(struct uiopf_client_ring *ring, uint8_t *out, size_t size, uint32_t most)
 {
 	uint32_t i, n = uiopf_client_ready(ring);
 
@@ -195,10 +206,25 @@ uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *
 	if (n > most)
 		n = most;
 	for (i = 0; i < n; i++)
-		memcpy(&out[i], uiopf_client_cqe(ring, i), sizeof *out);
+		memcpy(out + i * size, uiopf_client_cqe(ring, i), size);
 	if (n)
 		uiopf_client_seen(ring, n);
 	return n;
+}
+
+uint32_t uiopf_client_reap(struct uiopf_client_ring *ring, struct io_uring_cqe *out, uint32_t most)
+{
+	return reap(ring, (uint8_t *)out, sizeof *out, most);
+}
+
+uint32_t uiopf_client_reap_wide(struct uiopf_client_ring *ring, void *out, uint32_t most)
+{
+	return reap(ring, out, sizeof(struct io_uring_cqe) << ring->cqe_shift, most);
+}
+
+void uiopf_client_publish_buffers(struct io_uring_buf_ring *ring, uint16_t tail)
+{
+	STORE_RELEASE(&ring->tail, tail);	/* pairs with uiopf_buffer_select */
 }
 
 uint32_t uiopf_client_load(const struct uiopf_client_ring *ring, uint32_t offset)

@@ -7,16 +7,28 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS
 from tests.rings.player import Player, Ring
-from uring_iopf._core import ffi, lib
-from uring_iopf.abi import RegisterOp, SetupFlags
-from uring_iopf.core import FOREVER, Clock, Core
+from uring_iopf._core import ffi
+from uring_iopf.abi import MmapOffset, RegisterOp, SetupFlags
+from uring_iopf.core import Clock, Core
+from uring_iopf.errors import KernelError
+from uring_iopf.rings import ClientRing, KernelRing, Window, enter_fd, register_fd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.rings.language import Program, Seen
 
 PATIENCE_NS: Final = 60_000_000_000
 """What fires later than this is meant not to."""
 NOWHERE: Final = 9999
+
+
+def returned(call: Callable[[], int]) -> int:
+    """What a system call returns: its result, or -errno."""
+    try:
+        return call()
+    except KernelError as error:
+        return -(error.errno or 0)
 
 
 class EnginePlayer(Player):
@@ -30,11 +42,11 @@ class EnginePlayer(Player):
         self.kernel = kernel
         self._core = Core(live=True, clock=Clock.MONOTONIC)
         self._numbers: dict[str, int] = {}
-        self._engines: dict[int, Any] = {}
+        self._engines: dict[int, KernelRing] = {}
+        self._made = 0
 
     def play(self, program: Program) -> list[Seen]:
-        self._core = Core(live=True, clock=Clock.MONOTONIC)
-        lib.uiopf_core_set_kernel(self._core.c, *self.kernel)
+        self._core = Core(live=True, clock=Clock.MONOTONIC, kernel=".".join(map(str, self.kernel)))
         return super().play(program)
 
     def clean(self) -> None:
@@ -44,47 +56,49 @@ class EnginePlayer(Player):
     # ---- system calls ----
 
     def sys_setup(self, entries: int, params: int) -> int:
-        out = ffi.new("struct uiopf_engine **")
-        rc = int(lib.uiopf_setup(self._core.c, entries, ffi.cast("struct io_uring_params *", params), out))
-        if rc < 0:
-            return rc
-        window = ffi.cast("void *", self.memory.address)
-        assert lib.uiopf_engine_add_window(out[0], self.memory.address, ARENA_SIZE, window) == 0
-        handle = len(self._engines) + 1
-        self._engines[handle] = out[0]
-        file = lib.uiopf_engine_file(out[0])
-        self._numbers[f"ring {handle}"] = int(lib.uiopf_core_install(self._core.c, file))
-        return handle
+        try:
+            ring = KernelRing(self._core, entries, params=ffi.cast("struct io_uring_params *", params))
+        except KernelError as error:
+            return -(error.errno or 0)
+        ring.add_window(Window(ARENA_SIZE, address=self.memory.address, memory=self.memory.bytes))
+        self._made += 1  # a number is used once
+        self._engines[self._made] = ring
+        self._numbers[f"ring {self._made}"] = ring.fd
+        return self._made
 
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
-        fd, at, size = ffi.new("int *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
-        rc = int(lib.uiopf_engine_mmap(self._engines[handle], offset, fd, at, size))
-        if rc < 0:
-            raise OSError(-rc, "mmap")
-        assert length <= (size[0] + 4095 & ~4095)
-        return mmap.mmap(fd[0], length, offset=at[0])
+        fd, at, size = self._engines[handle].mmap(offset)
+        assert length <= (size + 4095 & ~4095)
+        return mmap.mmap(fd, length, offset=at)
+
+    def sys_ring(self, handle: int, params: Any) -> ClientRing:
+        ring = self._engines[handle]
+        header, sqes = ring.mmap(MmapOffset.SQ_RING), ring.mmap(MmapOffset.SQES)
+        assert (header.fd, header.offset) == (sqes.fd, 0)
+        return ClientRing(
+            header.fd, params, size_bytes=sqes.offset + (sqes.length + 4095 & ~4095), sqes_offset=sqes.offset
+        )
 
     def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
         at = ffi.cast("void *", arg)
-        rc = int(lib.uiopf_enter_fd(self._core.c, fd & 0xFFFFFFFF, to_submit, min_complete, flags, at, size))
+        rc = returned(lambda: enter_fd(self._core, fd, to_submit, min_complete, flags, at, size))
         self.settle(but=fd)
         return rc
 
     def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int:
-        rc = int(lib.uiopf_register_fd(self._core.c, fd & 0xFFFFFFFF, op, ffi.cast("void *", arg), nr))
+        rc = returned(lambda: register_fd(self._core, fd, op, ffi.cast("void *", arg), nr))
         if op != RegisterOp.REGISTER_RESIZE_RINGS:  # what is mapped here is the ring that was
             self.settle()
         return rc
 
     def sys_close(self, handle: int) -> None:
-        lib.uiopf_core_uninstall(self._core.c, self._numbers.pop(f"ring {handle}"))
-        lib.uiopf_engine_free(self._engines.pop(handle))
-        self._engines[handle] = None  # a number is used once
+        del self._numbers[f"ring {handle}"]
+        self._engines.pop(handle).close()
 
     # ---- files ----
 
     def opened(self, name: str) -> None:
-        self._numbers[name] = int(lib.uiopf_core_install_host(self._core.c, self.files[name]))
+        self._numbers[name] = returned(lambda: self._core.install_host_file(self.files[name]))
 
     def number(self, name: str) -> int:
         if name in self.rings:
@@ -94,7 +108,7 @@ class EnginePlayer(Player):
     def forget(self, name: str) -> None:
         number = self._numbers.pop(name)
         if number >= 0:  # a file that cannot be polled has none
-            lib.uiopf_core_uninstall(self._core.c, number)
+            self._core.uninstall(number)
 
     # ---- time ----
 
@@ -109,7 +123,8 @@ class EnginePlayer(Player):
                 continue
             tail = ring.load("sq_tail")
             ring.store("sq_tail", ring.load("sq_head"))
-            lib.uiopf_enter(self._engines[ring.handle], 1, 0, 0, FOREVER)
+            engine = self._engines[ring.handle]
+            returned(lambda: engine.enter(1))  # noqa: B023
             ring.store("sq_tail", tail)
 
     def wait(self, ring: Ring, count: int) -> None:
@@ -117,14 +132,16 @@ class EnginePlayer(Player):
         engine = self._engines[ring.handle]
         while True:
             before = self.available(ring)
-            while lib.uiopf_core_consume(self._core.c):
+            while self._core.consume():
                 pass
-            lib.uiopf_enter(engine, 0, 0, GETEVENTS, FOREVER)
+            returned(lambda: engine.enter(0, 0, GETEVENTS))
             if self.available(ring) >= count >= 0:
                 return
             if self.available(ring) > before:
                 continue
-            left = lib.uiopf_core_next_ns(self._core.c) - self._core.now_ns()
+            due = self._core.next_ns()
+            left = max((PATIENCE_NS + 1 if due is None else due - self._core.now_ns()), 0)
             if left > PATIENCE_NS:
                 return
-            lib.uiopf_enter(engine, 0, before + 1, GETEVENTS | EXT_ARG, max(left, 0) + 1)
+            wanted = before + 1
+            returned(lambda: engine.enter(0, wanted, GETEVENTS | EXT_ARG, timeout_ns=left + 1))  # noqa: B023

@@ -8,9 +8,12 @@ import platform
 import re
 import struct
 import time
+from typing import Any
 
 from tests.rings.language import EXT_ARG, GETEVENTS
 from tests.rings.player import BOUND_S, Player, Ring, ffi, libc
+from uring_iopf.abi import MmapOffset
+from uring_iopf.rings import ClientRing
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
 
@@ -55,6 +58,9 @@ class HostPlayer(Player):
 
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
         return mmap.mmap(handle, length, offset=offset)
+
+    def sys_ring(self, handle: int, params: Any) -> ClientRing:
+        return ClientRing(handle, params, size_bytes=2**64 - 1, sqes_offset=MmapOffset.SQES)
 
     def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
         return _call(_ENTER, fd, to_submit, min_complete, flags, arg, size)

@@ -22,7 +22,7 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from cffi import FFI
@@ -42,26 +42,14 @@ from tests.rings.language import (
     Seen,
     Soon,
 )
+from uring_iopf._core import ffi as native
 from uring_iopf.abi import RegisterOp, SetupFlags
+from uring_iopf.rings import ClientRing, Sqe
 
-SQE_FIELDS: Final = {
-    "flags": ("B", 1),
-    "ioprio": ("H", 2),
-    "fd": ("i", 4),
-    "off": ("Q", 8),
-    "addr": ("Q", 16),
-    "len": ("I", 24),
-    "op_flags": ("I", 28),
-    "user_data": ("Q", 32),
-    "buf_group": ("H", 40),
-    "personality": ("H", 42),
-    "file_index": ("I", 44),
-    "addr3": ("Q", 48),
-    "pad2": ("Q", 56),
-}
+SHORT_FIELDS: Final = {"flags": 8, "ioprio": 16, "fd": 32, "buf_group": 16, "personality": 16}
+"""Bits of the SQE's fields that a program may give too large numbers for; `Sqe` cuts the longer ones itself."""
 SIZES: Final = {"B": 8, "H": 16, "I": 32, "Q": 64}
 HOLE_SIZE: Final = 1 << 16
-F_32: Final = 1 << 15
 AGAIN: Final = -11
 BOUND_S: Final = 10
 """Nothing that is waited for takes as long."""
@@ -108,57 +96,34 @@ class Memory:
 
 @dataclass
 class Ring:
-    """The client's side of one ring."""
+    """One ring that a program has."""
 
     handle: int
     params: list[int]
     """The 30 words of struct io_uring_params as setup left them."""
-    ring: memoryview = field(default_factory=lambda: memoryview(b""))
-    sqes: memoryview = field(default_factory=lambda: memoryview(b""))
-    tail: int = 0
-    maps: list[mmap.mmap] = field(default_factory=list)
+    client: ClientRing
 
     @property
     def flags(self) -> int:
         return self.params[2]
 
-    @property
-    def array(self) -> int:
-        """Where the SQ array is. RESIZE_RINGS does not say, and puts it behind the CQEs as setup does."""
-        before = self.params[25] + 16 * self.params[1]
-        if self.flags & SetupFlags.CQE32:
-            before *= 2  # as Linux has it, which doubles the header as well
-        return self.params[16] or (before + 63) & ~63
-
-    def offset(self, name: str) -> int:
-        sq, cq = self.params[10:20], self.params[20:30]
-        return {
-            "sq_head": sq[0],
-            "sq_tail": sq[1],
-            "sq_mask": sq[2],
-            "sq_entries": sq[3],
-            "sq_flags": sq[4],
-            "sq_dropped": sq[5],
-            "cq_head": cq[0],
-            "cq_tail": cq[1],
-            "cq_mask": cq[2],
-            "cq_entries": cq[3],
-            "cq_overflow": cq[4],
-            "cq_flags": cq[6],
-        }[name]
-
     def load(self, name: str) -> int:
-        return int(self.ring[self.offset(name) // 4])
+        return self.client.load(name)  # type: ignore[arg-type]
 
     def store(self, name: str, value: int) -> None:
-        self.ring[self.offset(name) // 4] = value & 0xFFFFFFFF
+        self.client.store(name, value)  # type: ignore[arg-type]
 
-    def unmap(self) -> None:
-        self.ring.release()
-        self.sqes.release()
-        for one in self.maps:
-            one.close()
-        self.maps.clear()
+
+def parameters(words: list[int]) -> Any:
+    """The struct of these words. RESIZE_RINGS does not say where the SQ array is, and puts it where setup does."""
+    params = native.new("struct io_uring_params *")
+    native.memmove(params, struct.pack("=30I", *words), 120)
+    if not params.sq_off.array and not params.flags & SetupFlags.NO_SQARRAY:
+        before = params.cq_off.cqes + 16 * params.cq_entries
+        if params.flags & SetupFlags.CQE32:
+            before *= 2  # as Linux has it, which doubles the header as well
+        params.sq_off.array = (before + 63) & ~63
+    return params
 
 
 @contextmanager
@@ -212,6 +177,10 @@ class Player(abc.ABC):
     @abc.abstractmethod
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
         """mmap(2) of a ring. Raises: OSError."""
+
+    @abc.abstractmethod
+    def sys_ring(self, handle: int, params: Any) -> ClientRing:
+        """The client's mapping of a ring, which has these parameters."""
 
     @abc.abstractmethod
     def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int: ...
@@ -348,24 +317,16 @@ class Player(abc.ABC):
         if handle < 0:
             return handle
         self._free(step.ring)
-        ring = Ring(handle, list(struct.unpack_from("=30I", self.memory.bytes, at)))
-        self.rings[step.ring] = ring
-        self._map(ring)
-        return [0, ring.params[0], ring.params[1]]
+        made = list(struct.unpack_from("=30I", self.memory.bytes, at))
+        self.rings[step.ring] = Ring(handle, made, self._mapped(handle, made))
+        return [0, made[0], made[1]]
 
-    def _map(self, ring: Ring) -> None:
-        flags, sq_entries, cq_entries = ring.params[2], ring.params[0], ring.params[1]
-        size = ring.params[25] + cq_entries * (32 if flags & SetupFlags.CQE32 else 16)
-        if not flags & SetupFlags.NO_SQARRAY:
-            size = max(size, ring.array + 4 * sq_entries)
-        sqe_size = 128 if flags & SetupFlags.SQE128 else 64
-        ring.maps = [
-            self.sys_map(ring.handle, 0, (size + 7) & ~7),
-            self.sys_map(ring.handle, 0x10000000, sqe_size * sq_entries),
-        ]
-        ring.ring = memoryview(ring.maps[0])[: (size + 7) & ~7].cast("I")
-        ring.sqes = memoryview(ring.maps[1])[: sqe_size * sq_entries]
-        ring.tail = ring.load("sq_tail")
+    def _mapped(self, handle: int, params: list[int]) -> ClientRing:
+        client = self.sys_ring(handle, parameters(params))
+        if client.has_array:  # as a kernel leaves it, which a client that resizes a ring depends on
+            for slot in range(client.sq_entries):
+                client.set_index(slot, 0)
+        return client
 
     def _map_put(self, ring: Ring, step: say.MapPut) -> int:
         try:
@@ -379,32 +340,29 @@ class Player(abc.ABC):
     def _free(self, name: str) -> None:
         ring = self.rings.pop(name, None)
         if ring is not None:
-            ring.unmap()
+            ring.client.close()
             self.sys_close(ring.handle)
 
     def _push(self, ring: Ring, step: say.Sqe) -> Seen:
-        entries = ring.params[0]
-        if ring.tail - ring.load("sq_head") & 0xFFFFFFFF >= entries:
+        if ring.client.space() <= 0:
             return "full"
-        packed = bytearray(64)
-        packed[0] = step.opcode
-        for name, operand in step.fields:
-            code, at = SQE_FIELDS[name]
-            packed[at : at + SIZES[code.upper()] // 8] = pack(code, (self.resolve(operand),))
-        slot = ring.tail % entries
-        size = 128 if ring.flags & SetupFlags.SQE128 else 64
-        ring.sqes[size * slot : size * slot + 64] = packed
-        if not ring.flags & SetupFlags.NO_SQARRAY:
-            ring.ring[ring.array // 4 + slot] = slot if step.index is None else step.index
-        ring.tail = ring.tail + 1 & 0xFFFFFFFF
-        ring.store("sq_tail", ring.tail)
+        fields = {name: self.resolve(operand) for name, operand in step.fields}
+        for name, bits in SHORT_FIELDS.items():
+            fields[name] = fields.get(name, 0) & (1 << bits) - 1
+        fields["fd"] -= fields["fd"] >> 31 << 32  # it has a sign
+        slot = ring.client.fill(Sqe(step.opcode, **fields))
+        if slot is None:
+            return "full"
+        if ring.client.has_array:
+            ring.client.set_index(slot, slot if step.index is None else step.index)
+        ring.client.publish()
         return None
 
     def _enter(self, ring: Ring, step: say.Enter) -> Seen:
         arg = self.resolve(step.arg)
         to_submit = step.to_submit
         if to_submit < 0:
-            to_submit = ring.tail - ring.load("sq_head") & 0xFFFFFFFF
+            to_submit = ring.client.sq_entries - ring.client.space()
         with bounded(bool(step.flags & GETEVENTS and step.min_complete and not step.flags & EXT_ARG)):
             returned = self.sys_enter(self._given(step), to_submit, step.min_complete, step.flags, arg, step.size)
         if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
@@ -419,24 +377,7 @@ class Player(abc.ABC):
         return ring.load("cq_tail") - ring.load("cq_head") & 0xFFFFFFFF
 
     def _reap(self, ring: Ring, most: int) -> list[Seen]:
-        head, tail = ring.load("cq_head"), ring.load("cq_tail")
-        big = 8 if ring.flags & SetupFlags.CQE32 else 4
-        start, mask = ring.params[25] // 4, ring.params[1] - 1
-        out: list[Seen] = []
-        while head != tail and len(out) < most:
-            at = start + big * (head & mask)
-            words = ring.ring[at : at + 4].tolist()
-            cqe = [words[0] | words[1] << 32, words[2] - (words[2] >> 31 << 32), words[3]]
-            wide = big == 8
-            if ring.flags & SetupFlags.CQE_MIXED and words[3] & F_32:
-                head, wide = head + 1 & 0xFFFFFFFF, True
-            if wide:
-                words = ring.ring[at + 4 : at + 8].tolist()
-                cqe += [words[0] | words[1] << 32, words[2] | words[3] << 32]
-            out.append(cqe)
-            head = head + 1 & 0xFFFFFFFF
-        ring.store("cq_head", head)
-        return out
+        return [[cqe.user_data, cqe.res, cqe.flags, *(cqe.big_cqe or ())] for cqe in ring.client.reap(most)]
 
     def _register(self, ring: Ring, step: say.Register) -> Seen:
         at, size = (0, 0) if not isinstance(step.arg, Blob) else self._lay(step.arg)
@@ -444,10 +385,10 @@ class Player(abc.ABC):
         returned = self.sys_register(self._given(step), step.op, arg, step.nr)
         if returned == 0 and step.op == RegisterOp.REGISTER_RESIZE_RINGS and size:
             flags = ring.params[2]
-            ring.unmap()
+            ring.client.close()
             ring.params = list(struct.unpack_from("=30I", self.memory.bytes, at))
             ring.params[2] = flags
-            self._map(ring)
+            ring.client = self._mapped(ring.handle, ring.params)
         if step.look:
             return [returned, bytes(self.memory.bytes[at : at + size]).hex()]
         return returned

@@ -1,0 +1,171 @@
+"""The client's side of a ring: its mapping of the shared memory, as liburing has it.
+
+It is C that loads and stores what the two sides share, with io_uring's barriers; here are the calls. Heads and tails
+are free-running numbers of 32 bits; a slot is one of them, masked. One thread at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+
+from uring_iopf._native import CClientRing, CData, ffi, lib, made
+from uring_iopf.abi import CqeFlags, SetupFlags
+from uring_iopf.errors import UsageError
+from uring_iopf.rings.entries import SQE_BYTES, WIDE_SQE_BYTES, Cqe
+
+if TYPE_CHECKING:
+    from uring_iopf.rings.entries import Sqe
+
+WordName: TypeAlias = Literal[
+    "sq_head",
+    "sq_tail",
+    "sq_mask",
+    "sq_entries",
+    "sq_flags",
+    "sq_dropped",
+    "cq_head",
+    "cq_tail",
+    "cq_mask",
+    "cq_entries",
+    "cq_overflow",
+    "cq_flags",
+]
+WORDS: Final[tuple[WordName, ...]] = get_args(WordName)
+"""The words that two sides share, by the names of the offsets that setup publishes."""
+_MASK: Final = 2**32 - 1
+_BATCH: Final = 256
+
+
+class ClientRing:
+    """A mapping of the ring whose memory is *fd*, with what setup wrote into *params* (``struct io_uring_params *``).
+
+    *size_bytes*: of that memory; *sqes_offset*: of the SQEs in it. It fills the SQ array with the identity, and goes on
+    at the heads and tails that it finds.
+
+    Raises: MemoryError, it cannot be mapped.
+    """
+
+    def __init__(self, fd: int, params: CData, *, size_bytes: int, sqes_offset: int) -> None:
+        self._c: CClientRing | None = made(lib.uiopf_client_ring_map(fd, params, size_bytes, sqes_offset), "a mapping")
+        self.sq_entries = int(params.sq_entries)
+        self.cq_entries = int(params.cq_entries)
+        self._flags = SetupFlags(params.flags)
+        self._array = 0 if self._flags & SetupFlags.NO_SQARRAY else int(params.sq_off.array)
+        sq, cq = params.sq_off, params.cq_off
+        self._offsets: dict[WordName, int] = {
+            "sq_head": sq.head,
+            "sq_tail": sq.tail,
+            "sq_mask": sq.ring_mask,
+            "sq_entries": sq.ring_entries,
+            "sq_flags": sq.flags,
+            "sq_dropped": sq.dropped,
+            "cq_head": cq.head,
+            "cq_tail": cq.tail,
+            "cq_mask": cq.ring_mask,
+            "cq_entries": cq.ring_entries,
+            "cq_overflow": cq.overflow,
+            "cq_flags": cq.flags,
+        }
+        self._sqe_bytes = WIDE_SQE_BYTES if self._flags & SetupFlags.SQE128 else SQE_BYTES
+        self._wide_cqes = bool(self._flags & SetupFlags.CQE32)
+        self._mixed = bool(self._flags & SetupFlags.CQE_MIXED)
+        self._filled = self.load("sq_tail")
+        self._cqe_words = 4 if self._wide_cqes else 2
+        self._out = ffi.new("uint64_t[]", _BATCH * self._cqe_words)
+
+    @property
+    def c(self) -> CClientRing:
+        """The C object. Raises: UsageError, it is closed."""
+        if self._c is None:
+            raise UsageError("this ring is closed")
+        return self._c
+
+    @property
+    def has_array(self) -> bool:
+        """Whether there is an SQ array; NO_SQARRAY leaves it out."""
+        return bool(self._array)
+
+    # ---- submission ----
+
+    def space(self) -> int:
+        """How many SQEs can be filled now."""
+        return self.sq_entries - (self._filled - self.load("sq_head") & _MASK)
+
+    def fill(self, sqe: Sqe) -> int | None:
+        """Fill in the next free SQE; the kernel does not see it before `publish`. Return its slot, or None: full.
+
+        Raises: UsageError, a field does not fit, or a `WideSqe` in a ring without SQE128.
+        """
+        data = sqe.pack()
+        if len(data) > self._sqe_bytes:
+            raise UsageError("an SQE of 128 bytes, in a ring without SQE128")
+        slot = lib.uiopf_client_push_wide(self.c, data.ljust(self._sqe_bytes, b"\0"))
+        if slot < 0:
+            return None
+        self._filled = self._filled + 1 & _MASK
+        return slot
+
+    def set_index(self, slot: int, index: int) -> None:
+        """Store *index* into a slot of the SQ array, where it stays. Raises: UsageError, no such slot, or no array."""
+        if not self._array or not 0 <= slot < self.sq_entries:
+            raise UsageError(f"no slot {slot} in an SQ array")
+        lib.uiopf_client_store(self.c, self._array + 4 * slot, index & _MASK)
+
+    def publish(self) -> int:
+        """Show the kernel what was filled, by the SQ tail; return how many SQEs that were."""
+        return lib.uiopf_client_submit(self.c)
+
+    # ---- completion ----
+
+    def reap(self, most: int = 1 << 16) -> list[Cqe]:
+        """Take completions, oldest first, at most *most*; none where none are there."""
+        if self._mixed:
+            return self._reap_mixed(most)
+        found: list[Cqe] = []
+        while most > 0:
+            n = lib.uiopf_client_reap_wide(self.c, self._out, min(most, _BATCH))
+            words = ffi.unpack(self._out, n * self._cqe_words)
+            if self._wide_cqes:
+                found += [_cqe(*words[at : at + 4]) for at in range(0, len(words), 4)]
+            else:
+                found += [_cqe(*words[at : at + 2]) for at in range(0, len(words), 2)]
+            most -= n
+            if n < _BATCH:
+                break
+        return found
+
+    def _reap_mixed(self, most: int) -> list[Cqe]:
+        """One slot after another: a CQE of 32 bytes is in two, which the kernel publishes together."""
+        found: list[Cqe] = []
+        while len(found) < most and lib.uiopf_client_reap_wide(self.c, self._out, 1):
+            words = ffi.unpack(self._out, 2)
+            if words[1] >> 32 & CqeFlags.F_32:
+                lib.uiopf_client_reap_wide(self.c, self._out, 1)
+                words += ffi.unpack(self._out, 2)
+            found.append(_cqe(*words))
+        return found
+
+    # ---- the shared words ----
+
+    def load(self, name: WordName) -> int:
+        """A shared word, with acquire order."""
+        return lib.uiopf_client_load(self.c, self._offsets[name])
+
+    def store(self, name: WordName, value: int) -> None:
+        """Store into a shared word, sequentially consistent; whatever it is, also where the kernel does that.
+
+        A client stores ``cq_flags``. The others are for tests: this side does not read its own indices back.
+        """
+        lib.uiopf_client_store(self.c, self._offsets[name], value & _MASK)
+
+    def close(self) -> None:
+        """Unmap it. Closing again does nothing."""
+        if self._c is not None:
+            c, self._c = self._c, None
+            lib.uiopf_client_ring_unmap(c)
+
+
+def _cqe(user_data: int, second: int, *big_cqe: int) -> Cqe:
+    """A CQE of its words: res and flags are the halves of the second."""
+    res = second & _MASK
+    return Cqe(user_data, res - (res >> 31 << 32), second >> 32, (big_cqe[0], big_cqe[1]) if big_cqe else None)

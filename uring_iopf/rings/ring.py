@@ -1,0 +1,107 @@
+"""A ring with both of its sides in one program: what one starts with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uring_iopf.abi import EnterFlags
+from uring_iopf.errors import UsageError
+from uring_iopf.rings.client import ClientRing
+from uring_iopf.rings.kernel import KernelRing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from uring_iopf._native import CData
+    from uring_iopf.core import Core
+    from uring_iopf.rings.client import WordName
+    from uring_iopf.rings.entries import Cqe, Sqe
+
+
+class Ring(KernelRing):
+    """A ring on *core*, with the client's mapping of it. For the arguments see `KernelRing`.
+
+    On a core without a worker the calls themselves do the kernel's work: `submit` returns when what can complete has
+    completed, and `Core.tick` moves time. With a worker, a ring of SQPOLL needs no enter.
+
+    A context manager; see `close`. Raises: KernelError, as `KernelRing`; MemoryError.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        entries: int,
+        *,
+        cq_entries: int = 0,
+        flags: int = 0,
+        sq_thread_idle_ms: int = 0,
+        params: CData | None = None,
+    ) -> None:
+        super().__init__(
+            core, entries, cq_entries=cq_entries, flags=flags, sq_thread_idle_ms=sq_thread_idle_ms, params=params
+        )
+        try:
+            self.client = self._mapped()
+            """The client's side."""
+        except BaseException:
+            super().close()
+            raise
+
+    def _mapped(self) -> ClientRing:
+        memory = self.memory
+        return ClientRing(memory.fd, self.params, size_bytes=memory.length, sqes_offset=self.sqes_offset)
+
+    def push(self, *sqes: Sqe, slots: Sequence[int] | None = None) -> None:
+        """Fill in SQEs and publish them. *slots*: what goes into the SQ array instead of each one's own slot.
+
+        Raises: UsageError, there is no room for all of them, or a field does not fit; nothing was published.
+        """
+        for sqe in sqes:
+            sqe.pack()
+        if len(sqes) > self.client.space():
+            raise UsageError(f"{len(sqes)} SQEs, and room for {self.client.space()}")
+        for number, sqe in enumerate(sqes):
+            slot = self.client.fill(sqe)
+            assert slot is not None, "there was room"
+            if slots is not None:
+                self.client.set_index(slot, slots[number])
+            elif self.client.has_array:
+                self.client.set_index(slot, slot)  # an earlier push may have stored another
+        self.client.publish()
+
+    def submit(self, *sqes: Sqe, flags: int = 0) -> int:
+        """`push` them and enter for as many; return how many were taken. Raises: as `push` and `enter`."""
+        self.push(*sqes)
+        return self.enter(len(sqes), 0, flags)
+
+    def run(self, *sqes: Sqe) -> list[Cqe]:
+        """Submit with GETEVENTS and return the completions that are there. Raises: as `submit`."""
+        self.submit(*sqes, flags=EnterFlags.GETEVENTS)
+        return self.reap()
+
+    def reap(self, most: int = 1 << 16) -> list[Cqe]:
+        """Take completions, oldest first; see `ClientRing.reap`."""
+        return self.client.reap(most)
+
+    def word(self, name: WordName) -> int:
+        """A shared word; see `ClientRing.load`."""
+        return self.client.load(name)
+
+    def store(self, name: WordName, value: int) -> None:
+        """Store into a shared word; see `ClientRing.store`."""
+        self.client.store(name, value)
+
+    def close(self) -> None:
+        """Unmap it, cancel what is under way, and free it. Closing again does nothing."""
+        self.client.close()
+        super().close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

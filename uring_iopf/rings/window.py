@@ -1,0 +1,98 @@
+"""A client's memory: what the addresses in its requests mean."""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf._native import CData, ffi
+from uring_iopf.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+PAGE: Final = 4096
+
+
+class Window:
+    """*length_bytes* of memory, zeros at first, which begins on a page, and which a client has at *address*.
+
+    *address*: where requests say that it is; its real address by default, as in a process that has its ring to itself.
+    *memory*: a writeable buffer of that length to use, in place of memory of its own.
+    `Ring.add_window` makes it known to a ring, which holds it until the ring is closed; several rings may share one.
+
+    A context manager; see `close`. Raises: UsageError, no length, or an address that is not at a page's start.
+    """
+
+    def __init__(
+        self, length_bytes: int, *, address: int | None = None, memory: memoryview | bytearray | None = None
+    ) -> None:
+        if length_bytes <= 0:
+            raise UsageError(f"a window has at least one byte, not {length_bytes}")
+        if address is not None and (address % PAGE or not 0 <= address <= 2**64 - length_bytes):
+            raise UsageError(f"{address:#x} is not the start of a page, or the window goes beyond 64 bits")
+        if memory is not None and memoryview(memory).nbytes < length_bytes:
+            raise UsageError(f"the memory has fewer than {length_bytes} bytes")
+        self.length_bytes = length_bytes
+        self._own = mmap.mmap(-1, length_bytes) if memory is None else None
+        given = self._own if memory is None else memory
+        assert given is not None
+        self._memory: memoryview | None = memoryview(given)[:length_bytes]
+        self._users = 0
+        real = int(ffi.cast("uintptr_t", ffi.from_buffer(self._memory)))
+        self.address = real if address is None else address
+        """Where the client has it."""
+
+    @property
+    def memory(self) -> memoryview:
+        """Its bytes. Raises: UsageError, it is closed."""
+        if self._memory is None:
+            raise UsageError("this window is closed")
+        return self._memory
+
+    def _offset(self, address: int, length: int) -> int:
+        start = address - self.address
+        if start < 0 or length < 0 or start + length > self.length_bytes:
+            raise UsageError(f"{address:#x} plus {length} bytes is not in this window")
+        return start
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy *length* bytes at a client's address. Raises: UsageError, they are not all in here."""
+        start = self._offset(address, length)
+        return bytes(self.memory[start : start + length])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy *data* to a client's address. Raises: UsageError, it is not all in here."""
+        start = self._offset(address, len(data))
+        self.memory[start : start + len(data)] = data
+
+    def hold(self) -> CData:
+        """Its bytes as C has them, for a ring; they stay until `put`."""
+        held = ffi.from_buffer("uint8_t[]", self.memory, require_writable=True)
+        self._users += 1
+        return held
+
+    def put(self, held: CData) -> None:
+        """Give back what `hold` returned."""
+        ffi.release(held)
+        self._users -= 1
+
+    def close(self) -> None:
+        """Unmap it. Closing again does nothing. Raises: UsageError, a ring that is open uses it."""
+        if self._memory is None:
+            return
+        if self._users:
+            raise UsageError("a ring still uses this window: close the ring first")
+        self._memory.release()
+        self._memory = None
+        if self._own is not None:
+            self._own.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
