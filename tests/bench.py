@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
@@ -10,11 +9,12 @@ from typing import Self
 
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import EnterFlags, Op, SqeFlags
+from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, pack_response, unpack_messages
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError
 from uring_iopf.rings import BufferRing, Cqe, KernelRing, Ring, Sqe, Window
 
-MESSAGE, RESPONSE = 40, 8
+MESSAGE, RESPONSE = MESSAGE_BYTES, RESPONSE_BYTES
 MERGED, PROPOSED = 0, 1
 GETEVENTS = EnterFlags.GETEVENTS
 POLLIN, POLLOUT, POLLRDNORM = 0x1, 0x4, 0x40
@@ -120,7 +120,8 @@ def data_address(user_data: int) -> int:
 
 def group_of(message: bytes) -> int:
     """The group id in a message."""
-    return int(struct.unpack_from("=I", message, 12)[0])
+    (one,) = unpack_messages(message)
+    return one.grpid
 
 
 class Bench:
@@ -174,7 +175,7 @@ class Bench:
 
     def write(self, user_data: int, cookie: int, code: int = 0, **fields: int) -> Sqe:
         address = data_address(user_data)
-        self.arena.write(address, struct.pack("=II", cookie, code))
+        self.arena.write(address, pack_response(cookie, code))
         fields = {"fd": self.queue.fd, "addr": address, "len": RESPONSE} | fields
         return Sqe(Op.WRITE, user_data=user_data, **fields)
 

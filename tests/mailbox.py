@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES
 from uring_iopf.designs import Cost, Design, FaultSource
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Mailbox(Design):
     def receive(self) -> Sequence[FaultMessage]:
         self.cost.system_call(found=bool(self._inbox))
         messages, self._inbox = self._inbox, []
-        self.cost.copied(40 * len(messages))
+        self.cost.copied(MESSAGE_BYTES * len(messages))
         return messages
 
     def answer(self, responses: Iterable[tuple[int, int]]) -> None:
@@ -40,7 +41,7 @@ class Mailbox(Design):
     def collect(self) -> int:
         answers, self._outbox = self._outbox, []
         for cookie, code in answers:
-            self.cost.copied(8)
+            self.cost.copied(RESPONSE_BYTES)
             if not self.source.answer(cookie, code):
                 self.cost.answer_error()
         return len(answers)

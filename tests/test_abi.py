@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from pathlib import Path
+from struct import calcsize
 from typing import Final, NotRequired, TypedDict
 
 import pytest
 
 from uring_iopf import abi
 from uring_iopf._core import ffi, lib
+from uring_iopf.abi import records
 
 
 class Field(TypedDict):
@@ -330,3 +332,33 @@ def test_the_names_load_no_compiled_code() -> None:
     ).stdout.split()
     assert "abi.iommufd" in loaded
     assert not [name for name in loaded if "cffi" in name or "_core" in name]
+
+
+# ---- the records, packed in Python ----
+
+
+@pytest.mark.parametrize(
+    ("struct", "fields", "size"),
+    [
+        ("iommu_hwpt_pgfault", records.MESSAGE_FIELDS, records.MESSAGE_BYTES),
+        ("iommu_hwpt_page_response", records.RESPONSE_FIELDS, records.RESPONSE_BYTES),
+    ],
+)
+def test_a_record_is_packed_as_c_has_it(struct: str, fields: tuple[tuple[str, str], ...], size: int) -> None:
+    in_c = ffi.typeof(f"struct {struct}").fields
+    assert [name for name, _ in fields] == [name for name, _ in in_c]
+    assert [calcsize("<" + code) for _, code in fields] == [ffi.sizeof(field.type) for _, field in in_c]
+    assert size == ffi.sizeof(f"struct {struct}")
+
+
+def test_records_are_unpacked_as_c_fills_them_in() -> None:
+    one = ffi.new("struct iommu_hwpt_pgfault *")
+    message = records.FaultMessage(1, 2, 3, 4, 5, 2**64 - 6, 7, 8)
+    for name, value in message._asdict().items():
+        setattr(one, name, value)
+    data = bytes(ffi.buffer(one))
+    assert records.pack_message(message) == data
+    assert records.unpack_messages(data * 2) == [message] * 2
+    answer = ffi.new("struct iommu_hwpt_page_response *", {"cookie": 9, "code": 2**32 - 1})
+    assert records.pack_response(9, 2**32 - 1) == bytes(ffi.buffer(answer))
+    assert records.unpack_responses(records.pack_responses([(1, 0), (2, 1)])) == [(1, 0), (2, 1)]

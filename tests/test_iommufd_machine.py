@@ -42,6 +42,7 @@ from tests.iommufd_model import (
 )
 from uring_iopf import iommufd
 from uring_iopf.abi.iommufd import IoctlNr
+from uring_iopf.abi.records import pack_responses
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError
 from uring_iopf.iommufd import (
@@ -581,7 +582,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             self.client_writes(queue, [(live[pick % len(live)], code) for pick, code in picks], 0)
 
     def client_writes(self, queue: Queue, responses: list[tuple[int, int]], beyond: int) -> None:
-        data = b"".join(struct.pack("<2I", *one) for one in responses) + bytes(beyond)
+        data = pack_responses(responses) + bytes(beyond)
         done = self.agree(
             lambda: self.model.write(queue, responses, beyond),
             lambda: self.of(queue, iommufd.FaultQueue).write(data),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.bench import GETEVENTS, MESSAGE, PROPOSED, Queue
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, Op, SetupFlags, SqeFlags
+from uring_iopf.abi.records import pack_response, unpack_messages
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.rings import BufferRing, Cqe, ProvidedBuffers, Ring, Sqe, WideSqe, Window
@@ -55,8 +56,8 @@ def test_each_named_request_does_what_its_name_says() -> None:
         assert ring.run(poll) == []
         queue.report(2)
         assert sorted(ring.run()) == [Cqe(3, MESSAGE, 0), Cqe(4, select.POLLIN, CqeFlags.F_MORE)]
-        (cookie,) = struct.unpack("<I", window.read(at + 36, 4))
-        window.write(at + 600, struct.pack("<2I", cookie, 0))
+        (fault,) = unpack_messages(window.read(at, MESSAGE))
+        window.write(at + 600, pack_response(fault.cookie, 0))
         assert ring.run(Sqe.write(5, queue.fd, at + 600, 8)) == [Cqe(5, 8, 0)]
         assert queue.answers() == [(0, 0)]
         cancelled = ring.run(Sqe.async_cancel(6, cancel_flags=AsyncCancelFlags.ANY))
@@ -235,7 +236,7 @@ def test_each_fault_comes_in_a_buffer_which_goes_back() -> None:
             queue.report(3)
             for cqe in ring.run():
                 assert cqe.more
-                seen.append(struct.unpack_from("<I", buffers.take(cqe), 12)[0])
+                seen += [fault.grpid for fault in unpack_messages(buffers.take(cqe))]
             assert buffers.ring.head() == 3 * (turn + 1)
         assert seen == list(range(150))
         ring.close()

@@ -2,10 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, FaultMessage
 from uring_iopf.designs import Cost, Design, FaultSource
-from uring_iopf.iommufd import FaultMessage
-
-MESSAGE_BYTES, ANSWER_BYTES = 40, 8
 
 
 class Doorbell(Design):
@@ -32,7 +30,7 @@ class Doorbell(Design):
     def collect(self) -> int:
         answers, self.answers = self.answers, []
         for cookie, code in answers:
-            self.cost.copied(ANSWER_BYTES)
+            self.cost.copied(RESPONSE_BYTES)
             if not self.source.answer(cookie, code):
                 self.cost.answer_error()
         return len(answers)

@@ -1,9 +1,8 @@
 """Receives posted ahead on a fault queue, by hand: a ring, provided buffers, a multishot read, answers by WRITE."""
 
-import struct
-
+from uring_iopf.abi.records import pack_response, unpack_messages
 from uring_iopf.core import Core
-from uring_iopf.iommufd import Context, Personality, unpack_messages
+from uring_iopf.iommufd import Context, Personality
 from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
 
 RECEIVE, ANSWER = 1, 2
@@ -23,7 +22,7 @@ with Core() as core, Window(4096) as window, Context(core) as context, Ring(core
     for cqe in ring.run():
         (fault,) = unpack_messages(buffers.take(cqe))
         print(f"group {fault.grpid}, address {fault.addr:#x}; more to come: {cqe.more}")
-        window.write(window.address, struct.pack("<2I", fault.cookie, 0))  # 0: success
+        window.write(window.address, pack_response(fault.cookie, 0))  # 0: success
         ring.run(Sqe.write(ANSWER, queue.fd, window.address, 8))
 
     print([response.code.name for response in context.mock.take()])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from uring_iopf._native import check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.abi.records import MESSAGE_FIELDS, RESPONSE_FIELDS
 from uring_iopf.designs.native_channel import RECEIVE_MOST
 from uring_iopf.errors import UsageError
 
@@ -20,22 +21,10 @@ if TYPE_CHECKING:
     from uring_iopf.designs.native_channel import NativeChannel
     from uring_iopf.hardware.tables import AddressSpace
 
-FAULT = np.dtype(
-    [
-        ("flags", "<u4"),
-        ("dev_id", "<u4"),
-        ("pasid", "<u4"),
-        ("grpid", "<u4"),
-        ("perm", "<u4"),
-        ("reserved", "<u4"),
-        ("addr", "<u8"),
-        ("length", "<u4"),
-        ("cookie", "<u4"),
-    ]
-)
-"""``struct iommu_hwpt_pgfault`` as a structured array's element; 40 bytes."""
-RESPONSE = np.dtype([("cookie", "<u4"), ("code", "<u4")])
-"""``struct iommu_hwpt_page_response``; 8 bytes."""
+FAULT = np.dtype([(name.removeprefix("__"), "<" + code) for name, code in MESSAGE_FIELDS])
+"""A fault message as a structured array's element; 40 bytes."""
+RESPONSE = np.dtype([(name, "<" + code) for name, code in RESPONSE_FIELDS])
+"""An answer; 8 bytes."""
 
 
 _LAST_PAGE = int(FaultFlags.LAST_PAGE)

@@ -9,8 +9,8 @@ from uring_iopf.designs.channel import in_groups
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
+    from uring_iopf.abi.records import FaultMessage
     from uring_iopf.designs.channel import Channel
-    from uring_iopf.iommufd.queues.fault import FaultMessage
 
 
 class FaultGroup:

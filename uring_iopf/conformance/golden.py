@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
+from uring_iopf.abi.records import pack_responses
 from uring_iopf.conformance.coverage import errno_name
 from uring_iopf.conformance.recording import RecordingError, Script, Step, kernel_of, load
 from uring_iopf.errors import KernelError
@@ -309,7 +310,7 @@ class _Player:
 
     def write(self, words: list[str], step: Step) -> Mapping[str, object]:
         operands = _write_operands(words, step)
-        data = b"".join(struct.pack("<2I", cookie, code) for cookie, code in operands["responses"])
+        data = pack_responses(operands["responses"])
         data += bytes(operands["count"] - len(data))
         return operands | {"ret": self.queue(words[0]).write(data)}
 

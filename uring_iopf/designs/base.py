@@ -12,21 +12,17 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from typing import TYPE_CHECKING, ClassVar
 
 from uring_iopf._native import CData, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
-from uring_iopf.iommufd.queues.fault import FaultMessage, unpack_messages
+from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, FaultMessage, pack_response, unpack_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from uring_iopf.core import Core
     from uring_iopf.iommufd import FaultQueue
-
-_RESPONSE = struct.Struct("<2I")
-_MESSAGE_BYTES = 40
 
 
 class Cost:
@@ -68,17 +64,17 @@ class FaultSource:
     def __init__(self, queue: FaultQueue, most: int) -> None:
         self._queue = queue
         self._most = most
-        self._buffer: CData = ffi.new("uint8_t[]", most * _MESSAGE_BYTES)
+        self._buffer: CData = ffi.new("uint8_t[]", most * MESSAGE_BYTES)
 
     def take(self) -> list[list[FaultMessage]]:
         """The groups that wait, oldest first, each the list of its messages; their cookies are live from now on."""
-        length = self._most * _MESSAGE_BYTES
+        length = self._most * MESSAGE_BYTES
         while (done := lib.uiopf_faultq_read(self._queue.c, self._buffer, length)) == -errno.EINTR:
             pass
         if done <= 0:
             return []
         groups: list[list[FaultMessage]] = [[]]
-        for message in unpack_messages(bytes(ffi.buffer(self._buffer, done))):
+        for message in unpack_messages(ffi.buffer(self._buffer, done)):
             groups[-1].append(message)
             if message.flags & FaultFlags.LAST_PAGE:
                 groups.append([])
@@ -86,10 +82,10 @@ class FaultSource:
 
     def answer(self, cookie: int, code: int = PageResponse.SUCCESS) -> bool:
         """Answer the group behind a cookie; False where the kernel refuses: a bad code, or no such cookie is live."""
-        response = _RESPONSE.pack(cookie, code)
-        while (done := lib.uiopf_faultq_write(self._queue.c, response, _RESPONSE.size)) == -errno.EINTR:
+        response = pack_response(cookie, code)
+        while (done := lib.uiopf_faultq_write(self._queue.c, response, RESPONSE_BYTES)) == -errno.EINTR:
             pass
-        return done == _RESPONSE.size
+        return done == RESPONSE_BYTES
 
 
 class Design:

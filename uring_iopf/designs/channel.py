@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf.abi.iommufd import FaultFlags
-from uring_iopf.iommufd.queues.fault import LOST_GROUPS, FaultMessage
+from uring_iopf.abi.records import LOST_GROUPS, FaultMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import errno
-import struct
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CChannel, check, ffi, interruptible, lib
+from uring_iopf.abi.records import MESSAGE_BYTES, unpack_messages
 from uring_iopf.designs.channel import ChannelCost, Wait
 from uring_iopf.errors import UsageError
-from uring_iopf.iommufd.queues.fault import FaultMessage
 
 if TYPE_CHECKING:
+    from uring_iopf.abi.records import FaultMessage
     from uring_iopf.core import Core
     from uring_iopf.designs.registry import DesignInfo
     from uring_iopf.hardware.tables import AddressSpace
     from uring_iopf.iommufd import FaultQueue
 
-_MESSAGE: Final = struct.Struct("<5I4xQ2I")
 RECEIVE_MOST: Final = 512
 """Messages in one receive, at most."""
 
@@ -72,7 +71,7 @@ class NativeChannel:
             n = interruptible("receive", lib.uiopf_channel_receive, self.c, self._messages, RECEIVE_MOST)
         if not n:
             return []
-        return list(map(FaultMessage._make, _MESSAGE.iter_unpack(self._bytes[: n * _MESSAGE.size])))
+        return unpack_messages(self._bytes[: n * MESSAGE_BYTES])
 
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""

@@ -1,5 +1,6 @@
 """The emulated iommufd: what a client opens as /dev/iommu, object by object, with Linux's rules and errnos."""
 
+from uring_iopf.abi.records import LOST_GROUPS, FaultMessage, unpack_messages
 from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.context import Context
 from uring_iopf.iommufd.devices.device import Device, DeviceCounts, VirtualFunction
@@ -28,15 +29,7 @@ from uring_iopf.iommufd.queues.events import (
     VirtualEvent,
     unpack_events,
 )
-from uring_iopf.iommufd.queues.fault import (
-    LOST_GROUPS,
-    FaultMessage,
-    FaultQueue,
-    FaultQueueCounts,
-    Personality,
-    QueueLimits,
-    unpack_messages,
-)
+from uring_iopf.iommufd.queues.fault import FaultQueue, FaultQueueCounts, Personality, QueueLimits
 from uring_iopf.iommufd.queues.file import QueueFile
 from uring_iopf.iommufd.queues.reports import ReportQueue
 from uring_iopf.iommufd.selftest import MockDevice, SelftestDevice

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from uring_iopf.abi.records import MESSAGE_BYTES
 from uring_iopf.errors import KernelError, PeerError
 from uring_iopf.server import hello
 from uring_iopf.server.attached import AttachableRing
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from uring_iopf.machine import Account, Machine
 
 _PAGE = 4096
-_MESSAGE = 40  # bytes of one fault: struct iommu_hwpt_pgfault
 _LEAST_ENTRIES = 64
 _MOST_BUFFERS = 4096
 
@@ -89,7 +89,7 @@ class Session:
             entries = _power_of_two(max(machine.in_flight, _LEAST_ENTRIES))
             buffers = min(2 * entries, _MOST_BUFFERS)
             # Room for every buffer, a whole number of cache lines each, and for the answer of every SQE.
-            stride = (machine.group * _MESSAGE + 63) // 64 * 64
+            stride = (machine.group * MESSAGE_BYTES + 63) // 64 * 64
             self.ring = AttachableRing(
                 machine.core,
                 [queue.fd],

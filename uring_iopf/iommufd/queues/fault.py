@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import enum
 import errno
-import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CFaultQueue, check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, pack_response, unpack_messages
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd.drivers.base import DriverResponse
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
@@ -19,12 +19,6 @@ from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
     from uring_iopf.iommufd.objects import ObjectTable
-
-LOST_GROUPS: Final = 0x8000_0000
-"""In a message's flags: it is no fault, but says that `FaultMessage.lost` groups were lost. Ours, not Linux's."""
-
-_MESSAGE: Final = struct.Struct("<6IQ2I")
-_RESPONSE: Final = struct.Struct("<2I")
 
 
 class Personality(enum.IntEnum):
@@ -63,32 +57,6 @@ AS_LINUX: Final = QueueLimits()
 """No limits."""
 
 
-class FaultMessage(NamedTuple):
-    """One fault, as a client reads it. The faults of a group share their *cookie*; the last has LAST_PAGE.
-
-    Source: iommufd.h, ``iommu_hwpt_pgfault``, Linux 6.12.
-    """
-
-    flags: int
-    """`FaultFlags`, and on VT-d and AMD 0x4."""
-    dev_id: int
-    pasid: int
-    """0 where the flags do not have PASID_VALID."""
-    grpid: int
-    """A PRG index or a stall tag."""
-    perm: int
-    """`FaultPerm`."""
-    addr: int
-    length: int
-    """0: nobody sets it."""
-    cookie: int
-
-    @property
-    def lost(self) -> int:
-        """How many groups were lost here, for the record of a queue with a depth; 0: this is a fault."""
-        return self.length if self.flags & LOST_GROUPS else 0
-
-
 class FaultQueueCounts(NamedTuple):
     """What has gone through a fault queue, and what is in it."""
 
@@ -107,14 +75,6 @@ class FaultQueueCounts(NamedTuple):
     """Of those answered for the client: not answered in time."""
     lost_groups: int
     """Never queued, since *depth* groups were waiting, and answered FAILURE."""
-
-
-def unpack_messages(data: bytes) -> list[FaultMessage]:
-    """The messages in what a read returned."""
-    return [
-        FaultMessage(flags, dev_id, pasid, grpid, perm, addr, length, cookie)
-        for flags, dev_id, pasid, grpid, perm, _, addr, length, cookie in _MESSAGE.iter_unpack(data)
-    ]
 
 
 _CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_free)
@@ -162,7 +122,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
         # A length that is no multiple is refused before the memory is looked at.
-        to = unset("uint8_t[]", 0 if length % _MESSAGE.size else length)
+        to = unset("uint8_t[]", 0 if length % MESSAGE_BYTES else length)
         done = interruptible("read", lib.uiopf_faultq_read, c, to, length)
         return bytes(ffi.buffer(to, done))
 
@@ -171,7 +131,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
 
         Raises: KernelError(EINVAL), the oldest group has more than *most*, and stays; else as `read`.
         """
-        return unpack_messages(self.read(most * _MESSAGE.size))
+        return unpack_messages(self.read(most * MESSAGE_BYTES))
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Answer with what *data* holds, in order; return how many bytes were taken, stopping before a bad response.
@@ -191,7 +151,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
 
         Raises: KernelError(EINVAL), no such cookie is live, or the code is not 0 or 1; KernelError(EBADF), closed.
         """
-        self.write(_RESPONSE.pack(cookie, code))
+        self.write(pack_response(cookie, code))
 
     def respond_to(
         self, dev_id: int, grpid: int, code: PageResponse | int = PageResponse.SUCCESS, *, pasid: int | None = None
