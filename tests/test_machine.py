@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from tests.mailbox import Mailbox
+from my_design import Doorbell
 from uring_iopf import (
     AccessResult,
     Context,
@@ -631,7 +631,7 @@ def test_one_design_on_a_machine() -> None:
 
 def test_a_refused_design_changes_nothing() -> None:
     with Machine(None, driver="enter") as machine:
-        for refused in ("nosuch", Mailbox):
+        for refused in ("nosuch", Doorbell):
             with pytest.raises(UsageError):
                 machine.open(refused)
         machine.open("fd")

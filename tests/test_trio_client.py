@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.mailbox import Mailbox
+from my_design import Doorbell
 from uring_iopf import FaultGroup, FaultPerm, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.workloads import ROW, Workload
@@ -251,9 +251,9 @@ async def test_receivers_that_outlive_the_connection_are_told(driver: str) -> No
 
 @pytest.mark.parametrize("wait", ["spin", "sleep"])
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("design", [*RING_AND_CALLS, Mailbox])
+@pytest.mark.parametrize("design", [*RING_AND_CALLS, Doorbell])
 async def test_iteration_ends_when_the_workload_is_served(design: str | type[Design], driver: str, wait: str) -> None:
-    if design is Mailbox and driver != "inline":
+    if design is Doorbell and driver != "inline":
         pytest.skip("a design in Python runs inline")
     with Machine(pages(500), driver=driver, wait=wait) as machine:
         async with machine.connect(design) as client:
@@ -330,10 +330,10 @@ async def test_groups_of_several_pages_are_one_object() -> None:
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("design", [*RING_AND_CALLS, Mailbox])
+@pytest.mark.parametrize("design", [*RING_AND_CALLS, Doorbell])
 async def test_leaving_answers_what_is_unanswered(design: str | type[Design], driver: str) -> None:
     """What the client has answered counts as answered, sent yet or not; the rest is answered for it."""
-    if design is Mailbox and driver != "inline":
+    if design is Doorbell and driver != "inline":
         pytest.skip("a design in Python runs inline")
     with Machine(pages(1000), driver=driver, in_flight=16) as machine:
         answered = 0
