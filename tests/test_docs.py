@@ -15,8 +15,9 @@ import pytest
 
 import uring_iopf
 from uring_iopf.commands import main as cli
+from uring_iopf.costs import Counters
 from uring_iopf.lab import bench
-from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
+from uring_iopf.lab.result import CellResult, Floor, Latency
 from uring_iopf.reports.document import environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,7 +145,7 @@ def test_a_public_name_is_on_the_python_page(name: str) -> None:
     assert f"`{name}" in reference("python-api.md")
 
 
-@pytest.mark.parametrize("of", [CellResult, Latency, PerFault, Floor], ids=lambda of: of.__name__)
+@pytest.mark.parametrize("of", [CellResult, Latency, Counters, Floor], ids=lambda of: of.__name__)
 def test_the_json_page_names_every_field(of: type) -> None:
     missing = [field.name for field in dataclasses.fields(of) if f"`{field.name}`" not in reference("json.md")]
     assert not missing

@@ -21,7 +21,7 @@ ROOT: Final = PACKAGE.name
 
 ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "": (
-        {"_core", "abi", "errors"},
+        {"_core", "abi", "costs", "errors"},
         {"_native"},
         {"core", "workloads"},
         {"hardware", "rings"},

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from uring_iopf.costs import PerFault
 from uring_iopf.lab.compare import Comparison, Plan
-from uring_iopf.lab.result import CellResult, Floor, Latency, PerFault
+from uring_iopf.lab.result import CellResult, Floor, Latency
 from uring_iopf.reports import comparison as report
 from uring_iopf.reports import text as text_of
 from uring_iopf.reports.document import environment, write_json
@@ -171,7 +172,7 @@ WIDEST = replace(
     auto_answered=123_456_789,
     lost=123_456_789,
     latency_ns=Latency(812_000, 812_000, 812_000, 812_000),
-    per_fault=PerFault(123.4, 123.4, 123_456.0, 812_000.0, 0.0),
+    per_fault=PerFault(system_calls=123.4, wakeups=123.4, bytes_copied=123_456.0, client_cpu_ns=812_000.0),
     partial=True,
     error="KernelError: [Errno 16] something went wrong: " + "and it takes long to say what it was; " * 5,
 )
@@ -330,6 +331,9 @@ def test_a_json_result_has_its_keys() -> None:
             "bytes_copied": 56.0,
             "client_cpu_ns": 345.6,
             "empty_polls": 0.5,
+            "answer_errors": 0,
+            "ends": 0,
+            "punts": 0,
         },
         "partial": False,
         "error": None,

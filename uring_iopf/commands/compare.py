@@ -21,6 +21,7 @@ from uring_iopf.commands.shared import (
     open_json,
     whole_number,
 )
+from uring_iopf.costs import COUNTERS
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,10 +38,7 @@ _COLUMNS: Final = (
     ("faults/s", "page requests answered per second, all replays together"),
     ("p50 .. max", "from the device's request until the answer has reached it"),
     ("faults, replays", "how many were measured, and how often the trace was replayed for that"),
-    ("system calls", "per fault: calls that did something or waited, not those that looked in vain while spinning"),
-    ("wake-ups", "per fault: eventfd writes because someone was, or may have been, asleep"),
-    ("bytes copied", "per fault: between kernel and client, in both directions"),
-    ("client CPU", "per fault: processor time of the client's thread"),
+    *((" ".join(one.column.split()), f"per fault: {one.what}") for one in COUNTERS if one.column is not None),
     ("answered", "faults that the client answered"),
     ("answered for", "faults answered INVALID in its stead (detach, replace, close)"),
     ("lost", "faults that got no answer; anything but 0 is an error"),

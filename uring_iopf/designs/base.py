@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from uring_iopf._native import CData, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, FaultMessage, pack_response, unpack_messages
+from uring_iopf.costs import COUNTERS, Counters, Counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd import FaultQueue
 
 
-class Cost:
+class Cost(Counters[int]):
     """What a design says that it costs. When live, a system call is paid for with a real one."""
 
     def __init__(self, *, live: bool = False) -> None:
+        super().__init__()
         self._live = live
-        self.system_calls = 0
-        self.empty_polls = 0
-        self.wakeups = 0
-        self.bytes_copied = 0
-        self.answer_errors = 0
+
+    def counts(self) -> Counts:
+        """A copy of what it has said so far."""
+        return Counts(**{one.name: getattr(self, one.name) for one in COUNTERS})
 
     def system_call(self, *, found: bool = True) -> None:
         """The client made a system call; one that found nothing, while spinning, counts apart."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf.abi.iommufd import FaultFlags
@@ -12,25 +11,14 @@ from uring_iopf.abi.records import LOST_GROUPS, FaultMessage
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from uring_iopf.costs import Counts
+
 
 class Wait(enum.IntEnum):
     """What a client does when there is nothing."""
 
     SPIN = 0
     SLEEP = 1
-
-
-@dataclass(slots=True)
-class ChannelCost:
-    """What a channel's two halves have cost so far."""
-
-    system_calls: int = 0
-    empty_polls: int = 0
-    wakeups: int = 0
-    bytes_copied: int = 0
-    answer_errors: int = 0
-    ends: int = 0
-    punts: int = 0
 
 
 class Channel(Protocol):
@@ -61,7 +49,7 @@ class Channel(Protocol):
     def turn(self) -> int:
         """Inline only: turn the other side once; return how much was done."""
 
-    def cost(self) -> ChannelCost:
+    def cost(self) -> Counts:
         """What it has cost so far."""
 
     def close(self) -> None:

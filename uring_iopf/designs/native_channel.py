@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CChannel, check, ffi, interruptible, lib
 from uring_iopf.abi.records import MESSAGE_BYTES, unpack_messages
-from uring_iopf.designs.channel import ChannelCost, Wait
+from uring_iopf.costs import Counts
+from uring_iopf.designs.channel import Wait
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,19 +105,11 @@ class NativeChannel:
         """Inline only: turn the other side once; return how much was done."""
         return self._core.produce() + self._core.consume()
 
-    def cost(self) -> ChannelCost:
+    def cost(self) -> Counts:
         """What it has cost so far."""
         cost = ffi.new("struct uiopf_cost *")
         lib.uiopf_channel_cost(self.c, cost)
-        return ChannelCost(
-            cost.system_calls,
-            cost.empty_polls,
-            cost.wakeups,
-            cost.bytes_copied,
-            cost.answer_errors,
-            cost.ends,
-            cost.punts,
-        )
+        return Counts.from_c(cost)
 
     def close(self) -> None:
         """Let go of both halves."""

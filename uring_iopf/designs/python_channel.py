@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf.designs.channel import ChannelCost
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
+    from uring_iopf.costs import Counts
     from uring_iopf.designs.base import Design
     from uring_iopf.iommufd import FaultMessage
 
@@ -60,10 +60,9 @@ class PythonChannel:
         did += self._core.produce()
         return did + self.design.publish()
 
-    def cost(self) -> ChannelCost:
+    def cost(self) -> Counts:
         """What the design says that it has cost so far."""
-        cost = self.design.cost
-        return ChannelCost(cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.answer_errors)
+        return self.design.cost.counts()
 
     def close(self) -> None:
         """Let go of both halves."""

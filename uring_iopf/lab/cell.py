@@ -12,7 +12,7 @@ from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
-from uring_iopf.lab.result import CellResult, Latency, PerFault
+from uring_iopf.lab.result import CellResult, Latency
 from uring_iopf.lab.spec import CellInterrupted
 from uring_iopf.machine import Machine
 
@@ -268,13 +268,13 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: b
     endpoint = machine.endpoint
     measured = endpoint.counts()
     cost = machine.channel.cost()
+    cost.client_cpu_ns = progress.client_cpu_ns
     machine.detach()
     deadline = time.monotonic() + 1.0
     while endpoint.counts().outstanding and time.monotonic() < deadline:
         machine.core.produce()
     account = machine.account()
     counts = endpoint.counts()
-    faults = max(account.sent, 1)
     error = progress.error
     if error is None and account.lost < 0:
         error = f"{-account.lost} answers more than faults"
@@ -301,13 +301,7 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: b
         latency_ns=Latency(
             endpoint.latency_ns(0.5), endpoint.latency_ns(0.99), endpoint.latency_ns(0.999), counts.latency_max_ns
         ),
-        per_fault=PerFault(
-            cost.system_calls / faults,
-            cost.wakeups / faults,
-            cost.bytes_copied / faults,
-            progress.client_cpu_ns / faults,
-            cost.empty_polls / faults,
-        ),
+        per_fault=cost.per_fault(account.sent),
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uring_iopf.costs import PerFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,17 +17,6 @@ class Latency:
     p99: int = 0
     p99_9: int = 0
     max: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PerFault:
-    """What a fault cost on average, both sides added up; the time is the client's alone."""
-
-    system_calls: float = 0.0
-    wakeups: float = 0.0
-    bytes_copied: float = 0.0
-    client_cpu_ns: float = 0.0
-    empty_polls: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

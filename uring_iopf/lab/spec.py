@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from uring_iopf.lab.result import CellResult, Latency, PerFault
+from uring_iopf.costs import PerFault
+from uring_iopf.lab.result import CellResult, Latency
 
 if TYPE_CHECKING:
     from uring_iopf.workloads import Workload

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from uring_iopf.costs import COUNTERS, Unit
 from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from uring_iopf.costs import CostCounter
     from uring_iopf.lab.compare import Comparison
     from uring_iopf.lab.result import CellResult, Floor
 
@@ -43,11 +45,17 @@ _SPEED: Final[tuple[_Column, ...]] = (
     ("replays", lambda cell: f"{cell.replays:,}"),
 )
 
+_PRINTED: Final = {Unit.EVENTS: three_digits, Unit.BYTES: rate, Unit.NANOSECONDS: duration}
+
+
+def _average(counter: CostCounter) -> Callable[[CellResult], str]:
+    """What a fault cost on average, by one counter."""
+    printed = _PRINTED[counter.unit]
+    return lambda cell: printed(getattr(cell.per_fault, counter.name))
+
+
 _COST: Final[tuple[_Column, ...]] = (
-    ("system\ncalls", lambda cell: three_digits(cell.per_fault.system_calls)),
-    ("\nwake-ups", lambda cell: three_digits(cell.per_fault.wakeups)),
-    ("bytes\ncopied", lambda cell: rate(cell.per_fault.bytes_copied)),
-    ("client\nCPU", lambda cell: duration(cell.per_fault.client_cpu_ns)),
+    *((one.column, _average(one)) for one in COUNTERS if one.column is not None),
     ("\nanswered", lambda cell: f"{cell.answered:,}"),
     ("answered\nfor", lambda cell: f"{cell.auto_answered:,}"),
     ("\nlost", lambda cell: f"{cell.lost:,}"),

@@ -3,7 +3,7 @@
 from uring_iopf.rings.buffers import BufferRing, ProvidedBuffers
 from uring_iopf.rings.client import ClientRing
 from uring_iopf.rings.entries import Cqe, Sqe, WideSqe
-from uring_iopf.rings.kernel import KernelRing, Mapped, RingCost, enter_fd, register_fd
+from uring_iopf.rings.kernel import KernelRing, Mapped, enter_fd, register_fd
 from uring_iopf.rings.ring import Ring
 from uring_iopf.rings.window import Window
 
@@ -15,7 +15,6 @@ __all__ = [
     "Mapped",
     "ProvidedBuffers",
     "Ring",
-    "RingCost",
     "Sqe",
     "WideSqe",
     "Window",

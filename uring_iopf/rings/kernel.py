@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import CData, CEngine, Memory, check, ffi, lib
 from uring_iopf.abi import Features, RegisterOp, SetupFlags
 from uring_iopf.core import FOREVER
+from uring_iopf.costs import Counts
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,17 +34,6 @@ class Mapped(NamedTuple):
     """In that, in bytes."""
     length: int
     """In bytes."""
-
-
-class RingCost(NamedTuple):
-    """What a ring's system calls have cost so far."""
-
-    system_calls: int
-    empty_polls: int
-    wakeups: int
-    bytes_copied: int
-    punts: int
-    """Requests that went to a worker thread of the kernel's."""
 
 
 def enter_fd(
@@ -213,11 +203,11 @@ class KernelRing:
         """How many requests have not ended."""
         return lib.uiopf_engine_pending(self.c)
 
-    def cost(self) -> RingCost:
+    def cost(self) -> Counts:
         """What its system calls have cost so far."""
         cost = ffi.new("struct uiopf_cost *")
         lib.uiopf_engine_cost(self.c, cost)
-        return RingCost(cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.punts)
+        return Counts.from_c(cost)
 
     def close(self) -> None:
         """Cancel what is under way and free it. Mappings stay, and nobody reads them. Closing again does nothing."""

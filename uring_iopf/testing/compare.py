@@ -9,7 +9,7 @@ from uring_iopf._native import ffi, lib
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.hardware.load import Load, LoadMode
-from uring_iopf.lab.result import CellResult, PerFault
+from uring_iopf.lab.result import CellResult
 from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine
 from uring_iopf.workloads import Workload, load_workload
@@ -70,7 +70,6 @@ def replay_inline(
         account, cost = machine.account(), channel.cost()
         name = machine.design.name
         python, has_client = machine.design.inline_only, machine.design.has_client
-    faults = max(account.sent, 1)
     spec = CellSpec(workload, name, "native", "inline", wait, in_flight, group, seed)
     return replace(
         spec.nothing_measured(),
@@ -83,10 +82,5 @@ def replay_inline(
         lost=account.lost,
         unmapped=account.unmapped,
         answer_errors=cost.answer_errors,
-        per_fault=PerFault(
-            system_calls=cost.system_calls / faults,
-            wakeups=cost.wakeups / faults,
-            bytes_copied=cost.bytes_copied / faults,
-            empty_polls=cost.empty_polls / faults,
-        ),
+        per_fault=cost.per_fault(account.sent),
     )
