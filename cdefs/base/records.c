@@ -16,47 +16,47 @@ static uint64_t *zeroed(uint32_t places, uint32_t words)
 int uiopf_records_open(struct uiopf_records *q, uint32_t places, uint32_t words)
 {
 	memset(q, 0, sizeof *q);
-	q->ring = zeroed(places, words);
-	q->mask = places - 1;
-	q->words = words;
-	return q->ring ? 0 : -ENOMEM;
+	q->places.ring = zeroed(places, words);
+	q->places.mask = places - 1;
+	q->places.words = words;
+	return q->places.ring ? 0 : -ENOMEM;
 }
 
 void uiopf_records_close(struct uiopf_records *q)
 {
-	free(q->ring);
+	free(q->places.ring);
 	free(q->waiting);
-	q->ring = q->waiting = NULL;
+	q->places.ring = q->waiting = NULL;
 }
 
 int uiopf_records_grow(struct uiopf_records *q, uint32_t places)
 {
 	uint64_t *ring;
 
-	if (places <= q->mask + 1)
+	if (places <= q->places.mask + 1)
 		return 0;
-	ring = zeroed(places, q->words);
+	ring = zeroed(places, q->places.words);
 	if (!ring)
 		return -ENOMEM;
-	free(q->ring);
-	q->ring = ring;
-	q->mask = places - 1;
+	free(q->places.ring);
+	q->places.ring = ring;
+	q->places.mask = places - 1;
 	return 0;
 }
 
 bool uiopf_records_wait(struct uiopf_records *q, const uint64_t *record)
 {
-	const size_t size = q->words * sizeof *record;
+	const size_t size = q->places.words * sizeof *record;
 
 	q->waited++;
 	if (q->waiting_count == q->waiting_capacity && q->waiting_first > q->waiting_capacity / 2) {
-		memmove(q->waiting, &q->waiting[(size_t)q->words * q->waiting_first],
+		memmove(q->waiting, &q->waiting[(size_t)q->places.words * q->waiting_first],
 			(q->waiting_count - q->waiting_first) * size);
 		q->waiting_count -= q->waiting_first;
 		q->waiting_first = 0;
 	}
 	if (q->waiting_count == q->waiting_capacity) {
-		const uint32_t capacity = q->waiting_capacity ? 2 * q->waiting_capacity : q->mask + 1;
+		const uint32_t capacity = q->waiting_capacity ? 2 * q->waiting_capacity : q->places.mask + 1;
 		uint64_t *waiting = reallocarray(q->waiting, capacity, size);
 
 		if (!waiting) {
@@ -66,7 +66,7 @@ bool uiopf_records_wait(struct uiopf_records *q, const uint64_t *record)
 		q->waiting = waiting;
 		q->waiting_capacity = capacity;
 	}
-	memcpy(&q->waiting[(size_t)q->words * q->waiting_count++], record, size);
+	memcpy(&q->waiting[(size_t)q->places.words * q->waiting_count++], record, size);
 	WRITE_ONCE(&q->full, true);
 	return true;
 }
@@ -75,8 +75,8 @@ void uiopf_records_admit(struct uiopf_records *q)
 {
 	uint64_t *place;
 
-	while (q->waiting_first != q->waiting_count && (place = uiopf_records_place(q, q->words))) {
-		memcpy(place, &q->waiting[(size_t)q->words * q->waiting_first++], q->words * sizeof *place);
+	while (q->waiting_first != q->waiting_count && (place = uiopf_records_place(q, q->places.words))) {
+		memcpy(place, &q->waiting[(size_t)q->places.words * q->waiting_first++], q->places.words * sizeof *place);
 		uiopf_records_put(q);
 	}
 	if (q->waiting_first == q->waiting_count) {

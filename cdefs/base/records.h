@@ -17,8 +17,10 @@
 #include "base/atomics.h"
 
 struct uiopf_records {
-	uint64_t *ring;
-	uint32_t mask, words;		/* places less one; words from one record to the next */
+	struct uiopf_places {
+		uint64_t *ring;
+		uint32_t mask, words;	/* places less one; words from one record to the next */
+	} places;
 
 	/* The writer's. */
 	UIOPF_LINE uint32_t written;
@@ -46,9 +48,9 @@ void uiopf_records_close(struct uiopf_records *q);
 int uiopf_records_grow(struct uiopf_records *q, uint32_t places);
 
 /* words: the queue's, as a constant. */
-hot_inline uint64_t *uiopf_records_at(const struct uiopf_records *q, uint32_t words, uint32_t index)
+hot_inline uint64_t *uiopf_records_at(struct uiopf_places places, uint32_t words, uint32_t index)
 {
-	return &q->ring[(uint64_t)words * (index & q->mask)];
+	return &places.ring[(uint64_t)words * (index & places.mask)];
 }
 
 /* ---- the writer ---- */
@@ -56,13 +58,13 @@ hot_inline uint64_t *uiopf_records_at(const struct uiopf_records *q, uint32_t wo
 /* The next place, or NULL where all are taken. Filled, it is made part of the queue by uiopf_records_put(). */
 hot_inline uint64_t *uiopf_records_place(struct uiopf_records *q, uint32_t words)
 {
-	if (unlikely(q->written - q->head_seen > q->mask)) {
+	if (unlikely(q->written - q->head_seen > q->places.mask)) {
 		/* Pairs with uiopf_records_done(): the record has been read before its place is filled again. */
 		q->head_seen = LOAD_ACQUIRE(&q->head);
-		if (q->written - q->head_seen > q->mask)
+		if (q->written - q->head_seen > q->places.mask)
 			return NULL;
 	}
-	return uiopf_records_at(q, words, q->written);
+	return uiopf_records_at(q->places, words, q->written);
 }
 
 hot_inline void uiopf_records_put(struct uiopf_records *q)

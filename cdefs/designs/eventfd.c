@@ -148,7 +148,7 @@ static int64_t read_message(struct uiopf_channel *ch, struct rfc_pgfault *m)
 		const struct uiopf_fault_node *node = &device->node[rfc->next_node];
 		struct iommu_hwpt_pgfault message;
 
-		uiopf_fill_message(&message, group->last.dev_id, &node->fault);
+		uiopf_fill_message_kept(&message, group->last.dev_id, &node->fault);
 		copy_message(m, &message);
 		rfc->next_node = node->next;
 	} else {

@@ -235,7 +235,9 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 		if (flags & IORING_CQE_F_BUFFER) {
 			uint16_t id = (uint16_t)(flags >> IORING_CQE_BUFFER_SHIFT);
 
-			if (cqe->res > 0) {
+			if (likely(cqe->res == (int32_t)MESSAGE)) {	/* a copy of known size is a few loads and stores */
+				memcpy(&out[n++], m->map + m->buffer_at[id], MESSAGE);
+			} else if (cqe->res > 0) {
 				memcpy(&out[n], m->map + m->buffer_at[id], (size_t)cqe->res);
 				n += (uint32_t)cqe->res / MESSAGE;
 			}

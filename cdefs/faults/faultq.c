@@ -98,7 +98,7 @@ hot_inline void copy_group(uint8_t *to, const struct uiopf_group *group)
 	uint32_t node;
 
 	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
-		uiopf_fill_message(&message, group->last.dev_id, &device->node[node].fault);
+		uiopf_fill_message_kept(&message, group->last.dev_id, &device->node[node].fault);
 		uiopf_set_cookie(&message, group->last.cookie);
 		uiopf_copy_to_client(to, &message, sizeof message);
 		to += sizeof message;
@@ -119,7 +119,7 @@ static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
 	q->policy->told += message.length;
 }
 
-hot_inline int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
+static int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 {
 	uint64_t done = 0;
 
@@ -184,7 +184,13 @@ bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_
 	return answer_cookie(q, cookie, code);
 }
 
-hot_inline int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
+/* The code is checked before the cookie. */
+hot_inline bool answer_one(struct uiopf_faultq *q, struct iommu_hwpt_page_response r)
+{
+	return takes_code(q, r.cookie, r.code) && answer_cookie(q, r.cookie, r.code);
+}
+
+static int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
 {
 	uint64_t done;
 
@@ -194,9 +200,7 @@ hot_inline int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t 
 		struct iommu_hwpt_page_response r;
 
 		uiopf_copy_from_client(&r, from + done, sizeof r);
-		/* The code is checked before the cookie. */
-		if (!takes_code(q, r.cookie, r.code) ||
-		    !answer_cookie(q, r.cookie, r.code))
+		if (!answer_one(q, r))
 			return done ? (int64_t)done : -EINVAL;
 	}
 	return (int64_t)done;
@@ -209,12 +213,37 @@ static struct uiopf_faultq *queue_of(struct uiopf_file *file)
 	return container_of(file, struct uiopf_faultq, file);
 }
 
+/*
+ * A read of one message by a ring, which is what pre-posted buffers are made for: the group that waits has one fault,
+ * nothing was lost, and the file is one that says "not yet". False: it is not so, and nothing has happened.
+ */
+hot_inline bool read_one(struct uiopf_faultq *q, uint8_t *to, int64_t *done)
+{
+	struct uiopf_group *group;
+
+	if (unlikely(q->policy || !(q->file.mode & UIOPF_FILE_ITER)))
+		return false;
+	if (!uiopf_faultq_has_group(q)) {
+		*done = -EAGAIN;
+		return true;
+	}
+	group = q->ring[q->head & q->mask];
+	if (unlikely(group->fault_count != 1 || !deliver(q)))
+		return false;
+	uiopf_copy_to_client(to, &group->last, MESSAGE);
+	*done = MESSAGE;
+	return true;
+}
+
 static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
 {
 	struct uiopf_faultq *q = queue_of(file);
+	int64_t done;
 
 	if (position != 0 && position != -1)
 		return -ESPIPE;
+	if (likely(length == MESSAGE) && read_one(q, to, &done))
+		return done;
 	/* What `proposed` changes, besides having read_iter: an empty queue is "not yet", not "end". */
 	if ((file->mode & UIOPF_FILE_ITER) && length % MESSAGE == 0) {
 		if (!length)
@@ -227,9 +256,14 @@ static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 
 static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
 {
+	struct iommu_hwpt_page_response r;
+
 	if (position != 0 && position != -1)
 		return -ESPIPE;
-	return answer(queue_of(file), from, length);
+	if (unlikely(length != RESPONSE))
+		return answer(queue_of(file), from, length);
+	uiopf_copy_from_client(&r, from, sizeof r);
+	return answer_one(queue_of(file), r) ? (int64_t)RESPONSE : -EINVAL;
 }
 
 static uint32_t file_poll(struct uiopf_file *file)

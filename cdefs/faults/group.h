@@ -85,7 +85,7 @@ hot_inline int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fa
 		uiopf_refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
 		return 0;
 	}
-	uiopf_fill_message(&group->last, attach->dev_id, fault);
+	uiopf_fill_message(&group->last, attach->dev_id, *fault);
 	group->stages = fault->flags & UIOPF_FAULT_STAGE_2;
 	group->attach = attach;
 	group->partial = partial;
@@ -104,7 +104,7 @@ hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 	uint32_t tail;
 
 	code = uiopf_hardware_code(d, code);
-	d->iommu->ops->respond(d->iommu, UIOPF_CONSUMER, d, group->last.flags, group->last.pasid, group->last.grpid, code);
+	d->iommu->ops->respond(d, UIOPF_CONSUMER, group->last.flags, group->last.pasid, group->last.grpid, code);
 	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
 		uiopf_give_group(d, group);
 		return;

@@ -230,5 +230,5 @@ void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint3
 {
 	d->counts.refused += faults;
 	code = uiopf_hardware_code(d, code);
-	d->iommu->ops->respond(d->iommu, UIOPF_PRODUCER, d, fault->flags, fault->pasid, fault->grpid, code);
+	d->iommu->ops->respond(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code);
 }

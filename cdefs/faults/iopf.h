@@ -88,8 +88,8 @@ struct uiopf_iommu_ops {
 	 * Driver: writes a page response command, for the group with this last fault. It always gets there: where the
 	 * command queue is full, the command waits.
 	 */
-	void (*respond)(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device,
-			uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t code);
+	void (*respond)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+			uint32_t grpid, uint32_t code);
 	/* Driver: the hardware is to carry out all that this side has written, and is woken if it sleeps. */
 	void (*kick)(struct uiopf_iommu *iommu, enum uiopf_side side);
 	/* Hardware: carries out the commands that it has been shown; how many. */
@@ -179,15 +179,23 @@ static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cooki
 	uiopf_message_pair(m, 4, 0, cookie);
 }
 
-/* The message that a fault becomes; what only the kernel knows of it stays behind. */
-static inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
+/* The message that a fault becomes; what only the kernel knows of it stays behind. By value: it stays in registers. */
+hot_inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id, struct uiopf_fault fault)
 {
-	uiopf_message_pair(m, 0, fault->flags & UIOPF_FAULT_UAPI_FLAGS, dev_id);
-	/* As they were stored, one by one: the compiler would load both at once. */
-	uiopf_message_pair(m, 1, READ_ONCE(&fault->pasid), READ_ONCE(&fault->grpid));
-	uiopf_message_pair(m, 2, fault->perm, 0);
-	m->addr = fault->addr;
+	uiopf_message_pair(m, 0, fault.flags & UIOPF_FAULT_UAPI_FLAGS, dev_id);
+	uiopf_message_pair(m, 1, fault.pasid, fault.grpid);
+	uiopf_message_pair(m, 2, fault.perm, 0);
+	m->addr = fault.addr;
 	uiopf_set_cookie(m, 0);
+}
+
+/* The same of one that was kept. Its words are loaded as they were stored: the compiler would load two at once. */
+static inline void uiopf_fill_message_kept(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
+{
+	const struct uiopf_fault loaded = { READ_ONCE(&fault->addr), READ_ONCE(&fault->flags), READ_ONCE(&fault->pasid),
+					    READ_ONCE(&fault->grpid), READ_ONCE(&fault->perm) };
+
+	uiopf_fill_message(m, dev_id, loaded);
 }
 
 /* Where the hash of a PASID begins. */

@@ -26,7 +26,7 @@ static uint64_t next_random(uint64_t *state)
 hot_inline bool can_send(const struct uiopf_endpoint *ep, uint32_t pages)
 {
 	return likely(ep->free_indices && ep->credits_used + pages <= ep->allocation &&
-		      (ep->control & PCIE_PRI_CTRL_ENABLE) && !(ep->status & PCIE_PRI_STATUS_STOPPED));
+		      !(ep->status & PCIE_PRI_STATUS_STOPPED));	/* which it is until software has enabled it */
 }
 
 /*

@@ -53,6 +53,7 @@ void uiopf_space_reset(struct uiopf_space *s)
 {
 	memset(s->map, 0, s->next);
 	s->next = s->first;
+	s->last_region = 0;
 	STORE_RELEASE(&s->resets, s->resets + 1);	/* pairs with uiopf_walk_cached: the tables are empty before */
 }
 
@@ -94,7 +95,7 @@ static uint64_t next_table(struct uiopf_space *s, uint64_t *entry, int *error)
 }
 
 /* The leaf entry of a page, with the tables above it made; NULL with *error set. */
-static uint64_t *leaf(struct uiopf_space *s, uint32_t pasid, uint64_t address, int *error)
+static uint64_t *walk_to_leaf(struct uiopf_space *s, uint32_t pasid, uint64_t address, int *error)
 {
 	uint64_t table, *entry;
 	int shift;
@@ -109,6 +110,23 @@ static uint64_t *leaf(struct uiopf_space *s, uint32_t pasid, uint64_t address, i
 		if (!table)
 			return NULL;
 		entry = entry_at(s, table, address >> shift & 511);
+	}
+	return entry;
+}
+
+/* The same. The last table is kept: pages that follow one another are most of what is mapped. */
+static inline uint64_t *leaf(struct uiopf_space *s, uint32_t pasid, uint64_t address, int *error)
+{
+	const uint64_t region = uiopf_region_of(pasid, address);
+	const uint32_t index = address >> 12 & 511;
+	uint64_t *entry;
+
+	if (likely(region == s->last_region))
+		return s->last_table + index;
+	entry = walk_to_leaf(s, pasid, address, error);
+	if (entry) {
+		s->last_region = region;
+		s->last_table = entry - index;
 	}
 	return entry;
 }

@@ -62,13 +62,19 @@ struct uiopf_walk_cache {
 	} at[UIOPF_WALKS];
 };
 
+/* A region of 2 MiB of one address space; never 0. */
+static inline uint64_t uiopf_region_of(uint32_t pasid, uint64_t address)
+{
+	return (address >> 21 & 0x7ffffffffffu) | (uint64_t)(pasid + 1) << 43;
+}
+
 void uiopf_walks_forget(const struct uiopf_tables *t, struct uiopf_walk_cache *cache);
 
 /* uiopf_walk_to_leaf(), by way of the cache. There are tables. */
 static inline const uint64_t *uiopf_walk_cached(const struct uiopf_tables *t, struct uiopf_walk_cache *cache,
 						uint32_t pasid, uint64_t address)
 {
-	const uint64_t region = (address >> 21 & 0x7ffffffffffu) | (uint64_t)(pasid + 1) << 43;
+	const uint64_t region = uiopf_region_of(pasid, address);
 	struct uiopf_walked *walked = &cache->at[(address >> 21 ^ pasid) % UIOPF_WALKS];
 	const uint64_t *leaf;
 
@@ -105,5 +111,7 @@ struct uiopf_space {
 	uint8_t *map;		/* the client's mapping */
 	uint32_t pasids;
 	uint64_t next, first;	/* the next free table page; the first after the PASID table */
+	uint64_t last_region;	/* of the last page that was mapped: its 2 MiB and PASID, as in struct uiopf_walked */
+	uint64_t *last_table;	/* … and the table that has its entry */
 	UIOPF_LINE uint32_t resets;	/* looked at for every answer */
 };

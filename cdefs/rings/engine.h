@@ -314,13 +314,15 @@ struct uiopf_selected {
  * comes of it.
  */
 #define UIOPF_BUFFERS_AHEAD 16u
+#define ENTRIES_A_LINE (64u / (uint32_t)sizeof(struct io_uring_buf))
 
 static inline void uiopf_prefetch_buffer(const struct uiopf_engine *e, const struct io_uring_buf *buf)
 {
-	const uint8_t *map = uiopf_windows_find(&e->windows, READ_ONCE(&buf->addr), 1);
+	const struct uiopf_window *first = e->windows.window;	/* in others nothing is fetched ahead */
+	const uint64_t offset = READ_ONCE(&buf->addr) - first->address;
 
-	if (likely(map))
-		prefetch_to_write(map);
+	if (likely(offset < first->length))
+		prefetch_to_write(first->map + offset);
 }
 
 int uiopf_buffer_select_classic(struct uiopf_engine *engine, uint16_t group, uint32_t wanted,
@@ -343,7 +345,8 @@ hot_inline int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint3
 			return -ENOBUFS;
 	}
 	buf = &b->ring[b->head & b->mask];
-	__builtin_prefetch(&b->ring[(b->head + 2 * UIOPF_BUFFERS_AHEAD) & b->mask]);
+	if (b->head % ENTRIES_A_LINE == 0)
+		__builtin_prefetch(&b->ring[(b->head + 2 * UIOPF_BUFFERS_AHEAD) & b->mask]);
 	uiopf_prefetch_buffer(e, &b->ring[(b->head + UIOPF_BUFFERS_AHEAD) & b->mask]);
 	address = READ_ONCE(&buf->addr);
 	length = READ_ONCE(&buf->len);

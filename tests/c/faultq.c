@@ -24,10 +24,10 @@ struct listener {		/* an IOMMU that keeps a log */
 	uint32_t count;		/* free-running; written by whoever answers, read by the producer */
 };
 
-static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
-		    uint32_t pasid, uint32_t grpid, uint32_t code)
+static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
 {
-	struct listener *l = container_of(iommu, struct listener, iommu);
+	struct listener *l = container_of(device->iommu, struct listener, iommu);
 	uint32_t n = l->count;
 
 	(void)side;

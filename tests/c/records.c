@@ -38,7 +38,7 @@ static void take(struct uiopf_records *q, uint32_t n, uint64_t *number)
 	uint32_t i;
 
 	for (i = 0; i < n; i++, ++*number) {
-		const uint64_t *record = uiopf_records_at(q, WORDS, q->head + i);
+		const uint64_t *record = uiopf_records_at(q->places, WORDS, q->head + i);
 
 		CHECK_EQ(record[0], *number);
 		CHECK_EQ(record[1], ~*number);
@@ -79,7 +79,7 @@ static void records_arrive_in_order_whatever_waits(uint32_t steps)
 			places = places < 256 ? 2 * places : places;
 			CHECK_EQ(uiopf_records_grow(&q, places), 0);
 			CHECK_EQ(uiopf_records_grow(&q, 4), 0);	/* it never shrinks */
-			CHECK_EQ(q.mask + 1, places);
+			CHECK_EQ(q.places.mask + 1, places);
 			break;
 		}
 		CHECK(q.written - q.head <= places);

@@ -105,7 +105,7 @@ static uint32_t interrupt(struct scene *s)
 /* The words of a place in a queue: those of requests have four, as those of commands. */
 static const uint64_t *words(const struct uiopf_records *q, uint32_t place)
 {
-	return &q->ring[4 * place];
+	return &q->places.ring[4 * place];
 }
 
 static const uint64_t *command(const struct scene *s, enum uiopf_side side, uint32_t place)

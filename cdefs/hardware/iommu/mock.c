@@ -13,10 +13,10 @@ struct uiopf_mock {
 	uint32_t count, capacity;
 };
 
-static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
-		    uint32_t pasid, uint32_t grpid, uint32_t code)
+static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
 {
-	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
+	struct uiopf_mock *m = container_of(device->iommu, struct uiopf_mock, iommu);
 
 	(void)flags;
 	(void)side;

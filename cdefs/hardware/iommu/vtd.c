@@ -22,39 +22,42 @@ void uiopf_vtd_overflow(struct uiopf_vtd *v)
  */
 #define ANSWERS_A_TIME 4u
 
-static struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd *v, const uint64_t *d)
+hot_inline struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd_source *source, const uint64_t *d)
 {
-	return v->source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
+	return source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
 }
 
-static void prepare(const struct uiopf_vtd *v, const uint64_t *d)
+hot_inline void prepare(const struct uiopf_vtd_source *source, const uint64_t *d)
 {
-	struct uiopf_endpoint *ep = endpoint_of(v, d);
+	struct uiopf_endpoint *ep = endpoint_of(source, d);
 
-	if (ep)
+	if (likely(ep))
 		uiopf_endpoint_prepare(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff);
 }
 
 /* Carries out what one side has shown; how many commands. */
 static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
 {
+	const struct uiopf_vtd_source *source = v->source;
+	const struct uiopf_places p = iq->places;	/* a copy: nothing that is stored below changes it */
+	const uint32_t head = iq->head;
 	const uint32_t n = uiopf_records_ready(iq);
 	uint64_t now = 0;
 	uint32_t i;
 
 	for (i = 0; i < AHEAD && i < n; i++)
-		prepare(v, uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i));
+		prepare(source, uiopf_records_at(p, VTD_IQ_WORDS, head + i));
 	for (i = 0; i < n; i++) {
-		const uint64_t *d = uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i);
-		struct uiopf_endpoint *ep = endpoint_of(v, d);
+		const uint64_t *d = uiopf_records_at(p, VTD_IQ_WORDS, head + i);
+		struct uiopf_endpoint *ep = endpoint_of(source, d);
 
 		if (n - i > AHEAD)
-			prepare(v, uiopf_records_at(iq, VTD_IQ_WORDS, iq->head + i + AHEAD));
-		if (i % ANSWERS_A_TIME == 0 || (ep && !ep->plain))
+			prepare(source, uiopf_records_at(p, VTD_IQ_WORDS, head + i + AHEAD));
+		if (unlikely(!ep))
+			continue;
+		if (i % ANSWERS_A_TIME == 0 || !ep->plain || !now)
 			now = uiopf_now(&v->iommu.core->clock);
-		if (likely(ep))
-			uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff,
-						d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now);
+		uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff, d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now);
 	}
 	if (n)
 		uiopf_records_done(iq, n);
@@ -122,10 +125,10 @@ static __attribute__((noinline)) void let_wait(struct uiopf_records *iq, uint64_
 	uiopf_records_wait(iq, d);
 }
 
-static void respond(struct uiopf_iommu *iommu, enum uiopf_side side, const struct uiopf_device *device, uint32_t flags,
-		    uint32_t pasid, uint32_t grpid, uint32_t code)
+static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
 {
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd *v = container_of(device->iommu, struct uiopf_vtd, iommu);
 	struct uiopf_records *iq = &v->commands[side].iq;
 	uint64_t *d = uiopf_records_place(iq, VTD_IQ_WORDS), word0, word1;
 
@@ -159,34 +162,50 @@ static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
 	uiopf_core_wake_worker(iommu->core);
 }
 
-/* What Linux refuses before it reports. */
-static bool is_bad(const struct uiopf_vtd *v, const uint64_t *d)
-{
-	const bool read = d[1] & PCIE_PRI_READ, write = d[1] & PCIE_PRI_WRITE;
-	const int64_t address = (int64_t)(d[1] & PCIE_PRI_ADDRESS);
+#define VTD_PRQ_PASID_BITS (VTD_PRQ_PASID_PRESENT | VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED)
 
-	return ((v->flags & UIOPF_VTD_NEEDS_PASID) && !(d[0] & VTD_PRQ_PASID_PRESENT)) ||
-	       address >> 47 != address >> 63 ||	/* not canonical, 48 bits */
-	       ((d[0] & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d[0] & VTD_PRQ_EXECUTE) && read);
+/* An address of 48 bits, sign-extended; what is below the page is not looked at. */
+static bool is_canonical(uint64_t address)
+{
+	return (address + (1ull << 47)) >> 48 == 0;
 }
 
-static void decode(const uint64_t *d, struct uiopf_fault *fault)
+/* Nearly all requests: nothing in them can be refused, and they are no stop marker. */
+static bool is_ordinary(uint64_t d0, uint64_t d1)
 {
+	return (d0 & VTD_PRQ_PASID_BITS) == VTD_PRQ_PASID_PRESENT && (d1 & (PCIE_PRI_READ | PCIE_PRI_WRITE)) &&
+	       is_canonical(d1);
+}
+
+/* What Linux refuses before it reports. */
+static bool is_bad(const struct uiopf_vtd *v, uint64_t d0, uint64_t d1)
+{
+	const bool read = d1 & PCIE_PRI_READ, write = d1 & PCIE_PRI_WRITE;
+
+	return ((v->flags & UIOPF_VTD_NEEDS_PASID) && !(d0 & VTD_PRQ_PASID_PRESENT)) || !is_canonical(d1) ||
+	       ((d0 & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d0 & VTD_PRQ_EXECUTE) && read);
+}
+
+hot_inline struct uiopf_fault decode(uint64_t d0, uint64_t d1)
+{
+	struct uiopf_fault fault = {
+		.addr = d1 & PCIE_PRI_ADDRESS,
+		.flags = d1 & PCIE_PRI_LAST ? UIOPF_FAULT_LAST_PAGE : 0,
+		.grpid = d1 >> PCIE_PRI_PRGI_SHIFT & 0x1ff,
+		.perm = d1 & (PCIE_PRI_READ | PCIE_PRI_WRITE),
+	};
+
 	_Static_assert(PCIE_PRI_READ == IOMMU_PGFAULT_PERM_READ && PCIE_PRI_WRITE == IOMMU_PGFAULT_PERM_WRITE,
 		       "two of the permission bits are the descriptor's");
-	fault->addr = d[1] & PCIE_PRI_ADDRESS;
-	fault->grpid = d[1] >> PCIE_PRI_PRGI_SHIFT & 0x1ff;
-	fault->perm = d[1] & (PCIE_PRI_READ | PCIE_PRI_WRITE);
-	fault->flags = d[1] & PCIE_PRI_LAST ? UIOPF_FAULT_LAST_PAGE : 0;
-	fault->pasid = 0;
-	if (likely(d[0] & VTD_PRQ_PASID_PRESENT)) {
-		fault->flags |= UIOPF_FAULT_PASID_VALID | UIOPF_FAULT_NEEDS_PASID;
-		fault->pasid = d[0] >> VTD_PRQ_PASID_SHIFT & 0xfffff;
+	if (likely(d0 & VTD_PRQ_PASID_PRESENT)) {
+		fault.flags |= UIOPF_FAULT_PASID_VALID | UIOPF_FAULT_NEEDS_PASID;
+		fault.pasid = d0 >> VTD_PRQ_PASID_SHIFT & 0xfffff;
 	}
-	if (unlikely(d[0] & (VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED))) {
-		fault->perm |= d[0] & VTD_PRQ_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0;
-		fault->perm |= d[0] & VTD_PRQ_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
+	if (unlikely(d0 & (VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED))) {
+		fault.perm |= d0 & VTD_PRQ_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0;
+		fault.perm |= d0 & VTD_PRQ_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
 	}
+	return fault;
 }
 
 /* The attachment that a request belongs to now; 0: none. */
@@ -199,49 +218,48 @@ static uint64_t handle_of(const struct uiopf_device *device, const struct uiopf_
 
 void uiopf_vtd_note(struct uiopf_vtd *v, uint32_t slot, uint64_t source, uint64_t message)
 {
-	const uint64_t d[2] = { source, message };
-	const struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
-	struct uiopf_fault fault;
+	const struct uiopf_device *device = v->source[source >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+	const struct uiopf_fault fault = decode(source, message);
 
-	decode(d, &fault);
 	v->sent_under[slot] = device ? handle_of(device, &fault) : 0;
+}
+
+/* Of a request that is not ordinary: whether it goes on to the generic layer. */
+static bool is_worth_reporting(struct uiopf_vtd *v, struct uiopf_device *device, uint64_t d0, uint64_t d1)
+{
+	const struct uiopf_fault fault = decode(d0, d1);
+
+	if (is_bad(v, d0, d1)) {
+		/* Only a last request is waited for. */
+		if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+			respond(device, UIOPF_PRODUCER, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
+			device->counts.refused++;
+		}
+		return false;
+	}
+	/* A stop marker: the driver drops it, and nobody answers. */
+	return (d1 & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) != PCIE_PRI_LAST;
 }
 
 static uint32_t interrupt(struct uiopf_iommu *iommu)
 {
 	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-	const uint32_t n = uiopf_records_ready(&v->prq);
-	bool answered = false;
+	const uint32_t n = uiopf_records_ready(&v->prq), head = v->prq.head;
 	uint32_t i;
 
 	v->prq_status &= ~(uint32_t)VTD_PRS_PPR;
 	for (i = 0; i < n; i++) {
-		const uint64_t *d = uiopf_records_at(&v->prq, VTD_PRQ_WORDS, v->prq.head + i);
-		struct uiopf_device *device = v->source[d[0] >> VTD_PRQ_RID_SHIFT & 0xffff].device;
-		struct uiopf_fault fault;
-		uint64_t refused;
+		const uint64_t *d = uiopf_records_at(v->prq.places, VTD_PRQ_WORDS, head + i), d0 = d[0], d1 = d[1];
+		struct uiopf_device *device = v->source[d0 >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+		const struct uiopf_fault fault = decode(d0, d1);
 
-		decode(d, &fault);
 		if (unlikely(!device))
 			continue;	/* nobody to answer for, and in our model nobody who asked */
-		if (unlikely(is_bad(v, d))) {
-			/* Only a last request is waited for. */
-			if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
-				respond(iommu, UIOPF_PRODUCER, device, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
-				device->counts.refused++;
-				answered = true;
-			}
+		if (unlikely(!is_ordinary(d0, d1)) && !is_worth_reporting(v, device, d0, d1))
 			continue;
-		}
-		/* A stop marker: the driver drops it, and nobody answers. */
-		if (unlikely((d[1] & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST))
-			continue;
-		if (unlikely(v->sent_under != NULL) && v->sent_under[(v->prq.head + i) % VTD_PRQ_ENTRIES] != handle_of(device, &fault))
+		if (unlikely(v->sent_under != NULL) && v->sent_under[(head + i) % VTD_PRQ_ENTRIES] != handle_of(device, &fault))
 			device->counts.stale++;
-		refused = device->counts.refused;
 		uiopf_report(device, &fault);
-		if (unlikely(device->counts.refused != refused))	/* also by FAILURE, which is no error to a driver */
-			answered = true;
 	}
 	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
@@ -253,8 +271,7 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 				uiopf_device_drop_partial(v->source[rid].device);
 		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
 	}
-	if (answered)
-		kick(iommu, UIOPF_PRODUCER);
+	kick(iommu, UIOPF_PRODUCER);	/* what was refused has been answered */
 	return n;
 }
 

@@ -58,7 +58,7 @@ static inline uint64_t uiopf_vtd_source_word(uint16_t requester_id)
 static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, uint64_t message)
 {
 	struct uiopf_records *q = &v->prq;
-	uint64_t *d = uiopf_records_at(q, VTD_PRQ_WORDS, q->written);
+	uint64_t *d = uiopf_records_at(q->places, VTD_PRQ_WORDS, q->written);
 
 	if (unlikely(q->written - q->head >= VTD_PRQ_ENTRIES - 1 || (v->prq_status & VTD_PRS_PRO))) {
 		uiopf_vtd_overflow(v);

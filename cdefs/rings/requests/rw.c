@@ -505,6 +505,7 @@ int uiopf_read_multishot_prepare(struct uiopf_request *r, const struct io_uring_
 enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
+	bool checked = false;		/* what does not change while it reads is looked at once */
 	int rc;
 
 	if (!(r->file->mode & UIOPF_FILE_POLL))
@@ -521,20 +522,21 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 		rc = uiopf_buffer_select(e, r->buffer_group, 0, &buffer);
 		if (unlikely(rc < 0))
 			break;
-		if (!r->started) {
-			rc = rw_check(r, UIOPF_FILE_READ);
+		if (unlikely(!checked)) {
+			rc = r->started ? 0 : rw_check(r, UIOPF_FILE_READ);
 			if (rc < 0)
 				break;
-		}
-		if (unlikely(has_neither(r->file))) {
-			if (!(r->file->ops->poll(r->file) & READABLE))
+			if (has_neither(r->file)) {
+				if (!(r->file->ops->poll(r->file) & READABLE))
+					return uiopf_wait_for_file(r);
+				rc = -EINVAL;
+				break;
+			}
+			/* Armed, and never served: each retry is refused as it may not block. Measured on Linux 7.2. */
+			if (needs_worker(r->file))
 				return uiopf_wait_for_file(r);
-			rc = -EINVAL;
-			break;
+			checked = true;
 		}
-		/* Armed, and never served: each retry is refused as it may not block. Measured on Linux 7.2. */
-		if (unlikely(needs_worker(r->file)))
-			return uiopf_wait_for_file(r);
 		n = read_file(r, buffer.map, buffer.length);
 		if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
 			return uiopf_wait_for_file(r);
