@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from uring_iopf._native import lib
+from uring_iopf.errors import IopfError
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.scale import measure_ids, measure_replace
@@ -33,6 +35,7 @@ BATCHES: Final = (1, 8, 64)
 MEMORY_FAULTS: Final = 50_000_000
 HEAVY: Final = ("numpy", "rich", "hypothesis")
 
+Measured = TypeVar("Measured")
 Rates = dict[str, float]
 Meter = tuple[str, "Callable[[float], float]"]
 
@@ -40,6 +43,8 @@ RATIOS: Final = {
     "path_vs_bare_rings_1": ("path_1", "bare_rings_1"),
     "path_vs_bare_rings_16": ("path_16", "bare_rings_16"),
     "path_vs_bare_rings_64": ("path_64", "bare_rings_64"),
+    "path_vs_handler_64": ("path_64", "handler_64"),
+    "path_enter_64_vs_sqpoll_64": ("path_enter_64", "path_64"),
     "path_vs_host_fd_64": ("path_64", "host_fd_64"),
     "path_vs_host_stream_64": ("path_64", "host_stream_64"),
     **{f"nop_vs_host_{n}": (f"nop_{n}", f"host_nop_{n}") for n in BATCHES},
@@ -66,8 +71,24 @@ class Bench:
     floor: Floor | None = None
     memory: dict[str, Any] | None = None
     imports: dict[str, Any] | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why something could not be measured here, by name."""
     partial: bool = False
     """Interrupted."""
+
+    def attempt(self, name: str, measure: Callable[[], Measured]) -> Measured | None:
+        """Return what *measure* does, or None with the reason kept in `missing`; then it is not tried again."""
+        if name in self.missing:
+            return None
+        try:
+            measured = measure()
+        except (OSError, MemoryError, RuntimeError, IopfError, subprocess.SubprocessError) as error:
+            self.missing[name] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return None
+        if not measured:
+            self.missing[name] = "this machine cannot do it"
+            return None
+        return measured
 
     def medians(self, names: Iterable[str]) -> Rates:
         """Over the rounds, for each name that was measured."""
@@ -96,17 +117,20 @@ def measure(*, quick: bool, tell: Callable[[str, float], None]) -> Bench:
     try:
         tell("floor of this machine", 0.0)
         bench.floor = measure_floor()
+        done = -1
         for number in range(rounds):
             sample: Rates = {}
             bench.samples.append(sample)
             for name, meter in [*meters, *timers]:
-                done = number * (len(meters) + len(timers)) + len(sample)
+                done += 1
                 tell(f"{name}, round {number + 1} of {rounds}", (1 + done) / steps)
-                sample[name] = meter(seconds)
+                measured = bench.attempt(name, partial(meter, seconds))
+                if measured is not None:
+                    sample[name] = measured
         tell("memory", (steps - 2) / steps)
-        bench.memory = _memory(memory_faults)
+        bench.memory = bench.attempt("memory", partial(_memory, memory_faults))
         tell("imports", (steps - 1) / steps)
-        bench.imports = _imports()
+        bench.imports = bench.attempt("imports", _imports)
         tell("done", 1.0)
     except KeyboardInterrupt:
         bench.partial = True
@@ -117,11 +141,11 @@ def _meters() -> list[Meter]:
     """What is measured each round, in an order that puts both sides of a ratio side by side."""
     workload = load_workload(WORKLOAD)
 
-    def path(client: str, in_flight: int) -> Callable[[float], float]:
+    def path(
+        client: str, in_flight: int, driver: str = "sqpoll", design: str = "uring-multishot"
+    ) -> Callable[[float], float]:
         def measure(seconds: float) -> float:
-            spec = CellSpec(
-                workload, "uring-multishot", client, "sqpoll", "spin", in_flight, 1, 0, seconds=seconds, faults=1
-            )
+            spec = CellSpec(workload, design, client, driver, "spin", in_flight, 1, 0, seconds=seconds, faults=1)
             result = measure_cell(spec, lambda _share: None)
             if not result.accounted:
                 raise RuntimeError(f"{spec.label}: {', '.join(result.missing)}")
@@ -138,6 +162,8 @@ def _meters() -> list[Meter]:
         if two_cpus:  # two sides that never sleep would share one, and measure its scheduler
             meters.append((f"bare_rings_{n}", reference(lib.uiopf_measure_bare_rings, n)))
         meters.append((f"path_{n}", path("native", n)))
+    meters.append(("path_enter_64", path("native", 64, "enter")))
+    meters.append(("handler_64", path("native", 64, design="handler")))
     meters.append(("host_fd_64", reference(lib.uiopf_measure_host_fd, 64)))
     if two_cpus:
         meters.append(("host_stream_64", reference(lib.uiopf_measure_host_stream, 64)))
@@ -197,18 +223,22 @@ def _memory(faults: int) -> dict[str, Any]:
 
 
 def _imports() -> dict[str, Any]:
-    """How long importing takes beyond starting Python, what heavy modules come with it, and ``--help``'s time."""
+    """How long importing takes beyond starting Python, what heavy modules come with it, and ``--help``'s time.
+
+    The children look for the package where it is installed and not in the current folder (``-P``), which may be a
+    checkout of something else than what is being measured.
+    """
 
     def fastest_ms(*arguments: str) -> float:
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+            subprocess.run([sys.executable, "-P", *arguments], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
             times.append(time.perf_counter() - start)
         return min(times) * 1000
 
     code = f"import sys, uring_iopf; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603
+    loaded = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)  # noqa: S603
     python_ms = fastest_ms("-c", "pass")
     return {
         "python_ms": python_ms,

@@ -21,6 +21,8 @@ SCHEMA: Final = 1
 MEANINGS: Final = {
     "bare_rings": "messages, CQEs and SQEs between two cores, and nothing else",
     "path": "the whole path: uring-multishot, native client, worker, spinning",
+    "path_enter": "the same with the driver enter: a worker is the hardware, the kernel runs in the client's calls",
+    "handler": "the design handler: the kernel answers by itself, and no ring and no client is there",
     "host_fd": "the host's poll, read and write, a message a call, on a seqpacket socket",
     "host_stream": "the host's batched stream socket, spinning",
     "nop": "NOPs through a ring of ours, so many a call, inline, its calls not charged for",
@@ -62,6 +64,7 @@ def document(bench: Bench, *, quick: bool) -> dict[str, Any]:
         "rounds": bench.samples,
         "environment": environment(),
         "arguments": {"quick": quick},
+        "missing": bench.missing,
         "partial": bench.partial,
     }
 
@@ -89,6 +92,9 @@ def _text(document: dict[str, Any]) -> str:
         ]
     if floor := document["floor"]:
         lines += ["", "floor: " + ", ".join(f"{k.removesuffix('_ns')} {duration(v)}" for k, v in floor.items() if v)]
+    if document["missing"]:
+        lines += ["", "not measured here"]
+        lines += [f"  {name:<24} {reason}" for name, reason in document["missing"].items()]
     if document["partial"]:
         lines += ["", "interrupted: what was measured until then"]
     return "\n".join(lines) + "\n"
