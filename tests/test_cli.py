@@ -21,6 +21,7 @@ from uring_iopf.commands.shared import Parts
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.machine_parts import MachineParts
 from uring_iopf.reports import progress as progress_module
 from uring_iopf.reports.progress import INTERVAL_S, progress
 from uring_iopf.workloads import bundled_names
@@ -87,7 +88,7 @@ def cells_asked_for(*argv: str) -> list[CellSpec]:
 
 def test_by_default_all_designs_in_c_are_compared_on_a_compiler() -> None:
     cells = cells_asked_for()
-    assert [(cell.in_flight, cell.design) for cell in cells] == [
+    assert [(cell.parts.in_flight, cell.design) for cell in cells] == [
         (1, "fd"),
         (1, "eventfd"),
         (16, "fd"),
@@ -95,7 +96,7 @@ def test_by_default_all_designs_in_c_are_compared_on_a_compiler() -> None:
         (64, "fd"),
         (64, "eventfd"),
     ]
-    assert {(c.workload.name, c.client, c.driver, c.wait, c.group, c.seed) for c in cells} == {
+    assert {(c.workload.name, c.client, c.parts.driver, c.parts.wait, c.parts.group, c.parts.seed) for c in cells} == {
         ("gcc-compile", "native", "enter", "spin", 1, 0)
     }
     assert {(cell.seconds, cell.faults) for cell in cells} == {(1.0, 100_000)}
@@ -104,7 +105,8 @@ def test_by_default_all_designs_in_c_are_compared_on_a_compiler() -> None:
 def test_every_option_reaches_the_cell() -> None:
     options = "--workload numpy-sort --design py --client trio --driver sqpoll --wait sleep --in-flight 512 --group 32"
     (cell,) = cells_asked_for(*options.split(), "--seed", "18446744073709551615")
-    assert cell == CellSpec(cell.workload, "py", "trio", "sqpoll", "sleep", 512, 32, 2**64 - 1)
+    parts = MachineParts(cell.workload, driver="sqpoll", wait="sleep", in_flight=512, group=32, seed=2**64 - 1)
+    assert cell == CellSpec("py", "trio", parts)
     assert cell.workload.name == "numpy-sort"
 
 
@@ -207,7 +209,7 @@ def test_what_is_not_accounted_for_is_a_failure(
     changes: dict[str, Any], missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def leaky(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
-        return replace(good(spec), **changes) if (spec.design, spec.in_flight) == ("fd", 16) else good(spec)
+        return replace(good(spec), **changes) if (spec.design, spec.parts.in_flight) == ("fd", 16) else good(spec)
 
     assert run("compare", parts=replace(PARTS, measure_cell=leaky)) == 1
     out, err = capsys.readouterr()
@@ -225,7 +227,7 @@ def test_a_cell_that_fails_is_a_failure(capsys: pytest.CaptureFixture[str]) -> N
 
 def interrupted_at(in_flight: int, *, leaves: bool) -> Parts:
     def interrupted(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
-        if spec.in_flight == in_flight:
+        if spec.parts.in_flight == in_flight:
             raise CellInterrupted(replace(good(spec), partial=True) if leaves else None)
         return good(spec)
 
@@ -249,7 +251,7 @@ def test_an_interrupted_comparison_prints_what_it_has(
 
 def test_ctrl_c_itself_interrupts(capsys: pytest.CaptureFixture[str]) -> None:
     def pressed(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
-        if spec.in_flight == 16:
+        if spec.parts.in_flight == 16:
             signal.raise_signal(signal.SIGINT)
         return good(spec)
 

@@ -12,10 +12,12 @@ from uring_iopf.lab.compare import Comparison, Plan, median, run_comparison
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.machine_parts import MachineParts
 from uring_iopf.workloads import ROW, Workload
 
 TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1))
-PLAN = Plan(TINY, designs=("fd", "mine"), in_flight=(1, 64))
+PARTS = MachineParts(TINY, driver="enter", wait="spin")
+PLAN = Plan(PARTS, designs=("fd", "mine"), in_flight=(1, 64))
 FLOOR = Floor(100.0, 40_000.0, 80.0)
 
 
@@ -55,7 +57,7 @@ def test_every_design_is_measured_at_every_number_in_flight() -> None:
     lab = FakeLab()
     comparison = lab.run(PLAN)
     order = [(1, "fd"), (1, "mine"), (64, "fd"), (64, "mine")]
-    assert [(spec.in_flight, spec.design) for spec in lab.asked] == order
+    assert [(spec.parts.in_flight, spec.design) for spec in lab.asked] == order
     assert [(result.in_flight, result.design) for result in comparison.results] == order
     assert comparison.floor == FLOOR
     assert not comparison.partial
@@ -63,12 +65,11 @@ def test_every_design_is_measured_at_every_number_in_flight() -> None:
 
 
 def test_a_cell_is_told_all_of_the_plan() -> None:
-    plan = Plan(
-        TINY, ("fd",), (8,), client="trio", driver="sqpoll", wait="sleep", group=4, seed=9, seconds=0.1, faults=10
-    )
+    parts = MachineParts(TINY, driver="sqpoll", wait="sleep", group=4, seed=9)
+    plan = Plan(parts, ("fd",), (8,), client="trio", seconds=0.1, faults=10)
     lab = FakeLab()
     lab.run(plan)
-    assert lab.asked == [CellSpec(TINY, "fd", "trio", "sqpoll", "sleep", 8, 4, 9, 0.1, 10)]
+    assert lab.asked == [CellSpec("fd", "trio", replace(parts, in_flight=8), 0.1, 10)]
 
 
 def test_repetitions_go_round_by_round() -> None:
@@ -87,7 +88,7 @@ def test_repetitions_go_round_by_round() -> None:
 def test_the_median_is_shown(rates: list[float], middle: float) -> None:
     spec = PLAN.cells[0]
     lab = FakeLab([measured(spec, faults_per_s=rate) for rate in rates])
-    comparison = lab.run(Plan(TINY, ("fd",), (1,), repeat=len(rates)))
+    comparison = lab.run(Plan(PARTS, ("fd",), (1,), repeat=len(rates)))
     assert [result.faults_per_s for result in comparison.results] == [middle]
     assert [result.faults_per_s for result in comparison.measurements] == rates
 
@@ -101,7 +102,7 @@ def test_a_partial_measurement_counts_only_where_there_is_no_complete_one() -> N
 
 def test_what_is_missing_in_any_repetition_is_found() -> None:
     bad = replace(measured(PLAN.cells[0], faults_per_s=1), lost=1)
-    comparison = FakeLab([bad]).run(Plan(TINY, ("fd",), (1,), repeat=3))
+    comparison = FakeLab([bad]).run(Plan(PARTS, ("fd",), (1,), repeat=3))
     assert comparison.results[0].accounted
     assert comparison.unaccounted == (bad,)
 
@@ -150,7 +151,7 @@ def test_an_interrupted_cell_may_have_nothing() -> None:
 
 
 def test_an_interruption_of_a_repetition_keeps_the_complete_one() -> None:
-    plan = Plan(TINY, ("fd",), (1,), repeat=5)
+    plan = Plan(PARTS, ("fd",), (1,), repeat=5)
     half = measured(plan.cells[0], faults_per_s=1, partial=True)
     comparison = FakeLab([None, CellInterrupted(half)]).run(plan)
     assert comparison.partial

@@ -14,6 +14,7 @@ from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine
+from uring_iopf.machine_parts import MachineParts
 from uring_iopf.testing.conformance import DesignConformance
 from uring_iopf.workloads import load_workload
 
@@ -149,10 +150,8 @@ CLIENTS = [("native", "sqpoll"), ("native", "enter"), ("trio", "sqpoll"), ("trio
 @pytest.mark.parametrize(("client", "driver"), CLIENTS)
 @pytest.mark.parametrize("design", [*names(), "my_design:Doorbell"])
 def test_a_live_cell_loses_nothing(design: str, client: str, driver: str, wait: str) -> None:
-    spec = CellSpec(
-        load_workload("gcc-compile"), design, client, driver, wait, in_flight=16, group=2, seed=0,
-        seconds=0.0, faults=1,
-    )  # fmt: skip
+    parts = MachineParts.of("gcc-compile", driver=driver, wait=wait, group=2)
+    spec = CellSpec(design, client, parts, seconds=0.0, faults=1)
     result = measure_cell(spec, lambda _share: None)
     assert result.accounted, result.missing
     assert result.faults == result.answered == 5075 * result.replays
@@ -162,10 +161,8 @@ def test_a_live_cell_loses_nothing(design: str, client: str, driver: str, wait: 
 @pytest.mark.parametrize("client", ["native", "batch"])
 def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
     """A pass that nobody counted would be in the time and not in the rate."""
-    spec = CellSpec(
-        load_workload("gcc-compile"), "uring-multishot", client, "sqpoll", "spin", 64, group=1, seed=0,
-        seconds=0.0, faults=300_000,
-    )  # fmt: skip
+    parts = MachineParts.of("gcc-compile", wait="spin", in_flight=64)
+    spec = CellSpec("uring-multishot", client, parts, seconds=0.0, faults=300_000)
     result = measure_cell(spec, lambda _share: None)
     assert result.replays == 60
     assert result.faults == 60 * 5075

@@ -28,6 +28,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"iommufd"},
         {"designs"},
         {"clients"},
+        {"machine_parts"},
         {"machine"},
         {"lab", "server"},
         {"reports", "testing"},

@@ -14,6 +14,7 @@ import pytest
 from uring_iopf.costs import PerFault
 from uring_iopf.lab.compare import Comparison, Plan
 from uring_iopf.lab.result import CellResult, Floor, Latency
+from uring_iopf.machine_parts import MachineParts
 from uring_iopf.reports import comparison as report
 from uring_iopf.reports import text as text_of
 from uring_iopf.reports.document import environment, write_json
@@ -59,7 +60,8 @@ GOOD = CellResult(
 def compared(*results: CellResult, partial: bool = False, floor: Floor | None = FLOOR, repeat: int = 1) -> Comparison:
     designs = tuple(dict.fromkeys(result.design for result in results)) or ("fd",)
     in_flight = tuple(dict.fromkeys(result.in_flight for result in results)) or (1,)
-    plan = Plan(TINY, designs, in_flight, repeat=repeat, seed=7)
+    parts = MachineParts(TINY, driver="enter", wait="spin", seed=7)
+    plan = Plan(parts, designs, in_flight, repeat=repeat)
     return Comparison(plan, results, results * repeat, floor, partial)
 
 
@@ -190,7 +192,8 @@ WIDEST = replace(
     ids=["nothing", "one", "wide", "wide, three times", "a strange name"],
 )
 def test_every_line_can_be_pasted_into_a_mail(comparison: Comparison) -> None:
-    plan = replace(comparison.plan, workload=replace(TINY, name="/a/long/path" * 15 + "/na\u00efve.csv"))
+    long_name = replace(TINY, name="/a/long/path" * 15 + "/na\u00efve.csv")
+    plan = replace(comparison.plan, parts=replace(comparison.plan.parts, workload=long_name))
     text = rendered(replace(comparison, plan=plan), cpu="An (R) Processor (TM) with a name " * 5)
     assert text.isascii()
     assert text.endswith("\n")

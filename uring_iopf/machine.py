@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf.core import FOREVER, Core, Driver
 from uring_iopf.designs.base import open_design
@@ -15,32 +15,28 @@ from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
-from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
-from uring_iopf.iommufd import DEFAULT_KERNEL, Context, Personality
+from uring_iopf.iommufd import Context, Personality
+from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MachineParts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
     from uring_iopf.designs.registry import DesignInfo
     from uring_iopf.iommufd import FaultQueue
+    from uring_iopf.machine_parts import MachineOptions
     from uring_iopf.workloads import Workload
 
 REQUESTER_ID = 0x0100
 PRQ_ENTRIES = 2048
 """What Linux sets up as VT-d's page request queue; one entry stays free."""
-GROUP_MOST = 32
-"""Pages in one page request group, at most."""
 DEFAULT_IDLE_NS = 1_000_000
 """What a worker spins before it sleeps, where its client sleeps too."""
-
-
-_Enum = TypeVar("_Enum", bound=IntEnum)
 
 
 class Account(NamedTuple):
@@ -60,48 +56,33 @@ class Account(NamedTuple):
 class Machine:
     """An emulated machine with one faulting PCI function and one delivery design.
 
-    *workload*: what the function faults on: a bundled trace's name, a trace file, a `Workload`, or None for accesses
-    made by hand (``machine.endpoint.access``). *kernel*: whose rules iommufd follows. *driver*: ``sqpoll`` (a worker is
-    the hardware and the kernel), ``enter`` (a worker is the hardware, the kernel runs in the client's calls) or
-    ``inline`` (no thread; deterministic). *wait*: ``sleep`` or ``spin``. *in_flight*: groups outstanding at most.
-    *group*: pages in a group at most. *load*: when faults come; by default a closed loop with *in_flight* and *group*.
-    *live*: system calls and wake-ups are paid for with real ones, and time passes; by default, unless inline. *cpu*:
-    where the worker should run. *report_flags*: for ``handler``.
+    *workload*: a bundled trace's name, a trace file, a `Workload`, None for accesses made by hand
+    (``machine.endpoint.access``), or `MachineParts`, which have one. *options*: the parts besides, by their names in
+    `MachineParts`, where each is explained and has its default.
 
     Use it with `connect` from trio, or as a context manager with `open`. One design is connected at a time, once.
     """
 
     def __init__(
         self,
-        workload: str | Path | Workload | None = "gcc-compile",
-        *,
-        kernel: str = DEFAULT_KERNEL,
-        driver: str = "sqpoll",
-        wait: str = "sleep",
-        in_flight: int = 16,
-        group: int = 1,
-        load: Load | None = None,
-        live: bool | None = None,
-        cpu: int = -1,
-        report_flags: int = 0,
+        workload: str | Path | Workload | MachineParts | None = DEFAULT_WORKLOAD,
+        **options: Unpack[MachineOptions],
     ) -> None:
-        from uring_iopf.workloads import Workload, load_workload  # heavy for those who only look
-
-        self.workload: Workload | None = (
-            workload if workload is None or isinstance(workload, Workload) else load_workload(workload)
-        )
-        self.driver = _choice(Driver, driver, "driver")
-        self.wait = _choice(Wait, wait, "wait")
-        if not 1 <= in_flight <= GROUP_INDICES:
-            raise UsageError(f"in_flight is 1 to {GROUP_INDICES}, the group indices of a function; not {in_flight}")
-        if not 1 <= group <= GROUP_MOST:
-            raise UsageError(f"group is 1 to {GROUP_MOST} pages, not {group}")
-        self.in_flight = in_flight
-        self.group = group
-        self.load = load or Load(LoadMode.CLOSED, in_flight=in_flight, group=group)
-        self.live = self.driver is not Driver.INLINE if live is None else live
-        self._cpu = cpu
-        self._report_flags = report_flags
+        if isinstance(workload, MachineParts):
+            parts = replace(workload, **options)
+        else:
+            parts = MachineParts.of(workload, **options)
+        self.parts = parts
+        """What it was made of."""
+        self.workload = parts.workload
+        self.driver = Driver[parts.driver.upper()]
+        self.wait = Wait[parts.wait.upper()]
+        self.in_flight = parts.in_flight
+        self.group = parts.group
+        self.load = parts.make_load()
+        self.live = parts.is_live
+        self._cpu = parts.cpu
+        self._report_flags = parts.report_flags
         self.started = 0
         """Passes over the workload that were started."""
         self._stack = ExitStack()
@@ -110,7 +91,7 @@ class Machine:
 
         self._closed = False
         try:
-            self._build(kernel)
+            self._build(parts.kernel)
         except BaseException:
             self._stack.close()
             raise
@@ -321,10 +302,3 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _choice(kind: type[_Enum], name: str, what: str) -> _Enum:
-    try:
-        return kind[name.upper()]
-    except KeyError:
-        raise UsageError(f"{what} is one of {', '.join(m.name.lower() for m in kind)}; not {name!r}") from None

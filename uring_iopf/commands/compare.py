@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.commands.shared import (
-    DEFAULT_WORKLOAD,
     INTERRUPTED,
-    MOST_IN_FLIGHT,
-    MOST_IN_GROUP,
     OK,
     UNACCOUNTED,
     DesignFacts,
@@ -23,6 +20,7 @@ from uring_iopf.commands.shared import (
 )
 from uring_iopf.costs import COUNTERS
 from uring_iopf.errors import UsageError
+from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 
 if TYPE_CHECKING:
     import argparse
@@ -151,20 +149,21 @@ def _described(design: DesignFacts) -> tuple[str, str]:
 def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     """What to compare. Raises: UsageError."""
     from uring_iopf.lab.compare import Plan
-    from uring_iopf.workloads import load_workload
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
         raise UsageError("--client batch needs NumPy: pip install uring-iopf[numpy]")
     return Plan(
-        workload=load_workload(arguments.workload),
+        MachineParts.of(
+            arguments.workload,
+            driver=arguments.driver,
+            wait=arguments.wait,
+            group=arguments.group,
+            seed=arguments.seed,
+        ),
         designs=_designs(arguments.design, parts),
         in_flight=tuple(dict.fromkeys(arguments.in_flight or DEFAULT_IN_FLIGHT)),
         client=arguments.client,
-        driver=arguments.driver,
-        wait=arguments.wait,
-        group=arguments.group,
         repeat=arguments.repeat,
-        seed=arguments.seed,
     )
 
 

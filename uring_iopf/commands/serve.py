@@ -5,18 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from uring_iopf.commands.shared import (
-    DEFAULT_WORKLOAD,
-    INTERRUPTED,
-    MOST_IN_FLIGHT,
-    MOST_IN_GROUP,
-    OK,
-    UNACCOUNTED,
-    Parts,
-    formatter,
-    listed,
-    whole_number,
-)
+from uring_iopf.commands.shared import INTERRUPTED, OK, UNACCOUNTED, Parts, formatter, listed, whole_number
+from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 
 if TYPE_CHECKING:
     import argparse
@@ -84,24 +74,24 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run, parser=parser)
 
 
-def run(arguments: argparse.Namespace, parts: Parts) -> int:  # noqa: ARG001
+def run(arguments: argparse.Namespace, _parts: Parts) -> int:
     """Serve clients until the end, and return the exit status."""
     from functools import partial
 
     from uring_iopf.machine import Account, Machine
     from uring_iopf.reports.progress import progress
     from uring_iopf.server import ClientResult, RingServer
-    from uring_iopf.workloads import load_workload
 
-    workload = load_workload(arguments.workload)
-    new_machine = partial(
-        Machine,
-        workload,
+    made_of = MachineParts.of(
+        arguments.workload,
         driver="sqpoll",
         wait=arguments.wait,
         in_flight=arguments.in_flight,
         group=arguments.group,
     )
+    workload = made_of.workload
+    assert workload is not None, "the option has a default"
+    new_machine = partial(Machine, made_of)
 
     def say(text: str) -> None:
         sys.stdout.write(text + "\n")

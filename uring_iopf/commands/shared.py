@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor
 
-DEFAULT_WORKLOAD: Final = "gcc-compile"
-MOST_IN_FLIGHT: Final = 512
-MOST_IN_GROUP: Final = 32
 _HELP_WIDTH: Final = 98
 
 # Exit statuses

@@ -21,6 +21,7 @@ from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
+from uring_iopf.machine_parts import MachineParts
 from uring_iopf.workloads import load_workload
 
 if TYPE_CHECKING:
@@ -145,7 +146,8 @@ def _meters() -> list[Meter]:
         client: str, in_flight: int, driver: str = "sqpoll", design: str = "uring-multishot"
     ) -> Callable[[float], float]:
         def measure(seconds: float) -> float:
-            spec = CellSpec(workload, design, client, driver, "spin", in_flight, 1, 0, seconds=seconds, faults=1)
+            parts = MachineParts(workload, driver=driver, wait="spin", in_flight=in_flight)
+            spec = CellSpec(design, client, parts, seconds=seconds, faults=1)
             result = measure_cell(spec, lambda _share: None)
             if not result.accounted:
                 raise RuntimeError(f"{spec.label}: {', '.join(result.missing)}")
@@ -207,8 +209,9 @@ def _resident_kib() -> int:
 def _memory(faults: int) -> dict[str, Any]:
     """How much this process grows while one machine serves so many faults; nothing is allocated per fault."""
     workload = load_workload(WORKLOAD)
-    warm = CellSpec(workload, "uring-multishot", "native", "sqpoll", "spin", 64, 1, 0, seconds=0.0, faults=1_000_000)
-    many = CellSpec(workload, "uring-multishot", "native", "sqpoll", "spin", 64, 1, 0, seconds=0.0, faults=faults)
+    parts = MachineParts(workload, driver="sqpoll", wait="spin", in_flight=64)
+    warm = CellSpec("uring-multishot", "native", parts, seconds=0.0, faults=1_000_000)
+    many = CellSpec("uring-multishot", "native", parts, seconds=0.0, faults=faults)
     before = after = 0
 
     def watch(share: float) -> None:

@@ -51,15 +51,8 @@ def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellRe
     """
     info = resolve(spec.design)
     inline = info.inline_only
-    machine = Machine(
-        spec.workload,
-        driver="inline" if inline else spec.driver,
-        wait=spec.wait,
-        in_flight=spec.in_flight,
-        group=spec.group,
-        live=True,
-        cpu=0,
-    )
+    driver = "inline" if inline else spec.parts.driver
+    machine = Machine(replace(spec.parts, driver=driver, live=True, cpu=0))
     progress = _Progress()
     try:
         with machine, _on_its_own_cpu():
@@ -288,7 +281,7 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: b
         result,
         design=machine.design.name,
         client=_client_name(machine, spec),
-        driver="inline" if machine.design.inline_only else spec.driver,
+        driver="inline" if machine.design.inline_only else spec.parts.driver,
         mode="inline" if machine.design.inline_only else "live",
         replays=progress.replays,
         faults=account.sent,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from uring_iopf.errors import IopfError, UsageError
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from uring_iopf.lab.result import CellResult, Floor
+    from uring_iopf.machine_parts import MachineParts
     from uring_iopf.workloads import Workload
 
     MeasureCell: TypeAlias = Callable[[CellSpec, Callable[[float], None]], CellResult]
@@ -21,39 +22,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compare. Every design gets the same workload, client, driver, wait and group.
+    """What to compare. Every design gets the same client and the same machine, of *parts*, with each of *in_flight*.
 
     *repeat*: how often each cell is measured. *seconds* and *faults*: what each measurement must reach, both of them.
     """
 
-    workload: Workload
+    parts: MachineParts
     designs: tuple[str, ...]
     in_flight: tuple[int, ...]
     client: str = "native"
-    driver: str = "enter"
-    wait: str = "spin"
-    group: int = 1
     repeat: int = 1
-    seed: int = 0
     seconds: float = 1.0
     faults: int = 100_000
+
+    @property
+    def workload(self) -> Workload:
+        """What is replayed."""
+        assert self.parts.workload is not None, "a comparison replays something"
+        return self.parts.workload
 
     @property
     def cells(self) -> tuple[CellSpec, ...]:
         """The cells of the table: equals side by side, all designs at one number in flight and then the next."""
         return tuple(
-            CellSpec(
-                workload=self.workload,
-                design=design,
-                client=self.client,
-                driver=self.driver,
-                wait=self.wait,
-                in_flight=in_flight,
-                group=self.group,
-                seed=self.seed,
-                seconds=self.seconds,
-                faults=self.faults,
-            )
+            CellSpec(design, self.client, replace(self.parts, in_flight=in_flight), self.seconds, self.faults)
             for in_flight in self.in_flight
             for design in self.designs
         )

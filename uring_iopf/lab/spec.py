@@ -9,44 +9,45 @@ from uring_iopf.costs import PerFault
 from uring_iopf.lab.result import CellResult, Latency
 
 if TYPE_CHECKING:
+    from uring_iopf.machine_parts import MachineParts
     from uring_iopf.workloads import Workload
 
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One cell: replay *workload* through *design* until *seconds* and *faults* have both been reached.
+    """One cell: replay the workload of *parts* through *design* until *seconds* and *faults* have both been reached.
 
-    *design*: a registered name, or MODULE:CLASS. *in_flight*: groups outstanding at once; *group*: pages in one at
-    most.
+    *design*: a registered name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``.
     """
 
-    workload: Workload
     design: str
     client: str
-    driver: str
-    wait: str
-    in_flight: int
-    group: int
-    seed: int
+    parts: MachineParts
     seconds: float = 1.0
     faults: int = 100_000
 
     @property
+    def workload(self) -> Workload:
+        """What is replayed."""
+        assert self.parts.workload is not None, "a cell replays something"
+        return self.parts.workload
+
+    @property
     def label(self) -> str:
         """For people: which cell this is."""
-        return f"{self.design}, {self.in_flight} in flight"
+        return f"{self.design}, {self.parts.in_flight} in flight"
 
     def nothing_measured(self, *, error: str | None = None, partial: bool = False) -> CellResult:
         """The result of a cell in which no fault was replayed."""
         return CellResult(
             design=self.design,
             client=self.client,
-            driver=self.driver,
-            wait=self.wait,
+            driver=self.parts.driver,
+            wait=self.parts.wait,
             mode="live",
             workload=self.workload.name,
-            in_flight=self.in_flight,
-            group=self.group,
+            in_flight=self.parts.in_flight,
+            group=self.parts.group,
             replays=0,
             faults=0,
             answered=0,

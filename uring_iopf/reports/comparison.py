@@ -107,8 +107,8 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
     trace = f"{len(workload):,} faults in {spaces} address space{'s' * (spaces != 1)}, content {workload.digest}"
     for label, text in (
         ("workload", f"{workload.name}: {trace}"),
-        ("client", f"{plan.client}, driver {plan.driver}, wait {plan.wait}"),
-        ("group", f"{plan.group} page{'s' * (plan.group != 1)} at most"),
+        ("client", f"{plan.client}, driver {plan.parts.driver}, wait {plan.parts.wait}"),
+        ("group", f"{plan.parts.group} page{'s' * (plan.parts.group != 1)} at most"),
         ("each cell", f"replayed into fresh tables for at least {plan.seconds:g} s and {plan.faults:,} faults"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
@@ -192,7 +192,7 @@ def document(
         "started": started.isoformat(timespec="seconds"),
         "partial": comparison.partial,
         "arguments": dict(arguments),
-        "seed": plan.seed,
+        "seed": plan.parts.seed,
         "workload": {
             "name": workload.name,
             "digest": workload.digest,
