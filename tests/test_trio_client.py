@@ -10,7 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from my_design import Doorbell
-from uring_iopf import FaultGroup, FaultPerm, Machine, PageResponse, TrioClient, UsageError
+from uring_iopf import FaultGroup, FaultPerm, Load, LoadMode, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.workloads import ROW, Workload
 
@@ -425,6 +425,32 @@ async def test_a_workload_inline_takes_no_virtual_time(autojump_clock: MockClock
                 serve(client, batch)
         assert machine.account() == (5075, 5075, 0, 0, 0)
     assert trio.current_time() == start
+
+
+@pytest.mark.parametrize("wait", ["sleep", "spin"])
+@pytest.mark.parametrize("driver", ["enter", "sqpoll"])
+@pytest.mark.parametrize("design", RING_AND_CALLS)
+async def test_beside_a_worker_wake_ups_are_real_whatever_is_paid_for(design: str, driver: str, wait: str) -> None:
+    """A client that sleeps hears of nothing else."""
+    with Machine(pages(300), driver=driver, wait=wait, live=False) as machine:
+        with trio.fail_after(LONG_S):
+            async with machine.connect(design) as client:
+                async for batch in client:
+                    serve(client, batch)
+        assert machine.account() == (300, 300, 0, 0, 0)
+
+
+async def test_beside_a_worker_a_clock_that_is_set_moves_an_open_loop_on() -> None:
+    load = Load(LoadMode.TRACE, in_flight=4, speed=1.0)
+    with Machine(pages(3), driver="sqpoll", live=False, load=load) as machine:  # one access each ns
+        with trio.fail_after(LONG_S):
+            async with machine.connect() as client:
+                for n in range(3):
+                    machine.core.tick(n)
+                    batch = await client.receive()
+                    assert numbers(batch) == [n]
+                    serve(client, batch)
+        assert machine.account() == (3, 3, 0, 0, 0)
 
 
 def test_the_client_needs_trio_around_it() -> None:

@@ -51,8 +51,9 @@ class Core:
     """One emulated machine's kernel and hardware side.
 
     *live*: emulated system calls and wake-ups are paid for with real ones, and time passes; otherwise nothing outside
-    is touched and the clock stands still until `tick`. *clock* overrides the choice of clock. *kernel*: whose rings
-    these are, ``"6.12"`` or any later version: each feature is there from the release that brought it.
+    is touched, unless a worker runs, and the clock stands still until `tick`. *clock* overrides the choice of clock.
+    *kernel*: whose rings these are, ``"6.12"`` or any later version: each feature is there from the release that
+    brought it.
 
     A context manager; `close` stops the worker. Objects made on a core must be closed before it.
     """

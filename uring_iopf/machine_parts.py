@@ -64,7 +64,8 @@ class MachineParts:
     load: Load | None = None
     """When faults come; None: a closed loop with *in_flight*, *group* and *seed*."""
     live: bool | None = None
-    """System calls and wake-ups are paid for with real ones, and time passes; None: unless inline."""
+    """System calls and wake-ups are paid for with real ones, and time passes; None: unless inline. Beside a worker
+    wake-ups are real either way; without it the clock stands still there until ``core.tick``."""
     cpu: int = -1
     """Where the worker should run; -1: anywhere."""
     report_flags: int = 0

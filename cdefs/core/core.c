@@ -108,7 +108,7 @@ void uiopf_core_wake_worker(struct uiopf_core *core)
 
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
 {
-	if (core->live)
+	if (uiopf_wakes(core))
 		eventfd_write(fd, 1);
 }
 
@@ -120,7 +120,7 @@ void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd)
 {
 	int flags;
 
-	if (!core->live)
+	if (!uiopf_wakes(core))
 		return;
 	flags = fcntl(fd, F_GETFL);
 	if (likely(flags & O_NONBLOCK)) {
@@ -424,6 +424,7 @@ uint64_t uiopf_core_now(const struct uiopf_core *core)
 void uiopf_core_tick(struct uiopf_core *core, uint64_t now_ns)
 {
 	WRITE_ONCE(&core->clock.manual_ns, now_ns);
+	uiopf_core_wake_worker(core);	/* it may sleep until a time that has come now */
 }
 
 uint64_t uiopf_core_next_ns(const struct uiopf_core *core)

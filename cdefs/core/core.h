@@ -48,7 +48,7 @@ struct uiopf_sleeper {
 struct uiopf_core {
 	struct uiopf_clock clock;
 	enum uiopf_driver driver;	/* changes only with both locks held and the worker parked */
-	bool live;			/* system calls and wake-ups are paid for with real ones */
+	bool live;			/* system calls, and wake-ups where no thread needs them, are paid for with real ones */
 
 	struct uiopf_iommu *iommus;
 	struct uiopf_endpoint *endpoints;
@@ -156,7 +156,16 @@ void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
 void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
 void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file);
 
-/* A real write when live; counted by the caller. */
+/*
+ * Whether eventfds are written. Beside a worker always: a thread that sleeps hears of nothing else. Without one nobody is
+ * asleep while something happens, and a real wake-up is the price that a live core pays. Both sides may ask.
+ */
+static inline bool uiopf_wakes(const struct uiopf_core *core)
+{
+	return core->live || core->driver != UIOPF_INLINE;
+}
+
+/* A real write where uiopf_wakes(); counted by the caller. */
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
 /* The same for one that a client registered, and may have left no room in. */
 void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);

@@ -59,7 +59,7 @@ void uiopf_notify(struct uiopf_core *core, int eventfd, int file)
 		.aio_resfd = (uint32_t)eventfd,
 	}, *list = &nothing;
 
-	if (!core->live)
+	if (!uiopf_wakes(core))
 		return;
 	/* Of half of the room only: how the kernel counts it is its own affair. */
 	if (++core->aio_unreaped >= EVENTS / 2)

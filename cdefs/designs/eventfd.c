@@ -198,7 +198,8 @@ static int read_eventfd(struct uiopf_channel *ch)
 	} else {
 		if (uiopf_control_try_begin(ch->core) < 0)
 			return -EINTR;
-		/* Nothing is written where nothing is paid for: the count stands for it. */
+		/* Without a worker nothing is written where nothing is paid for: the count stands for it. */
+		eventfd_read(ch->eventfd, &told);
 		told = ch->queue->notified;
 		ch->queue->notified = 0;
 		ch->cost.wakeups += told;

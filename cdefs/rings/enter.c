@@ -4,6 +4,8 @@
 #include "rings/engine.h"
 #include "faults/faultq.h"
 
+#define LOOK_AT_CLOCK_NS 1000000u
+
 static uint32_t least(uint32_t a, uint32_t b)
 {
 	return a < b ? a : b;
@@ -96,7 +98,12 @@ static uint64_t time_left(const struct uiopf_core *core, const struct waiting *w
 	if (until == UINT64_MAX)
 		return UINT64_MAX;
 	now = uiopf_now(&core->clock);
-	return until > now ? until - now : 0;
+	if (until <= now)
+		return 0;
+	/* A clock that is set by hand may be there sooner than ours: it is looked at now and then. */
+	if (core->clock.kind == UIOPF_CLOCK_MANUAL && until - now > LOOK_AT_CLOCK_NS)
+		return LOOK_AT_CLOCK_NS;
+	return until - now;
 }
 
 /* A time that is over, or a signal, says so only when there is nothing. */
