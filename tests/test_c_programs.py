@@ -44,7 +44,13 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "attachable": ["2", "1"],
     "eventq": ["30000", "1"],
     "found": [],
+    "no_memory": [],
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
+}
+
+#: What a program is linked with besides.
+LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
+    "no_memory": ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"],
 }
 
 
@@ -80,7 +86,8 @@ def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, buil
     objects = library_objects(build_directory, sanitizer)
     binary = build_directory / f"{program}-{sanitizer}"
     source = HERE / "c" / f"{program}.c"
-    gcc(*FLAGS, *SANITIZERS[sanitizer], f"-I{CDEFS}", source, *objects, "-o", binary, "-pthread", "-lm")
+    linked_with = LINKED_WITH.get(program, [])
+    gcc(*FLAGS, *SANITIZERS[sanitizer], f"-I{CDEFS}", source, *objects, "-o", binary, *linked_with, "-pthread", "-lm")
     done = subprocess.run(
         [binary, *PROGRAMS[program]],
         env=os.environ | ENVIRONMENT,

@@ -181,6 +181,7 @@ void uiopf_mock_free(struct uiopf_mock *mock);
 struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *mock);
 /* Takes the oldest answers out of its log; how many. */
 uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *out, uint32_t most);
+uint64_t uiopf_mock_lost(struct uiopf_mock *mock);	/* answers that are missing in the log, for want of memory */
 
 struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
 
@@ -246,17 +247,19 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 					  uint32_t capacity, uint32_t group_most);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uiopf_space *space);
-int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);	/* -EBUSY: not stopped */
+/* -EBUSY: not stopped; -ENOSPC: fewer credits than a group has pages that is still to be sent. */
+int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
 int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
 /* Copies them. -EINVAL: an access that neither reads, writes nor executes; -EBUSY: a pass is under way. */
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n);
-int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load); /* one pass over the rows */
+/* One pass over the rows. -EBUSY, -EINVAL; -ENOSPC: a group has more pages than there are credits. */
+int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load);
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
 void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* told of each end of a pass; -1 */
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
-/* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL as above. */
+/* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL, -ENOSPC as above. */
 int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
 			      uint32_t pages);
 int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);

@@ -295,33 +295,38 @@ int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
 	struct uiopf_group **ring, **by_cookie;
 	int rc;
 
+	if (groups > UIOPF_MOST_GROUPS)
+		return -ENOMEM;
 	while (capacity < groups)
 		capacity *= 2;
-	if (q->ring && capacity <= q->mask + 1)
+	if (capacity <= q->cookies.capacity)
 		return 0;
-	rc = uiopf_idmap_reserve(&q->cookies, capacity);
-	if (rc < 0)
-		return rc;
+	/*
+	 * Without memory half way, what is larger by then is only not used: no index reaches further than the cookies, which
+	 * grow last, and the ring grows together with what has its places.
+	 */
 	by_cookie = reallocarray(q->by_cookie, capacity + 1, sizeof *by_cookie);
 	if (!by_cookie)
 		return -ENOMEM;
-	i = q->ring ? q->mask + 2 : 0;
+	i = q->cookies.capacity ? q->cookies.capacity + 1 : 0;
 	memset(by_cookie + i, 0, (capacity + 1 - i) * sizeof *by_cookie);
 	q->by_cookie = by_cookie;
-	if (q->policy) {
-		rc = uiopf_policy_reserve(q, q->mask + 1, capacity);
-		if (rc < 0)
+	if (!q->ring || capacity > q->mask + 1) {
+		ring = malloc(capacity * sizeof *ring);
+		if (!ring)
+			return -ENOMEM;
+		rc = q->policy ? uiopf_policy_reserve(q, capacity) : 0;
+		if (rc < 0) {
+			free(ring);
 			return rc;
+		}
+		for (i = q->head; i != q->tail; i++)
+			ring[i & (capacity - 1)] = q->ring[i & q->mask];
+		free(q->ring);
+		q->ring = ring;
+		q->mask = capacity - 1;
 	}
-	ring = malloc(capacity * sizeof *ring);
-	if (!ring)
-		return -ENOMEM;
-	for (i = q->head; i != q->tail; i++)
-		ring[i & (capacity - 1)] = q->ring[i & q->mask];
-	free(q->ring);
-	q->ring = ring;
-	q->mask = capacity - 1;
-	return 0;
+	return uiopf_idmap_reserve(&q->cookies, capacity);
 }
 
 static void answer_for(struct uiopf_faultq *q, struct uiopf_group *group, uint32_t code)
@@ -407,7 +412,7 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 	q->notify_fd = -1;
 	uiopf_idmap_init(&q->cookies, 1);
 	if (uiopf_faultq_reserve(q, 64) < 0) {
-		uiopf_idmap_free(&q->cookies);
+		free(q->ring);
 		free(q->by_cookie);
 		free(q);
 		return NULL;

@@ -47,6 +47,8 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 	uint32_t buckets = 64, chunks, i, old = d->capacity;
 	void *p;
 
+	if (capacity > UIOPF_MOST_GROUPS)
+		return -ENOMEM;
 	capacity = (capacity + UIOPF_GROUP_CHUNK - 1) / UIOPF_GROUP_CHUNK * UIOPF_GROUP_CHUNK;
 	if (capacity <= old)
 		return 0;
@@ -67,6 +69,8 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 	GROW(node, capacity);
 	GROW(partial, capacity);
 	GROW(returned, buckets);
+	if (buckets > d->returned_mask + 1)	/* also where no more than a part of the groups is added below */
+		d->returned_mask = buckets - 1;
 #undef GROW
 	/* Unfinished groups are found by hash: rehash them into the larger table. */
 	if (buckets > d->bucket_mask + 1 || !d->bucket) {
@@ -112,7 +116,6 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 			d->free_partial = index;
 		}
 	}
-	d->returned_mask = buckets - 1;
 	return 0;
 }
 

@@ -111,6 +111,7 @@ struct uiopf_iommu {
 };
 
 #define UIOPF_GROUP_CHUNK 256u
+#define UIOPF_MOST_GROUPS (1u << 20)	/* of a device, and in a queue */
 
 struct uiopf_device {
 	struct uiopf_core *core;

@@ -7,6 +7,12 @@
 #include "core/core.h"
 #include "faults/faultq.h"
 
+/* When the time of what arrived then is over; near the end of time, never. */
+static uint64_t too_late(const struct uiopf_policy *p, uint64_t arrived)
+{
+	return p->limits.timeout_ns < UIOPF_NO_DEADLINE - arrived ? arrived + p->limits.timeout_ns : UIOPF_NO_DEADLINE;
+}
+
 /* ---- the limit ---- */
 
 bool uiopf_policy_admit(struct uiopf_faultq *q)
@@ -23,8 +29,9 @@ bool uiopf_policy_admit(struct uiopf_faultq *q)
 	if (p->limits.timeout_ns) {
 		now = uiopf_now(&q->core->clock);
 		p->arrived[q->tail & q->mask] = now;
-		if (q->core->expiry_ns > now + p->limits.timeout_ns)	/* another queue's may be longer */
-			q->core->expiry_ns = now + p->limits.timeout_ns;
+		now = too_late(p, now);
+		if (q->core->expiry_ns > now)	/* another queue's may be longer */
+			q->core->expiry_ns = now;
 	}
 	return true;
 }
@@ -77,8 +84,8 @@ uint64_t uiopf_policy_expire(struct uiopf_faultq *q, uint64_t now)
 			arrived = p->arrived[q->head & q->mask];
 		else
 			return UIOPF_NO_DEADLINE;
-		if (now < arrived + p->limits.timeout_ns)
-			return arrived + p->limits.timeout_ns;
+		if (now < too_late(p, arrived))
+			return too_late(p, arrived);
 		p->timed_out_groups++;
 		uiopf_faultq_answer_oldest(q, p->oldest, p->limits.timeout_code);
 	}
@@ -175,43 +182,57 @@ void uiopf_policy_move(struct uiopf_faultq *q, uint32_t to, uint32_t from)
 		q->policy->arrived[to & q->mask] = q->policy->arrived[from & q->mask];
 }
 
-int uiopf_policy_reserve(struct uiopf_faultq *q, uint32_t old, uint32_t capacity)
+/* Tables by cookie, which keep what they have where it is; true: there is room now, used or not. */
+static bool grow_by_cookie(struct uiopf_policy *p, uint32_t capacity)
 {
-	struct uiopf_policy *p = q->policy;
-	uint32_t i;
+	struct uiopf_live *live;
+	uint32_t *chain;
 
 	if (p->limits.timeout_ns) {
-		struct uiopf_live *live = reallocarray(p->live, capacity + 1, sizeof *live);
-		uint64_t *arrived;
-
+		live = reallocarray(p->live, capacity + 1, sizeof *live);
 		if (!live)
-			return -ENOMEM;
+			return false;
 		p->live = live;
+	}
+	if (p->limits.by_index) {
+		chain = reallocarray(p->chain, capacity + 1, sizeof *chain);
+		if (!chain)
+			return false;
+		p->chain = chain;
+	}
+	return true;
+}
+
+int uiopf_policy_reserve(struct uiopf_faultq *q, uint32_t capacity)
+{
+	struct uiopf_policy *p = q->policy;
+	struct uiopf_bucket *bucket = NULL, *were = p->bucket;
+	uint64_t *arrived = NULL;
+	uint32_t i, cookie, next, buckets = p->bucket_mask + 1;
+
+	if (p->limits.timeout_ns)
 		arrived = malloc(capacity * sizeof *arrived);
-		if (!arrived)
-			return -ENOMEM;
+	if (p->limits.by_index)
+		bucket = malloc(capacity * sizeof *bucket);
+	if ((p->limits.timeout_ns && !arrived) || (p->limits.by_index && !bucket) || !grow_by_cookie(p, capacity)) {
+		free(arrived);
+		free(bucket);
+		return -ENOMEM;
+	}
+	if (arrived) {
 		for (i = q->head; p->arrived && i != q->tail; i++)
-			arrived[i & (capacity - 1)] = p->arrived[i & (old - 1)];
+			arrived[i & (capacity - 1)] = p->arrived[i & q->mask];
 		free(p->arrived);
 		p->arrived = arrived;
 	}
-	if (p->limits.by_index) {
-		uint32_t *chain = reallocarray(p->chain, capacity + 1, sizeof *chain), cookie, next;
-		struct uiopf_bucket *bucket, *were = p->bucket;
-
-		if (!chain)
-			return -ENOMEM;
-		p->chain = chain;
-		bucket = malloc(capacity * sizeof *bucket);
-		if (!bucket)
-			return -ENOMEM;
+	if (bucket) {
 		memset(bucket, 0xff, capacity * sizeof *bucket);
 		p->bucket = bucket;
 		p->bucket_mask = capacity - 1;
 		/* Chain by chain, so that groups of one index keep their order. */
-		for (i = 0; were && i < old; i++)
+		for (i = 0; were && i < buckets; i++)
 			for (cookie = were[i].first; cookie != UIOPF_NONE; cookie = next) {
-				next = chain[cookie];
+				next = p->chain[cookie];
 				index_group(p, q->by_cookie[cookie]);
 			}
 		free(were);
@@ -236,7 +257,7 @@ int uiopf_faultq_limit(struct uiopf_faultq *q, const struct uiopf_faultq_limits 
 		p->limits = *limits;
 		p->oldest = p->newest = UIOPF_NONE;
 		q->policy = p;
-		rc = uiopf_policy_reserve(q, q->mask + 1, q->mask + 1);
+		rc = uiopf_policy_reserve(q, q->mask + 1);
 		if (rc < 0) {
 			q->policy = NULL;
 			uiopf_policy_free(p);

@@ -44,8 +44,9 @@ uint64_t uiopf_policy_lost(struct uiopf_faultq *q);
 /* Consumer: the group at the head gets this cookie; a cookie goes. */
 void uiopf_policy_deliver(struct uiopf_faultq *q, const struct uiopf_group *group);
 void uiopf_policy_forget(struct uiopf_faultq *q, uint32_t cookie);
-/* Quiescent: the ring and the table of cookies grow from one capacity to another; a group moves within the ring. */
-int uiopf_policy_reserve(struct uiopf_faultq *q, uint32_t old, uint32_t capacity);
+/* Quiescent, before the ring and the table of cookies grow: 0, or -ENOMEM and all is as it was. */
+int uiopf_policy_reserve(struct uiopf_faultq *q, uint32_t capacity);
+/* Quiescent: a group moves within the ring. */
 void uiopf_policy_move(struct uiopf_faultq *q, uint32_t to, uint32_t from);
 void uiopf_policy_free(struct uiopf_policy *policy);
 

@@ -71,9 +71,14 @@ class MockIommu:
         return lib.uiopf_mock_iommu(self._c)
 
     def take(self) -> list[MockResponse]:
-        """Take the answers out of the log, oldest first. After `close` too: those that the end brought."""
+        """Take the answers out of the log, oldest first. After `close` too: those that the end brought.
+
+        Raises: MemoryError, some are missing for want of it.
+        """
         taken, self._kept = self._kept, []
         if self._c is not None:
+            if lib.uiopf_mock_lost(self._c):
+                raise MemoryError("answers are missing in the log of a mock IOMMU")
             out = ffi.new("struct uiopf_mock_response[]", _BATCH)
             while n := lib.uiopf_mock_take(self._c, out, _BATCH):
                 taken += [
