@@ -17,6 +17,13 @@ class UsageError(IopfError, ValueError):
     """Our caller asked for something that cannot be; nothing has changed."""
 
 
+def check_fits(bits: int, **numbers: int) -> None:
+    """Raises: UsageError, one of these is no number of so many bits without a sign: no field has room for it."""
+    for name, number in numbers.items():
+        if not 0 <= number < 1 << bits:
+            raise UsageError(f"{name} is a number of {bits} bits without a sign, not {number}")
+
+
 class PeerError(IopfError):
     """The other side of the shared memory broke the ABI."""
 

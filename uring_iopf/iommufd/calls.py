@@ -179,10 +179,13 @@ class Calls:
 
         *pasid*: as `hwpt_alloc_paging`.
 
-        Raises: KernelError, as `hwpt_alloc`.
+        Raises: KernelError, as `hwpt_alloc`; KernelError(EOPNOTSUPP), *parent* is a space, also where a driver passes
+        over the description and makes a paging table.
         """
         self.check_open(ALLOC)
         kind = self.table.get(device, Device, ALLOC).driver.nested_format
+        if isinstance(self.table.get(parent, Object, ALLOC, missing=errno.EINVAL), IOAS):
+            raise KernelError(errno.EOPNOTSUPP, ALLOC)  # a driver that passes over the description would make another
         hwpt = self.hwpt_alloc(
             device, parent, _flags(pasid, fault), fault=fault or 0, data_type=kind.data_type, data=kind.blank
         )

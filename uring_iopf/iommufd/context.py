@@ -112,7 +112,8 @@ class Context(Calls):
         through an address space, and where nothing may be mapped while it is attached. *on_unbind* is called when the
         binding ends, detached already, before the C object goes.
 
-        Raises: KernelError(EPERM), the group is another context's. Source: iommufd_device_bind, Linux 6.12.
+        Raises: KernelError(EPERM), the group is another context's; UsageError, *capacity* is not 1 to 2^20, or
+        *requester_id* no number of 32 bits. Source: iommufd_device_bind, Linux 6.12.
         """
         self.check_open("iommufd_device_bind")
         return Device(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CDevice, CFaultQueue, CIommu, check, ffi, lib, made
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, UsageError, check_fits
 from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup, Member
 from uring_iopf.iommufd.devices.identity import VirtualIdentity, virtual_identity
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd.devices.viommu import Vdevice
     from uring_iopf.iommufd.drivers.base import IommuDriver
     from uring_iopf.iommufd.versions import KernelVersion
+
+
+MOST_REQUESTS: Final = 1 << 20
+"""That a device may have outstanding: memory is made for them."""
 
 
 class DeviceCounts(NamedTuple):
@@ -70,6 +74,9 @@ class Device(Object):
         reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> None:
+        check_fits(32, requester_id=requester_id)
+        if not 1 <= capacity <= MOST_REQUESTS:
+            raise UsageError(f"a device has 1 to {MOST_REQUESTS} requests outstanding, not {capacity}")
         super().__init__(table)
         self.reserved = tuple(reserved)
         """First and last addresses of what it cannot reach through an address space: MSIs, peers."""
@@ -229,8 +236,11 @@ class Device(Object):
         """Report one page request, as the IOMMU's driver would; *last* completes the group of that index.
 
         Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), nothing takes the fault, and it has been
-        answered INVALID; KernelError(ENOMEM), dropped. Source: iommu_report_device_fault, Linux 6.12.
+        answered INVALID; KernelError(ENOMEM), dropped; UsageError, *addr* is no number of 64 bits, or another none of
+        32. Source: iommu_report_device_fault, Linux 6.12.
         """
+        check_fits(32, grpid=grpid, pasid=pasid or 0, perm=perm)
+        check_fits(64, addr=addr)
         if self.unplugged:
             raise KernelError(errno.ENOENT, "iommu_report_device_fault")
         flags = (FaultFlags.LAST_PAGE if last else 0) | (0 if pasid is None else FaultFlags.PASID_VALID)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import CFaultQueue, check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, pack_response, unpack_messages
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, UsageError, check_fits
 from uring_iopf.iommufd.drivers.base import DriverResponse
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
@@ -149,8 +149,10 @@ class FaultQueue(QueueFile[CFaultQueue]):
     def respond(self, cookie: int, code: PageResponse | int = PageResponse.SUCCESS) -> None:
         """Answer one group.
 
-        Raises: KernelError(EINVAL), no such cookie is live, or the code is not 0 or 1; KernelError(EBADF), closed.
+        Raises: KernelError(EINVAL), no such cookie is live, or the code is not 0 or 1; KernelError(EBADF), closed;
+        UsageError, a number is none of 32 bits.
         """
+        check_fits(32, cookie=cookie, code=code)
         self.write(pack_response(cookie, code))
 
     def respond_to(
@@ -159,9 +161,11 @@ class FaultQueue(QueueFile[CFaultQueue]):
         """Answer the oldest group that was read of a device (its id), group index and PASID; None: one without.
 
         Raises: KernelError(EOPNOTSUPP), the queue was made without `QueueLimits.by_group_index`; KernelError(EINVAL),
-        no such group is live, or the code; KernelError(EBADF), closed. Source: IOMMU_PAGE_RESPONSE of the 2023 RFC.
+        no such group is live, or the code; KernelError(EBADF), closed; UsageError, a number is none of 32 bits.
+        Source: IOMMU_PAGE_RESPONSE of the 2023 RFC.
         """
         c = self._file("page response")
+        check_fits(32, dev_id=dev_id, grpid=grpid, code=code, pasid=pasid or 0)
         flags = 0 if pasid is None else FaultFlags.PASID_VALID
         check(lib.uiopf_faultq_answer_index(c, dev_id, flags, pasid or 0, grpid, code), "page response")
 
