@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import textwrap
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -711,3 +711,23 @@ def test_messages_are_iommufd_s() -> None:
         assert message == FaultMessage(
             flags=7, dev_id=machine.device.id, pasid=5, grpid=0, perm=WRITE, addr=BASE, length=0, cookie=1
         )
+
+
+def test_a_group_that_needs_more_credits_than_there_are_is_refused() -> None:
+    """It would wait for ever, and say nothing."""
+    rows = b"".join(ROW.pack(n, n * 4096, 1, FaultPerm.READ) for n in range(100))
+    with Core() as core, closing(VtdIommu(core)) as iommu, closing(Endpoint(iommu, capacity=8)) as endpoint:
+        endpoint.set_rows(rows)
+        endpoint.enable_pri()
+        with pytest.raises(UsageError, match="a group of 16 pages needs 16 credits"):
+            endpoint.start(Load(group=16, in_flight=4))
+        with pytest.raises(UsageError, match="needs 9 credits"):
+            endpoint.access(1, 0x1000, FaultPerm.READ, pages=9)
+        assert endpoint.access(1, 0x1000, FaultPerm.READ, pages=8) == 0
+        endpoint.start(Load(group=8, in_flight=4))
+        endpoint.disable_pri()
+        with pytest.raises(UsageError, match="more pages than 4 credits"):
+            endpoint.enable_pri(4)
+        endpoint.enable_pri(8)
+        core.produce()
+        assert endpoint.counts().sent == 8

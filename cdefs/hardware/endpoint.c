@@ -335,15 +335,36 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, const struct uiopf_spa
 	uiopf_control_end(ep->core);
 }
 
+/* Pages of the largest group that is still to be sent. */
+static uint32_t largest_group(const struct uiopf_endpoint *ep)
+{
+	uint32_t most = ep->active && ep->cursor < ep->rows ? ep->load.group : 0, i;
+
+	for (i = ep->manual_head; i != ep->manual_tail; i++)
+		if (ep->manual[i % UIOPF_MANUAL].pages > most)
+			most = ep->manual[i % UIOPF_MANUAL].pages;
+	return most;
+}
+
+/* Whether a group of so many pages can ever be sent: it would wait for more credits than there are, and say nothing. */
+static bool has_credits(const struct uiopf_endpoint *ep, uint32_t pages)
+{
+	return pages <= (ep->control & PCIE_PRI_CTRL_ENABLE ? ep->allocation : ep->capacity);
+}
+
 int uiopf_endpoint_enable_pri(struct uiopf_endpoint *ep, uint32_t allocation)
 {
 	int rc = 0;
 
+	if (allocation > ep->capacity)
+		allocation = ep->capacity;
 	uiopf_control_begin(ep->core);
 	if (!(ep->status & PCIE_PRI_STATUS_STOPPED)) {
 		rc = -EBUSY;
+	} else if (largest_group(ep) > allocation) {
+		rc = -ENOSPC;
 	} else {
-		ep->allocation = allocation < ep->capacity ? allocation : ep->capacity;
+		ep->allocation = allocation;
 		ep->control = PCIE_PRI_CTRL_ENABLE;
 		ep->status &= (uint16_t)~PCIE_PRI_STATUS_STOPPED;
 	}
@@ -414,6 +435,8 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 	uiopf_control_begin(ep->core);
 	if (ep->active) {
 		rc = -EBUSY;
+	} else if (!has_credits(ep, load->group)) {
+		rc = -ENOSPC;
 	} else {
 		ep->load = *load;
 		ep->plain = load->mode == UIOPF_LOAD_CLOSED && load->group == 1;
@@ -474,7 +497,9 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];
 	/* The slot's last access, 1,024 tickets ago, must have ended. */
-	if (ep->manual_tail < UIOPF_MANUAL || m->result != UIOPF_ACCESS_PENDING) {
+	if (!has_credits(ep, pages))
+		ticket = -ENOSPC;
+	else if (ep->manual_tail < UIOPF_MANUAL || m->result != UIOPF_ACCESS_PENDING) {
 		*m = (struct uiopf_manual){ address, pasid, access, pages, UIOPF_ACCESS_PENDING };
 		ticket = ep->manual_tail++;
 	}

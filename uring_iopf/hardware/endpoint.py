@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib, made
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from uring_iopf.hardware.iommus.vtd import VtdIommu
     from uring_iopf.hardware.load import Load
     from uring_iopf.hardware.tables import AddressSpace
+
+_SLICE_NS = 20_000_000
 
 GROUP_INDICES = 512
 """PRG indices of a function: groups that can be outstanding at once."""
@@ -50,6 +53,15 @@ class EndpointCounts(NamedTuple):
     """PCIE_PRI_STATUS bits: RF 1, UPRGI 2, Stopped 0x100."""
 
 
+def _check(rc: int, call: str, pages: int) -> int:
+    if rc == -errno.ENOSPC:
+        raise UsageError(
+            f"{call}: a group of {pages} pages needs {pages} credits, which this function has not: "
+            "enable PRI with more (`Endpoint.enable_pri`), or make smaller groups"
+        )
+    return check(rc, call)
+
+
 class Endpoint:
     """A PCI function with PRI: credits, 512 group indices, groups of up to *group_most* pages.
 
@@ -73,8 +85,15 @@ class Endpoint:
         return self._c
 
     def enable_pri(self, allocation: int | None = None) -> None:
-        """Turn PRI on with so many credits, at most its capacity. Raises: KernelError(EBUSY), it is not stopped."""
-        check(lib.uiopf_endpoint_enable_pri(self.c, self.capacity if allocation is None else allocation), "enable PRI")
+        """Turn PRI on with so many credits, at most its capacity.
+
+        Raises: KernelError(EBUSY), it is not stopped; UsageError, a group that is still to be sent has more pages.
+        """
+        wanted = self.capacity if allocation is None else allocation
+        rc = lib.uiopf_endpoint_enable_pri(self.c, wanted)
+        if rc == -errno.ENOSPC:
+            raise UsageError(f"a group that is still to be sent has more pages than {wanted} credits: give it more")
+        check(rc, "enable PRI")
 
     def disable_pri(self) -> None:
         """Turn PRI off: nothing more is sent."""
@@ -98,8 +117,12 @@ class Endpoint:
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
 
     def start(self, load: Load) -> None:
-        """Go through the rows once. Raises: KernelError(EBUSY), it is doing so; KernelError(EINVAL), a bad load."""
-        check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load")
+        """Go through the rows once.
+
+        Raises: KernelError(EBUSY), it is doing so; KernelError(EINVAL), a bad load; UsageError, a group of the load has
+        more pages than the function has credits, and it would wait for ever.
+        """
+        _check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load", load.group)
 
     def cancel(self) -> None:
         """Send no more of the rows; the pass ends with the last answer."""
@@ -111,16 +134,21 @@ class Endpoint:
 
     def wait(self, passes: int, timeout_ns: int) -> bool:
         """Spin until so many passes have ended: True, or False when the time is over."""
-        return bool(lib.uiopf_endpoint_wait(self.c, passes, timeout_ns))
+        while timeout_ns > 0:  # in slices: signal handlers run in between
+            if lib.uiopf_endpoint_wait(self.c, passes, min(timeout_ns, _SLICE_NS)):
+                return True
+            timeout_ns -= _SLICE_NS
+        return bool(lib.uiopf_endpoint_wait(self.c, passes, 0))
 
     def access(self, pasid: int, address: int, perm: int, *, pages: int = 1) -> int:
         """Make one access to neighbouring pages, as one group where it faults. Return a ticket for `result`.
 
         It is sent by the next producer step. A page that is there does not fault.
         Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds,
-        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits.
+        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits; UsageError, *pages* are more than
+        the function has credits, and it would wait for ever.
         """
-        return check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access")
+        return _check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access", pages)
 
     def result(self, ticket: int) -> AccessResult:
         """What became of an access. A ticket is good for 1,024 further accesses."""
