@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -190,3 +191,17 @@ def test_every_bundled_trace_replays_through_every_design(
 ) -> None:
     results = compare_designs([*names(), Doorbell], workload=trace, in_flight=32)
     assert {result.faults for result in results.values()} == {len(load_workload(trace))}
+
+
+class Silent(Doorbell):
+    """takes faults, and answers none"""
+
+    def answer(self, responses: Iterable[tuple[int, int]]) -> None:
+        list(responses)
+
+
+def test_a_design_that_answers_nothing_is_given_up_at_once_where_time_stands_still(
+    compare_designs: Callable[..., dict[str, CellResult]],
+) -> None:
+    with pytest.raises(AssertionError, match="silent: stuck: 16 faults without an answer with nothing left to do"):
+        compare_designs([Silent], in_flight=16)

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import check, ffi, lib
+from uring_iopf.core import Driver
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
+from uring_iopf.lab.clock import SLICE_NS, STUCK_S, RunningClock, StandingClock
 from uring_iopf.lab.result import CellResult, Latency
-from uring_iopf.lab.spec import CellInterrupted
+from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from uring_iopf.lab.spec import CellSpec
+    from uring_iopf.designs.base import Design
+    from uring_iopf.lab.clock import ReplayClock
+    from uring_iopf.machine_parts import MachineParts
 
-SLICE_NS = 40_000_000
-"""The longest time in C at a stretch: Ctrl-C is noticed between two."""
-STUCK_S = 5.0
-"""Without any progress for so long, a pass is given up, and its faults are counted where they are."""
+FOREVER_NS = 2**62
 
 
 class Serve(Protocol):
@@ -44,29 +45,37 @@ class _Progress:
 
 
 def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
-    """Replay *spec* until it has run for its time and its number of faults; tables are reset off the clock.
+    """Replay *spec* live until it has run for its time and its number of faults; tables are reset off the clock.
 
     *on_progress* is told the share that is done, 0 to 1. Raises: UsageError, a design or client that cannot be;
     CellInterrupted, with what was measured until Ctrl-C.
     """
-    info = resolve(spec.design)
-    inline = info.inline_only
-    driver = "inline" if inline else spec.parts.driver
-    machine = Machine(replace(spec.parts, driver=driver, live=True, cpu=0))
+    driver = "inline" if resolve(spec.design).inline_only else spec.parts.driver
+    live = replace(spec, parts=replace(spec.parts, driver=driver, live=True, cpu=0))
+    with _on_its_own_cpu():
+        return _replay(live, spec.design, RunningClock(), on_progress)
+
+
+def count_cell(design: str | type[Design], parts: MachineParts) -> CellResult:
+    """Replay the workload of *parts*, inline, once: counts alone, the same every time. Raises: UsageError."""
+    spec = CellSpec(resolve(design).name, "native", parts, seconds=0.0, faults=1)
+    return _replay(spec, design, StandingClock(), lambda _share: None)
+
+
+def _replay(
+    spec: CellSpec, design: str | type[Design], clock: ReplayClock, on_progress: Callable[[float], None]
+) -> CellResult:
+    """The loop of every replay: passes until there is enough, and the account."""
     progress = _Progress()
-    try:
-        with machine, _on_its_own_cpu():
-            channel = machine.open(spec.design)
-            serve = _server(machine, spec, progress)
-            try:
-                _run(machine, spec, serve, progress, on_progress)
-            except KeyboardInterrupt:
-                result = _result(machine, spec, progress, partial=True)
-                raise CellInterrupted(result if result.faults else None) from None
-            del channel
-            return _result(machine, spec, progress, partial=False)
-    finally:
-        machine.close()
+    with Machine(spec.parts) as machine:
+        machine.open(design)
+        serve = _server(machine, spec, progress, clock)
+        try:
+            _run(machine, spec, serve, progress, clock, on_progress)
+        except KeyboardInterrupt:
+            result = _result(machine, spec, progress, clock, partial=True)
+            raise CellInterrupted(result if result.faults else None) from None
+        return _result(machine, spec, progress, clock, partial=False)
 
 
 @contextmanager
@@ -86,34 +95,34 @@ def _run(
     spec: CellSpec,
     serve: Serve,
     progress: _Progress,
+    clock: ReplayClock,
     on_progress: Callable[[float], None],
 ) -> None:
     endpoint = machine.endpoint
     faults = len(spec.workload)
     while True:
         machine.address_space.reset()
-        if not _one_pass(machine, serve, progress):
+        if not _one_pass(machine, serve, progress, clock):
             return
         progress.replays += 1
         busy_s = endpoint.counts().busy_ns / 1e9
-        share = min(busy_s / max(spec.seconds, 1e-9), progress.replays * faults / max(spec.faults, 1))
+        timed = busy_s / spec.seconds if spec.seconds > 0 else 1.0
+        share = min(timed, progress.replays * faults / max(spec.faults, 1))
         on_progress(min(share, 1.0))
         if share >= 1:
             return
 
 
-def _one_pass(machine: Machine, serve: Serve, progress: _Progress) -> bool:
+def _one_pass(machine: Machine, serve: Serve, progress: _Progress, clock: ReplayClock) -> bool:
     """Serve until the pass has ended. False: it will not, and `progress.error` says so."""
-    last_progress = time.monotonic()
+    clock.progressed()
     serve(True)
     while not machine.is_idle():
         if serve(False):
-            last_progress = time.monotonic()
-        elif machine.endpoint.wait(machine.started, 1_000_000):
-            break
-        elif time.monotonic() - last_progress > STUCK_S:
+            clock.progressed()
+        elif not clock.wait(machine):
             outstanding = machine.endpoint.counts().outstanding
-            progress.error = f"stuck: {outstanding} faults without an answer for {STUCK_S:g} s"
+            progress.error = f"stuck: {outstanding} faults without an answer {clock.stuck}"
             return False
     return True
 
@@ -122,9 +131,9 @@ def _one_pass(machine: Machine, serve: Serve, progress: _Progress) -> bool:
 # faults that was ----
 
 
-def _server(machine: Machine, spec: CellSpec, progress: _Progress) -> Serve:
-    if machine.design.inline_only:
-        return _serve_python(machine, progress)
+def _server(machine: Machine, spec: CellSpec, progress: _Progress, clock: ReplayClock) -> Serve:
+    if machine.driver is Driver.INLINE:
+        return _serve_inline(machine, progress, clock)
     if not machine.design.has_client:
         return _serve_nothing(machine)
     if spec.client == "native":
@@ -232,22 +241,29 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
     return serve
 
 
-def _serve_python(machine: Machine, progress: _Progress) -> Serve:
+def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> Serve:
+    """Everything on this thread: a design in C by the native client, then whatever is left by the plain one."""
     from uring_iopf.clients.sync import serve_once
 
+    channel, space, has_client = machine.channel, machine.address_space, machine.design.has_client
+    rows = len(machine.workload or ())
+
     def serve(start: bool) -> int:
-        began = time.thread_time_ns()
-        until = time.monotonic_ns() + SLICE_NS
+        began, end = clock.cpu_ns(), clock.slice_end()
         served = 0
         if start:
             machine.start()
-        while not machine.is_idle() and time.monotonic_ns() < until:
-            did = machine.channel.turn()
-            n = serve_once(machine.channel, machine.address_space)
+            if isinstance(channel, NativeChannel) and has_client:
+                by_c = ffi.new("struct uiopf_served *")
+                lib.uiopf_client_serve(channel.c, space.c, rows, FOREVER_NS, by_c)
+                served += int(by_c.faults)
+        while not machine.is_idle() and not clock.over(end):
+            did = channel.turn()
+            n = serve_once(channel, space) if has_client else 0
             served += n
             if not did and not n:
                 break
-        progress.client_cpu_ns += time.thread_time_ns() - began
+        progress.client_cpu_ns += clock.cpu_ns() - began
         return served
 
     return serve
@@ -256,16 +272,14 @@ def _serve_python(machine: Machine, progress: _Progress) -> Serve:
 # ---- the result ----
 
 
-def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: bool) -> CellResult:
+def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: ReplayClock, *, partial: bool) -> CellResult:
     """What the machine's counters say, once it has been brought to rest."""
     endpoint = machine.endpoint
     measured = endpoint.counts()
     cost = machine.channel.cost()
     cost.client_cpu_ns = progress.client_cpu_ns
     machine.detach()
-    deadline = time.monotonic() + 1.0
-    while endpoint.counts().outstanding and time.monotonic() < deadline:
-        machine.core.produce()
+    clock.settle(machine)
     account = machine.account()
     counts = endpoint.counts()
     error = progress.error
@@ -281,8 +295,7 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, *, partial: b
         result,
         design=machine.design.name,
         client=_client_name(machine, spec),
-        driver="inline" if machine.design.inline_only else spec.parts.driver,
-        mode="inline" if machine.design.inline_only else "live",
+        mode="inline" if machine.driver is Driver.INLINE else "live",
         replays=progress.replays,
         faults=account.sent,
         answered=account.answered,

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import ffi, lib
-from uring_iopf.clients.sync import serve_once
-from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.errors import UsageError
-from uring_iopf.lab.result import CellResult
-from uring_iopf.lab.spec import CellSpec
-from uring_iopf.machine import Machine
+from uring_iopf.lab.cell import count_cell
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MachineParts
 
 if TYPE_CHECKING:
@@ -20,10 +14,9 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from uring_iopf.designs.base import Design
+    from uring_iopf.lab.result import CellResult
     from uring_iopf.machine_parts import MachineOptions
     from uring_iopf.workloads import Workload
-
-FOREVER_NS = 2**62
 
 
 def compare_designs(
@@ -45,43 +38,7 @@ def compare_designs(
     parts = MachineParts.of(workload, **options)
     results: dict[str, CellResult] = {}
     for design in designs:
-        result = replay_inline(design, parts)
+        result = count_cell(design, parts)
         assert result.accounted, f"{result.design}: {', '.join(result.missing)}"
         results[result.design] = result
     return results
-
-
-def replay_inline(design: str | type[Design], parts: MachineParts) -> CellResult:
-    """One pass of the parts' workload through one design, on this thread."""
-    workload = parts.workload
-    assert workload is not None, "there is something to replay"
-    with Machine(parts) as machine:
-        channel = machine.open(design)
-        machine.start()
-        if isinstance(channel, NativeChannel) and machine.design.has_client:
-            served = ffi.new("struct uiopf_served *")
-            lib.uiopf_client_serve(channel.c, machine.address_space.c, len(workload), FOREVER_NS, served)
-        while not machine.is_idle():
-            did = channel.turn()
-            if machine.design.has_client:
-                did += serve_once(channel, machine.address_space)
-            if not did:
-                break  # nothing more will come of it: what is missing shows in the account
-        machine.detach()
-        account, cost = machine.account(), channel.cost()
-        name = machine.design.name
-        python, has_client = machine.design.inline_only, machine.design.has_client
-    spec = CellSpec(name, "native", parts)
-    return replace(
-        spec.nothing_measured(),
-        client="sync" if python else "native" if has_client else "kernel",
-        mode="inline",
-        replays=1,
-        faults=account.sent,
-        answered=account.answered,
-        auto_answered=account.auto_answered,
-        lost=account.lost,
-        unmapped=account.unmapped,
-        answer_errors=cost.answer_errors,
-        per_fault=cost.per_fault(account.sent),
-    )
