@@ -11,6 +11,7 @@ from my_design import Doorbell
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.designs import names, resolve
 from uring_iopf.designs.native_channel import NativeChannel
+from uring_iopf.designs.registry import DESCRIBED
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.spec import CellSpec
@@ -45,17 +46,19 @@ class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
 
 
-def test_the_registry_names_what_c_has() -> None:
+def test_the_registry_describes_what_c_has_and_nothing_else() -> None:
     in_c: list[str] = []
     while pointer := lib.uiopf_design_name(len(in_c)):
         in_c.append(ffi.string(pointer).decode())
     assert names() == in_c
-    for name in names():
-        info = resolve(name)
-        assert info.index is not None
-        assert info.has_client == bool(lib.uiopf_design_has_client(info.index))
-        assert info.has_ring == bool(lib.uiopf_design_has_ring(info.index))
-        assert info.proposed == bool(lib.uiopf_design_personality(info.index))
+    assert sorted(DESCRIBED) == sorted(in_c)
+    assert [resolve(name).index for name in in_c] == list(range(len(in_c)))
+
+
+def test_what_c_says_of_a_design_is_known_of_it() -> None:
+    handler, multishot = resolve("handler"), resolve("uring-multishot")
+    assert (handler.has_client, handler.has_ring, handler.proposed) == (False, False, False)
+    assert (multishot.has_client, multishot.has_ring, multishot.proposed) == (True, True, True)
 
 
 def test_a_design_is_found_by_module_and_class() -> None:

@@ -1,6 +1,6 @@
 """Which designs there are, by name.
 
-The C ones are listed in ``cdefs/designs/channel.c`` and described here; a test holds the two together.
+The list of those in C is C's own (``cdefs/designs``); what is said of them is here.
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 import importlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from uring_iopf.designs.base import Design
 
 
@@ -39,23 +43,46 @@ class DesignInfo:
         return self.python is not None
 
 
-_NATIVE = (
-    DesignInfo(
-        "handler", "2021", "a callback in the kernel, with report flags; no user space: the baseline", 0,
-        has_client=False,
-    ),
-    DesignInfo("eventfd", "2023", "the RFC: an eventfd, 48-byte messages read one by one, an ioctl per answer", 1),
-    DesignInfo("fd", "2024", "merged in Linux 6.11: poll, read and write on one fd, whole groups", 2),
-    DesignInfo(
-        "uring-multishot", "-", "pre-posted io_uring receives: READ_MULTISHOT with provided buffers, WRITEs back", 3,
-        has_ring=True, proposed=True,
-    ),
-)  # fmt: skip
+DESCRIBED: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "handler": ("2021", "a callback in the kernel, with report flags; no user space: the baseline"),
+        "eventfd": ("2023", "the RFC: an eventfd, 48-byte messages read one by one, an ioctl per answer"),
+        "fd": ("2024", "merged in Linux 6.11: poll, read and write on one fd, whole groups"),
+        "uring-multishot": (
+            "-",
+            "pre-posted io_uring receives: READ_MULTISHOT with provided buffers, WRITEs back",
+        ),
+    }
+)
+"""What is said of each design in C: its year and its summary. Which there are, and all else of them, C says."""
+
+
+@cache
+def _native() -> tuple[DesignInfo, ...]:
+    """The designs in C, as its own list has them."""
+    from uring_iopf._native import ffi, lib  # the compiled part, for those who ask for a design
+
+    found: list[DesignInfo] = []
+    while pointer := lib.uiopf_design_name(index := len(found)):
+        name = ffi.string(pointer).decode()
+        year, summary = DESCRIBED[name]
+        found.append(
+            DesignInfo(
+                name,
+                year,
+                summary,
+                index,
+                has_client=bool(lib.uiopf_design_has_client(index)),
+                has_ring=bool(lib.uiopf_design_has_ring(index)),
+                proposed=bool(lib.uiopf_design_personality(index)),
+            )
+        )
+    return tuple(found)
 
 
 def names() -> list[str]:
     """The designs that come with the library, oldest first."""
-    return [info.name for info in _NATIVE]
+    return [info.name for info in _native()]
 
 
 def resolve(spec: str | type[Design]) -> DesignInfo:
@@ -65,7 +92,7 @@ def resolve(spec: str | type[Design]) -> DesignInfo:
     """
     if not isinstance(spec, str):
         return _of_class(spec)
-    for info in _NATIVE:
+    for info in _native():
         if info.name == spec:
             return info
     if ":" in spec:
