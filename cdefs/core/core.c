@@ -10,10 +10,65 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "rings/engine.h"
-#include "faults/eventq.h"
-#include "faults/faultq.h"
-#include "hardware/endpoint.h"
+/* ---- what is turned ---- */
+
+void uiopf_core_add_producer(struct uiopf_core *core, struct uiopf_producer *producer)
+{
+	producer->next = core->producers;
+	core->producers = producer;
+}
+
+void uiopf_core_remove_producer(struct uiopf_core *core, struct uiopf_producer *producer)
+{
+	struct uiopf_producer **link;
+
+	for (link = &core->producers; *link != producer; link = &(*link)->next)
+		;
+	*link = producer->next;
+}
+
+void uiopf_core_add_queue(struct uiopf_core *core, struct uiopf_queue *queue)
+{
+	queue->next = core->queues;
+	core->queues = queue;
+}
+
+void uiopf_core_remove_queue(struct uiopf_core *core, struct uiopf_queue *queue)
+{
+	struct uiopf_queue **link;
+
+	for (link = &core->queues; *link != queue; link = &(*link)->next)
+		;
+	*link = queue->next;
+}
+
+void uiopf_core_add_consumer(struct uiopf_core *core, struct uiopf_consumer *consumer)
+{
+	consumer->due_ns = UINT64_MAX;
+	consumer->next = core->consumers;
+	core->consumers = consumer;
+}
+
+void uiopf_core_remove_consumer(struct uiopf_core *core, struct uiopf_consumer *consumer)
+{
+	struct uiopf_consumer **link;
+
+	for (link = &core->consumers; *link != consumer; link = &(*link)->next)
+		;
+	*link = consumer->next;
+}
+
+void uiopf_consumer_due(struct uiopf_core *core, struct uiopf_consumer *consumer, uint64_t when_ns)
+{
+	const struct uiopf_consumer *each;
+	uint64_t first = UINT64_MAX;
+
+	consumer->due_ns = when_ns;
+	for (each = core->consumers; each; each = each->next)
+		if (each->due_ns < first)
+			first = each->due_ns;
+	WRITE_ONCE(&core->timer_ns, first);
+}
 
 /* ---- the two steps ---- */
 
@@ -24,12 +79,12 @@
 static void expire(struct uiopf_core *core)
 {
 	uint64_t now = uiopf_now(&core->clock), next = UIOPF_NO_DEADLINE, when;
-	struct uiopf_faultq *q;
+	struct uiopf_queue *queue;
 
 	if (now >= core->expiry_ns && uiopf_consumer_try(core)) {
-		for (q = core->faultqs; q; q = q->next)
-			if (q->policy && q->policy->limits.timeout_ns) {
-				when = uiopf_policy_expire(q, now);
+		for (queue = core->queues; queue; queue = queue->next)
+			if (queue->ops->expire) {
+				when = queue->ops->expire(queue, now);
 				next = when < next ? when : next;
 			}
 		uiopf_core_kick(core);
@@ -40,22 +95,24 @@ static void expire(struct uiopf_core *core)
 		WRITE_ONCE(&core->next_ns, core->expiry_ns);
 }
 
+void uiopf_core_publish(struct uiopf_core *core)
+{
+	struct uiopf_queue *queue;
+
+	for (queue = core->queues; queue; queue = queue->next)
+		if (queue->ops->publish)
+			queue->ops->publish(queue);
+}
+
 uint32_t uiopf_produce(struct uiopf_core *core)
 {
-	struct uiopf_iommu *iommu;
-	struct uiopf_endpoint *endpoint;
-	struct uiopf_faultq *q;
+	struct uiopf_producer *producer;
 	uint32_t did = 0;
 
 	WRITE_ONCE(&core->next_ns, UINT64_MAX);
-	for (iommu = core->iommus; iommu; iommu = iommu->next)
-		did += iommu->ops->execute(iommu);
-	for (endpoint = core->endpoints; endpoint; endpoint = endpoint->next)
-		did += uiopf_endpoint_step(endpoint);
-	for (iommu = core->iommus; iommu; iommu = iommu->next)
-		did += iommu->ops->interrupt(iommu);
-	for (q = core->faultqs; q; q = q->next)
-		uiopf_faultq_publish(q);
+	for (producer = core->producers; producer; producer = producer->next)
+		did += producer->ops->turn(producer);
+	uiopf_core_publish(core);
 	if (unlikely(core->expiry_ns != UIOPF_NO_DEADLINE))
 		expire(core);
 	return did;
@@ -63,39 +120,33 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 
 uint32_t uiopf_core_sync(struct uiopf_core *core)
 {
-	struct uiopf_eventq *events;
-	struct uiopf_faultq *q;
+	struct uiopf_queue *queue;
 	uint32_t did = 0;
 
-	for (q = core->faultqs; q; q = q->next)
-		did += uiopf_faultq_sync(q);
-	for (events = core->eventqs; events; events = events->next)
-		did += uiopf_eventq_sync(events);
+	for (queue = core->queues; queue; queue = queue->next)
+		did += queue->ops->sync(queue);
 	if (unlikely(core->host_waits))
-		did += uiopf_host_sync(core);
+		did += core->host_sync(core);
 	return did;
 }
 
 uint32_t uiopf_consume(struct uiopf_core *core)
 {
 	struct uiopf_consumer *consumer;
-	struct uiopf_engine *engine;
 	uint32_t did = uiopf_core_sync(core);
 
-	for (engine = core->engines; engine; engine = engine->next)
-		did += uiopf_engine_step(engine);
 	for (consumer = core->consumers; consumer; consumer = consumer->next)
-		did += consumer->run(consumer);
+		did += consumer->ops->run(consumer);
 	uiopf_core_kick(core);
 	return did;
 }
 
 void uiopf_core_kick(struct uiopf_core *core)
 {
-	struct uiopf_iommu *iommu;
+	struct uiopf_producer *producer;
 
-	for (iommu = core->iommus; iommu; iommu = iommu->next)
-		iommu->ops->kick(iommu, UIOPF_CONSUMER);
+	for (producer = core->producers; producer; producer = producer->next)
+		producer->ops->kick(producer);
 }
 
 void uiopf_core_wake_worker(struct uiopf_core *core)
@@ -396,14 +447,16 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 
 int uiopf_core_free(struct uiopf_core *core)
 {
-	int fd;
+	int fd, way;
 
-	if (core->faultqs || core->eventqs || core->engines || core->endpoints || core->iommus || core->consumers)
+	if (core->producers || core->queues || core->consumers)
 		return -EBUSY;
 	uiopf_core_stop(core);
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		uiopf_core_close_fd(core, fd);
-	uiopf_host_close(core);
+	for (way = 0; way < 2; way++)
+		if (core->host_epoll[way] >= 0)
+			close(core->host_epoll[way]);
 	uiopf_notifier_close(core);
 	if (core->worker_eventfd >= 0)
 		close(core->worker_eventfd);

@@ -11,6 +11,9 @@
  * Consumer calls are serialised by a lock. Under `sqpoll` the worker owns the consumer side without it, so a call from
  * another thread first stops the worker between two turns, as the control plane does: attach, detach, replace, close.
  * A worker that nobody wants to stop pays one load of an unshared word per turn for all of this.
+ *
+ * What is turned is none of the core's business: hardware, queues and rings enter themselves in its lists, each with a
+ * table of functions. They are called once a turn, so that an indirect call costs nothing per fault.
  */
 #pragma once
 #include <pthread.h>
@@ -21,17 +24,60 @@
 #include "base/atomics.h"
 #include "base/clock.h"
 #include "core/file.h"
-#include "faults/iopf.h"
 
-struct uiopf_engine;
-struct uiopf_endpoint;
-struct uiopf_eventq;
-struct uiopf_faultq;
+/* Versions of the kernel that is emulated. */
+#define UIOPF_LINUX(major, minor) ((uint32_t)(major) << 8 | (minor))
 
-/* A consumer in the kernel that is run every consumer step (the `handler` design). Returns how much it did. */
+#define UIOPF_NO_DEADLINE UINT64_MAX
+
+/* Hardware, with its driver. */
+struct uiopf_producer {
+	const struct uiopf_producer_ops *ops;
+	struct uiopf_producer *next;
+};
+
+struct uiopf_producer_ops {
+	/* Producer: carries out commands, sends what is due, reports what was sent; how much. A bounded amount. */
+	uint32_t (*turn)(struct uiopf_producer *producer);
+	/* Consumer: answers have been written. The hardware is to carry them out, and is woken if it sleeps. */
+	void (*kick)(struct uiopf_producer *producer);
+};
+
+/* What stands between the sides: something comes in, and waits to be read. */
+struct uiopf_queue {
+	const struct uiopf_queue_ops *ops;
+	struct uiopf_queue *next;
+};
+
+struct uiopf_queue_ops {
+	/* Producer, at the end of its step: shows what came in. NULL: that has been done already. */
+	void (*publish)(struct uiopf_queue *queue);
+	/* Consumer: wakes the waits of its file if something has come since the last time; how much. */
+	uint32_t (*sync)(struct uiopf_queue *queue);
+	/*
+	 * Both sides': the timer interrupt. Ends what has waited for too long; when it is to be called again, or
+	 * UIOPF_NO_DEADLINE. NULL: nothing here ever does.
+	 */
+	uint64_t (*expire)(struct uiopf_queue *queue, uint64_t now);
+};
+
+/* Who takes things out of the queues in the kernel: a ring under `sqpoll`, the `handler` design. */
 struct uiopf_consumer {
+	const struct uiopf_consumer_ops *ops;
 	struct uiopf_consumer *next;
+	uint64_t due_ns;		/* when the first of its timers fires: uiopf_consumer_due() */
+};
+
+/* The worker's questions are asked under `sqpoll` alone, but for `settle`. All but `run` may be NULL. */
+struct uiopf_consumer_ops {
+	/* Consumer: one turn; how much it did. */
 	uint32_t (*run)(struct uiopf_consumer *consumer);
+	/* The worker is about to sleep, and looks once more; or it is awake again. */
+	void (*sleeping)(struct uiopf_consumer *consumer, bool asleep);
+	/* The worker is about to stand still: what is owed to sleeping clients is not put off until after that. */
+	void (*settle)(struct uiopf_consumer *consumer);
+	/* Whether things may change that nobody tells of: the worker looks now and then instead of sleeping for good. */
+	bool (*needs_looks)(const struct uiopf_consumer *consumer);
 };
 
 /* Somebody who waits in a system call for a queue; told by an eventfd. */
@@ -43,25 +89,25 @@ struct uiopf_sleeper {
 };
 
 #define UIOPF_MAX_FILES 1024
-#define UIOPF_REGISTERED_RINGS 16
+#define UIOPF_REGISTERED_FILES 16
 
 struct uiopf_core {
 	struct uiopf_clock clock;
 	enum uiopf_driver driver;	/* changes only with both locks held and the worker parked */
 	bool live;			/* system calls, and wake-ups where no thread needs them, are paid for with real ones */
 
-	struct uiopf_iommu *iommus;
-	struct uiopf_endpoint *endpoints;
-	struct uiopf_faultq *faultqs;
-	struct uiopf_eventq *eventqs;
-	struct uiopf_engine *engines;
+	/* Newest first; they change at the quiescent point. */
+	struct uiopf_producer *producers;
+	struct uiopf_queue *queues;
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
-	uint64_t handles;		/* attachments made */
-	struct uiopf_engine *registered_ring[UIOPF_REGISTERED_RINGS];
-	uint64_t sq_idle_ns;		/* the longest sq_thread_idle that a ring asked for */
-	uint32_t kernel;		/* whose rings these are: UIOPF_LINUX(6, 12) … */
-	int host_epoll[2];		/* what they are read for and written for; -1 until the first is installed */
+	struct uiopf_file *registered[UIOPF_REGISTERED_FILES];	/* what calls may name without a descriptor */
+	uint64_t handles;		/* numbers given out that are never used again (attachments') */
+	uint64_t sq_idle_ns;		/* under `sqpoll`: the longest time to spin that a consumer asked for */
+	uint32_t kernel;		/* which Linux is emulated: UIOPF_LINUX(6, 12) … */
+	/* The host's descriptors that are files here (hostfile.c): what they are read for and written for. */
+	int host_epoll[2];		/* -1 until the first is installed */
+	uint32_t (*host_sync)(struct uiopf_core *core);	/* calls those who wait for one that is ready; how many are */
 	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
 	unsigned long aio;		/* for uiopf_notify(); 0: none */
 
@@ -115,6 +161,8 @@ UIOPF_BEGINS_A_LINE(struct uiopf_core, running);
 /* One turn of each side; how much was done. The caller owns that side. */
 uint32_t uiopf_produce(struct uiopf_core *core);
 uint32_t uiopf_consume(struct uiopf_core *core);
+/* Producer: shows what has come into the queues. */
+void uiopf_core_publish(struct uiopf_core *core);
 /* Consumer: calls those who wait for files at which something has arrived; how much has. */
 uint32_t uiopf_core_sync(struct uiopf_core *core);
 
@@ -132,6 +180,16 @@ struct uiopf_patience {
 
 /* Between two looks, from { 0 } on: lets a moment go by and returns 0; -EINTR: a signal came, or the slice is over. */
 int uiopf_wait_a_moment(struct uiopf_patience *patience);
+
+/* Quiescent: into the core's lists, and out of them. */
+void uiopf_core_add_producer(struct uiopf_core *core, struct uiopf_producer *producer);
+void uiopf_core_remove_producer(struct uiopf_core *core, struct uiopf_producer *producer);
+void uiopf_core_add_queue(struct uiopf_core *core, struct uiopf_queue *queue);
+void uiopf_core_remove_queue(struct uiopf_core *core, struct uiopf_queue *queue);
+void uiopf_core_add_consumer(struct uiopf_core *core, struct uiopf_consumer *consumer);
+void uiopf_core_remove_consumer(struct uiopf_core *core, struct uiopf_consumer *consumer);
+/* Consumer: the first of its timers fires then; UINT64_MAX: none runs. */
+void uiopf_consumer_due(struct uiopf_core *core, struct uiopf_consumer *consumer, uint64_t when_ns);
 
 /* Around everything that touches the consumer side from outside the worker. */
 void uiopf_consumer_begin(struct uiopf_core *core);
@@ -176,9 +234,6 @@ bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
 void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file);
 /* The same, and for the host's descriptors while a request waits for one; true when anything may have come. */
 bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns);
-/* Consumer: calls those who wait for host descriptors that have become ready; how many descriptors did. */
-uint32_t uiopf_host_sync(struct uiopf_core *core);
-void uiopf_host_close(struct uiopf_core *core);
 /* Consumer: close(2) of a descriptor of this core; false: there is none. */
 bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
 

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "core/core.h"
-#include "rings/engine.h"
 
 #define LOOKS_BEFORE_CLOCK 64u	/* turns without work between two looks at the clock */
 #define SPINS_WHILE_PARKED 20000u
@@ -34,13 +33,12 @@ static uint32_t turn(struct uiopf_core *core)
  */
 static bool park(struct uiopf_core *core)
 {
-	struct uiopf_engine *engine;
+	struct uiopf_consumer *consumer;
 	uint32_t spins = 0;
 
-	/* What is owed to sleeping clients is not put off until after a standstill. */
-	for (engine = core->engines; engine; engine = engine->next)
-		if (engine->look_again)
-			uiopf_look_again(engine);
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		if (consumer->ops->settle)
+			consumer->ops->settle(consumer);
 	do {
 		STORE_SEQ(&core->parked, 1);
 		if (LOAD_SEQ(&core->park_waiters)) {
@@ -79,11 +77,11 @@ static uint64_t time_to_sleep(const struct uiopf_core *core)
 
 static uint64_t time_to_look(const struct uiopf_core *core)
 {
-	const struct uiopf_engine *engine;
+	const struct uiopf_consumer *consumer;
 
 	if (core->driver == UIOPF_SQPOLL)
-		for (engine = core->engines; engine; engine = engine->next)
-			if (uiopf_attached_needs_looks(engine))
+		for (consumer = core->consumers; consumer; consumer = consumer->next)
+			if (consumer->ops->needs_looks && consumer->ops->needs_looks(consumer))
 				return LOOK_NS;
 	return UINT64_MAX;
 }
@@ -94,16 +92,23 @@ static bool sleep_for(struct uiopf_core *core, uint64_t timeout)
 					      uiopf_eventfd_wait(core->worker_eventfd, timeout);
 }
 
+static void tell_consumers(struct uiopf_core *core, bool asleep)
+{
+	struct uiopf_consumer *consumer;
+
+	if (core->driver == UIOPF_SQPOLL)
+		for (consumer = core->consumers; consumer; consumer = consumer->next)
+			if (consumer->ops->sleeping)
+				consumer->ops->sleeping(consumer, asleep);
+}
+
 /* Says that it sleeps, looks once more, and sleeps. */
 static void sleep_until_wanted(struct uiopf_core *core)
 {
-	struct uiopf_engine *engine;
 	bool slept = false;
 
 	STORE_SEQ(&core->asleep, 1);
-	if (core->driver == UIOPF_SQPOLL)
-		for (engine = core->engines; engine; engine = engine->next)
-			uiopf_engine_need_wakeup(engine, true);
+	tell_consumers(core, true);
 	/* What came before that was seen must not wait: pairs with wake_worker and with the client's look at the flag. */
 	while (!turn(core) && !LOAD_SEQ(&core->mailbox)) {
 		const uint64_t timeout = time_to_sleep(core), look = time_to_look(core);
@@ -117,9 +122,7 @@ static void sleep_until_wanted(struct uiopf_core *core)
 			break;
 	}
 	STORE_SEQ(&core->asleep, 0);
-	if (core->driver == UIOPF_SQPOLL)
-		for (engine = core->engines; engine; engine = engine->next)
-			uiopf_engine_need_wakeup(engine, false);
+	tell_consumers(core, false);
 }
 
 /* A ring may ask for a longer one. */

@@ -55,6 +55,8 @@ static uint32_t run(struct uiopf_consumer *consumer)
 	return n;
 }
 
+static const struct uiopf_consumer_ops consumer_ops = { .run = run };
+
 static int open_handler(struct uiopf_channel *ch)
 {
 	uint32_t flags = ch->config.report_flags ? ch->config.report_flags : UIOPF_REPORT_FLAT;
@@ -66,13 +68,12 @@ static int open_handler(struct uiopf_channel *ch)
 	h = calloc(1, sizeof *h);
 	if (!h)
 		return -ENOMEM;
-	h->consumer.run = run;
+	h->consumer.ops = &consumer_ops;
 	h->ch = ch;
 	h->flags = flags;
 	ch->state = h;
 	uiopf_control_begin(ch->core);
-	h->consumer.next = ch->core->consumers;
-	ch->core->consumers = &h->consumer;
+	uiopf_core_add_consumer(ch->core, &h->consumer);
 	uiopf_control_end(ch->core);
 	return 0;
 }
@@ -80,12 +81,9 @@ static int open_handler(struct uiopf_channel *ch)
 static void close_handler(struct uiopf_channel *ch)
 {
 	struct handler *h = ch->state;
-	struct uiopf_consumer **link;
 
 	uiopf_control_begin(ch->core);
-	for (link = &ch->core->consumers; *link != &h->consumer; link = &(*link)->next)
-		;
-	*link = h->consumer.next;
+	uiopf_core_remove_consumer(ch->core, &h->consumer);
 	uiopf_control_end(ch->core);
 	free(h);
 }

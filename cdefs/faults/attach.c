@@ -162,13 +162,10 @@ static void forget(struct uiopf_attach *old)
 /* What is on the way reaches whom it was meant for, where the IOMMU can say when that is. */
 static void drain(struct uiopf_device *device)
 {
-	struct uiopf_faultq *q;
-
 	if (!device->iommu->ops->drain)
 		return;
 	device->iommu->ops->drain(device->iommu);
-	for (q = device->core->faultqs; q; q = q->next)
-		uiopf_faultq_publish(q);
+	uiopf_core_publish(device->core);
 }
 
 /*

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
 #include "base/memory.h"
 
 #define HEADER ((uint64_t)sizeof(struct iommufd_vevent_header))
@@ -288,6 +287,28 @@ void uiopf_eventq_counts(struct uiopf_eventq *q, struct uiopf_eventq_counts *cou
 	pthread_mutex_unlock(&q->lock);
 }
 
+/* ---- in the core's list ---- */
+
+static uint32_t queue_sync(struct uiopf_queue *queue)
+{
+	struct uiopf_eventq *q = container_of(queue, struct uiopf_eventq, queue);
+	/* Pairs with the store in uiopf_eventq_report(). */
+	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken;
+
+	if (came) {
+		/* Linux wakes for every report, lost ones too, without saying what for. More than two make no difference. */
+		q->woken = published;
+		uiopf_file_wake(&q->file, 0);
+		if (came > 1)
+			uiopf_file_wake(&q->file, 0);
+	}
+	return came;
+}
+
+static const struct uiopf_queue_ops queue_ops = {
+	.sync = queue_sync,	/* a report shows itself, from whatever thread */
+};
+
 /* ---- quiescent ---- */
 
 struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth)
@@ -313,8 +334,8 @@ struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth)
 	pthread_mutex_init(&q->lock, &adaptive);
 	pthread_mutexattr_destroy(&adaptive);
 	uiopf_control_begin(core);
-	q->next = core->eventqs;
-	core->eventqs = q;
+	q->queue.ops = &queue_ops;
+	uiopf_core_add_queue(core, &q->queue);
 	uiopf_control_end(core);
 	return q;
 }
@@ -332,16 +353,13 @@ static void free_chunks(struct uiopf_event_chunk *chunk)
 int uiopf_eventq_free(struct uiopf_eventq *q)
 {
 	struct uiopf_core *core = q->core;
-	struct uiopf_eventq **link;
 
 	uiopf_control_begin(core);
 	if (q->file.users || q->file.waits) {
 		uiopf_control_end(core);
 		return -EBUSY;
 	}
-	for (link = &core->eventqs; *link != q; link = &(*link)->next)
-		;
-	*link = q->next;
+	uiopf_core_remove_queue(core, &q->queue);
 	uiopf_core_forget_file(core, &q->file);
 	uiopf_control_end(core);
 	free_chunks(q->first);

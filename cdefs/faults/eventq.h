@@ -24,7 +24,7 @@
 #include "abi/iommufd.h"
 #include "abi/api.h"
 #include "base/atomics.h"
-#include "core/file.h"
+#include "core/core.h"
 
 #define UIOPF_EVENT_CHUNK 4096u
 
@@ -43,7 +43,7 @@ struct uiopf_event {
 struct uiopf_eventq {
 	struct uiopf_file file;
 	struct uiopf_core *core;
-	struct uiopf_eventq *next;
+	struct uiopf_queue queue;	/* in the core's list */
 	uint32_t depth;
 	void *(*allocate)(size_t size);	/* malloc; a test may put another in its place, before the first report */
 
@@ -62,19 +62,3 @@ struct uiopf_eventq {
 	/* The consumer's. */
 	UIOPF_LINE uint32_t woken;	/* the value of `published` for which waits have been woken */
 };
-
-/* Consumer: wakes the file's waits if there were reports since the last time; how many. */
-static inline uint32_t uiopf_eventq_sync(struct uiopf_eventq *q)
-{
-	/* Pairs with the store in uiopf_eventq_report(). */
-	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken;
-
-	if (came) {
-		/* Linux wakes for every report, lost ones too, without saying what for. More than two make no difference. */
-		q->woken = published;
-		uiopf_file_wake(&q->file, 0);
-		if (came > 1)
-			uiopf_file_wake(&q->file, 0);
-	}
-	return came;
-}

@@ -397,6 +397,29 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const st
 	}
 }
 
+static void queue_publish(struct uiopf_queue *queue)
+{
+	uiopf_faultq_publish(container_of(queue, struct uiopf_faultq, queue));
+}
+
+static uint32_t queue_sync(struct uiopf_queue *queue)
+{
+	return uiopf_faultq_sync(container_of(queue, struct uiopf_faultq, queue));
+}
+
+static uint64_t queue_expire(struct uiopf_queue *queue, uint64_t now)
+{
+	struct uiopf_faultq *q = container_of(queue, struct uiopf_faultq, queue);
+
+	return q->policy && q->policy->limits.timeout_ns ? uiopf_policy_expire(q, now) : UIOPF_NO_DEADLINE;
+}
+
+static const struct uiopf_queue_ops queue_ops = {
+	.publish = queue_publish,
+	.sync = queue_sync,
+	.expire = queue_expire,
+};
+
 struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality)
 {
 	struct uiopf_faultq *q = aligned_alloc(128, sizeof *q);
@@ -418,8 +441,8 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 		return NULL;
 	}
 	uiopf_control_begin(core);
-	q->next = core->faultqs;
-	core->faultqs = q;
+	q->queue.ops = &queue_ops;
+	uiopf_core_add_queue(core, &q->queue);
 	uiopf_control_end(core);
 	return q;
 }
@@ -427,16 +450,13 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 int uiopf_faultq_free(struct uiopf_faultq *q)
 {
 	struct uiopf_core *core = q->core;
-	struct uiopf_faultq **link;
 
 	uiopf_control_begin(core);
 	if (q->reserved || q->file.users || q->file.waits) {
 		uiopf_control_end(core);
 		return -EBUSY;
 	}
-	for (link = &core->faultqs; *link != q; link = &(*link)->next)
-		;
-	*link = q->next;
+	uiopf_core_remove_queue(core, &q->queue);
 	uiopf_core_forget_file(core, &q->file);
 	uiopf_control_end(core);
 	uiopf_idmap_free(&q->cookies);

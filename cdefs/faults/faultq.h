@@ -14,14 +14,14 @@
 
 #include "abi/iommufd.h"
 #include "abi/api.h"
-#include "core/file.h"
+#include "core/core.h"
 #include "base/idmap.h"
 #include "faults/iopf.h"
 #include "faults/policy.h"
 
 struct uiopf_faultq {
 	struct uiopf_core *core;
-	struct uiopf_faultq *next;
+	struct uiopf_queue queue;	/* in the core's list */
 	struct uiopf_group **ring;
 	uint32_t mask;			/* changes only at the quiescent point, like the ring */
 	uint32_t reserved;		/* groups that the attached devices can have */

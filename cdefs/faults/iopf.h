@@ -18,6 +18,7 @@
 #include "abi/iommufd.h"
 #include "abi/api.h"
 #include "base/atomics.h"
+#include "core/core.h"
 
 #define UIOPF_NONE UINT32_MAX
 
@@ -41,7 +42,6 @@ struct uiopf_fault {
 #define UIOPF_RESP_INVALID 1u
 #define UIOPF_RESP_FAILURE 2u
 
-struct uiopf_core;
 struct uiopf_device;
 struct uiopf_faultq;
 struct uiopf_iommu;
@@ -90,24 +90,18 @@ struct uiopf_iommu_ops {
 	 */
 	void (*respond)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 			uint32_t grpid, uint32_t code);
-	/* Driver: the hardware is to carry out all that this side has written, and is woken if it sleeps. */
-	void (*kick)(struct uiopf_iommu *iommu, enum uiopf_side side);
-	/* Hardware: carries out the commands that it has been shown; how many. */
-	uint32_t (*execute)(struct uiopf_iommu *iommu);
-	/* Driver: the interrupt; decodes and reports every record in the queue; how many. */
-	uint32_t (*interrupt)(struct uiopf_iommu *iommu);
 	/*
 	 * Quiescent, driver: returns when nothing that a device has sent is on the way any more: its requests have been
 	 * reported, its answers have arrived. NULL: this IOMMU has no way to know.
 	 */
 	void (*drain)(struct uiopf_iommu *iommu);
-	void (*release)(struct uiopf_iommu *iommu);
 };
 
+/* Who is answered; whose turn it is stands in the core's list of producers. */
 struct uiopf_iommu {
 	const struct uiopf_iommu_ops *ops;
 	struct uiopf_core *core;
-	struct uiopf_iommu *next;
+	struct uiopf_producer producer;
 };
 
 #define UIOPF_GROUP_CHUNK 256u

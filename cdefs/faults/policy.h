@@ -14,8 +14,6 @@
 #include "abi/api.h"
 #include "faults/iopf.h"
 
-#define UIOPF_NO_DEADLINE UINT64_MAX
-
 struct uiopf_policy {
 	struct uiopf_faultq_limits limits;
 

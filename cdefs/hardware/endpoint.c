@@ -302,8 +302,8 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 		ep->free_index[i] = (uint16_t)i;
 	ep->free_indices = PCIE_PRI_PRGI_COUNT;
 	uiopf_control_begin(core);
-	ep->next = core->endpoints;
-	core->endpoints = ep;
+	ep->next = iommu->endpoints;
+	iommu->endpoints = ep;
 	uiopf_control_end(core);
 	return ep;
 }
@@ -313,7 +313,7 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 	struct uiopf_endpoint **link;
 
 	uiopf_control_begin(ep->core);
-	for (link = &ep->core->endpoints; *link != ep; link = &(*link)->next)
+	for (link = &ep->iommu->endpoints; *link != ep; link = &(*link)->next)
 		;
 	*link = ep->next;
 	uiopf_vtd_forget_endpoint(ep->iommu, ep);

@@ -12,13 +12,9 @@ static int find(const struct uiopf_core *core, uint32_t fd, bool registered, str
 {
 	struct uiopf_file *file;
 
-	if (registered) {
-		if (fd >= UIOPF_REGISTERED_RINGS)
-			return -EINVAL;
-		*out = core->registered_ring[fd];
-		return *out ? 0 : -EBADF;
-	}
-	file = fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
+	if (registered && fd >= UIOPF_REGISTERED_FILES)
+		return -EINVAL;
+	file = registered ? core->registered[fd] : fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
 	if (!file)
 		return -EBADF;
 	*out = uiopf_engine_of(file);
@@ -49,16 +45,16 @@ static int register_ring(struct uiopf_core *core, struct io_uring_rsrc_update *r
 		return -EINVAL;
 	if (at == UINT32_MAX) {
 		at = 0;
-		end = UIOPF_REGISTERED_RINGS;
-	} else if (at >= UIOPF_REGISTERED_RINGS) {
+		end = UIOPF_REGISTERED_FILES;
+	} else if (at >= UIOPF_REGISTERED_FILES) {
 		return -EINVAL;
 	}
 	rc = find(core, (uint32_t)reg->data, false, &e);
 	if (rc < 0)
 		return rc;
 	for (; at < end; at++)
-		if (!core->registered_ring[at]) {
-			core->registered_ring[at] = e;
+		if (!core->registered[at]) {
+			core->registered[at] = &e->file;
 			reg->offset = at;
 			return 0;
 		}
@@ -70,7 +66,7 @@ int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update
 	uint32_t i;
 	int rc;
 
-	if (!n || n > UIOPF_REGISTERED_RINGS)
+	if (!n || n > UIOPF_REGISTERED_FILES)
 		return -EINVAL;
 	if (!reg)
 		return -EFAULT;
@@ -86,14 +82,14 @@ int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsr
 {
 	uint32_t i;
 
-	if (!n || n > UIOPF_REGISTERED_RINGS)
+	if (!n || n > UIOPF_REGISTERED_FILES)
 		return -EINVAL;
 	if (!reg)
 		return -EFAULT;
 	for (i = 0; i < n; i++) {
-		if (reg[i].resv || reg[i].data || reg[i].offset >= UIOPF_REGISTERED_RINGS)
+		if (reg[i].resv || reg[i].data || reg[i].offset >= UIOPF_REGISTERED_FILES)
 			return i ? (int)i : -EINVAL;
-		core->registered_ring[reg[i].offset] = NULL;
+		core->registered[reg[i].offset] = NULL;
 	}
 	return (int)n;
 }

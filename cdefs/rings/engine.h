@@ -32,9 +32,6 @@
 #include "base/memory.h"
 #include "rings/ring.h"
 
-/* Versions as the core keeps them. */
-#define UIOPF_LINUX(major, minor) ((uint32_t)(major) << 8 | (minor))
-
 struct uiopf_classic {		/* a buffer given by PROVIDE_BUFFERS */
 	struct uiopf_classic *next;
 	uint64_t address;
@@ -132,7 +129,7 @@ struct uiopf_restrictions {
 
 struct uiopf_engine {
 	struct uiopf_core *core;
-	struct uiopf_engine *next;
+	struct uiopf_consumer consumer;		/* in the core's list */
 	struct uiopf_file file;			/* the ring's own descriptor: for poll and MSG_RING */
 	struct uiopf_ring ring;
 	struct uiopf_windows windows;
@@ -267,10 +264,6 @@ void uiopf_link_timeout_start(struct uiopf_request *guarded);
 void uiopf_link_timeout_stop(struct uiopf_request *guarded);
 /* -EFAULT, -EINVAL; UINT64_MAX: never. */
 int uiopf_timespec_load(struct uiopf_engine *engine, uint64_t address, uint64_t *ns);
-
-/* SQPOLL: submit, work, publish. Returns how much was done. */
-uint32_t uiopf_engine_step(struct uiopf_engine *engine);
-void uiopf_engine_need_wakeup(struct uiopf_engine *engine, bool needed);
 
 /* ---- completion.c ---- */
 

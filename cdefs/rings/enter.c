@@ -2,7 +2,6 @@
 #include <errno.h>
 
 #include "rings/engine.h"
-#include "faults/faultq.h"
 
 #define LOOK_AT_CLOCK_NS 1000000u
 

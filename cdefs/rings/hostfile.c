@@ -22,8 +22,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "abi/io_uring.h"
 #include "core/core.h"
-#include "rings/engine.h"
 
 #define EVENTS_A_LOOK 32
 
@@ -167,6 +167,8 @@ static int32_t host_command(struct uiopf_file *file, uint32_t command, uint64_t 
 	return ioctl(host_of(file)->fd[0], command == SOCKET_URING_OP_SIOCINQ ? SIOCINQ : SIOCOUTQ, &n) < 0 ? -errno : n;
 }
 
+static uint32_t host_sync(struct uiopf_core *core);
+
 static void host_arm(struct uiopf_file *file, struct uiopf_wait *wait)
 {
 	struct host_file *h = host_of(file);
@@ -175,7 +177,7 @@ static void host_arm(struct uiopf_file *file, struct uiopf_wait *wait)
 	h->armed++;
 	WRITE_ONCE(&h->core->host_waits, h->core->host_waits + 1);
 	/* Edges of before go by now, and what came since the request looked is not lost among them. */
-	uiopf_host_sync(h->core);
+	host_sync(h->core);
 }
 
 static void host_cancel(struct uiopf_file *file, struct uiopf_wait *wait)
@@ -231,7 +233,7 @@ static const struct uiopf_file_ops socket_ops = {
 	.release = host_release,
 };
 
-uint32_t uiopf_host_sync(struct uiopf_core *core)
+static uint32_t host_sync(struct uiopf_core *core)
 {
 	static const uint32_t about[2] = {
 		POLLIN | POLLRDNORM | POLLRDBAND | POLLPRI | POLLRDHUP | POLLERR | POLLHUP,
@@ -264,6 +266,7 @@ static int open_epoll(struct uiopf_core *core)
 {
 	int way;
 
+	core->host_sync = host_sync;
 	for (way = 0; way < 2; way++)
 		if (core->host_epoll[way] < 0) {
 			core->host_epoll[way] = epoll_create1(EPOLL_CLOEXEC);
@@ -355,13 +358,4 @@ int uiopf_core_install_host(struct uiopf_core *core, int fd)
 	}
 	uiopf_control_end(core);
 	return rc;
-}
-
-void uiopf_host_close(struct uiopf_core *core)
-{
-	int way;
-
-	for (way = 0; way < 2; way++)
-		if (core->host_epoll[way] >= 0)
-			close(core->host_epoll[way]);
 }

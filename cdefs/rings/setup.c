@@ -13,8 +13,15 @@
 #define BUFFER_GROUPS 65536u
 #define SQES_PER_TURN 24u
 
-uint32_t uiopf_engine_step(struct uiopf_engine *e)
+static struct uiopf_engine *engine_of(struct uiopf_consumer *consumer)
 {
+	return container_of(consumer, struct uiopf_engine, consumer);
+}
+
+/* SQPOLL: submit, work, publish. */
+static uint32_t run(struct uiopf_consumer *consumer)
+{
+	struct uiopf_engine *e = engine_of(consumer);
 	uint32_t did, ready;
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL) || unlikely(e->disabled))
@@ -46,8 +53,9 @@ uint32_t uiopf_engine_step(struct uiopf_engine *e)
 	return did;
 }
 
-void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
+static void sleeping(struct uiopf_consumer *consumer, bool asleep)
 {
+	struct uiopf_engine *e = engine_of(consumer);
 	uint32_t *flags = uiopf_ring_word(&e->ring, RING_SQ_FLAGS);
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
@@ -56,11 +64,29 @@ void uiopf_engine_need_wakeup(struct uiopf_engine *e, bool needed)
 	if (e->attachable && !e->kicks)
 		return;
 	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */
-	if (needed)
+	if (asleep)
 		__atomic_fetch_or(flags, IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
 	else
 		__atomic_fetch_and(flags, ~IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
 }
+
+static void settle(struct uiopf_consumer *consumer)
+{
+	if (engine_of(consumer)->look_again)
+		uiopf_look_again(engine_of(consumer));
+}
+
+static bool needs_looks(const struct uiopf_consumer *consumer)
+{
+	return uiopf_attached_needs_looks(container_of(consumer, const struct uiopf_engine, consumer));
+}
+
+static const struct uiopf_consumer_ops consumer_ops = {
+	.run = run,
+	.sleeping = sleeping,
+	.settle = settle,
+	.needs_looks = needs_looks,
+};
 
 /* ---- the ring's descriptor ---- */
 
@@ -224,6 +250,7 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 		return NULL;
 	memset(e, 0, sizeof *e);
 	e->core = core;
+	e->consumer.ops = &consumer_ops;
 	e->kernel = core->kernel;
 	e->setup_flags = p->flags;
 	e->unusual = p->flags & IORING_SETUP_IOPOLL;
@@ -287,8 +314,7 @@ static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_para
 			if (idle > core->sq_idle_ns)
 				core->sq_idle_ns = idle;
 		}
-		e->next = core->engines;
-		core->engines = e;
+		uiopf_core_add_consumer(core, &e->consumer);
 		*out = e;
 	}
 	uiopf_control_end(core);
@@ -337,24 +363,21 @@ static const struct uiopf_file_ops closed_ops = {
 void uiopf_engine_free(struct uiopf_engine *e)
 {
 	struct uiopf_core *core = e->core;
-	struct uiopf_engine **link;
 	int fd;
 
 	uiopf_control_begin(core);
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		if (core->file[fd] == &e->file)
 			core->file[fd] = NULL;
-	for (fd = 0; fd < UIOPF_REGISTERED_RINGS; fd++)
-		if (core->registered_ring[fd] == e)
-			core->registered_ring[fd] = NULL;
+	for (fd = 0; fd < UIOPF_REGISTERED_FILES; fd++)
+		if (core->registered[fd] == &e->file)
+			core->registered[fd] = NULL;
 	e->drained = NULL;	/* nobody's turn comes any more */
 	while (e->first)
 		drop(e->first);
 	while (e->timeouts)
 		drop(e->timeouts);
-	for (link = &core->engines; *link != e; link = &(*link)->next)
-		;
-	*link = e->next;
+	uiopf_core_remove_consumer(core, &e->consumer);
 	uiopf_release_requests(e);
 	uiopf_free_resources(e);
 	while (e->file.waits) {

@@ -36,16 +36,10 @@ static void sift_down(struct uiopf_engine *e, uint32_t at, struct uiopf_request 
 	put(e, at, r);
 }
 
-/* The first time of all rings, for whoever sleeps, and for who asks when something happens next. */
-static void tell_core(struct uiopf_core *core)
+/* The first time of this ring, for whoever sleeps, and for who asks when something happens next. */
+static void tell_core(struct uiopf_engine *e)
 {
-	const struct uiopf_engine *e;
-	uint64_t first = UINT64_MAX;
-
-	for (e = core->engines; e; e = e->next)
-		if (e->timer_count && e->timer[0]->extra < first)
-			first = e->timer[0]->extra;
-	WRITE_ONCE(&core->timer_ns, first);
+	uiopf_consumer_due(e->core, &e->consumer, e->timer_count ? e->timer[0]->extra : UINT64_MAX);
 }
 
 void uiopf_timer_start(struct uiopf_request *r, uint64_t when_ns)
@@ -55,7 +49,7 @@ void uiopf_timer_start(struct uiopf_request *r, uint64_t when_ns)
 	r->extra = when_ns;
 	sift_up(e, e->timer_count++, r);	/* there is room: as much as there are requests */
 	if (r->timer == 0)
-		tell_core(e->core);
+		tell_core(e);
 }
 
 void uiopf_timer_stop(struct uiopf_request *r)
@@ -75,7 +69,7 @@ void uiopf_timer_stop(struct uiopf_request *r)
 			sift_down(e, at, last);
 	}
 	if (at == 0)
-		tell_core(e->core);
+		tell_core(e);
 }
 
 uint32_t uiopf_timers_fire(struct uiopf_engine *e)

@@ -37,19 +37,7 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	STORE_RELEASE(&l->count, n + 1);
 }
 
-static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
-{
-	(void)iommu;
-	(void)side;
-}
-
-static uint32_t nothing(struct uiopf_iommu *iommu)
-{
-	(void)iommu;
-	return 0;
-}
-
-static const struct uiopf_iommu_ops listener_ops = { respond, kick, nothing, nothing, NULL, NULL };
+static const struct uiopf_iommu_ops listener_ops = { respond, NULL };
 
 struct scene {
 	struct uiopf_core *core;
@@ -319,9 +307,9 @@ struct stream {
  * The interrupt of this IOMMU, in the worker's turn: some groups, of which at most 200 are under way, since beyond the
  * pool they would be failed, as above.
  */
-static uint32_t produce(struct uiopf_iommu *iommu)
+static uint32_t turn(struct uiopf_producer *producer)
 {
-	struct stream *st = container_of(iommu, struct stream, scene.listener.iommu);
+	struct stream *st = container_of(producer, struct stream, scene.listener.iommu.producer);
 	uint32_t room = 200 - (uint32_t)(st->sent - LOAD_ACQUIRE(&st->scene.listener.count)), n;
 
 	room = below(&st->random, room + 1);
@@ -344,7 +332,12 @@ static uint32_t produce(struct uiopf_iommu *iommu)
 	return n;
 }
 
-static const struct uiopf_iommu_ops producing_ops = { respond, kick, nothing, produce, NULL, NULL };
+static void kick(struct uiopf_producer *producer)
+{
+	(void)producer;
+}
+
+static const struct uiopf_producer_ops producing_ops = { turn, kick };
 
 static void two_threads(uint64_t groups, uint64_t random)
 {
@@ -356,8 +349,8 @@ static void two_threads(uint64_t groups, uint64_t random)
 	uint32_t i, n;
 
 	open_scene(&st.scene, UIOPF_MERGED);
-	st.scene.listener.iommu.ops = &producing_ops;
-	st.scene.core->iommus = &st.scene.listener.iommu;
+	st.scene.listener.iommu.producer.ops = &producing_ops;
+	uiopf_core_add_producer(st.scene.core, &st.scene.listener.iommu.producer);
 	st.scene.core->driver = UIOPF_ENTER;	/* as a worker would: the two sides are on two threads from here on */
 	st.groups = groups;
 	st.random = next_random(&random);
@@ -379,7 +372,7 @@ static void two_threads(uint64_t groups, uint64_t random)
 		CHECK_EQ(uiopf_faultq_write(st.scene.q, r, n * sizeof r[0]), n * sizeof r[0]);
 	}
 	uiopf_core_stop(st.scene.core);
-	st.scene.core->iommus = NULL;
+	uiopf_core_remove_producer(st.scene.core, &st.scene.listener.iommu.producer);
 	st.scene.core->driver = UIOPF_INLINE;
 	uiopf_faultq_counts(st.scene.q, &counts);
 	CHECK_EQ(counts.delivered_groups, groups);

@@ -96,7 +96,7 @@ static struct uiopf_endpoint_counts counts_of(struct scene *s)
 
 static uint32_t interrupt(struct scene *s)
 {
-	uint32_t n = s->vtd->iommu.ops->interrupt(&s->vtd->iommu);
+	uint32_t n = uiopf_vtd_interrupt(s->vtd);
 
 	uiopf_faultq_publish(s->q);
 	return n;

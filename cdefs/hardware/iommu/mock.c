@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
+#include "faults/iopf.h"
 
 struct uiopf_mock {
 	struct uiopf_iommu iommu;
@@ -37,38 +37,30 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	m->log[m->count++] = (struct uiopf_mock_response){ device->id, pasid, grpid, code };
 }
 
-static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
-{
-	(void)iommu;
-	(void)side;
-}
-
 static void drain(struct uiopf_iommu *iommu)
 {
 	(void)iommu;
 }
 
-static uint32_t nothing(struct uiopf_iommu *iommu)
+static uint32_t turn(struct uiopf_producer *producer)
 {
-	(void)iommu;
+	(void)producer;
 	return 0;
 }
 
-static void release(struct uiopf_iommu *iommu)
+static void kick(struct uiopf_producer *producer)
 {
-	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
-
-	free(m->log);
-	free(m);
+	(void)producer;
 }
 
 static const struct uiopf_iommu_ops mock_ops = {
 	.respond = respond,
-	.kick = kick,
-	.execute = nothing,
-	.interrupt = nothing,
 	.drain = drain,			/* it has no queues: a report is there when it is made */
-	.release = release,
+};
+
+static const struct uiopf_producer_ops producer_ops = {
+	.turn = turn,
+	.kick = kick,
 };
 
 struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core)
@@ -80,8 +72,8 @@ struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core)
 	m->iommu.ops = &mock_ops;
 	m->iommu.core = core;
 	uiopf_control_begin(core);
-	m->iommu.next = core->iommus;
-	core->iommus = &m->iommu;
+	m->iommu.producer.ops = &producer_ops;
+	uiopf_core_add_producer(core, &m->iommu.producer);
 	uiopf_control_end(core);
 	return m;
 }
@@ -89,14 +81,12 @@ struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core)
 void uiopf_mock_free(struct uiopf_mock *m)
 {
 	struct uiopf_core *core = m->iommu.core;
-	struct uiopf_iommu **link;
 
 	uiopf_control_begin(core);
-	for (link = &core->iommus; *link != &m->iommu; link = &(*link)->next)
-		;
-	*link = m->iommu.next;
+	uiopf_core_remove_producer(core, &m->iommu.producer);
 	uiopf_control_end(core);
-	release(&m->iommu);
+	free(m->log);
+	free(m);
 }
 
 struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *m)

@@ -300,20 +300,40 @@ static void drain(struct uiopf_iommu *iommu)
 
 static const struct uiopf_iommu_ops vtd_ops = {
 	.respond = respond,
-	.kick = kick,
-	.execute = execute,
-	.interrupt = interrupt,
 	.drain = drain,
-	.release = release,
 };
 
 /* The same without the drain: what J.-P. Brucker and Kevin Tian warned of can be looked at. */
 static const struct uiopf_iommu_ops undrained_ops = {
 	.respond = respond,
-	.kick = kick,
-	.execute = execute,
-	.interrupt = interrupt,
-	.release = release,
+};
+
+/* ---- its turn ---- */
+
+uint32_t uiopf_vtd_interrupt(struct uiopf_vtd *v)
+{
+	return interrupt(&v->iommu);
+}
+
+static uint32_t turn(struct uiopf_producer *producer)
+{
+	struct uiopf_vtd *v = container_of(producer, struct uiopf_vtd, iommu.producer);
+	struct uiopf_endpoint *endpoint;
+	uint32_t did = execute(&v->iommu);
+
+	for (endpoint = v->endpoints; endpoint; endpoint = endpoint->next)
+		did += uiopf_endpoint_step(endpoint);
+	return did + interrupt(&v->iommu);
+}
+
+static void kick_consumer(struct uiopf_producer *producer)
+{
+	kick(container_of(producer, struct uiopf_iommu, producer), UIOPF_CONSUMER);
+}
+
+static const struct uiopf_producer_ops producer_ops = {
+	.turn = turn,
+	.kick = kick_consumer,
 };
 
 /* ---- set-up ---- */
@@ -353,8 +373,8 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 		return NULL;
 	}
 	uiopf_control_begin(core);
-	v->iommu.next = core->iommus;
-	core->iommus = &v->iommu;
+	v->iommu.producer.ops = &producer_ops;
+	uiopf_core_add_producer(core, &v->iommu.producer);
 	uiopf_control_end(core);
 	return v;
 }
@@ -362,12 +382,9 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 void uiopf_vtd_free(struct uiopf_vtd *v)
 {
 	struct uiopf_core *core = v->iommu.core;
-	struct uiopf_iommu **link;
 
 	uiopf_control_begin(core);
-	for (link = &core->iommus; *link != &v->iommu; link = &(*link)->next)
-		;
-	*link = v->iommu.next;
+	uiopf_core_remove_producer(core, &v->iommu.producer);
 	uiopf_control_end(core);
 	release(&v->iommu);
 }

@@ -23,6 +23,7 @@ struct uiopf_vtd {
 		struct uiopf_endpoint *endpoint;
 	} *source;			/* by requester id */
 	uint32_t sources;
+	struct uiopf_endpoint *endpoints;	/* behind it, bound or not */
 	uint32_t flags;			/* UIOPF_VTD_* */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 
@@ -72,6 +73,9 @@ static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, 
 	uiopf_records_show(q);
 	v->prq_status |= VTD_PRS_PPR;
 }
+
+/* Driver: the interrupt; decodes and reports every request in the queue; how many. */
+uint32_t uiopf_vtd_interrupt(struct uiopf_vtd *vtd);
 
 /* Quiescent. */
 void uiopf_vtd_forget_endpoint(struct uiopf_vtd *vtd, const struct uiopf_endpoint *endpoint);
