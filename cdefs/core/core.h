@@ -236,15 +236,3 @@ void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *fi
 bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns);
 /* Consumer: close(2) of a descriptor of this core; false: there is none. */
 bool uiopf_core_close_fd(struct uiopf_core *core, int fd);
-
-/* notify.c: eventfds that other processes hold too. 0 or -errno; it is closed with the core. */
-int uiopf_notifier_open(struct uiopf_core *core);
-void uiopf_notifier_close(struct uiopf_core *core);
-/* Consumer: a signal, when live, that never blocks, whatever the others do to the eventfd. file: any of regular kind. */
-void uiopf_notify(struct uiopf_core *core, int eventfd, int file);
-/* The worker is also woken by this eventfd, which it never reads; and no more. */
-int uiopf_wake_watch(struct uiopf_core *core, int eventfd);
-void uiopf_wake_unwatch(struct uiopf_core *core, int eventfd);
-
-/* The worker thread. */
-void *uiopf_worker(void *core);

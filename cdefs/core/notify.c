@@ -1,21 +1,10 @@
-/*
- * Eventfds that a client in another process holds too.
- *
- * An eventfd's O_NONBLOCK and its counter belong to whoever has it. A client could take the flag off and fill the counter,
- * and our next write would block for as long as it likes; or empty it between our poll and our read. So neither is done
- * here. To be told, the worker waits for edges and never reads. To tell, there is no write that never blocks, but
- * there is the kernel's own eventfd_signal(), which adds what fits: asynchronous I/O calls it for each operation that
- * ends, here a read of nothing. Takes 0.7 us more than a write, only when the client is to be woken.
- *
- * Source: fs/aio.c, fs/eventfd.c, Linux 6.12; io_submit(2).
- */
+#include "core/notify.h"
+
 #include <errno.h>
 #include <linux/aio_abi.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include "core/core.h"
 
 #define EVENTS 64	/* operations that have ended and are not reaped */
 

@@ -131,7 +131,7 @@ static uint64_t idle_time(const struct uiopf_core *core)
 	return core->driver == UIOPF_SQPOLL && core->sq_idle_ns > core->idle_ns ? core->sq_idle_ns : core->idle_ns;
 }
 
-void *uiopf_worker(void *arg)
+static void *work(void *arg)
 {
 	struct uiopf_core *core = arg;
 	uint64_t idle_since = 0;
@@ -197,7 +197,7 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	core->mailbox = 1;
 	core->running = true;
 	WRITE_ONCE(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
-	rc = -pthread_create(&core->thread, NULL, uiopf_worker, core);
+	rc = -pthread_create(&core->thread, NULL, work, core);
 	if (rc < 0) {
 		forget_worker(core);
 	} else if (cpu >= 0) {

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "core/notify.h"
 #include "rings/engine.h"
 
 /*
