@@ -11,9 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
-#include "faults/faultq.h"
-#include "faults/group.h"
+#include "faults/report.h"
 
 /* ---- room in the queue: every group that its devices can have ---- */
 

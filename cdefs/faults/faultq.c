@@ -4,8 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
-#include "faults/group.h"
 #include "base/memory.h"
 
 #define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))

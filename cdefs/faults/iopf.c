@@ -4,9 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/core.h"
-#include "faults/group.h"
-
 /* ---- the pool ---- */
 
 void uiopf_collect_returned(struct uiopf_device *d)

@@ -5,7 +5,7 @@
  * side; what they share is a ring of groups each way (to the queue, and freed groups back to the device's pool), so
  * that neither waits for the other. (The way back is taken only where the sides are on two threads, under the `enter`
  * driver; one thread that owns both gives groups straight back.) Everything else (attach, detach, growing) happens at
- * the quiescent point. What runs once per fault is in group.h.
+ * the quiescent point. Reporting stands above the queues, in report.h.
  *
  * Nothing is allocated per fault. A device's pool has room for as many requests as the device may have outstanding;
  * beyond that we do what Linux does without memory: a partial fault is dropped, a last one is answered FAILURE.
@@ -231,3 +231,70 @@ bool uiopf_device_is_exhausted(struct uiopf_device *device);
 int uiopf_device_reserve(struct uiopf_device *device, uint32_t capacity);
 /* Quiescent: forgets unfinished groups; nobody is answered (iopf_queue_remove_device). */
 void uiopf_device_drop_partial(struct uiopf_device *device);
+/* Producer: takes back what the consumer freed. */
+void uiopf_collect_returned(struct uiopf_device *d);
+/* Keeps a request that is not its group's last: 0, or -ENOMEM (dropped). */
+int uiopf_add_partial(struct uiopf_device *d, const struct uiopf_fault *fault);
+/* The requests kept of a group index, oldest first, out of the table; UIOPF_NONE where there are none. */
+uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count);
+/* The producer answers for the client: nobody will be asked. */
+void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults);
+
+/* ---- the pool ---- */
+
+static inline void uiopf_free_nodes(struct uiopf_device *d, uint32_t node)
+{
+	while (unlikely(node != UIOPF_NONE)) {
+		uint32_t next = d->node[node].next;
+
+		d->node[node].next = d->free_node;
+		d->free_node = node;
+		node = next;
+	}
+}
+
+/* Last in, first out: the next group is warm in the cache. */
+static inline void uiopf_give_group(struct uiopf_device *d, const struct uiopf_group *group)
+{
+	uiopf_free_nodes(d, group->partial);
+	d->free_groups[d->free_count++] = group->index;
+}
+
+static inline struct uiopf_group *uiopf_take_group(struct uiopf_device *d)
+{
+	if (!d->free_count)
+		uiopf_collect_returned(d);
+	return d->free_count ? uiopf_device_group(d, d->free_groups[--d->free_count]) : NULL;
+}
+
+/* ---- answering ---- */
+
+/*
+ * What the hardware is told. PRI belongs to the physical function: a Response Failure for one virtual function would stop
+ * it for all. So that is kept from the hardware, and the one function's requests stop instead, until its reset.
+ */
+static inline uint32_t uiopf_hardware_code(struct uiopf_device *d, uint32_t code)
+{
+	if (likely(code != UIOPF_RESP_FAILURE) || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_OWN)
+		return code;
+	WRITE_ONCE(&d->virtual_pri, UIOPF_PRI_PAUSED);
+	return UIOPF_RESP_INVALID;
+}
+
+/* Consumer: answers a group through its driver and gives it back. */
+hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
+{
+	struct uiopf_device *d = group->attach->device;
+	uint32_t tail;
+
+	code = uiopf_hardware_code(d, code);
+	d->iommu->ops->respond(d, UIOPF_CONSUMER, group->last.flags, group->last.pasid, group->last.grpid, code);
+	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
+		uiopf_give_group(d, group);
+		return;
+	}
+	tail = d->returned_tail;
+	d->returned[tail & d->returned_mask] = group->index;
+	/* Pairs with uiopf_collect_returned. */
+	STORE_RELEASE(&d->returned_tail, tail + 1);
+}

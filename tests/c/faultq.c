@@ -9,7 +9,7 @@
 #include "check.h"
 #include "core/core.h"
 #include "faults/faultq.h"
-#include "faults/group.h"
+#include "faults/report.h"
 #include "faults/iopf.h"
 
 #define LOG 4096u

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "faults/group.h"
+#include "faults/report.h"
 
 /* ---- hardware ---- */
 
