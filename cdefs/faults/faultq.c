@@ -11,6 +11,24 @@
 
 /* ---- producer ---- */
 
+bool uiopf_faultq_admit(struct uiopf_faultq *q)
+{
+	struct uiopf_policy *p = q->policy;
+	uint64_t now;
+
+	/* The reader only makes more room meanwhile. */
+	if (!uiopf_policy_admit(p, LOAD_ACQUIRE(&q->head), q->tail))
+		return false;
+	if (p->limits.timeout_ns) {
+		now = uiopf_now(&q->core->clock);
+		*uiopf_policy_arrived(p, q->tail) = now;
+		now = uiopf_policy_too_late(p, now);
+		if (q->core->expiry_ns > now)	/* another queue's may be longer */
+			q->core->expiry_ns = now;
+	}
+	return true;
+}
+
 void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 {
 	/*
@@ -48,7 +66,7 @@ hot_inline bool take_cookie(struct uiopf_faultq *q, uint32_t *cookie)
 hot_inline void give_cookie(struct uiopf_faultq *q, uint32_t cookie)
 {
 	if (unlikely(q->policy != NULL))
-		uiopf_policy_forget(q, cookie);
+		uiopf_policy_forget(q->policy, q->by_cookie[cookie]);
 	q->by_cookie[cookie] = NULL;
 	if (unlikely(cookie == 0))
 		q->zero_is_free = true;
@@ -77,7 +95,7 @@ hot_inline struct uiopf_group *deliver(struct uiopf_faultq *q)
 	uiopf_set_cookie(&group->last, cookie);
 	q->by_cookie[cookie] = group;
 	if (unlikely(q->policy != NULL))
-		uiopf_policy_deliver(q, group);
+		uiopf_policy_deliver(q->policy, q->head, group);
 	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
 	q->counts.delivered_groups++;
 	return group;
@@ -107,7 +125,7 @@ hot_inline void copy_group(uint8_t *to, const struct uiopf_group *group)
 /* The record of a loss: no fault, no cookie, and how many groups were lost since the last one. */
 static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
 {
-	uint64_t lost = uiopf_policy_lost(q);
+	uint64_t lost = uiopf_policy_lost(q->policy, q->head);
 	const struct iommu_hwpt_pgfault message = {
 		.flags = UIOPF_PGFAULT_FLAGS_LOST,
 		.length = lost < UINT32_MAX ? (uint32_t)lost : UINT32_MAX,
@@ -127,7 +145,7 @@ static int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 		struct uiopf_group *group;
 		uint64_t size;
 
-		if (unlikely(q->policy != NULL) && uiopf_policy_lost(q)) {
+		if (unlikely(q->policy != NULL) && uiopf_policy_lost(q->policy, q->head)) {
 			if (done == length)
 				return done ? (int64_t)done : -EINVAL;
 			tell_lost(q, to + done);
@@ -155,11 +173,6 @@ hot_inline bool takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32
 		return true;
 	return code == UIOPF_RESP_FAILURE && cookie <= q->cookies.capacity && q->by_cookie[cookie] &&
 	       READ_ONCE(&q->by_cookie[cookie]->attach->device->virtual_pri) != UIOPF_PRI_OWN;
-}
-
-bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
-{
-	return takes_code(q, cookie, code);
 }
 
 hot_inline bool answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
@@ -246,7 +259,7 @@ static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 	if ((file->mode & UIOPF_FILE_ITER) && length % MESSAGE == 0) {
 		if (!length)
 			return 0;
-		if (!uiopf_faultq_has_group(q) && likely(!q->policy || !uiopf_policy_lost(q)))
+		if (!uiopf_faultq_has_group(q) && likely(!q->policy || !uiopf_policy_lost(q->policy, q->head)))
 			return -EAGAIN;
 	}
 	return take(q, to, length);
@@ -267,7 +280,7 @@ static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 static uint32_t file_poll(struct uiopf_file *file)
 {
 	struct uiopf_faultq *q = queue_of(file);
-	bool readable = uiopf_faultq_has_group(q) || (unlikely(q->policy != NULL) && uiopf_policy_lost(q));
+	bool readable = uiopf_faultq_has_group(q) || (unlikely(q->policy != NULL) && uiopf_policy_lost(q->policy, q->head));
 
 	return POLLOUT | (readable ? POLLIN | POLLRDNORM : 0);
 }
@@ -313,7 +326,7 @@ int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
 		ring = malloc(capacity * sizeof *ring);
 		if (!ring)
 			return -ENOMEM;
-		rc = q->policy ? uiopf_policy_reserve(q, capacity) : 0;
+		rc = q->policy ? uiopf_policy_reserve(q->policy, q->by_cookie, q->head, q->tail, capacity) : 0;
 		if (rc < 0) {
 			free(ring);
 			return rc;
@@ -334,7 +347,8 @@ static void answer_for(struct uiopf_faultq *q, struct uiopf_group *group, uint32
 	uiopf_group_respond(group, code);
 }
 
-void uiopf_faultq_answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+/* The group with this cookie, the oldest of all; UIOPF_NONE: none has one, the head of the ring. */
+static void answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
 {
 	struct uiopf_group *group;
 
@@ -374,7 +388,7 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const st
 		} else {
 			q->ring[--kept & q->mask] = group;
 			if (q->policy)
-				uiopf_policy_move(q, kept, i - 1);
+				uiopf_policy_move(q->policy, kept, i - 1);
 		}
 	}
 	WRITE_ONCE(&q->head, kept);
@@ -405,11 +419,27 @@ static uint32_t queue_sync(struct uiopf_queue *queue)
 	return uiopf_faultq_sync(container_of(queue, struct uiopf_faultq, queue));
 }
 
+/* Answers for the client what it has not answered in time. */
 static uint64_t queue_expire(struct uiopf_queue *queue, uint64_t now)
 {
 	struct uiopf_faultq *q = container_of(queue, struct uiopf_faultq, queue);
+	struct uiopf_policy *p = q->policy;
+	uint64_t arrived;
 
-	return q->policy && q->policy->limits.timeout_ns ? uiopf_policy_expire(q, now) : UIOPF_NO_DEADLINE;
+	while (p && p->limits.timeout_ns) {
+		/* Groups are delivered in the order of their arrival: what has a cookie is older than what waits. */
+		if (p->oldest != UIOPF_NONE)
+			arrived = p->live[p->oldest].arrived;
+		else if (uiopf_faultq_has_group(q))
+			arrived = *uiopf_policy_arrived(p, q->head);
+		else
+			break;
+		if (now < uiopf_policy_too_late(p, arrived))
+			return uiopf_policy_too_late(p, arrived);
+		p->timed_out_groups++;
+		answer_oldest(q, p->oldest, p->limits.timeout_code);
+	}
+	return UIOPF_NO_DEADLINE;
 }
 
 static const struct uiopf_queue_ops queue_ops = {
@@ -465,6 +495,30 @@ int uiopf_faultq_free(struct uiopf_faultq *q)
 	return 0;
 }
 
+int uiopf_faultq_limit(struct uiopf_faultq *q, const struct uiopf_faultq_limits *limits)
+{
+	struct uiopf_policy *p;
+	int rc = 0;
+
+	if (limits->timeout_ns && limits->timeout_code != UIOPF_RESP_INVALID &&
+	    limits->timeout_code != UIOPF_RESP_FAILURE)
+		return -EINVAL;
+	uiopf_control_begin(q->core);
+	if (q->policy || q->head != q->tail || q->counts.delivered_groups) {
+		rc = -EBUSY;
+	} else if (!(p = uiopf_policy_new(limits))) {
+		rc = -ENOMEM;
+	} else {
+		rc = uiopf_policy_reserve(p, q->by_cookie, q->head, q->tail, q->mask + 1);
+		if (rc < 0)
+			uiopf_policy_free(p);
+		else
+			q->policy = p;
+	}
+	uiopf_control_end(q->core);
+	return rc;
+}
+
 /* ---- the system calls on the fd ---- */
 
 int64_t uiopf_faultq_read(struct uiopf_faultq *q, void *to, uint64_t length)
@@ -498,6 +552,26 @@ uint32_t uiopf_faultq_poll(struct uiopf_faultq *q)
 	events = file_poll(&q->file);
 	uiopf_consumer_end(q->core);
 	return events;
+}
+
+/* What people have asked for instead of the write: answers that name device, PASID and group index. */
+int uiopf_faultq_answer_index(struct uiopf_faultq *q, uint32_t dev_id, uint32_t flags, uint32_t pasid, uint32_t grpid,
+			      uint32_t code)
+{
+	uint32_t cookie;
+	int rc = -EINVAL;
+
+	if (!q->policy || !q->policy->limits.by_index)
+		return -EOPNOTSUPP;
+	uiopf_consumer_begin(q->core);
+	cookie = uiopf_policy_find(q->policy, q->by_cookie, dev_id, flags, pasid, grpid);
+	if (cookie != UIOPF_NONE && takes_code(q, cookie, code)) {
+		answer_cookie(q, cookie, code);
+		uiopf_core_kick(q->core);
+		rc = 0;
+	}
+	uiopf_consumer_end(q->core);
+	return rc;
 }
 
 void uiopf_faultq_counts(struct uiopf_faultq *q, struct uiopf_faultq_counts *counts)

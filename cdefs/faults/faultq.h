@@ -50,10 +50,13 @@ UIOPF_BEGINS_A_LINE(struct uiopf_faultq, tail);
 UIOPF_BEGINS_A_LINE(struct uiopf_faultq, published);
 UIOPF_BEGINS_A_LINE(struct uiopf_faultq, head);
 
+/* Producer: whether the policy lets a group in now. If not, it counts that. */
+bool uiopf_faultq_admit(struct uiopf_faultq *q);
+
 /* Producer; false: the queue does not take it. */
 static inline bool uiopf_faultq_push(struct uiopf_faultq *q, struct uiopf_group *group)
 {
-	if (unlikely(q->policy != NULL) && !uiopf_policy_admit(q))
+	if (unlikely(q->policy != NULL) && !uiopf_faultq_admit(q))
 		return false;
 	q->ring[q->tail++ & q->mask] = group;
 	q->messages += group->fault_count;
@@ -74,10 +77,6 @@ static inline void uiopf_faultq_publish(struct uiopf_faultq *q)
 struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q);
 /* Answers the group behind a cookie; false where there is none. */
 bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
-/* Whether a client may answer so: SUCCESS and INVALID, and FAILURE where that stops a virtual function only. */
-bool uiopf_faultq_takes_code(const struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
-/* Answers for the client the group with this cookie, the oldest of all; UIOPF_NONE: none has one, the head of the ring. */
-void uiopf_faultq_answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
 
 static inline bool uiopf_faultq_has_group(struct uiopf_faultq *q)
 {

@@ -5,6 +5,9 @@
  *
  * The time-out is the 2023 RFC's (a timer for each fault, then Response Failure); Linux has none, since PCIe names none.
  * The limit reports losses as event queues do: at the end of what is stored, by a record without an event.
+ *
+ * A policy is data: what it knows of the groups in a queue's ring, by their place, and of those behind cookies. It
+ * knows no queue; what follows from it (a refusal, an answer in the client's stead) the queue does.
  */
 #pragma once
 #include <stdbool.h>
@@ -12,6 +15,7 @@
 
 #include "abi/iommufd.h"
 #include "abi/api.h"
+#include "core/core.h"
 #include "faults/iopf.h"
 
 struct uiopf_policy {
@@ -22,7 +26,8 @@ struct uiopf_policy {
 	uint32_t lost_at;		/* the tail at the newest loss */
 
 	/* The time-out: when the groups in the ring came, and a list of those behind cookies, oldest first. */
-	uint64_t *arrived;
+	uint64_t *arrived;		/* by place */
+	uint32_t place_mask;
 	struct uiopf_live {
 		uint64_t arrived;
 		uint32_t before, after;	/* cookies; UIOPF_NONE */
@@ -35,18 +40,36 @@ struct uiopf_policy {
 	uint32_t *chain, bucket_mask;
 };
 
-/* Producer: whether a group may come in now. If it may not, that is counted. */
-bool uiopf_policy_admit(struct uiopf_faultq *q);
-/* Consumer: how many groups were lost since that was told, if the reader has come to the place. */
-uint64_t uiopf_policy_lost(struct uiopf_faultq *q);
-/* Consumer: the group at the head gets this cookie; a cookie goes. */
-void uiopf_policy_deliver(struct uiopf_faultq *q, const struct uiopf_group *group);
-void uiopf_policy_forget(struct uiopf_faultq *q, uint32_t cookie);
-/* Quiescent, before the ring and the table of cookies grow: 0, or -ENOMEM and all is as it was. */
-int uiopf_policy_reserve(struct uiopf_faultq *q, uint32_t capacity);
-/* Quiescent: a group moves within the ring. */
-void uiopf_policy_move(struct uiopf_faultq *q, uint32_t to, uint32_t from);
+/* NULL: no memory. */
+struct uiopf_policy *uiopf_policy_new(const struct uiopf_faultq_limits *limits);
 void uiopf_policy_free(struct uiopf_policy *policy);
 
-/* Producer and consumer: answers for the client what it has not answered in time; when the next falls due. */
-uint64_t uiopf_policy_expire(struct uiopf_faultq *q, uint64_t now);
+/* Producer: whether a group may come in at the tail, with the head there. If it may not, that is counted. */
+bool uiopf_policy_admit(struct uiopf_policy *policy, uint32_t head, uint32_t tail);
+/* Consumer: how many groups were lost since that was told, if the reader has come to the place. */
+uint64_t uiopf_policy_lost(const struct uiopf_policy *policy, uint32_t head);
+/* Consumer: the group at the head has its cookie; a group's cookie goes. */
+void uiopf_policy_deliver(struct uiopf_policy *policy, uint32_t head, const struct uiopf_group *group);
+void uiopf_policy_forget(struct uiopf_policy *policy, const struct uiopf_group *group);
+/* Consumer, by index: the cookie of the first group delivered with these; UIOPF_NONE. flags: PASID_VALID counts. */
+uint32_t uiopf_policy_find(const struct uiopf_policy *policy, struct uiopf_group *const *by_cookie, uint32_t dev_id,
+			   uint32_t flags, uint32_t pasid, uint32_t grpid);
+/* Quiescent: room for so many groups, a power of two: 0, or -ENOMEM and all is as it was. */
+int uiopf_policy_reserve(struct uiopf_policy *policy, struct uiopf_group *const *by_cookie, uint32_t head, uint32_t tail,
+			 uint32_t capacity);
+/* Quiescent: a group moves within the ring. */
+void uiopf_policy_move(struct uiopf_policy *policy, uint32_t to, uint32_t from);
+
+/* With a time-out: when what arrived then is too late; near the end of time, never. */
+static inline uint64_t uiopf_policy_too_late(const struct uiopf_policy *policy, uint64_t arrived)
+{
+	const uint64_t after = policy->limits.timeout_ns;
+
+	return after < UIOPF_NO_DEADLINE - arrived ? arrived + after : UIOPF_NO_DEADLINE;
+}
+
+/* … and when the group at a place came. */
+static inline uint64_t *uiopf_policy_arrived(const struct uiopf_policy *policy, uint32_t place)
+{
+	return &policy->arrived[place & policy->place_mask];
+}

@@ -1,6 +1,6 @@
 /*
- * A fault's way into the layer, from a driver to the queue that its device is attached to. It runs once per fault, and is
- * so short that a call would be a good part of it.
+ * A fault's way into the layer, from a driver to the queue that its device is attached to. It runs once per fault, and
+ * is so short that a call would be a good part of it.
  *
  * Source: iommu_report_device_fault; drivers/iommu/io-pgfault.c, Linux 6.12.
  */
