@@ -33,10 +33,10 @@ SCRIPT: Final = textwrap.dedent(
         assert lib.uiopf_endpoint_enable_pri(endpoint, 64) == 0
         rows = ffi.new("struct uiopf_access[]", [(0, 0x1000000 + 4096 * i, i // 8 % 8, 3) for i in range(2000)])
         assert lib.uiopf_endpoint_set_rows(endpoint, rows, len(rows)) == 0
-        designs = [n for n in range(100) if lib.uiopf_design_name(n) and lib.uiopf_design_has_client(n)]
+        designs = [n for n in range(100) if (info := lib.uiopf_design_info(n)) and info.has_client]
         assert designs
         for passes, design in enumerate(designs, 1):
-            queue = lib.uiopf_faultq_new(core.c, lib.uiopf_design_personality(design))
+            queue = lib.uiopf_faultq_new(core.c, lib.uiopf_design_info(design).personality)
             assert lib.uiopf_attach(device, lib.UIOPF_NO_PASID, queue, lib.UIOPF_USER_MANAGED) == 0
             config = ffi.new("struct uiopf_channel_config *", {"in_flight": 64, "group_most": 4})
             out = ffi.new("struct uiopf_channel **")

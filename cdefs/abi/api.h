@@ -355,12 +355,16 @@ struct uiopf_channel_config {
 #define UIOPF_REPORT_NESTED_L1 2
 #define UIOPF_REPORT_NESTED_L2 4
 
-/* The n-th design that is written in C: its name, or NULL past the last. */
-const char *uiopf_design_name(uint32_t n);
-/* Facts about a design: the personality its queue should have; whether it has a user-space client; a ring. */
-int uiopf_design_personality(uint32_t n);
-int uiopf_design_has_client(uint32_t n);
-int uiopf_design_has_ring(uint32_t n);
+/* What is to be known of a design before it is opened. */
+struct uiopf_design_info {
+	const char *name, *year, *summary;	/* year: of its proposal; "-" where nobody has made one */
+	enum uiopf_personality personality;	/* what its fault queue's file should be */
+	int has_client;				/* user space takes part */
+	int has_ring;
+};
+
+/* The n-th design that is written in C, or NULL past the last. */
+const struct uiopf_design_info *uiopf_design_info(uint32_t n);
 /* The space is for designs that answer in the kernel; NULL otherwise. */
 int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
 		       const struct uiopf_channel_config *config, struct uiopf_space *space,

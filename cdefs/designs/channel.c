@@ -1,54 +1,24 @@
-/* Channels: opening and closing, and what designs share. */
+#include "designs/channel.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
-#include "designs/design.h"
-
-static const struct uiopf_design *const designs[] = {
-	&uiopf_design_handler,
-	&uiopf_design_eventfd,
-	&uiopf_design_fd,
-	&uiopf_design_uring_multishot,
-};
-
 #define LONGEST_WAIT_NS 500000000u
 
-#define DESIGNS (sizeof designs / sizeof designs[0])
-
-const char *uiopf_design_name(uint32_t n)
-{
-	return n < DESIGNS ? designs[n]->name : NULL;
-}
-
-int uiopf_design_personality(uint32_t n)
-{
-	return n < DESIGNS ? (int)designs[n]->personality : -EINVAL;
-}
-
-int uiopf_design_has_client(uint32_t n)
-{
-	return n < DESIGNS ? designs[n]->has_client : -EINVAL;
-}
-
-int uiopf_design_has_ring(uint32_t n)
-{
-	return n < DESIGNS ? designs[n]->has_ring : -EINVAL;
-}
-
-int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
+int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, const struct uiopf_design *design,
 		       const struct uiopf_channel_config *config, struct uiopf_space *space, struct uiopf_channel **out)
 {
 	struct uiopf_channel *ch;
 	int rc;
 
-	if (design >= DESIGNS || !config->in_flight || !config->group_most)
+	if (!config->in_flight || !config->group_most)
 		return -EINVAL;
 	ch = calloc(1, sizeof *ch);
 	if (!ch)
 		return -ENOMEM;
-	ch->design = designs[design];
+	ch->design = design;
 	ch->core = core;
 	ch->queue = queue;
 	ch->space = space;

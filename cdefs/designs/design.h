@@ -20,9 +20,7 @@
 #include "hardware/walk.h"
 
 struct uiopf_design {
-	const char *name;
-	enum uiopf_personality personality;	/* what it wants its fault queue's file to be */
-	bool has_client, has_ring;
+	struct uiopf_design_info info;
 
 	/* Makes both halves; ch->state is the design's own. 0 or -errno, with nothing left behind. */
 	int (*open)(struct uiopf_channel *ch);
@@ -42,9 +40,6 @@ struct uiopf_design {
 	/* Adds the kernel half's costs. */
 	void (*kernel_cost)(struct uiopf_channel *ch, struct uiopf_cost *cost);
 };
-
-extern const struct uiopf_design uiopf_design_handler, uiopf_design_eventfd, uiopf_design_fd,
-	uiopf_design_uring_multishot;
 
 struct uiopf_channel {
 	const struct uiopf_design *design;
@@ -78,11 +73,3 @@ static inline void uiopf_system_call(struct uiopf_channel *ch, bool found)
 	if (ch->core->live)
 		syscall(SYS_getppid);	/* does nothing, and is not cached */
 }
-
-/* channel.c: for designs whose client waits for the fault queue's file with poll(2). */
-int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns);
-bool uiopf_poll_readable(const struct uiopf_channel *ch);
-int uiopf_poll_prepare_sleep(struct uiopf_channel *ch);
-void uiopf_poll_awake(struct uiopf_channel *ch);
-/* Sleeps on the channel's eventfd as the last part of a wait: 1, 0 or -EINTR. */
-int uiopf_channel_sleep(struct uiopf_channel *ch, uint64_t timeout_ns);

@@ -375,9 +375,13 @@ static int open_eventfd(struct uiopf_channel *ch)
 }
 
 const struct uiopf_design uiopf_design_eventfd = {
-	.name = "eventfd",
-	.personality = UIOPF_MERGED,
-	.has_client = true,
+	.info = {
+		.name = "eventfd",
+		.year = "2023",
+		.summary = "the RFC: an eventfd, 48-byte messages read one by one, an ioctl per answer",
+		.personality = UIOPF_MERGED,
+		.has_client = true,
+	},
 	.open = open_eventfd,
 	.close = close_eventfd,
 	.receive = receive,

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "designs/design.h"
+#include "designs/channel.h"
 
 struct fd {
 	uint32_t pending, most;		/* answers not yet written */
@@ -100,9 +100,13 @@ static int prepare_sleep(struct uiopf_channel *ch)
 }
 
 const struct uiopf_design uiopf_design_fd = {
-	.name = "fd",
-	.personality = UIOPF_MERGED,
-	.has_client = true,
+	.info = {
+		.name = "fd",
+		.year = "2024",
+		.summary = "merged in Linux 6.11: poll, read and write on one fd, whole groups",
+		.personality = UIOPF_MERGED,
+		.has_client = true,
+	},
 	.open = open_fd,
 	.close = close_fd,
 	.receive = receive,

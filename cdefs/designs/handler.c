@@ -104,8 +104,12 @@ static int wait_handler(struct uiopf_channel *ch, uint64_t timeout_ns)
 }
 
 const struct uiopf_design uiopf_design_handler = {
-	.name = "handler",
-	.personality = UIOPF_MERGED,
+	.info = {
+		.name = "handler",
+		.year = "2021",
+		.summary = "a callback in the kernel, with report flags; no user space: the baseline",
+		.personality = UIOPF_MERGED,
+	},
 	.open = open_handler,
 	.close = close_handler,
 	.wait = wait_handler,

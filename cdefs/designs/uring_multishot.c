@@ -13,7 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-#include "designs/design.h"
+#include "designs/channel.h"
 #include "rings/engine.h"
 
 #define GROUP_ID 0
@@ -511,10 +511,14 @@ static void kernel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost)
 }
 
 const struct uiopf_design uiopf_design_uring_multishot = {
-	.name = "uring-multishot",
-	.personality = UIOPF_PROPOSED,
-	.has_client = true,
-	.has_ring = true,
+	.info = {
+		.name = "uring-multishot",
+		.year = "-",
+		.summary = "pre-posted io_uring receives: READ_MULTISHOT with provided buffers, WRITEs back",
+		.personality = UIOPF_PROPOSED,
+		.has_client = true,
+		.has_ring = true,
+	},
 	.open = open_multishot,
 	.close = close_multishot,
 	.receive = receive,

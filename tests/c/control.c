@@ -56,8 +56,8 @@ static uint32_t design_named(const char *name)
 {
 	uint32_t n;
 
-	for (n = 0; uiopf_design_name(n); n++)
-		if (!strcmp(uiopf_design_name(n), name))
+	for (n = 0; uiopf_design_info(n); n++)
+		if (!strcmp(uiopf_design_info(n)->name, name))
 			return n;
 	CHECK(!"a design of this name");
 	return 0;
@@ -150,7 +150,7 @@ static void serve_once(struct site *s)
 	struct uiopf_faultq *q;
 
 	pthread_mutex_lock(&w->lock);
-	q = new_queue(w, (enum uiopf_personality)uiopf_design_personality(design));
+	q = new_queue(w, uiopf_design_info(design)->personality);
 	pthread_mutex_unlock(&w->lock);
 	CHECK_EQ(uiopf_channel_open(w->core, q, design, &config, NULL, &channel), 0);
 	s->channels++;

@@ -661,7 +661,7 @@ static void open_channel(struct world *w)
 	uint32_t design = 0;
 	int fd;
 
-	while (strcmp(uiopf_design_name(design), "uring-multishot"))
+	while (strcmp(uiopf_design_info(design)->name, "uring-multishot"))
 		design++;
 	do
 		fd = uiopf_core_install(w->core, uiopf_faultq_file(w->honest.queue));

@@ -290,7 +290,7 @@ static void the_life_of_a_design(uint32_t design)
 	struct uiopf_space *space;
 	struct uiopf_core *core;
 	struct uiopf_vtd *vtd;
-	const bool has_client = uiopf_design_has_client(design);
+	const bool has_client = uiopf_design_info(design)->has_client;
 	uint32_t i;
 
 	for (i = 0; i < ROWS; i++)
@@ -299,7 +299,7 @@ static void the_life_of_a_design(uint32_t design)
 	MADE(vtd, uiopf_vtd_new(core, UIOPF_VTD_UNDRAINED), );
 	MADE(endpoint, uiopf_endpoint_new(core, vtd, 0x100, 512, 2), );
 	MADE(space, uiopf_space_new(2, 16), );
-	MADE(queue, uiopf_faultq_new(core, (enum uiopf_personality)uiopf_design_personality(design)), );
+	MADE(queue, uiopf_faultq_new(core, uiopf_design_info(design)->personality), );
 	MADE(device, uiopf_device_new(core, uiopf_vtd_iommu(vtd), 1, 0x100, 512, 0), );
 	DONE(uiopf_vtd_bind(vtd, endpoint, device), );
 	uiopf_endpoint_set_tables(endpoint, space);
@@ -461,7 +461,7 @@ int main(void)
 {
 	uint32_t which;
 
-	for (which = 0; which < 4 || uiopf_design_name(which - 4); which++) {
+	for (which = 0; which < 4 || uiopf_design_info(which - 4); which++) {
 		for (fails = 1, failed = true; failed; fails++) {
 			seen = 0;
 			failed = false;

@@ -1,6 +1,6 @@
 """Which designs there are, by name.
 
-The list of those in C is C's own (``cdefs/designs``); what is said of them is here.
+Those in C are read from C's own list (``cdefs/designs/table.c``).
 """
 
 from __future__ import annotations
@@ -9,14 +9,11 @@ import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from uring_iopf.designs.base import Design
 
 
@@ -43,38 +40,23 @@ class DesignInfo:
         return self.python is not None
 
 
-DESCRIBED: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {
-        "handler": ("2021", "a callback in the kernel, with report flags; no user space: the baseline"),
-        "eventfd": ("2023", "the RFC: an eventfd, 48-byte messages read one by one, an ioctl per answer"),
-        "fd": ("2024", "merged in Linux 6.11: poll, read and write on one fd, whole groups"),
-        "uring-multishot": (
-            "-",
-            "pre-posted io_uring receives: READ_MULTISHOT with provided buffers, WRITEs back",
-        ),
-    }
-)
-"""What is said of each design in C: its year and its summary. Which there are, and all else of them, C says."""
-
-
 @cache
 def _native() -> tuple[DesignInfo, ...]:
     """The designs in C, as its own list has them."""
     from uring_iopf._native import ffi, lib  # the compiled part, for those who ask for a design
 
     found: list[DesignInfo] = []
-    while pointer := lib.uiopf_design_name(index := len(found)):
-        name = ffi.string(pointer).decode()
-        year, summary = DESCRIBED[name]
+    while c := lib.uiopf_design_info(index := len(found)):
+        name, year, summary = (ffi.string(text).decode() for text in (c.name, c.year, c.summary))
         found.append(
             DesignInfo(
                 name,
                 year,
                 summary,
                 index,
-                has_client=bool(lib.uiopf_design_has_client(index)),
-                has_ring=bool(lib.uiopf_design_has_ring(index)),
-                proposed=bool(lib.uiopf_design_personality(index)),
+                has_client=bool(c.has_client),
+                has_ring=bool(c.has_ring),
+                proposed=bool(c.personality),
             )
         )
     return tuple(found)
