@@ -13,6 +13,7 @@
 
 struct uiopf_core;
 struct uiopf_iommu;
+struct uiopf_port;
 struct uiopf_device;
 struct uiopf_faultq;
 struct uiopf_eventq;
@@ -190,6 +191,7 @@ struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
 struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags);
 void uiopf_vtd_free(struct uiopf_vtd *vtd);
 struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
+struct uiopf_port *uiopf_vtd_port(struct uiopf_vtd *vtd);	/* where functions are plugged in */
 int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
 void uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);
 void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts);
@@ -243,7 +245,7 @@ struct uiopf_endpoint_counts {
 	uint32_t pri_status;		/* PCIE_PRI_STATUS_* */
 };
 
-struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_vtd *iommu, uint16_t requester_id,
+struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
 					  uint32_t capacity, uint32_t group_most);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uiopf_space *space);

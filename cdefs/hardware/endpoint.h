@@ -1,5 +1,5 @@
 /*
- * A PCI function with page requests (PRI), and what makes it fault: a load.
+ * A PCI function with page requests (PRI), as software configures it. What runs once per fault is in endpoint_path.h.
  *
  * The function has so many credits (Outstanding Page Request Allocation, counted in requests, that is pages) and 512
  * group indices. A group of pages is sent as requests of which the last carries the flag; its answer gives the credits
@@ -15,28 +15,34 @@
 
 #include "abi/hardware.h"
 #include "core/core.h"
-#include "hardware/histogram.h"
+#include "hardware/load.h"
 #include "hardware/walk.h"
 
-struct uiopf_vtd;
+struct uiopf_endpoint;
+
+/* Where functions are plugged in: an IOMMU model has one, and gives the functions behind it their turns. */
+struct uiopf_port {
+	struct uiopf_endpoint *endpoints;	/* newest first */
+	/* Quiescent: one of them goes. */
+	void (*forget)(struct uiopf_port *port, const struct uiopf_endpoint *endpoint);
+};
 
 #define UIOPF_MANUAL 1024u
 
 struct uiopf_endpoint {
 	struct uiopf_core *core;
-	struct uiopf_vtd *iommu;
-	struct uiopf_endpoint *next;
+	struct uiopf_port *port;
+	struct uiopf_endpoint *next;	/* behind the same port */
 	struct uiopf_tables tables;
 	struct uiopf_walk_cache walked;
 	uint16_t requester_id;
-	uint64_t source;		/* what its requests begin with */
 
 	/* The PRI capability. */
 	uint32_t capacity, allocation;
 	uint16_t control, status;
 
 	/* Outstanding groups. */
-	uint32_t credits_used, outstanding, group_most;
+	uint32_t credits_used, group_most;
 	uint16_t free_index[PCIE_PRI_PRGI_COUNT];
 	uint32_t free_first, free_indices;	/* a ring: the index that has been free longest is used first */
 	struct uiopf_prg {
@@ -50,16 +56,6 @@ struct uiopf_endpoint {
 	uint16_t manual_of[PCIE_PRI_PRGI_COUNT];	/* which access a group by hand is */
 	uint64_t *page;			/* group_most for each index; the first is unused */
 
-	/* The load. */
-	struct uiopf_load load;
-	struct uiopf_access *row;
-	uint64_t rows, cursor, random;
-	uint64_t start_ns;
-	double due;			/* the next Poisson arrival, in ns after the start */
-	bool active;
-	bool plain;			/* no times, no groups: what most loads are */
-	int done_eventfd;		/* signalled at the end of a pass; -1 */
-
 	/* Accesses made one by one, by a test or a program that plays the device. */
 	struct uiopf_manual {
 		uint64_t address;
@@ -68,17 +64,8 @@ struct uiopf_endpoint {
 	uint32_t manual_head, manual_tail;
 
 	struct uiopf_endpoint_counts counts;
-	struct uiopf_histogram latency;
-
-	UIOPF_LINE uint32_t passes;	/* finished; others spin on it, and must not slow down what is above */
+	struct uiopf_loader load;
 };
 
-/* Sends what is due; how many groups. */
-uint32_t uiopf_endpoint_step(struct uiopf_endpoint *endpoint);
-/* A PRG Response has arrived, at this time. */
-void uiopf_endpoint_response(struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now);
-/*
- * … or is about to: begins the translation that will be tried again, down to the last table. (What the client stored
- * before it answered is there already; what it changes meanwhile may be seen or not, as with any walk.)
- */
-void uiopf_endpoint_prepare(struct uiopf_endpoint *endpoint, uint32_t index);
+/* What the function asks for: a page's address with PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. */
+uint64_t uiopf_endpoint_page(uint64_t address, uint32_t access);

@@ -229,7 +229,7 @@ static void a_request_on_the_way(uint32_t flags, bool replace)
 {
 	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
 	struct uiopf_vtd *vtd = uiopf_vtd_new(core, flags);
-	struct uiopf_endpoint *ep = uiopf_endpoint_new(core, vtd, 0x100, 64, 4);
+	struct uiopf_endpoint *ep = uiopf_endpoint_new(core, uiopf_vtd_port(vtd), 0x100, 64, 4);
 	struct uiopf_device *device = uiopf_device_new(core, uiopf_vtd_iommu(vtd), 1, 0x100, 64, 0);
 	struct uiopf_space *space = uiopf_space_new(64, 64);
 	struct uiopf_faultq *first = uiopf_faultq_new(core, UIOPF_MERGED), *next = uiopf_faultq_new(core, UIOPF_MERGED);
@@ -245,7 +245,7 @@ static void a_request_on_the_way(uint32_t flags, bool replace)
 	CHECK_EQ(uiopf_attach(device, 5, first, 0), 0);
 	ticket = uiopf_endpoint_access(ep, 5, 0x7000, READ, 1);
 	CHECK(ticket >= 0);
-	uiopf_endpoint_step(ep);	/* in the IOMMU's queue, and the interrupt has not been taken */
+	uiopf_vtd_endpoint_turn(vtd, ep);	/* in the IOMMU's queue, and the interrupt has not been taken */
 	CHECK_EQ(uiopf_faultq_poll(first) & POLLIN, 0);
 
 	if (replace) {
@@ -285,7 +285,7 @@ static void a_request_on_the_way(uint32_t flags, bool replace)
 
 	/* The function goes with a request on the way, and its driver before it: that is answered too. */
 	ticket = uiopf_endpoint_access(ep, 9, 0x9000, READ, 1);
-	uiopf_endpoint_step(ep);
+	uiopf_vtd_endpoint_turn(vtd, ep);
 	uiopf_device_leave(device);
 	uiopf_vtd_unbind(vtd, device);
 	CHECK_EQ(uiopf_endpoint_result(ep, ticket), UIOPF_ACCESS_INVALID);

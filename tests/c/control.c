@@ -433,7 +433,7 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	make_rows(row, &random);
 	for (d = 0; d < DEVICES; d++) {
 		w.site[d].space = uiopf_space_new(PASIDS, 64);
-		w.endpoint[d] = uiopf_endpoint_new(w.core, w.vtd, (uint16_t)(0x100 + d), CREDITS, GROUP_MOST);
+		w.endpoint[d] = uiopf_endpoint_new(w.core, uiopf_vtd_port(w.vtd), (uint16_t)(0x100 + d), CREDITS, GROUP_MOST);
 		w.device[d] = uiopf_device_new(w.core, uiopf_vtd_iommu(w.vtd), d + 1, 0x100 + d, 2 * CREDITS, 0);
 		CHECK(w.site[d].space && w.endpoint[d] && w.device[d]);
 		CHECK_EQ(uiopf_vtd_bind(w.vtd, w.endpoint[d], w.device[d]), 0);

@@ -174,7 +174,7 @@ static void make_rows(uint64_t *random)
 static void open_site(struct world *w, struct site *s, uint32_t n)
 {
 	s->space = uiopf_space_new(PASIDS, 64);
-	s->endpoint = uiopf_endpoint_new(w->core, w->vtd, (uint16_t)(0x100 + n), CREDITS, GROUP_MOST);
+	s->endpoint = uiopf_endpoint_new(w->core, uiopf_vtd_port(w->vtd), (uint16_t)(0x100 + n), CREDITS, GROUP_MOST);
 	s->device = uiopf_device_new(w->core, uiopf_vtd_iommu(w->vtd), n + 1, 0x100 + n, 2 * CREDITS, 0);
 	s->queue = uiopf_faultq_new(w->core, UIOPF_PROPOSED);
 	CHECK(s->space && s->endpoint && s->device && s->queue);

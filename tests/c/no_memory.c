@@ -297,7 +297,7 @@ static void the_life_of_a_design(uint32_t design)
 		row[i] = (struct uiopf_access){ i, (uint64_t)i << 12, 1, IOMMU_PGFAULT_PERM_READ };
 	MADE(core, uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0), );
 	MADE(vtd, uiopf_vtd_new(core, UIOPF_VTD_UNDRAINED), );
-	MADE(endpoint, uiopf_endpoint_new(core, vtd, 0x100, 512, 2), );
+	MADE(endpoint, uiopf_endpoint_new(core, uiopf_vtd_port(vtd), 0x100, 512, 2), );
 	MADE(space, uiopf_space_new(2, 16), );
 	MADE(queue, uiopf_faultq_new(core, uiopf_design_info(design)->personality), );
 	MADE(device, uiopf_device_new(core, uiopf_vtd_iommu(vtd), 1, 0x100, 512, 0), );

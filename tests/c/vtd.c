@@ -33,7 +33,7 @@ static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 	CHECK(s);
 	s->core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
 	s->vtd = uiopf_vtd_new(s->core, 1);
-	s->ep = uiopf_endpoint_new(s->core, s->vtd, RID, CAPACITY, GROUP_MOST);
+	s->ep = uiopf_endpoint_new(s->core, uiopf_vtd_port(s->vtd), RID, CAPACITY, GROUP_MOST);
 	s->device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID, RID, pool, 0);
 	s->q = uiopf_faultq_new(s->core, UIOPF_MERGED);
 	s->space = uiopf_space_new(0x100000, 64);
@@ -122,6 +122,27 @@ static uint32_t responses(struct scene *s)	/* written by the driver, not yet car
 	return n;
 }
 
+/* The request whose descriptor has these words; and that is what the hardware makes of it, where there is room. */
+static void request(struct scene *s, uint64_t word0, uint64_t word1)
+{
+	const uint32_t place = s->vtd->prq.written;
+	const uint64_t *d;
+
+	uiopf_vtd_page_request(s->vtd, (struct uiopf_page_request){
+		.requester_id = word0 >> 16 & 0xffff,
+		.pasid = word0 >> 32 & 0xfffff,
+		.has_pasid = word0 >> 8 & 1,
+		.execute = word0 >> 52 & 1,
+		.privileged = word0 >> 53 & 1,
+		.message = word1,
+	});
+	if (s->vtd->prq.written == place)
+		return;
+	d = words(&s->vtd->prq, place % 2048);
+	CHECK_EQ(d[0], word0);
+	CHECK_EQ(d[1], word1);
+}
+
 /* ---- descriptors ---- */
 
 static void a_request_is_these_32_bytes(void)
@@ -131,7 +152,7 @@ static void a_request_is_these_32_bytes(void)
 
 	/* PASID 0xfedcb, group index 0 (the first), two pages, write then read: by the endpoint's own hand. */
 	uiopf_endpoint_access(s->ep, 0xfedcb, 0x7fffdeadb000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE, 2);
-	CHECK_EQ(uiopf_endpoint_step(s->ep), 1);
+	CHECK_EQ(uiopf_vtd_endpoint_turn(s->vtd, s->ep), 1);
 	CHECK_EQ(s->vtd->prq.tail, 2);
 	CHECK_EQ(s->vtd->prq_status, 1);	/* PPR */
 	d = words(&s->vtd->prq, 0);
@@ -142,7 +163,7 @@ static void a_request_is_these_32_bytes(void)
 	CHECK_EQ(words(&s->vtd->prq, 1)[1], 0x00007fffdeadc007);	/* last */
 	/* An instruction fetch asks to read: what also says execute Linux refuses. */
 	uiopf_endpoint_access(s->ep, 1, 0x1000, IOMMU_PGFAULT_PERM_EXEC, 1);
-	uiopf_endpoint_step(s->ep);
+	uiopf_vtd_endpoint_turn(s->vtd, s->ep);
 	CHECK_EQ(words(&s->vtd->prq, 2)[0], 0x00000001ab120101);
 	CHECK_EQ(words(&s->vtd->prq, 2)[1], 0x000000000000100d);	/* index 1, last, read */
 	CHECK_EQ(interrupt(s), 3);
@@ -186,7 +207,7 @@ static void every_bit_is_decoded(void)
 	uint32_t i;
 
 	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
+		request(s, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
 		CHECK_EQ(interrupt(s), 1);
 		CHECK_EQ(take(s), 1);
 		CHECK_EQ(s->m[0].pasid, cases[i].pasid);
@@ -212,7 +233,7 @@ static void a_response_is_these_32_bytes(void)
 	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		const uint64_t *d = command(s, UIOPF_CONSUMER, i);
 
-		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
+		request(s, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
 		interrupt(s);
 		CHECK_EQ(take(s), 1);
 		answer(s, s->m[0].cookie, cases[i].code);
@@ -230,7 +251,7 @@ static void a_failure_is_sent_as_linuxs_own_code(void)
 	uint32_t i;
 
 	for (i = 0; i < 257; i++)	/* one more than the pool holds */
-		uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100, 0x5 | (i % 512) << 3);
+		request(s, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100, 0x5 | (i % 512) << 3);
 	interrupt(s);
 	CHECK_EQ(s->vtd->commands[UIOPF_PRODUCER].iq.tail, 1);	/* and the hardware hears of it at once */
 	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x00000003ab122019);	/* 2, not 0xf */
@@ -262,7 +283,7 @@ static void what_linux_refuses(void)
 		struct scene *s = open_scene(0, 256);
 		uint64_t rid = strcmp(cases[i].name, "a stranger's") ? RID : RID + 1;
 
-		uiopf_vtd_page_request(s->vtd, 0x1 | rid << 16 | cases[i].word0, cases[i].word1);
+		request(s, 0x1 | rid << 16 | cases[i].word0, cases[i].word1);
 		CHECK_EQ(interrupt(s), 1);
 		if ((int)responses(s) != cases[i].answered || take(s) != cases[i].reported) {
 			fprintf(stderr, "%s\n", cases[i].name);
@@ -283,16 +304,16 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	uint32_t i;
 
 	/* An unfinished group, then ordinary ones up to the last slot but one, which stays free. */
-	uiopf_vtd_page_request(s->vtd, source, 0x1 | 7 << 3);
+	request(s, source, 0x1 | 7 << 3);
 	for (i = 1; i < 2047; i++)
-		uiopf_vtd_page_request(s->vtd, source, 0x5 | 8 << 3);
+		request(s, source, 0x5 | 8 << 3);
 	CHECK_EQ(s->vtd->prq_status, 1);
 	CHECK_EQ(s->vtd->prq.tail, 2047);
-	uiopf_vtd_page_request(s->vtd, source, 0x5 | 7 << 3);	/* the last of the group, and it is lost */
+	request(s, source, 0x5 | 7 << 3);	/* the last of the group, and it is lost */
 	CHECK_EQ(s->vtd->prq_status, 3);	/* PRO */
 	CHECK_EQ(s->vtd->prq.tail, 2047);
 	s->vtd->prq.head = 100;			/* room again: yet nothing is queued before PRO is cleared */
-	uiopf_vtd_page_request(s->vtd, source, 0x5);
+	request(s, source, 0x5);
 	CHECK_EQ(s->vtd->prq.tail, 2047);
 	s->vtd->prq.head = 0;
 	uiopf_vtd_get_counts(s->vtd, &counts);
@@ -303,8 +324,8 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	uiopf_device_get_counts(s->device, &device_counts);
 	CHECK_EQ(device_counts.dropped, 1);	/* the partial fault: its last request may have been lost, as it was */
 	CHECK_EQ(take(s), 2046);
-	uiopf_vtd_page_request(s->vtd, source, 0x5 | 7 << 3);	/* and around the end of the queue */
-	uiopf_vtd_page_request(s->vtd, source, 0x5 | 9 << 3);
+	request(s, source, 0x5 | 7 << 3);	/* and around the end of the queue */
+	request(s, source, 0x5 | 9 << 3);
 	CHECK_EQ(s->vtd->prq.tail % 2048, 1);
 	CHECK_EQ(interrupt(s), 2);
 	CHECK_EQ(take(s), 2);			/* one fault each: what was dropped is not in it */
@@ -416,7 +437,7 @@ static void a_response_failure_stops_page_requests(void)
 		start(s, 100, 4, 1);
 		uiopf_core_produce(s->core);
 		CHECK_EQ(counts_of(s).outstanding, 4);
-		uiopf_endpoint_response(s->ep, 2, codes[i], 0);
+		uiopf_vtd_endpoint_response(s->vtd, s->ep, 2, codes[i], 0);
 		CHECK_EQ(counts_of(s).pri_status, 0x101);	/* RF, Stopped */
 		CHECK_EQ(counts_of(s).failed, 1);
 		uiopf_core_produce(s->core);
@@ -441,12 +462,12 @@ static void an_unexpected_index_is_remembered(void)
 
 	start(s, 4, 1, 1);
 	uiopf_core_produce(s->core);
-	uiopf_endpoint_response(s->ep, 9, 0, 0);
+	uiopf_vtd_endpoint_response(s->vtd, s->ep, 9, 0, 0);
 	CHECK_EQ(counts_of(s).pri_status, 0x2);		/* UPRGI; it goes on */
 	CHECK_EQ(counts_of(s).unexpected, 1);
 	CHECK_EQ(counts_of(s).outstanding, 1);
-	uiopf_endpoint_response(s->ep, 0, 1, 0);		/* the right one */
-	uiopf_endpoint_response(s->ep, 0, 1, 0);		/* answered already */
+	uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 1, 0);		/* the right one */
+	uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 1, 0);		/* answered already */
 	CHECK_EQ(counts_of(s).unexpected, 2);
 	CHECK_EQ(counts_of(s).invalid, 1);
 	close_scene(s);
@@ -486,7 +507,7 @@ static void refusals_beyond_the_queue_wait(void)
 	CHECK_EQ(uiopf_detach(s->device, UIOPF_NO_PASID), 0);
 	for (round = 0; round < 3; round++) {
 		for (i = 0; i < more; i++)	/* a page of each of many groups, all last: each is answered */
-			uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
+			request(s, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
 					       0x5 | (uint64_t)(i % 512) << 3);
 		CHECK_EQ(interrupt(s), more);
 		CHECK_EQ(responses(s), 1024);	/* the queue is full */
@@ -511,7 +532,7 @@ static void a_clients_answers_beyond_the_queue_wait(void)
 
 	while (n < 2 * CAPACITY - 48) {
 		for (i = 0; i < 500; i++)
-			uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
+			request(s, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
 					       0x5 | (uint64_t)((n + i) % 512) << 3);
 		CHECK_EQ(interrupt(s), 500);
 		CHECK_EQ(take(s), 500);
@@ -544,7 +565,7 @@ static void waiting_answers_come_in_beside_a_worker(void)
 		for (n = 0; n < 2000; n += 500) {
 			uiopf_control_begin(s->core);
 			for (i = 0; i < 500; i++)
-				uiopf_vtd_page_request(s->vtd, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
+				request(s, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100,
 						       0x5 | (uint64_t)i << 3);
 			interrupt(s);
 			uiopf_control_end(s->core);

@@ -74,7 +74,7 @@ class Endpoint:
         self.requester_id = requester_id
         self.capacity = capacity
         self._c: CEndpoint | None = made(
-            lib.uiopf_endpoint_new(iommu.core.c, iommu.vtd, requester_id, capacity, group_most), "an endpoint"
+            lib.uiopf_endpoint_new(iommu.core.c, iommu.port, requester_id, capacity, group_most), "an endpoint"
         )
 
     @property

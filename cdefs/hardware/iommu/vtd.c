@@ -5,8 +5,25 @@
 #include <string.h>
 
 #include "faults/report.h"
+#include "hardware/endpoint_path.h"
 
 /* ---- hardware ---- */
+
+hot_inline void send(void *above, struct uiopf_page_request request)
+{
+	uiopf_vtd_page_request(above, request);
+}
+
+uint32_t uiopf_vtd_endpoint_turn(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint)
+{
+	return uiopf_endpoint_turn(endpoint, send, v);
+}
+
+void uiopf_vtd_endpoint_response(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
+				 uint64_t now)
+{
+	uiopf_endpoint_response(endpoint, index, code, now, send, v);
+}
 
 void uiopf_vtd_overflow(struct uiopf_vtd *v)
 {
@@ -55,9 +72,10 @@ static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
 			prepare(source, uiopf_records_at(p, VTD_IQ_WORDS, head + i + AHEAD));
 		if (unlikely(!ep))
 			continue;
-		if (i % ANSWERS_A_TIME == 0 || !ep->plain || !now)
+		if (i % ANSWERS_A_TIME == 0 || !ep->load.plain || !now)
 			now = uiopf_now(&v->iommu.core->clock);
-		uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff, d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now);
+		uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff, d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now,
+					send, v);
 	}
 	if (n)
 		uiopf_records_done(iq, n);
@@ -195,8 +213,6 @@ hot_inline struct uiopf_fault decode(uint64_t d0, uint64_t d1)
 		.perm = d1 & (PCIE_PRI_READ | PCIE_PRI_WRITE),
 	};
 
-	_Static_assert(PCIE_PRI_READ == IOMMU_PGFAULT_PERM_READ && PCIE_PRI_WRITE == IOMMU_PGFAULT_PERM_WRITE,
-		       "two of the permission bits are the descriptor's");
 	if (likely(d0 & VTD_PRQ_PASID_PRESENT)) {
 		fault.flags |= UIOPF_FAULT_PASID_VALID | UIOPF_FAULT_NEEDS_PASID;
 		fault.pasid = d0 >> VTD_PRQ_PASID_SHIFT & 0xfffff;
@@ -321,8 +337,8 @@ static uint32_t turn(struct uiopf_producer *producer)
 	struct uiopf_endpoint *endpoint;
 	uint32_t did = execute(&v->iommu);
 
-	for (endpoint = v->endpoints; endpoint; endpoint = endpoint->next)
-		did += uiopf_endpoint_step(endpoint);
+	for (endpoint = v->port.endpoints; endpoint; endpoint = endpoint->next)
+		did += uiopf_vtd_endpoint_turn(v, endpoint);
 	return did + interrupt(&v->iommu);
 }
 
@@ -337,6 +353,18 @@ static const struct uiopf_producer_ops producer_ops = {
 };
 
 /* ---- set-up ---- */
+
+static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_vtd *v = container_of(port, struct uiopf_vtd, port);
+	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
+
+	if (source->endpoint == endpoint) {
+		source->endpoint = NULL;
+		source->device = NULL;
+		v->sources--;
+	}
+}
 
 /* Room for the answers of one more function, and for as many again. The queue is empty when it is replaced. */
 static int grow_iq(struct uiopf_vtd *v)
@@ -362,6 +390,7 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 	v->iommu.ops = flags & UIOPF_VTD_UNDRAINED ? &undrained_ops : &vtd_ops;
 	v->iommu.core = core;
 	v->flags = flags;
+	v->port.forget = forget;
 	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
 	if (flags & UIOPF_VTD_UNDRAINED)
 		v->sent_under = calloc(VTD_PRQ_ENTRIES, sizeof *v->sent_under);
@@ -394,6 +423,11 @@ struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *v)
 	return &v->iommu;
 }
 
+struct uiopf_port *uiopf_vtd_port(struct uiopf_vtd *v)
+{
+	return &v->port;
+}
+
 int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
 {
 	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
@@ -424,17 +458,6 @@ void uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
 	if (source->device == device)
 		source->device = NULL;
 	uiopf_control_end(v->iommu.core);
-}
-
-void uiopf_vtd_forget_endpoint(struct uiopf_vtd *v, const struct uiopf_endpoint *endpoint)
-{
-	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
-
-	if (source->endpoint == endpoint) {
-		source->endpoint = NULL;
-		source->device = NULL;
-		v->sources--;
-	}
 }
 
 void uiopf_vtd_get_counts(struct uiopf_vtd *v, struct uiopf_vtd_counts *counts)

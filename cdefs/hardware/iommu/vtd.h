@@ -11,6 +11,7 @@
 #include "core/core.h"
 #include "faults/iopf.h"
 #include "hardware/endpoint.h"
+#include "hardware/request.h"
 
 #define VTD_IQ_FIRST 1024u	/* places to begin with: room for two answers to every index of a function */
 #define VTD_MOST_SOURCES 16u
@@ -23,7 +24,7 @@ struct uiopf_vtd {
 		struct uiopf_endpoint *endpoint;
 	} *source;			/* by requester id */
 	uint32_t sources;
-	struct uiopf_endpoint *endpoints;	/* behind it, bound or not */
+	struct uiopf_port port;		/* the functions behind it, bound or not */
 	uint32_t flags;			/* UIOPF_VTD_* */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 
@@ -45,30 +46,27 @@ struct uiopf_vtd {
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
 void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
 
-/* Word 0 of a function's descriptors, but for the PASID. */
-static inline uint64_t uiopf_vtd_source_word(uint16_t requester_id)
-{
-	return VTD_PRQ_TYPE | (uint64_t)requester_id << VTD_PRQ_RID_SHIFT;
-}
-
 /*
- * Hardware: takes a page request. source: uiopf_vtd_source_word() and the VTD_PRQ_ bits of the PASID that comes with
- * it; message: PCIE_PRI_*, which is also the descriptor's second word. One slot of the queue stays free; once it has
- * overflowed nothing is queued until software has cleared the bit.
+ * Hardware: takes a page request. One slot of the queue stays free; once it has overflowed nothing is queued until
+ * software has cleared the bit. The message is also the descriptor's second word.
  */
-static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, uint64_t message)
+hot_inline void uiopf_vtd_page_request(struct uiopf_vtd *v, struct uiopf_page_request request)
 {
+	uint64_t source = VTD_PRQ_TYPE | (uint64_t)request.requester_id << VTD_PRQ_RID_SHIFT;
 	struct uiopf_records *q = &v->prq;
 	uint64_t *d = uiopf_records_at(q->places, VTD_PRQ_WORDS, q->written);
 
+	if (likely(request.has_pasid))
+		source |= VTD_PRQ_PASID_PRESENT | (uint64_t)request.pasid << VTD_PRQ_PASID_SHIFT |
+			  (request.execute ? VTD_PRQ_EXECUTE : 0) | (request.privileged ? VTD_PRQ_PRIVILEGED : 0);
 	if (unlikely(q->written - q->head >= VTD_PRQ_ENTRIES - 1 || (v->prq_status & VTD_PRS_PRO))) {
 		uiopf_vtd_overflow(v);
 		return;
 	}
 	if (unlikely(v->sent_under != NULL))
-		uiopf_vtd_note(v, q->written % VTD_PRQ_ENTRIES, source, message);
+		uiopf_vtd_note(v, q->written % VTD_PRQ_ENTRIES, source, request.message);
 	d[0] = source;
-	d[1] = message;
+	d[1] = request.message;
 	uiopf_records_put(q);
 	uiopf_records_show(q);
 	v->prq_status |= VTD_PRS_PPR;
@@ -76,6 +74,7 @@ static inline void uiopf_vtd_page_request(struct uiopf_vtd *v, uint64_t source, 
 
 /* Driver: the interrupt; decodes and reports every request in the queue; how many. */
 uint32_t uiopf_vtd_interrupt(struct uiopf_vtd *vtd);
-
-/* Quiescent. */
-void uiopf_vtd_forget_endpoint(struct uiopf_vtd *vtd, const struct uiopf_endpoint *endpoint);
+/* Hardware: a function behind it sends what is due, or is given an answer. Their turns are part of the IOMMU's own. */
+uint32_t uiopf_vtd_endpoint_turn(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint);
+void uiopf_vtd_endpoint_response(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
+				 uint64_t now);

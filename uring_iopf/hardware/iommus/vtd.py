@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import CIommu, CVtd, ffi, lib, made
+from uring_iopf._native import CIommu, CPort, CVtd, ffi, lib, made
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class VtdIommu:
     def c(self) -> CIommu:
         """The C object, as any IOMMU."""
         return lib.uiopf_vtd_iommu(self.vtd)
+
+    @property
+    def port(self) -> CPort:
+        """The C object that functions are plugged into."""
+        return lib.uiopf_vtd_port(self.vtd)
 
     def lost(self) -> int:
         """Requests that a full queue did not take, and answers that did not reach the hardware."""

@@ -1,0 +1,213 @@
+/*
+ * What a PCI function does for each fault: sends requests, takes answers, tries again.
+ *
+ * The functions are inlined into the IOMMU model that a request goes to, each with the model's own `send` as a constant:
+ * the function knows no IOMMU, and between the two there is no call. (A pointer instead costs 0.5 to 3 ns a request.)
+ * `above` is the model, for `send`.
+ */
+#pragma once
+#include "hardware/endpoint.h"
+#include "hardware/request.h"
+
+hot_inline bool uiopf_prg_may_open(const struct uiopf_endpoint *ep, uint32_t pages)
+{
+	return likely(ep->free_indices && ep->credits_used + pages <= ep->allocation &&
+		      !(ep->status & PCIE_PRI_STATUS_STOPPED));	/* which it is until software has enabled it */
+}
+
+hot_inline uint32_t uiopf_access_of(uint64_t page)
+{
+	_Static_assert(PCIE_PRI_READ == IOMMU_PGFAULT_PERM_READ && PCIE_PRI_WRITE == IOMMU_PGFAULT_PERM_WRITE,
+		       "two of the permission bits are the message's");
+	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
+}
+
+/*
+ * Takes a group index, the one that has been free longest. Linux answers each request of a group that it refuses: with
+ * the index in use again at once, the rest of those answers would end the next groups as well, whose own refusals
+ * would end more, until the IOMMU's queue overflows.
+ */
+hot_inline struct uiopf_prg *uiopf_prg_open(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t intended_ns)
+{
+	struct uiopf_prg *prg = &ep->prg[ep->free_index[ep->free_first]];
+
+	ep->free_first = (ep->free_first + 1) % PCIE_PRI_PRGI_COUNT;
+	ep->free_indices--;
+	*prg = (struct uiopf_prg){ .intended_ns = intended_ns, .pasid = pasid, .outstanding = true };
+	ep->load.outstanding++;
+	ep->counts.sent_groups++;
+	return prg;
+}
+
+/* Sends a request for one more page of a group. */
+hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t page, bool last,
+			       uiopf_send *send, void *above)
+{
+	uint32_t index = (uint32_t)(prg - ep->prg);
+
+	if (prg->pages)
+		ep->page[index * ep->group_most + prg->pages] = page;
+	else
+		prg->page = page;
+	prg->pages++;
+	ep->credits_used++;
+	ep->counts.sent++;
+	send(above, (struct uiopf_page_request){
+		.requester_id = ep->requester_id,
+		.pasid = prg->pasid,
+		.has_pasid = true,
+		.message = page | index << PCIE_PRI_PRGI_SHIFT | (last ? PCIE_PRI_LAST : 0),
+	});
+}
+
+/* The next group of a load with times or groups of pages, which may be sent; false: it is not due. */
+hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t now, uiopf_send *send, void *above)
+{
+	const struct uiopf_access *row = &ep->load.row[ep->load.cursor];
+	struct uiopf_prg *prg;
+	uint32_t pages = 0;
+	uint64_t when;
+	bool last;
+
+	if (!uiopf_load_is_due(&ep->load, now, &when))
+		return false;
+	prg = uiopf_prg_open(ep, row->pasid, when);
+	do {
+		row = uiopf_load_next(&ep->load, now, pages++, &last);
+		uiopf_prg_send(ep, prg, (row->address & PCIE_PRI_ADDRESS) | row->access, last, send, above);
+	} while (!last);
+	return true;
+}
+
+/* Sends one group of the load: true, or false when nothing is due or nothing may be sent. */
+hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now, uiopf_send *send, void *above)
+{
+	const struct uiopf_access *row;
+
+	if (!uiopf_load_wants(&ep->load) || !uiopf_prg_may_open(ep, ep->load.config.group))
+		return false;
+	if (unlikely(!ep->load.plain))
+		return uiopf_endpoint_send_group(ep, now, send, above);
+	row = uiopf_load_next_plain(&ep->load);
+	uiopf_prg_send(ep, uiopf_prg_open(ep, row->pasid, now), (row->address & PCIE_PRI_ADDRESS) | row->access, true,
+		       send, above);
+	return true;
+}
+
+/* Sends the next access that was made by hand, unless its pages are there. */
+hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uiopf_send *send, void *above)
+{
+	struct uiopf_manual *m = &ep->manual[ep->manual_head % UIOPF_MANUAL];
+	const uint32_t access = uiopf_access_of(uiopf_endpoint_page(0, m->access));
+	struct uiopf_prg *prg;
+	uint32_t i, there = 0;
+
+	if (!uiopf_prg_may_open(ep, m->pages))
+		return false;
+	for (i = 0; i < m->pages; i++)
+		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, access);
+	if (there == m->pages) {
+		WRITE_ONCE(&m->result, UIOPF_ACCESS_OK);
+	} else {
+		prg = uiopf_prg_open(ep, m->pasid, uiopf_now(&ep->core->clock));
+		prg->by_hand = true;
+		ep->manual_of[prg - ep->prg] = (uint16_t)(ep->manual_head % UIOPF_MANUAL);
+		for (i = 0; i < m->pages; i++)
+			uiopf_prg_send(ep, prg, uiopf_endpoint_page(m->address + i * UIOPF_PAGE, m->access),
+				       i + 1 == m->pages, send, above);
+	}
+	ep->manual_head++;
+	return true;
+}
+
+#define UIOPF_SENT_PER_TURN 256u	/* groups: a turn is bounded, and the IOMMU's queue must not fill in one */
+
+/* Sends what is due; how many groups. */
+hot_inline uint32_t uiopf_endpoint_turn(struct uiopf_endpoint *ep, uiopf_send *send, void *above)
+{
+	uint32_t sent = 0;
+
+	while (unlikely(ep->manual_head != ep->manual_tail) && sent < UIOPF_SENT_PER_TURN &&
+	       uiopf_endpoint_send_manual(ep, send, above))
+		sent++;
+	if (!ep->load.active)
+		return sent;
+	/* What an answer has not already made room for (below): the start of a pass, and an open loop's arrivals. */
+	while (sent < UIOPF_SENT_PER_TURN && uiopf_load_wants(&ep->load) &&
+	       uiopf_endpoint_send_load(ep, uiopf_now(&ep->core->clock), send, above))
+		sent++;
+	if (uiopf_load_is_over(&ep->load, ep->status & PCIE_PRI_STATUS_STOPPED))
+		uiopf_load_finish(&ep->load);
+	return sent;
+}
+
+/* ---- answers ---- */
+
+/* Translates every page of the group again. */
+hot_inline uint32_t uiopf_prg_retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
+{
+	uint32_t i, there;
+
+	if (likely(prg->leaf))
+		there = uiopf_leaf_allows(LOAD_ACQUIRE(prg->leaf), uiopf_access_of(prg->page));
+	else
+		there = uiopf_walk(&ep->tables, prg->pasid, prg->page & PCIE_PRI_ADDRESS, uiopf_access_of(prg->page));
+	for (i = 1; i < prg->pages; i++) {
+		uint64_t page = ep->page[(uint32_t)(prg - ep->prg) * ep->group_most + i];
+
+		there += uiopf_walk(&ep->tables, prg->pasid, page & PCIE_PRI_ADDRESS, uiopf_access_of(page));
+	}
+	ep->counts.succeeded += there;
+	if (likely(there == prg->pages))
+		return UIOPF_ACCESS_OK;
+	ep->counts.unmapped += prg->pages - there;
+	return UIOPF_ACCESS_UNMAPPED;
+}
+
+/* A PRG Response has arrived, at this time. */
+hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now,
+					uiopf_send *send, void *above)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+	uint32_t result;
+
+	if (unlikely(!prg->outstanding)) {
+		ep->status |= PCIE_PRI_STATUS_UPRGI;
+		ep->counts.unexpected++;
+		return;
+	}
+	if (likely(code == PCIE_PRG_SUCCESS)) {
+		result = uiopf_prg_retry(ep, prg);
+	} else if (code == PCIE_PRG_INVALID) {
+		ep->counts.invalid += prg->pages;
+		result = UIOPF_ACCESS_INVALID;
+	} else {
+		/* All other codes are to be handled as Response Failure: nothing more is sent before software resets PRI. */
+		ep->counts.failed += prg->pages;
+		ep->status |= PCIE_PRI_STATUS_RF | PCIE_PRI_STATUS_STOPPED;
+		result = UIOPF_ACCESS_FAILED;
+	}
+	if (unlikely(prg->by_hand))
+		WRITE_ONCE(&ep->manual[ep->manual_of[index]].result, result);
+	uiopf_load_ended(&ep->load, prg->intended_ns, now);
+	prg->outstanding = false;
+	ep->credits_used -= prg->pages;
+	ep->free_index[(ep->free_first + ep->free_indices++) % PCIE_PRI_PRGI_COUNT] = (uint16_t)index;
+	/* A function that was waiting for an answer goes on at once. */
+	if (ep->load.active)
+		uiopf_endpoint_send_load(ep, now, send, above);
+}
+
+/*
+ * … or is about to: begins the translation that will be tried again, down to the last table. (What the client stored
+ * before it answered is there already; what it changes meanwhile may be seen or not, as with any walk.)
+ */
+hot_inline void uiopf_endpoint_prepare(struct uiopf_endpoint *ep, uint32_t index)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+
+	/* The client has just written the entry: its line is on the way here by the time the access is tried again. */
+	prg->leaf = likely(ep->tables.map) ? uiopf_walk_cached(&ep->tables, &ep->walked, prg->pasid, prg->page) : NULL;
+	if (prg->leaf)
+		__builtin_prefetch(prg->leaf);
+}

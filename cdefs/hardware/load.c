@@ -1,0 +1,111 @@
+#include "hardware/load.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+/* ---- when ---- */
+
+/* splitmix64: the whole state is one word, and any seed is good. */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+uint64_t uiopf_load_due(const struct uiopf_loader *load, uint64_t now)
+{
+	switch (load->config.mode) {
+	case UIOPF_LOAD_TRACE:
+		return load->start_ns + (uint64_t)((double)(load->row[load->cursor].time_ns - load->row[0].time_ns) /
+						   load->config.speed);
+	case UIOPF_LOAD_POISSON:
+		return load->start_ns + (uint64_t)load->due;
+	default:
+		return now;
+	}
+}
+
+static void next_arrival(struct uiopf_loader *load)
+{
+	double uniform;
+
+	if (load->config.mode != UIOPF_LOAD_POISSON)
+		return;
+	uniform = ((double)(next_random(&load->random) >> 11) + 1) / 9007199254740993.0;	/* in (0, 1] */
+	load->due -= log(uniform) * 1e9 / load->config.rate;
+}
+
+bool uiopf_load_is_due(struct uiopf_loader *load, uint64_t now, uint64_t *when)
+{
+	*when = uiopf_load_due(load, now);
+	if (*when <= now)
+		return true;
+	if (*when < load->core->next_ns)
+		WRITE_ONCE(&load->core->next_ns, *when);
+	return false;
+}
+
+const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t now, uint32_t pages, bool *last)
+{
+	const struct uiopf_access *row = &load->row[load->cursor++];
+
+	if (pages == 0)
+		__builtin_prefetch(row + 8);
+	next_arrival(load);
+	*last = pages + 1 == load->config.group || load->cursor == load->rows || row[1].pasid != row->pasid ||
+		uiopf_load_due(load, now) > now;
+	return row;
+}
+
+/* ---- a pass ---- */
+
+void uiopf_load_finish(struct uiopf_loader *load)
+{
+	load->active = false;
+	load->busy_ns += uiopf_now(&load->core->clock) - load->start_ns;
+	/* Pairs with the waiting side: counts and latencies are complete. */
+	STORE_RELEASE(&load->passes, load->passes + 1);
+	if (load->done_eventfd >= 0)
+		eventfd_write(load->done_eventfd, 1);
+}
+
+void uiopf_load_init(struct uiopf_loader *load, struct uiopf_core *core)
+{
+	load->core = core;
+	load->done_eventfd = -1;
+}
+
+int uiopf_load_set_rows(struct uiopf_loader *load, struct uiopf_access *rows, uint64_t n)
+{
+	if (load->active)
+		return -EBUSY;
+	free(load->row);
+	load->row = rows;
+	load->rows = n;
+	return 0;
+}
+
+int uiopf_load_start(struct uiopf_loader *load, const struct uiopf_load *config)
+{
+	if (!config->in_flight || !config->group)
+		return -EINVAL;
+	if ((config->mode == UIOPF_LOAD_TRACE && !(config->speed > 0)) ||
+	    (config->mode == UIOPF_LOAD_POISSON && !(config->rate > 0)))
+		return -EINVAL;
+	if (load->active)
+		return -EBUSY;
+	load->config = *config;
+	load->plain = config->mode == UIOPF_LOAD_CLOSED && config->group == 1;
+	load->cursor = 0;
+	load->random = config->seed;
+	load->due = 0;
+	load->active = true;
+	load->start_ns = uiopf_now(&load->core->clock);
+	next_arrival(load);
+	return 0;
+}
