@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -154,3 +156,36 @@ def test_the_json_page_names_every_field(of: type) -> None:
 def test_the_json_page_names_the_environment_and_the_ratios() -> None:
     page = reference("json.md")
     assert not [name for name in [*environment(), *bench.RATIOS] if f"`{name}`" not in page]
+
+
+# ---- the life of a group ----
+
+
+def life() -> ModuleType:
+    """The script that draws it, as a module."""
+    spec = importlib.util.spec_from_file_location("life_of_a_group", ROOT / "docs" / "life_of_a_group.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_life_of_a_group_is_drawn_from_its_table() -> None:
+    script = life()
+    page = (ROOT / "docs" / "explanation" / "path.md").read_text(encoding="utf-8")
+    assert script.drawn(script.ways(script.HEADER.read_text(encoding="utf-8"))) in page, (
+        "docs/explanation/path.md is not what `python docs/life_of_a_group.py` prints"
+    )
+
+
+def test_a_group_is_answered_once_and_by_somebody() -> None:
+    script = life()
+    rows = script.ways(script.HEADER.read_text(encoding="utf-8"))
+    assert script.ends(rows) == ["ANSWERED_FOR", "FORGOTTEN", "ANSWERED"]
+    reached = {script.OUTSIDE}
+    while more := {row.next for row in rows if row.state in reached} - reached:
+        reached |= more
+    assert {row.state for row in rows} <= reached
+    # A group that a client may see (it has a place in the queue) cannot be forgotten.
+    assert {row.state for row in rows if row.next == "FORGOTTEN"} == {"PARTIAL"}

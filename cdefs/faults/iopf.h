@@ -9,6 +9,28 @@
  *
  * Nothing is allocated per fault. A device's pool has room for as many requests as the device may have outstanding;
  * beyond that we do what Linux does without memory: a partial fault is dropped, a last one is answered FAILURE.
+ *
+ * The life of a group, each way out of each state in a row. A group is answered exactly once: every row that ends in
+ * ANSWERED or ANSWERED_FOR gives it back to the pool, and nothing leads on from there. docs/life_of_a_group.py draws
+ * this table for the documentation.
+ *
+ *   state        | event                                      | next         | what is done
+ *   -            | a request that is not its group's last     | PARTIAL      | it is kept by group index
+ *   -            | a request that is its group's only one     | WAITING      | a group is taken from the pool
+ *   -            | a request, and no table takes faults       | ANSWERED_FOR | INVALID, for this request alone
+ *   -            | the only one, and the pool is empty        | ANSWERED_FOR | FAILURE
+ *   -            | the only one, beyond the queue's depth     | ANSWERED_FOR | FAILURE, and the loss is counted
+ *   PARTIAL      | its last request                           | WAITING      | a group is taken from the pool
+ *   PARTIAL      | its last request, and the pool is empty    | ANSWERED_FOR | FAILURE
+ *   PARTIAL      | its last request, beyond the queue's depth | ANSWERED_FOR | FAILURE, and the loss is counted
+ *   PARTIAL      | detach, an overflow, PRI switched off      | FORGOTTEN    | nobody is answered, as in Linux
+ *   WAITING      | a read                                     | DELIVERED    | it has the lowest free cookie
+ *   WAITING      | detach, replace                            | ANSWERED_FOR | INVALID, the newest group first
+ *   WAITING      | its time is over (no limit, as Linux)      | ANSWERED_FOR | the code that the limit names
+ *   DELIVERED    | an answer with a code that the queue takes | ANSWERED     | the code goes to the hardware
+ *   DELIVERED    | an answer with another code                | DELIVERED    | refused, and the cookie stays
+ *   DELIVERED    | detach, replace                            | ANSWERED_FOR | INVALID, by rising cookie
+ *   DELIVERED    | its time is over (no limit, as Linux)      | ANSWERED_FOR | the code that the limit names
  */
 #pragma once
 #include <stdbool.h>
