@@ -991,9 +991,14 @@ def test_100_000_outstanding_groups_are_answered_once_each_when_the_table_is_rep
 
 def test_the_lowest_of_a_million_ids_that_is_free_is_the_next() -> None:
     table = ObjectTable()
+
+    def thing() -> Object:
+        table.begin()
+        return Object(table).enter()
+
     many = 1_000_000
-    things = [Object(table) for _ in range(many)]
+    things = [thing() for _ in range(many)]
     assert [things[0].id, things[-1].id, len(table)] == [1, many, many]
     for number in (500_000, 999_999, 17, 3):
         table.destroy(things[number - 1], "test")
-    assert [Object(table).id for _ in range(5)] == [3, 17, 500_000, 999_999, many + 1]
+    assert [thing().id for _ in range(5)] == [3, 17, 500_000, 999_999, many + 1]

@@ -23,6 +23,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "": (
         {"_core", "abi", "costs", "errors"},
         {"_native"},
+        {"handles"},
         {"core", "workloads"},
         {"hardware", "rings"},
         {"iommufd"},

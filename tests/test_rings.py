@@ -193,20 +193,22 @@ def test_what_no_window_covers_is_efault() -> None:
         queue.close()
 
 
-def test_a_window_stays_while_a_ring_uses_it() -> None:
+def test_a_closed_window_is_in_memory_while_a_ring_uses_it() -> None:
     with Core() as core:
         window = Window(4096)
         with Ring(core, 4) as first, Ring(core, 4) as second:
             first.add_window(window)
             second.add_window(window)
             first.close()
-            with pytest.raises(UsageError, match="still uses"):
-                window.close()
-            window.write(window.address, b"here")
-        window.close()
-        window.close()
-        with pytest.raises(UsageError, match="closed"):
-            window.read(window.address, 1)
+            window.close()
+            window.close()
+            with pytest.raises(UsageError, match="closed"):
+                window.read(window.address, 1)
+            queue = Queue(core, PROPOSED)
+            queue.report()
+            assert second.run(Sqe.read(1, queue.fd, window.address, MESSAGE)) == [Cqe(1, MESSAGE, 0)], "it is there"
+            second.close()
+            queue.close()
 
 
 def test_a_seventeenth_window_is_refused_and_not_held() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from tests.quiet import quiescent
 from uring_iopf import FaultPerm, Machine
 from uring_iopf._native import ffi, interruptible, lib
 from uring_iopf.clients.batch import BatchClient
@@ -73,7 +74,7 @@ def let_the_worker_sleep(machine: Machine) -> None:
     if machine.driver.name == "INLINE" or machine.wait.name == "SPIN":
         return
     before = machine.core.worker_sleeps()
-    with machine.core.quiescent():
+    with quiescent(machine.core):
         pass
     while machine.core.worker_sleeps() == before:
         pass
@@ -203,7 +204,7 @@ def test_a_thread_may_answer_in_its_own_quiescent_section(design: str, driver: s
         with a_machine(design, driver, "sleep") as (machine, channel):
             tickets = touch(machine)
             groups = all_groups(channel)
-            with machine.core.quiescent():
+            with quiescent(machine.core):
                 for group in groups:
                     machine.address_space.map(group)
                     group.respond()
@@ -241,7 +242,7 @@ def standing_still(machine: Machine, steps: Callable[[], int]) -> Iterator[None]
         seen[0] = steps()
 
     def hold() -> None:
-        with machine.core.quiescent():
+        with quiescent(machine.core):
             held.set()
             for _ in range(int(LIMIT_S / 4 / 0.01)):
                 signal.pthread_kill(main, signal.SIGUSR1)
@@ -285,7 +286,7 @@ def test_a_signal_comes_through_while_the_other_side_stands_still(
 @pytest.mark.parametrize("design", DESIGNS)
 def test_who_waits_for_a_quiet_moment_hears_signals(design: str) -> None:
     with a_machine(design, "sqpoll", "sleep") as (machine, channel):
-        with pytest.raises(Stopped), standing_still(machine, lambda: 0), machine.core.quiescent():
+        with pytest.raises(Stopped), standing_still(machine, lambda: 0), quiescent(machine.core):
             pass
         tickets = touch(machine)
         for group in all_groups(channel):

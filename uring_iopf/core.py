@@ -5,14 +5,13 @@ from __future__ import annotations
 import enum
 import functools
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import CCore, check, interruptible, lib, made
+from uring_iopf._native import CCore, check, interruptible, lib
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle, open_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -47,7 +46,14 @@ def _calibration() -> int:
     return lib.uiopf_counter_calibrate(20_000_000)
 
 
-class Core:
+def _version(kernel: str) -> tuple[int, int]:
+    version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel)
+    if not version or (int(version[1]), int(version[2])) < (6, 12):
+        raise UsageError(f"a kernel is a version from 6.12 on, as '6.12', not {kernel!r}")
+    return int(version[1]), int(version[2])
+
+
+class Core(Handle[CCore]):
     """One emulated machine's kernel and hardware side.
 
     *live*: emulated system calls and wake-ups are paid for with real ones, and time passes; otherwise nothing outside
@@ -58,7 +64,11 @@ class Core:
     A context manager; `close` stops the worker. Objects made on a core must be closed before it.
     """
 
+    _what = "core"
+
     def __init__(self, *, live: bool = False, clock: Clock | None = None, kernel: str = "6.12") -> None:
+        super().__init__()
+        version = _version(kernel)
         ns_per_count = 0
         if clock is None:
             clock = Clock.COUNTER if live else Clock.MANUAL
@@ -68,27 +78,17 @@ class Core:
                 clock = Clock.MONOTONIC
         self.live = live
         self.clock = clock
-        self._c: CCore | None = made(lib.uiopf_core_new(clock, ns_per_count, live), "a core")
-        self.driver = Driver.INLINE
-        try:
-            self.follow(kernel)
-        except UsageError:
-            self.close()
-            raise
+        self._make(lib.uiopf_core_let_go, lib.uiopf_core_new, clock, ns_per_count, live)
+        lib.uiopf_core_set_kernel(self.c, *version)
 
     def follow(self, kernel: str) -> None:
         """Make rings as this Linux does, from the next one on. Raises: UsageError, it is no version from 6.12 on."""
-        version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel)
-        if not version or (int(version[1]), int(version[2])) < (6, 12):
-            raise UsageError(f"a kernel is a version from 6.12 on, as '6.12', not {kernel!r}")
-        lib.uiopf_core_set_kernel(self.c, int(version[1]), int(version[2]))
+        lib.uiopf_core_set_kernel(self.c, *_version(kernel))
 
     @property
-    def c(self) -> CCore:
-        """The C object, for the layers above."""
-        if self._c is None:
-            raise UsageError("this core is closed")
-        return self._c
+    def driver(self) -> Driver:
+        """Who turns the steps now."""
+        return Driver(lib.uiopf_core_driver(self.c))
 
     def now_ns(self) -> int:
         """The core's time."""
@@ -133,7 +133,6 @@ class Core:
         Raises: KernelError(EBUSY), there is one already.
         """
         check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
-        self.driver = driver
 
     def worker_sleeps(self) -> int:
         """How often the worker has fallen asleep."""
@@ -142,23 +141,25 @@ class Core:
     def stop_worker(self) -> None:
         """Join the worker, if there is one. The steps are inline again."""
         lib.uiopf_core_stop(self.c)
-        self.driver = Driver.INLINE
-
-    @contextmanager
-    def quiescent(self) -> Iterator[None]:
-        """Hold the quiet moment that every control call takes for itself, for several of them. It nests."""
-        interruptible("quiescent", lib.uiopf_control_try_begin, self.c)
-        try:
-            yield
-        finally:
-            lib.uiopf_control_end(self.c)
 
     def close(self) -> None:
-        """Stop the worker and free the core. Raises: KernelError(EBUSY), something made on it is still open."""
+        """Stop the worker and free the core. Closing again does nothing.
+
+        Raises: UsageError, something made on it is still open; nothing has changed.
+        """
+        if self._c is not None and (still_open := {one._what for one in open_on(self)}):
+            raise UsageError(f"close first what was made on this core: {', '.join(sorted(still_open))}")
+        self.end()
+
+    def end(self) -> None:
+        """The same, whatever is still open: it stays in memory, without a worker, until the last of that is closed."""
         if self._c is not None:
-            self.stop_worker()
-            check(lib.uiopf_core_free(self._c), "close: something on this core is still open")
+            lib.uiopf_core_stop(self.c)
             self._c = None
+
+    def _abandon(self) -> None:
+        if self._c is not None:
+            lib.uiopf_core_abandon(self._c)
 
     def __enter__(self) -> Self:
         return self

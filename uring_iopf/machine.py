@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from uring_iopf._native import check, ffi, interruptible, lib
 from uring_iopf.core import FOREVER, Core, Driver
 from uring_iopf.designs.base import open_design
 from uring_iopf.designs.channel import Channel, Wait
@@ -13,14 +14,14 @@ from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import NotCopied, Unshared, foreign, open_on
 from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
-from uring_iopf.iommufd import Context, Personality
+from uring_iopf.iommufd import Context, FaultQueue, NestedHWPT, Personality
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MachineParts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self, Unpack
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
     from uring_iopf.designs.registry import DesignInfo
-    from uring_iopf.iommufd import FaultQueue
     from uring_iopf.machine_parts import MachineOptions
     from uring_iopf.workloads import Workload
 
@@ -53,21 +53,27 @@ class Account(NamedTuple):
     """Of the answered: with success, and the page was not there."""
 
 
-class Machine:
+class Machine(Unshared):
     """An emulated machine with one faulting PCI function and one delivery design.
 
     *workload*: a bundled trace's name, a trace file, a `Workload`, None for accesses made by hand
     (``machine.endpoint.access``), or `MachineParts`, which have one. *options*: the parts besides, by their names in
     `MachineParts`, where each is explained and has its default.
 
-    Use it with `connect` from trio, or as a context manager with `open`. One design is connected at a time, once.
+    Use it with `connect` from trio, or as a context manager with `open`. One design is connected at a time, once. A
+    machine that was not closed, and that nothing refers to any more, is closed then, with a ResourceWarning.
     """
+
+    _what = "machine"
+    _closed = True  # there is nothing yet
+    _opened = False
 
     def __init__(
         self,
         workload: str | Path | Workload | MachineParts | None = DEFAULT_WORKLOAD,
         **options: Unpack[MachineOptions],
     ) -> None:
+        super().__init__()
         if isinstance(workload, MachineParts):
             parts = replace(workload, **options)
         else:
@@ -85,46 +91,32 @@ class Machine:
         self._report_flags = parts.report_flags
         self.started = 0
         """Passes over the workload that were started."""
-        self._stack = ExitStack()
-        self._opened = False
         self._entered = False
-
-        self._closed = False
         try:
             self._build(parts.kernel)
         except BaseException:
-            self._stack.close()
+            self._close_parts()
             raise
+        self._closed = False
 
     def _build(self, kernel: str) -> None:
-        """Make the hardware and the kernel around it; what has been made is on the stack, also when the rest fails."""
-        self.core = self._stack.enter_context(Core(live=self.live))
+        """Make the hardware and the kernel around it; what has been made is closed when the rest fails."""
+        self.core = Core(live=self.live)
         pasids = max(64, self.workload.pasids if self.workload else 0)
         pages = self.workload.table_pages if self.workload else 1024
         self.address_space = AddressSpace(pasids, pages)
-        self._stack.callback(self.address_space.close)
         self.context = Context(self.core, kernel=kernel)
         self.core.follow(kernel)
         self.iommu = VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
-        self._stack.callback(self.iommu.close)
         # No more requests outstanding than the IOMMU's queue holds: it could overflow otherwise, and lose some.
         credit = min(GROUP_INDICES * self.group, PRQ_ENTRIES - 1)
         self.endpoint = Endpoint(self.iommu, requester_id=REQUESTER_ID, capacity=credit, group_most=self.group)
-        self._stack.callback(self.endpoint.close)
-        self._stack.callback(self.context.close)
         self._plug_in(credit)
 
     def _plug_in(self, credit: int) -> None:
         """Bind the function, give it tables, turn PRI on."""
-        from uring_iopf._native import check, lib
-
         ioas = self.context.ioas_alloc()
-        self.device = self.context.bind(
-            self.iommu.c,
-            REQUESTER_ID,
-            credit,
-            on_unbind=lambda: lib.uiopf_vtd_unbind(self.iommu.vtd, self.device.c),
-        )
+        self.device = self.context.bind(self.iommu.c, REQUESTER_ID, credit)
         check(lib.uiopf_vtd_bind(self.iommu.vtd, self.endpoint.c, self.device.c), "bind to the IOMMU")
         self._parent = self.context.hwpt_alloc_paging(self.device, ioas, nest_parent=True)
         self.endpoint.use_tables(self.address_space)
@@ -137,19 +129,22 @@ class Machine:
     def open(self, design: str | type[Design]) -> Channel:
         """Attach a table with a fault queue, put a design on the queue, and start the worker.
 
+        If that fails, or a signal's exception comes, the machine is as it was, and can be opened again.
+
         *design*: a name, ``MODULE:CLASS``, or a class. Raises: UsageError, there is one already; or no such design.
         """
-        if self._opened:
-            raise UsageError("this machine has its design already; make another machine for another design")
+        self._check_can_open()
         info = resolve(design)
         if info.inline_only and self.driver is not Driver.INLINE:
             raise UsageError(f"{info.name} is written in Python and runs with driver='inline' only")
-        self.design = info
-        self._attach_queue(Personality.PROPOSED if info.proposed else Personality.MERGED, self._driver_for(info))
-        self.channel = self._open_channel(info)
-        self._stack.callback(self.channel.close)
-        # Before that: its eventfd's number may be another file's afterwards.
-        self._stack.callback(self.tell_when_done, -1)
+        try:
+            self._opened = True
+            self.design = info
+            self._attach_queue(Personality.PROPOSED if info.proposed else Personality.MERGED, self._driver_for(info))
+            self.channel = self._open_channel(info)
+        except BaseException:
+            self._unopen()
+            raise
         return self.channel
 
     def open_queue(self) -> FaultQueue:
@@ -160,22 +155,46 @@ class Machine:
         """
         if self.driver is not Driver.SQPOLL:
             raise UsageError("a client that is elsewhere makes no calls that could run the kernel: driver='sqpoll'")
-        self._attach_queue(Personality.PROPOSED, Driver.SQPOLL)
-        # A descriptor's number may be another file's once its owner has closed it.
-        self._stack.callback(self.tell_when_done, -1)
+        self._check_can_open()
+        try:
+            self._opened = True
+            self._attach_queue(Personality.PROPOSED, Driver.SQPOLL)
+        except BaseException:
+            self._unopen()
+            raise
         return self.queue
 
-    def _attach_queue(self, personality: Personality, driver: Driver) -> None:
+    def _check_can_open(self) -> None:
+        self._check_open()
         if self._opened:
             raise UsageError("this machine has its design already; make another machine for another design")
-        self._opened = True
+
+    def _attach_queue(self, personality: Personality, driver: Driver) -> None:
         self.queue = self.context.fault_queue_alloc(personality=personality)
         table = self.context.hwpt_alloc_nested(self.device, self._parent, fault=self.queue)
         self.device.attach(table)
         if self.driver is not Driver.INLINE:
             idle_ns = DEFAULT_IDLE_NS if self.wait is Wait.SLEEP else FOREVER
             self.core.start_worker(driver, cpu=self._cpu, idle_ns=idle_ns)
-            self._stack.callback(self.core.stop_worker)
+
+    def _unopen(self) -> None:
+        """Take back what `open` has done so far; what is not there yet, or not any more, is passed over."""
+        self.__dict__.pop("channel", None)
+        for channel in open_on(self.core):  # it may not have been stored yet
+            if isinstance(channel, (NativeChannel, PythonChannel)):
+                channel.close()
+        self.core.stop_worker()
+        self.device.detach()
+        for table in self.context:
+            if isinstance(table, NestedHWPT):
+                self.context.destroy(table)
+        for queue in self.context:
+            if isinstance(queue, FaultQueue):
+                if not queue.closed:
+                    queue.close()
+                self.context.destroy(queue)
+        self.__dict__.pop("queue", None)
+        self._opened = False
 
     def _driver_for(self, info: DesignInfo) -> Driver:
         """A worker that polls rings has none to poll for a design of system calls: those run where they are made."""
@@ -205,36 +224,33 @@ class Machine:
         """Groups that a client may have at once, for which a design makes room; accesses by hand know no limit."""
         return GROUP_INDICES if self.workload is None else max(self.in_flight, self.load.in_flight)
 
-    @asynccontextmanager
-    async def connect(self, design: str | type[Design] = "uring-multishot") -> AsyncIterator[TrioClient]:
+    def connect(self, design: str | type[Design] = "uring-multishot") -> Connection:
         """Open a design and be its trio client; the load starts, and iteration ends when all of it is answered.
 
-        On leaving, what is unanswered is answered for the client; the machine is closed, unless it was entered itself.
-        Raises: UsageError, a design without a user-space client.
+        To be used with ``async with``. On leaving, what is unanswered is answered for the client; the machine is
+        closed, unless it was entered itself. Raises: UsageError, a design without a user-space client.
         """
+        return Connection(self, design)
+
+    def _connect(self, design: str | type[Design]) -> TrioClient:
         from uring_iopf.clients.trio_client import TrioClient  # trio is for those who use it
 
-        async with AsyncExitStack() as stack:
-            if not self._entered:
-                stack.enter_context(self)
-            info = resolve(design)
-            if not info.has_client:
-                raise UsageError(f"{info.name} runs in the kernel alone: there is nothing to connect to")
-            channel = self.open(design)
-            inline = self.driver is Driver.INLINE
-            client = TrioClient(
-                channel,
-                self.address_space,
-                self._is_served if self.workload is not None else (lambda: False),
-                inline=inline,
-                spin=self.wait is Wait.SPIN or self.design.inline_only,
-            )
-            if not self.design.inline_only:
-                self.tell_when_done(channel.eventfd)
-            stack.callback(self._disconnect, client)
-            if self.workload is not None:
-                self.start()
-            yield client
+        info = resolve(design)
+        if not info.has_client:
+            raise UsageError(f"{info.name} runs in the kernel alone: there is nothing to connect to")
+        channel = self.open(design)
+        client = TrioClient(
+            channel,
+            self.address_space,
+            self._is_served if self.workload is not None else (lambda: False),
+            inline=self.driver is Driver.INLINE,
+            spin=self.wait is Wait.SPIN or self.design.inline_only,
+        )
+        if not self.design.inline_only:
+            self.tell_when_done(channel.eventfd)
+        if self.workload is not None:
+            self.start()
+        return client
 
     def _disconnect(self, client: TrioClient) -> None:
         """End a client: what it has answered still counts as answered, the rest is answered for it."""
@@ -246,9 +262,7 @@ class Machine:
 
     def tell_when_done(self, eventfd: int) -> None:
         """Signal an eventfd at the end of each pass; -1: none. A client that sleeps on it does not oversleep."""
-        from uring_iopf._native import lib
-
-        lib.uiopf_endpoint_set_done_eventfd(self.endpoint.c, eventfd)
+        check(lib.uiopf_endpoint_set_done_eventfd(self.endpoint.c, eventfd), "tell when done")
 
     # ---- running ----
 
@@ -276,25 +290,57 @@ class Machine:
         """Where every fault has gone so far; complete after `detach`. Raises: UsageError, no design has been opened."""
         if not self._opened:
             raise UsageError("no design is open: there is nothing to account for")
-        with self.core.quiescent():
-            sent = self.endpoint.counts()
-            queue = self.queue.counts()
-            device = self.device.counts()
-        auto_answered = queue.auto_answered_faults + device.refused
-        return Account(
-            sent.sent,
-            queue.answered_faults,
-            auto_answered,
-            sent.sent - queue.answered_faults - auto_answered,
-            sent.unmapped,
-        )
+        counts = ffi.new("struct uiopf_account *")
+        interruptible("account", lambda: lib.uiopf_account(self.endpoint.c, self.queue.c, self.device.c, counts))
+        sent, answered = int(counts.endpoint.sent), int(counts.queue.answered_faults)
+        auto_answered = int(counts.queue.auto_answered_faults + counts.device.refused)
+        return Account(sent, answered, auto_answered, sent - answered - auto_answered, int(counts.endpoint.unmapped))
 
     def close(self) -> None:
-        """Close everything, in order. Closing again does nothing."""
+        """Close everything, in order. Closing again does nothing, or what an exception has left to be done.
+
+        Raises: KernelError(EBUSY), requests of a ring still hold the queue: close the ring, then close again.
+        """
         self._closed = True
-        self._stack.close()
+        self._close_parts()
+
+    def _close_parts(self) -> None:
+        """Each of them is closed halfway never, and again without harm."""
+        parts = self.__dict__
+        if "core" in parts:
+            for one in open_on(self.core):
+                if isinstance(one, (NativeChannel, PythonChannel)):
+                    one.close()
+        if "context" in parts and not self.context.closed:
+            self.core.stop_worker()
+            self.context.close()
+        for name in ("endpoint", "iommu", "address_space"):
+            if name in parts:
+                parts[name].close()
+        if "core" in parts:
+            self.core.end()
+
+    def _check_open(self) -> None:
+        if self._is_foreign:
+            raise foreign(self._what)
+        if self._closed:
+            raise UsageError("this machine is closed")
+
+    def __repr__(self) -> str:
+        name = self.workload.name if self.workload is not None else None
+        return f"<Machine {name}, {self.driver.name.lower()}{', closed' if self._closed else ''}>"
+
+    def __del__(self) -> None:
+        if self._closed or self._is_foreign:
+            return
+        try:
+            message = f"{self!r} was not closed: use it in a with block, or close it"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
+        finally:
+            self.close()
 
     def __enter__(self) -> Self:
+        self._check_open()
         self._entered = True
         return self
 
@@ -302,3 +348,34 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Connection(NotCopied):
+    """What `Machine.connect` returns: ``async with`` it, for the client."""
+
+    def __init__(self, machine: Machine, design: str | type[Design]) -> None:
+        self._machine = machine
+        self._design = design
+        self._client: TrioClient | None = None
+        self._closes = not machine._entered
+
+    async def __aenter__(self) -> TrioClient:
+        try:
+            self._client = self._machine._connect(self._design)
+        except BaseException:
+            self._end()
+            raise
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._client is not None:
+                self._machine._disconnect(self._client)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._closes:
+            self._machine.close()

@@ -2,7 +2,8 @@
  * What Python may call. cffi and the compiler both read this file (and abi/ and cost.h): plain declarations only.
  *
  * Functions return 0 or a count, or -errno. Unless it says otherwise, any thread may call any of them; what they do is
- * ordered by the core (core.h). Objects are freed by their own functions, children before the core.
+ * ordered by the core (core.h). Objects are freed by their own functions, in any order: what another object still works on
+ * is there until that is freed too (base/lifetime.h). Freeing NULL does nothing.
  */
 #pragma once
 #include <stdint.h>
@@ -40,7 +41,13 @@ enum uiopf_driver { UIOPF_INLINE, UIOPF_ENTER, UIOPF_SQPOLL };
 uint64_t uiopf_counter_calibrate(uint64_t during_ns);
 /* live: emulated system calls and wake-ups are paid for with real ones. NULL: no memory. */
 struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_count, int live);
-int uiopf_core_free(struct uiopf_core *core);	/* -EBUSY while it has children */
+int uiopf_core_free(struct uiopf_core *core);	/* -EBUSY while something that was made on it is there */
+void uiopf_core_let_go(struct uiopf_core *core);	/* … which this does not mind: the last of those frees it */
+/*
+ * In the child of a fork, before anything else: the core is the parent's. All that may be done is to free it and what was
+ * made on it, which gives back the child's own memory, mappings and descriptors, and touches nothing that is shared.
+ */
+void uiopf_core_abandon(struct uiopf_core *core);
 /* Whose rings these are, from the next uiopf_setup() on: Linux 6.12 unless it is said. */
 void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t minor);
 uint64_t uiopf_core_now(const struct uiopf_core *core);
@@ -53,6 +60,7 @@ uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
 /* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
 int uiopf_core_stop(struct uiopf_core *core);
+int uiopf_core_driver(const struct uiopf_core *core);	/* enum uiopf_driver, now */
 uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core);
 /* The quiescent point: between these no step runs anywhere else. They nest, within one thread. */
 void uiopf_control_begin(struct uiopf_core *core);
@@ -87,6 +95,8 @@ struct uiopf_faultq_limits {
 
 struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality);
 int uiopf_faultq_free(struct uiopf_faultq *queue);	/* -EBUSY while devices are attached or requests hold it */
+int uiopf_faultq_busy(struct uiopf_faultq *queue);	/* the same, and only asks */
+void uiopf_faultq_let_go(struct uiopf_faultq *queue);	/* it goes with the last device and request */
 /* Before its first group. -EBUSY: it has had one, or limits already; -EINVAL: the code. */
 int uiopf_faultq_limit(struct uiopf_faultq *queue, const struct uiopf_faultq_limits *limits);
 /* flags: PASID_VALID 1. The oldest that was read. -EINVAL: none, or the code; -EOPNOTSUPP: not asked for. */
@@ -125,6 +135,8 @@ struct uiopf_eventq_counts {
 struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth);
 /* No report may be under way. -EBUSY while requests hold it. */
 int uiopf_eventq_free(struct uiopf_eventq *queue);
+int uiopf_eventq_busy(struct uiopf_eventq *queue);
+void uiopf_eventq_let_go(struct uiopf_eventq *queue);	/* as a fault queue's three */
 struct uiopf_file *uiopf_eventq_file(struct uiopf_eventq *queue);
 /* 0 also where the event is lost to a full queue; -ENOMEM where it is lost for want of memory; -EINVAL: too long. */
 int uiopf_eventq_report(struct uiopf_eventq *queue, const void *data, uint32_t length);
@@ -146,7 +158,7 @@ struct uiopf_device_counts {
 /* capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. */
 struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
 				      uint32_t requester_id, uint32_t capacity, int growable);
-void uiopf_device_free(struct uiopf_device *device);	/* detached before */
+void uiopf_device_free(struct uiopf_device *device);	/* detaches it, and unbinds it from its IOMMU */
 /*
  * Devices that the IOMMU cannot tell apart are attached together, whichever of them is named. `device` is new and joins
  * the group that `member` is in, and what that is attached to; it leaves before it is freed.
@@ -192,6 +204,10 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags);
 void uiopf_vtd_free(struct uiopf_vtd *vtd);
 struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
 struct uiopf_port *uiopf_vtd_port(struct uiopf_vtd *vtd);	/* where functions are plugged in */
+/* Held once more, until it is let go of: it may outlive the name that it was made by. */
+struct uiopf_iommu *uiopf_vtd_hold_iommu(struct uiopf_vtd *vtd);
+struct uiopf_iommu *uiopf_mock_hold_iommu(struct uiopf_mock *mock);
+void uiopf_iommu_let_go(struct uiopf_iommu *iommu);
 int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
 void uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);
 void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts);
@@ -248,7 +264,7 @@ struct uiopf_endpoint_counts {
 struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
 					  uint32_t capacity, uint32_t group_most);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
-void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, const struct uiopf_space *space);
+void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, struct uiopf_space *space);
 /* -EBUSY: not stopped; -ENOSPC: fewer credits than a group has pages that is still to be sent. */
 int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
@@ -258,7 +274,8 @@ int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_
 /* One pass over the rows. -EBUSY, -EINVAL; -ENOSPC: a group has more pages than there are credits. */
 int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_load *load);
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
-void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* told of each end of a pass; -1 */
+/* Told of each end of a pass; -1: nobody. The descriptor is duplicated: -EBADF, -EMFILE. */
+int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
 /* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL, -ENOSPC as above. */
@@ -269,9 +286,23 @@ void uiopf_endpoint_get_counts(struct uiopf_endpoint *endpoint, struct uiopf_end
 /* The latency in ns that so many millionths of all faults do not exceed. */
 uint64_t uiopf_endpoint_latency(struct uiopf_endpoint *endpoint, uint64_t millionths);
 
+/* ---- where every fault has gone ---- */
+
+struct uiopf_account {
+	struct uiopf_endpoint_counts endpoint;
+	struct uiopf_faultq_counts queue;
+	struct uiopf_device_counts device;
+};
+
+/* All three at one quiescent point: 0, or -EINTR, nothing written, another thread's section is long. */
+int uiopf_account(struct uiopf_endpoint *endpoint, struct uiopf_faultq *queue, struct uiopf_device *device,
+		  struct uiopf_account *account);
+
 /* ---- rings: the kernel's side ---- */
 
 int uiopf_setup(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, struct uiopf_engine **out);
+/* The same for who owns it by its value: NULL, with -errno in *error. */
+struct uiopf_engine *uiopf_engine_new(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, int *error);
 void uiopf_engine_free(struct uiopf_engine *engine);
 /* timeout_ns counts with IORING_ENTER_EXT_ARG; UINT64_MAX: none. -EDEADLK: inline, and nothing more can come. */
 int uiopf_enter(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
@@ -321,6 +352,8 @@ struct uiopf_attachment {
  */
 int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
 			   const struct uiopf_attachable *config, struct uiopf_engine **out);
+struct uiopf_engine *uiopf_attachable_new(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+					  const struct uiopf_attachable *config, int *error);	/* as uiopf_engine_new() */
 void uiopf_engine_attachment(const struct uiopf_engine *engine, struct uiopf_attachment *out);
 /* The client has its data area there, and kicks or not. -EINVAL: no such address; -EBUSY: it said so before. */
 int uiopf_engine_attach(struct uiopf_engine *engine, uint64_t data_address, int kicks);
@@ -371,10 +404,14 @@ const struct uiopf_design_info *uiopf_design_info(uint32_t n);
 int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
 		       const struct uiopf_channel_config *config, struct uiopf_space *space,
 		       struct uiopf_channel **out);
+/* The same for who owns it by its value: NULL, with -errno in *error. */
+struct uiopf_channel *uiopf_channel_new(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
+					const struct uiopf_channel_config *config, struct uiopf_space *space, int *error);
 void uiopf_channel_close(struct uiopf_channel *channel);
 
 /*
- * The client's half. One thread at a time. Any of these returns -EINTR, with nothing done, when a signal came, or when the
+ * The client's half. One thread at a time: where another is in one of these, or in the native client, it is -EALREADY,
+ * and nothing is done. Any of them returns -EINTR, with nothing done, when a signal came, or when the
  * other side has not moved for a slice (20 ms): look for signals and call again.
  */
 /* Messages, whole groups, without waiting: how many; -errno. Losses of a queue with a depth are left out. */
@@ -394,7 +431,7 @@ int uiopf_channel_flush(struct uiopf_channel *channel);
 int uiopf_channel_wait(struct uiopf_channel *channel, uint64_t timeout_ns);
 /* For event loops: 1 something is there; 0 sleep until the eventfd is readable, then call _awake. */
 int uiopf_channel_prepare_sleep(struct uiopf_channel *channel);
-void uiopf_channel_awake(struct uiopf_channel *channel);
+int uiopf_channel_awake(struct uiopf_channel *channel);
 int uiopf_channel_eventfd(const struct uiopf_channel *channel);
 /* Both sides' costs, added up. */
 void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);

@@ -23,6 +23,7 @@
 #include "abi/api.h"
 #include "base/atomics.h"
 #include "base/clock.h"
+#include "base/lifetime.h"
 #include "core/file.h"
 
 /* Versions of the kernel that is emulated. */
@@ -92,9 +93,12 @@ struct uiopf_sleeper {
 #define UIOPF_REGISTERED_FILES 16
 
 struct uiopf_core {
+	struct uiopf_lifetime lifetime;
 	struct uiopf_clock clock;
 	enum uiopf_driver driver;	/* changes only with both locks held and the worker parked */
 	bool live;			/* system calls, and wake-ups where no thread needs them, are paid for with real ones */
+	bool abandoned;			/* in a forked child: what is here is the parent's; see uiopf_core_abandon() */
+	bool torn;			/* … and was being changed at that moment: it is not even freed */
 
 	/* Newest first; they change at the quiescent point. */
 	struct uiopf_producer *producers;

@@ -23,7 +23,7 @@ int uiopf_notifier_open(struct uiopf_core *core)
 
 void uiopf_notifier_close(struct uiopf_core *core)
 {
-	if (core->aio)
+	if (core->aio && !core->abandoned)	/* a child has no copy of it */
 		syscall(SYS_io_destroy, core->aio);
 	core->aio = 0;
 	if (core->wake_epoll >= 0)

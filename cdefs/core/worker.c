@@ -225,6 +225,11 @@ int uiopf_core_stop(struct uiopf_core *core)
 	return 0;
 }
 
+int uiopf_core_driver(const struct uiopf_core *core)
+{
+	return (int)core->driver;
+}
+
 uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core)
 {
 	return READ_ONCE(&core->worker_sleeps);

@@ -38,16 +38,37 @@ int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, cons
 		free(ch);
 		return rc;
 	}
+	uiopf_hold(&core->lifetime);
+	uiopf_hold(&queue->lifetime);
+	if (space)
+		uiopf_hold(&space->lifetime);
 	*out = ch;
 	return 0;
 }
 
+struct uiopf_channel *uiopf_channel_new(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
+					const struct uiopf_channel_config *config, struct uiopf_space *space, int *error)
+{
+	struct uiopf_channel *ch = NULL;
+
+	*error = uiopf_channel_open(core, queue, design, config, space, &ch);
+	return ch;
+}
+
 void uiopf_channel_close(struct uiopf_channel *ch)
 {
-	uiopf_sleeper_unlist(ch->core, &ch->sleeper);
+	struct uiopf_core *core = ch ? ch->core : NULL;
+
+	if (!ch || core->torn)
+		return;
+	if (!core->abandoned)
+		uiopf_sleeper_unlist(core, &ch->sleeper);
 	ch->design->close(ch);
 	close(ch->eventfd);
+	uiopf_faultq_let_go(ch->queue);
+	uiopf_space_free(ch->space);
 	free(ch);
+	uiopf_let_go(&core->lifetime);
 }
 
 /* A queue with a depth says where it has lost groups: that is no fault, and nothing to answer. */
@@ -75,7 +96,7 @@ static int send_rest(struct uiopf_channel *ch)
 	return 0;
 }
 
-int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
+int uiopf_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
 	int n;
 
@@ -97,7 +118,7 @@ int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *o
  * All or none, so that a client that is interrupted here, and calls again, sends nothing twice. What the design has no
  * room for is kept; only while there is such a rest is nothing taken.
  */
-int uiopf_channel_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
+int uiopf_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
 	uint32_t done = 0;
 	int rc;
@@ -139,21 +160,14 @@ uint32_t uiopf_channel_answered(const struct uiopf_channel *ch)
 	return ch->answered;
 }
 
-int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t code)
-{
-	const struct iommu_hwpt_page_response response = { .cookie = cookie, .code = code };
-
-	return uiopf_channel_answer(ch, &response, 1);
-}
-
-int uiopf_channel_flush(struct uiopf_channel *ch)
+int uiopf_flush(struct uiopf_channel *ch)
 {
 	int rc = send_rest(ch);
 
 	return rc == 0 && ch->design->flush ? ch->design->flush(ch) : rc;
 }
 
-int uiopf_channel_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
+int uiopf_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
 	int rc = send_rest(ch);
 
@@ -168,7 +182,7 @@ int uiopf_channel_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 	return rc == 0 ? -EINTR : rc;
 }
 
-int uiopf_channel_prepare_sleep(struct uiopf_channel *ch)
+static int prepare_sleep(struct uiopf_channel *ch)
 {
 	int rc = send_rest(ch);
 
@@ -177,15 +191,75 @@ int uiopf_channel_prepare_sleep(struct uiopf_channel *ch)
 	return ch->design->prepare_sleep ? ch->design->prepare_sleep(ch) : -EOPNOTSUPP;
 }
 
-void uiopf_channel_awake(struct uiopf_channel *ch)
+/* ---- the same, as a program calls them: one thread at a time ---- */
+
+bool uiopf_client_enter(struct uiopf_channel *ch)
+{
+	return !__atomic_exchange_n(&ch->busy, 1, __ATOMIC_ACQUIRE);	/* pairs with the last one's leaving */
+}
+
+void uiopf_client_leave(struct uiopf_channel *ch)
+{
+	STORE_RELEASE(&ch->busy, 0);
+}
+
+#define ALONE(ch, call) ({					\
+	int rc_ = -EALREADY;					\
+								\
+	if (likely(uiopf_client_enter(ch))) {			\
+		rc_ = (call);					\
+		uiopf_client_leave(ch);				\
+	}							\
+	rc_;							\
+})
+
+int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
+{
+	return ALONE(ch, uiopf_receive(ch, out, most));
+}
+
+int uiopf_channel_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
+{
+	return ALONE(ch, uiopf_answer(ch, responses, n));
+}
+
+int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t code)
+{
+	const struct iommu_hwpt_page_response response = { .cookie = cookie, .code = code };
+
+	return ALONE(ch, uiopf_answer(ch, &response, 1));
+}
+
+int uiopf_channel_flush(struct uiopf_channel *ch)
+{
+	return ALONE(ch, uiopf_flush(ch));
+}
+
+int uiopf_channel_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
+{
+	return ALONE(ch, uiopf_wait(ch, timeout_ns));
+}
+
+int uiopf_channel_prepare_sleep(struct uiopf_channel *ch)
+{
+	return ALONE(ch, prepare_sleep(ch));
+}
+
+static int awake(struct uiopf_channel *ch)
 {
 	eventfd_t value;
 
 	/* A design that has nothing to undo counts with its eventfd, and reads it itself. */
 	if (!ch->design->awake)
-		return;
+		return 0;
 	eventfd_read(ch->eventfd, &value);
 	ch->design->awake(ch);
+	return 0;
+}
+
+int uiopf_channel_awake(struct uiopf_channel *ch)
+{
+	return ALONE(ch, awake(ch));
 }
 
 int uiopf_channel_eventfd(const struct uiopf_channel *ch)

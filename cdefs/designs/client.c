@@ -32,14 +32,14 @@ static int serve_batch(struct uiopf_channel *ch, struct uiopf_space *space, cons
 				.cookie = message[i].cookie, .code = IOMMUFD_PAGE_RESP_SUCCESS,
 			};
 	}
-	rc = uiopf_channel_answer(ch, response, groups);
+	rc = uiopf_answer(ch, response, groups);
 	served->faults += n;
 	served->groups += groups;
 	return rc < 0 ? rc : 0;
 }
 
-int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
-		       struct uiopf_served *served)
+static int serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
+		 struct uiopf_served *served)
 {
 	const uint64_t deadline = uiopf_monotonic_ns() + during_ns, wanted = served->faults + faults;
 	const bool sleeps = uiopf_sleeps(ch) || ch->core->driver == UIOPF_INLINE;
@@ -53,13 +53,13 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 			break;
 		if (sleeps) {
 			/* An inline client that never sleeps still lets the other side have its turn. */
-			rc = uiopf_channel_wait(ch, 20000000);
+			rc = uiopf_wait(ch, 20000000);
 			if (rc < 0)
 				break;
 			if (rc == 0 && (ch->core->driver == UIOPF_INLINE || uiopf_monotonic_ns() >= deadline))
 				break;
 		}
-		rc = uiopf_channel_receive(ch, message, BATCH);
+		rc = uiopf_receive(ch, message, BATCH);
 		if (rc > 0) {
 			rc = serve_batch(ch, space, message, (uint32_t)rc, served);
 			empty = 0;
@@ -71,12 +71,24 @@ int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint
 			break;
 	}
 	if (rc >= 0)
-		rc = uiopf_channel_flush(ch);	/* nobody may be coming to receive more */
+		rc = uiopf_flush(ch);	/* nobody may be coming to receive more */
 	if (rc == -EINTR)
 		rc = 0;	/* the caller looks for signals, and goes on where we were */
 	served->cpu_ns += thread_cpu_ns() - cpu;
 	served->error = rc < 0 ? rc : 0;
 	return served->error;
+}
+
+int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
+		       struct uiopf_served *served)
+{
+	int rc;
+
+	if (!uiopf_client_enter(ch))
+		return -EALREADY;
+	rc = serve(ch, space, faults, during_ns, served);
+	uiopf_client_leave(ch);
+	return rc;
 }
 
 int uiopf_client_replay(struct uiopf_channel *ch, struct uiopf_space *space, struct uiopf_endpoint *endpoint,

@@ -82,6 +82,10 @@ static void close_handler(struct uiopf_channel *ch)
 {
 	struct handler *h = ch->state;
 
+	if (ch->core->abandoned) {
+		free(h);
+		return;
+	}
 	uiopf_control_begin(ch->core);
 	uiopf_core_remove_consumer(ch->core, &h->consumer);
 	uiopf_control_end(ch->core);

@@ -42,6 +42,7 @@ static int hold_room(struct uiopf_device *d, struct uiopf_faultq *q)
 	*r = (struct uiopf_reservation){ d->reservations, q, 1, d->capacity };
 	d->reservations = r;
 	q->reserved += r->groups;
+	uiopf_hold(&q->lifetime);
 	return 0;
 }
 
@@ -57,6 +58,7 @@ static void put_room(struct uiopf_device *d, struct uiopf_faultq *q)
 	q->reserved -= r->groups;
 	*link = r->next;
 	free(r);
+	uiopf_let_go(&q->lifetime);
 }
 
 /* ---- a device's attachments by PASID ---- */

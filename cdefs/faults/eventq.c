@@ -311,6 +311,67 @@ static const struct uiopf_queue_ops queue_ops = {
 
 /* ---- quiescent ---- */
 
+static void free_chunks(struct uiopf_event_chunk *chunk)
+{
+	struct uiopf_event_chunk *next;
+
+	for (; chunk; chunk = next) {
+		next = chunk->next;
+		free(chunk);
+	}
+}
+
+static void free_queue(struct uiopf_eventq *q)
+{
+	struct uiopf_core *core = q->core;
+
+	free_chunks(q->first);
+	free_chunks(q->spares);
+	if (!core->abandoned)
+		pthread_mutex_destroy(&q->lock);
+	free(q);
+	uiopf_let_go(&core->lifetime);
+}
+
+/* As a fault queue's. */
+static void closed_release(struct uiopf_file *file)
+{
+	free_queue(queue_of(file));
+}
+
+static const struct uiopf_file_ops closed_ops = {
+	.read = file_read,
+	.write = file_write,
+	.poll = file_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.release = closed_release,
+};
+
+static void end_queue(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_eventq *q = container_of(lifetime, struct uiopf_eventq, lifetime);
+	struct uiopf_core *core = q->core;
+
+	if (core->torn)
+		return;
+	if (core->abandoned) {
+		free_queue(q);
+		return;
+	}
+	uiopf_hold(&core->lifetime);
+	uiopf_control_begin(core);
+	uiopf_core_remove_queue(core, &q->queue);
+	uiopf_core_forget_file(core, &q->file);
+	q->file.ops = &closed_ops;
+	while (!q->file.users && q->file.waits)
+		uiopf_file_cancel(&q->file, q->file.waits);
+	q->file.users++;
+	uiopf_file_put(&q->file);
+	uiopf_control_end(core);
+	uiopf_let_go(&core->lifetime);
+}
+
 struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth)
 {
 	struct uiopf_eventq *q = aligned_alloc(128, sizeof *q);
@@ -319,6 +380,7 @@ struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth)
 	if (!q)
 		return NULL;
 	memset(q, 0, sizeof *q);
+	q->lifetime = (struct uiopf_lifetime){ 1, end_queue };
 	q->core = core;
 	q->file.ops = &eventq_file_ops;
 	q->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
@@ -336,35 +398,32 @@ struct uiopf_eventq *uiopf_eventq_new(struct uiopf_core *core, uint32_t depth)
 	uiopf_control_begin(core);
 	q->queue.ops = &queue_ops;
 	uiopf_core_add_queue(core, &q->queue);
+	uiopf_hold(&core->lifetime);
 	uiopf_control_end(core);
 	return q;
 }
 
-static void free_chunks(struct uiopf_event_chunk *chunk)
+int uiopf_eventq_busy(struct uiopf_eventq *q)
 {
-	struct uiopf_event_chunk *next;
+	int rc;
 
-	for (; chunk; chunk = next) {
-		next = chunk->next;
-		free(chunk);
-	}
+	uiopf_control_begin(q->core);
+	rc = q->file.users || q->file.waits ? -EBUSY : 0;
+	uiopf_control_end(q->core);
+	return rc;
 }
 
 int uiopf_eventq_free(struct uiopf_eventq *q)
 {
-	struct uiopf_core *core = q->core;
+	int rc = uiopf_eventq_busy(q);
 
-	uiopf_control_begin(core);
-	if (q->file.users || q->file.waits) {
-		uiopf_control_end(core);
-		return -EBUSY;
-	}
-	uiopf_core_remove_queue(core, &q->queue);
-	uiopf_core_forget_file(core, &q->file);
-	uiopf_control_end(core);
-	free_chunks(q->first);
-	free_chunks(q->spares);
-	pthread_mutex_destroy(&q->lock);
-	free(q);
-	return 0;
+	if (rc == 0)
+		uiopf_let_go(&q->lifetime);
+	return rc;
+}
+
+void uiopf_eventq_let_go(struct uiopf_eventq *q)
+{
+	if (q)
+		uiopf_let_go(&q->lifetime);
 }

@@ -24,6 +24,7 @@
 #include "abi/iommufd.h"
 #include "abi/api.h"
 #include "base/atomics.h"
+#include "base/lifetime.h"
 #include "core/core.h"
 
 #define UIOPF_EVENT_CHUNK 4096u
@@ -41,6 +42,7 @@ struct uiopf_event {
 };
 
 struct uiopf_eventq {
+	struct uiopf_lifetime lifetime;
 	struct uiopf_file file;
 	struct uiopf_core *core;
 	struct uiopf_queue queue;	/* in the core's list */

@@ -448,6 +448,57 @@ static const struct uiopf_queue_ops queue_ops = {
 	.expire = queue_expire,
 };
 
+static void free_queue(struct uiopf_faultq *q)
+{
+	struct uiopf_core *core = q->core;
+
+	uiopf_idmap_free(&q->cookies);
+	free(q->by_cookie);
+	free(q->ring);
+	uiopf_policy_free(q->policy);
+	free(q);
+	uiopf_let_go(&core->lifetime);
+}
+
+/* Requests that still hold the file of a queue that is gone: the last of them frees what is left. */
+static void closed_release(struct uiopf_file *file)
+{
+	free_queue(queue_of(file));
+}
+
+static const struct uiopf_file_ops closed_ops = {
+	.read = file_read,
+	.write = file_write,
+	.poll = file_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.release = closed_release,
+};
+
+static void end_queue(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_faultq *q = container_of(lifetime, struct uiopf_faultq, lifetime);
+	struct uiopf_core *core = q->core;
+
+	if (core->torn)
+		return;
+	if (core->abandoned) {
+		free_queue(q);
+		return;
+	}
+	uiopf_hold(&core->lifetime);
+	uiopf_control_begin(core);
+	uiopf_core_remove_queue(core, &q->queue);
+	uiopf_core_forget_file(core, &q->file);
+	q->file.ops = &closed_ops;
+	while (!q->file.users && q->file.waits)
+		uiopf_file_cancel(&q->file, q->file.waits);
+	q->file.users++;
+	uiopf_file_put(&q->file);
+	uiopf_control_end(core);
+	uiopf_let_go(&core->lifetime);
+}
+
 struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality)
 {
 	struct uiopf_faultq *q = aligned_alloc(128, sizeof *q);
@@ -455,6 +506,7 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 	if (!q)
 		return NULL;
 	memset(q, 0, sizeof *q);
+	q->lifetime = (struct uiopf_lifetime){ 1, end_queue };
 	q->core = core;
 	q->file.ops = &faultq_file_ops;
 	q->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
@@ -471,28 +523,34 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 	uiopf_control_begin(core);
 	q->queue.ops = &queue_ops;
 	uiopf_core_add_queue(core, &q->queue);
+	uiopf_hold(&core->lifetime);
 	uiopf_control_end(core);
 	return q;
 }
 
+int uiopf_faultq_busy(struct uiopf_faultq *q)
+{
+	int rc;
+
+	uiopf_control_begin(q->core);
+	rc = q->reserved || q->file.users || q->file.waits ? -EBUSY : 0;
+	uiopf_control_end(q->core);
+	return rc;
+}
+
 int uiopf_faultq_free(struct uiopf_faultq *q)
 {
-	struct uiopf_core *core = q->core;
+	int rc = uiopf_faultq_busy(q);
 
-	uiopf_control_begin(core);
-	if (q->reserved || q->file.users || q->file.waits) {
-		uiopf_control_end(core);
-		return -EBUSY;
-	}
-	uiopf_core_remove_queue(core, &q->queue);
-	uiopf_core_forget_file(core, &q->file);
-	uiopf_control_end(core);
-	uiopf_idmap_free(&q->cookies);
-	free(q->by_cookie);
-	free(q->ring);
-	uiopf_policy_free(q->policy);
-	free(q);
-	return 0;
+	if (rc == 0)
+		uiopf_let_go(&q->lifetime);
+	return rc;
+}
+
+void uiopf_faultq_let_go(struct uiopf_faultq *q)
+{
+	if (q)
+		uiopf_let_go(&q->lifetime);
 }
 
 int uiopf_faultq_limit(struct uiopf_faultq *q, const struct uiopf_faultq_limits *limits)

@@ -20,6 +20,7 @@
 #include "faults/policy.h"
 
 struct uiopf_faultq {
+	struct uiopf_lifetime lifetime;	/* attached devices and channels hold it */
 	struct uiopf_core *core;
 	struct uiopf_queue queue;	/* in the core's list */
 	struct uiopf_group **ring;

@@ -116,6 +116,22 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 	return 0;
 }
 
+static void free_device(struct uiopf_device *d)
+{
+	uint32_t i;
+
+	for (i = 0; i < d->capacity / UIOPF_GROUP_CHUNK; i++)
+		free(d->chunk[i]);
+	free(d->chunk);
+	free(d->free_groups);
+	free(d->node);
+	free(d->partial);
+	free(d->bucket);
+	free(d->returned);
+	free(d->pasid);
+	free(d);
+}
+
 struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
 				      uint32_t requester_id, uint32_t capacity, int growable)
 {
@@ -132,28 +148,32 @@ struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iomm
 	d->group_next = d;
 	d->free_node = d->free_partial = UIOPF_NONE;
 	if (uiopf_device_reserve(d, capacity) < 0) {
-		uiopf_device_free(d);
+		free_device(d);
 		return NULL;
 	}
+	uiopf_hold(&core->lifetime);
+	uiopf_hold(&iommu->lifetime);
 	return d;
 }
 
 void uiopf_device_free(struct uiopf_device *d)
 {
-	uint32_t i;
+	struct uiopf_iommu *iommu = d ? d->iommu : NULL;
+	struct uiopf_core *core = d ? d->core : NULL;
 
-	if (!d)
+	if (!d || core->torn)
 		return;
-	for (i = 0; i < d->capacity / UIOPF_GROUP_CHUNK; i++)
-		free(d->chunk[i]);
-	free(d->chunk);
-	free(d->free_groups);
-	free(d->node);
-	free(d->partial);
-	free(d->bucket);
-	free(d->returned);
-	free(d->pasid);
-	free(d);
+	if (!core->abandoned) {
+		uiopf_control_begin(core);
+		if (iommu->ops->forget)
+			iommu->ops->forget(iommu, d);
+		if (d->attach || d->pasids || d->group_next != d)
+			uiopf_device_leave(d);
+		uiopf_control_end(core);
+	}
+	free_device(d);
+	uiopf_let_go(&iommu->lifetime);
+	uiopf_let_go(&core->lifetime);
 }
 
 /* ---- unfinished groups: one list of faults per group index, PASIDs not compared ---- */
@@ -231,4 +251,12 @@ void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint3
 	d->counts.refused += faults;
 	code = uiopf_hardware_code(d, code);
 	d->iommu->ops->respond(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code);
+}
+
+/* ---- the IOMMU, whichever it is ---- */
+
+void uiopf_iommu_let_go(struct uiopf_iommu *iommu)
+{
+	if (iommu)
+		uiopf_let_go(&iommu->lifetime);
 }

@@ -40,6 +40,7 @@
 #include "abi/iommufd.h"
 #include "abi/api.h"
 #include "base/atomics.h"
+#include "base/lifetime.h"
 #include "core/core.h"
 
 #define UIOPF_NONE UINT32_MAX
@@ -117,10 +118,13 @@ struct uiopf_iommu_ops {
 	 * reported, its answers have arrived. NULL: this IOMMU has no way to know.
 	 */
 	void (*drain)(struct uiopf_iommu *iommu);
+	/* Quiescent: a device goes; nothing of it may be on the way any more. NULL: this IOMMU knows no devices. */
+	void (*forget)(struct uiopf_iommu *iommu, const struct uiopf_device *device);
 };
 
 /* Who is answered; whose turn it is stands in the core's list of producers. */
 struct uiopf_iommu {
+	struct uiopf_lifetime lifetime;	/* its endpoints and devices hold it */
 	const struct uiopf_iommu_ops *ops;
 	struct uiopf_core *core;
 	struct uiopf_producer producer;

@@ -1,9 +1,11 @@
 #include "hardware/endpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * What the function asks for, and tries again with: a page's address with PCIE_PRI_READ and _WRITE. It has no execute
@@ -48,28 +50,46 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 	uiopf_control_begin(core);
 	ep->next = port->endpoints;
 	port->endpoints = ep;
+	uiopf_hold(&core->lifetime);
+	uiopf_hold(port->lifetime);
 	uiopf_control_end(core);
 	return ep;
 }
 
 void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 {
+	struct uiopf_core *core = ep ? ep->core : NULL;
 	struct uiopf_endpoint **link;
 
-	uiopf_control_begin(ep->core);
-	for (link = &ep->port->endpoints; *link != ep; link = &(*link)->next)
-		;
-	*link = ep->next;
-	ep->port->forget(ep->port, ep);
-	uiopf_control_end(ep->core);
+	if (!ep || core->torn)
+		return;
+	if (!core->abandoned) {
+		uiopf_control_begin(core);
+		for (link = &ep->port->endpoints; *link != ep; link = &(*link)->next)
+			;
+		*link = ep->next;
+		ep->port->forget(ep->port, ep);
+		uiopf_control_end(core);
+	}
+	uiopf_let_go(ep->port->lifetime);
+	uiopf_space_free(ep->space);
+	if (ep->load.done_eventfd >= 0)
+		close(ep->load.done_eventfd);
 	free(ep->load.row);
 	free(ep->page);
 	free(ep);
+	uiopf_let_go(&core->lifetime);
 }
 
-void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, const struct uiopf_space *space)
+void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *space)
 {
+	struct uiopf_space *before;
+
 	uiopf_control_begin(ep->core);
+	before = ep->space;
+	ep->space = space;
+	if (space)
+		uiopf_hold(&space->lifetime);
 	if (space)
 		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids,
 						       &space->resets };
@@ -77,6 +97,7 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, const struct uiopf_spa
 		memset(&ep->tables, 0, sizeof ep->tables);
 	memset(&ep->walked, 0, sizeof ep->walked);
 	uiopf_control_end(ep->core);
+	uiopf_space_free(before);
 }
 
 /* Pages of the largest group that is still to be sent. */
@@ -182,11 +203,23 @@ void uiopf_endpoint_cancel(struct uiopf_endpoint *ep)
 	uiopf_control_end(ep->core);
 }
 
-void uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
+int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
 {
+	int before, own = -1;
+
+	/* A descriptor of our own: the caller's number may be another file's, once the caller has closed it. */
+	if (fd >= 0) {
+		own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (own < 0)
+			return -errno;
+	}
 	uiopf_control_begin(ep->core);
-	ep->load.done_eventfd = fd;
+	before = ep->load.done_eventfd;
+	ep->load.done_eventfd = own;
 	uiopf_control_end(ep->core);
+	if (before >= 0)
+		close(before);
+	return 0;
 }
 
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *ep)

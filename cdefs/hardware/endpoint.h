@@ -23,6 +23,7 @@ struct uiopf_endpoint;
 /* Where functions are plugged in: an IOMMU model has one, and gives the functions behind it their turns. */
 struct uiopf_port {
 	struct uiopf_endpoint *endpoints;	/* newest first */
+	struct uiopf_lifetime *lifetime;	/* the IOMMU's; they hold it */
 	/* Quiescent: one of them goes. */
 	void (*forget)(struct uiopf_port *port, const struct uiopf_endpoint *endpoint);
 };
@@ -34,6 +35,7 @@ struct uiopf_endpoint {
 	struct uiopf_port *port;
 	struct uiopf_endpoint *next;	/* behind the same port */
 	struct uiopf_tables tables;
+	struct uiopf_space *space;	/* whose they are; held */
 	struct uiopf_walk_cache walked;
 	uint16_t requester_id;
 

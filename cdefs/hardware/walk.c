@@ -7,6 +7,15 @@
 
 #define PASIDS (1u << 20)	/* a PASID has 20 bits */
 
+static void end_space(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_space *s = container_of(lifetime, struct uiopf_space, lifetime);
+
+	munmap(s->map, s->region.size);
+	uiopf_region_close(&s->region);
+	free(s);
+}
+
 struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages)
 {
 	struct uiopf_space *s = pasids <= PASIDS ? aligned_alloc(128, sizeof *s) : NULL;
@@ -14,6 +23,7 @@ struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages)
 	if (!s)
 		return NULL;
 	memset(s, 0, sizeof *s);
+	s->lifetime = (struct uiopf_lifetime){ 1, end_space };
 	s->pasids = pasids;
 	s->first = (8ull * pasids + UIOPF_PAGE - 1) / UIOPF_PAGE * UIOPF_PAGE;
 	s->next = s->first;
@@ -32,11 +42,8 @@ struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages)
 
 void uiopf_space_free(struct uiopf_space *s)
 {
-	if (!s)
-		return;
-	munmap(s->map, s->region.size);
-	uiopf_region_close(&s->region);
-	free(s);
+	if (s)
+		uiopf_let_go(&s->lifetime);
 }
 
 int uiopf_space_fd(const struct uiopf_space *s)

@@ -12,6 +12,7 @@
 #include "abi/iommufd.h"
 #include "abi/api.h"
 #include "base/atomics.h"
+#include "base/lifetime.h"
 #include "base/memory.h"
 
 struct uiopf_tables {		/* what the IOMMU knows of an arena */
@@ -107,6 +108,7 @@ static inline bool uiopf_walk(const struct uiopf_tables *t, uint32_t pasid, uint
 
 /* The client's side. One thread at a time. */
 struct uiopf_space {
+	struct uiopf_lifetime lifetime;	/* endpoints that walk it hold it, and designs that answer in the kernel */
 	struct uiopf_region region;
 	uint8_t *map;		/* the client's mapping */
 	uint32_t pasids;

@@ -198,7 +198,8 @@ static void close_both(const struct host_file *h)
 
 	for (way = 0; way < 2; way++)
 		if (h->fd[way] >= 0) {
-			epoll_ctl(h->core->host_epoll[way], EPOLL_CTL_DEL, h->fd[way], NULL);
+			if (!h->core->abandoned)	/* the set is the parent's too */
+				epoll_ctl(h->core->host_epoll[way], EPOLL_CTL_DEL, h->fd[way], NULL);
 			close(h->fd[way]);
 		}
 }

@@ -315,6 +315,7 @@ static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_para
 				core->sq_idle_ns = idle;
 		}
 		uiopf_core_add_consumer(core, &e->consumer);
+		uiopf_hold(&core->lifetime);
 		*out = e;
 	}
 	uiopf_control_end(core);
@@ -331,6 +332,23 @@ int uiopf_setup_attachable(struct uiopf_core *core, uint32_t entries, struct io_
 {
 	p->flags |= IORING_SETUP_SQPOLL;
 	return setup(core, entries, p, config, out);
+}
+
+struct uiopf_engine *uiopf_engine_new(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p, int *error)
+{
+	struct uiopf_engine *e = NULL;
+
+	*error = uiopf_setup(core, entries, p, &e);
+	return e;
+}
+
+struct uiopf_engine *uiopf_attachable_new(struct uiopf_core *core, uint32_t entries, struct io_uring_params *p,
+					  const struct uiopf_attachable *config, int *error)
+{
+	struct uiopf_engine *e = NULL;
+
+	*error = uiopf_setup_attachable(core, entries, p, config, &e);
+	return e;
 }
 
 static void drop(struct uiopf_request *r)
@@ -360,11 +378,42 @@ static const struct uiopf_file_ops closed_ops = {
 	.release = closed_release,
 };
 
+static void free_parts(struct uiopf_engine *e)
+{
+	uiopf_free_buffers(e);
+	uiopf_free_requests(e);
+	close(e->cq_eventfd);
+	uiopf_ring_close(&e->ring);
+	free(e->backlog);
+	free(e->buffers);
+}
+
+/* A forked child's: its own descriptors, mappings and memory, and nothing that is the parent's too (epoll sets are). */
+static void free_abandoned(struct uiopf_engine *e)
+{
+	if (e->eventfd >= 0)
+		close(e->eventfd);
+	if (e->attachable) {
+		if (e->wake_eventfd >= 0)
+			close(e->wake_eventfd);
+		uiopf_region_close(&e->data);
+	}
+	free_parts(e);
+	free(e);
+}
+
 void uiopf_engine_free(struct uiopf_engine *e)
 {
-	struct uiopf_core *core = e->core;
+	struct uiopf_core *core = e ? e->core : NULL;
 	int fd;
 
+	if (!e || core->torn)
+		return;
+	if (core->abandoned) {
+		free_abandoned(e);
+		uiopf_let_go(&core->lifetime);
+		return;
+	}
 	uiopf_control_begin(core);
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		if (core->file[fd] == &e->file)
@@ -390,15 +439,11 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	e->file.users++;
 	e->file.ops = &closed_ops;
 	uiopf_control_end(core);
-	uiopf_free_buffers(e);
-	uiopf_free_requests(e);
-	close(e->cq_eventfd);
-	uiopf_ring_close(&e->ring);
-	free(e->backlog);
-	free(e->buffers);
+	free_parts(e);
 	uiopf_control_begin(core);
 	uiopf_file_put(&e->file);
 	uiopf_control_end(core);
+	uiopf_let_go(&core->lifetime);
 }
 
 int uiopf_engine_add_window(struct uiopf_engine *e, uint64_t address, uint64_t length, void *map)

@@ -37,7 +37,7 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	STORE_RELEASE(&l->count, n + 1);
 }
 
-static const struct uiopf_iommu_ops listener_ops = { respond, NULL };
+static const struct uiopf_iommu_ops listener_ops = { respond, NULL, NULL };
 
 struct scene {
 	struct uiopf_core *core;
@@ -53,6 +53,7 @@ static void open_scene(struct scene *s, enum uiopf_personality personality)
 	memset(s, 0, sizeof *s);
 	s->core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
 	CHECK(s->core);
+	s->listener.iommu.lifetime.holders = 1;	/* ours, for as long as the scene is there */
 	s->listener.iommu.ops = &listener_ops;
 	s->listener.iommu.core = s->core;
 	s->q = uiopf_faultq_new(s->core, personality);

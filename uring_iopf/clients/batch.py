@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from uring_iopf._native import check, ffi, interruptible, lib
+from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_FIELDS, RESPONSE_FIELDS
-from uring_iopf.designs.native_channel import RECEIVE_MOST
+from uring_iopf.designs.native_channel import RECEIVE_MOST, again
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import NotCopied
 
 try:
     import numpy as np
@@ -30,14 +31,14 @@ RESPONSE = np.dtype([(name, "<" + code) for name, code in RESPONSE_FIELDS])
 _LAST_PAGE = int(FaultFlags.LAST_PAGE)
 
 
-class BatchClient:
+class BatchClient(NotCopied):
     """Receives and answers whole arrays through a design written in C. One thread at a time.
 
     The array that `receive` returns is a view that the next `receive` overwrites.
     """
 
     def __init__(self, channel: NativeChannel, address_space: AddressSpace) -> None:
-        self._channel = channel.c
+        self._channel = channel
         self.address_space = address_space
         self._c_faults = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
         self.faults: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_faults), dtype=FAULT)
@@ -54,11 +55,19 @@ class BatchClient:
         return self.faults[: self._receive()]
 
     def map(self, n: int) -> None:
-        """Make the pages of the first *n* messages received present. Raises: KernelError, as `AddressSpace.map`."""
+        """Make the pages of the first *n* messages received present.
+
+        Raises: UsageError, there are not so many; KernelError, as `AddressSpace.map`.
+        """
+        self._check(n)
         check(int(lib.uiopf_space_map_messages(self.address_space.c, self._c_faults, n)), "map")
 
     def respond(self, n: int, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer every group among the first *n* messages received; sent at the latest by the next `receive`."""
+        """Answer every group among the first *n* messages received; sent at the latest by the next `receive`.
+
+        Raises: UsageError, there are not so many.
+        """
+        self._check(n)
         cookies = self._cookies[:n]
         if np.bitwise_and.reduce(self._flags[:n]) & _LAST_PAGE:  # groups of one: the common case, and no copy
             groups = n
@@ -69,7 +78,7 @@ class BatchClient:
         if code != self._code:
             self._response_codes[:] = code
             self._code = code
-        interruptible("answer", lib.uiopf_channel_answer, self._channel, self._c_responses, groups)
+        again("answer", lib.uiopf_channel_answer, self._channel, self._c_responses, groups)
 
     def serve_once(self) -> int:
         """Receive, map and answer with success what waits; return how many faults."""
@@ -82,15 +91,19 @@ class BatchClient:
     @property
     def received(self) -> int:
         """Messages of the last `receive`, also of one that a signal's exception ended: they are in the array."""
-        return lib.uiopf_channel_received(self._channel)
+        return lib.uiopf_channel_received(self._channel.c)
 
     @property
     def answered(self) -> int:
         """Groups answered since the last `receive`: none or all of a `respond` that a signal's exception ended."""
-        return lib.uiopf_channel_answered(self._channel)
+        return lib.uiopf_channel_answered(self._channel.c)
+
+    def _check(self, n: int) -> None:
+        if not 0 <= n <= self.received:
+            raise UsageError(f"{n} messages, where the last receive had {self.received}")
 
     def _receive(self) -> int:
-        n = lib.uiopf_channel_receive(self._channel, self._c_faults, RECEIVE_MOST)
+        n = lib.uiopf_channel_receive(self._channel.c, self._c_faults, RECEIVE_MOST)
         if n < 0:
-            n = interruptible("receive", lib.uiopf_channel_receive, self._channel, self._c_faults, RECEIVE_MOST)
+            n = again("receive", lib.uiopf_channel_receive, self._channel, self._c_faults, RECEIVE_MOST)
         return n

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.designs.channel import in_groups
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import NotCopied
 
 if TYPE_CHECKING:
     from uring_iopf.abi.records import FaultMessage
     from uring_iopf.designs.channel import Channel
 
 
-class FaultGroup:
+class FaultGroup(NotCopied):
     """What gets answered: one or more faults, the last with LAST_PAGE.
 
     `faults` are the messages as they were read (`FaultMessage`: pasid, addr, perm, …).

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from uring_iopf.clients.groups import FaultGroup, receive_groups
+from uring_iopf.handles import NotCopied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from uring_iopf.hardware.tables import AddressSpace
 
 
-class TrioClient:
+class TrioClient(NotCopied):
     """The client's end of a design: iterate over batches of fault groups.
 
     *finished* says whether nothing more will come: iteration ends then. *inline*: no worker turns the other side; the
@@ -96,13 +97,13 @@ class TrioClient:
         if self._waiting:
             await self._others.park()
             return
-        self._waiting = True
         try:
+            self._waiting = True
             if self._channel.prepare_sleep():
                 await trio.lowlevel.checkpoint()
                 return
-            self._asleep = True
             try:
+                self._asleep = True
                 if self._inline and self._channel.turn():  # the last answers went out just now
                     await trio.lowlevel.checkpoint()
                 elif not self._finished():
@@ -121,13 +122,11 @@ class TrioClient:
 
     def _awake(self) -> None:
         if self._asleep:
-            self._asleep = False
             self._channel.awake()
+            self._asleep = False
 
     def close(self) -> None:
         """Take no more. Tasks in `receive` get trio.ClosedResourceError. Closing again does nothing."""
-        if self._closed:
-            return
         self._closed = True
         if self._asleep:
             # The sleeping task runs again only later, when the channel may be gone: its sleep is ended here.

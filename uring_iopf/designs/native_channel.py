@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf._native import CChannel, check, ffi, interruptible, lib
+from uring_iopf._native import CChannel, check, ffi, lib
 from uring_iopf.abi.records import MESSAGE_BYTES, unpack_messages
 from uring_iopf.costs import Counts
 from uring_iopf.designs.channel import Wait
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uring_iopf.abi.records import FaultMessage
     from uring_iopf.core import Core
     from uring_iopf.designs.registry import DesignInfo
@@ -22,8 +25,26 @@ RECEIVE_MOST: Final = 512
 """Messages in one receive, at most."""
 
 
-class NativeChannel:
-    """A design written in C. One thread at a time."""
+def refuse(rc: int, call: str) -> None:
+    """Raise what a call of the client's half says. Raises: UsageError, another thread is in one; or KernelError."""
+    if rc == -errno.EALREADY:
+        raise UsageError("another thread is in a call of this channel's client: one thread at a time") from None
+    check(rc, call)
+
+
+def again(call: str, function: Callable[..., int], channel: Handle[CChannel], *arguments: object) -> int:
+    """Call the client's half again while it answers EINTR, see `interruptible`. Raises: as `refuse`."""
+    while (rc := function(channel.c, *arguments)) == -errno.EINTR:
+        pass
+    if rc < 0:
+        refuse(rc, call)
+    return rc
+
+
+class NativeChannel(Handle[CChannel]):
+    """A design written in C. One thread at a time: a call while another thread is in one is a UsageError."""
+
+    _what = "channel"
 
     def __init__(
         self,
@@ -37,28 +58,24 @@ class NativeChannel:
         space: AddressSpace | None = None,
         report_flags: int = 0,
     ) -> None:
+        super().__init__()
+        self._core = self._on = core
         if info.index is None:
             raise UsageError(f"{info.name} is written in Python")
         config = ffi.new(
             "struct uiopf_channel_config *",
             {"wait": wait, "in_flight": in_flight, "group_most": group_most, "report_flags": report_flags},
         )
-        out = ffi.new("struct uiopf_channel **")
-        check(
-            lib.uiopf_channel_open(core.c, queue.c, info.index, config, ffi.NULL if space is None else space.c, out),
-            f"open {info.name}",
-        )
-        self._core = core
-        self._c: CChannel | None = out[0]
+        error = ffi.new("int *")
+        tables = ffi.NULL if space is None else space.c
+        new, free = lib.uiopf_channel_new, lib.uiopf_channel_close
+        try:
+            self._make(free, new, core.c, queue.c, info.index, config, tables, error)
+        except MemoryError:
+            check(error[0], f"open {info.name}")
+            raise
         self._messages = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
         self._bytes = memoryview(ffi.buffer(self._messages))
-
-    @property
-    def c(self) -> CChannel:
-        """The C object, for the native and the batch client."""
-        if self._c is None:
-            raise UsageError("this channel is closed")
-        return self._c
 
     @property
     def eventfd(self) -> int:
@@ -69,7 +86,7 @@ class NativeChannel:
         """Messages of whole groups, without waiting."""
         n = lib.uiopf_channel_receive(self.c, self._messages, RECEIVE_MOST)
         if n < 0:
-            n = interruptible("receive", lib.uiopf_channel_receive, self.c, self._messages, RECEIVE_MOST)
+            n = again("receive", lib.uiopf_channel_receive, self, self._messages, RECEIVE_MOST)
         if not n:
             return []
         return unpack_messages(self._bytes[: n * MESSAGE_BYTES])
@@ -79,27 +96,30 @@ class NativeChannel:
         try:
             rc = lib.uiopf_channel_answer_one(self._c, cookie, code)  # type: ignore[arg-type]
         except TypeError:  # cffi's, for None; looking beforehand would cost every answer
-            raise UsageError("this channel is closed") from None
+            raise self._refusal() from None
         if rc < 0:
             if rc != -errno.EINTR:
-                check(rc, "answer")
-            interruptible("answer", lib.uiopf_channel_answer_one, self.c, cookie, code)
+                refuse(rc, "answer")
+            again("answer", lib.uiopf_channel_answer_one, self, cookie, code)
 
     def has_taken(self, cookie: int) -> bool:
         """Whether this was the last answer that was taken, for who did not see `answer` return."""
-        return self._c is not None and lib.uiopf_channel_last_answered(self._c) == cookie
+        try:
+            return lib.uiopf_channel_last_answered(self.c) == cookie
+        except UsageError:
+            return False
 
     def flush(self) -> None:
         """Send what has been answered."""
-        interruptible("flush", lib.uiopf_channel_flush, self.c)
+        again("flush", lib.uiopf_channel_flush, self)
 
     def prepare_sleep(self) -> bool:
         """True: something is there. False: sleep on the eventfd, then call `awake`."""
-        return bool(interruptible("prepare to sleep", lib.uiopf_channel_prepare_sleep, self.c))
+        return bool(again("prepare to sleep", lib.uiopf_channel_prepare_sleep, self))
 
     def awake(self) -> None:
         """The sleep that was prepared is over."""
-        lib.uiopf_channel_awake(self.c)
+        again("awake", lib.uiopf_channel_awake, self)
 
     def turn(self) -> int:
         """Inline only: turn the other side once; return how much was done."""
@@ -112,7 +132,5 @@ class NativeChannel:
         return Counts.from_c(cost)
 
     def close(self) -> None:
-        """Let go of both halves."""
-        if self._c is not None:
-            lib.uiopf_channel_close(self._c)
-            self._c = None
+        """Let go of both halves. Closing again does nothing."""
+        self._c = None

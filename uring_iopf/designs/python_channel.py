@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
@@ -13,13 +14,21 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd import FaultMessage
 
 
-class PythonChannel:
+class PythonChannel(Handle["Design"]):
     """A design written in Python: inline, on one thread."""
 
+    _what = "channel"
+
     def __init__(self, core: Core, design: Design) -> None:
-        self._core = core
-        self.design = design
+        super().__init__()
+        self._core = self._on = core
+        self._c = design
         self._pending: list[tuple[int, int]] = []
+
+    @property
+    def design(self) -> Design:
+        """Both halves. Raises: UsageError, closed."""
+        return self.c
 
     @property
     def eventfd(self) -> int:
@@ -33,6 +42,8 @@ class PythonChannel:
 
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group at the next flush."""
+        if self._c is None:
+            raise self._refusal()
         self._pending.append((cookie, code))
 
     def has_taken(self, cookie: int) -> bool:
@@ -65,5 +76,8 @@ class PythonChannel:
         return self.design.cost.counts()
 
     def close(self) -> None:
-        """Let go of both halves."""
-        self.design.release()
+        """Let go of both halves. Closing again does nothing."""
+        design = self._c
+        if design is not None:
+            self._c = None
+            design.release()

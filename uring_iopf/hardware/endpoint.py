@@ -6,8 +6,9 @@ import enum
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
-from uring_iopf._native import CEndpoint, check, ffi, lib, made
+from uring_iopf._native import CEndpoint, check, ffi, lib
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
     from uring_iopf.hardware.iommus.vtd import VtdIommu
@@ -62,27 +63,24 @@ def _check(rc: int, call: str, pages: int) -> int:
     return check(rc, call)
 
 
-class Endpoint:
+class Endpoint(Handle[CEndpoint]):
     """A PCI function with PRI: credits, 512 group indices, groups of up to *group_most* pages.
 
     *capacity*: Outstanding Page Request Capacity, in requests. PRI is off until `enable_pri`.
     """
 
+    _what = "endpoint"
+
     def __init__(
         self, iommu: VtdIommu, *, requester_id: int = 0x0100, capacity: int = 2048, group_most: int = 32
     ) -> None:
+        super().__init__()
+        self._on = iommu.core
         self.requester_id = requester_id
         self.capacity = capacity
-        self._c: CEndpoint | None = made(
-            lib.uiopf_endpoint_new(iommu.core.c, iommu.port, requester_id, capacity, group_most), "an endpoint"
-        )
-
-    @property
-    def c(self) -> CEndpoint:
-        """The C object, for the layers above."""
-        if self._c is None:
-            raise UsageError("this endpoint is closed")
-        return self._c
+        new, free = lib.uiopf_endpoint_new, lib.uiopf_endpoint_free
+        keep: list[object] = [iommu.vtd]  # which the port is a part of
+        self._make(free, new, iommu.core.c, iommu.port, requester_id, capacity, group_most, keep=keep)
 
     def enable_pri(self, allocation: int | None = None) -> None:
         """Turn PRI on with so many credits, at most its capacity.
@@ -165,7 +163,5 @@ class Endpoint:
         return lib.uiopf_endpoint_latency(self.c, round(share * 1_000_000))
 
     def close(self) -> None:
-        """Free it; what it has sent is no longer answered."""
-        if self._c is not None:
-            lib.uiopf_endpoint_free(self._c)
-            self._c = None
+        """Free it; what it has sent is no longer answered. Closing again does nothing."""
+        self._c = None

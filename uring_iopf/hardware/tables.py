@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from uring_iopf._native import CSpace, check, lib, made
+from uring_iopf._native import CSpace, check, lib
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,26 +39,22 @@ class SupportsFaults(Protocol):
         """All of it."""
 
 
-class AddressSpace:
+class AddressSpace(Handle[CSpace]):
     """Four-level tables, one root for each PASID, in a sealed memfd that is charged in full when made.
 
     *pasids*: entries of the PASID table, 2**20 at most. *table_pages*: how many 4 KiB table pages fit behind it. Making
     a page present is a store with release order into shared memory, and no call; one thread at a time may do it.
     """
 
+    _what = "address space"
+
     def __init__(self, pasids: int = DEFAULT_PASIDS, table_pages: int = DEFAULT_TABLE_PAGES) -> None:
         if not 1 <= pasids <= 1 << 20 or table_pages < 1:
             raise UsageError("an address space needs at least one PASID, at most 2**20, and one table page")
+        super().__init__()
         self.pasids = pasids
         """Entries of the PASID table."""
-        self._c: CSpace | None = made(lib.uiopf_space_new(pasids, table_pages), "page tables")
-
-    @property
-    def c(self) -> CSpace:
-        """The C object, for the layers above."""
-        if self._c is None:
-            raise UsageError("this address space is closed")
-        return self._c
+        self._make(lib.uiopf_space_free, lib.uiopf_space_new, pasids, table_pages)
 
     @property
     def fd(self) -> int:
@@ -96,7 +93,5 @@ class AddressSpace:
         lib.uiopf_space_reset(self.c)
 
     def close(self) -> None:
-        """Unmap and free. No endpoint may be using it."""
-        if self._c is not None:
-            lib.uiopf_space_free(self._c)
-            self._c = None
+        """Map no more, and free it with the last endpoint that walks it. Closing again does nothing."""
+        self._c = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.handles import Unshared
 from uring_iopf.iommufd.devices.device import Device
 from uring_iopf.iommufd.devices.viommu import (
     VDEVICE_ALLOC,
@@ -37,10 +38,13 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd.versions import KernelVersion
 
 
-class Calls:
+class Calls(Unshared):
     """The objects of one open of /dev/iommu, and the calls of a client. `Context` is what one opens."""
 
+    _what = "context"
+
     def __init__(self, core: Core, version: KernelVersion, *, generic_reports: bool) -> None:
+        super().__init__()
         self.version = version
         """What differs in this kernel."""
         self.core = core
@@ -48,6 +52,9 @@ class Calls:
         self.table = ObjectTable()
         """The objects by id, for the layers above."""
         self.closed = False
+
+    def _is_open(self) -> bool:
+        return not self.closed
 
     def __iter__(self) -> Iterator[Object]:
         """Its objects, by rising id."""
@@ -60,7 +67,7 @@ class Calls:
     def ioas_alloc(self) -> IOAS:
         """Make an I/O address space. Source: IOMMU_IOAS_ALLOC, Linux 6.12."""
         self.check_open("IOMMU_IOAS_ALLOC")
-        return IOAS(self.table)
+        return IOAS(self.table).enter()
 
     def fault_queue_alloc(
         self, flags: int = 0, *, personality: Personality = Personality.MERGED, limits: QueueLimits = AS_LINUX
@@ -73,7 +80,7 @@ class Calls:
         self.check_open(FAULT_QUEUE_ALLOC)
         if flags:
             raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
-        return FaultQueue(self.table, self.core, personality, limits)
+        return FaultQueue(self.table, self.core, personality, limits).enter()
 
     def report_queue_alloc(self, kind: int, flags: int = 0) -> ReportQueue:
         """Make a queue of other reports than page faults, with its file open. In a context with *generic_reports*.
@@ -90,7 +97,7 @@ class Calls:
             raise KernelError(errno.E2BIG, FAULT_QUEUE_ALLOC)
         if flags:
             raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
-        return ReportQueue(self.table, self.core, kind)
+        return ReportQueue(self.table, self.core, kind).enter()
 
     def hwpt_alloc(
         self,
@@ -139,17 +146,16 @@ class Calls:
             raise KernelError(errno.EINVAL, ALLOC)
         if flags & HwptAllocFlags.FAULT_ID_VALID:
             self._carry(hwpt, fault)
-        return hwpt
+        return hwpt.enter()
 
     def _carry(self, hwpt: HWPT, fault: ObjectRef) -> None:
-        """Give a new table its queue, or undo it: the queue is looked for last."""
+        """Give a new table its queue, which is looked for last."""
         queue: Object | None = None
         with suppress(KernelError):
             queue = self.table.get(fault, Object, ALLOC)
         if isinstance(queue, (FaultQueue, ReportQueue)):
             hwpt.carry(queue)
             return
-        self.table.destroy(hwpt, ALLOC)
         raise KernelError(errno.ENOENT, ALLOC)
 
     def hwpt_alloc_paging(
@@ -220,7 +226,7 @@ class Calls:
         if not 0 <= virt_id < 1 << 64:
             raise UsageError(f"a virtual id has 64 bits: {virt_id}")
         made_on = self.table.get(viommu, Viommu, VDEVICE_ALLOC)
-        return Vdevice(self.table, made_on, self.table.get(device, Device, VDEVICE_ALLOC), virt_id)
+        return Vdevice(self.table, made_on, self.table.get(device, Device, VDEVICE_ALLOC), virt_id).enter()
 
     def veventq_alloc(self, viommu: ObjectRef, event_type: int, depth: int, flags: int = 0) -> VirtualEventQueue:
         """Make the queue for one type of events of a virtual IOMMU, with its file open.
@@ -248,9 +254,11 @@ class Calls:
         self.table.destroy(self.table.get(which, Object, "IOMMU_DESTROY"), "IOMMU_DESTROY")
 
     def check_open(self, call: str) -> None:
-        """Raises: KernelError(EBADF), closed."""
+        """At the beginning of each call. Raises: KernelError(EBADF), closed; UsageError, another process has it."""
+        self.table.check_own()
         if self.closed:
             raise KernelError(errno.EBADF, call)
+        self.table.begin()
 
     def _check_has_viommus(self, call: str) -> None:
         self.check_open(call)

@@ -56,6 +56,7 @@ class Context(Calls):
         super().__init__(Core() if core is None else core, version, generic_reports=generic_reports)
         self.virtual_pri_reset = virtual_pri_reset
         self._owns_core = core is None
+        self._on = core
         self._mock: MockIommu | None = None
         self._ioctl_state = IoctlState()
 
@@ -116,7 +117,7 @@ class Context(Calls):
         *requester_id* no number of 32 bits. Source: iommufd_device_bind, Linux 6.12.
         """
         self.check_open("iommufd_device_bind")
-        return Device(
+        device = Device(
             self.table,
             self.core,
             self.version,
@@ -131,6 +132,7 @@ class Context(Calls):
             shares_pri=self.virtual_pri_reset and virtual_function is not None and virtual_function.pf_has_pri,
             on_unbind=on_unbind,
         )
+        return device.enter()
 
     # ---- the end ----
 
@@ -142,7 +144,7 @@ class Context(Calls):
         Raises: KernelError(EBUSY), requests of a ring still hold a queue: close the ring, then close again.
         Source: iommufd_fops_release, Linux 6.12.
         """
-        if self.closed:
+        if self.closed or self._is_foreign:
             return
         for one in self.table:
             if isinstance(one, QueueFile) and not one.closed:

@@ -6,10 +6,12 @@ Source: drivers/iommu/iommufd/selftest.c, Linux 6.12 and 7.2.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uring_iopf._native import lib
 from uring_iopf.errors import KernelError
+from uring_iopf.handles import Step
 from uring_iopf.iommufd.devices.device import Device
 from uring_iopf.iommufd.drivers.mock import MOCK_DRIVER, MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
@@ -35,11 +37,11 @@ class SelftestDevice(Object):
         super().__init__(table)
         self.device: MockDevice | None = None
 
-    def release(self) -> None:
-        """Detach and unbind the device."""
-        if self.device is not None:
-            self.device._unbind_from_selftest()
-            self.device = None
+    def leaving(self) -> list[Step]:
+        """What unbinds the device, which is detached."""
+        if self.device is None:
+            return []
+        return [*self.device._unbinding_from_selftest(), partial(setattr, self, "device", None)]
 
 
 class MockDevice(Device):
@@ -50,7 +52,7 @@ class MockDevice(Device):
     ) -> None:
         if flags & ~version.mock_device_flags:
             raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")
-        self.stdev = SelftestDevice(table)
+        self.stdev = SelftestDevice(table).enter()
         """The object to destroy when the device shall go."""
         try:
             super().__init__(
@@ -64,7 +66,8 @@ class MockDevice(Device):
                 driver=MOCK_DRIVER,
                 max_pasids=MOCK_PASIDS if flags & MOCK_HAS_PASIDS else 0,
             )
-            self.stdev.device = self
+            table.begin()
+            self.enter(partial(setattr, self.stdev, "device", self))
             self.attach(pt)
         except BaseException:
             table.destroy(self.stdev, "IOMMU_TEST_OP_MOCK_DOMAIN")
@@ -85,21 +88,22 @@ class MockDevice(Device):
         """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""
         self._table.destroy(self._table.get(self.stdev, SelftestDevice, "IOMMU_DESTROY"), "IOMMU_DESTROY")
 
-    def _unbind_from_selftest(self) -> None:
+    def _unbinding_from_selftest(self) -> list[Step]:
         """iommufd_selftest_destroy(): only the device itself is detached.
 
         PASIDs that are still attached keep the object, its id and its tables until the context ends; the device is gone
         then, and what they answer reaches nobody (recorded: random-2065, partial-fault-with-two-attached-pasids).
         """
         if not self.pasids():
-            super().unbind()
-            return
+            return self.unbinding()
         self.detach()
-        if self.vdevice is not None:
-            self.vdevice.revoke()
-        lib.uiopf_device_unplug(self.c)
-        self.unplugged = True
-        self.put()
+        self._table.begin()
+        return [
+            *([] if self.vdevice is None else self.vdevice.revoking()),
+            partial(lib.uiopf_device_unplug, self.c),
+            partial(setattr, self, "unplugged", True),
+            self.putting(),
+        ]
 
     def end_leak(self) -> None:
         """Detach the PASIDs of a device that was unplugged with them: at the context's end."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
-from uring_iopf._native import CClientRing, CData, ffi, lib, made
+from uring_iopf._native import CClientRing, CData, ffi, lib
 from uring_iopf.abi import CqeFlags, SetupFlags
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 from uring_iopf.rings.entries import SQE_BYTES, WIDE_SQE_BYTES, Cqe
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _MASK: Final = 2**32 - 1
 _BATCH: Final = 256
 
 
-class ClientRing:
+class ClientRing(Handle[CClientRing]):
     """A mapping of the ring whose memory is *fd*, with what setup wrote into *params* (``struct io_uring_params *``).
 
     *size_bytes*: of that memory; *sqes_offset*: of the SQEs in it. It fills the SQ array with the identity, and goes on
@@ -45,8 +46,12 @@ class ClientRing:
     Raises: MemoryError, it cannot be mapped.
     """
 
+    _what = "ring"
+
     def __init__(self, fd: int, params: CData, *, size_bytes: int, sqes_offset: int) -> None:
-        self._c: CClientRing | None = made(lib.uiopf_client_ring_map(fd, params, size_bytes, sqes_offset), "a mapping")
+        super().__init__()
+        make, free = lib.uiopf_client_ring_map, lib.uiopf_client_ring_unmap
+        self._make(free, make, fd, params, size_bytes, sqes_offset)
         self.sq_entries = int(params.sq_entries)
         self.cq_entries = int(params.cq_entries)
         self._flags = SetupFlags(params.flags)
@@ -72,13 +77,6 @@ class ClientRing:
         self._filled = self.load("sq_tail")
         self._cqe_words = 4 if self._wide_cqes else 2
         self._out = ffi.new("uint64_t[]", _BATCH * self._cqe_words)
-
-    @property
-    def c(self) -> CClientRing:
-        """The C object. Raises: UsageError, it is closed."""
-        if self._c is None:
-            raise UsageError("this ring is closed")
-        return self._c
 
     @property
     def has_array(self) -> bool:
@@ -160,9 +158,7 @@ class ClientRing:
 
     def close(self) -> None:
         """Unmap it. Closing again does nothing."""
-        if self._c is not None:
-            c, self._c = self._c, None
-            lib.uiopf_client_ring_unmap(c)
+        self._c = None
 
 
 def _cqe(user_data: int, second: int, *big_cqe: int) -> Cqe:

@@ -6,14 +6,13 @@ Source: io_uring/io_uring.c and register.c, Linux 6.12 and 7.2.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CData, CEngine, Memory, check, ffi, lib
 from uring_iopf.abi import Features, RegisterOp, SetupFlags
 from uring_iopf.core import FOREVER
 from uring_iopf.costs import Counts
-from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +54,7 @@ def register_fd(core: Core, fd: int, opcode: int, arg: Memory = ffi.NULL, nr_arg
     return check(lib.uiopf_register_fd(core.c, fd & _U32, opcode, arg, nr_args), "io_uring_register")
 
 
-class KernelRing:
+class KernelRing(Handle[CEngine]):
     """A ring on *core*, as io_uring_setup makes it.
 
     *entries*: SQEs, rounded up to a power of two. *cq_entries*: CQEs, with CQSIZE, which it sets; 0 for twice as many.
@@ -65,6 +64,8 @@ class KernelRing:
     Raises: KernelError(EINVAL or EFAULT), flags or sizes that cannot be; KernelError(ENOMEM).
     Source: io_uring_setup(2), Linux 6.12.
     """
+
+    _what = "ring"
 
     def __init__(
         self,
@@ -83,23 +84,21 @@ class KernelRing:
                 "sq_thread_idle": sq_thread_idle_ms,
             }
             params = ffi.new("struct io_uring_params *", given)
-        out = ffi.new("struct uiopf_engine **")
-        check(lib.uiopf_setup(core.c, entries, params, out), "io_uring_setup")
-        self._core = core
-        self._c: CEngine | None = out[0]
+        super().__init__()
+        error = ffi.new("int *")
+        self._windows: list[object] = []  # until the ring is freed in C
+        make, free = lib.uiopf_engine_new, lib.uiopf_engine_free
+        try:
+            self._make(free, make, core.c, entries, params, error, keep=self._windows)
+        except MemoryError:
+            check(error[0], "io_uring_setup")
+            raise
+        self._core = self._on = core
         self._number: int | None = None
-        self._windows = ExitStack()
         self.params: CData = params
         """What setup wrote: sizes, features, and where everything is in the ring."""
         self.flags = SetupFlags(params.flags)
         self.features = Features(params.features)
-
-    @property
-    def c(self) -> CEngine:
-        """The C object, for the layers above. Raises: UsageError, it is closed."""
-        if self._c is None:
-            raise UsageError("this ring is closed")
-        return self._c
 
     @property
     def sq_entries(self) -> int:
@@ -183,13 +182,11 @@ class KernelRing:
 
         Raises: KernelError(ENOSPC), there are 16; KernelError(EINVAL), it overlaps with another.
         """
-        held = window.hold()
-        try:
-            check(lib.uiopf_engine_add_window(self.c, window.address, window.length_bytes, held), "add a window")
-        except BaseException:
-            window.put(held)
-            raise
-        self._windows.callback(window.put, held)
+        self._windows.append(window.hold())
+        rc = lib.uiopf_engine_add_window(self.c, window.address, window.length_bytes, self._windows[-1])
+        if rc < 0:
+            self._windows.pop()
+        check(rc, "add a window")
 
     @property
     def fd(self) -> int:
@@ -211,11 +208,5 @@ class KernelRing:
 
     def close(self) -> None:
         """Cancel what is under way and free it. Mappings stay, and nobody reads them. Closing again does nothing."""
-        if self._c is None:
-            return
-        if self._number is not None:
-            lib.uiopf_core_uninstall(self._core.c, self._number)
-            self._number = None
-        c, self._c = self._c, None
-        lib.uiopf_engine_free(c)
-        self._windows.close()
+        self._c = self._number = None
+        self._windows = []

@@ -95,8 +95,8 @@ class Ring(KernelRing):
 
     def close(self) -> None:
         """Unmap it, cancel what is under way, and free it. Closing again does nothing."""
-        self.client.close()
         super().close()
+        self.client.close()
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CData, ffi
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import Unshared, foreign
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 PAGE: Final = 4096
 
 
-class Window:
+class Window(Unshared):
     """*length_bytes* of memory, zeros at first, which begins on a page, and which a client has at *address*.
 
     *address*: where requests say that it is; its real address by default, as in a process that has its ring to itself.
@@ -24,6 +25,8 @@ class Window:
 
     A context manager; see `close`. Raises: UsageError, no length, or an address that is not at a page's start.
     """
+
+    _what = "window"
 
     def __init__(
         self, length_bytes: int, *, address: int | None = None, memory: memoryview | bytearray | None = None
@@ -34,12 +37,10 @@ class Window:
             raise UsageError(f"{address:#x} is not the start of a page, or the window goes beyond 64 bits")
         if memory is not None and memoryview(memory).nbytes < length_bytes:
             raise UsageError(f"the memory has fewer than {length_bytes} bytes")
+        super().__init__()
         self.length_bytes = length_bytes
-        self._own = mmap.mmap(-1, length_bytes) if memory is None else None
-        given = self._own if memory is None else memory
-        assert given is not None
+        given = mmap.mmap(-1, length_bytes) if memory is None else memory
         self._memory: memoryview | None = memoryview(given)[:length_bytes]
-        self._users = 0
         real = int(ffi.cast("uintptr_t", ffi.from_buffer(self._memory)))
         self.address = real if address is None else address
         """Where the client has it."""
@@ -47,9 +48,12 @@ class Window:
     @property
     def memory(self) -> memoryview:
         """Its bytes. Raises: UsageError, it is closed."""
-        if self._memory is None:
+        memory = self._memory
+        if self._is_foreign:
+            raise foreign(self._what)
+        if memory is None:
             raise UsageError("this window is closed")
-        return self._memory
+        return memory
 
     def _offset(self, address: int, length: int) -> int:
         start = address - self.address
@@ -68,26 +72,16 @@ class Window:
         self.memory[start : start + len(data)] = data
 
     def hold(self) -> CData:
-        """Its bytes as C has them, for a ring; they stay until `put`."""
-        held = ffi.from_buffer("uint8_t[]", self.memory, require_writable=True)
-        self._users += 1
-        return held
-
-    def put(self, held: CData) -> None:
-        """Give back what `hold` returned."""
-        ffi.release(held)
-        self._users -= 1
+        """Its bytes as C has them, for a ring; they stay as long as the value does."""
+        return ffi.from_buffer("uint8_t[]", self.memory, require_writable=True)
 
     def close(self) -> None:
-        """Unmap it. Closing again does nothing. Raises: UsageError, a ring that is open uses it."""
-        if self._memory is None:
-            return
-        if self._users:
-            raise UsageError("a ring still uses this window: close the ring first")
-        self._memory.release()
+        """Let go of the memory, which is unmapped with the last ring that uses it. Closing again does nothing."""
         self._memory = None
-        if self._own is not None:
-            self._own.close()
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._memory = None
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CData, CEngine, check, ffi, lib
 from uring_iopf.abi import RegisterOp, SetupFlags
-from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Attachment(NamedTuple):
     data_size: int
 
 
-class AttachableRing:
+class AttachableRing(Handle[CEngine]):
     """An SQPOLL ring on *core* for one client in another process, which maps its memfd with ``io_uring_queue_mmap``.
 
     *files*: descriptors of the core that its requests may name, by their place here (IOSQE_FIXED_FILE); it reaches no
@@ -35,6 +35,8 @@ class AttachableRing:
     Raises: KernelError(EINVAL), sizes, or more than 4,096 entries in a group; KernelError(ENOSYS), the host has no
     io_submit, by which the client is signalled. Source: io_uring_setup(2), io_uring_register(2), Linux 6.12.
     """
+
+    _what = "ring"
 
     def __init__(
         self,
@@ -54,23 +56,22 @@ class AttachableRing:
         config = ffi.new(
             "struct uiopf_attachable *", {"groups": groups, "group_entries": group_entries, "data_size": data_bytes}
         )
-        out = ffi.new("struct uiopf_engine **")
-        check(lib.uiopf_setup_attachable(core.c, entries, self.params, config, out), "set up an attachable ring")
-        self._c: CEngine | None = out[0]
+        super().__init__()
+        error = ffi.new("int *")
+        make, free = lib.uiopf_attachable_new, lib.uiopf_engine_free
+        try:
+            self._make(free, make, core.c, entries, self.params, config, error)
+        except MemoryError:
+            check(error[0], "set up an attachable ring")
+            raise
+        self._on = core
         try:
             if files:
                 fds = ffi.new("int32_t[]", list(files))
-                check(lib.uiopf_register(self._c, RegisterOp.REGISTER_FILES, fds, len(files)), "register files")
+                check(lib.uiopf_register(self.c, RegisterOp.REGISTER_FILES, fds, len(files)), "register files")
         except BaseException:
             self.close()
             raise
-
-    @property
-    def c(self) -> CEngine:
-        """The C object. Raises: UsageError, it is closed."""
-        if self._c is None:
-            raise UsageError("this ring is closed")
-        return self._c
 
     @property
     def attachment(self) -> Attachment:
@@ -92,6 +93,4 @@ class AttachableRing:
 
     def close(self) -> None:
         """Free it, with whatever is under way; the client's mappings stay, and nobody looks at them any more."""
-        if self._c is not None:
-            lib.uiopf_engine_free(self._c)
-            self._c = None
+        self._c = None

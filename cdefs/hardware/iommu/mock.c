@@ -63,30 +63,45 @@ static const struct uiopf_producer_ops producer_ops = {
 	.kick = kick,
 };
 
+static void end_mock(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_iommu *iommu = container_of(lifetime, struct uiopf_iommu, lifetime);
+	struct uiopf_mock *m = container_of(iommu, struct uiopf_mock, iommu);
+	struct uiopf_core *core = iommu->core;
+
+	if (core->torn)
+		return;
+	if (!core->abandoned) {
+		uiopf_control_begin(core);
+		uiopf_core_remove_producer(core, &iommu->producer);
+		uiopf_control_end(core);
+	}
+	free(m->log);
+	free(m);
+	uiopf_let_go(&core->lifetime);
+}
+
 struct uiopf_mock *uiopf_mock_new(struct uiopf_core *core)
 {
 	struct uiopf_mock *m = calloc(1, sizeof *m);
 
 	if (!m)
 		return NULL;
+	m->iommu.lifetime = (struct uiopf_lifetime){ 1, end_mock };
 	m->iommu.ops = &mock_ops;
 	m->iommu.core = core;
 	uiopf_control_begin(core);
 	m->iommu.producer.ops = &producer_ops;
 	uiopf_core_add_producer(core, &m->iommu.producer);
+	uiopf_hold(&core->lifetime);
 	uiopf_control_end(core);
 	return m;
 }
 
 void uiopf_mock_free(struct uiopf_mock *m)
 {
-	struct uiopf_core *core = m->iommu.core;
-
-	uiopf_control_begin(core);
-	uiopf_core_remove_producer(core, &m->iommu.producer);
-	uiopf_control_end(core);
-	free(m->log);
-	free(m);
+	if (m)
+		uiopf_let_go(&m->iommu.lifetime);
 }
 
 struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *m)
@@ -102,6 +117,12 @@ uint64_t uiopf_mock_lost(struct uiopf_mock *m)
 	lost = m->lost;
 	uiopf_control_end(m->iommu.core);
 	return lost;
+}
+
+struct uiopf_iommu *uiopf_mock_hold_iommu(struct uiopf_mock *m)
+{
+	uiopf_hold(&m->iommu.lifetime);
+	return &m->iommu;
 }
 
 uint32_t uiopf_mock_take(struct uiopf_mock *m, struct uiopf_mock_response *out, uint32_t most)

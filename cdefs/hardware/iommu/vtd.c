@@ -314,14 +314,29 @@ static void drain(struct uiopf_iommu *iommu)
 	interrupt(iommu);
 }
 
+/* Lets the hardware take its last answers, and report what it has sent, before nobody is there for it. */
+static void forget_device(struct uiopf_iommu *iommu, const struct uiopf_device *device)
+{
+	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd_source *source = &v->source[device->requester_id & (VTD_REQUESTER_IDS - 1)];
+
+	if (source->device != device)
+		return;
+	drain(iommu);
+	drain(iommu);	/* what was refused on the way out has been answered by now, and arrives */
+	source->device = NULL;
+}
+
 static const struct uiopf_iommu_ops vtd_ops = {
 	.respond = respond,
 	.drain = drain,
+	.forget = forget_device,
 };
 
 /* The same without the drain: what J.-P. Brucker and Kevin Tian warned of can be looked at. */
 static const struct uiopf_iommu_ops undrained_ops = {
 	.respond = respond,
+	.forget = forget_device,
 };
 
 /* ---- its turn ---- */
@@ -380,6 +395,22 @@ static int grow_iq(struct uiopf_vtd *v)
 	return rc;
 }
 
+static void end_vtd(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_iommu *iommu = container_of(lifetime, struct uiopf_iommu, lifetime);
+	struct uiopf_core *core = iommu->core;
+
+	if (core->torn)
+		return;
+	if (!core->abandoned) {
+		uiopf_control_begin(core);
+		uiopf_core_remove_producer(core, &iommu->producer);
+		uiopf_control_end(core);
+	}
+	release(iommu);
+	uiopf_let_go(&core->lifetime);
+}
+
 struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 {
 	struct uiopf_vtd *v = aligned_alloc(128, sizeof *v);
@@ -388,9 +419,11 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 		return NULL;
 	memset(v, 0, sizeof *v);
 	v->iommu.ops = flags & UIOPF_VTD_UNDRAINED ? &undrained_ops : &vtd_ops;
+	v->iommu.lifetime = (struct uiopf_lifetime){ 1, end_vtd };
 	v->iommu.core = core;
 	v->flags = flags;
 	v->port.forget = forget;
+	v->port.lifetime = &v->iommu.lifetime;
 	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
 	if (flags & UIOPF_VTD_UNDRAINED)
 		v->sent_under = calloc(VTD_PRQ_ENTRIES, sizeof *v->sent_under);
@@ -404,18 +437,15 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 	uiopf_control_begin(core);
 	v->iommu.producer.ops = &producer_ops;
 	uiopf_core_add_producer(core, &v->iommu.producer);
+	uiopf_hold(&core->lifetime);
 	uiopf_control_end(core);
 	return v;
 }
 
 void uiopf_vtd_free(struct uiopf_vtd *v)
 {
-	struct uiopf_core *core = v->iommu.core;
-
-	uiopf_control_begin(core);
-	uiopf_core_remove_producer(core, &v->iommu.producer);
-	uiopf_control_end(core);
-	release(&v->iommu);
+	if (v)
+		uiopf_let_go(&v->iommu.lifetime);
 }
 
 struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *v)
@@ -426,6 +456,12 @@ struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *v)
 struct uiopf_port *uiopf_vtd_port(struct uiopf_vtd *v)
 {
 	return &v->port;
+}
+
+struct uiopf_iommu *uiopf_vtd_hold_iommu(struct uiopf_vtd *v)
+{
+	uiopf_hold(&v->iommu.lifetime);
+	return &v->iommu;
 }
 
 int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
@@ -449,14 +485,8 @@ int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct 
 
 void uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
 {
-	struct uiopf_vtd_source *source = &v->source[device->requester_id];
-
 	uiopf_control_begin(v->iommu.core);
-	/* Let the hardware take its last answers, and report what it has sent, before nobody is there for it. */
-	drain(&v->iommu);
-	drain(&v->iommu);	/* what was refused on the way out has been answered by now, and arrives */
-	if (source->device == device)
-		source->device = NULL;
+	forget_device(&v->iommu, device);
 	uiopf_control_end(v->iommu.core);
 }
 

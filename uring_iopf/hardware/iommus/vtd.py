@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf._native import CIommu, CPort, CVtd, ffi, lib, made
-from uring_iopf.errors import UsageError
+from uring_iopf._native import CIommu, CPort, CVtd, ffi, lib
+from uring_iopf.handles import Handle, owned
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
 
 
-class VtdIommu:
+class VtdIommu(Handle[CIommu]):
     """An Intel VT-d unit: its page request queue, its invalidation queue, and Linux' driver for both.
 
     *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does. *drains*: detach and replace first see to
@@ -19,23 +19,26 @@ class VtdIommu:
     and is counted there as stale (`DeviceCounts`).
     """
 
+    _what = "IOMMU"
+    _vtd: CVtd | None = None
+
     def __init__(self, core: Core, *, needs_pasid: bool = True, drains: bool = True) -> None:
-        self.core = core
+        super().__init__()
+        self.core = self._on = core
         self.drains = drains
         flags = (lib.UIOPF_VTD_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_VTD_UNDRAINED)
-        self._vtd: CVtd | None = made(lib.uiopf_vtd_new(core.c, flags), "an IOMMU")
+        self._vtd = owned(lib.uiopf_vtd_free, lib.uiopf_vtd_new, core.c, flags)
+        if self._vtd is None:
+            raise MemoryError("no memory for an IOMMU")
+        self._make(lib.uiopf_iommu_let_go, lib.uiopf_vtd_hold_iommu, self._vtd)
 
     @property
     def vtd(self) -> CVtd:
         """The C object, as a VT-d unit."""
-        if self._vtd is None:
-            raise UsageError("this IOMMU is closed")
-        return self._vtd
-
-    @property
-    def c(self) -> CIommu:
-        """The C object, as any IOMMU."""
-        return lib.uiopf_vtd_iommu(self.vtd)
+        vtd = self._vtd
+        if vtd is None:
+            raise self._refusal()
+        return vtd
 
     @property
     def port(self) -> CPort:
@@ -49,7 +52,9 @@ class VtdIommu:
         return int(counts.overflowed + counts.commands_lost)
 
     def close(self) -> None:
-        """Free it; its endpoints must be closed."""
-        if self._vtd is not None:
-            lib.uiopf_vtd_free(self._vtd)
-            self._vtd = None
+        """Take no more endpoints and devices; free it with the last that is behind it. Closing again does nothing."""
+        self._vtd = self._c = None
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._vtd = None

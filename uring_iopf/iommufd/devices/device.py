@@ -7,21 +7,22 @@ fault.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CDevice, CFaultQueue, CIommu, check, ffi, lib, made
+from uring_iopf._native import CDevice, CFaultQueue, CIommu, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
 from uring_iopf.errors import KernelError, UsageError, check_fits
+from uring_iopf.handles import Handle, Step, foreign
 from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup, Member
 from uring_iopf.iommufd.devices.identity import VirtualIdentity, virtual_identity
-from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.objects import NO_IOMMU, Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT, auto_tables
 from uring_iopf.iommufd.spaces.ioas import IOAS
 from uring_iopf.iommufd.versions import RefusedFunctions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from uring_iopf.core import Core
     from uring_iopf.iommufd.devices.viommu import Vdevice
@@ -53,8 +54,10 @@ class VirtualFunction(NamedTuple):
     """Whether its physical function has the PRI capability."""
 
 
-class Device(Object):
+class Device(Object, Handle[CDevice]):
     """A device bound to a context by `Context.bind`. Its driver is a user until it is unbound."""
+
+    _what = "device"
 
     def __init__(
         self,
@@ -77,7 +80,8 @@ class Device(Object):
         check_fits(32, requester_id=requester_id)
         if not 1 <= capacity <= MOST_REQUESTS:
             raise UsageError(f"a device has 1 to {MOST_REQUESTS} requests outstanding, not {capacity}")
-        super().__init__(table)
+        Object.__init__(self, table)
+        Handle.__init__(self)
         self.reserved = tuple(reserved)
         """First and last addresses of what it cannot reach through an address space: MSIs, peers."""
         self._version = version
@@ -99,28 +103,15 @@ class Device(Object):
         """Where its events go, and under which number: as the driver found it at the last attach."""
         self.unplugged = False
         """The hardware is gone; the object is kept by what it is still attached to."""
-        self._c: CDevice | None = None
-        try:
-            self._c = made(lib.uiopf_device_new(core.c, iommu, self.id, requester_id, capacity, growable), "a device")
-            self._join()
-        except BaseException:
-            if self._c is not None:
-                lib.uiopf_device_free(self._c)
-            table.remove(self)
-            raise
-        if shares_pri:
-            lib.uiopf_device_share_pri(self._c)
-        self.hold()  # its driver's
-
-    def _join(self) -> None:
         others = list(self.group.devices)
-        self.group.join(self, self._table)
+        join = self.group.joining(self, table)
+        new, free = lib.uiopf_device_new, lib.uiopf_device_free
+        self._make(free, new, core.c, iommu, self.id, requester_id, capacity, growable)
+        if shares_pri:
+            lib.uiopf_device_share_pri(self.c)
         if others:
-            try:
-                check(lib.uiopf_device_join(self.c, others[0].c, self._flags()), "bind")
-            except BaseException:
-                self.group.leave(self)
-                raise
+            self._entering.append(partial(lib.uiopf_device_join, self.c, others[0].c, self._flags()))
+        self._entering += [*join, self.holding()]  # its driver's
 
     def _flags(self, hwpt: HWPT | None = None) -> int:
         """How the C side is to attach."""
@@ -142,12 +133,8 @@ class Device(Object):
         """The PASIDs that are attached, rising."""
         return sorted(p for p in self.group.attachments if p != NO_PASID and self.group.is_attached(self, p))
 
-    @property
-    def c(self) -> CDevice:
-        """The C object, for the layers above. Raises: KernelError(ENOENT), it is unbound."""
-        if self._c is None:
-            raise KernelError(errno.ENOENT, "device")
-        return self._c
+    def _refusal(self) -> Exception:
+        return foreign("device") if self._is_foreign else KernelError(errno.ENOENT, "device")
 
     def attach(self, pt: ObjectRef, *, pasid: int | None = None) -> HWPT:
         """Attach the device, or one PASID of it, to a table, or to an address space and so to a table made for it.
@@ -191,31 +178,40 @@ class Device(Object):
         self._detach(self._key("detach", pasid))
 
     def _detach(self, key: int) -> None:
+        self._table.begin()
         c = self.c
         if not self.group.is_attached(self, key):
             return
         at = self.group.attachments[key]
+        steps: list[Step] = []
         if len(at.devices) == 1:
-            check(lib.uiopf_detach(c, key), "detach")
-            del self.group.attachments[key]
+            steps += [partial(lib.uiopf_detach, c, key), partial(self.group.attachments.__delitem__, key)]
             if key == NO_PASID:
-                _identify([(one, None) for one in self.group.devices])
-        at.devices.remove(self)
+                steps += _identifying([(one, None) for one in self.group.devices])
+        steps += [partial(at.devices.remove, self), self.putting()]
         if key == NO_PASID:
-            at.hwpt.space.unreserve(self)
-        self.put()
-        at.hwpt.detached()
+            steps += at.hwpt.space.unreserving(self)
+        self._table.change("detach", *steps, *at.hwpt.detaching())
 
     def unbind(self) -> None:
         """Detach what is attached, PASIDs first, and end the binding, as VFIO does when a device's file is closed.
 
         Raises: KernelError(ENOENT), it is unbound already. Source: vfio_iommufd_physical_unbind, Linux 7.2.
         """
+        if not self.exists:
+            raise KernelError(errno.ENOENT, "unbind")
+        steps = self.unbinding()
+        self._table.change("unbind", *steps)
+
+    def unbinding(self) -> list[Step]:
+        """Detach what is attached; return what ends the binding. Raises: KernelError, it is used, or unplugged."""
         for pasid in self.pasids():
             self._detach(pasid)
         self.detach()
-        self.put()
-        self._table.destroy(self, "unbind")
+        self._table.begin()
+        if self.users > 1:
+            raise KernelError(errno.EBUSY, "unbind")
+        return [self.putting(), *self.leaving(), *self._table.removing(self)]
 
     def reset_pri(self) -> None:
         """Let a virtual function's page requests through again, after a Response Failure has stopped them.
@@ -274,16 +270,18 @@ class Device(Object):
         lib.uiopf_device_get_counts(self.c, counts)
         return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale)
 
-    def release(self) -> None:
-        """Free it. It is detached. A virtual device goes before it."""
-        if self.vdevice is not None:
-            self.vdevice.revoke()
+    def leaving(self) -> list[Step]:
+        """What frees it. It is detached. A virtual device goes before it."""
+        revoke = [] if self.vdevice is None else self.vdevice.revoking()
         if self._on_unbind is not None:
             self._on_unbind()
-        lib.uiopf_device_leave(self.c)
-        lib.uiopf_device_free(self.c)
-        self.group.leave(self)
-        self._c = None
+        return [
+            *revoke,
+            partial(lib.uiopf_device_leave, self.c),
+            self.group.leaving(self),
+            partial(setattr, self, "iommu", NO_IOMMU),
+            partial(setattr, self, "_c", None),
+        ]
 
     # ---- attach and replace ----
 
@@ -298,6 +296,7 @@ class Device(Object):
 
     def _change(self, call: str, pt: ObjectRef, pasid: int | None) -> HWPT:
         """iommufd_device_change_pt()."""
+        self._table.begin()
         if not self.exists or self.unplugged:
             raise KernelError(errno.ENOENT, call)
         key = self._key(call, pasid)
@@ -323,52 +322,54 @@ class Device(Object):
                 return hwpt
         geometry = self.driver.hardware.geometry
         hwpt = PagingHWPT(self._table, self.iommu, ioas, HwptAllocFlags(0), auto=True, geometry=geometry)
-        try:
-            switch(hwpt, pasid)
-        except BaseException:
-            self._table.destroy(hwpt, call)
-            raise
+        switch(hwpt, pasid, *hwpt.entering())
         return hwpt
 
-    def _attach(self, hwpt: HWPT, pasid: int) -> None:
-        """iommufd_hw_pagetable_attach()."""
+    def _attach(self, hwpt: HWPT, pasid: int, *enter: Step) -> None:
+        """iommufd_hw_pagetable_attach(). *enter*: what makes a new table exist."""
         at = self.group.attachments.get(pasid)
         if at is not None:
             if self in at.devices and (at.hwpt is hwpt or self._version.attached_is_busy):
                 raise KernelError(errno.EBUSY, "attach")
             if at.hwpt is not hwpt:
                 raise KernelError(errno.EINVAL, "attach")
-        spaces = [hwpt.space] if pasid == NO_PASID else []
-        with _reserved(spaces, [self]):
-            if at is None:
-                identities = self._check_table("attach", hwpt, pasid, None)
-                check(lib.uiopf_attach(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "attach")
-                _identify(identities)
-                at = self.group.attachments[pasid] = Attachment(hwpt)
-        at.devices.append(self)
-        hwpt.hold()
-        self.hold()
+        reserve = hwpt.space.reserving(self, self.reserved) if pasid == NO_PASID else []
+        steps: list[Step] = []
+        if at is None:
+            identities = self._check_table("attach", hwpt, pasid, None)
+            at = Attachment(hwpt)
+            steps = [
+                partial(lib.uiopf_attach, self.c, pasid, _queue_of(hwpt), self._flags(hwpt)),
+                *_identifying(identities),
+                partial(self.group.attachments.__setitem__, pasid, at),
+            ]
+        attached: list[Step] = [partial(at.devices.append, self), hwpt.holding(), self.holding()]
+        self._table.change("attach", *steps, *enter, *reserve, *attached)
 
-    def _replace(self, hwpt: HWPT, pasid: int) -> None:
-        """iommufd_device_do_replace()."""
+    def _replace(self, hwpt: HWPT, pasid: int, *enter: Step) -> None:
+        """iommufd_device_do_replace(). *enter*: what makes a new table exist."""
         if not self.group.is_attached(self, pasid):
             raise KernelError(errno.EINVAL, "replace")
         at = self.group.attachments[pasid]
-        if at.hwpt is hwpt:
+        old = at.hwpt
+        if old is hwpt:
             return
-        changes_space = pasid == NO_PASID and hwpt.space is not at.hwpt.space
-        with _reserved([hwpt.space] if changes_space else [], at.devices):
-            identities = self._check_table("replace", hwpt, pasid, at.hwpt)
-            check(lib.uiopf_replace(self.c, pasid, _queue_of(hwpt), self._flags(hwpt)), "replace")
-            _identify(identities)
-        old, at.hwpt = at.hwpt, hwpt
-        if changes_space:
+        move: list[Step] = []
+        if pasid == NO_PASID and hwpt.space is not old.space:
             for one in at.devices:
-                old.space.unreserve(one)
-        for _ in at.devices:
-            hwpt.hold()
-        for _ in at.devices:
-            old.detached()
+                move += hwpt.space.reserving(one, one.reserved)
+                move += old.space.unreserving(one)
+        identities = self._check_table("replace", hwpt, pasid, old)
+        self._table.change(
+            "replace",
+            partial(lib.uiopf_replace, self.c, pasid, _queue_of(hwpt), self._flags(hwpt)),
+            *enter,
+            *_identifying(identities),
+            *move,
+            partial(setattr, at, "hwpt", hwpt),
+            *(hwpt.holding() for _ in at.devices),
+            *old.detaching(len(at.devices)),
+        )
 
     def _check_table(
         self, call: str, hwpt: HWPT, pasid: int, old: HWPT | None
@@ -408,29 +409,8 @@ class Device(Object):
         return self.virtual_function.pf_has_pri
 
 
-@contextmanager
-def _reserved(spaces: Sequence[IOAS], devices: Sequence[Member]) -> Iterator[None]:
-    """Reserve what the devices cannot reach; what is done meanwhile fails, or it stays so.
-
-    Raises: KernelError(EADDRINUSE), something is mapped or allowed there. Source: iopt_table_enforce_dev_resv_regions,
-    Linux 6.12.
-    """
-    try:
-        for space in spaces:
-            for device in devices:
-                for first, last in device.reserved:
-                    space.reserve(device, first, last)
-        yield
-    except BaseException:
-        for space in spaces:
-            for device in devices:
-                space.unreserve(device)
-        raise
-
-
-def _identify(identities: list[tuple[Member, VirtualIdentity | None]]) -> None:
-    for device, identity in identities:
-        device.virtual = identity
+def _identifying(identities: list[tuple[Member, VirtualIdentity | None]]) -> list[Step]:
+    return [partial(setattr, device, "virtual", identity) for device, identity in identities]
 
 
 def _queue_of(hwpt: HWPT) -> CFaultQueue:

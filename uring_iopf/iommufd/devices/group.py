@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf.errors import KernelError
+from uring_iopf.handles import Step
 from uring_iopf.iommufd.devices.identity import Identified
 
 if TYPE_CHECKING:
@@ -53,16 +55,15 @@ class DeviceGroup:
         """By PASID; `NO_PASID` is what the devices themselves are attached to."""
         self._owner: ObjectTable | None = None
 
-    def join(self, device: Member, table: ObjectTable) -> None:
-        """Take a device in. Raises: KernelError(EPERM), the group's devices belong to another context."""
+    def joining(self, device: Member, table: ObjectTable) -> list[Step]:
+        """What takes a device in. Raises: KernelError(EPERM), the group's devices belong to another context."""
         if self.devices and self._owner is not table:
             raise KernelError(errno.EPERM, "iommu_device_claim_dma_owner")
-        self._owner = table
-        self.devices.append(device)
+        return [partial(setattr, self, "_owner", table), partial(self.devices.append, device)]
 
-    def leave(self, device: Member) -> None:
-        """Let a device go; it is attached to nothing."""
-        self.devices.remove(device)
+    def leaving(self, device: Member) -> Step:
+        """What lets a device go; it is attached to nothing."""
+        return partial(self.devices.remove, device)
 
     def is_attached(self, device: Member, pasid: int) -> bool:
         """Whether this very device has been attached."""

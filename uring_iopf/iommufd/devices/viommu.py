@@ -9,12 +9,14 @@ Source: drivers/iommu/iommufd/{viommu,eventq,driver,hw_pagetable}.c, Linux 7.2.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf.errors import KernelError
+from uring_iopf.handles import Step
 from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.drivers.base import VIOMMU_ALLOC
-from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.objects import NO_IOMMU, Object, ObjectRef, ObjectTable
 from uring_iopf.iommufd.queues.events import EVENT_BYTES, MOST_EVENTS, EventQueue
 from uring_iopf.iommufd.spaces.hwpt import PagingHWPT
 
@@ -59,11 +61,11 @@ class Viommu(Object):
         self.vdevices: dict[int, Vdevice] = {}
         """By virtual id."""
         self._queues: dict[int, VirtualEventQueue] = {}
-        parent.hold()
+        self._entering.append(parent.holding())
 
-    def release(self) -> None:
-        """Let go of the parent."""
-        self.parent.put()
+    def leaving(self) -> list[Step]:
+        """What lets go of the parent."""
+        return [self.parent.putting(), partial(setattr, self, "iommu", NO_IOMMU)]
 
     def vdevice_of(self, device: BehindIommu) -> Vdevice | None:
         """The virtual device that stands for *device* here. Source: iommufd_viommu_get_vdev_id, Linux 7.2."""
@@ -113,20 +115,23 @@ class Vdevice(Object):
         self.viommu = viommu
         self.device = device
         self.virt_id = virt_id
-        viommu.hold()
-        viommu.vdevices[virt_id] = self
-        device.vdevice = self
+        self._entering += [
+            viommu.holding(),
+            partial(viommu.vdevices.__setitem__, virt_id, self),
+            partial(setattr, device, "vdevice", self),
+        ]
 
-    def release(self) -> None:
-        """Let go of the virtual IOMMU."""
-        self.device.vdevice = None
-        del self.viommu.vdevices[self.virt_id]
-        self.viommu.put()
+    def leaving(self) -> list[Step]:
+        """What lets go of the virtual IOMMU."""
+        return [
+            partial(setattr, self.device, "vdevice", None),
+            partial(self.viommu.vdevices.__delitem__, self.virt_id),
+            self.viommu.putting(),
+        ]
 
-    def revoke(self) -> None:
-        """End it because the device goes. Source: iommufd_device_pre_destroy, Linux 7.2."""
-        self.release()
-        self._table.tombstone(self)
+    def revoking(self) -> list[Step]:
+        """What ends it because the device goes. Source: iommufd_device_pre_destroy, Linux 7.2."""
+        return [*self.leaving(), *self._table.burying(self)]
 
 
 class VirtualEventQueue(EventQueue):
@@ -139,14 +144,15 @@ class VirtualEventQueue(EventQueue):
         self.type = kind
         """`VeventqType`, or the mock's. It need not be one that the virtual IOMMU reports."""
         super().__init__(table, core, depth, EVENT_BYTES.get(kind), VEVENTQ_ALLOC)
-        viommu.hold()
-        viommu._queues[kind] = self
+        self._entering += [viommu.holding(), partial(viommu._queues.__setitem__, kind, self)]
 
-    def release(self) -> None:
-        """Free the queue, with what is unread, and let go of the virtual IOMMU. Raises: KernelError(EBUSY)."""
-        super().release()
-        del self.viommu._queues[self.type]
-        self.viommu.put()
+    def leaving(self) -> list[Step]:
+        """What frees the queue, with what is unread, and lets go of the virtual IOMMU. Raises: KernelError(EBUSY)."""
+        return [
+            *super().leaving(),
+            partial(self.viommu._queues.__delitem__, self.type),
+            self.viommu.putting(),
+        ]
 
 
 # ---- the ioctls, from where the objects are looked up ----
@@ -159,7 +165,7 @@ def alloc_viommu(table: ObjectTable, device: BehindIommu, hwpt: ObjectRef, kind:
     parent = table.get(hwpt, PagingHWPT, VIOMMU_ALLOC)
     if not parent.is_nest_parent:
         raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
-    return Viommu(table, device, parent, kind, data)
+    return Viommu(table, device, parent, kind, data).enter()
 
 
 def alloc_veventq(
@@ -170,4 +176,4 @@ def alloc_veventq(
         raise KernelError(errno.EOPNOTSUPP, VEVENTQ_ALLOC)
     if not 1 <= depth <= MOST_EVENTS:
         raise KernelError(errno.EINVAL, VEVENTQ_ALLOC)
-    return VirtualEventQueue(table, core, table.get(viommu, Viommu, VEVENTQ_ALLOC), kind, depth)
+    return VirtualEventQueue(table, core, table.get(viommu, Viommu, VEVENTQ_ALLOC), kind, depth).enter()

@@ -10,8 +10,8 @@ import struct
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CIommu, CMock, ffi, lib, made
-from uring_iopf.errors import UsageError
+from uring_iopf._native import CIommu, CMock, ffi, lib
+from uring_iopf.handles import Handle, owned
 from uring_iopf.iommufd.drivers.base import DriverResponse, HardwareInfo, IommuDriver, NestedFormat, ViommuFormat
 from uring_iopf.iommufd.geometry import Geometry
 
@@ -56,39 +56,43 @@ class MockResponse(NamedTuple):
     code: DriverResponse
 
 
-class MockIommu:
+class MockIommu(Handle[CIommu]):
     """A mock IOMMU on a core."""
 
-    def __init__(self, core: Core) -> None:
-        self._c: CMock | None = made(lib.uiopf_mock_new(core.c), "a mock IOMMU")
-        self._kept: list[MockResponse] = []
+    _what = "mock IOMMU"
+    _mock: CMock | None = None
 
-    @property
-    def c(self) -> CIommu:
-        """The C object as an IOMMU. Raises: UsageError, closed."""
-        if self._c is None:
-            raise UsageError("this mock IOMMU is closed")
-        return lib.uiopf_mock_iommu(self._c)
+    def __init__(self, core: Core) -> None:
+        super().__init__()
+        self._on = core
+        self._kept: list[MockResponse] = []
+        self._mock = owned(lib.uiopf_mock_free, lib.uiopf_mock_new, core.c)
+        if self._mock is None:
+            raise MemoryError("no memory for a mock IOMMU")
+        self._make(lib.uiopf_iommu_let_go, lib.uiopf_mock_hold_iommu, self._mock)
 
     def take(self) -> list[MockResponse]:
         """Take the answers out of the log, oldest first. After `close` too: those that the end brought.
 
         Raises: MemoryError, some are missing for want of it.
         """
-        taken, self._kept = self._kept, []
-        if self._c is not None:
-            if lib.uiopf_mock_lost(self._c):
+        mock = self._mock
+        if mock is not None:
+            if lib.uiopf_mock_lost(mock):
                 raise MemoryError("answers are missing in the log of a mock IOMMU")
             out = ffi.new("struct uiopf_mock_response[]", _BATCH)
-            while n := lib.uiopf_mock_take(self._c, out, _BATCH):
-                taken += [
+            while n := lib.uiopf_mock_take(mock, out, _BATCH):
+                self._kept += [
                     MockResponse(one.device_id, one.pasid, one.grpid, DriverResponse(one.code)) for one in out[0:n]
                 ]
+        taken, self._kept = self._kept, []
         return taken
 
     def close(self) -> None:
-        """Free it, and keep its log. Its devices must be gone."""
-        if self._c is not None:
-            self._kept = self.take()
-            lib.uiopf_mock_free(self._c)
-            self._c = None
+        """Keep its log, and free it with its last device. Closing again does nothing."""
+        self._kept = self.take()
+        self._mock = self._c = None
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._mock = None

@@ -31,7 +31,7 @@ _SMMUV3: Final = struct.Struct("<4Q")
 _CMDQV: Final = struct.Struct("<2Q")
 _SELFTEST: Final = struct.Struct("<I")
 _FORWARDED: Final = frozenset({0x04, 0x06, 0x08, 0x0A, 0x10, 0x11, 0x12, 0x13})
-_CALLS: Final = QueueCalls("event queue", lib.uiopf_eventq_file, lib.uiopf_eventq_free)
+_CALLS: Final = QueueCalls("event queue", lib.uiopf_eventq_file, lib.uiopf_eventq_busy, lib.uiopf_eventq_let_go)
 
 
 # ---- what is read ----
@@ -192,7 +192,7 @@ class EventQueue(QueueFile[CEventQueue]):
     def __init__(self, table: ObjectTable, core: Core, depth: int, event_bytes: int | None, call: str) -> None:
         self.depth = depth
         self.event_bytes = event_bytes
-        super().__init__(table, core, _CALLS, lambda: lib.uiopf_eventq_new(core.c, depth), call)
+        super().__init__(table, core, _CALLS, lib.uiopf_eventq_new, depth, call)
 
     def report(self, data: bytes) -> None:
         """Report an event, as a driver does. Where the queue is full it is lost, and that is no error.

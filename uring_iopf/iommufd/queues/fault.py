@@ -77,7 +77,7 @@ class FaultQueueCounts(NamedTuple):
     """Never queued, since *depth* groups were waiting, and answered FAILURE."""
 
 
-_CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_free)
+_CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_busy, lib.uiopf_faultq_let_go)
 
 
 class FaultQueue(QueueFile[CFaultQueue]):
@@ -93,21 +93,15 @@ class FaultQueue(QueueFile[CFaultQueue]):
         limits.check()
         self.personality = personality
         self.limits = limits
-        super().__init__(table, core, _CALLS, lambda: self._make(core), "IOMMU_FAULT_QUEUE_ALLOC")
-
-    def _make(self, core: Core) -> CFaultQueue:
-        queue = lib.uiopf_faultq_new(core.c, self.personality)
-        if queue and self.limits != AS_LINUX:
-            limits = ffi.new("struct uiopf_faultq_limits *")
-            limits.depth = self.limits.depth or 0
-            limits.by_index = self.limits.by_group_index
-            limits.timeout_ns = self.limits.timeout_ns or 0
-            limits.timeout_code = self.limits.timeout_response
-            rc = lib.uiopf_faultq_limit(queue, limits)
-            if rc < 0:
-                lib.uiopf_faultq_free(queue)
-                check(rc, "IOMMU_FAULT_QUEUE_ALLOC")
-        return queue
+        call = "IOMMU_FAULT_QUEUE_ALLOC"
+        super().__init__(table, core, _CALLS, lib.uiopf_faultq_new, personality, call)
+        if limits != AS_LINUX:
+            in_c = ffi.new("struct uiopf_faultq_limits *")
+            in_c.depth = limits.depth or 0
+            in_c.by_index = limits.by_group_index
+            in_c.timeout_ns = limits.timeout_ns or 0
+            in_c.timeout_code = limits.timeout_response
+            check(lib.uiopf_faultq_limit(self.c, in_c), call)
 
     def read(self, length: int) -> bytes:
         """Return the oldest groups, whole, as many as fit into *length* bytes; each gets the lowest free cookie.

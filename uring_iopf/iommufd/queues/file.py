@@ -6,10 +6,12 @@ Source: drivers/iommu/iommufd/eventq.c, ``iommufd_eventq``, Linux 7.2.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple
 
-from uring_iopf._native import CFile, Pointer, check, ffi, lib, made
+from uring_iopf._native import CFile, check, ffi, lib
 from uring_iopf.errors import KernelError
+from uring_iopf.handles import Handle, Pointer, Step, foreign
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
 if TYPE_CHECKING:
@@ -30,37 +32,38 @@ class QueueCalls(NamedTuple, Generic[Pointer]):
     what: str
     """Its name, for errors."""
     file: Callable[[Pointer], CFile]
-    free: Callable[[Pointer], int]
+    busy: Callable[[Pointer], int]
+    let_go: Callable[[Pointer], None]
 
 
-class QueueFile(Object, Generic[Pointer]):
+class QueueFile(Object, Handle[Pointer]):
     """A queue and its file, open when it is made.
 
     Closing the file drops the file's reference and nothing else. A closed file cannot be opened again.
     """
 
     def __init__(
-        self, table: ObjectTable, core: Core, calls: QueueCalls[Pointer], make: Callable[[], Pointer], call: str
+        self,
+        table: ObjectTable,
+        core: Core,
+        calls: QueueCalls[Pointer],
+        new: Callable[..., Pointer],
+        how: int,
+        call: str,
     ) -> None:
-        super().__init__(table)
+        Object.__init__(self, table)
+        Handle.__init__(self)
         self._core = core
         self._calls = calls
-        self._c: Pointer | None = None
-        try:
-            self._c = made(make(), f"the {calls.what}")
-            self._fd: int | None = check(lib.uiopf_core_install(core.c, calls.file(self._c)), call)
-        except BaseException:
-            QueueFile.release(self)
-            table.remove(self)
-            raise
-        self.hold()  # the file's
+        self._make(calls.let_go, new, core.c, how)
+        # Of a queue that does not come to be entered, C forgets the descriptor when it frees it.
+        self._fd: int | None = check(lib.uiopf_core_install(core.c, calls.file(self.c)), call)
+        self._entering.append(self.holding())  # the file's
 
-    @property
-    def c(self) -> Pointer:
-        """The C object, for the layers above; closing the file does not end it. Raises: KernelError(ENOENT), gone."""
-        if self._c is None:
-            raise KernelError(errno.ENOENT, self._calls.what)
-        return self._c
+    def _refusal(self) -> Exception:
+        if self._is_foreign:
+            return foreign(self._calls.what)
+        return KernelError(errno.ENOENT, self._calls.what)
 
     @property
     def fd(self) -> int:
@@ -81,15 +84,14 @@ class QueueFile(Object, Generic[Pointer]):
 
     def close(self) -> None:
         """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
-        lib.uiopf_core_uninstall(self._core.c, self.fd)
-        self._fd = None
-        self.put()
+        self._table.begin()
+        uninstall = partial(lib.uiopf_core_uninstall, self._core.c, self.fd)
+        self._table.change("close", uninstall, partial(setattr, self, "_fd", None), self.putting())
 
-    def release(self) -> None:
-        """Free the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
-        if self._c is not None:
-            check(self._calls.free(self._c), "IOMMU_DESTROY")
-            self._c = None
+    def leaving(self) -> list[Step]:
+        """What frees the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
+        check(self._calls.busy(self.c), "IOMMU_DESTROY")
+        return [partial(setattr, self, "_c", None)]
 
     def _file(self, call: str) -> Pointer:
         if self._fd is None:

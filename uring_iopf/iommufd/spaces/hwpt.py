@@ -7,13 +7,15 @@ Source: drivers/iommu/iommufd/hw_pagetable.c, Linux 6.12.
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
 from uring_iopf.errors import KernelError
+from uring_iopf.handles import Step
 from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.geometry import DEFAULT_GEOMETRY
-from uring_iopf.iommufd.objects import Object, ObjectTable
+from uring_iopf.iommufd.objects import NO_IOMMU, Object, ObjectTable
 from uring_iopf.iommufd.queues.fault import FaultQueue
 from uring_iopf.iommufd.queues.reports import ReportQueue
 from uring_iopf.iommufd.spaces.ioas import IOAS
@@ -52,23 +54,22 @@ class HWPT(Object):
         """Whether it can be attached to a PASID, or to a device beside attached PASIDs (IOMMU_HWPT_ALLOC_PASID)."""
         return HwptAllocFlags.PASID in self.flags
 
-    def release(self) -> None:
-        """Let go of the queue."""
-        for queue in (self.fault, self.reports):
-            if queue is not None:
-                queue.put()
+    def leaving(self) -> list[Step]:
+        """What lets go of the queue, and of the IOMMU."""
+        steps = [queue.putting() for queue in (self.fault, self.reports) if queue is not None]
+        return [*steps, partial(setattr, self, "iommu", NO_IOMMU)]
 
     def carry(self, queue: AnyQueue) -> None:
-        """Give it the queue that faults, or other reports, of attached devices go to. Before any is attached."""
+        """Give it the queue that faults, or other reports, of attached devices go to. Before `enter`."""
         if isinstance(queue, FaultQueue):
             self.fault = queue
         else:
             self.reports = queue
-        queue.hold()
+        self._entering.append(queue.holding())
 
-    def detached(self) -> None:
-        """Count one attached device less; a table that was made for devices goes with the last."""
-        self.put()
+    def detaching(self, devices: int = 1) -> list[Step]:
+        """What counts so many attached devices less; a table that was made for devices goes with the last."""
+        return [self.putting() for _ in range(devices)]
 
 
 class PagingHWPT(HWPT):
@@ -88,37 +89,32 @@ class PagingHWPT(HWPT):
         geometry: Geometry = DEFAULT_GEOMETRY,
     ) -> None:
         super().__init__(table, iommu, flags)
-        try:
-            ioas.add_domain(self, geometry)
-        except KernelError:
-            super().release()
-            table.remove(self)
-            raise
+        self._entering += ioas.adding_domain(self, geometry)
         self.ioas = self.space = ioas
         self.auto = auto
         """Made by an attach to the space, not by HWPT_ALLOC."""
-        ioas.hold()
+        self._entering.append(ioas.holding())
         if auto:
-            ioas.auto_hwpts.append(self)
+            self._entering.append(partial(ioas.auto_hwpts.append, self))
 
     @property
     def is_nest_parent(self) -> bool:
         """Whether nested tables can be made on it."""
         return HwptAllocFlags.NEST_PARENT in self.flags
 
-    def release(self) -> None:
-        """Let go of the space, and the fault queue."""
-        super().release()
-        self.ioas.remove_domain(self)
+    def leaving(self) -> list[Step]:
+        """What lets go of the space, and the fault queue."""
+        steps = [*super().leaving(), *self.ioas.removing_domain(self), self.ioas.putting()]
         if self.auto:
-            self.ioas.auto_hwpts.remove(self)
-        self.ioas.put()
+            steps.append(partial(self.ioas.auto_hwpts.remove, self))
+        return steps
 
-    def detached(self) -> None:
-        """Count one attached device less."""
-        super().detached()
-        if self.auto and not self.users:
-            self._table.destroy(self, "detach")
+    def detaching(self, devices: int = 1) -> list[Step]:
+        """What counts so many attached devices less."""
+        steps = super().detaching(devices)
+        if self.auto and self.users == devices:
+            steps += [*self.leaving(), *self._table.removing(self)]
+        return steps
 
 
 class NestedHWPT(HWPT):
@@ -141,12 +137,11 @@ class NestedHWPT(HWPT):
         """The driver's description of it, as given."""
         self.made_on: Object = parent if made_on is None else made_on
         """What HWPT_ALLOC named: the parent itself, or the virtual IOMMU that holds the parent. The table holds it."""
-        self.made_on.hold()
+        self._entering.append(self.made_on.holding())
 
-    def release(self) -> None:
-        """Let go of what it was made on, and of the fault queue."""
-        super().release()
-        self.made_on.put()
+    def leaving(self) -> list[Step]:
+        """What lets go of what it was made on, and of the fault queue."""
+        return [*super().leaving(), self.made_on.putting()]
 
 
 def auto_tables(ioas: IOAS) -> list[PagingHWPT]:

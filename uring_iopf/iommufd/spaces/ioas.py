@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import heapq
 from bisect import bisect_left, bisect_right
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.handles import Step, quietly
 from uring_iopf.iommufd.geometry import PAGE_SIZE
 from uring_iopf.iommufd.objects import Object, ObjectTable
 
@@ -55,12 +57,6 @@ class Piece(NamedTuple):
     length: int
     fd: int | None
     source_writeable: bool
-
-
-class _Reserved(NamedTuple):
-    first: int
-    last: int
-    owner: object
 
 
 def check_map(call: str, iova: int, length: int, readable: bool, writeable: bool) -> None:
@@ -131,8 +127,8 @@ class IOAS(Object):
         """What IOVAs, lengths and offsets in pages must be multiples of. 1 until a table needs more."""
         self._starts: list[int] = []  # of the mappings; in the same order
         self._mappings: list[Mapping] = []  # by rising IOVA; they do not overlap
-        self._reserved: list[_Reserved] = []
-        self._reserved_spans: list[tuple[int, int]] = []  # the same, merged
+        self._reserved: dict[object, tuple[tuple[int, int], ...]] = {}  # by owner
+        self._merged_reserved: list[tuple[int, int]] | None = []  # None: to be merged again
         self._allowed: list[tuple[int, int]] = []  # by rising start; they do not overlap
         self._domains: dict[object, Geometry] = {}
         self._large_pages = True
@@ -298,23 +294,49 @@ class IOAS(Object):
             allowed.insert(bisect_left(allowed, (first, last)), (first, last))
         if any(_meets(self._reserved_spans, first, last) for first, last in allowed):
             raise KernelError(errno.EADDRINUSE, call)
-        self._allowed = allowed
+        self._table.change(call, partial(setattr, self, "_allowed", allowed))
 
     def reserve(self, owner: object, first: int, last: int) -> None:
         """Forbid a range for *owner*, who may reserve several.
 
         Raises: KernelError(EADDRINUSE), some of it is mapped or allowed. Source: iopt_reserve_iova, Linux 6.12.
         """
-        _check_u64(first, last)
-        if last < first:
-            raise UsageError(f"{first:#x} to {last:#x} is no range")
-        if self._first(first, last) is not None or _meets(self._allowed, first, last):
-            raise KernelError(errno.EADDRINUSE, "reserve")
-        self._set_reserved([*self._reserved, _Reserved(first, last, owner)])
+        self._table.begin()
+        self._table.change("reserve", *self.reserving(owner, [(first, last)]))
 
     def unreserve(self, owner: object) -> None:
         """Give back all that *owner* reserved, if anything. Source: iopt_remove_reserved_iova, Linux 6.12."""
-        self._set_reserved([one for one in self._reserved if one.owner is not owner])
+        self._table.begin()
+        self._table.change("unreserve", *self.unreserving(owner))
+
+    def reserving(self, owner: object, ranges: Sequence[tuple[int, int]]) -> list[Step]:
+        """What forbids ranges. Raises: as `reserve`."""
+        for first, last in ranges:
+            _check_u64(first, last)
+            if last < first:
+                raise UsageError(f"{first:#x} to {last:#x} is no range")
+            if self._first(first, last) is not None or _meets(self._allowed, first, last):
+                raise KernelError(errno.EADDRINUSE, "reserve")
+        if not ranges:
+            return []
+        reserved = (*self._reserved.get(owner, ()), *ranges)
+        return [partial(self._reserved.__setitem__, owner, reserved), self._forget_merged()]
+
+    def unreserving(self, owner: object) -> list[Step]:
+        """What gives back all that *owner* reserved."""
+        return [quietly(partial(self._reserved.pop, owner, None)), self._forget_merged()]
+
+    @property
+    def _reserved_spans(self) -> list[tuple[int, int]]:
+        """What is reserved, sorted and merged."""
+        merged = self._merged_reserved
+        if merged is None:
+            merged = _merged(sorted(span for spans in self._reserved.values() for span in spans))
+            self._merged_reserved = merged
+        return merged
+
+    def _forget_merged(self) -> Step:
+        return partial(setattr, self, "_merged_reserved", None)
 
     # ---- tables ----
 
@@ -324,27 +346,33 @@ class IOAS(Object):
         Raises: KernelError(EADDRINUSE), a mapping is not aligned so, or something is mapped or allowed where the table
         does not reach; KernelError(EINVAL), its pages are too large. Source: iopt_table_add_domain, Linux 6.12.
         """
+        self._table.begin()
+        self._table.change("add_domain", *self.adding_domain(owner, geometry))
+
+    def adding_domain(self, owner: object, geometry: Geometry) -> list[Step]:
+        """What takes note of a table. Raises: as `add_domain`."""
         alignment = max(geometry.page_size, self.iova_alignment)
         if alignment > PAGE_SIZE:
             raise KernelError(errno.EINVAL, "add_domain")
         if alignment != self.iova_alignment:
             self._check_alignment(alignment)
-        try:
-            if geometry.first > 0:
-                self.reserve(owner, 0, geometry.first - 1)
-            if geometry.last < ULONG_MAX:
-                self.reserve(owner, geometry.last + 1, ULONG_MAX)
-        except KernelError:
-            self.unreserve(owner)
-            raise
-        self._domains[owner] = geometry
-        self.iova_alignment = alignment
+        beyond = [(0, geometry.first - 1)] if geometry.first > 0 else []
+        if geometry.last < ULONG_MAX:
+            beyond.append((geometry.last + 1, ULONG_MAX))
+        return [
+            *self.reserving(owner, beyond),
+            partial(self._domains.__setitem__, owner, geometry),
+            partial(setattr, self, "iova_alignment", alignment),
+        ]
 
-    def remove_domain(self, owner: object) -> None:
-        """Forget a table. Source: iopt_table_remove_domain, Linux 6.12."""
-        del self._domains[owner]
-        self.unreserve(owner)
-        self._recalculate_alignment()
+    def removing_domain(self, owner: object) -> list[Step]:
+        """What forgets a table. Source: iopt_table_remove_domain, Linux 6.12."""
+        alignment = self._alignment(self._large_pages, [one for one in self._domains if one is not owner])
+        return [
+            partial(self._domains.__delitem__, owner),
+            *self.unreserving(owner),
+            partial(setattr, self, "iova_alignment", alignment),
+        ]
 
     @property
     def large_pages(self) -> bool:
@@ -359,20 +387,22 @@ class IOAS(Object):
         """
         if not enabled and self._large_pages and self._domains and self._mappings:
             raise KernelError(errno.EINVAL, "IOMMU_OPTION")
-        before, self._large_pages = self._large_pages, enabled
-        try:
-            self._recalculate_alignment()
-        except KernelError:
-            self._large_pages = before
-            raise
+        self._table.begin()
+        alignment = self._alignment(enabled, self._domains)
+        self._table.change(
+            "IOMMU_OPTION",
+            partial(setattr, self, "_large_pages", enabled),
+            partial(setattr, self, "iova_alignment", alignment),
+        )
 
-    def release(self) -> None:
-        """End the mappings."""
-        self._remove(0, len(self._mappings))
+    def leaving(self) -> list[Step]:
+        """What ends the mappings."""
+        return [self._mappings.clear, self._starts.clear]
 
     # ---- within ----
 
     def _check_exists(self, call: str) -> None:
+        self._table.begin()
         if not self.exists:
             raise KernelError(errno.ENOENT, call)
 
@@ -386,8 +416,8 @@ class IOAS(Object):
 
     def _remove(self, first: int, end: int) -> int:
         done = sum(one.length for one in self._mappings[first:end])
-        del self._mappings[first:end]
-        del self._starts[first:end]
+        those = slice(first, end)
+        self._table.change(UNMAP, partial(self._mappings.__delitem__, those), partial(self._starts.__delitem__, those))
         return done
 
     def _insert(
@@ -417,8 +447,12 @@ class IOAS(Object):
             made.append(Mapping(at, size, address, fd, readable, writeable, source_writeable))
             at += size
         where = bisect_left(self._starts, iova)
-        self._starts[where:where] = [one.iova for one in made]
-        self._mappings[where:where] = made
+        there = slice(where, where)
+        self._table.change(
+            call,
+            partial(self._starts.__setitem__, there, [one.iova for one in made]),
+            partial(self._mappings.__setitem__, there, made),
+        )
         return iova
 
     def _check_iova(self, call: str, iova: int, length: int) -> None:
@@ -461,23 +495,19 @@ class IOAS(Object):
             ((self._starts[at], self._mappings[at].last) for at in mapped), self._reserved_spans[reserved:]
         )
 
-    def _set_reserved(self, reserved: list[_Reserved]) -> None:
-        self._reserved = reserved
-        self._reserved_spans = _merged(sorted((one.first, one.last) for one in reserved))
-
     def _check_alignment(self, alignment: int) -> None:
         """iopt_check_iova_alignment()."""
         for one in self._mappings:
             if (one.iova | one.length | one.address % PAGE_SIZE) & (alignment - 1):
                 raise KernelError(errno.EADDRINUSE, "alignment")
 
-    def _recalculate_alignment(self) -> None:
-        """iopt_calculate_iova_alignment()."""
-        pages = [geometry.page_size for geometry in self._domains.values()]
-        alignment = max([1 if self._large_pages else PAGE_SIZE, *pages])
+    def _alignment(self, large_pages: bool, domains: Iterable[object]) -> int:
+        """iopt_calculate_iova_alignment(), for these tables. Raises: KernelError(EADDRINUSE), a mapping is not so."""
+        pages = [self._domains[owner].page_size for owner in domains]
+        alignment = max([1 if large_pages else PAGE_SIZE, *pages])
         if alignment > self.iova_alignment:
             self._check_alignment(alignment)
-        self.iova_alignment = alignment
+        return alignment
 
 
 def _last(call: str, iova: int, length: int) -> int:

@@ -1,0 +1,378 @@
+"""An exception at any bytecode of any call: it comes out, nothing is left, and what is there works or is closed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import pytest
+import trio
+
+from tests.interrupts import Left, allocated, interrupted, points
+from uring_iopf import AccessResult, FaultPerm, Machine
+from uring_iopf._native import ffi
+from uring_iopf.abi import Op
+from uring_iopf.abi.iommufd import IoctlNr
+from uring_iopf.clients.batch import BatchClient
+from uring_iopf.clients.groups import FaultGroup, receive_groups
+from uring_iopf.clients.sync import serve_once
+from uring_iopf.core import Core, Driver
+from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.iommufd import MOCK_DRIVER, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
+from uring_iopf.rings import Ring, Sqe, Window
+from uring_iopf.server.attached import AttachableRing
+from uring_iopf.workloads import ROW, Workload, load_workload
+
+MOST: Final = int(os.environ.get("INTERRUPTS_MOST", "100"))
+"""Opcodes at which each call is interrupted; of more, every so many-th, by the seed that pytest's header prints."""
+
+
+def look(machine: Machine) -> None:
+    """Let the other side have its turn, and the kernel's part that runs in the client's calls."""
+    machine.channel.turn()
+    if machine.design.has_client:
+        machine.channel.prepare_sleep()
+        machine.channel.awake()
+
+
+def still_serves(machine: Machine) -> None:
+    """A fault made now is delivered and answered."""
+    channel = machine.channel
+    page = 0x7000_0000 + 0x1000 * random.randrange(1 << 20)
+    ticket = machine.endpoint.access(1, page, FaultPerm.READ)
+    until = time.monotonic() + 5
+    while machine.endpoint.result(ticket) is AccessResult.PENDING:
+        assert time.monotonic() < until, f"a fault stays where it is: {machine.account()}"
+        look(machine)
+        if machine.design.has_client:
+            serve_once(channel, machine.address_space)
+    assert machine.endpoint.result(ticket) is AccessResult.OK
+
+
+def accounts(machine: Machine) -> None:
+    """Whatever was under way is answered, by the client or for it."""
+    machine.detach()
+    machine.core.stop_worker()
+    for _ in range(3):
+        machine.core.produce()
+    account = machine.account()
+    assert account.lost == 0, account
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, what it is made on, and what must hold after an exception out of it."""
+
+    make: Callable[[], Any]
+    call: Callable[[Any], object]
+    after: Callable[[Any], object] = lambda _: None
+
+
+def machine(driver: str = "inline", design: str | None = None, **how: Any) -> Callable[[], Machine]:
+    def make() -> Machine:
+        made = Machine(None, driver=driver, **how)
+        if design is not None:
+            made.open(design)
+        return made
+
+    return make
+
+
+def opens_again(one: Machine) -> None:
+    """An open that was interrupted can be made again."""
+    if not one._opened:
+        one.open("fd")
+    still_serves(one)
+    accounts(one)
+    one.close()
+
+
+def serves_on(one: Machine) -> None:
+    still_serves(one)
+    accounts(one)
+    one.close()
+
+
+def closes(one: Any) -> None:
+    """It is closed by now, or can be."""
+    one.close()
+    one.close()
+
+
+def nothing() -> None:
+    """For calls that make what they are about."""
+
+
+def hardware() -> tuple[Core, VtdIommu, AddressSpace, Endpoint]:
+    core = Core()
+    iommu = VtdIommu(core)
+    return core, iommu, AddressSpace(), Endpoint(iommu)
+
+
+def end(parts: tuple[Core, VtdIommu, AddressSpace, Endpoint]) -> None:
+    core, iommu, space, endpoint = parts
+    endpoint.close()
+    iommu.close()
+    space.close()
+    core.close()
+
+
+class World:
+    """A context with a device on a mock IOMMU, a queue, and tables that carry it."""
+
+    def __init__(self) -> None:
+        self.core = Core()
+        self.context = Context(self.core, kernel="7.2")
+        self.ioas = self.context.ioas_alloc()
+        self.other = self.context.ioas_alloc()
+        self.free = self.context.ioas_alloc()
+        self.mock = self.context.mock_device(self.ioas)
+        self.device = self.context.bind(self.context.mock.c, 0x100, 64, driver=MOCK_DRIVER)
+        self.queue = self.context.fault_queue_alloc()
+        self.parent = self.context.hwpt_alloc_paging(self.device, self.ioas, nest_parent=True)
+        self.table = self.context.hwpt_alloc_nested(self.device, self.parent, fault=self.queue)
+        self.viommu = self.context.viommu_alloc(self.device, self.parent, MOCK_VIOMMU_TYPE)
+
+    def attached(self) -> World:
+        self.device.attach(self.table)
+        self.device.report(1, 0x1000)
+        return self
+
+
+def attached() -> World:
+    return World().attached()
+
+
+def on_a_space() -> World:
+    world = World()
+    world.device.attach(world.other)
+    return world
+
+
+def with_a_pasid() -> World:
+    world = World()
+    table = world.context.hwpt_alloc_paging(world.device, world.other, pasid=True)
+    world.device.attach(table)
+    world.device.attach(table, pasid=3)
+    return world
+
+
+def world_ends(world: World) -> None:
+    """The counts of users are right: everything goes, and a queue can be made and used before that."""
+    queue = world.context.fault_queue_alloc()
+    queue.close()
+    world.context.destroy(queue)
+    if world.device.exists:
+        world.device.unbind()
+    assert all(one.users >= 0 for one in world.context)
+    world.context.close()
+    assert list(world.context) == []
+    world.core.close()
+
+
+def ioctl(world: World) -> None:
+    struct = bytearray(bytes(ffi.buffer(ffi.new("struct iommu_ioas_alloc *", {"size": 12}))))
+    world.context.ioctl(IoctlNr.IOAS_ALLOC.request, struct)
+
+
+IOMMUFD: Final[dict[str, tuple[Callable[[], World], Callable[[World], object]]]] = {
+    "Context()": (World, lambda world: Context(world.core).close()),
+    "ioas_alloc": (World, lambda world: world.context.ioas_alloc()),
+    "fault_queue_alloc": (World, lambda world: world.context.fault_queue_alloc()),
+    "hwpt_alloc_paging": (World, lambda world: world.context.hwpt_alloc_paging(world.device, world.ioas)),
+    "hwpt_alloc_nested": (
+        World,
+        lambda world: world.context.hwpt_alloc_nested(world.device, world.parent, fault=world.queue),
+    ),
+    "viommu_alloc": (
+        World,
+        lambda world: world.context.viommu_alloc(world.device, world.parent, MOCK_VIOMMU_TYPE),
+    ),
+    "vdevice_alloc": (World, lambda world: world.context.vdevice_alloc(world.viommu, world.device, 5)),
+    "veventq_alloc": (World, lambda world: world.context.veventq_alloc(world.viommu, MOCK_VEVENTQ_TYPE, 4)),
+    "destroy": (World, lambda world: world.context.destroy(world.table)),
+    "bind": (World, lambda world: world.context.bind(world.context.mock.c, 0x200, 8, driver=MOCK_DRIVER)),
+    "mock_device": (World, lambda world: world.context.mock_device(world.other)),
+    "ioctl": (World, ioctl),
+    "Device.attach": (World, lambda world: world.device.attach(world.table)),
+    "Device.attach to a space": (World, lambda world: world.device.attach(world.other)),
+    "Device.replace": (attached, lambda world: world.device.replace(world.ioas)),
+    "Device.replace from a space": (on_a_space, lambda world: world.device.replace(world.table)),
+    "Device.detach": (attached, lambda world: world.device.detach()),
+    "Device.detach from a space": (on_a_space, lambda world: world.device.detach()),
+    "Device.detach a PASID": (with_a_pasid, lambda world: world.device.detach(pasid=3)),
+    "Device.unbind with a PASID": (with_a_pasid, lambda world: world.device.unbind()),
+    "Device.unbind": (attached, lambda world: world.device.unbind()),
+    "Device.report": (attached, lambda world: world.device.report(2, 0x2000)),
+    "Device.counts": (attached, lambda world: world.device.counts()),
+    "MockDevice.unbind": (World, lambda world: world.mock.unbind()),
+    "FaultQueue.read": (attached, lambda world: world.queue.read_messages()),
+    "FaultQueue.close": (attached, lambda world: world.queue.close()),
+    "IOAS.map": (World, lambda world: world.ioas.map(0x2000, user_va=0x10000)),
+    "IOAS.unmap_all": (World, lambda world: world.ioas.unmap_all()),
+    "IOAS.reserve": (World, lambda world: world.ioas.reserve("somebody", 0x1000, 0x2000)),
+    "IOAS.allow_iovas": (World, lambda world: world.free.allow_iovas([(0x10000, 0x20000)])),
+    "IOAS.set_large_pages": (World, lambda world: world.ioas.set_large_pages(False)),
+    "Context.close": (attached, lambda world: world.context.close()),
+}
+
+
+def context_ends(world: World) -> None:
+    world.context.close()
+    assert list(world.context) == []
+    world.core.close()
+
+
+def windowed(core: Core) -> None:
+    with Window(4096) as window, Ring(core, 8) as ring:
+        ring.add_window(window)
+
+
+def served(driver: str = "inline", design: str = "uring-multishot") -> tuple[Machine, FaultGroup]:
+    """A machine, and a group that its client has."""
+    one = machine(driver, design)()
+    one.endpoint.access(1, 0x1000, FaultPerm.READ)
+    until = time.monotonic() + 5
+    while not (groups := receive_groups(one.channel)):
+        assert time.monotonic() < until
+        look(one)
+    return one, groups[0]
+
+
+def serves_or_not(state: tuple[Machine, object]) -> None:
+    """A group may be lost with what was interrupted; it is answered at the end, and others are served."""
+    serves_on(state[0])
+
+
+def batch(driver: str = "inline") -> tuple[Machine, BatchClient]:
+    one = machine(driver, "uring-multishot")()
+    one.endpoint.access(1, 0x1000, FaultPerm.READ)
+    look(one)
+    return one, BatchClient(one.channel, one.address_space)  # type: ignore[arg-type]
+
+
+def replaying(driver: str, design: str) -> Callable[[None], None]:
+    """A trio program from beginning to end."""
+
+    async def main() -> None:
+        async with Machine(SHORT, driver=driver).connect(design) as client:
+            async for groups in client:
+                for group in groups:
+                    client.address_space.map(group)
+                    group.respond()
+
+    return lambda _: trio.run(main)
+
+
+SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
+
+DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot")
+
+
+def opening(design: str) -> Callable[[Machine], object]:
+    return lambda one: one.open(design)
+
+
+def calling(name: str) -> Callable[[Any], object]:
+    return lambda one: getattr(one, name)()
+
+
+CASES: Final[dict[str, Case]] = {
+    "Core()": Case(nothing, lambda _: Core().close()),
+    "Core.start_worker": Case(lambda: Core(live=True), lambda core: core.start_worker(Driver.SQPOLL), closes),
+    "Core.stop_worker": Case(lambda: Core(live=True), lambda core: core.stop_worker(), closes),
+    "Core.close": Case(Core, lambda core: core.close(), closes),
+    "AddressSpace()": Case(nothing, lambda _: AddressSpace().close()),
+    "AddressSpace.map_page": Case(AddressSpace, lambda space: space.map_page(1, 0x1000, FaultPerm.READ), closes),
+    "VtdIommu()": Case(Core, lambda core: VtdIommu(core).close(), closes),
+    "Endpoint()": Case(hardware, lambda parts: Endpoint(parts[1], requester_id=0x200).close(), end),
+    "Endpoint.use_tables": Case(hardware, lambda parts: parts[3].use_tables(parts[2]), end),
+    "Endpoint.enable_pri": Case(hardware, lambda parts: parts[3].enable_pri(), end),
+    "Endpoint.access": Case(hardware, lambda parts: parts[3].access(1, 0x1000, FaultPerm.READ), end),
+    "Endpoint.counts": Case(hardware, lambda parts: parts[3].counts(), end),
+    "Machine()": Case(nothing, lambda _: Machine(None).close()),
+    "Machine.close": Case(machine("sqpoll", "uring-multishot"), lambda one: one.close(), closes),
+    "Machine.start": Case(lambda: Machine(driver="inline"), lambda one: one.start(), closes),
+    "Machine.open_queue": Case(machine("sqpoll"), lambda one: one.open_queue(), closes),
+    **{
+        f"Machine.open {design} {driver}": Case(machine(driver), opening(design), opens_again)
+        for design in DESIGNS
+        for driver in ("inline", "enter", "sqpoll")
+    },
+    **{
+        f"Machine.{name} {driver}": Case(machine(driver, "uring-multishot"), calling(name), closes)
+        for name in ("account", "detach", "is_idle")
+        for driver in ("inline", "sqpoll")
+    },
+    **{
+        f"Machine.account and on, {driver}": Case(
+            machine(driver, "uring-multishot"), lambda one: one.account(), serves_on
+        )
+        for driver in ("inline", "enter", "sqpoll")
+    },
+    **{f"iommufd: {name}": Case(make, call, world_ends) for name, (make, call) in IOMMUFD.items()},
+    "iommufd: Context.close": Case(attached, lambda world: world.context.close(), context_ends),
+    **{
+        f"FaultGroup.respond {driver}": Case(partial(served, driver), lambda state: state[1].respond(), serves_or_not)
+        for driver in ("inline", "sqpoll")
+    },
+    **{
+        f"sync client, {design}": Case(
+            partial(served, "inline", design),
+            lambda state: serve_once(state[0].channel, state[0].address_space),
+            serves_or_not,
+        )
+        for design in ("eventfd", "fd", "uring-multishot")
+    },
+    "BatchClient.serve_once": Case(batch, lambda state: state[1].serve_once(), serves_or_not),
+    "Ring()": Case(Core, lambda core: Ring(core, 8).close(), closes),
+    "Ring.run": Case(lambda: Ring(Core(), 8), lambda ring: ring.run(Sqe(opcode=Op.NOP)), calling("close")),
+    "Ring.add_window": Case(Core, windowed, closes),
+    "AttachableRing()": Case(Core, lambda core: AttachableRing(core, [], entries=8, cq_entries=16).close(), closes),
+    **{
+        f"trio, {driver} {design}": Case(nothing, replaying(driver, design))
+        for driver, design in (("inline", "fd"), ("sqpoll", "uring-multishot"), ("enter", "eventfd"))
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # between its making and the await
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")  # just before the close that a with block makes
+@pytest.mark.parametrize("name", CASES)
+def test_an_exception_at_any_bytecode_comes_out_and_leaves_nothing(name: str) -> None:
+    case = CASES[name]
+    rng = random.Random(int(os.environ["RINGS_SEED"]))
+
+    def run(at: int) -> bool:
+        state = case.make()
+        came = interrupted(lambda: case.call(state), at)
+        case.after(state)
+        return came
+
+    def once() -> object:
+        return case.call(states[-1])
+
+    states = [case.make()]
+    case.call(states[-1])  # what is imported and remembered is by then
+    case.after(states[-1])
+    states.append(case.make())
+    where = list(points(once, MOST, rng.randrange(1 << 16)))
+    case.after(states[-1])
+    states.clear()
+    came = run(where[0])
+    gc.collect()
+    before, bytes_before = Left(), allocated()
+    for at in where:
+        came |= run(at)
+    gc.collect()
+    assert came
+    assert Left() == before
+    assert allocated() - bytes_before < 200_000, "memory of C is left"
