@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <linux/aio_abi.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,10 +23,34 @@ int uiopf_notifier_open(struct uiopf_core *core)
 	return 0;
 }
 
+static void *destroy(void *context)
+{
+	syscall(SYS_io_destroy, (aio_context_t)(uintptr_t)context);
+	return NULL;
+}
+
+/*
+ * io_destroy() waits for the host to be done with the context: 20 ms, up to a second where many go at once. Whoever closes
+ * a client's core has others to serve, so a thread of its own waits for it.
+ */
+static void destroy_aside(aio_context_t context)
+{
+	pthread_attr_t detached;
+	pthread_t thread;
+	int rc;
+
+	pthread_attr_init(&detached);
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	rc = pthread_create(&thread, &detached, destroy, (void *)(uintptr_t)context);
+	pthread_attr_destroy(&detached);
+	if (rc)	/* no thread to be had: then here */
+		destroy((void *)(uintptr_t)context);
+}
+
 void uiopf_notifier_close(struct uiopf_core *core)
 {
 	if (core->aio && !core->abandoned)	/* a child has no copy of it */
-		syscall(SYS_io_destroy, core->aio);
+		destroy_aside(core->aio);
 	core->aio = 0;
 	if (core->wake_epoll >= 0)
 		close(core->wake_epoll);

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from uring_iopf.commands.shared import INTERRUPTED, OK, UNACCOUNTED, Parts, formatter, listed, whole_number
+from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parts, formatter, listed, whole_number
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
 
     from uring_iopf.machine import Account
 
@@ -27,6 +33,7 @@ _SERVE_STATUSES: Final = (
     ("1", "some fault was answered by nobody"),
     ("2", "the command was not understood, or the socket cannot be made"),
     ("130", "ended by Ctrl-C; clients that were there have been answered for"),
+    ("143, 129", "the same, ended by SIGTERM or SIGHUP"),
 )
 
 
@@ -93,36 +100,101 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
     assert workload is not None, "the option has a default"
     new_machine = partial(Machine, made_of)
 
-    def say(text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()  # whoever waits for the first line may be a program
+    say = _Speaker()
 
     def on_end(result: ClientResult) -> None:
         how = result.ending.name.lower() + (f" ({result.reason})" if result.reason else "")
         say(f"client {result.number} (pid {result.pid}): {how}; {_account(result.account)}")
 
-    server = RingServer(arguments.socket, new_machine, most_clients=arguments.clients, on_end=on_end)
-    interrupted = False
-    with server:
-        say(f"serving {workload.name} ({len(workload):,} faults to each client) at {arguments.socket}; Ctrl-C ends it")
-        try:
+    def on_refuse(reason: OSError) -> None:
+        say(f"a client was refused: {reason.strerror}")
+
+    with _Ends() as ends:
+        server = RingServer(
+            arguments.socket, new_machine, most_clients=arguments.clients, on_end=on_end, on_refuse=on_refuse
+        )
+        with server:
+            ends.call(server.stop)
+            say(
+                f"serving {workload.name} ({len(workload):,} faults to each client) at {arguments.socket}; "
+                "Ctrl-C ends it"
+            )
             with progress() as on_progress:
-                while not server.results or not arguments.once:
-                    server.serve(1 if arguments.once else None, interval_s=0.25 if sys.stderr.isatty() else None)
+                while server.serve(
+                    1 if arguments.once else None, interval_s=0.25 if sys.stderr.isatty() else None
+                ) and not (arguments.once and server.results):
                     for session in server.sessions:
                         answered, total = session.progress()
                         on_progress(f"client {session.number}: {answered:,} of {total:,} answered", answered / total)
-        except KeyboardInterrupt:
-            interrupted = True
-    accounts = [result.account for result in server.results]
-    total_of_all = Account(*(sum(column) for column in zip(Account(0, 0, 0, 0, 0), *accounts, strict=True)))
-    say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(total_of_all)}")
-    for result in server.results:
-        if not result.complete:
-            sys.stderr.write(f"uring-iopf: not accounted for: client {result.number}: {result.account}\n")
-    if not all(result.complete for result in server.results):
-        return UNACCOUNTED
-    return INTERRUPTED if interrupted else OK
+        accounts = [result.account for result in server.results]
+        total_of_all = Account(*(sum(column) for column in zip(Account(0, 0, 0, 0, 0), *accounts, strict=True)))
+        say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(total_of_all)}")
+        for result in server.results:
+            if not result.complete:
+                sys.stderr.write(f"uring-iopf: not accounted for: client {result.number}: {result.account}\n")
+        if not all(result.complete for result in server.results):
+            return UNACCOUNTED
+    return OK if ends.by is None else SIGNALLED + ends.by
+
+
+class _Speaker:
+    """Says lines to whoever reads our output, and goes on in silence when nobody does any more."""
+
+    def __init__(self) -> None:
+        self._heard = True
+
+    def __call__(self, text: str) -> None:
+        if not self._heard:
+            return
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()  # whoever waits for the first line may be a program
+        except OSError:  # the reader has gone, or the disk is full: clients are served all the same
+            self._heard = False
+            with suppress(OSError, ValueError):  # what is still in the buffer goes nowhere, also at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Ends:
+    """Ctrl-C, SIGTERM and SIGHUP, once or often: each is remembered, and calls what ends the service, in order.
+
+    None of them raises an exception, so nothing is left half done. One that was ignored when the program was started
+    (a shell's ``&``, ``nohup``) stays so. A context manager; the handlers are as before afterwards.
+    """
+
+    _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.by: int | None = None
+        """The first of them that came."""
+        self._end: Callable[[], None] | None = None
+        self._before: list[tuple[signal.Signals, Any]] = []
+
+    def call(self, end: Callable[[], None]) -> None:
+        """Let them call *end*; at once, if one has come."""
+        self._end = end
+        if self.by is not None:
+            end()
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self.by is None:
+            self.by = number
+        if self._end is not None:
+            self._end()
+
+    def __enter__(self) -> Self:
+        for number in self._NUMBERS:
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:
+                self._before.append((number, before))
+                signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._before:
+            signal.signal(*self._before.pop())
 
 
 def _account(of: Account) -> str:

@@ -25,7 +25,8 @@ _HELP_WIDTH: Final = 98
 OK: Final = 0
 UNACCOUNTED: Final = 1
 USAGE: Final = 2
-INTERRUPTED: Final = 130  # as shells have it: 128 + SIGINT
+SIGNALLED: Final = 128  # as shells have it: so much more than the signal's number
+INTERRUPTED: Final = SIGNALLED + 2
 
 
 # ---- what the commands stand on ----

@@ -6,10 +6,11 @@ import errno
 import os
 import selectors
 import socket
+import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from uring_iopf.errors import PeerError, UsageError
 from uring_iopf.server.hello import pack_refusal
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 Ended: TypeAlias = "Callable[[ClientResult], None]"
 Attached: TypeAlias = "Callable[[Session], None]"
+Refused: TypeAlias = "Callable[[OSError], None]"
+Place: TypeAlias = "tuple[int, int]"
+"""A file's device and inode."""
+
+_GONE_AGAIN: Final = (errno.EAGAIN, errno.ECONNABORTED)
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_REST_S: Final = 0.1
 
 
 class RingServer:
@@ -34,9 +42,11 @@ class RingServer:
     notices: they share nothing but this loop. *most_clients*: at once; who comes then is told EBUSY.
     *reply_timeout_s*: how long a client may take to answer the hello, and to go after the goodbye. *buffer_groups*:
     buffer rings in the ring's descriptor; without any it is 256 MiB long and not 2 GiB, nearly all of it holes.
-    *on_attach*, *on_end*: called as it happens.
+    *on_attach*, *on_end*, *on_refuse*: called as it happens.
 
-    The socket is for this user alone (mode 0600). A context manager; `close` ends every client.
+    A client for whom there are no descriptors or no memory is refused with that errno, and the others go on.
+    The socket is for this user alone (mode 0600). A context manager; `close` ends every client, and takes the socket
+    away unless another server has put its own in that place.
     Raises: UsageError, somebody serves at *path*, or there is something else.
     """
 
@@ -50,6 +60,7 @@ class RingServer:
         buffer_groups: int = 1,
         on_attach: Attached | None = None,
         on_end: Ended | None = None,
+        on_refuse: Refused | None = None,
     ) -> None:
         self.path = Path(path)
         self._new_machine = new_machine
@@ -58,20 +69,27 @@ class RingServer:
         self._buffer_groups = buffer_groups
         self._on_attach = on_attach
         self._on_end = on_end
+        self._on_refuse = on_refuse
         self._came = 0
         self._deadlines: dict[Session, float] = {}  # of those who owe a reply, or should have gone
         self._sessions: list[Session] = []
         self.results: list[ClientResult] = []
         """Of all who have gone, in that order."""
-        self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._selector = selectors.DefaultSelector()
-        try:
-            self._listener = _listen(self.path)
-        except BaseException:
-            self._selector.close()
-            os.close(self._stop_fd)
-            raise
+        self.refused = 0
+        """Clients that were not served, for want of a place, of descriptors or of memory."""
         self._stopped = self._closed = False
+        # `stop` may be called by a signal handler in the middle of `close`, and by another thread beside it.
+        self._stop_lock = threading.RLock()
+        self._accept_again: float | None = None
+        with ExitStack() as stack:
+            self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(os.close, self._stop_fd)
+            self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, self._spare)
+            self._selector = selectors.DefaultSelector()
+            stack.callback(self._selector.close)
+            self._listener, self._place = _listen(self.path)
+            stack.pop_all()
         self._selector.register(self._stop_fd, selectors.EVENT_READ, self._on_stop)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
@@ -96,20 +114,26 @@ class RingServer:
         return not self._stopped
 
     def stop(self) -> None:
-        """Make `serve` return. From any thread, or a signal handler."""
-        os.eventfd_write(self._stop_fd, 1)
+        """Make `serve` return. From any thread, or a signal handler; of a closed server it does nothing."""
+        with self._stop_lock:
+            if not self._closed:
+                os.eventfd_write(self._stop_fd, 1)
 
     def close(self) -> None:
         """End every client, answering for it what it has not answered, and take the socket away."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._stop_lock:
+            if self._closed:
+                return
+            self._closed = True  # from here on nobody writes to the descriptor, which is given up below
         while self._sessions:
             self._end(self._sessions[0], Ending.STOPPED)
         self._selector.close()
         self._listener.close()
         os.close(self._stop_fd)
-        self.path.unlink(missing_ok=True)
+        if self._spare is not None:
+            os.close(self._spare)
+        if _place_of(self.path) == self._place:
+            self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -128,16 +152,25 @@ class RingServer:
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ECONNABORTED):
+            if error.errno in _GONE_AGAIN:
                 return
-            raise
+            if error.errno not in _EXHAUSTED:
+                raise
+            self._accept_without_descriptors(error.errno)
+            return
         connection.setblocking(False)
         if len(self._sessions) >= self._most_clients:
-            with connection:
-                _try_to_send(connection, pack_refusal(errno.EBUSY))
+            self._refuse(connection, errno.EBUSY)
+            return
+        try:
+            session = Session(connection, self._new_machine(), self._came + 1, buffer_groups=self._buffer_groups)
+        except OSError as error:
+            self._refuse(connection, error.errno or errno.EIO)
+            return
+        except MemoryError:
+            self._refuse(connection, errno.ENOMEM)
             return
         self._came += 1
-        session = Session(connection, self._new_machine(), self._came, buffer_groups=self._buffer_groups)
         self._sessions.append(session)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._on_message(session))
         self._selector.register(session.done_fd, selectors.EVENT_READ, lambda: self._on_done(session))
@@ -146,6 +179,33 @@ class RingServer:
             session.greet()
         except OSError:
             self._end(session, Ending.LEFT)
+
+    def _refuse(self, connection: socket.socket, reason: int) -> None:
+        with connection:
+            _try_to_send(connection, pack_refusal(reason))
+        self.refused += 1
+        if self._on_refuse is not None:
+            self._on_refuse(OSError(reason, os.strerror(reason)))
+
+    def _accept_without_descriptors(self, reason: int) -> None:
+        """Take a client in by the one descriptor that is kept for this, to tell it that there are no others.
+
+        Otherwise it would wait for ever, and the loop be called for it again and again. Where even that fails (it is
+        the host that has no more), the listener rests for a moment.
+        """
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            self._selector.unregister(self._listener)
+            self._accept_again = time.monotonic() + _REST_S
+        else:
+            connection.setblocking(False)
+            self._refuse(connection, reason)
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _on_message(self, session: Session) -> None:
         if session not in self._sessions:
@@ -171,11 +231,14 @@ class RingServer:
             self._deadlines[session] = time.monotonic() + self._reply_timeout_s
 
     def _timeout(self, until: float | None) -> float | None:
-        times = [*self._deadlines.values(), *([] if until is None else [until])]
+        times = [*self._deadlines.values(), *(time for time in (until, self._accept_again) if time is not None)]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _end_late(self) -> None:
         now = time.monotonic()
+        if self._accept_again is not None and self._accept_again <= now:
+            self._accept_again = None
+            self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         for session in [late for late, deadline in self._deadlines.items() if deadline <= now]:
             if session.state is State.DONE:
                 self._end(session, Ending.FINISHED)
@@ -198,11 +261,21 @@ def _try_to_send(connection: socket.socket, message: bytes) -> None:
         connection.send(message)
 
 
-def _listen(path: Path) -> socket.socket:
+def _place_of(path: Path) -> Place | None:
+    """What is at a path now; None: nothing."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _listen(path: Path) -> tuple[socket.socket, Place | None]:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         _remove_stale(path)
         listener.bind(str(path))
+        place = _place_of(path)
         path.chmod(0o600)  # before anybody can connect
         listener.listen()
     except OSError as error:
@@ -211,7 +284,7 @@ def _listen(path: Path) -> socket.socket:
     except BaseException:
         listener.close()
         raise
-    return listener
+    return listener, place
 
 
 def _remove_stale(path: Path) -> None:

@@ -71,7 +71,7 @@ def _power_of_two(n: int) -> int:
 class Session:
     """Owns the socket and the machine that it is given, and closes both.
 
-    Raises: whatever making the ring raises, with both closed.
+    Raises: whatever making the ring raises, with the machine closed; the socket is still the caller's then.
     """
 
     def __init__(self, connection: socket.socket, machine: Machine, number: int, *, buffer_groups: int = 1) -> None:
@@ -81,7 +81,6 @@ class Session:
         self.state = State.GREETED
         self.pid = _peer_pid(connection)
         with ExitStack() as stack:
-            stack.callback(connection.close)
             stack.callback(machine.close)
             queue = machine.open_queue()
             self.done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -101,7 +100,9 @@ class Session:
             )
             stack.callback(self.ring.close)
             self._buffers, self._buffer_groups = buffers, buffer_groups
-            self._stack = stack.pop_all()
+            self._stack = ExitStack()
+            self._stack.callback(connection.close)  # the last to go
+            self._stack.push(stack.pop_all())
 
     def greet(self) -> None:
         """Send the hello, with the descriptors. Raises: OSError, the client has gone already."""

@@ -1,0 +1,191 @@
+"""``uring-iopf serve`` as a process: how it ends, whom it refuses, and that no client ends the service to others."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from uring_iopf import Machine
+from uring_iopf._native import ffi
+from uring_iopf.server import RingServer
+
+LIMIT_S = 60
+"""For anything that is waited for; far more than it takes."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+START = "from uring_iopf.commands.main import main; raise SystemExit(main())"
+
+
+class Server:
+    """The command in a process of its own, and clients that connect to it."""
+
+    def __init__(self, path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = ()) -> None:
+        self.path = path
+
+        def ignore() -> None:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN if number in ignoring else signal.SIG_DFL)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START, "serve", "--socket", str(path), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=ignore,
+        )
+
+    def is_ready(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline()
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client.settimeout(LIMIT_S)
+        client.connect(str(self.path))
+        return client
+
+    def ended(self) -> tuple[int, str, str]:
+        """Wait for its end; return the status, and what it said after the first line."""
+        out, error = self.process.communicate(timeout=LIMIT_S)
+        return self.process.returncode, out, error
+
+
+def hello(client: socket.socket) -> int:
+    """Take the hello, close its descriptors, and return its status."""
+    data, fds, _, _ = socket.recv_fds(client, 512, 8)
+    for fd in fds:
+        os.close(fd)
+    message = ffi.new("struct uiopf_hello *")
+    ffi.memmove(message, data, ffi.sizeof(message[0]))
+    assert bool(fds) == (message.status == 0)
+    return int(message.status)
+
+
+@contextmanager
+def serving(path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = ()) -> Iterator[Server]:
+    server = Server(path, *options, ignoring=ignoring)
+    try:
+        assert server.is_ready().startswith("serving gcc-compile")
+        yield server
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_ends_it_with_an_account_and_without_its_socket(
+    number: signal.Signals, times: int, tmp_path: Path
+) -> None:
+    with serving(tmp_path / "socket") as server, server.connect() as client:
+        assert hello(client) == 0
+        for _ in range(times):
+            server.process.send_signal(number)
+        status, out, error = server.ended()
+    assert status == 128 + number
+    assert "client 1" in out
+    assert out.splitlines()[-1] == "1 client: sent 0 = answered 0 + answered for it 0 + lost 0"
+    assert not error
+    assert not (tmp_path / "socket").exists()
+
+
+def test_at_whatever_moment_of_its_start_it_ends_it_leaves_no_socket(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")
+    moments = random.Random(seed)
+    statuses = set()
+    for n in range(12):
+        path = tmp_path / f"socket{n}"
+        server = Server(path)
+        number = moments.choice(SIGNALS)
+        try:
+            server.process.wait(moments.uniform(0.0, 0.5))
+        except subprocess.TimeoutExpired:
+            server.process.send_signal(number)
+        status, _, _ = server.ended()
+        statuses.add(status)
+        # Ended by Python while it starts, by the signal itself before the command has taken it over, or by the command.
+        assert status in (-number, 128 + number, 1), status
+        assert not path.exists()
+    assert statuses
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
+    with serving(tmp_path / "socket", ignoring=(signal.SIGINT, signal.SIGHUP)) as server:
+        server.process.send_signal(signal.SIGINT)
+        server.process.send_signal(signal.SIGHUP)
+        with server.connect() as client:
+            assert hello(client) == 0
+        server.process.terminate()
+        assert server.ended()[0] == 128 + signal.SIGTERM
+
+
+def test_who_reads_its_output_may_go(tmp_path: Path) -> None:
+    with serving(tmp_path / "socket") as server:
+        assert server.process.stdout
+        server.process.stdout.close()
+        for _ in range(3):  # each end of a client is a line that nobody reads
+            with server.connect() as client:
+                assert hello(client) == 0
+        server.process.terminate()
+        assert server.process.wait(LIMIT_S) == 128 + signal.SIGTERM
+        assert server.process.stderr
+        assert server.process.stderr.read() == ""
+    assert not (tmp_path / "socket").exists()
+
+
+def test_without_descriptors_a_client_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    with serving(tmp_path / "socket") as server, server.connect() as first:
+        assert hello(first) == 0
+        pid = server.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        used = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+        for spare in range(24):  # from none at all to nearly enough for a session
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + spare, before[1]))
+            with server.connect() as client:
+                status = hello(client)
+            if status == 0:
+                break
+            # A pointer that C could not make is ENOMEM, whatever the host had none of.
+            assert status in (errno.EMFILE, errno.ENOMEM), errno.errorcode.get(status, status)
+        assert spare > 4  # a session takes more than that
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        with server.connect() as client:
+            assert hello(client) == 0
+        server.process.terminate()
+        status, out, _ = server.ended()
+    assert status == 128 + signal.SIGTERM
+    assert "refused: Too many open files" in out
+    assert out.count("client 1 ") == 1  # the first one was there to the end
+
+
+def test_a_socket_that_another_server_put_there_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with RingServer(path, Machine):
+        path.unlink()
+        with RingServer(path, Machine):
+            pass
+        assert not path.exists()  # its own
+        path.touch()
+    assert path.exists()
+
+
+def test_stopping_a_closed_server_touches_nothing(tmp_path: Path) -> None:
+    server = RingServer(tmp_path / "socket", Machine)
+    server.close()
+    files = [(tmp_path / str(n)).open("wb") for n in range(8)]  # one of them has the number that the server gave up
+    server.stop()
+    server.close()
+    for file in files:
+        file.close()
+    assert [(tmp_path / str(n)).stat().st_size for n in range(8)] == [0] * 8
