@@ -25,7 +25,7 @@ SCRIPT: Final = textwrap.dedent(
     assert uring_iopf.__file__.startswith(sys.argv[1]), uring_iopf.__file__
     with Core() as core:
         vtd = lib.uiopf_vtd_new(core.c, 1)
-        endpoint = lib.uiopf_endpoint_new(core.c, vtd, 0x100, 64, 4)
+        endpoint = lib.uiopf_endpoint_new(core.c, lib.uiopf_vtd_port(vtd), 0x100, 64, 4)
         device = lib.uiopf_device_new(core.c, lib.uiopf_vtd_iommu(vtd), 1, 0x100, 64, 0)
         space = lib.uiopf_space_new(8, 128)
         assert lib.uiopf_vtd_bind(vtd, endpoint, device) == 0

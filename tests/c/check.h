@@ -1,5 +1,6 @@
 /* What the C test programs have instead of a framework: a check that says where and what, and a seeded generator. */
 #pragma once
+#include <errno.h>
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,6 +22,18 @@
 			abort(); \
 		} \
 	} while (0)
+
+/*
+ * The result of a call that is made again while it says -EINTR: as after a signal, it has not begun, since another thread
+ * had the kernel's side for a slice of time. (A statement expression, as gcc and clang have it.)
+ */
+#define BEGUN(call) __extension__ ({ \
+		int rc_; \
+		do \
+			rc_ = (call); \
+		while (rc_ == -EINTR); \
+		rc_; \
+	})
 
 /* splitmix64, as in the endpoint: any seed is good. */
 static inline uint64_t next_random(uint64_t *state)

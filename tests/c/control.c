@@ -242,8 +242,8 @@ static void use_ring(struct world *w, uint64_t *random, struct uiopf_faultq *q)
 		CHECK(uiopf_client_push(ring, &sqe) >= 0);
 	}
 	uiopf_client_submit(ring);
-	CHECK(uiopf_enter(engine, 8, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_EXT_ARG,
-			  1000000) >= 0);
+	CHECK(BEGUN(uiopf_enter(engine, 8, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_SQ_WAKEUP | IORING_ENTER_EXT_ARG,
+				1000000)) >= 0);
 	uiopf_client_reap(ring, cqe, 16);
 	uiopf_engine_pending(engine);
 	uiopf_engine_cost(engine, &cost);

@@ -297,7 +297,7 @@ static void arm_poll(struct uiopf_client_ring *ring, struct uiopf_engine *engine
 
 	CHECK(uiopf_client_push(ring, &sqe) >= 0);
 	uiopf_client_submit(ring);
-	CHECK(uiopf_enter(engine, 1, 0, IORING_ENTER_SQ_WAKEUP, UINT64_MAX) >= 0);
+	CHECK(BEGUN(uiopf_enter(engine, 1, 0, IORING_ENTER_SQ_WAKEUP, UINT64_MAX)) >= 0);
 }
 
 /* Reads when the ring says so, until all reports are in and read. */
@@ -321,7 +321,7 @@ static void read_all(struct world *w, struct seen *seen, uint64_t *random)
 	fd = uiopf_core_install(w->core, uiopf_eventq_file(w->queue));
 	arm_poll(ring, engine, fd);
 	while (!all) {
-		rc = uiopf_enter(engine, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, 5000000);
+		rc = BEGUN(uiopf_enter(engine, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, 5000000));
 		CHECK(rc >= 0 || rc == -ETIME);
 		n = uiopf_client_reap(ring, cqe, 16);
 		for (i = 0; i < n; i++) {
@@ -431,7 +431,7 @@ static void test_a_sleeping_reader_is_woken(enum uiopf_driver driver, uint32_t r
 	arm_poll(ring, engine, fd);
 	CHECK_EQ(pthread_create(&thread, NULL, report_when_read, &t), 0);
 	while (t.read < reports) {
-		CHECK_EQ(uiopf_enter(engine, 0, 1, IORING_ENTER_GETEVENTS, UINT64_MAX), 0);
+		CHECK_EQ(BEGUN(uiopf_enter(engine, 0, 1, IORING_ENTER_GETEVENTS, UINT64_MAX)), 0);
 		CHECK(uiopf_client_reap(ring, cqe, 16) > 0);
 		CHECK(cqe[0].flags & IORING_CQE_F_MORE);
 		while ((done = uiopf_eventq_read(t.queue, got, sizeof got)) > 0) {

@@ -208,10 +208,14 @@ static void *honest_thread(void *arg)
 	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = 24, .group = GROUP_MOST };
 
 	while (!LOAD_ACQUIRE(&w->stop)) {
+		const double deadline = seconds_now() + 60;
 		struct uiopf_served served = { 0 };
 		uint32_t i, page, pasid;
 
 		CHECK_EQ(uiopf_client_replay(w->channel, s->space, s->endpoint, &load, ROWS, 60000000000ull, &served), 0);
+		/* It comes back early where others had the kernel's side for long, and is called again. */
+		while (served.faults < ROWS && seconds_now() < deadline)
+			CHECK_EQ(uiopf_client_serve(w->channel, s->space, ROWS - served.faults, 60000000000ull, &served), 0);
 		CHECK_EQ(served.faults, ROWS);
 		CHECK_EQ(uiopf_endpoint_wait(s->endpoint, (uint32_t)++w->passes, 60000000000ull), 1);
 		for (i = 0; i < ROWS; i++)
@@ -490,7 +494,7 @@ static bool submit_counted(struct hostile *h, struct reader *reader, uint32_t *b
 	WRITE_ONCE(&ring->sq_array[tail & ring->sq_mask],
 		   good ? below(&h->random, ring->sq_entries) : ring->sq_entries + (uint32_t)(next_random(&h->random) >> 33));
 	STORE_SEQ(uiopf_ring_word(ring, RING_SQ_TAIL), tail + 1);
-	rc = uiopf_enter(h->engine, 1, 0, IORING_ENTER_SQ_WAKEUP, 0);
+	rc = BEGUN(uiopf_enter(h->engine, 1, 0, IORING_ENTER_SQ_WAKEUP, 0));
 	if (rc == -EAGAIN)
 		return false;
 	if (h->setup_flags & IORING_SETUP_SQPOLL) {
