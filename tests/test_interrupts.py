@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from tests.interrupts import Left, allocated, interrupted, points
+from tests.interrupts import Interrupt, Left, allocated, interrupted, points
 from uring_iopf import AccessResult, FaultPerm, Machine
 from uring_iopf._native import ffi
 from uring_iopf.abi import Op
@@ -376,3 +377,86 @@ def test_an_exception_at_any_bytecode_comes_out_and_leaves_nothing(name: str) ->
     assert came
     assert Left() == before
     assert allocated() - bytes_before < 200_000, "memory of C is left"
+
+
+# ---- a storm of real signals ----
+
+STORM_S: Final = float(os.environ.get("STORM_SECONDS", "6"))
+
+
+class Storm:
+    """SIGALRM at random moments; its handler raises once for each `arm`."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.armed = False
+        self.raised = 0
+
+    def handler(self, *_: object) -> None:
+        if self.armed:
+            self.armed = False
+            self.raised += 1
+            raise Interrupt
+
+    def strike(self, call: Callable[[], object], within_s: float) -> bool:
+        """Call, with a signal at some moment. Return whether the call came to its end."""
+        try:
+            self.armed = True
+            signal.setitimer(signal.ITIMER_REAL, self.rng.uniform(1e-6, within_s))
+            call()
+            self.armed = False
+        except Interrupt:
+            return False
+        finally:
+            self.armed = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
+
+
+def live_through(storm: Storm) -> None:
+    """A machine's life, with a signal in each of its calls."""
+    rng = storm.rng
+    made: list[Machine] = []
+    driver = rng.choice(("inline", "enter", "sqpoll"))
+    storm.strike(lambda: made.append(Machine(SHORT, driver=driver, in_flight=rng.choice((1, 16)))), 1.5e-3)
+    if not made:
+        return
+    (one,) = made
+    while not storm.strike(lambda: one.open(rng.choice(DESIGNS)) if not one._opened else None, 8e-4):
+        pass
+    if "channel" not in one.__dict__:  # the signal came after the open, and before its result
+        one.close()
+        return
+    storm.strike(one.start, 1e-4)
+    until = time.monotonic() + 1
+    while one.design.has_client and not one.is_idle() and time.monotonic() < until:
+        storm.strike(partial(look, one), 3e-4)
+        storm.strike(partial(serve_once, one.channel, one.address_space), 3e-4)
+        if rng.random() < 0.1:
+            break
+    for call in (one.account, one.detach):
+        while not storm.strike(call, 2e-4):
+            pass
+    accounts(one)
+    while not storm.strike(one.close, 4e-4):
+        pass
+    one.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")
+def test_a_storm_of_signals_leaves_nothing() -> None:
+    storm = Storm(int(os.environ["RINGS_SEED"]))
+    machine("sqpoll", "uring-multishot")().close()
+    gc.collect()
+    before = Left()
+    handler = signal.signal(signal.SIGALRM, storm.handler)
+    try:
+        until = time.monotonic() + STORM_S
+        while time.monotonic() < until:
+            live_through(storm)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    gc.collect()
+    assert storm.raised > 20
+    assert Left() == before

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from uring_iopf._native import CCore, check, interruptible, lib
 from uring_iopf.errors import UsageError
-from uring_iopf.handles import Handle, open_on
+from uring_iopf.handles import Handle, open_on, owned
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -133,6 +133,10 @@ class Core(Handle[CCore]):
         Raises: KernelError(EBUSY), there is one already.
         """
         check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
+
+    def worker(self) -> object:
+        """Return a value that keeps the worker: when nothing refers to it any more, the worker is stopped."""
+        return owned(lib.uiopf_core_stop_held, lib.uiopf_core_hold, self.c)
 
     def worker_sleeps(self) -> int:
         """How often the worker has fallen asleep."""

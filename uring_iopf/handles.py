@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 import weakref
 from collections import deque
 from functools import partial
@@ -182,6 +183,25 @@ _unshared = _Known()
 def open_on(core: Unshared) -> list[Unshared]:
     """What was made on a core and is open still."""
     return [one for one in _unshared.all() if one._on is core and one._is_open()]
+
+
+_watched: dict[int, weakref.ref[object]] = {}
+
+
+def watch(one: object, message: str) -> None:
+    """Give a ResourceWarning where *one* is forgotten, until `unwatch`.
+
+    Not by ``__del__``: that runs bytecodes, and a signal handler's exception would be lost in them.
+    """
+    for number in [number for number, known in list(_watched.items()) if known() is None]:
+        _watched.pop(number, None)
+    # What it is called with besides, the reference, is the warning's source: where that was made.
+    _watched[id(one)] = weakref.ref(one, partial(warnings.warn, message, ResourceWarning, 1))
+
+
+def unwatch(one: object) -> None:
+    """It is closed."""
+    _watched.pop(id(one), None)
 
 
 def _after_fork() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +13,7 @@ from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import UsageError
-from uring_iopf.handles import NotCopied, Unshared, foreign, open_on
+from uring_iopf.handles import NotCopied, Unshared, foreign, open_on, unwatch, watch
 from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
@@ -61,7 +60,7 @@ class Machine(Unshared):
     `MachineParts`, where each is explained and has its default.
 
     Use it with `connect` from trio, or as a context manager with `open`. One design is connected at a time, once. A
-    machine that was not closed, and that nothing refers to any more, is closed then, with a ResourceWarning.
+    machine that was not closed, and that nothing refers to any more, gives a ResourceWarning; its worker stops.
     """
 
     _what = "machine"
@@ -94,14 +93,16 @@ class Machine(Unshared):
         self._entered = False
         try:
             self._build(parts.kernel)
+            self._closed = False
+            watch(self, f"{self!r} was not closed: use it in a with block, or close it")
         except BaseException:
             self._close_parts()
             raise
-        self._closed = False
 
     def _build(self, kernel: str) -> None:
         """Make the hardware and the kernel around it; what has been made is closed when the rest fails."""
         self.core = Core(live=self.live)
+        self._worker: object = self.core.worker()
         pasids = max(64, self.workload.pasids if self.workload else 0)
         pages = self.workload.table_pages if self.workload else 1024
         self.address_space = AddressSpace(pasids, pages)
@@ -305,7 +306,10 @@ class Machine(Unshared):
         self._close_parts()
 
     def _close_parts(self) -> None:
-        """Each of them is closed halfway never, and again without harm."""
+        """Each is never closed halfway, and again without harm. The child of a fork has nothing left to close."""
+        unwatch(self)
+        if self._is_foreign:
+            return
         parts = self.__dict__
         if "core" in parts:
             for one in open_on(self.core):
@@ -319,6 +323,7 @@ class Machine(Unshared):
                 parts[name].close()
         if "core" in parts:
             self.core.end()
+        self._worker = None
 
     def _check_open(self) -> None:
         if self._is_foreign:
@@ -330,14 +335,10 @@ class Machine(Unshared):
         name = self.workload.name if self.workload is not None else None
         return f"<Machine {name}, {self.driver.name.lower()}{', closed' if self._closed else ''}>"
 
-    def __del__(self) -> None:
-        if self._closed or self._is_foreign:
-            return
-        try:
-            message = f"{self!r} was not closed: use it in a with block, or close it"
-            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
-        finally:
-            self.close()
+    def _disown(self) -> None:
+        super()._disown()
+        self._worker = None
+        unwatch(self)
 
     def __enter__(self) -> Self:
         self._check_open()

@@ -60,6 +60,9 @@ uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
 /* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
 int uiopf_core_stop(struct uiopf_core *core);
+/* Held once more; letting go of that stops the worker, too. */
+struct uiopf_core *uiopf_core_hold(struct uiopf_core *core);
+void uiopf_core_stop_held(struct uiopf_core *core);
 int uiopf_core_driver(const struct uiopf_core *core);	/* enum uiopf_driver, now */
 uint64_t uiopf_core_worker_sleeps(const struct uiopf_core *core);
 /* The quiescent point: between these no step runs anywhere else. They nest, within one thread. */

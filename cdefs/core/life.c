@@ -81,6 +81,21 @@ void uiopf_core_let_go(struct uiopf_core *core)
 		uiopf_let_go(&core->lifetime);
 }
 
+struct uiopf_core *uiopf_core_hold(struct uiopf_core *core)
+{
+	uiopf_hold(&core->lifetime);
+	return core;
+}
+
+void uiopf_core_stop_held(struct uiopf_core *core)
+{
+	if (!core)
+		return;
+	if (!core->abandoned)
+		uiopf_core_stop(core);
+	uiopf_let_go(&core->lifetime);
+}
+
 /*
  * fork(2) leaves the child a copy of what is private, with the locks as they were and no worker, and the very same files
  * and shared memory. Nothing in here is looked at by two threads: the child has one, and has called nothing else yet.

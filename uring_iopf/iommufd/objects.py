@@ -185,16 +185,18 @@ class ObjectTable(Unshared):
         Raises: KernelError, C refuses; UsageError, another thread has changed something since `begin`.
         """
         refusals: list[object] = []
+        begun: list[None] = []
         try:
             at_once(
                 partial(self._state.remove, self._seen.get(get_ident())),
+                partial(begun.append, None),
                 partial(refusals.extend, islice(filter(None, map(do, steps)), 1)),
                 partial(self._state.append, object()),
             )
         except ValueError:
-            if self._state:  # another than was seen
-                raise _another() from None
-            raise
+            if begun:
+                raise
+            raise _another() from None
         if refusals:
             assert isinstance(refusals[0], int), refusals
             raise KernelError(-refusals[0], call)
@@ -205,7 +207,8 @@ class ObjectTable(Unshared):
 
     def adding(self, which: Object) -> list[Step]:
         """What puts an object in, under the id that is free."""
-        assert which.id == self.free_id(), "nothing was put in since it was made"
+        if which.id != self.free_id():  # another was put in since it was made
+            raise _another()
         return [self._ids.taking(), partial(self._objects.__setitem__, which.id, which)]
 
     def removing(self, which: Object) -> list[Step]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from uring_iopf._native import ffi, lib
 from uring_iopf.abi import RegisterOp
 from uring_iopf.errors import UsageError
+from uring_iopf.handles import NotCopied
 from uring_iopf.rings.window import PAGE, Window
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _ENTRY_BYTES: Final = 16
 MOST_ENTRIES: Final = 32768
 
 
-class BufferRing:
+class BufferRing(NotCopied):
     """The ring of a buffer group, in a *window* of the client's, at a client's *address*.
 
     *entries*: a power of two, at most 32,768; it takes 16 bytes for each. *flags*: `PbufRingFlags`. *min_left*: with
@@ -91,7 +92,7 @@ class BufferRing:
         self._ring.register(RegisterOp.UNREGISTER_PBUF_RING, reg, 1)
 
 
-class ProvidedBuffers:
+class ProvidedBuffers(NotCopied):
     """A group of *count* buffers of *length_bytes* each, in memory of its own, all with the kernel at first.
 
     *count*: a power of two. For fault messages, a buffer must hold the largest group: 40 bytes for each of its pages.

@@ -84,6 +84,8 @@ class QueueFile(Object, Handle[Pointer]):
 
     def close(self) -> None:
         """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
+        if self._is_foreign:
+            return
         self._table.begin()
         uninstall = partial(lib.uiopf_core_uninstall, self._core.c, self.fd)
         self._table.change("close", uninstall, partial(setattr, self, "_fd", None), self.putting())

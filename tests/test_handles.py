@@ -1,0 +1,382 @@
+"""Every handle, every method: after its end, in the child of a fork, on a copy, from two threads. None crashes."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import inspect
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+import trio
+
+from tests.interrupts import Left
+from uring_iopf import FaultPerm, Load, Machine
+from uring_iopf.abi import Op
+from uring_iopf.clients.batch import BatchClient
+from uring_iopf.clients.groups import receive_groups
+from uring_iopf.clients.trio_client import TrioClient
+from uring_iopf.core import Core, Driver
+from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
+from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
+from uring_iopf.server.attached import AttachableRing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REFUSALS: Final = (
+    UsageError,
+    KernelError,
+    trio.ClosedResourceError,
+    trio.EndOfChannel,
+    NotImplementedError,
+    StopAsyncIteration,
+)
+"""What a handle may say. Anything else is a bug."""
+
+
+@dataclass
+class Made:
+    """A handle, what it depends on, and what ends both."""
+
+    handle: Any
+    parents: list[Any]
+    """Whose end is not its own, nearest first."""
+
+
+def hardware() -> Made:
+    core = Core()
+    iommu = VtdIommu(core)
+    space = AddressSpace()
+    endpoint = Endpoint(iommu)
+    endpoint.use_tables(space)
+    endpoint.enable_pri()
+    endpoint.access(1, 0x1000, FaultPerm.READ)
+    return Made(endpoint, [space, iommu, core])
+
+
+def part(at: int) -> Callable[[], Made]:
+    def make() -> Made:
+        made = hardware()
+        return Made(made.parents[at], [made.handle, *(one for one in made.parents if one is not made.parents[at])])
+
+    return make
+
+
+def machine(design: str = "fd", driver: str = "inline") -> Machine:
+    made = Machine(None, driver=driver)
+    made.open(design)
+    made.endpoint.access(1, 0x1000, FaultPerm.READ)
+    made.channel.turn()
+    return made
+
+
+def of_machine(take: Callable[[Machine], Any], design: str = "fd", driver: str = "inline") -> Callable[[], Made]:
+    def make() -> Made:
+        one = machine(design, driver)
+        return Made(take(one), [one])
+
+    return make
+
+
+def group(one: Machine) -> Any:
+    while not (groups := receive_groups(one.channel)):
+        one.channel.turn()
+    return groups[0]
+
+
+def of_context(take: Callable[[Context], Any]) -> Callable[[], Made]:
+    def make() -> Made:
+        core = Core()
+        context = Context(core)
+        return Made(take(context), [context, core])
+
+    return make
+
+
+def device(context: Context) -> Any:
+    return context.bind(context.mock.c, 0x100, 8, driver=MOCK_DRIVER)
+
+
+def paging(context: Context) -> Any:
+    return context.hwpt_alloc_paging(device(context), context.ioas_alloc(), nest_parent=True)
+
+
+def viommu(context: Context) -> Any:
+    one = device(context)
+    parent = context.hwpt_alloc_paging(one, context.ioas_alloc(), nest_parent=True)
+    return context.viommu_alloc(one, parent, MOCK_VIOMMU_TYPE)
+
+
+def of_core(make: Callable[[Core], Any]) -> Callable[[], Made]:
+    def made() -> Made:
+        core = Core()
+        return Made(make(core), [core])
+
+    return made
+
+
+HANDLES: Final[dict[str, Callable[[], Made]]] = {
+    "Endpoint": hardware,
+    "AddressSpace": part(0),
+    "VtdIommu": part(1),
+    "Core": part(2),
+    "Machine": lambda: Made(machine(), []),
+    "Machine sqpoll": lambda: Made(machine("uring-multishot", "sqpoll"), []),
+    "NativeChannel": of_machine(lambda one: one.channel),
+    "NativeChannel ring": of_machine(lambda one: one.channel, "uring-multishot", "sqpoll"),
+    "PythonChannel": of_machine(lambda one: one.channel, "my_design:Doorbell"),
+    "BatchClient": of_machine(lambda one: BatchClient(one.channel, one.address_space)),  # type: ignore[arg-type]
+    "TrioClient": of_machine(
+        lambda one: TrioClient(one.channel, one.address_space, lambda: True, inline=True, spin=False)
+    ),
+    "FaultGroup": of_machine(group),
+    "Context": of_context(lambda context: context),
+    "Device": of_context(device),
+    "MockDevice": of_context(lambda context: context.mock_device(context.ioas_alloc())),
+    "MockIommu": of_context(lambda context: context.mock),
+    "IOAS": of_context(lambda context: context.ioas_alloc()),
+    "FaultQueue": of_context(lambda context: context.fault_queue_alloc()),
+    "PagingHWPT": of_context(paging),
+    "Viommu": of_context(viommu),
+    "VirtualEventQueue": of_context(lambda context: context.veventq_alloc(viommu(context), MOCK_VEVENTQ_TYPE, 4)),
+    "Ring": of_core(lambda core: Ring(core, 8)),
+    "ClientRing": of_core(lambda core: Ring(core, 8).client),
+    "Window": of_core(lambda core: Window(4096)),
+    "ProvidedBuffers": of_core(lambda core: ProvidedBuffers(Ring(core, 8), 1, 4, 64)),
+    "AttachableRing": of_core(lambda core: AttachableRing(core, [], entries=8, cq_entries=16)),
+}
+
+ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
+    "access": lambda: 1, "addr": lambda: 0x1000, "address": lambda: 0x1000, "arg": lambda: bytearray(64),
+    "argument": lambda: b"\0" * 64, "buffer_id": lambda: 0, "call": lambda: "call", "capacity": lambda: 8,
+    "code": lambda: 0, "cookie": lambda: 1, "cqe": lambda: None, "data": lambda: b"\0" * 8,
+    "data_address": lambda: 4096,
+    "depth": lambda: 4, "design": lambda: "fd", "dev_id": lambda: 1, "device": lambda: 1, "devices": lambda: 1,
+    "driver": lambda: Driver.SQPOLL, "enabled": lambda: True, "event_type": lambda: MOCK_VEVENTQ_TYPE,
+    "eventfd": lambda: -1, "fd": lambda: 3, "files": list, "first": lambda: 0x1000, "flags": lambda: 0,
+    "geometry": lambda: MOCK_DRIVER.hardware.geometry, "group": lambda: _Faults(), "grpid": lambda: 1,
+    "hwpt": lambda: 1,
+    "index": lambda: 0, "ioas": lambda: 1, "iommu": lambda: 1, "iova": lambda: 0, "kernel": lambda: "7.2",
+    "kicks": lambda: True, "kind": lambda: MOCK_VEVENTQ_TYPE, "last": lambda: 0x1FFF, "length": lambda: 4096,
+    "load": Load, "min_complete": lambda: 0, "n": lambda: 0, "name": lambda: "sq_tail", "nonblocking": lambda: True,
+    "now_ns": lambda: 1, "object_id": lambda: 1, "offset": lambda: 0, "opcode": lambda: 0, "owner": lambda: "owner",
+    "parent": lambda: 1, "pasid": lambda: 1, "passes": lambda: 0, "perm": lambda: 1, "pieces": list, "pt": lambda: 1,
+    "queue": lambda: None, "ranges": list, "readable": lambda: True, "request": lambda: 0x3B80,
+    "requester_id": lambda: 0x300, "rows": lambda: b"", "share": lambda: 0.5, "size": lambda: 64, "slot": lambda: 0,
+    "source": lambda: None, "source_iova": lambda: 0, "space": lambda: None, "sqe": lambda: Sqe(opcode=Op.NOP),
+    "ticket": lambda: 0, "timeout_ns": lambda: 0, "to_submit": lambda: 0, "user_va": lambda: 0x1000, "value": lambda: 0,
+    "viommu": lambda: 1, "viommu_type": lambda: MOCK_VIOMMU_TYPE, "virt_id": lambda: 5, "which": lambda: 1,
+    "window": lambda: Window(4096), "writeable": lambda: True, "start": lambda: 0, "large_pages": lambda: True,
+    "domains": list, "pasids": lambda: 1, "data_type": lambda: MOCK_FORMAT.data_type,
+}  # fmt: skip
+"""What a parameter of this name is given. A new one needs a line here."""
+
+
+class _Faults:
+    faults: tuple[Any, ...] = ()
+
+
+STEPS: Final = {
+    *("enter", "entering", "holding", "putting", "leaving", "unbinding", "detaching", "carry", "reserving", "end_leak"),
+    *("unreserving", "adding_domain", "add_domain", "removing_domain", "check_nested", "vdevice_of", "insert_pieces"),
+}
+"""For iommufd's own calls: they make the steps of a change, or take objects that were looked up."""
+
+
+def methods(handle: Any) -> list[str]:
+    """The public names of a handle's type, what ends it last."""
+    names = [name for name in dir(type(handle)) if not name.startswith("_") and name not in STEPS]
+    return sorted(names, key=lambda name: name in ("close", "unbind", "end"))
+
+
+def use(handle: Any, name: str) -> object:
+    """Call a method, with arguments that suit its parameters; or read a property."""
+    found = getattr(handle, name)
+    if not inspect.ismethod(found):
+        return found
+    given: dict[str, Any] = {}
+    for parameter in inspect.signature(found).parameters.values():
+        if parameter.default is parameter.empty and parameter.kind not in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
+            given[parameter.name] = ARGUMENTS[parameter.name]()
+    if not inspect.iscoroutinefunction(found):
+        return found(**given)
+
+    async def main() -> object:
+        with trio.move_on_after(0.05):
+            return await found(**given)
+        return None
+
+    return trio.run(main)
+
+
+def tried(handle: Any, name: str) -> BaseException | None:
+    """What it raised, which is a refusal."""
+    try:
+        use(handle, name)
+    except REFUSALS as error:
+        return error
+    except (TypeError, ValueError) as error:
+        return error  # an argument of the table's means nothing here
+    except AttributeError as error:
+        if "NoneType" in str(error):
+            return error  # it was None
+        raise
+    return None
+
+
+def end(one: Any) -> None:
+    for name in ("close", "unbind"):
+        if hasattr(type(one), name):
+            with suppress(*REFUSALS):
+                getattr(one, name)()
+            return
+
+
+def end_all(made: Made) -> None:
+    end(made.handle)
+    for parent in made.parents:
+        end(parent)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", HANDLES)
+def test_every_method_of_a_closed_handle_refuses_or_works(kind: str) -> None:
+    for name in methods(HANDLES[kind]().handle):
+        made = HANDLES[kind]()
+        end(made.handle)
+        tried(made.handle, name)
+        end(made.handle)
+        end_all(made)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", HANDLES)
+def test_every_method_of_a_handle_whose_parents_are_closed_refuses_or_works(kind: str) -> None:
+    for name in methods(HANDLES[kind]().handle):
+        made = HANDLES[kind]()
+        for parent in made.parents:
+            end(parent)
+        tried(made.handle, name)
+        end_all(made)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", HANDLES)
+def test_no_handle_is_copied(kind: str) -> None:
+    made = HANDLES[kind]()
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(UsageError, match="cannot be copied"):
+            copied(made.handle)
+    end_all(made)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("kind", HANDLES)
+def test_every_method_refuses_in_the_child_of_a_fork(kind: str) -> None:
+    names = methods(HANDLES[kind]().handle)
+    made = HANDLES[kind]()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(20)
+            told = []
+            for name in names:
+                error = tried(made.handle, name)
+                if isinstance(error, UsageError) and "process" in str(error):
+                    told.append(name)
+            end_all(made)
+            os.write(write, f"{len(told)} told".encode())
+            os._exit(0)
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0, said
+    if kind not in ("FaultGroup", "PagingHWPT", "Viommu", "ProvidedBuffers"):  # those of one method, or of values
+        assert not said.startswith("0 "), "nothing was refused"
+    if isinstance(made.handle, Machine):
+        assert made.handle.account().lost in (0, 1), "the parent's is as it was"
+    end_all(made)
+
+
+def again(handle: Any, name: str, together: threading.Barrier, wrong: list[BaseException]) -> None:
+    """One of the threads."""
+    try:
+        together.wait()
+        for _ in range(5):
+            tried(handle, name)
+    except BaseException as error:
+        wrong.append(error)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", HANDLES)
+def test_two_threads_may_use_and_close_a_handle_at_once(kind: str) -> None:
+    for name in methods(HANDLES[kind]().handle):
+        made = HANDLES[kind]()
+        wrong: list[BaseException] = []
+        together = threading.Barrier(3)
+
+        args = (made.handle, name, together, wrong)
+        threads = [threading.Thread(target=again, args=args) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        together.wait()
+        end(made.handle)
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), f"{name} does not come back"
+        assert not wrong, f"{name}: {wrong}"
+        end_all(made)
+
+
+@pytest.mark.parametrize("driver", ["inline", "sqpoll"])
+def test_a_forgotten_machine_gives_a_warning_and_everything_back(driver: str) -> None:
+    machine("uring-multishot", driver).close()
+    gc.collect()
+    before = Left()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        machine("uring-multishot", driver)
+        threads = Left().threads
+        gc.collect()
+    assert threads == before.threads, "its worker is gone at once"
+    assert [str(one.message) for one in caught if one.category is ResourceWarning] == [
+        f"<Machine None, {driver}> was not closed: use it in a with block, or close it"
+    ]
+    assert Left() == before
+
+
+def test_a_machine_that_is_open_at_the_end_of_the_program_ends_with_it() -> None:
+    program = "from uring_iopf import Machine; machine = Machine(); machine.open('uring-multishot'); machine.start()"
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_core_names_what_is_still_open() -> None:
+    made = hardware()
+    core = made.parents[-1]
+    with pytest.raises(UsageError, match="IOMMU, endpoint"):
+        core.close()
+    assert core.produce() > 0, "it is as it was"
+    end_all(made)
