@@ -32,10 +32,12 @@ from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
 from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
+from uring_iopf.server import RingServer
 from uring_iopf.server.attached import AttachableRing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 REFUSALS: Final = (
     UsageError,
@@ -371,6 +373,27 @@ def test_a_machine_that_is_open_at_the_end_of_the_program_ends_with_it() -> None
     program = "from uring_iopf import Machine; machine = Machine(); machine.open('uring-multishot'); machine.start()"
     done = subprocess.run([sys.executable, "-c", program], timeout=60, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_leaves_a_server_to_its_parent(tmp_path: Path) -> None:
+    with RingServer(tmp_path / "socket", Machine) as server:
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(20)
+                with pytest.raises(UsageError, match="process"):
+                    server.serve(interval_s=0)
+                server.stop()
+                server.close()
+                server.close()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert server.path.is_socket()
+        assert server.serve(interval_s=0), "the child has not stopped it"
+    assert not server.path.exists()
 
 
 def test_a_core_names_what_is_still_open() -> None:

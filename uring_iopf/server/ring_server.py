@@ -9,10 +9,12 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from uring_iopf.errors import PeerError, UsageError
+from uring_iopf.handles import Unshared, at_once, foreign
 from uring_iopf.server.hello import pack_refusal
 from uring_iopf.server.session import ClientResult, Ending, Session, State
 
@@ -34,7 +36,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST_S: Final = 0.1
 
 
-class RingServer:
+class RingServer(Unshared):
     """Serves fault queues to processes that connect to the Unix socket at *path*, a machine of its own to each.
 
     *new_machine*: makes the machine for one client, with ``driver="sqpoll"`` and a workload, which is replayed once the
@@ -50,6 +52,8 @@ class RingServer:
     Raises: UsageError, somebody serves at *path*, or there is something else.
     """
 
+    _what = "server"
+
     def __init__(
         self,
         path: str | Path,
@@ -62,6 +66,7 @@ class RingServer:
         on_end: Ended | None = None,
         on_refuse: Refused | None = None,
     ) -> None:
+        super().__init__()
         self.path = Path(path)
         self._new_machine = new_machine
         self._most_clients = most_clients
@@ -82,7 +87,7 @@ class RingServer:
         self._stop_lock = threading.RLock()
         self._accept_again: float | None = None
         with ExitStack() as stack:
-            self._stop_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._stop_fd: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             stack.callback(os.close, self._stop_fd)
             self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, self._spare)
@@ -103,6 +108,8 @@ class RingServer:
 
         *interval_s*: return after so long in any case, for callers with something else to do.
         """
+        if self._is_foreign:
+            raise foreign(self._what)
         until = None if interval_s is None else time.monotonic() + interval_s
         while not self._stopped and (clients is None or len(self.results) < clients):
             for key, _ in self._selector.select(self._timeout(until)):
@@ -116,24 +123,34 @@ class RingServer:
     def stop(self) -> None:
         """Make `serve` return. From any thread, or a signal handler; of a closed server it does nothing."""
         with self._stop_lock:
-            if not self._closed:
+            if not self._closed and not self._is_foreign and self._stop_fd is not None:
                 os.eventfd_write(self._stop_fd, 1)
 
     def close(self) -> None:
-        """End every client, answering for it what it has not answered, and take the socket away."""
+        """End every client, answering for it what it has not answered, and take the socket away.
+
+        Closing again does nothing, or what an exception has left to be done. In the child of a fork it gives up the
+        child's descriptors: the clients and the socket are the parent's.
+        """
         with self._stop_lock:
-            if self._closed:
-                return
             self._closed = True  # from here on nobody writes to the descriptor, which is given up below
         while self._sessions:
-            self._end(self._sessions[0], Ending.STOPPED)
+            if self._is_foreign:
+                self._sessions.pop().connection.close()
+            else:
+                self._end(self._sessions[0], Ending.STOPPED)
         self._selector.close()
         self._listener.close()
-        os.close(self._stop_fd)
-        if self._spare is not None:
-            os.close(self._spare)
-        if _place_of(self.path) == self._place:
+        for name in ("_stop_fd", "_spare"):
+            fd: int | None = getattr(self, name)
+            if fd is not None:
+                at_once(partial(setattr, self, name, None), partial(os.close, fd))
+        if not self._is_foreign and _place_of(self.path) == self._place:
             self.path.unlink(missing_ok=True)
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._stop_lock = threading.RLock()  # another thread may have held it
 
     def __enter__(self) -> Self:
         return self
