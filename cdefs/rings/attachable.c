@@ -1,24 +1,12 @@
-/*
- * Rings whose client is another process.
- *
- * The client has descriptors and nothing else: no io_uring_enter, no io_uring_register, no poll of the ring itself. So
- * the ring is SQPOLL, and everything that a call would do is done for it: files and buffer rings are registered when it
- * is made, and the worker flushes the backlog. Flags that say "enter" are not shown: CQ_OVERFLOW never, NEED_WAKEUP only
- * to a client that has promised to write to an eventfd instead. liburing would otherwise enter by itself, and fail.
- *
- * Its descriptor is mapped as io_uring's is: SQ and CQ at 0, SQEs at IORING_OFF_SQES, the ring of buffer group g at
- * IORING_OFF_PBUF_RING + (g << 16). What is between is a hole in the file.
- *
- * Nothing that the client may do reaches further than its own ring: descriptors in its requests are registered files
- * (requests.h), what is kept for it is bounded, and eventfds that it shares never block us (notify.c).
- */
+#include "rings/attachable.h"
+
 #include <errno.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "core/notify.h"
-#include "rings/engine.h"
+#include "rings/buffers.h"
+#include "rings/completion.h"
 
 #define FLAGS_ALLOWED (IORING_SETUP_SQPOLL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_SUBMIT_ALL | \
 		       IORING_SETUP_SQE128 | IORING_SETUP_CQE32)
@@ -95,18 +83,6 @@ void uiopf_attachable_close(struct uiopf_engine *e)
 	}
 	e->wake_eventfd = -1;
 	uiopf_region_close(&e->data);
-}
-
-struct io_uring_buf *uiopf_attachable_buffers(const struct uiopf_engine *e, uint16_t group, uint32_t entries)
-{
-	struct io_uring_buf *ring;
-
-	if (group >= e->groups || entries > e->group_entries)
-		return NULL;
-	ring = (struct io_uring_buf *)(void *)(e->ring.region.map + IORING_OFF_PBUF_RING +
-					       ((uint64_t)group << IORING_OFF_PBUF_SHIFT));
-	memset(ring, 0, entries * sizeof *ring);	/* as new, though it may have been one before */
-	return ring;
 }
 
 void uiopf_engine_attachment(const struct uiopf_engine *e, struct uiopf_attachment *out)

@@ -1,13 +1,9 @@
-/*
- * Provided buffers. In rings, which the client fills and the engine empties: the tail is the client's, the head is
- * private. And the classic ones, which requests give and which are kept in a list.
- *
- * Source: io_uring/kbuf.c, Linux 6.12.
- */
+/* Source: io_uring/kbuf.c, Linux 6.12. */
+#include "rings/buffers.h"
+
 #include <errno.h>
 #include <stdlib.h>
-
-#include "rings/engine.h"
+#include <string.h>
 
 #define GROUPS 65536u
 
@@ -98,6 +94,19 @@ static void free_group(struct uiopf_buffers *b)
 	free(b);
 }
 
+/* The ring of buffers that is kept for a group of an attachable ring, NULL: none, or not of so many. */
+static struct io_uring_buf *kept_ring(const struct uiopf_engine *e, uint16_t group, uint32_t entries)
+{
+	struct io_uring_buf *ring;
+
+	if (group >= e->groups || entries > e->group_entries)
+		return NULL;
+	ring = (struct io_uring_buf *)(void *)(e->ring.region.map + IORING_OFF_PBUF_RING +
+					       ((uint64_t)group << IORING_OFF_PBUF_SHIFT));
+	memset(ring, 0, entries * sizeof *ring);	/* as new, though it may have been one before */
+	return ring;
+}
+
 /* The ring's memory: the client's, or our own, which the client maps. */
 static int find_ring(struct uiopf_engine *e, const struct io_uring_buf_reg *reg, struct uiopf_buffers *b)
 {
@@ -106,7 +115,7 @@ static int find_ring(struct uiopf_engine *e, const struct io_uring_buf_reg *reg,
 	int rc;
 
 	if ((reg->flags & IOU_PBUF_RING_MMAP) && e->attachable) {
-		map = (uint8_t *)uiopf_attachable_buffers(e, reg->bgid, reg->ring_entries);
+		map = (uint8_t *)kept_ring(e, reg->bgid, reg->ring_entries);
 		if (!map)
 			return -ENOMEM;
 	} else if (reg->flags & IOU_PBUF_RING_MMAP) {

@@ -1,10 +1,15 @@
-/* CQEs: the ring, the backlog behind it (IORING_FEAT_NODROP), and who is told. */
+#include "rings/completion.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "core/notify.h"
-#include "rings/engine.h"
+#include "rings/ringfile.h"
 
 /*
  * Linux takes backlog entries from memory charged to the client, and counts a completion as lost when there is none.
@@ -193,8 +198,8 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 			STORE_SEQ(tail, e->ring.cq_tail);
 		}
 	}
-	if (unlikely(e->counts_used))
-		uiopf_timeouts_count(e);
+	if (unlikely(e->count_timeouts != NULL))
+		e->count_timeouts(e);
 	tell(e, moved);
 }
 
@@ -203,4 +208,52 @@ void uiopf_look_again(struct uiopf_engine *e)
 	e->look_again = false;
 	STORE_SEQ(&e->barrier, 1);	/* the tail is seen by all from here on; nobody else writes this word */
 	tell(e, true);
+}
+
+/* ---- registering the eventfd ---- */
+
+static bool is_eventfd(int fd)
+{
+	char path[32], target[32];
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	n = readlink(path, target, sizeof target);
+	return n == (ssize_t)strlen("anon_inode:[eventfd]") && !memcmp(target, "anon_inode:[eventfd]", (size_t)n);
+}
+
+int uiopf_register_eventfd(struct uiopf_engine *e, const int *fd, bool async)
+{
+	int copy;
+
+	if (e->eventfd >= 0)
+		return -EBUSY;
+	if (!fd)
+		return -EFAULT;
+	copy = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
+	if (copy < 0)
+		return -EBADF;
+	if (!is_eventfd(copy)) {
+		close(copy);
+		return -EINVAL;
+	}
+	e->eventfd = copy;
+	e->may_sleep = true;
+	e->eventfd_async = async;
+	e->eventfd_tail = e->ring.cq_tail;	/* what was there before is not told of */
+	return 0;
+}
+
+void uiopf_close_eventfd(struct uiopf_engine *e)
+{
+	close(e->eventfd);
+	e->eventfd = -1;
+}
+
+int uiopf_unregister_eventfd(struct uiopf_engine *e)
+{
+	if (e->eventfd < 0)
+		return -ENXIO;
+	uiopf_close_eventfd(e);
+	return 0;
 }

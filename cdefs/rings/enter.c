@@ -1,7 +1,11 @@
 /* io_uring_enter: submitting, and waiting. Source: io_uring_enter and io_cqring_wait, Linux 6.12. */
+#include "rings/enter.h"
+
 #include <errno.h>
 
-#include "rings/engine.h"
+#include "rings/completion.h"
+#include "rings/submit.h"
+#include "rings/timer.h"
 
 #define LOOK_AT_CLOCK_NS 1000000u
 
@@ -14,7 +18,7 @@ static uint32_t least(uint32_t a, uint32_t b)
  * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
  * runs it itself, and once around unless more is waited for (__io_run_local_work).
  */
-void uiopf_task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
+static void task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
 	uint32_t n, done = 0;
@@ -175,7 +179,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 			rc = unless_ready(e, -EINTR);
 			break;
 		}
-		uiopf_task_work(e, true, w->wanted);
+		task_work(e, true, w->wanted);
 		done = enough(e, w);
 		if (first) {	/* what was there to be done counts before the wait begins */
 			w->fired = e->timeouts_fired;
@@ -257,7 +261,7 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 				*rc = -EINTR;
 				return false;
 			}
-			uiopf_task_work(e, false, 0);
+			task_work(e, false, 0);
 			uiopf_consumer_end(core);
 		}
 		return true;
@@ -276,7 +280,7 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
 	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))
-		uiopf_task_work(e, false, min_complete);
+		task_work(e, false, min_complete);
 	else
 		uiopf_core_kick(core);
 	uiopf_consumer_end(core);

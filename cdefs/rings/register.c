@@ -1,61 +1,17 @@
 /* io_uring_register. Source: __io_uring_register and what it calls, Linux 6.12 and 6.18. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+#include "rings/register.h"
 
-#include "rings/engine.h"
+#include <errno.h>
+#include <string.h>
+
+#include "rings/buffers.h"
+#include "rings/cancel.h"
+#include "rings/completion.h"
+#include "rings/operation.h"
+#include "rings/resources.h"
+#include "rings/ringfile.h"
 
 #define MOST_PROBED 256u
-
-/* ---- the eventfd ---- */
-
-static bool is_eventfd(int fd)
-{
-	char path[32], target[32];
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	n = readlink(path, target, sizeof target);
-	return n == (ssize_t)strlen("anon_inode:[eventfd]") && !memcmp(target, "anon_inode:[eventfd]", (size_t)n);
-}
-
-static int register_eventfd(struct uiopf_engine *e, const int *fd, bool async)
-{
-	int copy;
-
-	if (e->eventfd >= 0)
-		return -EBUSY;
-	if (!fd)
-		return -EFAULT;
-	copy = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
-	if (copy < 0)
-		return -EBADF;
-	if (!is_eventfd(copy)) {
-		close(copy);
-		return -EINVAL;
-	}
-	e->eventfd = copy;
-	e->may_sleep = true;
-	e->eventfd_async = async;
-	e->eventfd_tail = e->ring.cq_tail;	/* what was there before is not told of */
-	return 0;
-}
-
-void uiopf_close_eventfd(struct uiopf_engine *e)
-{
-	close(e->eventfd);
-	e->eventfd = -1;
-}
-
-static int unregister_eventfd(struct uiopf_engine *e)
-{
-	if (e->eventfd < 0)
-		return -ENXIO;
-	uiopf_close_eventfd(e);
-	return 0;
-}
 
 /* ---- what there is ---- */
 
@@ -257,9 +213,9 @@ static int dispatch(struct uiopf_engine *e, uint32_t opcode, void *arg, uint32_t
 	switch (opcode) {
 	case IORING_REGISTER_EVENTFD:
 	case IORING_REGISTER_EVENTFD_ASYNC:
-		return n == 1 ? register_eventfd(e, arg, opcode == IORING_REGISTER_EVENTFD_ASYNC) : -EINVAL;
+		return n == 1 ? uiopf_register_eventfd(e, arg, opcode == IORING_REGISTER_EVENTFD_ASYNC) : -EINVAL;
 	case IORING_UNREGISTER_EVENTFD:
-		return none ? unregister_eventfd(e) : -EINVAL;
+		return none ? uiopf_unregister_eventfd(e) : -EINVAL;
 	case IORING_REGISTER_PROBE:
 		return arg && n <= MOST_PROBED ? probe(e, arg, n) : -EINVAL;
 	case IORING_REGISTER_PERSONALITY:

@@ -1,17 +1,17 @@
 /*
- * Registered files and buffers: tables of nodes. A node lives as long as a slot or a request has it, and its tag is
- * posted when neither does.
- *
  * Arguments of io_uring_register are our caller's memory; addresses in them are the client's.
  * Source: io_uring/{rsrc,filetable}.c, Linux 6.12 and 6.18.
  */
+#include "rings/resources.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
-#include "rings/engine.h"
+#include "rings/completion.h"
+#include "rings/ringfile.h"
 
 #define MOST_FILES (1u << 20)
 #define MOST_BUFFERS 16384u
@@ -80,8 +80,6 @@ void uiopf_free_resources(struct uiopf_engine *e)
 {
 	close_table(e, &e->files);
 	close_table(e, &e->registered);
-	if (e->eventfd >= 0)
-		uiopf_close_eventfd(e);
 }
 
 /* One of a client's array; false: EFAULT. */

@@ -5,6 +5,41 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define MOST_SQ 32768u
+#define MOST_CQ 65536u
+
+static uint32_t round_up(uint32_t n)
+{
+	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
+}
+
+int uiopf_ring_sizes(uint32_t entries, struct io_uring_params *p)
+{
+	if (!entries)
+		return -EINVAL;
+	if (entries > MOST_SQ) {
+		if (!(p->flags & IORING_SETUP_CLAMP))
+			return -EINVAL;
+		entries = MOST_SQ;
+	}
+	p->sq_entries = round_up(entries);
+	if (p->flags & IORING_SETUP_CQSIZE) {
+		if (!p->cq_entries)
+			return -EINVAL;
+		if (p->cq_entries > MOST_CQ) {
+			if (!(p->flags & IORING_SETUP_CLAMP))
+				return -EINVAL;
+			p->cq_entries = MOST_CQ;
+		}
+		p->cq_entries = round_up(p->cq_entries);
+		if (p->cq_entries < p->sq_entries)
+			return -EINVAL;
+	} else {
+		p->cq_entries = 2 * p->sq_entries;
+	}
+	return 0;
+}
+
 static uint32_t align(uint32_t n, uint32_t to)
 {
 	return (n + to - 1) & ~(to - 1);

@@ -56,6 +56,9 @@ static inline uint32_t *uiopf_ring_word(const struct uiopf_ring *ring, uint32_t 
 	return (uint32_t *)(void *)(ring->region.map + offset);
 }
 
+/* Rounds and checks sizes, as io_uring_setup does: 0 or -EINVAL. */
+int uiopf_ring_sizes(uint32_t entries, struct io_uring_params *p);
+
 /* Makes the memory; entries are powers of two already. Fills in p's offsets. 0 or -errno. */
 int uiopf_ring_open(struct uiopf_ring *ring, struct io_uring_params *p);
 /* The same, at io_uring's offsets, the SQ array filled in; with buffer rings for the groups from 0 on. */

@@ -1,129 +1,23 @@
-/* A ring's life: io_uring_setup, the step of an SQPOLL worker, and the end. */
+/* A ring's life: io_uring_setup, and the end. */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "rings/engine.h"
+#include "rings/attachable.h"
+#include "rings/buffers.h"
+#include "rings/completion.h"
+#include "rings/request.h"
+#include "rings/requests/table.h"
+#include "rings/resources.h"
+#include "rings/ringfile.h"
+#include "rings/timer.h"
+#include "rings/turn.h"
 
-#define MOST_SQ 32768u
-#define MOST_CQ 65536u
 #define BUFFER_GROUPS 65536u
-#define SQES_PER_TURN 24u
-
-static struct uiopf_engine *engine_of(struct uiopf_consumer *consumer)
-{
-	return container_of(consumer, struct uiopf_engine, consumer);
-}
-
-/* SQPOLL: submit, work, publish. */
-static uint32_t run(struct uiopf_consumer *consumer)
-{
-	struct uiopf_engine *e = engine_of(consumer);
-	uint32_t did, ready;
-
-	if (!(e->setup_flags & IORING_SETUP_SQPOLL) || unlikely(e->disabled))
-		return 0;
-	if (e->look_again)
-		uiopf_look_again(e);
-	/*
-	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
-	 * neither waits for the other's whole batch. A batch that a bad SQE has ended goes on at the next turn. Their
-	 * lines are on the way from the client's core while task work runs.
-	 */
-	ready = uiopf_sq_ready(&e->ring);
-	if (ready > SQES_PER_TURN)
-		ready = SQES_PER_TURN;
-	if (unlikely(uiopf_attached_is_full(e)))
-		ready = 0;
-	uiopf_sq_prefetch(&e->ring, ready);
-	did = uiopf_timers_fire(e) + uiopf_run_work(e);
-	if (ready && uiopf_submit(e, ready) >= 0)
-		did += ready;
-	/* Nobody else would flush: a client that polls memory never enters. */
-	if (e->backlog_count)
-		uiopf_flush_backlog(e);
-	/*
-	 * SQ head (at the end of submit) and CQ tail stand in one line, which the client polls: they are stored one after
-	 * the other, so that it is taken from the client once a turn.
-	 */
-	uiopf_publish_cqes(e);
-	return did;
-}
-
-static void sleeping(struct uiopf_consumer *consumer, bool asleep)
-{
-	struct uiopf_engine *e = engine_of(consumer);
-	uint32_t *flags = uiopf_ring_word(&e->ring, RING_SQ_FLAGS);
-
-	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
-		return;
-	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attachable.c. */
-	if (e->attachable && !e->kicks)
-		return;
-	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */
-	if (asleep)
-		__atomic_fetch_or(flags, IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
-	else
-		__atomic_fetch_and(flags, ~IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
-}
-
-static void settle(struct uiopf_consumer *consumer)
-{
-	if (engine_of(consumer)->look_again)
-		uiopf_look_again(engine_of(consumer));
-}
-
-static bool needs_looks(const struct uiopf_consumer *consumer)
-{
-	return uiopf_attached_needs_looks(container_of(consumer, const struct uiopf_engine, consumer));
-}
-
-static const struct uiopf_consumer_ops consumer_ops = {
-	.run = run,
-	.sleeping = sleeping,
-	.settle = settle,
-	.needs_looks = needs_looks,
-};
-
-/* ---- the ring's descriptor ---- */
-
-static uint32_t file_poll(struct uiopf_file *file)
-{
-	struct uiopf_engine *e = container_of(file, struct uiopf_engine, file);
-	uint32_t events = 0;
-
-	if (uiopf_sq_ready(&e->ring) < e->ring.sq_entries)
-		events |= POLLOUT | POLLWRNORM;
-	if (e->backlog_count || uiopf_cqes_ready(e))
-		events |= POLLIN | POLLRDNORM;
-	return events;
-}
-
-static const struct uiopf_file_ops ring_file_ops = {
-	.poll = file_poll,
-	.arm = uiopf_file_arm,
-	.cancel = uiopf_file_cancel,
-};
-
-struct uiopf_engine *uiopf_engine_of(struct uiopf_file *file)
-{
-	return file->ops == &ring_file_ops ? container_of(file, struct uiopf_engine, file) : NULL;
-}
-
-struct uiopf_file *uiopf_engine_file(struct uiopf_engine *e)
-{
-	return &e->file;
-}
 
 /* ---- setup ---- */
-
-static uint32_t round_up(uint32_t n)
-{
-	return n <= 1 ? 1 : 1u << (32 - __builtin_clz(n - 1));
-}
 
 /* The setup flags that a kernel knows. */
 static uint32_t known_flags(uint32_t kernel)
@@ -139,33 +33,6 @@ static uint32_t known_flags(uint32_t kernel)
 	if (kernel >= UIOPF_LINUX(7, 0))
 		known |= IORING_SETUP_SQ_REWIND;
 	return known;
-}
-
-int uiopf_ring_sizes(uint32_t entries, struct io_uring_params *p)
-{
-	if (!entries)
-		return -EINVAL;
-	if (entries > MOST_SQ) {
-		if (!(p->flags & IORING_SETUP_CLAMP))
-			return -EINVAL;
-		entries = MOST_SQ;
-	}
-	p->sq_entries = round_up(entries);
-	if (p->flags & IORING_SETUP_CQSIZE) {
-		if (!p->cq_entries)
-			return -EINVAL;
-		if (p->cq_entries > MOST_CQ) {
-			if (!(p->flags & IORING_SETUP_CLAMP))
-				return -EINVAL;
-			p->cq_entries = MOST_CQ;
-		}
-		p->cq_entries = round_up(p->cq_entries);
-		if (p->cq_entries < p->sq_entries)
-			return -EINVAL;
-	} else {
-		p->cq_entries = 2 * p->sq_entries;
-	}
-	return 0;
 }
 
 /* Which flags go together (io_uring_sanitise_params). All are -EINVAL, so their order cannot be seen. */
@@ -250,7 +117,8 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 		return NULL;
 	memset(e, 0, sizeof *e);
 	e->core = core;
-	e->consumer.ops = &consumer_ops;
+	e->consumer.ops = &uiopf_engine_turn;
+	e->operations = uiopf_operations;
 	e->kernel = core->kernel;
 	e->setup_flags = p->flags;
 	e->unusual = p->flags & IORING_SETUP_IOPOLL;
@@ -259,8 +127,7 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	e->disabled = p->flags & IORING_SETUP_R_DISABLED;
 	e->clockid = CLOCK_MONOTONIC;
 	e->next_personality = 1;
-	e->file.ops = &ring_file_ops;
-	e->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL | UIOPF_FILE_HINTS;
+	uiopf_ringfile_open(e);
 	if ((p->flags & IORING_SETUP_SINGLE_ISSUER) && !e->disabled) {
 		e->has_submitter = true;
 		e->submitter = pthread_self();
@@ -359,25 +226,6 @@ static void drop(struct uiopf_request *r)
 	uiopf_request_free(r);
 }
 
-/* Another ring's requests that still poll this one keep a file that is closed; the last of them frees what is left. */
-static uint32_t closed_poll(struct uiopf_file *file)
-{
-	(void)file;
-	return 0;
-}
-
-static void closed_release(struct uiopf_file *file)
-{
-	free(container_of(file, struct uiopf_engine, file));
-}
-
-static const struct uiopf_file_ops closed_ops = {
-	.poll = closed_poll,
-	.arm = uiopf_file_arm,
-	.cancel = uiopf_file_cancel,
-	.release = closed_release,
-};
-
 static void free_parts(struct uiopf_engine *e)
 {
 	uiopf_free_buffers(e);
@@ -429,15 +277,11 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	uiopf_core_remove_consumer(core, &e->consumer);
 	uiopf_release_requests(e);
 	uiopf_free_resources(e);
-	while (e->file.waits) {
-		struct uiopf_wait *wait = e->file.waits;
-
-		uiopf_file_cancel(&e->file, wait);
-	}
+	if (e->eventfd >= 0)
+		uiopf_close_eventfd(e);
 	if (e->attachable)
 		uiopf_attachable_close(e);
-	e->file.users++;
-	e->file.ops = &closed_ops;
+	uiopf_ringfile_close(e);
 	uiopf_control_end(core);
 	free_parts(e);
 	uiopf_control_begin(core);

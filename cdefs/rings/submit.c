@@ -1,192 +1,20 @@
 /*
- * From an SQE to its end: the order of checks, chains, drain, task work.
+ * From an SQE to its end: the order of checks, chains, what task work does.
  *
  * Source: io_uring/io_uring.c: io_init_req, io_submit_sqe, io_submit_fail_init, io_queue_sqe_fallback, io_drain_req,
  * io_req_find_next, io_fail_links. Linux 6.12; how drained requests are counted is 6.18's, with the same effect.
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
+#include "rings/submit.h"
 
-#include "rings/engine.h"
+#include <errno.h>
+
+#include "rings/completion.h"
+#include "rings/operation.h"
+#include "rings/request.h"
+#include "rings/resources.h"
+#include "rings/timer.h"
 
 #define ANY_LINK (IOSQE_IO_LINK | IOSQE_IO_HARDLINK)
-
-/* ---- requests: a pool that grows by chunks, so that going on needs no memory ---- */
-
-#define REQUEST_CHUNK 256u
-#define MOST_REQUESTS (1u << 16)	/* as many as the largest CQ has room for; then EAGAIN, as without memory */
-
-struct uiopf_request_chunk {
-	struct uiopf_request_chunk *next;
-	_Alignas(64) struct uiopf_request request[REQUEST_CHUNK];	/* three lines each */
-};
-
-bool uiopf_grow_requests(struct uiopf_engine *e)
-{
-	struct uiopf_request_chunk *chunk;
-	struct uiopf_request **timer;
-	uint32_t i;
-
-	if (e->request_count >= MOST_REQUESTS)
-		return false;
-	timer = reallocarray(e->timer, e->request_count + REQUEST_CHUNK, sizeof(struct uiopf_request *));
-	if (!timer)
-		return false;
-	e->timer = timer;
-	chunk = aligned_alloc(64, sizeof *chunk);
-	if (!chunk)
-		return false;
-	memset(chunk, 0, sizeof *chunk);
-	for (i = 0; i < REQUEST_CHUNK; i++) {
-		chunk->request[i].engine = e;
-		chunk->request[i].work_next = e->free_requests;
-		e->free_requests = &chunk->request[i];
-	}
-	chunk->next = e->chunks;
-	e->chunks = chunk;
-	e->request_count += REQUEST_CHUNK;
-	return true;
-}
-
-/* There is one. */
-static struct uiopf_request *take_request(struct uiopf_engine *e)
-{
-	struct uiopf_request *r = e->free_requests;
-
-	e->free_requests = r->work_next;
-	e->alive++;
-	return r;
-}
-
-void uiopf_request_list(struct uiopf_request *r)
-{
-	struct uiopf_engine *e = r->engine;
-
-	r->listed = true;
-	r->next = NULL;
-	r->prev = e->last;
-	if (e->last)
-		e->last->next = r;
-	else
-		e->first = r;
-	e->last = r;
-}
-
-void uiopf_request_unlist(struct uiopf_request *r)
-{
-	struct uiopf_engine *e = r->engine;
-	struct uiopf_request **first = r->timed ? &e->timeouts : &e->first;
-	struct uiopf_request **last = r->timed ? &e->timeouts_last : &e->last;
-
-	if (!r->listed)
-		return;
-	if (r->prev)
-		r->prev->next = r->next;
-	else
-		*first = r->next;
-	if (r->next)
-		r->next->prev = r->prev;
-	else
-		*last = r->prev;
-	r->listed = false;
-}
-
-static void queue_drained(struct uiopf_engine *e);
-
-/* What it holds of others'; it holds nothing then. */
-static void release(struct uiopf_request *r)
-{
-	if (unlikely(r->file_node || r->buffer_node)) {
-		if (r->file_node)
-			uiopf_node_put(r->engine, r->file_node);
-		if (r->buffer_node)
-			uiopf_node_put(r->engine, r->buffer_node);
-		r->file_node = r->buffer_node = NULL;
-	}
-	if (unlikely(r->owns_memory)) {
-		free((void *)(uintptr_t)r->extra);
-		r->owns_memory = false;
-	}
-	if (r->file) {
-		if (unlikely(r->wait.link != NULL))	/* whatever ended it, its file must not call it any more */
-			r->file->ops->cancel(r->file, &r->wait);
-		uiopf_file_put(r->file);
-		r->file = NULL;
-	}
-}
-
-void uiopf_request_free(struct uiopf_request *r)
-{
-	struct uiopf_engine *e = r->engine;
-
-	release(r);
-	uiopf_request_unlist(r);
-	r->work_next = e->free_requests;
-	e->free_requests = r;
-	e->alive--;
-	if (unlikely(e->drained != NULL))
-		queue_drained(e);
-}
-
-void uiopf_release_requests(struct uiopf_engine *e)
-{
-	struct uiopf_request_chunk *chunk;
-	uint32_t i;
-
-	for (chunk = e->chunks; chunk; chunk = chunk->next)
-		for (i = 0; i < REQUEST_CHUNK; i++)
-			release(&chunk->request[i]);
-}
-
-void uiopf_free_requests(struct uiopf_engine *e)
-{
-	while (e->chunks) {
-		struct uiopf_request_chunk *next = e->chunks->next;
-
-		free(e->chunks);
-		e->chunks = next;
-	}
-	free(e->timer);
-}
-
-/* ---- task work ---- */
-
-static void add_work(struct uiopf_request *r, enum uiopf_todo todo)
-{
-	struct uiopf_engine *e = r->engine;
-
-	r->todo = (uint8_t)todo;
-	if (r->working)
-		return;
-	r->working = true;
-	r->work_next = NULL;
-	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && !e->work)
-		uiopf_tell_of_work(e);
-	*e->work_end = r;
-	e->work_end = &r->work_next;
-	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
-		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
-}
-
-void uiopf_engine_add_work(struct uiopf_request *r)
-{
-	if (!r->working)
-		add_work(r, r->started ? UIOPF_CONTINUE : UIOPF_START);
-}
-
-void uiopf_request_end_later(struct uiopf_request *r, int32_t res)
-{
-	r->res = res;
-	add_work(r, UIOPF_FINISH);
-}
-
-void uiopf_request_cancel(struct uiopf_request *r)
-{
-	r->cancelled = true;
-	if (!r->working)
-		add_work(r, UIOPF_CONTINUE);
-}
 
 /* ---- chains ---- */
 
@@ -218,7 +46,7 @@ static void fail_links(struct uiopf_request *r)
 			link->failed = true;
 			link->res = -ECANCELED;
 		}
-		add_work(link, UIOPF_FINISH);
+		uiopf_request_add_work(link, UIOPF_FINISH);
 	}
 }
 
@@ -234,7 +62,7 @@ static void queue_next(struct uiopf_request *r)
 	next = r->link;
 	r->link = NULL;
 	if (next)
-		add_work(next, UIOPF_START);
+		uiopf_request_add_work(next, UIOPF_START);
 }
 
 static bool succeeded(const struct uiopf_request *r)
@@ -288,7 +116,7 @@ static void punt(struct uiopf_request *r)
 {
 	r->punted = true;
 	r->engine->cost.punts++;
-	add_work(r, UIOPF_START);
+	uiopf_request_add_work(r, UIOPF_START);
 	uiopf_request_list(r);
 	if (r->has_timeout)
 		uiopf_link_timeout_start(r);
@@ -332,57 +160,6 @@ uint32_t uiopf_run_work(struct uiopf_engine *e)
 	return n;
 }
 
-/* ---- drain ---- */
-
-static uint32_t chain_length(const struct uiopf_request *r)
-{
-	uint32_t n = 0;
-
-	for (; r; r = r->link)
-		n++;
-	return n;
-}
-
-static void set_unusual(struct uiopf_engine *e)
-{
-	e->unusual = e->chain || e->restricted || e->drain_active || e->drain_next ||
-		     e->setup_flags & IORING_SETUP_IOPOLL;
-}
-
-/* Lets those go for whom everything before has ended. */
-static void queue_drained(struct uiopf_engine *e)
-{
-	while (e->drained) {
-		struct uiopf_request *r = e->drained;
-
-		if ((r->sqe_flags & IOSQE_IO_DRAIN) && e->alive != e->drained_count)
-			return;
-		e->drained = r->work_next;
-		if (!e->drained)
-			e->drained_end = &e->drained;
-		e->drained_count -= chain_length(r);
-		r->drained = false;
-		add_work(r, UIOPF_START);
-	}
-}
-
-static void drain(struct uiopf_request *r)
-{
-	struct uiopf_engine *e = r->engine;
-	const bool drains = r->sqe_flags & IOSQE_IO_DRAIN;
-
-	r->drained = true;
-	r->work_next = NULL;
-	*e->drained_end = r;
-	e->drained_end = &r->work_next;
-	e->drained_count += chain_length(r);
-	queue_drained(e);
-	if (!drains && !e->drained) {
-		e->drain_active = false;
-		set_unusual(e);
-	}
-}
-
 /* ---- submission ---- */
 
 /* A whole request, or the head of a whole chain, that is not simply issued. */
@@ -394,7 +171,7 @@ static void queue_unusual(struct uiopf_request *r)
 		r->cqe_flags = 0;
 		finish(r);
 	} else if (r->engine->drain_active) {
-		drain(r);
+		uiopf_request_drain(r);
 	} else {
 		punt(r);
 	}
@@ -422,59 +199,17 @@ static int fail_init(struct uiopf_request *r, int error)
 	}
 	if (r->sqe_flags & ANY_LINK) {
 		add_to_chain(e, r);
-		set_unusual(e);
+		uiopf_set_unusual(e);
 		return 0;
 	}
 	if (e->chain) {
 		add_to_chain(e, r);
 		r = e->chain;
 		e->chain = NULL;
-		set_unusual(e);
+		uiopf_set_unusual(e);
 	}
 	queue_unusual(r);
 	return error;
-}
-
-/* Begins a drain: with a chain open, its head drains, and so does what comes behind the chain. */
-static void begin_drain(struct uiopf_engine *e)
-{
-	e->drain_active = true;
-	if (e->chain) {
-		e->chain->sqe_flags |= IOSQE_IO_DRAIN | IOSQE_ASYNC;
-		e->drain_next = true;
-	}
-	e->unusual = true;
-}
-
-/* What is between the SQE's flags and its other fields in io_init_req. */
-int uiopf_request_admit(struct uiopf_request *r)
-{
-	struct uiopf_engine *e = r->engine;
-	const struct uiopf_restrictions *allowed = &e->restrictions;
-	const uint8_t flags = r->sqe_flags;
-
-	if (flags & IOSQE_CQE_SKIP_SUCCESS)
-		e->drain_disabled = true;
-	if (flags & IOSQE_IO_DRAIN) {
-		if (e->drain_disabled)
-			return -EOPNOTSUPP;
-		begin_drain(e);
-	}
-	if (likely(!e->unusual))
-		return 0;
-	if (e->restricted &&
-	    (!(allowed->sqe_ops[r->opcode / 64] >> r->opcode % 64 & 1) ||
-	     (flags & allowed->flags_required) != allowed->flags_required ||
-	     (flags & ~(allowed->flags_allowed | allowed->flags_required))))
-		return -EACCES;
-	if (e->drain_active)
-		r->sqe_flags |= IOSQE_ASYNC;
-	if (e->drain_next && !e->chain) {
-		e->drain_next = false;
-		e->drain_active = true;
-		r->sqe_flags |= IOSQE_IO_DRAIN | IOSQE_ASYNC;
-	}
-	return 0;
 }
 
 /* An SQE with a chain, a drain or anything else around it; the error that ends the batch. */
@@ -486,7 +221,7 @@ static int submit_unusual(struct uiopf_engine *e, struct uiopf_request *r)
 			return 0;
 		r = e->chain;
 		e->chain = NULL;
-		set_unusual(e);
+		uiopf_set_unusual(e);
 		if (!r->failed && !(r->sqe_flags & IOSQE_ASYNC)) {
 			start(r);
 			return 0;
@@ -511,7 +246,7 @@ static int submit_unusual(struct uiopf_engine *e, struct uiopf_request *r)
  */
 static __attribute__((noinline)) int submit_one(struct uiopf_engine *e, struct io_uring_sqe sqe)
 {
-	struct uiopf_request *r = take_request(e);
+	struct uiopf_request *r = uiopf_request_take(e);
 	int rc = uiopf_request_prepare(r, &sqe);
 
 	if (unlikely(rc < 0))
@@ -537,11 +272,48 @@ static void prefetch_data(const struct uiopf_engine *e)
 		__builtin_prefetch(map);
 }
 
+/*
+ * A WRITE that asks for nothing special, to a file that takes it at once, needs no request: there is nothing to hold on
+ * to. Answers to faults are such writes. Whatever is out of the ordinary is left to the general way, untouched.
+ */
+static bool write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
+{
+	/* A file that takes it at once; but a socket of the host says an error once, and here it would be lost. */
+	const uint32_t looked_at = UIOPF_FILE_WRITE | UIOPF_FILE_ITER | UIOPF_FILE_LOOPS | UIOPF_FILE_HINTS;
+	struct uiopf_file *file;
+	const uint8_t *from;
+	int64_t n;
+
+	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) | sqe->ioprio | sqe->rw_flags |
+	    sqe->personality | sqe->attr_type_mask)
+		return false;
+	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
+	if (!file || (file->mode & looked_at) != (UIOPF_FILE_WRITE | UIOPF_FILE_ITER))
+		return false;
+	if (sqe->off + 1 > 1)	/* neither the beginning nor the file's own position */
+		return false;
+	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
+	if (!from)
+		return false;
+	n = file->ops->write(file, from, sqe->len, (int64_t)sqe->off);
+	if (unlikely(n < 0))
+		return false;	/* it will say so again, and that comes in another order */
+	if (likely(n == sqe->len)) {
+		e->cost.bytes_copied += sqe->len;
+		if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS) {
+			e->drain_disabled = true;
+			return true;
+		}
+	}
+	uiopf_complete(e, sqe->user_data, (int32_t)n, 0);
+	return true;
+}
+
 /* NOPs and WRITEs that ask for nothing special need no request: there is nothing to hold on to. */
 static bool submit_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 {
 	if (sqe->opcode == IORING_OP_WRITE)
-		return uiopf_write_plainly(e, sqe);
+		return write_plainly(e, sqe);
 	if (sqe->opcode != IORING_OP_NOP || sqe->flags || sqe->ioprio || sqe->nop_flags || sqe->personality)
 		return false;
 	uiopf_complete(e, sqe->user_data, 0, 0);
@@ -577,7 +349,7 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n)
 		struct uiopf_request *head = e->chain;
 
 		e->chain = NULL;
-		set_unusual(e);
+		uiopf_set_unusual(e);
 		queue_unusual(head);
 	}
 	if (unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND))

@@ -1,8 +1,61 @@
-/* The requests that wait for a time: a heap, the first to fire on top. */
+#include "rings/timer.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
-#include "rings/engine.h"
+#include "rings/completion.h"
+#include "rings/request.h"
+
+#define SECOND 1000000000ull
+
+/* ---- times ---- */
+
+uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, uint64_t ns)
+{
+	struct timespec t;
+	uint64_t there;
+
+	/* A manual clock is all clocks, and CLOCK_MONOTONIC may be the core's own. */
+	if (core->clock.kind == UIOPF_CLOCK_MANUAL ||
+	    (core->clock.kind == UIOPF_CLOCK_MONOTONIC && clockid == CLOCK_MONOTONIC))
+		return ns;
+	clock_gettime(clockid, &t);
+	there = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	return ns <= there ? 0 : uiopf_now(&core->clock) + (ns - there);
+}
+
+int uiopf_timespec_load(struct uiopf_engine *e, uint64_t address, uint64_t *ns)
+{
+	struct __kernel_timespec t;
+	const uint8_t *from = uiopf_windows_find(&e->windows, address, sizeof t);
+
+	if (!from)
+		return -EFAULT;
+	uiopf_copy_from_client(&t, from, sizeof t);
+	if (t.tv_sec < 0 || t.tv_nsec < 0)
+		return -EINVAL;
+	/* ktime_set: what does not fit is as far away as can be. */
+	if ((uint64_t)t.tv_sec >= INT64_MAX / SECOND || (uint64_t)t.tv_nsec > INT64_MAX - (uint64_t)t.tv_sec * SECOND)
+		*ns = INT64_MAX;
+	else
+		*ns = (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+	return 0;
+}
+
+static int clock_of(uint32_t flags)
+{
+	return flags & IORING_TIMEOUT_BOOTTIME ? CLOCK_BOOTTIME :
+	       flags & IORING_TIMEOUT_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+}
+
+uint64_t uiopf_time_due(const struct uiopf_engine *e, uint64_t ns, uint32_t flags)
+{
+	if (flags & IORING_TIMEOUT_ABS)
+		return uiopf_time_on_core(e->core, clock_of(flags), ns);
+	return uiopf_now(&e->core->clock) + ns;
+}
+
+/* ---- a heap, the first to fire on top ---- */
 
 static bool sooner(const struct uiopf_request *a, const struct uiopf_request *b)
 {
@@ -72,6 +125,134 @@ void uiopf_timer_stop(struct uiopf_request *r)
 		tell_core(e);
 }
 
+/* ---- TIMEOUTs ---- */
+
+/*
+ * Of a TIMEOUT: address is the time as given, length how many CQEs or repeats, expected the place of the CQ's tail at
+ * which a counted one ends, extra when it fires. Those with a count stand in front, in the order of their places.
+ */
+
+static bool is_counted(const struct uiopf_request *r)
+{
+	return r->length && !(r->op_flags & IORING_TIMEOUT_MULTISHOT);
+}
+
+/* How far the CQ's tail is as the client sees it, of which fired time-outs are no part. */
+static uint32_t completions(const struct uiopf_engine *e)
+{
+	return e->ring.cq_tail_published - e->timeouts_fired;
+}
+
+static void list_behind(struct uiopf_engine *e, struct uiopf_request *r, struct uiopf_request *before)
+{
+	r->timed = r->listed = true;
+	r->prev = before;
+	r->next = before ? before->next : e->timeouts;
+	if (r->prev)
+		r->prev->next = r;
+	else
+		e->timeouts = r;
+	if (r->next)
+		r->next->prev = r;
+	else
+		e->timeouts_last = r;
+}
+
+void uiopf_timeout_stop(struct uiopf_request *r)
+{
+	uiopf_timer_stop(r);
+	uiopf_request_unlist(r);
+}
+
+void uiopf_timeout_start(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+	struct uiopf_request *before = e->timeouts_last;
+	uint32_t tail;
+
+	if (is_counted(r)) {
+		tail = completions(e);
+		r->expected = tail + r->length;
+		e->flushed_tail = tail;
+		while (before && (!is_counted(before) || r->length < before->expected - tail))
+			before = before->prev;
+	}
+	if (r->listed)
+		uiopf_request_unlist(r);	/* a worker had it */
+	list_behind(e, r, before);
+	uiopf_timer_start(r, uiopf_time_due(e, r->address, r->op_flags));
+}
+
+/* Every firing ends a wait below min_complete; it stops counting as a completion that others count. */
+static void end_timeout(struct uiopf_request *r)
+{
+	uiopf_timeout_stop(r);
+	WRITE_ONCE(&r->engine->timeouts_fired, r->engine->timeouts_fired + 1);
+}
+
+void uiopf_timeouts_count(struct uiopf_engine *e)
+{
+	struct uiopf_request *r, *next;
+	const uint32_t tail = completions(e);
+
+	for (r = e->timeouts; r && is_counted(r); r = next) {
+		next = r->next;
+		if (tail - e->flushed_tail < r->expected - e->flushed_tail)
+			break;
+		end_timeout(r);
+		uiopf_request_end_later(r, 0);
+	}
+	e->flushed_tail = tail;
+}
+
+/* ---- LINK_TIMEOUTs ---- */
+
+void uiopf_link_timeout_start(struct uiopf_request *guarded)
+{
+	struct uiopf_request *r = guarded->link;
+
+	guarded->has_timeout = false;
+	if (!r || r->opcode != IORING_OP_LINK_TIMEOUT)
+		return;
+	guarded->guarded_by_timeout = true;
+	r->started = true;
+	uiopf_request_list(r);
+	uiopf_timer_start(r, uiopf_time_due(r->engine, r->address, r->op_flags));
+}
+
+void uiopf_link_timeout_stop(struct uiopf_request *guarded)
+{
+	struct uiopf_request *r = guarded->link;
+
+	guarded->has_timeout = guarded->guarded_by_timeout = false;
+	if (!r || r->opcode != IORING_OP_LINK_TIMEOUT || (r->failed && r->timer == UIOPF_NO_TIMER))
+		return;
+	guarded->link = r->link;
+	r->link = NULL;
+	r->sqe_flags &= (uint8_t)~(IOSQE_IO_LINK | IOSQE_IO_HARDLINK);
+	uiopf_timer_stop(r);
+	uiopf_request_end_later(r, -ECANCELED);
+}
+
+/* ---- both ---- */
+
+static void fired(struct uiopf_request *r)
+{
+	if (r->opcode == IORING_OP_LINK_TIMEOUT) {
+		struct uiopf_request *guarded = r->guarded;
+
+		/* Out of the chain, so that it goes on, or fails, without it. */
+		guarded->link = r->link;
+		guarded->guarded_by_timeout = false;
+		r->link = NULL;
+		r->sqe_flags &= (uint8_t)~(IOSQE_IO_LINK | IOSQE_IO_HARDLINK);
+		r->position = guarded->user_data;
+	} else {
+		end_timeout(r);
+	}
+	uiopf_engine_add_work(r);
+}
+
 uint32_t uiopf_timers_fire(struct uiopf_engine *e)
 {
 	uint32_t n = 0;
@@ -84,22 +265,8 @@ uint32_t uiopf_timers_fire(struct uiopf_engine *e)
 		struct uiopf_request *r = e->timer[0];
 
 		uiopf_timer_stop(r);
-		uiopf_timeout_fired(r);
+		fired(r);
 		n++;
 	}
 	return n;
-}
-
-uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, uint64_t ns)
-{
-	struct timespec t;
-	uint64_t there;
-
-	/* A manual clock is all clocks, and CLOCK_MONOTONIC may be the core's own. */
-	if (core->clock.kind == UIOPF_CLOCK_MANUAL ||
-	    (core->clock.kind == UIOPF_CLOCK_MONOTONIC && clockid == CLOCK_MONOTONIC))
-		return ns;
-	clock_gettime(clockid, &t);
-	there = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-	return ns <= there ? 0 : uiopf_now(&core->clock) + (ns - there);
 }

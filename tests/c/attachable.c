@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "rings/engine.h"
+#include "rings/attachable.h"
+#include "rings/cancel.h"
+#include "rings/completion.h"
 
 #define DATA_SIZE 0x10000u
 #define DATA_AT 0x7000000000ull

@@ -1,5 +1,6 @@
 /* FILES_UPDATE, CLOSE and URING_CMD. Source: io_uring/{rsrc,openclose,uring_cmd}.c, Linux 6.12. */
 #include "rings/requests/requests.h"
+#include "rings/ringfile.h"
 
 int uiopf_files_update_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 {

@@ -1,5 +1,6 @@
 /* MSG_RING: a completion, or a registered file, for another ring. Source: io_uring/msg_ring.c, Linux 6.12. */
 #include "rings/requests/requests.h"
+#include "rings/ringfile.h"
 
 int uiopf_message_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 {

@@ -447,43 +447,6 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	return uiopf_done(r, (int32_t)n);
 }
 
-/*
- * A WRITE that asks for nothing special, to a file that takes it at once, needs no request: there is nothing to hold on
- * to. Answers to faults are such writes. Whatever is out of the ordinary is left to the general way, untouched.
- */
-bool uiopf_write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
-{
-	/* A file that takes it at once; but a socket of the host says an error once, and here it would be lost. */
-	const uint32_t looked_at = UIOPF_FILE_WRITE | UIOPF_FILE_ITER | UIOPF_FILE_LOOPS | UIOPF_FILE_HINTS;
-	struct uiopf_file *file;
-	const uint8_t *from;
-	int64_t n;
-
-	if ((sqe->flags & ~(IOSQE_CQE_SKIP_SUCCESS | IOSQE_FIXED_FILE)) | sqe->ioprio | sqe->rw_flags |
-	    sqe->personality | sqe->attr_type_mask)
-		return false;
-	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
-	if (!file || (file->mode & looked_at) != (UIOPF_FILE_WRITE | UIOPF_FILE_ITER))
-		return false;
-	if (sqe->off + 1 > 1)	/* neither the beginning nor the file's own position */
-		return false;
-	from = uiopf_windows_find(&e->windows, sqe->addr, sqe->len);
-	if (!from)
-		return false;
-	n = file->ops->write(file, from, sqe->len, (int64_t)sqe->off);
-	if (unlikely(n < 0))
-		return false;	/* it will say so again, and that comes in another order */
-	if (likely(n == sqe->len)) {
-		e->cost.bytes_copied += sqe->len;
-		if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS) {
-			e->drain_disabled = true;
-			return true;
-		}
-	}
-	uiopf_complete(e, sqe->user_data, (int32_t)n, 0);
-	return true;
-}
-
 /* ---- READ_MULTISHOT ---- */
 
 int uiopf_read_multishot_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
@@ -563,4 +526,3 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 	uiopf_stop_waiting(r);
 	return uiopf_done(r, rc);
 }
-

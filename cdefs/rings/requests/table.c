@@ -1,26 +1,40 @@
-/*
- * The table of operations, and what is checked before an operation is asked: io_issue_defs and io_init_req.
- *
- * It has all of Linux's opcodes. Those without a prepare do not work here: they are refused with what Linux says when it
- * was built without them, after the same checks as all others.
- */
-#include "rings/requests/requests.h"
+#include "rings/requests/table.h"
 
-#define SELECT 1u	/* takes BUFFER_SELECT … */
-#define SELECT_7 2u	/* … since 6.18 */
-#define IOPRIO 4u	/* has a use for ioprio */
-#define FILE_NEEDED 8u
-#define POLLED 16u	/* may be asked of an IOPOLL ring */
-#define WIDE 32u	/* is an SQE of 128 bytes */
+#define SELECT UIOPF_OP_SELECT
+#define SELECT_7 UIOPF_OP_SELECT_7
+#define IOPRIO UIOPF_OP_IOPRIO
+#define FILE_NEEDED UIOPF_OP_FILE
+#define POLLED UIOPF_OP_POLLED
+#define WIDE UIOPF_OP_WIDE
 
-struct operation {
-	int (*prepare)(struct uiopf_request *, const struct io_uring_sqe *);
-	enum uiopf_issue (*issue)(struct uiopf_request *);
-	uint32_t flags;
-	uint16_t since;		/* 0: in 6.12 */
-};
+/* Declared here alone: nobody else calls an operation by its name. */
+#define OPERATION(name) \
+	int uiopf_##name##_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe); \
+	enum uiopf_issue uiopf_##name##_issue(struct uiopf_request *r)
 
-static const struct operation operation[IORING_OP_LAST] = {
+OPERATION(nop);
+OPERATION(rw);			/* READ and WRITE in all their forms: the issue is that of the READs … */
+enum uiopf_issue uiopf_write_issue(struct uiopf_request *r);	/* … and that of the WRITEs */
+int uiopf_rw_fixed_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe);
+int uiopf_rw_vector_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe);
+OPERATION(read_multishot);
+OPERATION(receive);
+OPERATION(send);
+OPERATION(poll_add);
+OPERATION(poll_remove);
+OPERATION(cancel);
+OPERATION(timeout);
+OPERATION(timeout_remove);
+OPERATION(link_timeout);
+OPERATION(message);
+OPERATION(provide_buffers);
+OPERATION(remove_buffers);
+OPERATION(files_update);
+OPERATION(close);
+OPERATION(command);
+#undef OPERATION
+
+const struct uiopf_operation uiopf_operations[IORING_OP_LAST] = {
 	[IORING_OP_NOP] = { uiopf_nop_prepare, uiopf_nop_issue, POLLED, 0 },
 	[IORING_OP_READV] = { uiopf_rw_vector_prepare, uiopf_rw_issue, SELECT | IOPRIO | FILE_NEEDED | POLLED, 0 },
 	[IORING_OP_WRITEV] = { uiopf_rw_vector_prepare, uiopf_write_issue, IOPRIO | FILE_NEEDED | POLLED, 0 },
@@ -61,134 +75,3 @@ static const struct operation operation[IORING_OP_LAST] = {
 	[IORING_OP_URING_CMD128] = { uiopf_command_prepare, uiopf_command_issue, SELECT_7 | FILE_NEEDED | POLLED | WIDE,
 				     UIOPF_LINUX(6, 19) },
 };
-
-uint32_t uiopf_opcodes(const struct uiopf_engine *e)
-{
-	uint32_t last = IORING_OP_LAST;
-
-	while (last > IORING_OP_LAST_6_12 && operation[last - 1].since > e->kernel)
-		last--;
-	return last;
-}
-
-bool uiopf_opcode_supported(const struct uiopf_engine *e, uint32_t opcode)
-{
-	return opcode < uiopf_opcodes(e) && operation[opcode].prepare;
-}
-
-#define FLAGS_KNOWN (IOSQE_FIXED_FILE | IOSQE_IO_DRAIN | IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_ASYNC | \
-		     IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS)
-
-/* An SQE of 128 bytes in a ring of 64: two neighbours that do not wrap, where the ring has both kinds. */
-static int take_second_half(struct uiopf_engine *e)
-{
-	struct uiopf_ring *ring = &e->ring;
-
-	if (e->setup_flags & IORING_SETUP_SQE128)
-		return 0;
-	if (!(e->setup_flags & IORING_SETUP_SQE_MIXED) || !uiopf_sq_ready(ring) || !(ring->sq_head & ring->sq_mask))
-		return -EINVAL;
-	ring->sq_head++;
-	e->second_halves++;
-	return 0;
-}
-
-static void on_wake(struct uiopf_wait *wait, uint32_t events)
-{
-	struct uiopf_request *r = container_of(wait, struct uiopf_request, wait);
-
-	if (events && !(events & r->events))
-		return;
-	/* Multishots keep their place in the file's list; others leave it, and go to its head if they wait again. */
-	if (!r->multishot)
-		r->file->ops->cancel(r->file, wait);
-	/* One wake is believed: what it said is not checked again. After more, or a hint, only the file knows. */
-	r->woken = r->working || (r->file->mode & UIOPF_FILE_HINTS) ? 0 : events & r->events;
-	uiopf_engine_add_work(r);
-}
-
-int uiopf_request_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
-{
-	struct uiopf_engine *e = r->engine;
-	const uint8_t flags = sqe->flags;
-	const struct operation *op;
-	int rc;
-
-	r->file = NULL;
-	r->wait.link = NULL;
-	r->wait.wake = on_wake;
-	r->link = NULL;
-	r->file_node = r->buffer_node = NULL;
-	r->user_data = sqe->user_data;
-	r->opcode = sqe->opcode;
-	r->sqe_flags = flags;
-	r->fd = sqe->fd;
-	r->ioprio = sqe->ioprio;
-	r->cqe_flags = 0;
-	r->timer = UIOPF_NO_TIMER;
-	r->events = r->woken = r->expected = 0;
-	r->fruitless = 0;
-	__builtin_memset(&r->listed, 0, sizeof *r - offsetof(struct uiopf_request, listed));
-	if (unlikely(sqe->opcode >= uiopf_opcodes(e))) {
-		r->opcode = IORING_OP_NOP;
-		return -EINVAL;
-	}
-	op = &operation[sqe->opcode];
-	if (unlikely(op->flags & WIDE)) {
-		rc = take_second_half(e);
-		if (rc < 0)
-			return rc;
-	}
-	if (flags & ~FLAGS_KNOWN)
-		return -EINVAL;
-	if ((flags & IOSQE_BUFFER_SELECT) &&
-	    !(op->flags & (e->kernel >= UIOPF_LINUX(6, 18) ? SELECT | SELECT_7 : SELECT)))
-		return -EOPNOTSUPP;
-	if (unlikely(e->unusual || (flags & (IOSQE_IO_DRAIN | IOSQE_CQE_SKIP_SUCCESS)))) {
-		rc = uiopf_request_admit(r);
-		if (rc < 0)
-			return rc;
-	}
-	if (sqe->ioprio && !(op->flags & IOPRIO))
-		return -EINVAL;
-	if (unlikely(e->setup_flags & IORING_SETUP_IOPOLL) && !(op->flags & POLLED))
-		return -EINVAL;
-	if (unlikely(sqe->personality) && !(e->personality[sqe->personality / 8] >> sqe->personality % 8 & 1))
-		return -EINVAL;
-	if (unlikely(!op->prepare))
-		return -EOPNOTSUPP;
-	return op->prepare(r, sqe);
-}
-
-/* The file is looked up before anything else, so that every later error is that of a descriptor which is open. */
-static bool assign_file(struct uiopf_request *r)
-{
-	struct uiopf_node *node;
-
-	if (likely(!(r->sqe_flags & IOSQE_FIXED_FILE))) {
-		r->file = uiopf_find_file(r->engine, r->fd, false);
-	} else {
-		node = uiopf_fixed_file(r->engine, (uint32_t)r->fd);
-		if (node) {
-			node->users++;
-			r->file_node = node;
-			r->file = node->file;
-		}
-	}
-	if (!r->file)
-		return false;
-	r->file->users++;
-	return true;
-}
-
-enum uiopf_issue uiopf_request_issue(struct uiopf_request *r)
-{
-	const struct operation *op = &operation[r->opcode];
-	enum uiopf_issue issue;
-
-	if ((op->flags & FILE_NEEDED) && !r->file && unlikely(!assign_file(r)))
-		return uiopf_done(r, -EBADF);
-	issue = op->issue(r);
-	r->started = true;
-	return issue;
-}

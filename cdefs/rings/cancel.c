@@ -1,0 +1,110 @@
+/* How targets are found. Source: io_uring/cancel.c, Linux 6.12. */
+#include "rings/cancel.h"
+
+#include "rings/request.h"
+#include "rings/resources.h"
+#include "rings/timer.h"
+
+static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *target)
+{
+	const uint32_t f = c->flags;
+	const bool by_user_data = (f & IORING_ASYNC_CANCEL_USERDATA) ||
+				  !(f & (IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP));
+
+	if (target == c->by || target->cancelled || (target->working && target->todo == UIOPF_FINISH))
+		return false;
+	if (f & IORING_ASYNC_CANCEL_ANY)
+		return true;
+	if ((f & IORING_ASYNC_CANCEL_FD) && target->file != c->file)
+		return false;
+	if ((f & IORING_ASYNC_CANCEL_OP) && target->opcode != c->opcode)
+		return false;
+	return !by_user_data || target->user_data == c->user_data;
+}
+
+/*
+ * Linux finds what to cancel in a hash table: buckets in order, newest first in each. The hash is of user_data, and
+ * the table's size follows the CQ's (io_alloc_hash_table; the order was checked on Linux 6.18).
+ */
+#define CANCEL_BUCKETS 256u
+
+static uint32_t cancel_bucket(const struct uiopf_engine *e, uint64_t user_data)
+{
+	int bits = 31 - __builtin_clz(e->ring.cq_entries) - 5;
+
+	bits = bits < 1 ? 1 : bits > 8 ? 8 : bits;
+	return (uint32_t)(user_data * 0x61c8864680b583ebu >> (64 - bits));
+}
+
+/* Those that wait for a file; how many were cancelled, one at most unless `all`. */
+static int cancel_waiting(struct uiopf_engine *e, const struct uiopf_cancel *c, bool all)
+{
+	struct uiopf_request *bucket[CANCEL_BUCKETS] = { NULL }, **end[CANCEL_BUCKETS], *target;
+	uint32_t b;
+	int n = 0;
+
+	for (b = 0; b < CANCEL_BUCKETS; b++)
+		end[b] = &bucket[b];
+	for (target = e->last; target; target = target->prev) {
+		if (target->opcode == IORING_OP_LINK_TIMEOUT || !matches(c, target))
+			continue;
+		b = cancel_bucket(e, target->user_data);
+		target->bucket_next = NULL;
+		*end[b] = target;
+		end[b] = &target->bucket_next;
+	}
+	for (b = 0; b < CANCEL_BUCKETS; b++)
+		for (target = bucket[b]; target; target = target->bucket_next) {
+			uiopf_request_cancel(target);
+			n++;
+			if (!all)
+				return n;
+		}
+	return n;
+}
+
+int uiopf_cancel_timeout(struct uiopf_engine *e, const struct uiopf_cancel *c)
+{
+	struct uiopf_request *r;
+
+	for (r = e->timeouts; r; r = r->next)
+		if (matches(c, r)) {
+			uiopf_timeout_stop(r);
+			uiopf_request_end_later(r, -ECANCELED);
+			return 0;
+		}
+	return -ENOENT;
+}
+
+int uiopf_cancel_matching(struct uiopf_engine *e, const struct uiopf_cancel *c)
+{
+	const bool all = c->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
+	int n = cancel_waiting(e, c, all);
+
+	/* Time-outs have no file. */
+	while ((all || !n) && !(c->flags & IORING_ASYNC_CANCEL_FD) && uiopf_cancel_timeout(e, c) == 0)
+		n++;
+	return all ? n : n ? 0 : -ENOENT;
+}
+
+/* A request is never so far under way that its cancellation would have to be waited for. */
+int uiopf_sync_cancel(struct uiopf_engine *e, const struct io_uring_sync_cancel_reg *reg)
+{
+	struct uiopf_cancel c = { .user_data = reg->addr, .flags = reg->flags, .opcode = reg->opcode };
+	uint32_t i;
+
+	if (reg->flags & ~(uint32_t)UIOPF_CANCEL_KNOWN)
+		return -EINVAL;
+	for (i = 0; i < sizeof reg->pad; i++)
+		if (reg->pad[i])
+			return -EINVAL;
+	for (i = 0; i < sizeof reg->pad2 / sizeof reg->pad2[0]; i++)
+		if (reg->pad2[i])
+			return -EINVAL;
+	if (c.flags & IORING_ASYNC_CANCEL_FD) {
+		c.file = uiopf_find_file(e, reg->fd, c.flags & IORING_ASYNC_CANCEL_FD_FIXED);
+		if (!c.file)
+			return -EBADF;
+	}
+	return uiopf_cancel_matching(e, &c);
+}

@@ -1,0 +1,31 @@
+/* CQEs: the ring, the backlog behind it (IORING_FEAT_NODROP), and who is told. */
+#pragma once
+#include "rings/engine.h"
+
+/* A CQE, into the ring or the backlog; false where it is lost. */
+bool uiopf_complete(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags);
+bool uiopf_complete_wide(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
+			 uint64_t extra2);
+
+/* A CQE of a request that goes on; false where there is no room, which ends the request. */
+hot_inline bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
+		return false;
+	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
+	return true;
+}
+
+/* Moves what fits from the backlog into the ring. */
+void uiopf_flush_backlog(struct uiopf_engine *engine);
+/* Signals the eventfd, as there is task work that only an enter will run. */
+void uiopf_tell_of_work(struct uiopf_engine *engine);
+/* Shows the client what was completed, and signals the eventfd. */
+void uiopf_publish_cqes(struct uiopf_engine *engine);
+/* The worker's next turn: who said that it sleeps after CQEs were published, but before that was seen, is told. */
+void uiopf_look_again(struct uiopf_engine *engine);
+
+/* The eventfd: 0 or -errno. */
+int uiopf_register_eventfd(struct uiopf_engine *engine, const int *fd, bool async);
+int uiopf_unregister_eventfd(struct uiopf_engine *engine);
+void uiopf_close_eventfd(struct uiopf_engine *engine);

@@ -1,0 +1,23 @@
+/*
+ * The ring as a file, for poll and MSG_RING, and rings by descriptor or by a registered number. What Linux keeps for a
+ * task, the core does.
+ */
+#pragma once
+#include "rings/engine.h"
+
+/* Makes the ring a file; and its end: requests of other rings that still poll it keep the engine's memory, and no more. */
+void uiopf_ringfile_open(struct uiopf_engine *engine);
+void uiopf_ringfile_close(struct uiopf_engine *engine);
+/* The ring whose file this is; NULL where the file is no ring. */
+struct uiopf_engine *uiopf_engine_of(struct uiopf_file *file);
+/* The ring behind a descriptor or, with `registered`, a number: 0, -EBADF, -EINVAL, -EOPNOTSUPP. */
+int uiopf_engine_find(const struct uiopf_core *core, uint32_t fd, bool registered, struct uiopf_engine **out);
+int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
+int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
+
+/* Those who poll the ring's descriptor: CQEs have come. */
+static inline void uiopf_engine_wake_pollers(struct uiopf_engine *engine)
+{
+	if (unlikely(engine->file.waits != NULL))
+		uiopf_file_wake(&engine->file, 0);
+}

@@ -1,0 +1,26 @@
+/* The requests that wait for a time: TIMEOUTs, with a count of completions or without, and LINK_TIMEOUTs. */
+#pragma once
+#include "rings/engine.h"
+
+/* A time on a clock of the client's (CLOCK_MONOTONIC …), on the core's. */
+uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, uint64_t ns);
+/* -EFAULT, -EINVAL; UINT64_MAX: never. */
+int uiopf_timespec_load(struct uiopf_engine *engine, uint64_t address, uint64_t *ns);
+/* When a time in an SQE with these flags fires, on the core's clock. */
+uint64_t uiopf_time_due(const struct uiopf_engine *engine, uint64_t ns, uint32_t flags);
+
+void uiopf_timer_start(struct uiopf_request *request, uint64_t when_ns);
+void uiopf_timer_stop(struct uiopf_request *request);	/* also one that does not run */
+/* Fires what is due; how many. */
+uint32_t uiopf_timers_fire(struct uiopf_engine *engine);
+
+/* Lists a TIMEOUT, by its count of completions if it has one and behind all others if not, and starts its time. */
+void uiopf_timeout_start(struct uiopf_request *request);
+/* Out of the list, without having fired. */
+void uiopf_timeout_stop(struct uiopf_request *request);
+/* CQEs were shown: ends those that counted them. For the engine's count_timeouts. */
+void uiopf_timeouts_count(struct uiopf_engine *engine);
+
+void uiopf_link_timeout_start(struct uiopf_request *guarded);
+/* Takes the LINK_TIMEOUT behind a request that has ended out of its chain. */
+void uiopf_link_timeout_stop(struct uiopf_request *guarded);

@@ -1,0 +1,96 @@
+#include "rings/turn.h"
+
+#include "rings/attachable.h"
+#include "rings/completion.h"
+#include "rings/submit.h"
+#include "rings/timer.h"
+
+#define SQES_PER_TURN 24u
+
+static struct uiopf_engine *engine_of(struct uiopf_consumer *consumer)
+{
+	return container_of(consumer, struct uiopf_engine, consumer);
+}
+
+/* A client that nobody can charge, and that may hold no more than this: the rest waits in its own ring. */
+static bool is_full(const struct uiopf_engine *engine)
+{
+	return engine->attachable &&
+	       (engine->alive >= UIOPF_ATTACHED_MOST || engine->backlog_count >= UIOPF_ATTACHED_MOST);
+}
+
+/* SQPOLL: submit, work, publish. */
+static uint32_t run(struct uiopf_consumer *consumer)
+{
+	struct uiopf_engine *e = engine_of(consumer);
+	uint32_t did, ready;
+
+	if (!(e->setup_flags & IORING_SETUP_SQPOLL) || unlikely(e->disabled))
+		return 0;
+	if (e->look_again)
+		uiopf_look_again(e);
+	/*
+	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
+	 * neither waits for the other's whole batch. A batch that a bad SQE has ended goes on at the next turn. Their
+	 * lines are on the way from the client's core while task work runs.
+	 */
+	ready = uiopf_sq_ready(&e->ring);
+	if (ready > SQES_PER_TURN)
+		ready = SQES_PER_TURN;
+	if (unlikely(is_full(e)))
+		ready = 0;
+	uiopf_sq_prefetch(&e->ring, ready);
+	did = uiopf_timers_fire(e) + uiopf_run_work(e);
+	if (ready && uiopf_submit(e, ready) >= 0)
+		did += ready;
+	/* Nobody else would flush: a client that polls memory never enters. */
+	if (e->backlog_count)
+		uiopf_flush_backlog(e);
+	/*
+	 * SQ head (at the end of submit) and CQ tail stand in one line, which the client polls: they are stored one after
+	 * the other, so that it is taken from the client once a turn.
+	 */
+	uiopf_publish_cqes(e);
+	return did;
+}
+
+static void sleeping(struct uiopf_consumer *consumer, bool asleep)
+{
+	struct uiopf_engine *e = engine_of(consumer);
+	uint32_t *flags = uiopf_ring_word(&e->ring, RING_SQ_FLAGS);
+
+	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
+		return;
+	/* It says "enter". Who cannot, and has not promised to kick instead, would only be made to fail: see attachable.h. */
+	if (e->attachable && !e->kicks)
+		return;
+	/* A full barrier: the client's look at the flag comes after its store of the tail, ours after that of the flag. */
+	if (asleep)
+		__atomic_fetch_or(flags, IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
+	else
+		__atomic_fetch_and(flags, ~IORING_SQ_NEED_WAKEUP, __ATOMIC_SEQ_CST);
+}
+
+static void settle(struct uiopf_consumer *consumer)
+{
+	if (engine_of(consumer)->look_again)
+		uiopf_look_again(engine_of(consumer));
+}
+
+/* Things may change in its memory that no kick tells of: the worker looks now and then instead of sleeping for good. */
+static bool may_change_unseen(const struct uiopf_engine *engine)
+{
+	return engine->attachable && (!engine->kicks || engine->backlog_count);
+}
+
+static bool needs_looks(const struct uiopf_consumer *consumer)
+{
+	return may_change_unseen(container_of(consumer, const struct uiopf_engine, consumer));
+}
+
+const struct uiopf_consumer_ops uiopf_engine_turn = {
+	.run = run,
+	.sleeping = sleeping,
+	.settle = settle,
+	.needs_looks = needs_looks,
+};
