@@ -46,15 +46,6 @@ int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, cons
 	return 0;
 }
 
-struct uiopf_channel *uiopf_channel_new(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
-					const struct uiopf_channel_config *config, struct uiopf_space *space, int *error)
-{
-	struct uiopf_channel *ch = NULL;
-
-	*error = uiopf_channel_open(core, queue, design, config, space, &ch);
-	return ch;
-}
-
 void uiopf_channel_close(struct uiopf_channel *ch)
 {
 	struct uiopf_core *core = ch ? ch->core : NULL;

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <time.h>
 
-#include "designs/design.h"
+#include "designs/channel.h"
 
 #define BATCH 512u
 #define IMPATIENT_LOOKS 8u	/* a single fault on its way back is found at once */

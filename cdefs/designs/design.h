@@ -74,11 +74,3 @@ static inline void uiopf_system_call(struct uiopf_channel *ch, bool found)
 	if (ch->core->live)
 		syscall(SYS_getppid);	/* does nothing, and is not cached */
 }
-
-/* channel.c: the client's half, for who has entered it already. See api.h. */
-bool uiopf_client_enter(struct uiopf_channel *ch);	/* false: another thread is in it */
-void uiopf_client_leave(struct uiopf_channel *ch);
-int uiopf_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most);
-int uiopf_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n);
-int uiopf_flush(struct uiopf_channel *ch);
-int uiopf_wait(struct uiopf_channel *ch, uint64_t timeout_ns);

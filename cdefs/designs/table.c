@@ -31,3 +31,12 @@ int uiopf_channel_open(struct uiopf_core *core, struct uiopf_faultq *queue, uint
 {
 	return design < DESIGNS ? uiopf_channel_make(core, queue, designs[design], config, space, out) : -EINVAL;
 }
+
+struct uiopf_channel *uiopf_channel_new(struct uiopf_core *core, struct uiopf_faultq *queue, uint32_t design,
+					const struct uiopf_channel_config *config, struct uiopf_space *space, int *error)
+{
+	struct uiopf_channel *ch = NULL;
+
+	*error = uiopf_channel_open(core, queue, design, config, space, &ch);
+	return ch;
+}

@@ -373,6 +373,23 @@ void uiopf_device_leave(struct uiopf_device *device)
 	uiopf_control_end(device->core);
 }
 
+void uiopf_device_free(struct uiopf_device *d)
+{
+	struct uiopf_core *core = d ? d->core : NULL;
+
+	if (!d || core->torn)
+		return;
+	if (!core->abandoned) {
+		uiopf_control_begin(core);
+		if (d->iommu->ops->forget)
+			d->iommu->ops->forget(d->iommu, d);
+		if (d->attach || d->pasids || d->group_next != d)
+			uiopf_device_leave(d);
+		uiopf_control_end(core);
+	}
+	uiopf_device_end(d);
+}
+
 void uiopf_device_unplug(struct uiopf_device *device)
 {
 	uiopf_control_begin(device->core);

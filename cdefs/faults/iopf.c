@@ -156,21 +156,11 @@ struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iomm
 	return d;
 }
 
-void uiopf_device_free(struct uiopf_device *d)
+void uiopf_device_end(struct uiopf_device *d)
 {
-	struct uiopf_iommu *iommu = d ? d->iommu : NULL;
-	struct uiopf_core *core = d ? d->core : NULL;
+	struct uiopf_iommu *iommu = d->iommu;
+	struct uiopf_core *core = d->core;
 
-	if (!d || core->torn)
-		return;
-	if (!core->abandoned) {
-		uiopf_control_begin(core);
-		if (iommu->ops->forget)
-			iommu->ops->forget(iommu, d);
-		if (d->attach || d->pasids || d->group_next != d)
-			uiopf_device_leave(d);
-		uiopf_control_end(core);
-	}
 	free_device(d);
 	uiopf_let_go(&iommu->lifetime);
 	uiopf_let_go(&core->lifetime);

@@ -251,6 +251,8 @@ static inline struct uiopf_attach *uiopf_find_attach(const struct uiopf_device *
 	return attach;
 }
 
+/* Frees it. It is attached to nothing, and no IOMMU knows it. */
+void uiopf_device_end(struct uiopf_device *device);
 /* Quiescent: whether the next fault may find nothing in the pool, also after what has been answered is back in it. */
 bool uiopf_device_is_exhausted(struct uiopf_device *device);
 /* Quiescent: makes the pool hold at least so many groups and partial faults. */
