@@ -9,20 +9,20 @@
 
 /* ---- hardware ---- */
 
-hot_inline void send(void *above, struct uiopf_page_request request)
+hot_inline void to_queue(void *above, struct uiopf_page_request request)
 {
 	uiopf_vtd_page_request(above, request);
 }
 
 uint32_t uiopf_vtd_endpoint_turn(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint)
 {
-	return uiopf_endpoint_turn(endpoint, send, v);
+	return uiopf_endpoint_turn(endpoint, to_queue, v);
 }
 
 void uiopf_vtd_endpoint_response(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
 				 uint64_t now)
 {
-	uiopf_endpoint_response(endpoint, index, code, now, send, v);
+	uiopf_endpoint_response(endpoint, index, code, now, to_queue, v);
 }
 
 void uiopf_vtd_overflow(struct uiopf_vtd *v)
@@ -75,7 +75,7 @@ static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
 		if (i % ANSWERS_A_TIME == 0 || !ep->load.plain || !now)
 			now = uiopf_now(&v->iommu.core->clock);
 		uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff, d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now,
-					send, v);
+					to_queue, v);
 	}
 	if (n)
 		uiopf_records_done(iq, n);
