@@ -155,6 +155,7 @@ struct uiopf_engine {
 	bool restricted;			/* SQEs are looked at by `restrictions` */
 	bool drain_active, drain_next, drain_disabled;
 	uint32_t second_halves;			/* slots that SQEs of 128 bytes took besides, in this batch */
+	uint32_t others_left;			/* slots of the batch behind the SQE that is being started */
 	uint32_t alive;				/* requests that are not free */
 	struct uiopf_request *chain, *chain_end;	/* open while SQEs with a link flag come */
 	struct uiopf_request *drained, **drained_end;	/* wait for all before them */

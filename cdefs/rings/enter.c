@@ -293,7 +293,6 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, uint32_t
 	const bool worker = (e->setup_flags & IORING_SETUP_SQPOLL) && e->core->driver == UIOPF_SQPOLL;
 	struct waiting w = { .deadline = UINT64_MAX };
 	uint64_t now;
-	int rc;
 
 	if ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && uiopf_other_submitter(e))
 		return -EEXIST;
@@ -314,11 +313,21 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, uint32_t
 				uiopf_time_on_core(e->core, e->clockid, arg->timeout_ns) :
 				arg->timeout_ns > UINT64_MAX - 1 - now ? UINT64_MAX : now + arg->timeout_ns;
 	}
-	rc = worker ? wait_for_worker(e, &w) : wait_and_work(e, &w);
-	if (rc == 0 && READ_ONCE(&e->lost_unreported) &&
+	return worker ? wait_for_worker(e, &w) : wait_and_work(e, &w);
+}
+
+/*
+ * What a call that has waited returns. That a completion was lost is said once, by a call that would return 0: one that
+ * has submitted says how many, and leaves it to the next (io_uring_enter: `if (!ret)`).
+ */
+static int result(struct uiopf_engine *e, int submitted, int waited)
+{
+	if (submitted)
+		return submitted;
+	if (waited == 0 && READ_ONCE(&e->lost_unreported) &&
 	    __atomic_exchange_n(&e->lost_unreported, false, __ATOMIC_RELAXED))
-		rc = -EBADR;
-	return rc;
+		return -EBADR;
+	return waited;
 }
 
 int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
@@ -336,7 +345,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return submitted;
 	rc = wait_for_cqes(e, min_complete, flags, &arg);
-	return submitted ? submitted : rc;
+	return result(e, submitted, rc);
 }
 
 /* io_get_ext_arg, with the pointers that Linux has as system call arguments. */
@@ -386,5 +395,5 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	} else if (rc == 0) {
 		rc = wait_for_cqes(e, min_complete, flags, &arg);
 	}
-	return submitted ? submitted : rc;
+	return result(e, submitted, rc);
 }

@@ -20,14 +20,18 @@ bool uiopf_opcode_supported(const struct uiopf_engine *e, uint32_t opcode)
 #define FLAGS_KNOWN (IOSQE_FIXED_FILE | IOSQE_IO_DRAIN | IOSQE_IO_LINK | IOSQE_IO_HARDLINK | IOSQE_ASYNC | \
 		     IOSQE_BUFFER_SELECT | IOSQE_CQE_SKIP_SUCCESS)
 
-/* An SQE of 128 bytes in a ring of 64: two neighbours that do not wrap, where the ring has both kinds. */
+/*
+ * An SQE of 128 bytes in a ring of 64: two neighbours that do not wrap, where the ring has both kinds. Both are among those
+ * that the call submits (io_init_req, Linux 6.19). A worker's batch is no call: there the ring has them or not.
+ */
 static int take_second_half(struct uiopf_engine *e)
 {
 	struct uiopf_ring *ring = &e->ring;
 
 	if (e->setup_flags & IORING_SETUP_SQE128)
 		return 0;
-	if (!(e->setup_flags & IORING_SETUP_SQE_MIXED) || !uiopf_sq_ready(ring) || !(ring->sq_head & ring->sq_mask))
+	if (!(e->setup_flags & IORING_SETUP_SQE_MIXED) || !(ring->sq_head & ring->sq_mask) ||
+	    !(e->setup_flags & IORING_SETUP_SQPOLL ? uiopf_sq_ready(ring) : e->others_left))
 		return -EINVAL;
 	ring->sq_head++;
 	e->second_halves++;

@@ -338,6 +338,7 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n)
 			break;	/* a bad index: dropped, counted there, and not here */
 		consumed++;
 		prefetch_data(e);
+		e->others_left = n - consumed - e->second_halves;
 		if (likely(!e->unusual && submit_plainly(e, &sqe)))
 			e->finished = true;
 		else if (submit_one(e, sqe) < 0 && !(e->setup_flags & IORING_SETUP_SUBMIT_ALL))

@@ -192,6 +192,52 @@ static void classic_buffers_are_charged(void)
 	close_found(&f);
 }
 
+/* Said once, by a call that has nothing else to say: one that submits says how many, and it is said by the next. */
+static void a_lost_completion_is_not_forgotten_by_a_call_that_submits(void)
+{
+	struct found f;
+
+	open_found(&f);
+	WRITE_ONCE(&f.engine[0]->lost_unreported, true);	/* 2^20 completions that nobody read would take a minute */
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 1, IORING_ENTER_GETEVENTS, 0), 1);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), -EBADR);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), 0);
+	close_found(&f);
+}
+
+/* Both slots of an SQE of 128 bytes are among those that are submitted, whatever else is in the ring. */
+static void a_wide_sqe_is_submitted_whole_or_not_at_all(void)
+{
+	static const struct { uint32_t to_submit; int submitted, res; uint32_t head; } cases[] = {
+		{ 1, 1, -EINVAL, 1 }, { 2, 2, 0, 2 },
+	};
+	uint32_t i;
+
+	for (i = 0; i < 2; i++) {
+		struct io_uring_params p = { .flags = IORING_SETUP_SQE_MIXED | IORING_SETUP_NO_SQARRAY };
+		struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
+		struct uiopf_client_ring *ring;
+		struct uiopf_engine *engine;
+
+		uiopf_core_set_kernel(core, 6, 19);
+		CHECK_EQ(uiopf_setup(core, 8, &p, &engine), 0);
+		ring = uiopf_client_ring_map(uiopf_engine_fd(engine), &p, uiopf_engine_size(engine),
+					     uiopf_engine_sqes_offset(engine));
+		CHECK(ring);
+		CHECK(uiopf_client_push(ring, &(struct io_uring_sqe){ .opcode = IORING_OP_NOP128 }) >= 0);
+		CHECK(uiopf_client_push(ring, &(struct io_uring_sqe){ 0 }) >= 0);
+		uiopf_client_submit(ring);
+		CHECK_EQ(uiopf_enter(engine, cases[i].to_submit, 0, 0, 0), cases[i].submitted);
+		CHECK_EQ(uiopf_client_ready(ring), 1);
+		CHECK_EQ(uiopf_client_cqe(ring, 0)->res, cases[i].res);
+		CHECK_EQ(uiopf_client_load(ring, RING_SQ_HEAD), cases[i].head);
+		uiopf_client_ring_unmap(ring);
+		uiopf_engine_free(engine);
+		CHECK_EQ(uiopf_core_free(core), 0);
+	}
+}
+
 int main(void)
 {
 	a_closed_host_descriptor_is_forgotten();
@@ -200,5 +246,7 @@ int main(void)
 	a_full_eventfd_holds_up_nobody();
 	a_broken_pipe_is_an_errno();
 	classic_buffers_are_charged();
+	a_lost_completion_is_not_forgotten_by_a_call_that_submits();
+	a_wide_sqe_is_submitted_whole_or_not_at_all();
 	return 0;
 }
