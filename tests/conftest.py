@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except ValueError:
         seed = random.SystemRandom().randrange(1 << 32) if soak else 1
     os.environ["RINGS_SEED"] = str(seed)
+    # A service's or a shell's background job begins with Ctrl-C ignored, and so would every program that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> str:
