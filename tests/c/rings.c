@@ -54,8 +54,8 @@ static void *kernel_thread(void *arg)
 	struct stream *s = arg;
 
 	while (!LOAD_ACQUIRE(&s->finished))
-		CHECK(uiopf_enter(s->client.engine, 64, 0, 0, 0) >= 0 &&
-		      uiopf_enter(s->client.engine, 0, 0, IORING_ENTER_GETEVENTS, 0) >= 0);
+		CHECK(BEGUN(uiopf_enter(s->client.engine, 64, 0, 0, 0)) >= 0 &&
+		      BEGUN(uiopf_enter(s->client.engine, 0, 0, IORING_ENTER_GETEVENTS, 0)) >= 0);
 	return NULL;
 }
 
@@ -180,7 +180,7 @@ static void *bystander_thread(void *arg)
 			if (uiopf_client_needs_wakeup(c->ring))
 				uiopf_enter(c->engine, 0, 0, IORING_ENTER_SQ_WAKEUP, 0);
 		} else {
-			CHECK(uiopf_enter(c->engine, 8, 0, IORING_ENTER_GETEVENTS, 0) >= 0);
+			CHECK(BEGUN(uiopf_enter(c->engine, 8, 0, IORING_ENTER_GETEVENTS, 0)) >= 0);
 		}
 		n = uiopf_client_reap(c->ring, cqe, 16);
 		for (i = 0; i < n; i++, h->passed++) {
