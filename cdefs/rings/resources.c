@@ -369,57 +369,99 @@ static int update_fixed(struct uiopf_engine *e, const struct io_uring_rsrc_updat
 	return done ? (int)done : rc;
 }
 
-/* Another ring's buffers, shared: the addresses must mean the same here. */
-static int clone_buffers(struct uiopf_engine *e, const struct io_uring_clone_buffers *c)
+/* ---- CLONE_BUFFERS: another ring's buffers. The addresses must mean the same here. ---- */
+
+/* The checks that come before the source is known: 0 or -errno. Which come first is another since 6.13. */
+static int check_clone(const struct uiopf_engine *e, const struct io_uring_clone_buffers *c)
 {
 	const bool newer = e->kernel >= UIOPF_LINUX(6, 13);
 	const uint32_t known = IORING_REGISTER_SRC_REGISTERED | (newer ? IORING_REGISTER_DST_REPLACE : 0);
-	struct uiopf_file *file = c->src_fd < UIOPF_MAX_FILES ? e->core->file[c->src_fd] : NULL;
-	struct uiopf_table table, *from;
-	struct uiopf_engine *source;
-	uint32_t i, n, end;
+	const bool busy = e->registered.node && !(newer && c->flags & IORING_REGISTER_DST_REPLACE);
 
-	if (c->flags & ~known || c->pad[0] || c->pad[1] || c->pad[2])
-		return -EINVAL;
-	if (!newer && (c->src_off || c->dst_off || c->nr))
-		return -EINVAL;
-	if (!(c->flags & IORING_REGISTER_DST_REPLACE) && e->registered.node)
+	if (busy && !newer)
 		return -EBUSY;
-	if (c->flags & IORING_REGISTER_SRC_REGISTERED)
-		return -EINVAL;		/* no ring descriptors are registered */
-	if (!file)
-		return -EBADF;
-	source = uiopf_engine_of(file);
-	if (!source)
-		return -EOPNOTSUPP;
+	if (c->flags & ~known)
+		return -EINVAL;
+	if (busy)
+		return -EBUSY;
+	if (c->pad[0] || c->pad[1] || c->pad[2])
+		return -EINVAL;
+	return !newer && (c->src_off || c->dst_off || c->nr) ? -EINVAL : 0;
+}
+
+/* The source by its descriptor or by its registered number; of a SINGLE_ISSUER ring only its thread may copy. */
+static int find_source(const struct uiopf_engine *e, const struct io_uring_clone_buffers *c, struct uiopf_engine **source)
+{
+	int rc = uiopf_engine_find(e->core, c->src_fd, c->flags & IORING_REGISTER_SRC_REGISTERED, source);
+
+	if (rc == 0 && e->kernel >= UIOPF_LINUX(6, 18) && *source != e && uiopf_other_submitter(*source))
+		return -EEXIST;
+	return rc;
+}
+
+/*
+ * Fills in a table: copies for [dst_off, dst_off + n), what is there already around them. A copy is a node of its own,
+ * of this ring and without a tag: the source's tag is the source's, and waits for no copy.
+ */
+static int fill_clone(const struct uiopf_engine *e, const struct uiopf_table *from, uint32_t src_off, uint32_t dst_off,
+		      uint32_t n, struct uiopf_table *table)
+{
+	const struct uiopf_node *node;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		node = from->node[src_off + i];
+		if (!node)
+			continue;
+		table->node[dst_off + i] = make_node(0);
+		if (!table->node[dst_off + i])
+			return -ENOMEM;
+		table->node[dst_off + i]->address = node->address;
+		table->node[dst_off + i]->length = node->length;
+	}
+	for (i = 0; i < e->registered.count; i++)
+		if ((i < dst_off || i - dst_off >= n) && e->registered.node[i]) {
+			table->node[i] = e->registered.node[i];
+			table->node[i]->users++;
+		}
+	return 0;
+}
+
+/* Source: io_register_clone_buffers, io_clone_buffers; Linux 6.18. */
+static int clone_buffers(struct uiopf_engine *e, const struct io_uring_clone_buffers *c)
+{
+	struct uiopf_table table;
+	const struct uiopf_table *from;
+	struct uiopf_engine *source;
+	uint32_t n, end;
+	int rc;
+
+	rc = check_clone(e, c);
+	if (rc == 0)
+		rc = find_source(e, c, &source);
+	if (rc < 0)
+		return rc;
+	if (!c->nr && (c->src_off || c->dst_off))
+		return -EINVAL;
 	from = &source->registered;
 	if (!from->node)
 		return -ENXIO;
 	n = c->nr ? c->nr : from->count;
-	if (c->src_off + n < n || c->dst_off + n < n)
-		return -EOVERFLOW;
-	if (!c->nr && c->src_off)
-		n = c->src_off < from->count ? from->count - c->src_off : 0;
 	if (n > from->count)
 		return -EINVAL;
-	if (c->src_off + n > from->count)
+	if (c->src_off > from->count - n || c->dst_off > UINT32_MAX - n)
 		return -EOVERFLOW;
 	end = c->dst_off + n;
 	if (end > MOST_BUFFERS)
 		return -EINVAL;
-	if (open_table(&table, end > e->registered.count ? end : e->registered.count) < 0)
-		return -ENOMEM;
-	for (i = 0; i < table.count; i++) {
-		const bool copied = i >= c->dst_off && i < end;
-
-		table.node[i] = copied ? from->node[c->src_off + i - c->dst_off] :
-				i < e->registered.count ? e->registered.node[i] : NULL;
-		if (table.node[i])
-			table.node[i]->users++;
-	}
-	close_table(e, &e->registered);
-	e->registered = table;
-	return 0;
+	rc = open_table(&table, end > e->registered.count ? end : e->registered.count);
+	if (rc < 0)
+		return rc;
+	rc = fill_clone(e, from, c->src_off, c->dst_off, n, &table);
+	close_table(e, rc < 0 ? &table : &e->registered);
+	if (rc == 0)
+		e->registered = table;
+	return rc;
 }
 
 /* ---- io_uring_register ---- */

@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -238,6 +240,35 @@ static void a_wide_sqe_is_submitted_whole_or_not_at_all(void)
 	}
 }
 
+static void *clone_from_the_second(void *arg)
+{
+	struct found *f = arg;
+	struct io_uring_clone_buffers clone = { .src_fd = (uint32_t)f->fd[1] };
+
+	CHECK_EQ(uiopf_register(f->engine[0], IORING_REGISTER_CLONE_BUFFERS, &clone, 1), -EEXIST);
+	return NULL;
+}
+
+/* Buffers of a ring that belongs to one thread are copied by that thread alone (since Linux 6.18; seen on 6.18). */
+static void buffers_of_a_single_issuers_ring_are_its_threads(void)
+{
+	struct io_uring_clone_buffers clone = { 0 };
+	struct iovec buffer = { (void *)ARENA_AT, 64 };
+	struct found f;
+	pthread_t thread;
+
+	open_found(&f);
+	f.engine[1]->has_submitter = true;
+	f.engine[1]->submitter = pthread_self();
+	f.engine[0]->kernel = UIOPF_LINUX(6, 18);
+	CHECK_EQ(uiopf_register(f.engine[1], IORING_REGISTER_BUFFERS, &buffer, 1), 0);
+	CHECK_EQ(pthread_create(&thread, NULL, clone_from_the_second, &f), 0);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	clone.src_fd = (uint32_t)f.fd[1];
+	CHECK_EQ(uiopf_register(f.engine[0], IORING_REGISTER_CLONE_BUFFERS, &clone, 1), 0);
+	close_found(&f);
+}
+
 int main(void)
 {
 	a_closed_host_descriptor_is_forgotten();
@@ -248,5 +279,6 @@ int main(void)
 	classic_buffers_are_charged();
 	a_lost_completion_is_not_forgotten_by_a_call_that_submits();
 	a_wide_sqe_is_submitted_whole_or_not_at_all();
+	buffers_of_a_single_issuers_ring_are_its_threads();
 	return 0;
 }

@@ -320,4 +320,141 @@ _MORE_BUFFERS: Final = (
     ),
 )
 
-CASES: Final = (*_BUFFERS, *_MORE_BUFFERS)
+# ---- clones of another ring's ----
+
+
+def clone(
+    source: Operand, flags: int = 0, src_off: int = 0, dst_off: int = 0, nr: int = 0, pad: int = 0, ring: str = "ring"
+) -> Register:
+    """struct io_uring_clone_buffers."""
+    words = (source, flags, src_off, dst_off, nr, pad, 0, 0)
+    return Register(RegisterOp.REGISTER_CLONE_BUFFERS, Blob("8I", words), 1, ring)
+
+
+def tagged(ring: str, *tags: int) -> Register:
+    """As many buffers, each with a tag."""
+    parts = Blob(f"{2 * len(tags)}Q", tuple(word for n in range(len(tags)) for word in (data(n + 1), 64)))
+    words = (len(tags), 0, 0, parts, Blob(f"{len(tags)}Q", tags))
+    return Register(RegisterOp.REGISTER_BUFFERS2, Blob("IIQQQ", words), 32, ring)
+
+
+REGISTERED, REPLACE = 1, 2
+SECOND: Final = Fd("second")
+_CLONES: Final = (
+    case(
+        "clones: tags",
+        "the source's come to the source when it gives its buffers up; copies have none, and outlive them",
+        Setup(),
+        Setup("second"),
+        pipe(),
+        tagged("second", 55, 56),
+        clone(SECOND),
+        Register(RegisterOp.UNREGISTER_BUFFERS, ring="second"),
+        look_again(),
+        look_again("second"),
+        run(fixed(Op.WRITE_FIXED, 1, "pipe.w", 1, data(2), 8)),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        look_again(),
+        look_again("second"),
+        since=(6, 13),
+    ),
+    case(
+        "clones: what they replace",
+        "the tags of what goes come to this ring, those of what stays wait",
+        Setup(),
+        Setup("second"),
+        tagged("ring", 71, 72, 73, 74),
+        tagged("second", 81, 82),
+        clone(SECOND, REPLACE, 1, 2, 1),
+        look_again(),
+        clone(SECOND, REPLACE, 0, 4, 2),
+        look_again(),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        look_again(),
+        look_again("second"),
+        since=(6, 13),
+    ),
+    case(
+        "clones: of the ring's own",
+        "with REPLACE into other places, without their tags; EBUSY without it",
+        Setup(),
+        tagged("ring", 71, 72, 73),
+        clone(Fd("ring")),
+        clone(Fd("ring"), REPLACE, 0, 1, 2),
+        look_again(),
+        clone(Fd("ring"), REPLACE, 0, 6, 1),
+        look_again(),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
+        "clones: from a ring by its registered number",
+        "as by its descriptor; EBADF, EINVAL for numbers without a ring",
+        Setup(),
+        Setup("second"),
+        tagged("second", 0),
+        Register(RegisterOp.REGISTER_RING_FDS, Blob("IIQ", (3, 0, SECOND)), 1),
+        clone(4, REGISTERED),
+        clone(16, REGISTERED),
+        clone(3, REGISTERED),
+        clone(3, REGISTERED),
+        clone(3, REGISTERED | REPLACE),
+        Register(RegisterOp.UNREGISTER_RING_FDS, Blob("IIQ", (3, 0, 0)), 1),
+        clone(3, REGISTERED | REPLACE),
+        Register(RegisterOp.UNREGISTER_BUFFERS),
+        since=(6, 13),
+    ),
+    case(
+        "clones: places and numbers",
+        "EINVAL for a place without a number, for more than there are and beyond the most; EOVERFLOW",
+        Setup(),
+        Setup("second"),
+        clone(SECOND, nr=1),
+        tagged("second", 0, 0, 0),
+        [
+            (clone(SECOND, 0, src_off, dst_off, nr), Register(RegisterOp.UNREGISTER_BUFFERS))
+            for src_off, dst_off, nr in (
+                (1, 0, 0),
+                (0, 1, 0),
+                (4, 0, 0),
+                (1, 0, 2),
+                (1, 0, 3),
+                (0, 0, 4),
+                (3, 0, 1),
+                (0xFFFFFFFF, 0, 1),
+                (0xFFFFFFFF, 0, 2),
+                (0, 0xFFFFFFFF, 1),
+                (0, 0xFFFFFFFF, 2),
+                (0, 16383, 1),
+                (0, 16383, 2),
+                (0, 16384, 1),
+                (0, 2, 3),
+            )
+        ],
+        since=(6, 15),
+    ),
+    case(
+        "clones: what is looked at first",
+        "flags, buffers that are there, reserved words, the source, places, and what the source has",
+        Setup(),
+        Setup("second"),
+        pipe(),
+        clone(9999, 64, 1),
+        clone(9999, 0, 1, pad=1),
+        clone(9999, 0, 1),
+        clone(Fd("pipe.r"), 0, 1),
+        clone(SECOND, 0, 1),
+        clone(SECOND),
+        tagged("ring", 0),
+        clone(9999, 64, 1, pad=1),
+        clone(9999, 0, 1, pad=1),
+        clone(9999, REPLACE, 1, pad=1),
+        clone(9999, REPLACE, 1),
+        clone(SECOND, REPLACE, 1),
+        clone(SECOND, REPLACE),
+        since=(6, 15),
+    ),
+)
+
+CASES: Final = (*_BUFFERS, *_MORE_BUFFERS, *_CLONES)
