@@ -21,6 +21,7 @@ FLAGS: Final = ["-std=c11", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-
 SANITIZERS: Final[Mapping[str, Sequence[str]]] = {
     "address+undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
     "thread": ["-fsanitize=thread"],
+    "steps": ["-fsanitize-coverage=trace-pc"],
 }
 ENVIRONMENT: Final = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
@@ -45,17 +46,23 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "eventq": ["30000", "1"],
     "found": [],
     "no_memory": [],
+    "bounds": [],
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
 }
 
 #: What a program is linked with besides.
 LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
     "no_memory": ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"],
+    "bounds": ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"],
 }
 
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
-ONE_THREAD: Final = frozenset({"no_memory"})
+ONE_THREAD: Final = frozenset({"no_memory", "bounds"})
+
+#: No sanitizer: at every edge of its code the library calls ``__sanitizer_cov_trace_pc``, which counts, in this one.
+STEPS: Final = "steps"
+COUNTS_STEPS: Final = frozenset({"bounds"})
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +98,7 @@ def library_objects(directory: Path, sanitizer: str) -> tuple[Path, ...]:
         for program in PROGRAMS
         for sanitizer in SANITIZERS
         if not (sanitizer == "thread" and program in ONE_THREAD)
+        and not (sanitizer == STEPS and program not in COUNTS_STEPS)
     ],
 )
 def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, build_directory: Path) -> None:
@@ -98,7 +106,8 @@ def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, buil
     binary = build_directory / f"{program}-{sanitizer}"
     source = HERE / "c" / f"{program}.c"
     linked_with = LINKED_WITH.get(program, [])
-    gcc(*FLAGS, *SANITIZERS[sanitizer], f"-I{CDEFS}", source, *objects, "-o", binary, *linked_with, "-pthread", "-lm")
+    flags = [] if sanitizer == STEPS else SANITIZERS[sanitizer]
+    gcc(*FLAGS, *flags, f"-I{CDEFS}", source, *objects, "-o", binary, *linked_with, "-pthread", "-lm")
     done = subprocess.run(
         [binary, *PROGRAMS[program]],
         env=os.environ | ENVIRONMENT,

@@ -14,6 +14,7 @@ import pytest
 
 from tests.bench import (
     ARENA_ADDRESS,
+    ARENA_SIZE,
     GETEVENTS,
     MESSAGE,
     Bench,
@@ -188,6 +189,56 @@ def test_a_vector_takes_a_message_in_pieces() -> None:
         sqe = Sqe(Op.READV, fd=bench.queue.fd, addr=TIMES_AT, len=2, user_data=9)
         assert ring.run(sqe) == [Cqe(9, MESSAGE, 0)]
         assert group_of(bench.arena.read(data_address(1), 16) + bench.arena.read(data_address(2), 24)) == 0
+
+
+def vector(bench: Bench, op: Op, user_data: int, *segments: tuple[int, int]) -> Sqe:
+    bench.arena.write(TIMES_AT, b"".join(struct.pack("=QQ", *segment) for segment in segments))
+    return Sqe(op, fd=bench.queue.fd, addr=TIMES_AT, len=len(segments), user_data=user_data)
+
+
+HOLE: Final = ARENA_ADDRESS + ARENA_SIZE
+
+
+def test_a_vector_takes_groups_up_to_a_hole() -> None:
+    """Groups in front of it are delivered; the one that would go into it stays first."""
+    with Bench() as bench:
+        ring, arena = bench.ring, bench.arena
+        bench.queue.report(3)
+        reads = vector(bench, Op.READV, 1, (data_address(1), 16), (data_address(2), 0), (HOLE - 70, 104))
+        assert ring.run(reads) == [Cqe(1, 2 * MESSAGE, 0)]
+        assert group_of(arena.read(data_address(1), 16) + arena.read(HOLE - 70, 24)) == 0
+        assert group_of(arena.read(HOLE - 46, MESSAGE)) == 1
+        assert ring.run(vector(bench, Op.READV, 2, (HOLE - 39, 2 * MESSAGE))) == [failed(2, errno.EFAULT)]
+        assert bench.queue.waiting() == 1
+        assert ring.run(vector(bench, Op.READV, 3, (HOLE - 40, MESSAGE), (HOLE, MESSAGE))) == [Cqe(3, MESSAGE, 0)]
+        assert group_of(arena.read(HOLE - 40, MESSAGE)) == 2
+        assert ring.run(vector(bench, Op.READV, 4, (data_address(4), 100))) == [failed(4, errno.ESPIPE)]
+        assert ring.run(vector(bench, Op.READV, 5, (HOLE, 0))) == [Cqe(5, 0, 0)]
+
+
+def test_a_vector_takes_no_group_that_is_larger() -> None:
+    with Bench() as bench:
+        bench.queue.report(pages=3)
+        pieces = [(data_address(1), 50), (data_address(2), 30)]
+        assert bench.ring.run(vector(bench, Op.READV, 1, *pieces)) == [failed(1, errno.EINVAL)]
+        pieces.append((data_address(3), 80))
+        assert bench.ring.run(vector(bench, Op.READV, 2, *pieces)) == [Cqe(2, 3 * MESSAGE, 0)]
+
+
+def test_a_vector_answers_up_to_a_hole() -> None:
+    with Bench() as bench:
+        ring, arena = bench.ring, bench.arena
+        bench.queue.report(4)
+        assert len(bench.queue.read(4 * MESSAGE)) == 4 * MESSAGE  # type: ignore[arg-type]
+        arena.write(data_address(1), struct.pack("=IIII", 1, 0, 2, 1))
+        parts = [(data_address(1), 3), (data_address(1) + 3, 9), (data_address(1) + 12, 4), (HOLE, 8)]
+        assert ring.run(vector(bench, Op.WRITEV, 1, *parts)) == [Cqe(1, 16, 0)]
+        assert bench.queue.answers() == [(0, 0), (1, 1)]
+        assert ring.run(vector(bench, Op.WRITEV, 2, (HOLE, 8))) == [failed(2, errno.EFAULT)]
+        arena.write(data_address(1), struct.pack("=IIII", 3, 0, 9, 0))
+        assert ring.run(vector(bench, Op.WRITEV, 3, *[(data_address(1), 16)] * 1024)) == [Cqe(3, 8, 0)]
+        assert ring.run(vector(bench, Op.WRITEV, 4, (data_address(1), 4))) == [failed(4, errno.ESPIPE)]
+        assert bench.queue.answers() == [(2, 0)]
 
 
 def test_faults_are_read_and_answered_with_fixed_files_and_buffers() -> None:

@@ -103,3 +103,84 @@ uint8_t *uiopf_windows_find_other(const struct uiopf_windows *windows, uint64_t 
 	}
 	return NULL;
 }
+
+uint64_t uiopf_windows_reach(const struct uiopf_windows *windows, uint64_t address, uint64_t length)
+{
+	uint32_t i;
+
+	for (i = 0; i < windows->count; i++) {
+		const struct uiopf_window *w = &windows->window[i];
+		uint64_t offset = address - w->address;
+
+		if (offset < w->length)
+			return length < w->length - offset ? length : w->length - offset;
+	}
+	return 0;
+}
+
+/* ---- in pieces ---- */
+
+uint64_t uiopf_pieces_total(const struct iovec *piece, uint32_t count)
+{
+	uint64_t total = 0;
+	uint32_t i;
+
+	for (i = 0; i < count; i++)
+		total += piece[i].iov_len;
+	return total;
+}
+
+bool uiopf_pieces_have(const struct uiopf_pieces *pieces, uint64_t length)
+{
+	uint64_t there = 0;
+	uint32_t i;
+
+	for (i = 0; i < pieces->count && there < length + pieces->used; i++) {
+		if (!pieces->piece[i].iov_base)
+			return false;
+		there += pieces->piece[i].iov_len;
+	}
+	return there >= length + pieces->used;
+}
+
+/* What is left of the first piece, so much at most, which is used with that. */
+static uint8_t *next_part(struct uiopf_pieces *pieces, uint64_t most, uint64_t *length)
+{
+	const struct iovec *first = pieces->piece;
+	uint8_t *at = (uint8_t *)first->iov_base + pieces->used;
+
+	*length = first->iov_len - pieces->used;
+	if (*length > most) {
+		*length = most;
+		pieces->used += most;
+	} else {
+		pieces->piece++;
+		pieces->count--;
+		pieces->used = 0;
+	}
+	return at;
+}
+
+void uiopf_copy_to_pieces(struct uiopf_pieces *pieces, const void *from, uint64_t length)
+{
+	const uint8_t *bytes = from;
+	uint64_t done, part;
+
+	for (done = 0; done < length; done += part) {
+		uint8_t *at = next_part(pieces, length - done, &part);
+
+		uiopf_copy_to_client(at, bytes + done, part);
+	}
+}
+
+void uiopf_copy_from_pieces(void *to, struct uiopf_pieces *pieces, uint64_t length)
+{
+	uint8_t *bytes = to;
+	uint64_t done, part;
+
+	for (done = 0; done < length; done += part) {
+		const uint8_t *at = next_part(pieces, length - done, &part);
+
+		uiopf_copy_from_client(bytes + done, at, part);
+	}
+}

@@ -9,8 +9,10 @@
  * no window covers is EFAULT.
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "abi/api.h"
 #include "base/atomics.h"
@@ -102,3 +104,21 @@ static inline uint8_t *uiopf_windows_find(const struct uiopf_windows *windows, u
 		return (uint8_t *)((uintptr_t)w->map + offset);	/* of no window: NULL, and 0 */
 	return uiopf_windows_find_other(windows, address, length);
 }
+/* How many of these bytes are there, from the first on: up to the end of the window that has it. */
+uint64_t uiopf_windows_reach(const struct uiopf_windows *windows, uint64_t address, uint64_t length);
+
+/*
+ * A client's memory in pieces, none of them empty, used up from the front: whoever fills or reads it needs no room for
+ * the whole. A piece without an address is memory that the client does not have.
+ */
+struct uiopf_pieces {
+	const struct iovec *piece;
+	uint32_t count;
+	uint64_t used;		/* of the first */
+};
+
+uint64_t uiopf_pieces_total(const struct iovec *piece, uint32_t count);
+/* Whether the next bytes are there, so that they can be copied. */
+bool uiopf_pieces_have(const struct uiopf_pieces *pieces, uint64_t length);
+void uiopf_copy_to_pieces(struct uiopf_pieces *pieces, const void *from, uint64_t length);
+void uiopf_copy_from_pieces(void *to, struct uiopf_pieces *pieces, uint64_t length);

@@ -7,6 +7,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "base/atomics.h"
 
@@ -30,6 +31,12 @@ struct uiopf_file_ops {
 	/* Bytes done, or -errno. The memory may be shared with a client: write nothing twice, load nothing twice. */
 	int64_t (*read)(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position);
 	int64_t (*write)(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position);
+	/*
+	 * The same with memory in pieces, none of them empty, as if it were one: what is read may be one message, and what is
+	 * written. A piece without an address is memory that the client does not have. Needed where UIOPF_FILE_ITER is set.
+	 */
+	int64_t (*read_pieces)(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position);
+	int64_t (*write_pieces)(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position);
 	/* The events that hold now (POLLIN …). */
 	uint32_t (*poll)(struct uiopf_file *file);
 	/* Starts and stops calling wait->wake. */

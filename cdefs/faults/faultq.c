@@ -106,8 +106,29 @@ struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
 	return uiopf_faultq_has_group(q) ? deliver(q) : NULL;
 }
 
+/* A reader's memory: at one address, or in pieces. */
+struct reader {
+	uint8_t *to;
+	struct uiopf_pieces *pieces;	/* NULL: it is not in pieces */
+};
+
+hot_inline void put_message(struct reader *reader, const struct iommu_hwpt_pgfault *message)
+{
+	if (reader->pieces) {
+		uiopf_copy_to_pieces(reader->pieces, message, sizeof *message);
+	} else {
+		uiopf_copy_to_client(reader->to, message, sizeof *message);
+		reader->to += sizeof *message;
+	}
+}
+
+hot_inline bool has_memory(const struct reader *reader, uint64_t length)
+{
+	return !reader->pieces || uiopf_pieces_have(reader->pieces, length);
+}
+
 /* Copies the messages of a delivered group, its last fault last. */
-hot_inline void copy_group(uint8_t *to, const struct uiopf_group *group)
+hot_inline void copy_group(struct reader *reader, const struct uiopf_group *group)
 {
 	const struct uiopf_device *device = group->attach->device;
 	struct iommu_hwpt_pgfault message;
@@ -116,14 +137,13 @@ hot_inline void copy_group(uint8_t *to, const struct uiopf_group *group)
 	for (node = group->partial; unlikely(node != UIOPF_NONE); node = device->node[node].next) {
 		uiopf_fill_message_kept(&message, group->last.dev_id, &device->node[node].fault);
 		uiopf_set_cookie(&message, group->last.cookie);
-		uiopf_copy_to_client(to, &message, sizeof message);
-		to += sizeof message;
+		put_message(reader, &message);
 	}
-	uiopf_copy_to_client(to, &group->last, sizeof group->last);
+	put_message(reader, &group->last);
 }
 
 /* The record of a loss: no fault, no cookie, and how many groups were lost since the last one. */
-static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
+static void tell_lost(struct uiopf_faultq *q, struct reader *reader)
 {
 	uint64_t lost = uiopf_policy_lost(q->policy, q->head);
 	const struct iommu_hwpt_pgfault message = {
@@ -131,11 +151,12 @@ static void tell_lost(struct uiopf_faultq *q, uint8_t *to)
 		.length = lost < UINT32_MAX ? (uint32_t)lost : UINT32_MAX,
 	};
 
-	uiopf_copy_to_client(to, &message, sizeof message);
+	put_message(reader, &message);
 	q->policy->told += message.length;
 }
 
-static int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
+/* Whole groups, as many as there is room for. Where memory ends that the client has, the group stays first. */
+hot_inline int64_t take(struct uiopf_faultq *q, struct reader reader, uint64_t length)
 {
 	uint64_t done = 0;
 
@@ -148,7 +169,9 @@ static int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 		if (unlikely(q->policy != NULL) && uiopf_policy_lost(q->policy, q->head)) {
 			if (done == length)
 				return done ? (int64_t)done : -EINVAL;
-			tell_lost(q, to + done);
+			if (!has_memory(&reader, MESSAGE))
+				return done ? (int64_t)done : -EFAULT;
+			tell_lost(q, &reader);
 			done += MESSAGE;
 		}
 		if (!uiopf_faultq_has_group(q))
@@ -157,9 +180,11 @@ static int64_t take(struct uiopf_faultq *q, uint8_t *to, uint64_t length)
 		size = group->fault_count * MESSAGE;
 		if (size > length - done)
 			return done ? (int64_t)done : -EINVAL;	/* the group stays first */
+		if (!has_memory(&reader, size))
+			return done ? (int64_t)done : -EFAULT;
 		if (unlikely(!deliver(q)))
 			return done ? (int64_t)done : -ENOMEM;
-		copy_group(to + done, group);
+		copy_group(&reader, group);
 		done += size;
 		if (done == length)
 			break;
@@ -217,6 +242,25 @@ static int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t leng
 	return (int64_t)done;
 }
 
+/* The same from pieces: however long they are, the first answer to no group ends it. */
+static int64_t answer_pieces(struct uiopf_faultq *q, struct uiopf_pieces *from, uint64_t length)
+{
+	uint64_t done;
+
+	if (length % RESPONSE)
+		return -ESPIPE;
+	for (done = 0; done < length; done += RESPONSE) {
+		struct iommu_hwpt_page_response r;
+
+		if (!uiopf_pieces_have(from, RESPONSE))
+			return done ? (int64_t)done : -EFAULT;
+		uiopf_copy_from_pieces(&r, from, sizeof r);
+		if (!answer_one(q, r))
+			return done ? (int64_t)done : -EINVAL;
+	}
+	return (int64_t)done;
+}
+
 /* ---- the file ---- */
 
 static struct uiopf_faultq *queue_of(struct uiopf_file *file)
@@ -246,6 +290,19 @@ hot_inline bool read_one(struct uiopf_faultq *q, uint8_t *to, int64_t *done)
 	return true;
 }
 
+/* What `proposed` changes, besides having read_iter: an empty queue is "not yet", not "end". */
+static bool is_not_yet(struct uiopf_faultq *q, uint64_t length)
+{
+	return (q->file.mode & UIOPF_FILE_ITER) && length && length % MESSAGE == 0 && !uiopf_faultq_has_group(q) &&
+	       likely(!q->policy || !uiopf_policy_lost(q->policy, q->head));
+}
+
+/* … and to read nothing is nothing. */
+static bool is_nothing(const struct uiopf_faultq *q, uint64_t length)
+{
+	return (q->file.mode & UIOPF_FILE_ITER) && !length;
+}
+
 static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
 {
 	struct uiopf_faultq *q = queue_of(file);
@@ -255,14 +312,26 @@ static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 		return -ESPIPE;
 	if (likely(length == MESSAGE) && read_one(q, to, &done))
 		return done;
-	/* What `proposed` changes, besides having read_iter: an empty queue is "not yet", not "end". */
-	if ((file->mode & UIOPF_FILE_ITER) && length % MESSAGE == 0) {
-		if (!length)
-			return 0;
-		if (!uiopf_faultq_has_group(q) && likely(!q->policy || !uiopf_policy_lost(q->policy, q->head)))
-			return -EAGAIN;
-	}
-	return take(q, to, length);
+	if (is_nothing(q, length))
+		return 0;
+	if (is_not_yet(q, length))
+		return -EAGAIN;
+	return take(q, (struct reader){ .to = to }, length);
+}
+
+static int64_t file_read_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+{
+	struct uiopf_faultq *q = queue_of(file);
+	struct uiopf_pieces pieces = { piece, count, 0 };
+	const uint64_t length = uiopf_pieces_total(piece, count);
+
+	if (position != 0 && position != -1)
+		return -ESPIPE;
+	if (is_nothing(q, length))
+		return 0;
+	if (is_not_yet(q, length))
+		return -EAGAIN;
+	return take(q, (struct reader){ .pieces = &pieces }, length);
 }
 
 static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
@@ -275,6 +344,15 @@ static int64_t file_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 		return answer(queue_of(file), from, length);
 	uiopf_copy_from_client(&r, from, sizeof r);
 	return answer_one(queue_of(file), r) ? (int64_t)RESPONSE : -EINVAL;
+}
+
+static int64_t file_write_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+{
+	struct uiopf_pieces pieces = { piece, count, 0 };
+
+	if (position != 0 && position != -1)
+		return -ESPIPE;
+	return answer_pieces(queue_of(file), &pieces, uiopf_pieces_total(piece, count));
 }
 
 static uint32_t file_poll(struct uiopf_file *file)
@@ -293,6 +371,8 @@ struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *q)
 static const struct uiopf_file_ops faultq_file_ops = {
 	.read = file_read,
 	.write = file_write,
+	.read_pieces = file_read_pieces,
+	.write_pieces = file_write_pieces,
 	.poll = file_poll,
 	.arm = uiopf_file_arm,
 	.cancel = uiopf_file_cancel,
@@ -469,6 +549,8 @@ static void closed_release(struct uiopf_file *file)
 static const struct uiopf_file_ops closed_ops = {
 	.read = file_read,
 	.write = file_write,
+	.read_pieces = file_read_pieces,
+	.write_pieces = file_write_pieces,
 	.poll = file_poll,
 	.arm = uiopf_file_arm,
 	.cancel = uiopf_file_cancel,

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "abi/io_uring.h"
+#include "base/memory.h"
 #include "core/core.h"
 
 #define EVENTS_A_LOOK 32
@@ -49,8 +50,8 @@ static uint32_t host_poll(struct uiopf_file *file)
 	return poll(&p, 1, 0) > 0 ? (uint32_t)(unsigned short)p.revents : 0;
 }
 
-/* read(2) or write(2) of a file that does not know RWF_NOWAIT. */
-static ssize_t transfer_anyhow(const struct host_file *h, const struct iovec *io, bool writes)
+/* readv(2) or writev(2) of a file that does not know RWF_NOWAIT. */
+static ssize_t transfer_anyhow(const struct host_file *h, const struct iovec *piece, int count, bool writes)
 {
 	int flags = fcntl(h->fd[0], F_GETFL);
 	struct pollfd p = { h->fd[0], writes ? POLLOUT : POLLIN, 0 };
@@ -61,7 +62,7 @@ static ssize_t transfer_anyhow(const struct host_file *h, const struct iovec *io
 			return -EAGAIN;
 		fcntl(h->fd[0], F_SETFL, flags | O_NONBLOCK);
 	}
-	n = writes ? write(h->fd[0], io->iov_base, io->iov_len) : read(h->fd[0], io->iov_base, io->iov_len);
+	n = writes ? writev(h->fd[0], piece, count) : readv(h->fd[0], piece, count);
 	if (n < 0)
 		n = -errno;
 	if (!(flags & O_NONBLOCK))
@@ -69,50 +70,64 @@ static ssize_t transfer_anyhow(const struct host_file *h, const struct iovec *io
 	return n;
 }
 
-static int64_t transfer(struct host_file *h, uint8_t *at, uint64_t length, bool writes)
+/* The host copies by itself, from where the client has it to where it belongs, and as much as the file takes. */
+static int64_t transfer(struct host_file *h, const struct iovec *piece, uint32_t count, bool writes)
 {
-	struct iovec io = { at, length };
 	ssize_t n;
 
 	if (!h->no_nowait[writes]) {
-		n = writes ? pwritev2(h->fd[0], &io, 1, -1, RWF_NOWAIT) : preadv2(h->fd[0], &io, 1, -1, RWF_NOWAIT);
+		n = writes ? pwritev2(h->fd[0], piece, (int)count, -1, RWF_NOWAIT) :
+			     preadv2(h->fd[0], piece, (int)count, -1, RWF_NOWAIT);
 		if (n >= 0)
 			return n;
 		if (errno != EOPNOTSUPP)
 			return -errno;
 		h->no_nowait[writes] = true;
 	}
-	return transfer_anyhow(h, &io, writes);
+	return transfer_anyhow(h, piece, (int)count, writes);
+}
+
+static int64_t host_read_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+{
+	(void)position;
+	/* An eventfd says so before it waits, and before read(2) returns 0 for nothing. */
+	if ((file->mode & UIOPF_FILE_LOOPS) && uiopf_pieces_total(piece, count) < sizeof(uint64_t))
+		return -EINVAL;
+	return transfer(host_of(file), piece, count, false);
 }
 
 static int64_t host_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
 {
-	(void)position;
-	/* An eventfd says so before it waits, and before read(2) returns 0 for nothing. */
-	if ((file->mode & UIOPF_FILE_LOOPS) && length < sizeof(uint64_t))
-		return -EINVAL;
-	return transfer(host_of(file), to, length, false);
+	const struct iovec whole = { to, length };
+
+	return host_read_pieces(file, &whole, 1, position);
 }
 
 /* SIGPIPE would be the emulator's, not the client's, who gets EPIPE. An eventfd has no other end to lose. */
-static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+static int64_t host_write_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
 {
-	uint8_t *at = (uint8_t *)(uintptr_t)from;
 	const struct timespec at_once = { 0, 0 };
 	sigset_t pipe, before;
 	int64_t n;
 
 	(void)position;
 	if (file->mode & UIOPF_FILE_LOOPS)
-		return transfer(host_of(file), at, length, true);
+		return transfer(host_of(file), piece, count, true);
 	sigemptyset(&pipe);
 	sigaddset(&pipe, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &pipe, &before);
-	n = transfer(host_of(file), at, length, true);
+	n = transfer(host_of(file), piece, count, true);
 	if (n == -EPIPE)
 		sigtimedwait(&pipe, NULL, &at_once);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return n;
+}
+
+static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t length, int64_t position)
+{
+	const struct iovec whole = { (uint8_t *)(uintptr_t)from, length };
+
+	return host_write_pieces(file, &whole, 1, position);
 }
 
 static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
@@ -143,6 +158,18 @@ static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64
 		return -ESPIPE;
 	/* write(2) of nothing does nothing, and a ring's sends an empty message, or says that nobody listens. */
 	return length ? host_write(file, from, length, position) : host_send(file, from, 0, 0, NULL, 0);
+}
+
+static int64_t socket_read_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+{
+	return position > 0 ? -ESPIPE : host_read_pieces(file, piece, count, position);
+}
+
+static int64_t socket_write_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+{
+	if (position > 0)
+		return -ESPIPE;
+	return count ? host_write_pieces(file, piece, count, position) : socket_write(file, NULL, 0, position);
 }
 
 /* TCP says how much is left, and since 6.17 so do Unix streams. */
@@ -215,6 +242,8 @@ static void host_release(struct uiopf_file *file)
 static const struct uiopf_file_ops host_ops = {
 	.read = host_read,
 	.write = host_write,
+	.read_pieces = host_read_pieces,
+	.write_pieces = host_write_pieces,
 	.poll = host_poll,
 	.arm = host_arm,
 	.cancel = host_cancel,
@@ -224,6 +253,8 @@ static const struct uiopf_file_ops host_ops = {
 static const struct uiopf_file_ops socket_ops = {
 	.read = socket_read,
 	.write = socket_write,
+	.read_pieces = socket_read_pieces,
+	.write_pieces = socket_write_pieces,
 	.poll = host_poll,
 	.arm = host_arm,
 	.cancel = host_cancel,

@@ -320,7 +320,7 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-host-waiters",
             ),
             KnownDifference(
-                "a request with memory that is not there is EFAULT before the file is asked, and data stay in the file",
+                "a request with a buffer that is not there is EFAULT before the file is asked; data stay in the file",
                 "Linux lets some files lose a message or a count, or say something else first",
                 id="rings-fault",
             ),

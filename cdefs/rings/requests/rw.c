@@ -247,46 +247,50 @@ static int64_t loop_vector(struct uiopf_request *r, const struct vector *v)
 	return sum;
 }
 
-/* Other files are called once, with all of it in one piece: a message is one message. */
+/*
+ * The segments where we have them, without the empty ones: how many. From where the client has no memory on, all is one
+ * segment at no address. Nothing is copied: what a segment costs is its place in the array, whatever its length.
+ */
+static uint32_t map_vector(const struct uiopf_request *r, const struct vector *v, struct iovec *piece)
+{
+	uint64_t total = v->total, length, reach;
+	uint32_t i, n = 0;
+
+	for (i = 0; i < v->count; i++) {
+		const uint64_t address = (uint64_t)(uintptr_t)v->at[i].iov_base;
+
+		length = v->at[i].iov_len;
+		if (!length)
+			continue;
+		piece[n] = (struct iovec){ uiopf_memory(r, address, length), length };
+		if (unlikely(!piece[n].iov_base)) {
+			reach = n + 1 < MOST_SEGMENTS ? uiopf_windows_reach(&r->engine->windows, address, length) : 0;
+			if (reach)
+				piece[n++] = (struct iovec){ uiopf_memory(r, address, reach), reach };
+			piece[n++] = (struct iovec){ NULL, total - reach };
+			return n;
+		}
+		total -= length;
+		n++;
+	}
+	return n;
+}
+
+/* Other files are called once, with all of it: a message is one message. */
 static int64_t move_vector(struct uiopf_request *r)
 {
 	const struct vector *v = vector_of(r);
-	uint64_t done = 0, end;
-	uint8_t *piece;
-	int64_t n;
-	uint32_t i;
+	struct uiopf_file *file = r->file;
+	struct iovec piece[MOST_SEGMENTS];
+	uint32_t n;
 
 	if (unlikely(bad_position(r, v->total)))
 		return -EINVAL;
-	if (!(r->file->mode & UIOPF_FILE_ITER) || (writes(r) && (r->file->mode & UIOPF_FILE_LOOPS)))
+	if (!(file->mode & UIOPF_FILE_ITER) || (writes(r) && (file->mode & UIOPF_FILE_LOOPS)))
 		return loop_vector(r, v);
-	for (i = 0; i < v->count; i++)
-		if (!uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len) && v->at[i].iov_len)
-			return writes(r) ? -EFAULT : read_file(r, NULL, v->total);
-	piece = malloc(v->total ? v->total : 1);
-	if (!piece)
-		return -ENOMEM;
-	if (!writes(r)) {
-		n = r->file->ops->read(r->file, piece, v->total, (int64_t)r->position);
-		end = n < 0 ? 0 : (uint64_t)n;
-	} else {
-		n = 0;
-		end = v->total;
-	}
-	for (i = 0; i < v->count && done < end; i++) {
-		uint64_t part = v->at[i].iov_len < end - done ? v->at[i].iov_len : end - done;
-		uint8_t *at = uiopf_memory(r, (uint64_t)(uintptr_t)v->at[i].iov_base, part);
-
-		if (writes(r))
-			uiopf_copy_from_client(piece + done, at, part);
-		else
-			uiopf_copy_to_client(at, piece + done, part);
-		done += part;
-	}
-	if (writes(r))
-		n = r->file->ops->write(r->file, piece, v->total, (int64_t)r->position);
-	free(piece);
-	return n;
+	n = map_vector(r, v, piece);
+	return writes(r) ? file->ops->write_pieces(file, piece, n, (int64_t)r->position) :
+			   file->ops->read_pieces(file, piece, n, (int64_t)r->position);
 }
 
 static bool is_vector(const struct uiopf_request *r)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tests.rings.language import (
+    ARENA_SIZE,
     KERNEL,
+    At,
     Blob,
     Close,
     Drain,
@@ -624,4 +626,100 @@ _MORE_SOCKETS: Final = (
     ),
 )
 
-CASES: Final = (*_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS)
+_LAST_PAGE = At(ARENA_SIZE - 4096)
+
+_VECTORS: Final = (
+    case(
+        "vector: whole pages, and then a hole",
+        "a pipe takes the pages in front of it",
+        Setup(),
+        pipe(),
+        run(vector(Op.WRITEV, 1, "pipe.w", (data(0), 4096), (data(1), 100), (Hole(), 4))),
+        Drain("pipe.r"),
+        run(vector(Op.WRITEV, 2, "pipe.w", (_LAST_PAGE, 8192), (data(1), 100))),
+        Drain("pipe.r"),
+        run(vector(Op.WRITEV, 3, "pipe.w", (data(0), 8192), (Hole(), 1), (KERNEL - 4096, 0))),
+        Drain("pipe.r"),
+    ),
+    case(
+        "vector: reading into a hole",
+        "what is in front of it is read",
+        Setup(),
+        pipe(),
+        Write("pipe.w", b"abcdefgh"),
+        run(vector(Op.READV, 1, "pipe.r", (data(1), 3), (Hole(), 8), (data(2), 8))),
+        Look(data(1), 8),
+        Look(data(2), 8),
+        Read("pipe.r"),
+        Write("pipe.w", b"abcdefgh"),
+        run(vector(Op.READV, 2, "pipe.r", (At(ARENA_SIZE - 4), 100))),
+        Look(At(ARENA_SIZE - 4), 4),
+        Read("pipe.r"),
+    ),
+    case(
+        "vector: longer than a pipe holds",
+        "as much as there is room for, in one go; then none, until there is",
+        Setup(),
+        pipe(value=65536),
+        PutBytes(data(0), bytes(range(256)) * 64),
+        run(vector(Op.WRITEV, 1, "pipe.w", *[(data(n), 16000) for n in range(8)])),
+        run(vector(Op.WRITEV, 2, "pipe.w", *[(data(n), 2) for n in range(8)])),
+        Drain("pipe.r"),
+        look_again(),
+        Read("pipe.r"),
+    ),
+    case(
+        "vector: the same memory many times",
+        "costs what the pipe takes",
+        Setup(),
+        pipe(value=8192),
+        run(vector(Op.WRITEV, 1, "pipe.w", *[(data(0), 4096)] * 1024)),
+        Drain("pipe.r"),
+        run(vector(Op.WRITEV, 2, "pipe.w", *[(data(0), 1)] * 1024)),
+        Drain("pipe.r"),
+    ),
+    *[
+        case(
+            f"vector: messages, {kind}",
+            "one message each, and what a hole makes of them",
+            Setup(),
+            Open("socket", kind),
+            PutBytes(data(0), b"abcdefghij"),
+            run(vector(Op.WRITEV, 1, "socket.a", (data(0), 3), (data(0) + 5, 0), (data(0) + 4, 5))),
+            run(vector(Op.WRITEV, 2, "socket.a", (data(0), 3), (Hole(), 5))),
+            run(vector(Op.WRITEV, 3, "socket.a", (_LAST_PAGE, 4100))),
+            run(vector(Op.WRITEV, 4, "socket.a", (data(0), 2), (data(0), 2))),
+            run(vector(Op.READV, 5, "socket.b", (data(1), 2), (data(1) + 10, 4))),
+            Look(data(1), 20),
+            run(vector(Op.READV, 6, "socket.b", (data(2), 1), (Hole(), 4))),
+            Look(data(2), 4),
+            Read("socket.b"),
+            run(vector(Op.READV, 7, "socket.b", (data(3), 8))),
+            Look(data(3), 8),
+        )
+        for kind in ("stream", "dgram", "seqpacket")
+    ],
+    case(
+        "vector: an eventfd's counter",
+        "in two pieces",
+        Setup(),
+        Open("event", "eventfd", nonblock=True),
+        Write("event", b"\5\6\7\0\0\0\0\1"),
+        run(vector(Op.READV, 1, "event", (data(1), 3), (data(2), 5))),
+        Look(data(1), 4),
+        Look(data(2), 8),
+        run(vector(Op.READV, 2, "event", (data(1), 3), (data(2), 4))),
+    ),
+    case(
+        "vector: nothing at all",
+        "0 bytes of a pipe; to a socket it is a message, of a stream none",
+        Setup(),
+        pipe(),
+        Open("socket", "seqpacket"),
+        run(vector(Op.WRITEV, 1, "pipe.w", (data(0), 0), (data(0), 0)), vector(Op.READV, 2, "pipe.r", (data(1), 0))),
+        run(vector(Op.WRITEV, 3, "socket.a", (data(0), 0))),
+        run(vector(Op.READV, 4, "socket.b", (data(1), 0), (data(1), 8))),
+    ),
+)
+
+CASES: Final = (*_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS, *_VECTORS)
