@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.register_profile(
@@ -57,3 +61,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if counted:
         words = ", ".join(f"{count:,} {what}" for what, count in sorted(counted.items()))
         terminalreporter.write_line(f"rings: {words}")
+
+
+@pytest.fixture(scope="session")
+def build_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the library is compiled for the whole run; see `compiled.py`."""
+    return tmp_path_factory.mktemp("c")

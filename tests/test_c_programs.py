@@ -1,33 +1,18 @@
 """The C programs in ``c/``, each linked with the whole library and run under the sanitizers.
 
-The objects are compiled once for each sanitizer. A compiler without its run-time libraries is a failure: this is where
-races and stray pointers are found, and a test that is skipped finds none.
+Each begins with what it tests and how it draws; `compiled.py` compiles the library.
 """
 
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-HERE: Final = Path(__file__).resolve().parent
-CDEFS: Final = HERE.parent / "cdefs"
-FLAGS: Final = ["-std=c11", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
-
-SANITIZERS: Final[Mapping[str, Sequence[str]]] = {
-    "address+undefined": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"],
-    "thread": ["-fsanitize=thread"],
-    "steps": ["-fsanitize-coverage=trace-pc"],
-}
-ENVIRONMENT: Final = {
-    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
-}
+from tests import compiled
+from tests.compiled import ENVIRONMENT, HERE, SANITIZERS
 
 #: Name and arguments. Seeds are fixed here; a program that is run by hand takes the time for one, and prints it.
 PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
@@ -60,35 +45,9 @@ LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
 ONE_THREAD: Final = frozenset({"no_memory", "bounds"})
 
-#: No sanitizer: at every edge of its code the library calls ``__sanitizer_cov_trace_pc``, which counts, in this one.
+#: No sanitizer, but a count of the library's steps; these programs say what is too many.
 STEPS: Final = "steps"
 COUNTS_STEPS: Final = frozenset({"bounds"})
-
-
-@pytest.fixture(scope="session")
-def build_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("c")
-
-
-def gcc(*arguments: str | Path) -> None:
-    done = subprocess.run(["gcc", *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@cache
-def library_objects(directory: Path, sanitizer: str) -> tuple[Path, ...]:
-    """Compile every C file of the library; return the objects."""
-    target = directory / sanitizer
-    target.mkdir()
-    sources = sorted(CDEFS.rglob("*.c"))
-    objects = tuple(target / f"{source.relative_to(CDEFS).as_posix().replace('/', '-')}.o" for source in sources)
-
-    def compile_one(source: Path, to: Path) -> None:
-        gcc(*FLAGS, *SANITIZERS[sanitizer], f"-I{CDEFS}", "-c", source, "-o", to)
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        list(pool.map(compile_one, sources, objects))
-    return objects
 
 
 @pytest.mark.parametrize(
@@ -102,12 +61,8 @@ def library_objects(directory: Path, sanitizer: str) -> tuple[Path, ...]:
     ],
 )
 def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, build_directory: Path) -> None:
-    objects = library_objects(build_directory, sanitizer)
-    binary = build_directory / f"{program}-{sanitizer}"
     source = HERE / "c" / f"{program}.c"
-    linked_with = LINKED_WITH.get(program, [])
-    flags = [] if sanitizer == STEPS else SANITIZERS[sanitizer]
-    gcc(*FLAGS, *flags, f"-I{CDEFS}", source, *objects, "-o", binary, *linked_with, "-pthread", "-lm")
+    binary = compiled.program(program, build_directory, sanitizer, source, also=LINKED_WITH.get(program, ()))
     done = subprocess.run(
         [binary, *PROGRAMS[program]],
         env=os.environ | ENVIRONMENT,
@@ -122,10 +77,8 @@ def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, buil
 
 def test_every_input_that_a_fuzzer_kept_runs_without_a_complaint(build_directory: Path) -> None:
     """``fuzz/corpus/``, by a ``main`` of the target's own: a fuzzer is needed to find inputs, not to run them."""
-    objects = library_objects(build_directory, "address+undefined")
-    binary = build_directory / "engine_fuzz"
     source = HERE / "fuzz" / "engine_fuzz.c"
-    gcc(*FLAGS, *SANITIZERS["address+undefined"], f"-I{CDEFS}", source, *objects, "-o", binary, "-pthread", "-lm")
+    binary = compiled.program("engine_fuzz", build_directory, "address+undefined", source)
     inputs = sorted((HERE / "fuzz" / "corpus").iterdir())
     done = subprocess.run(
         [binary, *inputs], env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120

@@ -1,16 +1,19 @@
-"""The Python extension itself, built with the address sanitizer and used once from Python.
+"""The Python extension itself, linked with the address sanitizer's library and used once from Python.
 
-The C programs cover the library; this covers what is between: cffi's generated code, and the flags that
-``cdefs/build.py`` takes from the environment.
+The C programs cover the library; this covers what is between: cffi's generated code.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 from typing import Final
+
+from tests.compiled import CDEFS, FLAGS, SANITIZERS, gcc, library_objects
+from uring_iopf._native import source_hash
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -69,21 +72,23 @@ SCRIPT: Final = textwrap.dedent(
 )
 
 
-def test_the_extension_under_the_address_sanitizer(tmp_path: Path) -> None:
-    for name in ("cdefs", "uring_iopf"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.o", "__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tmp_path)
-    flags = "-fsanitize=address -O1 -g -fno-lto"
-    build = subprocess.run(
-        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
-        cwd=tmp_path,
-        env=os.environ | {"UIOPF_CFLAGS": flags, "UIOPF_LDFLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
+def test_the_extension_under_the_address_sanitizer(tmp_path: Path, build_directory: Path) -> None:
+    shutil.copytree(ROOT / "uring_iopf", tmp_path / "uring_iopf", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    generated = tmp_path / "_core.c"
+    emit = "import runpy, sys; runpy.run_path(sys.argv[1])['ffibuilder'].emit_c_code(sys.argv[2])"
+    subprocess.run([sys.executable, "-c", emit, str(CDEFS / "build.py"), str(generated)], check=True)
+    extension = tmp_path / "uring_iopf" / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    gcc(
+        *(flag for flag in FLAGS if flag != "-Wextra"),  # of cffi's own code
+        *SANITIZERS["address+undefined"],
+        "-shared",
+        "-fPIC",
+        f"-I{sysconfig.get_path('include')}",
+        f'-DUIOPF_SOURCE_HASH="{source_hash()}"',
+        generated,
+        *library_objects(build_directory, "address+undefined"),
+        *("-o", extension, "-pthread", "-lm"),
     )
-    assert build.returncode == 0, build.stderr[-8000:]
 
     runtime = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True

@@ -24,6 +24,7 @@ from typing import Final
 
 import pytest
 
+from tests.compiled import FLAGS, gcc, program
 from uring_iopf._native import ffi, lib
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, PeerError, UsageError
@@ -33,8 +34,6 @@ from uring_iopf.server.attached import AttachableRing
 from uring_iopf.server.hello import Reply, parse_reply_untrusted
 
 HERE: Final = Path(__file__).resolve().parent
-CDEFS: Final = HERE.parent / "cdefs"
-FLAGS: Final = ["-std=gnu11", "-O1", "-g", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", f"-I{CDEFS}"]
 GCC_COMPILE: Final = 5075
 """Faults in the bundled trace of that name."""
 HANGS_S: Final = 120
@@ -56,11 +55,6 @@ def with_liburing(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.fail(how)
         pytest.skip(how)
     return tmp_path_factory.mktemp("clients")
-
-
-def gcc(*arguments: str | Path) -> None:
-    done = subprocess.run(["gcc", *map(str, arguments)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -551,11 +545,10 @@ def test_ctrl_c_ends_the_command_with_an_account(tmp_path: Path, client: Path) -
 
 
 @pytest.fixture(scope="session")
-def two_views(with_liburing: Path) -> Path:
-    binary = with_liburing / "two_views"
-    ours = [HERE / "clients" / "two_views.c", HERE / "clients" / "our_view.c", *sorted(CDEFS.rglob("*.c"))]
-    gcc(*FLAGS, *ours, "-o", binary, "-luring", "-pthread", "-lm")
-    return binary
+def two_views(with_liburing: Path, build_directory: Path) -> Path:
+    assert with_liburing.is_dir()
+    views = [HERE / "clients" / name for name in ("two_views.c", "our_view.c")]
+    return program("two_views", build_directory, "address+undefined", *views, also=["-luring"])
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +54,22 @@ def test_a_stale_extension_is_refused_at_import(tmp_path: Path, monkeypatch: pyt
         _native.check_build()
     monkeypatch.setenv("URING_IOPF_SKIP_BUILD_CHECK", "1")
     _native.check_build()
+
+
+def test_the_build_takes_more_flags_from_the_environment() -> None:
+    """A sanitizer's, say; behind the build's own, so that they count."""
+    code = (
+        "import json, runpy, sys; ffi = runpy.run_path(sys.argv[1])['ffibuilder'];"
+        "print(json.dumps([ffi._assigned_source[3][key][-1] for key in ('extra_compile_args', 'extra_link_args')]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "cdefs" / "build.py")],
+        env=os.environ | {"UIOPF_CFLAGS": "-g -O1", "UIOPF_LDFLAGS": "-s -fno-lto"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout) == ["-O1", "-fno-lto"]
 
 
 # ---- the seam to C ----
