@@ -142,9 +142,7 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "NativeChannel ring": of_machine(lambda one: one.channel, "uring-multishot", "sqpoll"),
     "PythonChannel": of_machine(lambda one: one.channel, "my_design:Doorbell"),
     "BatchClient": of_machine(lambda one: BatchClient(one.channel, one.address_space)),  # type: ignore[arg-type]
-    "TrioClient": of_machine(
-        lambda one: TrioClient(one.channel, one.address_space, lambda: True, inline=True, spin=False)
-    ),
+    "TrioClient": of_machine(lambda one: TrioClient(one.channel, one.address_space, lambda: True, inline=one.core)),
     "FaultGroup": of_machine(group),
     "Context": of_context(lambda context: context),
     "Device": of_context(device),

@@ -138,7 +138,7 @@ class Clients:
 
     def trio(self) -> None:
         async def main() -> None:
-            inline = self.machine.driver.name == "INLINE"
+            inline = self.machine.core if self.machine.driver.name == "INLINE" else None
             client = TrioClient(
                 self.channel, self.machine.address_space, lambda: False, inline=inline, spin=not self.machine.wait.value
             )

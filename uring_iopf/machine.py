@@ -16,6 +16,7 @@ from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied, Unshared, foreign, open_on, unwatch, watch
 from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.load import LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import Context, FaultQueue, NestedHWPT, Personality
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MachineParts
@@ -244,11 +245,11 @@ class Machine(Unshared):
             channel,
             self.address_space,
             self._is_served if self.workload is not None else (lambda: False),
-            inline=self.driver is Driver.INLINE,
-            spin=self.wait is Wait.SPIN or self.design.inline_only,
+            inline=self.core if self.driver is Driver.INLINE else None,
+            timed=self.workload is not None and self.load.mode is not LoadMode.CLOSED,
+            spin=self.wait is Wait.SPIN,
         )
-        if not self.design.inline_only:
-            self.tell_when_done(channel.eventfd)
+        self.tell_when_done(channel.eventfd)
         if self.workload is not None:
             self.start()
         return client

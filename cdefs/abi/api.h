@@ -26,6 +26,7 @@ struct uiopf_endpoint;
 struct uiopf_vtd;
 struct uiopf_mock;
 struct uiopf_channel;
+struct uiopf_turner;
 
 /* ---- the extension itself ---- */
 
@@ -57,6 +58,15 @@ uint64_t uiopf_core_next_ns(const struct uiopf_core *core);	/* when the producer
 int uiopf_core_produce(struct uiopf_core *core);
 int uiopf_core_consume(struct uiopf_core *core);	/* one consumer step; as well */
 uint64_t uiopf_core_wakeups(const struct uiopf_core *core);
+/*
+ * For a client that turns the steps itself, inline, and sleeps in between: once listed, its eventfd is written, once, by
+ * whatever makes work for the steps. List, turn once more, sleep, unlist. NULL: no memory, or no descriptor.
+ */
+struct uiopf_turner *uiopf_turner_new(struct uiopf_core *core);
+void uiopf_turner_free(struct uiopf_turner *turner);
+int uiopf_turner_eventfd(const struct uiopf_turner *turner);
+void uiopf_turner_list(struct uiopf_turner *turner);
+void uiopf_turner_unlist(struct uiopf_turner *turner);
 /* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
 int uiopf_core_stop(struct uiopf_core *core);

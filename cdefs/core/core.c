@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -151,6 +152,7 @@ void uiopf_core_wake_worker(struct uiopf_core *core)
 {
 	if (LOAD_SEQ(&core->asleep))
 		eventfd_write(core->worker_eventfd, 1);
+	uiopf_core_made_work(core);
 }
 
 /* ---- waking and sleeping ---- */
@@ -266,6 +268,86 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *
 		uiopf_eventfd_signal(core, sleeper->eventfd);
 	}
 	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+void uiopf_turner_init(struct uiopf_turner *turner, struct uiopf_core *core, int eventfd)
+{
+	*turner = (struct uiopf_turner){ .core = core, .eventfd = eventfd };
+}
+
+void uiopf_turner_list(struct uiopf_turner *turner)
+{
+	struct uiopf_core *core = turner->core;
+
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (!turner->listed) {
+		turner->listed = true;
+		turner->next = core->turners;
+		WRITE_ONCE(&core->turners, turner);
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+void uiopf_turner_unlist(struct uiopf_turner *turner)
+{
+	struct uiopf_core *core = turner->core;
+	struct uiopf_turner **link;
+
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (turner->listed) {
+		for (link = &core->turners; *link != turner; link = &(*link)->next)
+			;
+		WRITE_ONCE(link, turner->next);
+		turner->listed = false;
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+void uiopf_core_wake_turners(struct uiopf_core *core)
+{
+	struct uiopf_turner *turner;
+
+	pthread_mutex_lock(&core->sleepers_lock);
+	while ((turner = core->turners)) {
+		WRITE_ONCE(&core->turners, turner->next);
+		turner->listed = false;
+		eventfd_write(turner->eventfd, 1);
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+}
+
+/* One that is by itself, for who has no channel in C. */
+struct uiopf_turner *uiopf_turner_new(struct uiopf_core *core)
+{
+	struct uiopf_turner *turner = malloc(sizeof *turner);
+
+	if (!turner)
+		return NULL;
+	uiopf_turner_init(turner, core, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	if (turner->eventfd < 0) {
+		free(turner);
+		return NULL;
+	}
+	uiopf_hold(&core->lifetime);
+	return turner;
+}
+
+void uiopf_turner_free(struct uiopf_turner *turner)
+{
+	struct uiopf_core *core = turner ? turner->core : NULL;
+
+	if (!turner || core->torn)
+		return;
+	if (!core->abandoned)
+		uiopf_turner_unlist(turner);
+	close(turner->eventfd);
+	free(turner);
+	uiopf_let_go(&core->lifetime);
+}
+
+int uiopf_turner_eventfd(const struct uiopf_turner *turner)
+{
+	return turner->eventfd;
 }
 
 /* ---- who may touch what ---- */
@@ -450,6 +532,8 @@ int uiopf_core_produce(struct uiopf_core *core)
 		return -EINTR;
 	did = core->running ? 0 : uiopf_produce(core);
 	uiopf_control_end(core);
+	if (did)
+		uiopf_core_made_work(core);
 	return at_most_int_max(did);
 }
 
@@ -461,6 +545,8 @@ int uiopf_core_consume(struct uiopf_core *core)
 		return -EINTR;
 	did = uiopf_consume(core);
 	uiopf_consumer_end(core);
+	if (did)
+		uiopf_core_made_work(core);
 	return at_most_int_max(did);
 }
 

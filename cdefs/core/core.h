@@ -89,6 +89,17 @@ struct uiopf_sleeper {
 	bool listed;
 };
 
+/*
+ * Inline, a client that turns the steps itself, and sleeps while there is nothing to turn. Whatever makes work for the
+ * steps writes its eventfd, once, also where nothing is paid for with real wake-ups: nobody else would do that work.
+ */
+struct uiopf_turner {
+	struct uiopf_turner *next;
+	struct uiopf_core *core;
+	int eventfd;
+	bool listed;
+};
+
 #define UIOPF_MAX_FILES 1024
 #define UIOPF_REGISTERED_FILES 16
 
@@ -143,6 +154,7 @@ struct uiopf_core {
 	uint32_t worker_waits;		/* the parked worker waits on park_changed to be let go */
 	UIOPF_LINE uint32_t asleep;	/* it may be in poll; wake it through its eventfd */
 	uint32_t sqpoll_runs;		/* the worker owns the consumer side; read without a lock, then again with it */
+	struct uiopf_turner *turners;	/* inline only; guarded by sleepers_lock */
 	UIOPF_LINE bool running;
 	bool stop;
 	pthread_t thread;
@@ -217,6 +229,17 @@ void uiopf_core_wake_worker(struct uiopf_core *core);
 void uiopf_sleeper_list(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
 void uiopf_sleeper_unlist(struct uiopf_core *core, struct uiopf_sleeper *sleeper);
 void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *file);
+
+/* Turning inline, and sleeping. List first, then turn once more, then sleep. */
+void uiopf_turner_init(struct uiopf_turner *turner, struct uiopf_core *core, int eventfd);
+void uiopf_core_wake_turners(struct uiopf_core *core);
+
+/* Something was done that a step is to go on with. Not called for a turn that found nothing: two would wake each other. */
+static inline void uiopf_core_made_work(struct uiopf_core *core)
+{
+	if (unlikely(READ_ONCE(&core->turners) != NULL))
+		uiopf_core_wake_turners(core);
+}
 
 /*
  * Whether eventfds are written. Beside a worker always: a thread that sleeps hears of nothing else. Without one nobody is

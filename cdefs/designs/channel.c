@@ -31,6 +31,7 @@ int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, cons
 	}
 	ch->last_answered = -1;
 	ch->sleeper.eventfd = ch->eventfd;
+	uiopf_turner_init(&ch->turner, core, ch->eventfd);
 	ch->sleeper.file = uiopf_faultq_file(queue);
 	rc = ch->design->open(ch);
 	if (rc < 0) {
@@ -52,8 +53,10 @@ void uiopf_channel_close(struct uiopf_channel *ch)
 
 	if (!ch || core->torn)
 		return;
-	if (!core->abandoned)
+	if (!core->abandoned) {
 		uiopf_sleeper_unlist(core, &ch->sleeper);
+		uiopf_turner_unlist(&ch->turner);
+	}
 	ch->design->close(ch);
 	close(ch->eventfd);
 	uiopf_faultq_let_go(ch->queue);
@@ -179,7 +182,36 @@ static int prepare_sleep(struct uiopf_channel *ch)
 
 	if (unlikely(rc < 0))
 		return rc;
-	return ch->design->prepare_sleep ? ch->design->prepare_sleep(ch) : -EOPNOTSUPP;
+	if (!ch->design->prepare_sleep)
+		return -EOPNOTSUPP;
+	rc = ch->design->prepare_sleep(ch);
+	if (rc)
+		return rc;
+	ch->asleep = true;
+	if (ch->core->driver == UIOPF_INLINE)
+		uiopf_turner_list(&ch->turner);
+	return 0;
+}
+
+/*
+ * Answers of one task while another sleeps for all of them: what a design holds back would leave with the next call, and
+ * the one that sleeps makes none. So it is woken to make it, once, however many answers there are.
+ */
+static void rouse(struct uiopf_channel *ch)
+{
+	if (ch->roused || !(ch->rest_from != ch->rest_to || (ch->design->holds && ch->design->holds(ch))))
+		return;
+	ch->roused = true;
+	eventfd_write(ch->eventfd, 1);
+}
+
+static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
+{
+	int rc = uiopf_answer(ch, responses, n);
+
+	if (unlikely(ch->asleep) && rc > 0)
+		rouse(ch);
+	return rc;
 }
 
 /* ---- the same, as a program calls them: one thread at a time ---- */
@@ -211,14 +243,14 @@ int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *o
 
 int uiopf_channel_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
-	return ALONE(ch, uiopf_answer(ch, responses, n));
+	return ALONE(ch, answer(ch, responses, n));
 }
 
 int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t code)
 {
 	const struct iommu_hwpt_page_response response = { .cookie = cookie, .code = code };
 
-	return ALONE(ch, uiopf_answer(ch, &response, 1));
+	return ALONE(ch, answer(ch, &response, 1));
 }
 
 int uiopf_channel_flush(struct uiopf_channel *ch)
@@ -240,6 +272,8 @@ static int awake(struct uiopf_channel *ch)
 {
 	eventfd_t value;
 
+	ch->asleep = ch->roused = false;
+	uiopf_turner_unlist(&ch->turner);
 	/* A design that has nothing to undo counts with its eventfd, and reads it itself. */
 	if (!ch->design->awake)
 		return 0;

@@ -37,6 +37,8 @@ struct uiopf_design {
 	int (*wait)(struct uiopf_channel *ch, uint64_t timeout_ns);
 	int (*prepare_sleep)(struct uiopf_channel *ch);
 	void (*awake)(struct uiopf_channel *ch);
+	/* Whether answers were taken that leave only with the client's next call; absent where each leaves at once. */
+	bool (*holds)(const struct uiopf_channel *ch);
 	/* Adds the kernel half's costs. */
 	void (*kernel_cost)(struct uiopf_channel *ch, struct uiopf_cost *cost);
 };
@@ -51,6 +53,9 @@ struct uiopf_channel {
 	struct uiopf_sleeper sleeper;
 	int eventfd;			/* what the client sleeps on */
 	uint32_t busy;			/* a thread is in a call of the client's half */
+	bool asleep;			/* it has prepared to sleep, and has not said that it is awake */
+	bool roused;			/* … and was woken for an answer that it is to send */
+	struct uiopf_turner turner;
 	/* Answers that were taken from the client, and that the design had no room for. */
 	uint32_t rest_from, rest_to;
 	uint32_t received, answered;	/* by the last receive, and taken since */

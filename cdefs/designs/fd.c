@@ -99,6 +99,13 @@ static int prepare_sleep(struct uiopf_channel *ch)
 	return rc < 0 ? rc : uiopf_poll_prepare_sleep(ch);
 }
 
+static bool holds(const struct uiopf_channel *ch)
+{
+	const struct fd *fd = ch->state;
+
+	return fd->pending;
+}
+
 const struct uiopf_design uiopf_design_fd = {
 	.info = {
 		.name = "fd",
@@ -115,4 +122,5 @@ const struct uiopf_design uiopf_design_fd = {
 	.wait = wait_fd,
 	.prepare_sleep = prepare_sleep,
 	.awake = uiopf_poll_awake,
+	.holds = holds,
 };

@@ -277,11 +277,19 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 		sqe->len = sizeof responses[i];
 		sqe->user_data = WRITE_DATA;
 	}
-	if (m->sqpoll && uiopf_sleeps(ch))
+	if (m->sqpoll && uiopf_sleeps(ch) && !ch->asleep)
 		uiopf_client_publish(m->ring);	/* a worker that sleeps is woken by the call that waits */
 	else if (m->sqpoll)
 		submit(ch);
 	return (int)n;
+}
+
+/* Under sqpoll what is answered while the client sleeps is submitted at once: it takes no call, or one for a worker asleep. */
+static bool holds(const struct uiopf_channel *ch)
+{
+	const struct multishot *m = ch->state;
+
+	return !m->sqpoll && not_taken(m);
 }
 
 static int flush(struct uiopf_channel *ch)
@@ -527,5 +535,6 @@ const struct uiopf_design uiopf_design_uring_multishot = {
 	.wait = wait_multishot,
 	.prepare_sleep = prepare_sleep,
 	.awake = awake,
+	.holds = holds,
 	.kernel_cost = kernel_cost,
 };

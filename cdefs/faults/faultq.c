@@ -44,6 +44,7 @@ void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 	q->messages = 0;
 	if (LOAD_SEQ(&q->core->sleepers_count))
 		uiopf_core_wake_sleepers(q->core, &q->file);
+	uiopf_core_made_work(q->core);
 }
 
 /* ---- consumer ---- */

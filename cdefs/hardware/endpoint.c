@@ -134,6 +134,7 @@ int uiopf_endpoint_enable_pri(struct uiopf_endpoint *ep, uint32_t allocation)
 		ep->status &= (uint16_t)~PCIE_PRI_STATUS_STOPPED;
 	}
 	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);
 	return rc;
 }
 
@@ -144,6 +145,7 @@ void uiopf_endpoint_disable_pri(struct uiopf_endpoint *ep)
 	/* What was sent still needs its answers; the function reports Stopped when the last has come. Ours does at once. */
 	ep->status |= PCIE_PRI_STATUS_STOPPED;
 	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);	/* a pass may be over */
 }
 
 int uiopf_endpoint_reset_pri(struct uiopf_endpoint *ep)
@@ -193,6 +195,7 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 	uiopf_control_begin(ep->core);
 	rc = load->group && !ep->load.active && !has_credits(ep, load->group) ? -ENOSPC : uiopf_load_start(&ep->load, load);
 	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);
 	return rc;
 }
 
@@ -201,6 +204,7 @@ void uiopf_endpoint_cancel(struct uiopf_endpoint *ep)
 	uiopf_control_begin(ep->core);
 	ep->load.cursor = ep->load.rows;
 	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);
 }
 
 int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
@@ -261,6 +265,7 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 		ticket = ep->manual_tail++;
 	}
 	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);
 	return ticket;
 }
 

@@ -32,7 +32,10 @@ class Channel(Protocol):
         """Messages of whole groups, without waiting."""
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
+        """Answer a group; it is sent at the latest when the client looks for more, or by a flush.
+
+        While the client sleeps (after `prepare_sleep`), it is sent at once, or the eventfd wakes the client to send it.
+        """
 
     def has_taken(self, cookie: int) -> bool:
         """Whether the last answer was to this group: for who was interrupted in `answer`."""
@@ -41,7 +44,10 @@ class Channel(Protocol):
         """Send what has been answered."""
 
     def prepare_sleep(self) -> bool:
-        """True: something is there. False: the eventfd will be readable when something is; then call `awake`."""
+        """True: something is there. False: the eventfd will be readable when something is; then call `awake`.
+
+        Inline the eventfd becomes readable when there is work for a `turn`.
+        """
 
     def awake(self) -> None:
         """The sleep that was prepared is over."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from uring_iopf.errors import UsageError
-from uring_iopf.handles import Handle
+from uring_iopf._native import lib
+from uring_iopf.handles import Handle, owned
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
@@ -24,6 +26,10 @@ class PythonChannel(Handle["Design"]):
         self._core = self._on = core
         self._c = design
         self._pending: list[tuple[int, int]] = []
+        self._asleep = False
+        self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
+        if self._turner is None:
+            raise MemoryError("no memory, or no descriptor, for: channel")
 
     @property
     def design(self) -> Design:
@@ -32,8 +38,10 @@ class PythonChannel(Handle["Design"]):
 
     @property
     def eventfd(self) -> int:
-        """There is none."""
-        raise UsageError("a design written in Python runs inline: there is nothing to sleep on")
+        """What an event loop sleeps on."""
+        if self._turner is None:
+            raise self._refusal()
+        return lib.uiopf_turner_eventfd(self._turner)
 
     def receive(self) -> list[FaultMessage]:
         """Messages of whole groups, without waiting."""
@@ -45,6 +53,8 @@ class PythonChannel(Handle["Design"]):
         if self._c is None:
             raise self._refusal()
         self._pending.append((cookie, code))
+        if self._asleep:
+            self._rouse()
 
     def has_taken(self, cookie: int) -> bool:
         """Whether an answer to this is among those that will be sent."""
@@ -55,14 +65,31 @@ class PythonChannel(Handle["Design"]):
         if self._pending:
             pending, self._pending = self._pending, []
             self.design.answer(pending)
+            if self._asleep:
+                self._rouse()  # the kernel's half has answers to collect
 
     def prepare_sleep(self) -> bool:
-        """It never sleeps: True."""
+        """False: sleep on the eventfd, then call `awake`. The eventfd is written when there is work for a turn."""
         self.flush()
-        return True
+        if self._turner is None:
+            raise self._refusal()
+        lib.uiopf_turner_list(self._turner)
+        self._asleep = True
+        return False
 
     def awake(self) -> None:
-        """It never sleeps."""
+        """The sleep that was prepared is over."""
+        self._asleep = False
+        if self._turner is None:
+            raise self._refusal()
+        lib.uiopf_turner_unlist(self._turner)
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.eventfd)
+
+    def _rouse(self) -> None:
+        """Wake the client that sleeps: once is enough."""
+        self._asleep = False
+        os.eventfd_write(self.eventfd, 1)
 
     def turn(self) -> int:
         """Collect the answers, turn the hardware, publish what it reports."""
@@ -80,4 +107,9 @@ class PythonChannel(Handle["Design"]):
         design = self._c
         if design is not None:
             self._c = None
+            self._turner = None
             design.release()
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._turner = None

@@ -217,7 +217,6 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
             machine.channel,
             machine.address_space,
             machine.is_idle,
-            inline=False,
             spin=machine.wait.name == "SPIN",
         )
         success = PageResponse.SUCCESS
