@@ -16,7 +16,8 @@
 #include "rings/engine.h"
 
 /*
- * How many requests and completions are kept for a client that nobody can charge. All may wait for one file, and each
+ * How many requests and completions are kept for a client that nobody can charge, both together. A request becomes one
+ * completion at most that is kept, since one with more ends where there is no room for them. All may wait for one file, and each
  * wake-up goes through them: more would also cost others on the same worker too much time.
  */
 #define UIOPF_ATTACHED_MOST 4096u

@@ -238,6 +238,7 @@ uint32_t uiopf_enter_flags(uint32_t kernel)
 static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags, int *rc)
 {
 	struct uiopf_core *core = e->core;
+	uint32_t n;
 
 	*rc = 0;
 	if (e->setup_flags & IORING_SETUP_SQPOLL) {
@@ -275,8 +276,9 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 		return false;
 	}
 	uiopf_core_sync(core);	/* what has come by now is for those who wait by now, not for who comes later */
-	*rc = uiopf_submit(e, least(to_submit, unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND) ? e->ring.sq_entries :
-						uiopf_sq_ready(&e->ring)));
+	n = unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND) ? e->ring.sq_entries : uiopf_sq_ready(&e->ring);
+	n = least(n, to_submit);
+	*rc = uiopf_submit(e, n, n);
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
 	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))

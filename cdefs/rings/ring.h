@@ -109,6 +109,19 @@ static inline uint64_t uiopf_sq_peek_address(const struct uiopf_ring *ring, uint
 	return READ_ONCE(&uiopf_sqe_at(ring, ring->sq_head + ahead)[2]);
 }
 
+/* The flags of a published SQE some places ahead of the next; 0 where its index is bad. */
+static inline uint8_t uiopf_sq_peek_flags(const struct uiopf_ring *ring, uint32_t ahead)
+{
+	uint32_t slot = (ring->sq_head + ahead) & ring->sq_mask;
+
+	if (ring->sq_array) {
+		slot = READ_ONCE(&ring->sq_array[slot]);
+		if (slot >= ring->sq_entries)
+			return 0;
+	}
+	return (uint8_t)(READ_ONCE(uiopf_sqe_at(ring, slot)) >> 8);
+}
+
 /*
  * Takes the next SQE, of which there is one: true with *sqe filled, false when its index was bad. The head moves
  * either way; it is published by uiopf_sq_commit(). The client may scribble meanwhile: each word is loaded once, and

@@ -321,13 +321,13 @@ static bool submit_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sq
 }
 
 /* One that fails to start is the last, unless all are to be submitted. */
-int uiopf_submit(struct uiopf_engine *e, uint32_t n)
+int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 {
 	struct io_uring_sqe sqe;
 	uint32_t consumed = 0;
 
 	e->second_halves = 0;
-	while (consumed + e->second_halves < n) {
+	while (consumed + e->second_halves < n || (e->chain && consumed + e->second_halves < most)) {
 		/* Without a request to be had, nothing is taken. */
 		if (unlikely(!e->free_requests) && !uiopf_grow_requests(e)) {
 			if (!consumed)
@@ -338,14 +338,14 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n)
 			break;	/* a bad index: dropped, counted there, and not here */
 		consumed++;
 		prefetch_data(e);
-		e->others_left = n - consumed - e->second_halves;
+		e->others_left = most - consumed - e->second_halves;
 		if (likely(!e->unusual && submit_plainly(e, &sqe)))
 			e->finished = true;
 		else if (submit_one(e, sqe) < 0 && !(e->setup_flags & IORING_SETUP_SUBMIT_ALL))
 			break;
 	}
 	e->cost.bytes_copied += consumed * sizeof sqe;
-	/* A chain ends with the call. Linux gives its head to a worker, whatever it is. */
+	/* A chain ends with the batch. Linux gives its head to a worker, whatever it is. */
 	if (unlikely(e->chain != NULL)) {
 		struct uiopf_request *head = e->chain;
 

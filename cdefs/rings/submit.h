@@ -2,7 +2,10 @@
 #pragma once
 #include "rings/engine.h"
 
-/* Takes n SQEs, of which there are so many; how many were consumed, or -EAGAIN. */
-int uiopf_submit(struct uiopf_engine *engine, uint32_t n);
+/*
+ * Takes n SQEs, and on to the end of a chain that is open then, but not more than `most`; there are so many. How many were
+ * consumed, or -EAGAIN.
+ */
+int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine);

@@ -7,23 +7,41 @@
 
 #define SQES_PER_TURN 24u
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 static struct uiopf_engine *engine_of(struct uiopf_consumer *consumer)
 {
 	return container_of(consumer, struct uiopf_engine, consumer);
 }
 
-/* A client that nobody can charge, and that may hold no more than this: the rest waits in its own ring. */
-static bool is_full(const struct uiopf_engine *engine)
+/*
+ * How many of the SQEs that are ready a turn may take. A client that nobody can charge may hold UIOPF_ATTACHED_MOST: the
+ * rest waits in its own ring, and so does a chain that does not fit as a whole. One that is longer than all of it never
+ * would, and is cut. The client may write other flags meanwhile: then it has cut its chain itself.
+ */
+static uint32_t may_take(const struct uiopf_engine *e, uint32_t ready)
 {
-	return engine->attachable &&
-	       (engine->alive >= UIOPF_ATTACHED_MOST || engine->backlog_count >= UIOPF_ATTACHED_MOST);
+	uint32_t room, whole = 0, i;
+
+	if (likely(!e->attachable))
+		return ready;
+	room = UIOPF_ATTACHED_MOST - least(e->alive + e->backlog_count, UIOPF_ATTACHED_MOST);
+	if (likely(ready <= room))
+		return ready;
+	for (i = 0; i < room && whole < SQES_PER_TURN; i++)
+		if (!(uiopf_sq_peek_flags(&e->ring, i) & (IOSQE_IO_LINK | IOSQE_IO_HARDLINK)))
+			whole = i + 1;
+	return whole || room < UIOPF_ATTACHED_MOST ? whole : room;
 }
 
 /* SQPOLL: submit, work, publish. */
 static uint32_t run(struct uiopf_consumer *consumer)
 {
 	struct uiopf_engine *e = engine_of(consumer);
-	uint32_t did, ready;
+	uint32_t did, ready, most;
 
 	if (!(e->setup_flags & IORING_SETUP_SQPOLL) || unlikely(e->disabled))
 		return 0;
@@ -31,17 +49,15 @@ static uint32_t run(struct uiopf_consumer *consumer)
 		uiopf_look_again(e);
 	/*
 	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
-	 * neither waits for the other's whole batch. A batch that a bad SQE has ended goes on at the next turn. Their
-	 * lines are on the way from the client's core while task work runs.
+	 * neither waits for the other's whole batch. But a chain that is there is not cut: the turn goes on to its end.
+	 * (Linux takes all that is there, from a ring that has its thread alone.) A batch that a bad SQE has ended goes on
+	 * at the next turn. Their lines are on the way from the client's core while task work runs.
 	 */
-	ready = uiopf_sq_ready(&e->ring);
-	if (ready > SQES_PER_TURN)
-		ready = SQES_PER_TURN;
-	if (unlikely(is_full(e)))
-		ready = 0;
+	most = may_take(e, uiopf_sq_ready(&e->ring));
+	ready = least(most, SQES_PER_TURN);
 	uiopf_sq_prefetch(&e->ring, ready);
 	did = uiopf_timers_fire(e) + uiopf_run_work(e);
-	if (ready && uiopf_submit(e, ready) >= 0)
+	if (ready && uiopf_submit(e, ready, most) >= 0)
 		did += ready;
 	/* Nobody else would flush: a client that polls memory never enters. */
 	if (e->backlog_count)

@@ -221,7 +221,7 @@ static void come_to_its_senses(struct uiopf_engine *e)
 	uiopf_control_begin(e->core);
 	if (e->alive > UIOPF_ATTACHED_MOST / 2)
 		uiopf_cancel_matching(e, &all);
-	CHECK(e->backlog_count <= UIOPF_ATTACHED_MOST + 64);
+	CHECK(e->alive + e->backlog_count <= UIOPF_ATTACHED_MOST);
 	while (e->backlog_count && tries++ < 100000) {	/* it goes on meanwhile */
 		WRITE_ONCE(uiopf_ring_word(&e->ring, RING_CQ_HEAD), e->ring.cq_tail);
 		uiopf_flush_backlog(e);
@@ -278,7 +278,7 @@ static void attack(bool kicking, double seconds, uint64_t seed)
 	pthread_join(honest, NULL);
 	if (!kicking)
 		CHECK_EQ(a.kicks, 0);
-	CHECK(uiopf_engine_pending(a.victim) <= UIOPF_ATTACHED_MOST + 64);
+	CHECK(uiopf_engine_pending(a.victim) <= UIOPF_ATTACHED_MOST);
 	/* It dies: its ring first, with whatever is under way, then what it has not answered. */
 	uiopf_engine_free(a.victim);
 	CHECK_EQ(uiopf_detach(a.device, UIOPF_NO_PASID), 0);

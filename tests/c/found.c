@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "rings/attachable.h"
 #include "rings/engine.h"
 
 #define ARENA_AT 0x7000000000ull
@@ -269,6 +270,187 @@ static void buffers_of_a_single_issuers_ring_are_its_threads(void)
 	close_found(&f);
 }
 
+/* ---- an SQPOLL ring's turn, and what is kept for a client of another process ---- */
+
+struct polled {
+	struct uiopf_core *core;
+	struct uiopf_engine *engine;
+	struct uiopf_client_ring *ring;
+	struct io_uring_params p;
+};
+
+static void open_polled(struct polled *t, uint32_t kernel_minor, uint32_t entries, uint32_t flags)
+{
+	*t = (struct polled){ .core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0), .p.flags = IORING_SETUP_SQPOLL | flags };
+	uiopf_core_set_kernel(t->core, 6, kernel_minor);
+	CHECK_EQ(uiopf_setup(t->core, entries, &t->p, &t->engine), 0);
+	t->ring = uiopf_client_ring_map(uiopf_engine_fd(t->engine), &t->p, uiopf_engine_size(t->engine),
+					uiopf_engine_sqes_offset(t->engine));
+	CHECK(t->ring);
+}
+
+static void close_polled(struct polled *t)
+{
+	uiopf_client_ring_unmap(t->ring);
+	uiopf_engine_free(t->engine);
+	CHECK_EQ(uiopf_core_free(t->core), 0);
+}
+
+static void push(struct polled *t, struct io_uring_sqe sqe)
+{
+	CHECK(uiopf_client_push(t->ring, &sqe) >= 0);
+}
+
+/* A chain is not cut where a turn's share of SQEs ends: what is behind a member that fails is cancelled to its end. */
+static void a_turn_goes_on_to_the_end_of_a_chain(void)
+{
+	struct polled t;
+	uint32_t i;
+
+	open_polled(&t, 18, 64, 0);
+	push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_NOP, .flags = IOSQE_IO_LINK, .len = (uint32_t)-5,
+					.nop_flags = IORING_NOP_INJECT_RESULT });
+	for (i = 1; i < 60; i++)
+		push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_NOP, .flags = i < 59 ? IOSQE_IO_LINK : 0 });
+	push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+	uiopf_client_submit(t.ring);
+	for (i = 0; i < 10; i++)
+		uiopf_core_consume(t.core);
+	CHECK_EQ(uiopf_client_ready(t.ring), 61);
+	for (i = 0; i < 61; i++)	/* the NOP behind the chain does not wait for it */
+		CHECK(uiopf_client_cqe(t.ring, i)->res == -ECANCELED || i == 0 || uiopf_client_cqe(t.ring, i)->res == 0);
+	for (i = 0; i < 61; i++)
+		t.p.resv[0] += uiopf_client_cqe(t.ring, i)->res == -ECANCELED;
+	CHECK_EQ(t.p.resv[0], 59);
+	close_polled(&t);
+}
+
+/* An SQE of 128 bytes is not cut there either. */
+static void a_turn_takes_both_halves_of_a_wide_sqe(void)
+{
+	struct polled t;
+	uint32_t i;
+
+	open_polled(&t, 19, 64, IORING_SETUP_SQE_MIXED | IORING_SETUP_NO_SQARRAY);
+	for (i = 0; i < 23; i++)
+		push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+	push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_NOP128 });
+	push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_LAST });
+	push(&t, (struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+	uiopf_client_submit(t.ring);
+	for (i = 0; i < 10; i++)
+		uiopf_core_consume(t.core);
+	CHECK_EQ(uiopf_client_ready(t.ring), 25);
+	for (i = 0; i < 25; i++)
+		CHECK_EQ(uiopf_client_cqe(t.ring, i)->res, 0);
+	close_polled(&t);
+}
+
+static void open_attached(struct polled *t, uint32_t entries)
+{
+	struct uiopf_attachable config = { 0 };
+	struct uiopf_attachment has;
+
+	*t = (struct polled){ .core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0) };
+	CHECK_EQ(uiopf_setup_attachable(t->core, entries, &t->p, &config, &t->engine), 0);
+	uiopf_engine_attachment(t->engine, &has);
+	t->ring = uiopf_client_ring_map(has.ring_fd, &t->p, has.ring_size, uiopf_engine_sqes_offset(t->engine));
+	CHECK(t->ring);
+	CHECK_EQ(uiopf_engine_attach(t->engine, 0, 1), 0);
+}
+
+static uint32_t kept(const struct polled *t)
+{
+	return t->engine->alive + t->engine->backlog_count;
+}
+
+/* Submits n alike, as far as they are taken; how many are left in the SQ. */
+static uint32_t submit_alike(struct polled *t, uint32_t n, struct io_uring_sqe sqe)
+{
+	uint32_t turns;
+
+	for (; n && uiopf_client_push(t->ring, &sqe) >= 0; n--)
+		;
+	for (turns = 0; n && turns < 10000; turns++) {
+		uiopf_client_submit(t->ring);
+		uiopf_core_consume(t->core);
+		CHECK(kept(t) <= UIOPF_ATTACHED_MOST);
+		for (; n && uiopf_client_push(t->ring, &sqe) >= 0; n--)
+			;
+	}
+	uiopf_client_submit(t->ring);
+	for (turns = 0; turns < 1000; turns++) {
+		uiopf_core_consume(t->core);
+		CHECK(kept(t) <= UIOPF_ATTACHED_MOST);
+	}
+	return uiopf_sq_ready(&t->engine->ring);
+}
+
+/* Requests under way and completions kept count together, and a time that ends them all makes no more of them. */
+static void what_is_kept_for_an_attached_client_is_bounded(void)
+{
+	struct io_uring_sqe nop = { .opcode = IORING_OP_NOP };
+	struct __kernel_timespec hour = { .tv_sec = 3600 };
+	struct polled t;
+	uint32_t i, n;
+
+	open_attached(&t, 64);
+	CHECK_EQ(uiopf_engine_add_window(t.engine, ARENA_AT, sizeof hour, &hour), 0);
+	CHECK_EQ(submit_alike(&t, 4090, (struct io_uring_sqe){ .opcode = IORING_OP_TIMEOUT, .addr = ARENA_AT, .len = 1 }), 0);
+	CHECK_EQ(t.engine->alive, 4090);
+	CHECK(submit_alike(&t, t.p.cq_entries + 60, nop) == 54);	/* the CQ holds the first */
+	CHECK_EQ(kept(&t), UIOPF_ATTACHED_MOST);
+	uiopf_core_tick(t.core, 2 * 3600 * 1000000000ull);
+	for (i = 0; i < 100; i++) {
+		uiopf_core_consume(t.core);
+		CHECK(kept(&t) <= UIOPF_ATTACHED_MOST);
+	}
+	CHECK_EQ(t.engine->backlog_count, UIOPF_ATTACHED_MOST);
+	for (n = 0; (i = uiopf_client_ready(t.ring)) || n < 4000; n += i) {	/* and all of it comes */
+		uiopf_client_seen(t.ring, i);
+		uiopf_core_consume(t.core);
+	}
+	CHECK_EQ(n, 4090 + t.p.cq_entries + 60);
+	CHECK_EQ(kept(&t), 0);
+	close_polled(&t);
+}
+
+/* A chain that does not fit yet waits; one that never would is cut. */
+static void a_chain_of_an_attached_client_is_taken_when_it_fits(void)
+{
+	struct io_uring_sqe nop = { .opcode = IORING_OP_NOP }, link = { .opcode = IORING_OP_NOP, .flags = IOSQE_IO_LINK };
+	struct polled t;
+	uint32_t i, n;
+
+	open_attached(&t, 8192);
+	CHECK_EQ(submit_alike(&t, t.p.cq_entries + UIOPF_ATTACHED_MOST - 40, nop), 0);
+	CHECK_EQ(t.engine->backlog_count, UIOPF_ATTACHED_MOST - 40);
+	for (i = 0; i < 5; i++)
+		push(&t, nop);
+	for (i = 0; i < 50; i++)
+		push(&t, i < 49 ? link : nop);
+	CHECK_EQ(submit_alike(&t, 0, nop), 50);
+	uiopf_client_ready(t.ring);
+	uiopf_client_seen(t.ring, 14);
+	CHECK_EQ(submit_alike(&t, 0, nop), 50);		/* room for 49 */
+	uiopf_client_seen(t.ring, 1);
+	CHECK_EQ(submit_alike(&t, 0, nop), 0);
+	CHECK_EQ(kept(&t), UIOPF_ATTACHED_MOST);
+	for (i = 0; (n = uiopf_client_ready(t.ring)) || i < 10; i++) {
+		uiopf_client_seen(t.ring, n);
+		uiopf_core_consume(t.core);
+	}
+	CHECK_EQ(kept(&t), 0);
+	for (i = 0; i < 5000; i++)
+		push(&t, link);
+	CHECK_EQ(submit_alike(&t, 0, nop), 0);
+	for (i = 0; i < 5000; i++)	/* a member a turn */
+		uiopf_core_consume(t.core);
+	CHECK_EQ(kept(&t), 0);
+	CHECK_EQ(uiopf_client_ready(t.ring), 5000);
+	close_polled(&t);
+}
+
 int main(void)
 {
 	a_closed_host_descriptor_is_forgotten();
@@ -280,5 +462,9 @@ int main(void)
 	a_lost_completion_is_not_forgotten_by_a_call_that_submits();
 	a_wide_sqe_is_submitted_whole_or_not_at_all();
 	buffers_of_a_single_issuers_ring_are_its_threads();
+	a_turn_goes_on_to_the_end_of_a_chain();
+	a_turn_takes_both_halves_of_a_wide_sqe();
+	what_is_kept_for_an_attached_client_is_bounded();
+	a_chain_of_an_attached_client_is_taken_when_it_fits();
 	return 0;
 }

@@ -258,7 +258,7 @@ one.""",
             ),
             KnownDifference(
                 "its requests name registered files only; PROVIDE_BUFFERS and FILES_UPDATE are -EACCES; 4,096 requests "
-                "under way and completions kept at most, then nothing is taken from its SQ",
+                "under way and completions kept at most, together, then nothing is taken from its SQ",
                 "descriptors are those of the emulator's process, and nobody could charge the client for memory",
                 "test_an_attached_client_reaches_registered_files_alone",
             ),

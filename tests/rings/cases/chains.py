@@ -10,7 +10,10 @@ from tests.rings.language import (
     Close,
     Look,
     Reap,
+    Register,
     Setup,
+    Sqe,
+    Steps,
     Wait,
     Write,
     bad,
@@ -23,6 +26,7 @@ from tests.rings.language import (
     ext,
     give,
     inject,
+    link_timeout,
     look_again,
     nop,
     pipe,
@@ -35,7 +39,7 @@ from tests.rings.language import (
     timeout,
     write,
 )
-from uring_iopf.abi import SetupFlags, SqeFlags
+from uring_iopf.abi import RegisterOp, SetupFlags, SqeFlags
 
 DRAIN, LINK, HARD = int(SqeFlags.IO_DRAIN), int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK)
 SELECT, SKIP, ASYNC = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.ASYNC)
@@ -690,4 +694,48 @@ _BY_WORKERS: Final = (
     ),
 )
 
-CASES: Final = (*_LINKS, *_SHAPED, *_SILENT, *_SILENT_CHAINS, *_DRAINS, *_MORE_DRAINS, *_BY_WORKERS)
+_LONG = (64, int(SetupFlags.SQPOLL | SetupFlags.R_DISABLED))
+
+
+def _at_once(*sqes: Sqe) -> Steps:
+    """What a polling thread finds when it begins."""
+    return (*sqes, Register(RegisterOp.REGISTER_ENABLE_RINGS))
+
+
+_POLLED: Final = (
+    case(
+        "links: many, for a polling thread",
+        "all behind one that fails are cancelled, however many",
+        Setup(entries=_LONG[0], flags=_LONG[1]),
+        _at_once(inject(1, -5, flags=LINK), *(nop(n, flags=LINK) for n in range(2, 60)), nop(60)),
+        Wait(60),
+        Reap(),
+        needs=("sqpoll",),
+    ),
+    case(
+        "links: many, with a time-out behind the 24th, for a polling thread",
+        "it is the time of the one before it",
+        Setup(entries=_LONG[0], flags=_LONG[1]),
+        pipe(),
+        _at_once(
+            *(nop(n, flags=LINK) for n in range(1, 24)),
+            read(24, flags=LINK),
+            link_timeout(25, 0, MS, flags=LINK),
+            nop(26),
+        ),
+        Wait(26),
+        Reap(),
+        needs=("sqpoll",),
+    ),
+    case(
+        "links: many, one of which is refused, for a polling thread",
+        "the whole chain is cancelled",
+        Setup(entries=_LONG[0], flags=_LONG[1]),
+        _at_once(*(nop(n, flags=LINK) for n in range(1, 30)), bad(30)),
+        Wait(30),
+        Reap(),
+        needs=("sqpoll",),
+    ),
+)
+
+CASES: Final = (*_POLLED, *_LINKS, *_SHAPED, *_SILENT, *_SILENT_CHAINS, *_DRAINS, *_MORE_DRAINS, *_BY_WORKERS)
