@@ -200,7 +200,7 @@ STEPS: Final = {
 def methods(handle: Any) -> list[str]:
     """The public names of a handle's type, what ends it last."""
     names = [name for name in dir(type(handle)) if not name.startswith("_") and name not in STEPS]
-    return sorted(names, key=lambda name: name in ("close", "unbind", "end"))
+    return sorted(names, key=lambda name: name in ("close", "aclose", "unbind", "end"))
 
 
 def use(handle: Any, name: str) -> object:

@@ -273,6 +273,35 @@ def replaying(driver: str, design: str) -> Callable[[None], None]:
     return lambda _: trio.run(main)
 
 
+def accessing(driver: str) -> Callable[[None], None]:
+    """Accesses that are awaited beside the client."""
+
+    async def main() -> None:
+        machine = Machine(None, driver=driver)
+
+        async def device() -> None:
+            await machine.access(1, 0x1000, FaultPerm.READ)
+            machine.finish()
+
+        async with machine.connect("fd") as client, trio.open_nursery() as nursery:
+            nursery.start_soon(device)
+            async for groups in client:
+                for group in groups:
+                    client.address_space.map(group)
+                    group.respond()
+
+    def run(_: object) -> None:
+        try:
+            trio.run(main)
+        except BaseExceptionGroup as group:  # a nursery's
+            error: BaseException = group
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None
+
+    return run
+
+
 SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
 
 DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot")
@@ -342,6 +371,7 @@ CASES: Final[dict[str, Case]] = {
         f"trio, {driver} {design}": Case(nothing, replaying(driver, design))
         for driver, design in (("inline", "fd"), ("sqpoll", "uring-multishot"), ("enter", "eventfd"))
     },
+    **{f"Machine.access, {driver}": Case(nothing, accessing(driver)) for driver in ("inline", "sqpoll")},
 }
 
 

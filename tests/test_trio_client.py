@@ -11,11 +11,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from my_design import Doorbell
 from uring_iopf import FaultGroup, FaultPerm, Load, LoadMode, Machine, PageResponse, TrioClient, UsageError
+from uring_iopf.clients.trio_client import TrioClientStatistics
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.workloads import ROW, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from trio.testing import MockClock
 
@@ -27,6 +28,19 @@ LONG_S = 10  # a test that takes so long has failed
 
 RING_AND_CALLS = ("uring-multishot", "fd", "eventfd")
 DRIVERS = ("inline", "enter", "sqpoll")
+
+
+every_design = pytest.mark.parametrize(
+    "design", [*RING_AND_CALLS, Doorbell], ids=lambda design: design if isinstance(design, str) else design.__name__
+)
+every_case = pytest.mark.parametrize(
+    "case",
+    [
+        *((design, driver, wait) for design in RING_AND_CALLS for driver in DRIVERS for wait in ("sleep", "spin")),
+        *((Doorbell, "inline", wait) for wait in ("sleep", "spin")),
+    ],
+    ids=lambda case: "-".join(one if isinstance(one, str) else one.__name__ for one in case),
+)
 
 
 def pages(n: int, pasid: int = 1) -> Workload:
@@ -346,15 +360,191 @@ async def test_leaving_with_an_error_passes_it_on_and_answers_too(driver: str) -
             await clients[0].receive()
 
 
-async def test_an_answer_after_leaving_is_refused_by_the_kernel() -> None:
+@every_design
+async def test_an_answer_after_leaving_is_refused_and_says_so(design: str | type[Design]) -> None:
     with Machine(None, driver="inline") as machine:
-        async with machine.connect("fd") as client:
+        async with machine.connect(design) as client:
             (ticket,) = fault(machine, 1)
             (group,) = await client.receive()
         assert machine.endpoint.result(ticket) is AccessResult.INVALID
-        group.respond()
-        machine.channel.flush()
-        assert machine.channel.cost().answer_errors == 1
+        with pytest.raises(UsageError, match="this client is closed"):
+            group.respond()
+        assert not group.answered
+        assert machine.channel.cost().answer_errors == 0
+
+
+@every_design
+@pytest.mark.parametrize("code", ["ok", None, 2, 3, 1.0, -1, 2**32, 2**70, PageResponse])
+async def test_a_code_that_the_queue_refuses_is_an_error_and_the_group_stays(
+    design: str | type[Design], code: object
+) -> None:
+    if design == "eventfd" and code == 2:
+        pytest.skip("the ioctl of the RFC takes FAILURE")
+    with Machine(None, driver="inline") as machine:
+        async with machine.connect(design) as client:
+            (ticket,) = fault(machine, 1)
+            (group,) = await client.receive()
+            with pytest.raises(UsageError, match="the queue takes PageResponse"):
+                group.respond(code)  # type: ignore[arg-type]
+            assert not group.answered
+            serve(client, [group])
+            client.flush()
+            machine.channel.turn()
+            machine.channel.turn()
+            assert machine.endpoint.result(ticket) is AccessResult.OK
+            assert machine.channel.cost().answer_errors == 0
+
+
+async def test_closing_the_client_sends_what_it_has_answered() -> None:
+    with Machine(None, driver="inline") as machine:
+        async with machine.connect("fd") as client:
+            (ticket,) = fault(machine, 1)
+            serve(client, await client.receive())
+            client.close()
+            machine.core.produce()
+            assert machine.endpoint.result(ticket) is AccessResult.OK
+
+
+# ---- as trio's other channels ----
+
+
+async def test_it_is_a_receive_channel_of_trio() -> None:
+    with Machine(None, driver="inline") as machine:
+        async with machine.connect() as client:
+            assert isinstance(client, trio.abc.ReceiveChannel)
+            with pytest.raises(trio.WouldBlock):
+                client.receive_nowait()
+            assert client.statistics() == TrioClientStatistics(0, True, 0, 0)
+            fault(machine, 1, 2)
+            serve(client, await client.receive())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.receive)
+                nursery.start_soon(client.receive)
+                await wait_all_tasks_blocked()
+                assert client.statistics() == TrioClientStatistics(2, True, 1, 2)
+                nursery.cancel_scope.cancel()
+            with trio.testing.assert_checkpoints():
+                await client.aclose()
+            assert client.statistics() == TrioClientStatistics(0, False, 1, 2)
+            async with client:
+                pass
+            with pytest.raises(trio.ClosedResourceError):
+                client.receive_nowait()
+
+
+async def test_a_look_without_waiting_takes_what_is_there_and_says_the_end() -> None:
+    with Machine(None, driver="inline") as machine:
+        async with machine.connect("fd") as client:
+            fault(machine, 1)
+            batch = client.receive_nowait()
+            assert numbers(batch) == [1]
+            serve(client, batch)
+            client.flush()
+            machine.finish()
+            machine.core.produce()
+            with pytest.raises(trio.EndOfChannel):
+                client.receive_nowait()
+
+
+# ---- accesses by hand ----
+
+
+@every_case
+async def test_an_access_can_be_awaited(case: tuple[str | type[Design], str, str]) -> None:
+    """And iteration ends when no more come, and all that came have ended."""
+    design, driver, wait = case
+    results: list[AccessResult] = []
+    with Machine(None, driver=driver, wait=wait) as machine, trio.fail_after(LONG_S):
+        async with machine.connect(design) as client, trio.open_nursery() as nursery:
+
+            async def play_the_device() -> None:
+                async with trio.open_nursery() as accesses:
+                    for n in range(10):
+                        accesses.start_soon(one_access, n)
+                results.append(await machine.access(1, BASE, FaultPerm.READ))
+                machine.finish()
+
+            async def one_access(n: int) -> None:
+                results.append(await machine.access(1, BASE + n * PAGE, FaultPerm.READ))
+
+            nursery.start_soon(play_the_device)
+            async for batch in client:
+                for group in batch:
+                    if group.faults[0].addr == BASE + 3 * PAGE:
+                        group.respond(PageResponse.INVALID)
+                    else:
+                        serve(client, [group])
+        assert sorted(results) == [AccessResult.OK] * 10 + [AccessResult.INVALID]
+        assert machine.account().lost == 0
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_an_access_to_a_page_that_is_there_needs_no_client(driver: str) -> None:
+    with Machine(None, driver=driver) as machine, trio.fail_after(LONG_S):
+        machine.open("fd")
+        machine.address_space.map_page(1, BASE, FaultPerm.READ)
+        assert await machine.access(1, BASE, FaultPerm.READ) is AccessResult.OK
+        with trio.testing.assert_checkpoints():
+            await machine.access(1, BASE, FaultPerm.READ)
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+async def test_an_access_that_is_cancelled_goes_on(driver: str) -> None:
+    with Machine(None, driver=driver) as machine, trio.fail_after(LONG_S):
+        async with machine.connect("fd") as client, trio.open_nursery() as nursery:
+            with trio.move_on_after(0.001):
+                await machine.access(1, BASE, FaultPerm.READ)
+            nursery.start_soon(machine.access, 1, BASE + PAGE, FaultPerm.READ)
+            serve(client, await receive(client, 2))
+            client.flush()
+        assert machine.account() == (2, 2, 0, 0, 0)
+
+
+async def test_closing_the_machine_ends_who_waits() -> None:
+    with Machine(None, driver="sqpoll") as machine, trio.fail_after(LONG_S):
+        async with machine.connect("fd") as client, trio.open_nursery() as nursery:
+            ended = 0
+
+            async def ends(call: Callable[[], Awaitable[object]]) -> None:
+                nonlocal ended
+                with pytest.raises(trio.ClosedResourceError):
+                    await call()
+                ended += 1
+
+            for _ in range(2):
+                nursery.start_soon(ends, lambda: machine.access(1, BASE, FaultPerm.READ))
+            await receive(client, 2)
+            for _ in range(2):
+                nursery.start_soon(ends, client.receive)
+            await wait_all_tasks_blocked()
+            machine.close()
+    assert ended == 4
+
+
+def test_a_ticket_that_was_never_given_is_an_error() -> None:
+    with Machine(None, driver="inline") as machine:
+        machine.open("fd")
+        for ticket in (0, 1, -1, 999, 2**40):
+            with pytest.raises(UsageError, match="was given the ticket"):
+                machine.endpoint.result(ticket)
+        machine.address_space.map_page(1, BASE, FaultPerm.READ)
+        tickets = []
+        for _ in range(1026):
+            tickets.append(machine.endpoint.access(1, BASE, FaultPerm.READ))
+            machine.core.produce()
+        assert machine.endpoint.result(tickets[-1]) is machine.endpoint.result(tickets[-1024]) is AccessResult.OK
+        with pytest.raises(UsageError, match="was given the ticket"):
+            machine.endpoint.result(tickets[1])
+
+
+async def test_a_workload_and_accesses_by_hand_end_together(autojump_clock: MockClock) -> None:
+    with Machine(pages(5), driver="inline") as machine, trio.fail_after(LONG_S):
+        async with machine.connect("fd") as client:
+            ticket = machine.endpoint.access(1, BASE + 100 * PAGE, FaultPerm.READ)
+            async for batch in client:
+                serve(client, batch)
+            assert machine.endpoint.result(ticket) is AccessResult.OK
+        assert machine.account() == (6, 6, 0, 0, 0)
 
 
 async def test_an_answer_after_the_machine_is_closed_is_our_caller_s_mistake() -> None:

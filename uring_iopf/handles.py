@@ -128,10 +128,11 @@ class Handle(Unshared, Generic[Pointer]):
     @property
     def c(self) -> Pointer:
         """The C object, for the layers above. Raises: UsageError, it is closed, or the parent process has it."""
-        c = self._c
-        if c is None:
-            raise self._refusal()
-        return c
+        # No variable: an exception's traceback would keep it, and with it the object that `close` is to let go of.
+        return self._c or self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise self._refusal()
 
     def _refusal(self) -> Exception:
         """What use after the end raises."""

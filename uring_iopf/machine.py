@@ -14,7 +14,7 @@ from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied, Unshared, foreign, open_on, unwatch, watch
-from uring_iopf.hardware.endpoint import GROUP_INDICES, Endpoint
+from uring_iopf.hardware.endpoint import GROUP_INDICES, AccessResult, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.load import LoadMode
 from uring_iopf.hardware.tables import AddressSpace
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from uring_iopf.clients.accesses import Accesses
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
     from uring_iopf.designs.registry import DesignInfo
@@ -92,6 +93,9 @@ class Machine(Unshared):
         self.started = 0
         """Passes over the workload that were started."""
         self._entered = False
+        self._finished = False
+        self._accesses: Accesses | None = None
+        self._client: TrioClient | None = None
         try:
             self._build(parts.kernel)
             self._closed = False
@@ -244,11 +248,12 @@ class Machine(Unshared):
         client = TrioClient(
             channel,
             self.address_space,
-            self._is_served if self.workload is not None else (lambda: False),
+            self._is_served,
             inline=self.core if self.driver is Driver.INLINE else None,
             timed=self.workload is not None and self.load.mode is not LoadMode.CLOSED,
             spin=self.wait is Wait.SPIN,
         )
+        self._client = client
         self.tell_when_done(channel.eventfd)
         if self.workload is not None:
             self.start()
@@ -258,7 +263,6 @@ class Machine(Unshared):
         """End a client: what it has answered still counts as answered, the rest is answered for it."""
         client.close()
         if not self._closed:
-            self.channel.flush()
             self.channel.turn()  # a worker may not have come to the last answers yet, and inline nobody else would
             self.detach()
 
@@ -273,12 +277,37 @@ class Machine(Unshared):
         self.endpoint.start(self.load)
         self.started += 1
 
+    def finish(self) -> None:
+        """No more accesses will be made by hand: a client's iteration ends when those that were made have ended.
+
+        Where there is a workload, iteration ends when that is served as well, and needs no call.
+        """
+        self._check_open()
+        self._finished = True
+        self.endpoint.finish()
+
     def _is_served(self) -> bool:
-        return self.endpoint.passes() >= self.started
+        return (self._finished or self.workload is not None) and self.endpoint.is_served(self.started)
 
     def is_idle(self) -> bool:
         """Whether every pass that was started has ended: all sent, all answered."""
-        return self._is_served()
+        return self.endpoint.passes() >= self.started
+
+    async def access(self, pasid: int, address: int, perm: int, *, pages: int = 1) -> AccessResult:
+        """Make one access to neighbouring pages, as `Endpoint.access`, and return what became of it. Needs trio.
+
+        Cancelled, the access goes on, and nobody is told of its end. Inline it turns the hardware while it waits.
+        Raises: as `Endpoint.access`; trio.ClosedResourceError, the machine was closed meanwhile.
+        """
+        import trio
+
+        from uring_iopf.clients.accesses import Accesses
+
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_open()
+        if self._accesses is None:
+            self._accesses = Accesses(self.endpoint, self.core)
+        return await self._accesses.wait(self.endpoint.access(pasid, address, perm, pages=pages))
 
     def detach(self) -> None:
         """Send no more, and let the kernel answer for the client what it has not answered."""
@@ -304,6 +333,9 @@ class Machine(Unshared):
         Raises: KernelError(EBUSY), requests of a ring still hold the queue: close the ring, then close again.
         """
         self._closed = True
+        for one in (self._client, self._accesses):
+            if one is not None:
+                one.close()
         self._close_parts()
 
     def _close_parts(self) -> None:

@@ -118,6 +118,8 @@ int uiopf_faultq_answer_index(struct uiopf_faultq *queue, uint32_t dev_id, uint3
 /* The system calls on its fd: read(2), write(2), poll(2). */
 /* -EINTR: nothing was done, another thread has held the quiescent point for a slice. */
 int64_t uiopf_faultq_read(struct uiopf_faultq *queue, void *to, uint64_t length);
+/* Whether a write of this answer would find its code good, whatever the cookie is: 1 or 0; -EINTR as below. */
+int uiopf_faultq_takes(struct uiopf_faultq *queue, uint32_t cookie, uint32_t code);
 int64_t uiopf_faultq_write(struct uiopf_faultq *queue, const void *from, uint64_t length);
 uint32_t uiopf_faultq_poll(struct uiopf_faultq *queue);
 void uiopf_faultq_counts(struct uiopf_faultq *queue, struct uiopf_faultq_counts *counts);
@@ -289,12 +291,18 @@ int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_loa
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
 /* Told of each end of a pass; -1: nobody. The descriptor is duplicated: -EBADF, -EMFILE. */
 int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);
+/* … and one that is signalled at the end of each access by hand. */
+int uiopf_endpoint_set_access_eventfd(struct uiopf_endpoint *endpoint, int fd);
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
+/* No more accesses will be made by hand: the end of the last signals the eventfd that is told of passes. */
+void uiopf_endpoint_finish(struct uiopf_endpoint *endpoint);
+/* Whether so many passes have finished, and every access by hand has ended. */
+int uiopf_endpoint_is_served(const struct uiopf_endpoint *endpoint, uint32_t passes);
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
 /* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL, -ENOSPC as above. */
 int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
 			      uint32_t pages);
-int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);
+int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);	/* -ENOENT: never given, or too old */
 void uiopf_endpoint_get_counts(struct uiopf_endpoint *endpoint, struct uiopf_endpoint_counts *counts);
 /* The latency in ns that so many millionths of all faults do not exceed. */
 uint64_t uiopf_endpoint_latency(struct uiopf_endpoint *endpoint, uint64_t millionths);
@@ -431,7 +439,11 @@ void uiopf_channel_close(struct uiopf_channel *channel);
 int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfault *out, uint32_t most);
 /* At most so many in one call. */
 #define UIOPF_MOST_ANSWERS 512
-/* Answers, all or none: n, or -errno. They are sent at the latest by the next receive or wait, or by a flush. */
+/*
+ * Answers, all or none: n, or -errno. They are sent at the latest by the next receive or wait, or by a flush; while the
+ * client sleeps, at once, or the eventfd wakes it to send them. -EDOM: a code that the kernel would refuse. -ESHUTDOWN:
+ * the client has gone.
+ */
 int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
 int uiopf_channel_answer_one(struct uiopf_channel *channel, uint32_t cookie, uint32_t code);
 /* For who did not see an answer call return: the cookie of the last answer taken since the last receive; -1: none. */
@@ -440,6 +452,8 @@ int64_t uiopf_channel_last_answered(const struct uiopf_channel *channel);
 uint32_t uiopf_channel_answered(const struct uiopf_channel *channel);
 uint32_t uiopf_channel_received(const struct uiopf_channel *channel);
 int uiopf_channel_flush(struct uiopf_channel *channel);
+/* The client goes: from now on its answers are refused. Any thread. */
+void uiopf_channel_shut(struct uiopf_channel *channel);
 /* Waits as the design's client does: 1 something may be there, 0 timed out (or, inline, nothing can come), -EINTR. */
 int uiopf_channel_wait(struct uiopf_channel *channel, uint64_t timeout_ns);
 /* For event loops: 1 something is there; 0 sleep until the eventfd is readable, then call _awake. */

@@ -30,6 +30,7 @@ int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, cons
 		return rc;
 	}
 	ch->last_answered = -1;
+	ch->most_answers = UIOPF_MOST_ANSWERS;
 	ch->sleeper.eventfd = ch->eventfd;
 	uiopf_turner_init(&ch->turner, core, ch->eventfd);
 	ch->sleeper.file = uiopf_faultq_file(queue);
@@ -119,8 +120,8 @@ int uiopf_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response
 
 	if (!ch->design->answer)
 		return -EOPNOTSUPP;
-	if (unlikely(!n || n > UIOPF_MOST_ANSWERS))
-		return n ? -EINVAL : 0;
+	if (unlikely(n - 1 >= ch->most_answers))
+		return !n ? 0 : ch->most_answers ? -EINVAL : -ESHUTDOWN;
 	rc = send_rest(ch);
 	if (unlikely(rc < 0))
 		return rc;
@@ -205,9 +206,27 @@ static void rouse(struct uiopf_channel *ch)
 	eventfd_write(ch->eventfd, 1);
 }
 
+/* A code that the kernel would refuse only later, when nobody can be told: 1, or 0, or -EINTR. */
+static int takes(struct uiopf_channel *ch, struct iommu_hwpt_page_response response)
+{
+	if (likely(response.code <= IOMMUFD_PAGE_RESP_INVALID))
+		return 1;
+	if (ch->design->takes)
+		return ch->design->takes(ch, response.code);
+	return uiopf_faultq_takes(ch->queue, response.cookie, response.code);
+}
+
 static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
-	int rc = uiopf_answer(ch, responses, n);
+	uint32_t i;
+	int rc;
+
+	for (i = 0; i < n && ch->design->answer; i++) {
+		rc = takes(ch, responses[i]);
+		if (unlikely(rc <= 0))
+			return rc < 0 ? rc : -EDOM;
+	}
+	rc = uiopf_answer(ch, responses, n);
 
 	if (unlikely(ch->asleep) && rc > 0)
 		rouse(ch);
@@ -251,6 +270,11 @@ int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t
 	const struct iommu_hwpt_page_response response = { .cookie = cookie, .code = code };
 
 	return ALONE(ch, answer(ch, &response, 1));
+}
+
+void uiopf_channel_shut(struct uiopf_channel *ch)
+{
+	WRITE_ONCE(&ch->most_answers, 0);
 }
 
 int uiopf_channel_flush(struct uiopf_channel *ch)

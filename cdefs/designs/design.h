@@ -39,6 +39,8 @@ struct uiopf_design {
 	void (*awake)(struct uiopf_channel *ch);
 	/* Whether answers were taken that leave only with the client's next call; absent where each leaves at once. */
 	bool (*holds)(const struct uiopf_channel *ch);
+	/* Whether the kernel's half takes this code; absent where that is for the queue's file to say. */
+	bool (*takes)(const struct uiopf_channel *ch, uint32_t code);
 	/* Adds the kernel half's costs. */
 	void (*kernel_cost)(struct uiopf_channel *ch, struct uiopf_cost *cost);
 };
@@ -58,6 +60,7 @@ struct uiopf_channel {
 	struct uiopf_turner turner;
 	/* Answers that were taken from the client, and that the design had no room for. */
 	uint32_t rest_from, rest_to;
+	uint32_t most_answers;		/* in one call; 0: the client has gone, and answers nothing more */
 	uint32_t received, answered;	/* by the last receive, and taken since */
 	int64_t last_answered;		/* its cookie; -1: none */
 	struct iommu_hwpt_page_response rest[UIOPF_MOST_ANSWERS];

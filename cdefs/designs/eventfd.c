@@ -289,6 +289,12 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 	return (int)n;
 }
 
+static bool takes(const struct uiopf_channel *ch, uint32_t code)
+{
+	(void)ch;
+	return code <= UIOPF_RESP_FAILURE;	/* as page_response() */
+}
+
 static bool something(struct uiopf_channel *ch)
 {
 	struct rfc *rfc = ch->state;
@@ -388,5 +394,6 @@ const struct uiopf_design uiopf_design_eventfd = {
 	.answer = answer,
 	.wait = wait_eventfd,
 	.prepare_sleep = prepare_sleep,
+	.takes = takes,
 	.kernel_cost = kernel_cost,
 };

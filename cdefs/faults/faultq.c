@@ -227,6 +227,17 @@ hot_inline bool answer_one(struct uiopf_faultq *q, struct iommu_hwpt_page_respon
 	return takes_code(q, r.cookie, r.code) && answer_cookie(q, r.cookie, r.code);
 }
 
+int uiopf_faultq_takes(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+{
+	int rc;
+
+	if (uiopf_consumer_try_begin(q->core) < 0)
+		return -EINTR;
+	rc = takes_code(q, cookie, code);
+	uiopf_consumer_end(q->core);
+	return rc;
+}
+
 static int64_t answer(struct uiopf_faultq *q, const uint8_t *from, uint64_t length)
 {
 	uint64_t done;

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /*
@@ -44,6 +45,7 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 	uiopf_load_init(&ep->load, core);
 	ep->status = PCIE_PRI_STATUS_STOPPED;
 	ep->group_most = group_most;
+	ep->access_eventfd = -1;
 	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
 		ep->free_index[i] = (uint16_t)i;
 	ep->free_indices = PCIE_PRI_PRGI_COUNT;
@@ -75,6 +77,8 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 	uiopf_space_free(ep->space);
 	if (ep->load.done_eventfd >= 0)
 		close(ep->load.done_eventfd);
+	if (ep->access_eventfd >= 0)
+		close(ep->access_eventfd);
 	free(ep->load.row);
 	free(ep->page);
 	free(ep);
@@ -207,23 +211,67 @@ void uiopf_endpoint_cancel(struct uiopf_endpoint *ep)
 	uiopf_core_made_work(ep->core);
 }
 
-int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
+/* A descriptor of our own: the caller's number may be another file's, once the caller has closed it. */
+static int set_eventfd(struct uiopf_endpoint *ep, int *eventfd, int fd)
 {
 	int before, own = -1;
 
-	/* A descriptor of our own: the caller's number may be another file's, once the caller has closed it. */
 	if (fd >= 0) {
 		own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (own < 0)
 			return -errno;
 	}
 	uiopf_control_begin(ep->core);
-	before = ep->load.done_eventfd;
-	ep->load.done_eventfd = own;
+	before = *eventfd;
+	*eventfd = own;
 	uiopf_control_end(ep->core);
 	if (before >= 0)
 		close(before);
 	return 0;
+}
+
+int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
+{
+	return set_eventfd(ep, &ep->load.done_eventfd, fd);
+}
+
+int uiopf_endpoint_set_access_eventfd(struct uiopf_endpoint *ep, int fd)
+{
+	return set_eventfd(ep, &ep->access_eventfd, fd);
+}
+
+static bool all_accessed(const struct uiopf_endpoint *ep)
+{
+	return LOAD_ACQUIRE(&ep->manual_ended) == READ_ONCE(&ep->manual_tail);
+}
+
+/* The last access by hand has ended: whoever is told when the function is done may wait for that. */
+static void tell_if_done(const struct uiopf_endpoint *ep)
+{
+	if (all_accessed(ep) && (ep->finished || (ep->load.passes && !ep->load.active)) && ep->load.done_eventfd >= 0)
+		eventfd_write(ep->load.done_eventfd, 1);
+}
+
+void uiopf_endpoint_accessed(struct uiopf_endpoint *ep, uint32_t at, uint32_t result)
+{
+	WRITE_ONCE(&ep->manual[at].result, result);
+	STORE_RELEASE(&ep->manual_ended, ep->manual_ended + 1);	/* pairs with all_accessed() */
+	if (ep->access_eventfd >= 0)
+		eventfd_write(ep->access_eventfd, 1);
+	tell_if_done(ep);
+}
+
+void uiopf_endpoint_finish(struct uiopf_endpoint *ep)
+{
+	uiopf_control_begin(ep->core);
+	ep->finished = true;
+	tell_if_done(ep);
+	uiopf_control_end(ep->core);
+}
+
+int uiopf_endpoint_is_served(const struct uiopf_endpoint *ep, uint32_t passes)
+{
+	return (int32_t)(LOAD_ACQUIRE(&ep->load.passes) - passes) >= 0 && all_accessed(ep);
 }
 
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *ep)
@@ -271,6 +319,10 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 
 int uiopf_endpoint_result(const struct uiopf_endpoint *ep, int64_t ticket)
 {
+	const int64_t given = READ_ONCE(&ep->manual_tail);
+
+	if (ticket < 0 || ticket >= given || given - ticket > UIOPF_MANUAL)
+		return -ENOENT;
 	return (int)READ_ONCE(&ep->manual[(uint32_t)ticket % UIOPF_MANUAL].result);
 }
 

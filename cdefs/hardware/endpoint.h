@@ -63,11 +63,16 @@ struct uiopf_endpoint {
 		uint64_t address;
 		uint32_t pasid, access, pages, result;
 	} manual[UIOPF_MANUAL];
-	uint32_t manual_head, manual_tail;
+	uint32_t manual_head, manual_tail, manual_ended;
+	int access_eventfd;		/* told of each that ends; -1: none */
+	bool finished;			/* no more of them will come */
 
 	struct uiopf_endpoint_counts counts;
 	struct uiopf_loader load;
 };
+
+/* Producer: an access by hand has ended. */
+void uiopf_endpoint_accessed(struct uiopf_endpoint *ep, uint32_t at, uint32_t result);
 
 /* What the function asks for: a page's address with PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. */
 uint64_t uiopf_endpoint_page(uint64_t address, uint32_t access);

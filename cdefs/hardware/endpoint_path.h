@@ -107,7 +107,7 @@ hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uiopf_send
 	for (i = 0; i < m->pages; i++)
 		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, access);
 	if (there == m->pages) {
-		WRITE_ONCE(&m->result, UIOPF_ACCESS_OK);
+		uiopf_endpoint_accessed(ep, ep->manual_head % UIOPF_MANUAL, UIOPF_ACCESS_OK);
 	} else {
 		prg = uiopf_prg_open(ep, m->pasid, uiopf_now(&ep->core->clock));
 		prg->by_hand = true;
@@ -188,7 +188,7 @@ hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t inde
 		result = UIOPF_ACCESS_FAILED;
 	}
 	if (unlikely(prg->by_hand))
-		WRITE_ONCE(&ep->manual[ep->manual_of[index]].result, result);
+		uiopf_endpoint_accessed(ep, ep->manual_of[index], result);
 	uiopf_load_ended(&ep->load, prg->intended_ns, now);
 	prg->outstanding = false;
 	ep->credits_used -= prg->pages;

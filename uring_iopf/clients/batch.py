@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import operator
 from typing import TYPE_CHECKING, Any
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_FIELDS, RESPONSE_FIELDS
-from uring_iopf.designs.native_channel import RECEIVE_MOST, again
+from uring_iopf.designs.channel import bad_code
+from uring_iopf.designs.native_channel import RECEIVE_MOST, again, answer_again, refuse_answer
 from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied
 
@@ -48,7 +51,7 @@ class BatchClient(NotCopied):
         responses: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_responses), dtype=RESPONSE)
         self._response_cookies = responses["cookie"]
         self._response_codes = responses["code"]
-        self._code = PageResponse.SUCCESS  # what all of them say; memory from cffi is zero
+        self._code: object = PageResponse.SUCCESS  # what all of them say; memory from cffi is zero
 
     def receive(self) -> NDArray[Any]:
         """Messages of whole groups (`FAULT`), without waiting; empty when there is nothing."""
@@ -59,34 +62,55 @@ class BatchClient(NotCopied):
 
         Raises: UsageError, there are not so many; KernelError, as `AddressSpace.map`.
         """
-        self._check(n)
-        check(int(lib.uiopf_space_map_messages(self.address_space.c, self._c_faults, n)), "map")
+        self._map(self._checked(n))
 
     def respond(self, n: int, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer every group among the first *n* messages received; sent at the latest by the next `receive`.
+        """Answer every group that ends among the first *n* messages received, and is not answered yet.
 
-        Raises: UsageError, there are not so many.
+        So parts of a batch may be answered one after the other, each with a code. Sent at the latest by the next
+        `receive`. Raises: UsageError, there are not so many messages, all of these groups are answered already, or the
+        queue refuses the code; nothing is answered then.
         """
-        self._check(n)
-        cookies = self._cookies[:n]
-        if np.bitwise_and.reduce(self._flags[:n]) & _LAST_PAGE:  # groups of one: the common case, and no copy
-            groups = n
-        else:
-            cookies = cookies[self._flags[:n] & _LAST_PAGE != 0]
-            groups = len(cookies)
-        self._response_cookies[:groups] = cookies
-        if code != self._code:
-            self._response_codes[:] = code
-            self._code = code
-        again("answer", lib.uiopf_channel_answer, self._channel, self._c_responses, groups)
+        n = self._checked(n)
+        answered = self.answered
+        if answered and n and int(np.count_nonzero(self._flags[:n] & _LAST_PAGE)) <= answered:
+            raise UsageError(f"the groups of the first {n} messages are answered already")
+        self._respond(n, answered, code)
 
     def serve_once(self) -> int:
         """Receive, map and answer with success what waits; return how many faults."""
         n = self._receive()
         if n:
-            self.map(n)
-            self.respond(n)
+            self._map(n)
+            self._respond(n, 0, PageResponse.SUCCESS)
         return n
+
+    def _map(self, n: int) -> None:
+        check(int(lib.uiopf_space_map_messages(self.address_space.c, self._c_faults, n)), "map")
+
+    def _respond(self, n: int, answered: int, code: PageResponse) -> None:
+        """Answer the groups among the first *n* messages but for the first *answered* groups."""
+        cookies = self._cookies[:n]
+        if answered or not np.bitwise_and.reduce(self._flags[:n]) & _LAST_PAGE:
+            cookies = cookies[self._flags[:n] & _LAST_PAGE != 0][answered:]
+            n = len(cookies)  # else groups of one: the common case, and no copy
+        self._response_cookies[:n] = cookies
+        if code != self._code:
+            self._set_code(code)
+        rc = lib.uiopf_channel_answer(self._channel.c, self._c_responses, n)
+        if rc < 0:
+            if rc != -errno.EINTR:
+                refuse_answer(rc, code)
+            answer_again(lib.uiopf_channel_answer, self._channel, code, self._c_responses, n)
+
+    def _set_code(self, code: object) -> None:
+        """What all answers say from now on."""
+        self._code = None  # an exception in between leaves it unknown
+        try:
+            self._response_codes[:] = operator.index(code)  # type: ignore[arg-type]
+        except (TypeError, OverflowError, ValueError):
+            raise bad_code(code) from None
+        self._code = code
 
     @property
     def received(self) -> int:
@@ -98,9 +122,14 @@ class BatchClient(NotCopied):
         """Groups answered since the last `receive`: none or all of a `respond` that a signal's exception ended."""
         return lib.uiopf_channel_answered(self._channel.c)
 
-    def _check(self, n: int) -> None:
-        if not 0 <= n <= self.received:
-            raise UsageError(f"{n} messages, where the last receive had {self.received}")
+    def _checked(self, n: object) -> int:
+        try:
+            number = operator.index(n)  # type: ignore[arg-type]
+        except TypeError:
+            raise UsageError(f"a number of messages, not {n!r}") from None
+        if not 0 <= number <= self.received:
+            raise UsageError(f"{number} messages, where the last receive had {self.received}")
+        return int(number)
 
     def _receive(self) -> int:
         n = lib.uiopf_channel_receive(self._channel.c, self._c_faults, RECEIVE_MOST)

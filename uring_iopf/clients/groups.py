@@ -27,9 +27,11 @@ class FaultGroup(NotCopied):
         self._channel: Channel | None = channel
 
     def respond(self, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer the group; no await. INVALID fails the accesses. Raises: UsageError, it is answered already.
+        """Answer the group; no await. INVALID fails the accesses.
 
         Where the other side stands still it waits; a signal's exception then leaves the group unanswered.
+        Raises: UsageError, the group is answered already, the queue refuses the code, or the client or the machine is
+        closed. A group that was not answered by then can still be answered, if its client is open.
         """
         channel = self._channel
         if channel is None:

@@ -13,7 +13,7 @@ other tasks run at each checkpoint. Each look below prevents one loss. A test fa
 ==============================================  ======================================================================
 where                                           what would be lost
 ==============================================  ======================================================================
-`prepare_sleep` says that something is there    A fault that came after `receive_nowait` has looked, and before the
+`prepare_sleep` says that something is there    A fault that came after `_take` has looked, and before the
                                                 channel was listed to be woken: nobody tells of it again.
                                                 (a_fault_that_comes_before_the_sleep)
 a turn once the sleep is prepared (inline)      `prepare_sleep` sends the last answers, which makes room for faults.
@@ -26,12 +26,11 @@ a second look after *finished*                  A group that came between the lo
                                                 (a_receiver_that_leaves_messages)
 `_rouse` by who comes to the end                The same, of the signal that the load is over: the sleeper would never
                                                 hear of it. (every_task_comes_to_the_end)
-`_send` when `_wait` is left by an exception      An answer given while we waited relies on us to send it. Cancelled, we
-                                                do not come to `receive_nowait` any more, which would.
-                                                (an_answer_given_to_a_cancelled_receiver)
-`_send` after the last checkpoint               The same for the checkpoint with which every `receive` ends.
-                                                (an_answer_given_during_the_last_checkpoint)
-the shield of that checkpoint                   A batch in hand: nobody else has these groups. Cancelled here they would
+`_send` on every way out of `receive`           An answer given while we waited relies on us to send it. Cancelled, or
+                                                in the last checkpoint, we do not look again, which would.
+                                                (an_answer_given_to_a_cancelled_receiver,
+                                                an_answer_given_during_the_last_checkpoint)
+the shield of the last checkpoint               A batch in hand: nobody else has these groups. Cancelled here they would
                                                 never be answered. (groups_in_hand_are_returned)
 *unpark_all* on every way out                   The sleeper was cancelled, and nobody waits on the descriptor.
                                                 (the_other_is_woken)
@@ -54,6 +53,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -64,15 +64,29 @@ from uring_iopf.handles import NotCopied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from uring_iopf.core import Core
     from uring_iopf.designs.channel import Channel
     from uring_iopf.hardware.tables import AddressSpace
 
 
-class TrioClient(NotCopied):
-    """The client's end of a design: iterate over batches of fault groups.
+@dataclass(frozen=True, slots=True)
+class TrioClientStatistics:
+    """What a `TrioClient` does and has done."""
+
+    tasks_waiting_receive: int
+    """In `receive`, also those that are about to return."""
+    is_open: bool
+    batches: int
+    """Received so far."""
+    groups: int
+    """In them."""
+
+
+class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
+    """The client's end of a design: a channel of batches of fault groups, to iterate over.
+
+    Any task may receive, and any may answer what another has received.
 
     *finished* says whether nothing more will come: iteration ends then. *inline*: the core, where no worker turns its
     steps; the client does while it waits. *timed*: its clock follows trio's from the beginning, and not only from the
@@ -101,6 +115,7 @@ class TrioClient(NotCopied):
         self._asleep = False
         self._others = trio.lowlevel.ParkingLot()
         self._closed = False
+        self._receiving = self._batches = self._groups = 0
 
     async def receive(self) -> list[FaultGroup]:
         """Return the groups that wait, at least one. A cancelled call has consumed nothing.
@@ -109,31 +124,40 @@ class TrioClient(NotCopied):
         trio.EndOfChannel, nothing more will come; trio.ClosedResourceError, the client is closed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            batch = self.receive_nowait()
-            if batch:
-                break
-            if self._finished():
-                batch = self.receive_nowait()  # it may have come between the two looks
-                if batch:
-                    break
-                self._rouse()
-                raise trio.EndOfChannel
-            try:
+        self._receiving += 1
+        try:
+            while not (batch := self._take()):
                 await self._wait()
-            except BaseException:
-                self._send()
-                raise
-        self._rouse()
-        await trio.lowlevel.cancel_shielded_checkpoint()  # we hold groups: they must not be lost now
-        self._send()
-        return batch
+            self._rouse()
+            await trio.lowlevel.cancel_shielded_checkpoint()  # we hold groups: they must not be lost now
+            return batch
+        finally:
+            self._receiving -= 1
+            self._send()
 
     def receive_nowait(self) -> list[FaultGroup]:
-        """Return the groups that wait, perhaps none. Raises: trio.ClosedResourceError."""
+        """Return the groups that wait, at least one.
+
+        Raises: trio.WouldBlock, there is none; trio.EndOfChannel, and nothing more will come; trio.ClosedResourceError.
+        """
+        if not (batch := self._take()):
+            raise trio.WouldBlock
+        return batch
+
+    def _take(self) -> list[FaultGroup]:
+        """Take what waits, perhaps nothing. Raises: trio.EndOfChannel, trio.ClosedResourceError."""
         if self._closed:
             raise trio.ClosedResourceError
-        return receive_groups(self._channel)
+        batch = receive_groups(self._channel)
+        if not batch and self._finished():
+            batch = receive_groups(self._channel)  # it may have come between the two looks
+            if not batch:
+                self._rouse()
+                raise trio.EndOfChannel
+        if batch:
+            self._batches += 1
+            self._groups += len(batch)
+        return batch
 
     def flush(self) -> None:
         """Send what has been answered, for a client that does something else for a while.
@@ -201,24 +225,27 @@ class TrioClient(NotCopied):
             self._asleep = False
 
     def close(self) -> None:
-        """Take no more. Tasks in `receive` get trio.ClosedResourceError: the one that sleeps, which wakes the others.
+        """Send what has been answered, and take and answer no more.
 
-        Closing again does nothing.
+        Tasks in `receive` get trio.ClosedResourceError, first the one that sleeps, which wakes the others. An answer
+        from now on is a UsageError; what was not answered the kernel answers when the machine detaches. Closing again
+        does nothing.
         """
         self._closed = True
         if self._asleep:
             # The sleeping task runs again only later, when the channel may be gone: its sleep is ended here.
             trio.lowlevel.notify_closing(self._channel.eventfd)
             self._awake()
+        self._channel.shut()
 
-    def __aiter__(self) -> Self:
-        return self
+    async def aclose(self) -> None:
+        """The same as `close`, and a checkpoint, as for every asynchronous resource."""
+        self.close()
+        await trio.lowlevel.checkpoint()
 
-    async def __anext__(self) -> list[FaultGroup]:
-        try:
-            return await self.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
+    def statistics(self) -> TrioClientStatistics:
+        """What it does and has done."""
+        return TrioClientStatistics(self._receiving, not self._closed, self._batches, self._groups)
 
 
 class _FollowingClock:

@@ -81,6 +81,15 @@ class FaultSource:
                 groups.append([])
         return groups[:-1]
 
+    def takes(self, cookie: int, code: int) -> bool:
+        """Whether the kernel would find the code of this answer good, whether or not there is such a group."""
+        try:
+            while (rc := lib.uiopf_faultq_takes(self._queue.c, cookie, code)) == -errno.EINTR:
+                pass
+        except (TypeError, OverflowError):  # cffi's, for what is no number of 32 bits
+            return False
+        return bool(rc)
+
     def answer(self, cookie: int, code: int = PageResponse.SUCCESS) -> bool:
         """Answer the group behind a cookie; False where the kernel refuses: a bad code, or no such cookie is live."""
         response = pack_response(cookie, code)

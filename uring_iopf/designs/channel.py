@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf.abi.iommufd import FaultFlags
 from uring_iopf.abi.records import LOST_GROUPS, FaultMessage
+from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,9 @@ class Channel(Protocol):
         While the client sleeps (after `prepare_sleep`), it is sent at once, or the eventfd wakes the client to send it.
         """
 
+    def shut(self) -> None:
+        """The client goes: what it has answered is sent, and from now on its answers are refused."""
+
     def has_taken(self, cookie: int) -> bool:
         """Whether the last answer was to this group: for who was interrupted in `answer`."""
 
@@ -60,6 +64,16 @@ class Channel(Protocol):
 
     def close(self) -> None:
         """Let go of both halves."""
+
+
+def bad_code(code: object) -> UsageError:
+    """What an answer with a code that the queue refuses raises."""
+    return UsageError(f"the queue takes PageResponse.SUCCESS (0) or INVALID (1) for this group, not {code!r}")
+
+
+def client_gone() -> UsageError:
+    """What an answer after the client's end raises."""
+    return UsageError("this client is closed: the kernel answers for it what it has not answered")
 
 
 def in_groups(messages: Iterable[FaultMessage]) -> list[tuple[FaultMessage, ...]]:

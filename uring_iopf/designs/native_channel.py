@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uring_iopf._native import CChannel, check, ffi, lib
 from uring_iopf.abi.records import MESSAGE_BYTES, unpack_messages
 from uring_iopf.costs import Counts
-from uring_iopf.designs.channel import Wait
+from uring_iopf.designs.channel import Wait, bad_code, client_gone
 from uring_iopf.errors import UsageError
 from uring_iopf.handles import Handle
 
@@ -39,6 +39,23 @@ def again(call: str, function: Callable[..., int], channel: Handle[CChannel], *a
     if rc < 0:
         refuse(rc, call)
     return rc
+
+
+def refuse_answer(rc: int, code: object) -> None:
+    """Raise what an answer says. Raises: UsageError, the code, or the client has gone; as `refuse`."""
+    if rc == -errno.EDOM:
+        raise bad_code(code)
+    if rc == -errno.ESHUTDOWN:
+        raise client_gone()
+    refuse(rc, "answer")
+
+
+def answer_again(function: Callable[..., int], channel: Handle[CChannel], code: object, *arguments: object) -> None:
+    """Answer again while that is EINTR. Raises: as `refuse_answer`."""
+    while (rc := function(channel.c, *arguments)) == -errno.EINTR:
+        pass
+    if rc < 0:
+        refuse_answer(rc, code)
 
 
 class NativeChannel(Handle[CChannel]):
@@ -92,15 +109,24 @@ class NativeChannel(Handle[CChannel]):
         return unpack_messages(self._bytes[: n * MESSAGE_BYTES])
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group; it is sent at the latest when the client looks for more, or by a flush."""
+        """Answer a group; it is sent at the latest when the client looks for more, or by a flush.
+
+        Raises: UsageError, a code that the queue refuses, the client has gone, or the channel is closed.
+        """
         try:
             rc = lib.uiopf_channel_answer_one(self._c, cookie, code)  # type: ignore[arg-type]
-        except TypeError:  # cffi's, for None; looking beforehand would cost every answer
-            raise self._refusal() from None
+        except (TypeError, OverflowError):  # cffi's, for None, or for a code that is no number of 32 bits
+            raise (self._refusal() if self._c is None else bad_code(code)) from None
         if rc < 0:
             if rc != -errno.EINTR:
-                refuse(rc, "answer")
-            again("answer", lib.uiopf_channel_answer_one, self, cookie, code)
+                refuse_answer(rc, code)
+            answer_again(lib.uiopf_channel_answer_one, self, code, cookie, code)
+
+    def shut(self) -> None:
+        """The client goes: what it has answered is sent, and from now on its answers are refused."""
+        if self._c is not None:
+            self.flush()
+            lib.uiopf_channel_shut(self.c)
 
     def has_taken(self, cookie: int) -> bool:
         """Whether this was the last answer that was taken, for who did not see `answer` return."""

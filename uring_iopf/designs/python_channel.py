@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uring_iopf._native import lib
+from uring_iopf.abi.iommufd import PageResponse
+from uring_iopf.designs.channel import bad_code, client_gone
 from uring_iopf.handles import Handle, owned
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from uring_iopf.costs import Counts
     from uring_iopf.designs.base import Design
     from uring_iopf.iommufd import FaultMessage
+
+_SUCCESS_OR_INVALID = (PageResponse.SUCCESS, PageResponse.INVALID)
 
 
 class PythonChannel(Handle["Design"]):
@@ -27,6 +31,7 @@ class PythonChannel(Handle["Design"]):
         self._c = design
         self._pending: list[tuple[int, int]] = []
         self._asleep = False
+        self._shut = False
         self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
         if self._turner is None:
             raise MemoryError("no memory, or no descriptor, for: channel")
@@ -34,7 +39,9 @@ class PythonChannel(Handle["Design"]):
     @property
     def design(self) -> Design:
         """Both halves. Raises: UsageError, closed."""
-        return self.c
+        if (design := self._c) is None:  # a design may be false
+            raise self._refusal()
+        return design
 
     @property
     def eventfd(self) -> int:
@@ -49,7 +56,12 @@ class PythonChannel(Handle["Design"]):
         return list(self.design.receive())
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group at the next flush."""
+        """Answer a group at the next flush. Raises: UsageError, a code that the queue refuses; the client has gone."""
+        if self._shut:
+            raise client_gone()
+        known = isinstance(code, int) and code in _SUCCESS_OR_INVALID
+        if not known and not self.design.source.takes(cookie, code):
+            raise bad_code(code)
         if self._c is None:
             raise self._refusal()
         self._pending.append((cookie, code))
@@ -59,6 +71,12 @@ class PythonChannel(Handle["Design"]):
     def has_taken(self, cookie: int) -> bool:
         """Whether an answer to this is among those that will be sent."""
         return any(pending == cookie for pending, _ in self._pending)
+
+    def shut(self) -> None:
+        """The client goes: what it has answered is sent, and from now on its answers are refused."""
+        self._shut = True
+        if self._c is not None:
+            self.flush()
 
     def flush(self) -> None:
         """Send what has been answered."""

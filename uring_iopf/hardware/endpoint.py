@@ -149,8 +149,26 @@ class Endpoint(Handle[CEndpoint]):
         return _check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access", pages)
 
     def result(self, ticket: int) -> AccessResult:
-        """What became of an access. A ticket is good for 1,024 further accesses."""
-        return AccessResult(lib.uiopf_endpoint_result(self.c, ticket))
+        """What became of an access. A ticket is good for 1,024 further accesses.
+
+        Raises: UsageError, no access of the last 1,024 was given this ticket.
+        """
+        rc = lib.uiopf_endpoint_result(self.c, ticket)
+        if rc < 0:
+            raise UsageError(f"no access of the last 1,024 was given the ticket {ticket}")
+        return AccessResult(rc)
+
+    def tell_accesses(self, eventfd: int) -> None:
+        """Signal an eventfd at the end of each access made by hand; -1: none."""
+        check(lib.uiopf_endpoint_set_access_eventfd(self.c, eventfd), "tell of accesses")
+
+    def finish(self) -> None:
+        """No more accesses will be made by hand."""
+        lib.uiopf_endpoint_finish(self.c)
+
+    def is_served(self, passes: int) -> bool:
+        """Whether so many passes have ended, and every access made by hand."""
+        return bool(lib.uiopf_endpoint_is_served(self.c, passes))
 
     def counts(self) -> EndpointCounts:
         """What it has sent, and what came back."""

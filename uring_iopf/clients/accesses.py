@@ -1,0 +1,82 @@
+"""Waiting for accesses that were made by hand: `Machine.access`.
+
+As in the trio client, one task waits on an eventfd for all, the others are parked, and whenever it leaves, in whatever
+way, all look for themselves. The endpoint writes the eventfd after it has stored an access's result, so a result that
+comes after a look finds the eventfd readable; it is emptied before the next look. Inline nobody turns the hardware
+otherwise: whoever waits does, and is woken by whatever makes work for it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import trio
+
+from uring_iopf._native import lib
+from uring_iopf.core import Driver
+from uring_iopf.handles import NotCopied, owned
+from uring_iopf.hardware.endpoint import AccessResult
+
+if TYPE_CHECKING:
+    from uring_iopf.core import Core
+    from uring_iopf.hardware.endpoint import Endpoint
+
+
+class Accesses(NotCopied):
+    """The tasks that wait for accesses of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, core: Core) -> None:
+        self._endpoint = endpoint
+        self._core = core
+        self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
+        if self._turner is None:
+            raise MemoryError("no memory, or no descriptor, to wait for accesses")
+        self._eventfd = lib.uiopf_turner_eventfd(self._turner)
+        self._waiting = False
+        self._closed = False
+        self._others = trio.lowlevel.ParkingLot()
+        endpoint.tell_accesses(self._eventfd)
+
+    async def wait(self, ticket: int) -> AccessResult:
+        """Wait for the end of an access. Raises: trio.ClosedResourceError."""
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError
+            if (result := self._endpoint.result(ticket)) is not AccessResult.PENDING:
+                break
+            if self._waiting:
+                await self._others.park()
+            else:
+                await self._sleep()
+        await trio.lowlevel.checkpoint()
+        return result
+
+    async def _sleep(self) -> None:
+        """Until an access may have ended."""
+        turner = self._turner
+        if turner is None:
+            raise trio.ClosedResourceError
+        try:
+            self._waiting = True
+            if self._core.driver is Driver.INLINE:
+                lib.uiopf_turner_list(turner)
+                if self._core.produce():
+                    await trio.lowlevel.checkpoint()
+                    return
+            await trio.lowlevel.wait_readable(self._eventfd)
+        finally:
+            self._waiting = False
+            self._others.unpark_all()
+            if not self._closed:
+                lib.uiopf_turner_unlist(turner)
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._eventfd)
+
+    def close(self) -> None:
+        """End all waits by trio.ClosedResourceError. Closing again does nothing."""
+        self._closed = True
+        if self._waiting:
+            trio.lowlevel.notify_closing(self._eventfd)
+        self._turner = None
