@@ -2,12 +2,16 @@
 
 A compiler without a sanitizer's run-time library is a failure: that is where races and stray pointers are found, and a
 test that is skipped finds none.
+
+``python -m tests.compiled DIRECTORY SANITIZER NAME ARGUMENT...`` runs a program of ``c/`` as the tests do, for as long
+as its arguments say; what is compiled stays in the directory for the next.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -43,22 +47,43 @@ def gcc(*arguments: str | Path) -> None:
 def library_objects(directory: Path, sanitizer: str) -> tuple[Path, ...]:
     """Compile every C file of the library into *directory*; return the objects, which a shared library can take."""
     target = directory / sanitizer
-    target.mkdir()
+    target.mkdir(parents=True, exist_ok=True)
     sources = sorted(CDEFS.rglob("*.c"))
     objects = tuple(target / f"{source.relative_to(CDEFS).as_posix().replace('/', '-')}.o" for source in sources)
 
     def compile_one(source: Path, to: Path) -> None:
         gcc(*FLAGS, "-std=c11", "-fPIC", *SANITIZERS[sanitizer], "-c", source, "-o", to)
 
-    with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(compile_one, sources, objects))
+    if not (target / "complete").exists():
+        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(compile_one, sources, objects))
+        (target / "complete").touch()
     return objects
 
 
+#: What a program is linked with besides.
+LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
+    name: ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"]
+    for name in ("bounds", "no_memory")
+}
+
+
 def program(name: str, directory: Path, sanitizer: str, *sources: Path, also: Sequence[str] = ()) -> Path:
-    """Link a test program's sources with the library; return the binary."""
+    """Link a test program's sources with the library, by default those of its name in ``c/``; return the binary."""
+    sources = sources or (HERE / "c" / f"{name}.c",)
+    also = [*also, *LINKED_WITH.get(name, ())]
     binary = directory / f"{name}-{sanitizer}"
     objects = library_objects(directory, sanitizer)
     flags = () if sanitizer == "steps" else SANITIZERS[sanitizer]  # the program's own steps are not counted
     gcc(*FLAGS, *flags, *sources, *objects, "-o", binary, *also, "-pthread", "-lm")
     return binary
+
+
+def main(directory: str, sanitizer: str, name: str, *arguments: str) -> None:
+    """Become the program."""
+    binary = program(name, Path(directory), sanitizer)
+    os.execve(binary, [str(binary), *arguments], os.environ | ENVIRONMENT)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

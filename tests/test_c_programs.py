@@ -4,6 +4,7 @@ Each begins with what it tests and how it draws; `compiled.py` compiles the libr
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,13 +36,6 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
 }
 
-#: What a program is linked with besides.
-LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
-    "no_memory": ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"],
-    "bounds": ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"],
-}
-
-
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
 ONE_THREAD: Final = frozenset({"no_memory", "bounds"})
 
@@ -61,8 +55,7 @@ COUNTS_STEPS: Final = frozenset({"bounds"})
     ],
 )
 def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, build_directory: Path) -> None:
-    source = HERE / "c" / f"{program}.c"
-    binary = compiled.program(program, build_directory, sanitizer, source, also=LINKED_WITH.get(program, ()))
+    binary = compiled.program(program, build_directory, sanitizer)
     done = subprocess.run(
         [binary, *PROGRAMS[program]],
         env=os.environ | ENVIRONMENT,
@@ -90,3 +83,8 @@ def test_every_input_that_a_fuzzer_kept_runs_without_a_complaint(build_directory
 
 def test_every_program_is_run() -> None:
     assert {path.stem for path in (HERE / "c").glob("*.c")} == set(PROGRAMS)
+
+
+def test_what_can_run_longer_is_in_the_soak() -> None:
+    soak = (HERE.parent / ".ci" / "soak").read_text(encoding="utf-8")
+    assert [name for name, arguments in PROGRAMS.items() if arguments and not re.search(rf"\b{name}\b", soak)] == []
