@@ -39,7 +39,7 @@ from uring_iopf.iommufd import (
     VirtualFunction,
 )
 from uring_iopf.iommufd.objects import Object, ObjectTable
-from uring_iopf.machine import Machine
+from uring_iopf.machine import Account, Machine
 
 SUCCESS, INVALID, FAILURE = DriverResponse
 BOTH = pytest.mark.parametrize("kernel", ["6.12", "7.2"])
@@ -917,7 +917,7 @@ def test_a_time_out_reaches_the_function_and_is_in_the_account(
         core.produce()
         assert [machine.endpoint.result(ticket) for ticket in tickets] == [AccessResult.INVALID, result, result]
         assert bool(machine.endpoint.counts().pri_status & 1) == stopped, "Response Failure"
-        assert machine.account() == (3, 1, 2, 0, 0)
+        assert machine.account() == Account(3, 1, 2, 0, 0)
         assert queue.counts().timed_out_groups == 2
 
 

@@ -519,7 +519,7 @@ def test_the_command_serves_one_client_and_says_what_became_of_its_faults(tmp_pa
         subprocess.run([client, path, "wait"], check=True, timeout=HANGS_S, capture_output=True)
         out, err = server.communicate(timeout=HANGS_S)
     assert (server.returncode, err) == (0, "")
-    account = "sent 5,075 = answered 5,075 + answered for it 0 + lost 0"
+    account = "sent 5,075 = answered 5,075 + answered for it 0 + pending 0 + lost 0"
     first, last = out.splitlines()
     assert first.startswith("client 1 (pid ")
     assert first.endswith(f"finished; {account}")

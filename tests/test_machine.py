@@ -38,6 +38,7 @@ from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import FaultMessage
+from uring_iopf.machine import Account
 from uring_iopf.workloads import ROW, Workload, load_workload
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def test_a_workload_is_served_under_each_kernel(design: str, kernel: str) -> Non
             machine.channel.turn()
             if machine.design.has_client:
                 serve(machine)
-        assert machine.account() == (5075, 5075, 0, 0, 0)
+        assert machine.account() == Account(5075, 5075, 0, 0, 0)
 
 
 def test_two_machines_at_once_share_nothing() -> None:
@@ -315,7 +316,7 @@ def test_two_machines_at_once_share_nothing() -> None:
         other.open("uring-multishot")
         ticket = one.endpoint.access(1, BASE, READ)
         assert serve(other) == 0
-        assert other.account() == (0, 0, 0, 0, 0)
+        assert other.account() == Account(0, 0, 0, 0, 0)
         assert serve(one) == 1
         assert one.endpoint.result(ticket) is AccessResult.OK
         assert one.address_space.allows(1, BASE, READ)
@@ -333,7 +334,7 @@ async def test_two_live_machines_serve_at_once() -> None:
                         client.address_space.map(group)
                         group.respond()
                     served[n] += len(batch)
-            assert machine.account() == (5075, 5075, 0, 0, 0)
+            assert machine.account() == Account(5075, 5075, 0, 0, 0)
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
@@ -393,7 +394,7 @@ def test_an_invalid_answer_is_an_answer(design: str) -> None:
         turn(machine)
         counts = machine.endpoint.counts()
         assert (counts.invalid, counts.succeeded, counts.pri_status) == (3, 0, 0)
-        assert machine.account() == (3, 3, 0, 0, 0)
+        assert machine.account() == Account(3, 3, 0, 0, 0)
         assert machine.is_idle()
 
 
@@ -565,7 +566,7 @@ def poisson_arrivals(seed: int, n: int = 400, rate: float = 1e6) -> list[int]:
             arrivals += [machine.core.now_ns()] * serve(machine)
             if (when := machine.core.next_ns()) is not None:
                 machine.core.tick(when)
-        assert machine.account() == (n, n, 0, 0, 0)
+        assert machine.account() == Account(n, n, 0, 0, 0)
         assert machine.endpoint.counts().latency_max_ns <= 1  # the clock counts whole nanoseconds
         return arrivals
 
@@ -589,7 +590,7 @@ def test_arrivals_that_nobody_serves_wait_in_the_function() -> None:
         turn(machine)
         assert machine.endpoint.counts().outstanding == 8
         machine.detach()
-        assert machine.account() == (8, 0, 8, 0, 0)
+        assert machine.account() == Account(8, 0, 8, 0, 0)
 
 
 # ---- the histogram, through a machine ----

@@ -94,7 +94,7 @@ def test_a_signal_ends_it_with_an_account_and_without_its_socket(
         status, out, error = server.ended()
     assert status == 128 + number
     assert "client 1" in out
-    assert out.splitlines()[-1] == "1 client: sent 0 = answered 0 + answered for it 0 + lost 0"
+    assert out.splitlines()[-1] == "1 client: sent 0 = answered 0 + answered for it 0 + pending 0 + lost 0"
     assert not error
     assert not (tmp_path / "socket").exists()
 

@@ -24,6 +24,7 @@ from uring_iopf.clients.trio_client import TrioClient
 from uring_iopf.core import FOREVER
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.hardware.endpoint import AccessResult
+from uring_iopf.machine import Account
 from uring_iopf.workloads import ROW, Workload
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def test_more_answers_than_there_is_room_for_all_arrive(
             clients.run(client)
             settle(machine, channel, tickets)
             assert channel.cost().answer_errors == 0
-            assert machine.account() == (PAGES, PAGES, 0, 0, 0)
+            assert machine.account() == Account(PAGES, PAGES, 0, 0, 0)
 
     beside(work)
 
@@ -210,7 +211,7 @@ def test_a_thread_may_answer_in_its_own_quiescent_section(design: str, driver: s
                     group.respond()
                 channel.flush()
             settle(machine, channel, tickets)
-            assert machine.account() == (PAGES, PAGES, 0, 0, 0)
+            assert machine.account() == Account(PAGES, PAGES, 0, 0, 0)
 
     beside(work)
 
@@ -280,7 +281,7 @@ def test_a_signal_comes_through_while_the_other_side_stands_still(
         clients.run(client)
         settle(machine, channel, tickets)
         assert channel.cost().answer_errors == 0
-        assert machine.account() == (PAGES, PAGES, 0, 0, 0)
+        assert machine.account() == Account(PAGES, PAGES, 0, 0, 0)
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -293,7 +294,7 @@ def test_who_waits_for_a_quiet_moment_hears_signals(design: str) -> None:
             machine.address_space.map(group)
             group.respond()
         settle(machine, channel, tickets)
-        assert machine.account() == (PAGES, PAGES, 0, 0, 0)
+        assert machine.account() == Account(PAGES, PAGES, 0, 0, 0)
 
 
 @pytest.mark.parametrize("design", [*DESIGNS])
@@ -335,7 +336,7 @@ def test_an_exception_at_any_point_of_respond_leaves_a_group_answered_or_not(des
         channel.flush()
         settle(machine, channel, tickets)
         assert channel.cost().answer_errors == 0
-        assert machine.account() == (PAGES, PAGES, 0, 0, 0)
+        assert machine.account() == Account(PAGES, PAGES, 0, 0, 0)
 
 
 def test_more_answers_in_a_call_than_messages_in_a_receive_are_refused() -> None:

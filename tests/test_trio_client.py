@@ -13,6 +13,7 @@ from my_design import Doorbell
 from uring_iopf import FaultGroup, FaultPerm, Load, LoadMode, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.clients.trio_client import TrioClientStatistics
 from uring_iopf.hardware.endpoint import AccessResult
+from uring_iopf.machine import Account
 from uring_iopf.workloads import ROW, Workload
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ async def test_many_tasks_serve_a_workload_together(driver: str, wait: str) -> N
                 while not machine.is_idle():
                     await trio.sleep(0.001)
         assert sorted(served) == list(range(3000))
-        assert machine.account() == (3000, 3000, 0, 0, 0)
+        assert machine.account() == Account(3000, 3000, 0, 0, 0)
 
 
 # ---- the end ----
@@ -255,7 +256,7 @@ async def test_iteration_ends_when_the_workload_is_served(design: str | type[Des
                     serve(client, batch)
                 with pytest.raises(trio.EndOfChannel):
                     await client.receive()
-        assert machine.account() == (500, 500, 0, 0, 0)
+        assert machine.account() == Account(500, 500, 0, 0, 0)
 
 
 async def test_every_task_that_iterates_comes_to_the_end() -> None:
@@ -497,7 +498,7 @@ async def test_an_access_that_is_cancelled_goes_on(driver: str) -> None:
             nursery.start_soon(machine.access, 1, BASE + PAGE, FaultPerm.READ)
             serve(client, await receive(client, 2))
             client.flush()
-        assert machine.account() == (2, 2, 0, 0, 0)
+        assert machine.account() == Account(2, 2, 0, 0, 0)
 
 
 async def test_closing_the_machine_ends_who_waits() -> None:
@@ -544,7 +545,7 @@ async def test_a_workload_and_accesses_by_hand_end_together(autojump_clock: Mock
             async for batch in client:
                 serve(client, batch)
             assert machine.endpoint.result(ticket) is AccessResult.OK
-        assert machine.account() == (6, 6, 0, 0, 0)
+        assert machine.account() == Account(6, 6, 0, 0, 0)
 
 
 async def test_an_answer_after_the_machine_is_closed_is_our_caller_s_mistake() -> None:
@@ -592,7 +593,7 @@ async def test_a_workload_inline_takes_no_virtual_time(autojump_clock: MockClock
         async with machine.connect(design) as client:
             async for batch in client:
                 serve(client, batch)
-        assert machine.account() == (5075, 5075, 0, 0, 0)
+        assert machine.account() == Account(5075, 5075, 0, 0, 0)
     assert trio.current_time() == start
 
 
@@ -606,7 +607,7 @@ async def test_beside_a_worker_wake_ups_are_real_whatever_is_paid_for(design: st
             async with machine.connect(design) as client:
                 async for batch in client:
                     serve(client, batch)
-        assert machine.account() == (300, 300, 0, 0, 0)
+        assert machine.account() == Account(300, 300, 0, 0, 0)
 
 
 async def test_beside_a_worker_a_clock_that_is_set_moves_an_open_loop_on() -> None:
@@ -619,7 +620,7 @@ async def test_beside_a_worker_a_clock_that_is_set_moves_an_open_loop_on() -> No
                     batch = await client.receive()
                     assert numbers(batch) == [n]
                     serve(client, batch)
-        assert machine.account() == (3, 3, 0, 0, 0)
+        assert machine.account() == Account(3, 3, 0, 0, 0)
 
 
 def test_the_client_needs_trio_around_it() -> None:

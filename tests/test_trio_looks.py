@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from uring_iopf import FaultGroup, FaultPerm, Machine, TrioClient
 from uring_iopf.hardware.endpoint import AccessResult
+from uring_iopf.machine import Account
 from uring_iopf.workloads import ROW, Workload
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: st
                     for group in batch:
                         client.address_space.map(group)
                         group.respond()
-        assert machine.account() == (20, 20, 0, 0, 0)
+        assert machine.account() == Account(20, 20, 0, 0, 0)
 
 
 async def test_what_came_before_the_end_is_delivered() -> None:

@@ -13,6 +13,7 @@ from uring_iopf.designs.channel import Wait
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.hardware.endpoint import AccessResult
+from uring_iopf.machine import Account
 from uring_iopf.workloads import ROW, Workload
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def test_workers_answer_while_one_task_receives(case: Case) -> None:
                 async for batch in client:
                     for group in batch:
                         await send.send(group)
-        assert machine.account() == (120, 120, 0, 0, 0)
+        assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
 @every_way
@@ -96,7 +97,7 @@ async def test_a_task_for_each_group_answers_it(case: Case) -> None:
             async for batch in client:
                 for group in batch:
                     nursery.start_soon(serve, client, group)
-        assert machine.account() == (120, 120, 0, 0, 0)
+        assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
 @every_way
@@ -115,7 +116,7 @@ async def test_workers_that_all_receive_need_no_receiver(case: Case) -> None:
 
             for _ in range(3):
                 nursery.start_soon(worker)
-        assert machine.account() == (120, 120, 0, 0, 0)
+        assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
 @every_way
@@ -131,7 +132,7 @@ async def test_a_capacity_limiter_bounds_who_answers(case: Case) -> None:
             async for batch in client:
                 for group in batch:
                     nursery.start_soon(limited, group)
-        assert machine.account() == (120, 120, 0, 0, 0)
+        assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
 @every_way
@@ -156,7 +157,7 @@ async def test_a_time_out_in_the_middle_of_a_batch_loses_nothing(case: Case) -> 
                             group.respond(PageResponse.INVALID)
         assert timed_out == 3
         assert failed >= 3
-        assert machine.account() == (120, 120, 0, 0, 0)
+        assert machine.account() == Account(120, 120, 0, 0, 0)
         assert machine.endpoint.counts().invalid == failed
 
 
@@ -212,7 +213,7 @@ async def test_an_answer_is_sent_while_another_task_receives(case: Case) -> None
                 while machine.endpoint.result(tickets[n]) is AccessResult.PENDING:
                     await read_page()
             nursery.cancel_scope.cancel()
-        assert machine.account() == (3, 3, 0, 0, 0)
+        assert machine.account() == Account(3, 3, 0, 0, 0)
 
 
 @pytest.mark.parametrize(("driver", "design"), [("inline", "fd"), ("enter", "fd"), ("enter", "uring-multishot")])
@@ -359,7 +360,7 @@ async def replayed(design: str | type[Design], load: Load, service_s: float) -> 
             async for batch in client:
                 for group in batch:
                     nursery.start_soon(answer, group)
-        assert machine.account() == (50, 50, 0, 0, 0)
+        assert machine.account() == Account(50, 50, 0, 0, 0)
         assert machine.endpoint.latency_ns(0) == pytest.approx(service_s * 1e9, rel=0.02)
         assert machine.endpoint.latency_ns(1) == pytest.approx(service_s * 1e9, rel=0.02)
         return machine.core.now_ns() / 1e9, trio.current_time() - began
@@ -390,7 +391,7 @@ async def test_inline_a_load_with_times_takes_real_time_by_trio_s_own_clock() ->
                 for group in batch:
                     client.address_space.map(group)
                     group.respond()
-        assert machine.account() == (20, 20, 0, 0, 0)
+        assert machine.account() == Account(20, 20, 0, 0, 0)
         assert 0.0038 <= machine.core.now_ns() / 1e9 <= trio.current_time() - began
 
 

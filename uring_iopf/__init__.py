@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from uring_iopf.hardware.endpoint import AccessResult
     from uring_iopf.hardware.load import Load, LoadMode
     from uring_iopf.iommufd import Context
-    from uring_iopf.machine import Machine
+    from uring_iopf.machine import Account, Machine
 
 __all__ = [
     "AccessResult",
+    "Account",
     "Context",
     "Design",
     "FaultGroup",
@@ -38,6 +39,7 @@ __all__ = [
 
 _WHERE = {
     "AccessResult": "hardware.endpoint",
+    "Account": "machine",
     "Context": "iommufd",
     "Design": "designs.base",
     "FaultGroup": "clients.groups",

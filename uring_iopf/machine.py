@@ -41,7 +41,7 @@ DEFAULT_IDLE_NS = 1_000_000
 
 
 class Account(NamedTuple):
-    """Where every fault has gone: sent = answered + auto_answered + lost."""
+    """Where every fault is, at one moment: sent = answered + auto_answered + pending + lost."""
 
     sent: int
     answered: int
@@ -49,9 +49,14 @@ class Account(NamedTuple):
     auto_answered: int
     """For it: by detach, by the generic layer, by the driver."""
     lost: int
-    """By nobody. A run with one has failed."""
+    """Neither answered nor held by anything. A run with one has failed."""
     unmapped: int
     """Of the answered: with success, and the page was not there."""
+    pending: int = 0
+    """Not answered yet: in the IOMMU's queue, in a group without its last fault, or in the fault queue."""
+    awaited: int = 0
+    """What the function still waits for: the pending ones, and answers on their way. More than these when nothing is on
+    the way any more (after `Machine.detach`): answers are lost."""
 
 
 class Machine(Unshared):
@@ -318,14 +323,23 @@ class Machine(Unshared):
         self.core.produce()
 
     def account(self) -> Account:
-        """Where every fault has gone so far; complete after `detach`. Raises: UsageError, no design has been opened."""
+        """Where every fault is now. After `detach` none is pending. Raises: UsageError, no design has been opened."""
         if not self._opened:
             raise UsageError("no design is open: there is nothing to account for")
         counts = ffi.new("struct uiopf_account *")
         interruptible("account", lambda: lib.uiopf_account(self.endpoint.c, self.queue.c, self.device.c, counts))
         sent, answered = int(counts.endpoint.sent), int(counts.queue.answered_faults)
         auto_answered = int(counts.queue.auto_answered_faults + counts.device.refused)
-        return Account(sent, answered, auto_answered, sent - answered - auto_answered, int(counts.endpoint.unmapped))
+        pending = int(counts.pending)
+        return Account(
+            sent=sent,
+            answered=answered,
+            auto_answered=auto_answered,
+            pending=pending,
+            lost=sent - answered - auto_answered - pending,
+            unmapped=int(counts.endpoint.unmapped),
+            awaited=int(counts.endpoint.outstanding),
+        )
 
     def close(self) -> None:
         """Close everything, in order. Closing again does nothing, or what an exception has left to be done.

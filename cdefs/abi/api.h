@@ -313,9 +313,10 @@ struct uiopf_account {
 	struct uiopf_endpoint_counts endpoint;
 	struct uiopf_faultq_counts queue;
 	struct uiopf_device_counts device;
+	uint64_t pending;	/* faults that the IOMMU's queue, an unfinished group or the fault queue holds */
 };
 
-/* All three at one quiescent point: 0, or -EINTR, nothing written, another thread's section is long. */
+/* All of it at one quiescent point: 0, or -EINTR, nothing written, another thread's section is long. */
 int uiopf_account(struct uiopf_endpoint *endpoint, struct uiopf_faultq *queue, struct uiopf_device *device,
 		  struct uiopf_account *account);
 

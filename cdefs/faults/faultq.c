@@ -501,6 +501,19 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const st
 	}
 }
 
+uint64_t uiopf_faultq_held(const struct uiopf_faultq *q)
+{
+	uint64_t faults = 0;
+	uint32_t i, cookie;
+
+	for (i = q->head; i != q->tail; i++)
+		faults += q->ring[i & q->mask]->fault_count;
+	for (cookie = 0; q->by_cookie && cookie <= q->cookies.capacity; cookie++)
+		if (q->by_cookie[cookie])
+			faults += q->by_cookie[cookie]->fault_count;
+	return faults;
+}
+
 static void queue_publish(struct uiopf_queue *queue)
 {
 	uiopf_faultq_publish(container_of(queue, struct uiopf_faultq, queue));

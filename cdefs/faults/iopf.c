@@ -223,6 +223,17 @@ uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *co
 	return first;
 }
 
+uint64_t uiopf_device_partial_faults(const struct uiopf_device *d)
+{
+	uint64_t faults = 0;
+	uint32_t b, index;
+
+	for (b = 0; d->unfinished && b <= d->bucket_mask; b++)
+		for (index = d->bucket[b]; index != UIOPF_NONE; index = d->partial[index].next)
+			faults += d->partial[index].count;
+	return faults;
+}
+
 void uiopf_device_drop_partial(struct uiopf_device *d)
 {
 	uint32_t b, count;

@@ -118,6 +118,8 @@ struct uiopf_iommu_ops {
 	 * reported, its answers have arrived. NULL: this IOMMU has no way to know.
 	 */
 	void (*drain)(struct uiopf_iommu *iommu);
+	/* Quiescent: requests of a device that its driver has not reported yet. NULL: none are ever kept. */
+	uint64_t (*unreported)(const struct uiopf_iommu *iommu, const struct uiopf_device *device);
 	/* Quiescent: a device goes; nothing of it may be on the way any more. NULL: this IOMMU knows no devices. */
 	void (*forget)(struct uiopf_iommu *iommu, const struct uiopf_device *device);
 };
@@ -257,6 +259,8 @@ void uiopf_device_end(struct uiopf_device *device);
 bool uiopf_device_is_exhausted(struct uiopf_device *device);
 /* Quiescent: makes the pool hold at least so many groups and partial faults. */
 int uiopf_device_reserve(struct uiopf_device *device, uint32_t capacity);
+/* Quiescent: faults whose group has not come to its last. */
+uint64_t uiopf_device_partial_faults(const struct uiopf_device *device);
 /* Quiescent: forgets unfinished groups; nobody is answered (iopf_queue_remove_device). */
 void uiopf_device_drop_partial(struct uiopf_device *device);
 /* Producer: takes back what the consumer freed. */

@@ -17,6 +17,9 @@ int uiopf_account(struct uiopf_endpoint *endpoint, struct uiopf_faultq *queue, s
 	uiopf_endpoint_get_counts(endpoint, &account->endpoint);
 	uiopf_faultq_counts(queue, &account->queue);
 	uiopf_device_get_counts(device, &account->device);
+	account->pending = uiopf_faultq_held(queue) + uiopf_device_partial_faults(device);
+	if (device->iommu->ops->unreported)
+		account->pending += device->iommu->ops->unreported(device->iommu, device);
 	uiopf_control_end(core);
 	return 0;
 }

@@ -127,7 +127,9 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
                         answered, total = session.progress()
                         on_progress(f"client {session.number}: {answered:,} of {total:,} answered", answered / total)
         accounts = [result.account for result in server.results]
-        total_of_all = Account(*(sum(column) for column in zip(Account(0, 0, 0, 0, 0), *accounts, strict=True)))
+        total_of_all = Account(
+            *(sum(column) for column in zip(Account(*[0] * len(Account._fields)), *accounts, strict=True))
+        )
         say(f"{len(accounts)} client{'' if len(accounts) == 1 else 's'}: {_account(total_of_all)}")
         for result in server.results:
             if not result.complete:
@@ -198,4 +200,7 @@ class _Ends:
 
 
 def _account(of: Account) -> str:
-    return f"sent {of.sent:,} = answered {of.answered:,} + answered for it {of.auto_answered:,} + lost {of.lost:,}"
+    return (
+        f"sent {of.sent:,} = answered {of.answered:,} + answered for it {of.auto_answered:,} + "
+        f"pending {of.pending:,} + lost {of.lost:,}"
+    )

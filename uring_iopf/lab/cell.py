@@ -299,7 +299,7 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: Replay
         faults=account.sent,
         answered=account.answered,
         auto_answered=account.auto_answered,
-        lost=max(account.lost, counts.outstanding),
+        lost=max(account.lost, account.awaited),
         unmapped=account.unmapped,
         answer_errors=cost.answer_errors,
         faults_per_s=served * 1e9 / busy_ns if busy_ns else 0.0,

@@ -42,7 +42,7 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ClientResult:
-    """What became of one client, and of its faults: sent = answered + auto_answered, and nothing lost."""
+    """What became of one client, and of its faults: sent = answered + auto_answered, nothing pending, nothing lost."""
 
     number: int
     """From 1, in the order in which they came."""
@@ -61,7 +61,7 @@ class ClientResult:
     def complete(self) -> bool:
         """Whether every fault was answered: by the client, or for it."""
         account = self.account
-        return account.lost == 0 and account.sent == account.answered + account.auto_answered
+        return account.lost == account.pending == account.awaited == 0
 
 
 def _power_of_two(n: int) -> int:

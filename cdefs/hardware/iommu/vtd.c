@@ -327,15 +327,32 @@ static void forget_device(struct uiopf_iommu *iommu, const struct uiopf_device *
 	source->device = NULL;
 }
 
+/* Requests that the interrupt has not read. */
+static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_device *device)
+{
+	const struct uiopf_vtd *v = container_of(iommu, const struct uiopf_vtd, iommu);
+	uint64_t requests = 0;
+	uint32_t i;
+
+	for (i = v->prq.head; i != v->prq.written; i++) {
+		const uint64_t *d = uiopf_records_at(v->prq.places, VTD_PRQ_WORDS, i);
+
+		requests += (d[0] >> VTD_PRQ_RID_SHIFT & 0xffff) == device->requester_id;
+	}
+	return requests;
+}
+
 static const struct uiopf_iommu_ops vtd_ops = {
 	.respond = respond,
 	.drain = drain,
+	.unreported = unreported,
 	.forget = forget_device,
 };
 
 /* The same without the drain: what J.-P. Brucker and Kevin Tian warned of can be looked at. */
 static const struct uiopf_iommu_ops undrained_ops = {
 	.respond = respond,
+	.unreported = unreported,
 	.forget = forget_device,
 };
 
