@@ -63,17 +63,26 @@ static int cancel_waiting(struct uiopf_engine *e, const struct uiopf_cancel *c, 
 	return n;
 }
 
+/* Those that wait for a time and have no file; in one pass, however many match. */
+static int cancel_timeouts(struct uiopf_engine *e, const struct uiopf_cancel *c, bool all)
+{
+	struct uiopf_request *r, *next;
+	int n = 0;
+
+	for (r = e->timeouts; r && (all || !n); r = next) {
+		next = r->next;
+		if (!matches(c, r))
+			continue;
+		uiopf_timeout_stop(r);
+		uiopf_request_end_later(r, -ECANCELED);
+		n++;
+	}
+	return n;
+}
+
 int uiopf_cancel_timeout(struct uiopf_engine *e, const struct uiopf_cancel *c)
 {
-	struct uiopf_request *r;
-
-	for (r = e->timeouts; r; r = r->next)
-		if (matches(c, r)) {
-			uiopf_timeout_stop(r);
-			uiopf_request_end_later(r, -ECANCELED);
-			return 0;
-		}
-	return -ENOENT;
+	return cancel_timeouts(e, c, false) ? 0 : -ENOENT;
 }
 
 int uiopf_cancel_matching(struct uiopf_engine *e, const struct uiopf_cancel *c)
@@ -81,9 +90,8 @@ int uiopf_cancel_matching(struct uiopf_engine *e, const struct uiopf_cancel *c)
 	const bool all = c->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
 	int n = cancel_waiting(e, c, all);
 
-	/* Time-outs have no file. */
-	while ((all || !n) && !(c->flags & IORING_ASYNC_CANCEL_FD) && uiopf_cancel_timeout(e, c) == 0)
-		n++;
+	if ((all || !n) && !(c->flags & IORING_ASYNC_CANCEL_FD))
+		n += cancel_timeouts(e, c, all);
 	return all ? n : n ? 0 : -ENOENT;
 }
 

@@ -213,8 +213,56 @@ static void vectors(void)
 	close_client(&c);
 }
 
+/* ---- cancelling ---- */
+
+#define EACH 2048u	/* time-outs that match, behind as many that do not */
+
+static void push_all(struct client *c, const struct io_uring_sqe *sqe, uint32_t n)
+{
+	for (; n; n--) {
+		push(c, sqe);
+		if (n % 8 == 1)
+			turn(c);
+	}
+}
+
+/* One pass of what is under way, not one for each that matches. */
+static void cancels(void)
+{
+	const struct { uint64_t user_data; uint8_t opcode; const char *what; } kind[] = {
+		{ 2, IORING_OP_TIMEOUT, "ASYNC_CANCEL of 2,048 time-outs of 4,095" },
+		{ 3, IORING_OP_POLL_ADD, "ASYNC_CANCEL of 2,048 polls of 4,095" },
+	};
+	uint32_t k, i;
+
+	for (k = 0; k < 2; k++) {
+		struct io_uring_sqe sqe = { .opcode = kind[k].opcode, .addr = DATA_AT, .user_data = 1 };
+		struct client c;
+
+		open_client(&c);
+		((struct __kernel_timespec *)(void *)c.engine->data.map)->tv_sec = 3600;
+		if (sqe.opcode == IORING_OP_TIMEOUT)
+			sqe.len = 1;
+		else
+			sqe = (struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .flags = IOSQE_FIXED_FILE, .fd = PIPE_OUT,
+						     .poll32_events = 1, .user_data = 1 };
+		push_all(&c, &sqe, EACH - 1);
+		sqe.user_data = kind[k].user_data;
+		push_all(&c, &sqe, EACH);
+		CHECK_EQ(c.engine->alive, 2 * EACH - 1);
+		push(&c, &(struct io_uring_sqe){ .opcode = IORING_OP_ASYNC_CANCEL, .addr = kind[k].user_data, .cancel_flags = IORING_ASYNC_CANCEL_ALL });
+		turn(&c);
+		CHECK_EQ(result(&c), EACH);
+		for (i = 0; i < EACH; i++)
+			CHECK_EQ(result(&c), -ECANCELED);
+		within(&c, kind[k].what, EACH * 200, 0);
+		close_client(&c);
+	}
+}
+
 int main(void)
 {
 	vectors();
+	cancels();
 	return 0;
 }
