@@ -103,6 +103,13 @@ struct uiopf_turner {
 #define UIOPF_MAX_FILES 1024
 #define UIOPF_REGISTERED_FILES 16
 
+/* An eventfd of the host that is a file here. Rings may signal it too, and say so. */
+struct uiopf_host_eventfd {
+	struct uiopf_host_eventfd *next;
+	int id;				/* uiopf_eventfd_id() */
+	bool signalled;			/* by a ring, and whoever waits for it has not been called */
+};
+
 struct uiopf_core {
 	struct uiopf_lifetime lifetime;
 	struct uiopf_clock clock;
@@ -123,6 +130,7 @@ struct uiopf_core {
 	/* The host's descriptors that are files here (hostfile.c): what they are read for and written for. */
 	int host_epoll[2];		/* -1 until the first is installed */
 	uint32_t (*host_sync)(struct uiopf_core *core);	/* calls those who wait for one that is ready; how many are */
+	struct uiopf_host_eventfd *host_eventfds;
 	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
 	unsigned long aio;		/* for uiopf_notify(); 0: none */
 

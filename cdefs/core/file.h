@@ -20,6 +20,12 @@
 #define UIOPF_FILE_HINTS 0x20		/* what it wakes for is a hint: its poll is asked before that is believed */
 #define UIOPF_FILE_LOOPS 0x40		/* has read_iter, but only a plain `write` */
 
+/*
+ * Among the events of a wake (EPOLL_URING_WAKE): a ring's completions caused it. A poll whose completions could cause the
+ * next wake ends with it.
+ */
+#define UIOPF_WAKE_BY_RING (1u << 27)
+
 struct uiopf_file;
 
 struct uiopf_wait {

@@ -1,12 +1,47 @@
 #include "core/notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <pthread.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+bool uiopf_is_eventfd(int fd)
+{
+	static const char name[] = "anon_inode:[eventfd]";
+	char path[32], target[32];
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return readlink(path, target, sizeof target) == sizeof name - 1 && !memcmp(target, name, sizeof name - 1);
+}
+
+int uiopf_eventfd_id(int fd)
+{
+	char path[40], text[512];
+	const char *at;
+	ssize_t n;
+	int info;
+
+	if (!uiopf_is_eventfd(fd))
+		return -1;
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+	info = open(path, O_RDONLY | O_CLOEXEC);
+	if (info < 0)
+		return -1;
+	n = read(info, text, sizeof text - 1);
+	close(info);
+	if (n < 0)
+		return -1;
+	text[n] = 0;
+	at = strstr(text, "eventfd-id:");
+	return at ? atoi(at + strlen("eventfd-id:")) : -1;
+}
 
 #define EVENTS 64	/* operations that have ended and are not reaped */
 

@@ -12,6 +12,10 @@
 #pragma once
 #include "core/core.h"
 
+bool uiopf_is_eventfd(int fd);
+/* What all descriptors of one eventfd have in common; -1: it is none, or the host does not say. */
+int uiopf_eventfd_id(int fd);
+
 /* 0 or -errno; it is closed with the core. */
 int uiopf_notifier_open(struct uiopf_core *core);
 void uiopf_notifier_close(struct uiopf_core *core);

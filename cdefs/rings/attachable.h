@@ -15,13 +15,6 @@
 #pragma once
 #include "rings/engine.h"
 
-/*
- * How many requests and completions are kept for a client that nobody can charge, both together. A request becomes one
- * completion at most that is kept, since one with more ends where there is no room for them. All may wait for one file, and each
- * wake-up goes through them: more would also cost others on the same worker too much time.
- */
-#define UIOPF_ATTACHED_MOST 4096u
-
 int uiopf_attachable_check(const struct uiopf_attachable *config, const struct io_uring_params *p);
 int uiopf_attachable_open(struct uiopf_engine *engine, const struct uiopf_attachable *config);
 void uiopf_attachable_close(struct uiopf_engine *engine);

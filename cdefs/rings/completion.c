@@ -36,16 +36,19 @@ static bool grow_backlog(struct uiopf_engine *e)
 	return true;
 }
 
+static bool lose(struct uiopf_engine *e)
+{
+	uint32_t *word = uiopf_ring_word(&e->ring, RING_CQ_OVERFLOW);
+
+	WRITE_ONCE(word, READ_ONCE(word) + 1);
+	WRITE_ONCE(&e->lost_unreported, true);
+	return false;
+}
+
 static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
 {
-	uint32_t *word;
-
-	if (e->backlog_count == e->backlog_capacity && !grow_backlog(e)) {
-		word = uiopf_ring_word(&e->ring, RING_CQ_OVERFLOW);
-		WRITE_ONCE(word, READ_ONCE(word) + 1);
-		WRITE_ONCE(&e->lost_unreported, true);
-		return false;
-	}
+	if (e->backlog_count == e->backlog_capacity && !grow_backlog(e))
+		return lose(e);
 	/* The flag says "enter", which a client of another process cannot: its worker flushes by itself. */
 	if (!e->backlog_count && !e->attachable)
 		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_CQ_OVERFLOW, __ATOMIC_SEQ_CST);
@@ -92,6 +95,14 @@ bool uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uin
 	return true;
 }
 
+bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	if (unlikely(e->attachable && e->alive + e->backlog_count >= UIOPF_ATTACHED_MOST) &&
+	    (e->backlog_count || uiopf_cq_full(&e->ring)))
+		return lose(e);
+	return uiopf_complete(e, user_data, res, flags);
+}
+
 bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
 			 uint64_t extra2)
 {
@@ -120,6 +131,22 @@ void uiopf_flush_backlog(struct uiopf_engine *e)
 	}
 }
 
+/*
+ * Requests may wait for the eventfd that the ring signals. They are called at once, and told by whom: a poll that goes on
+ * would otherwise call itself for ever, by its own completions.
+ */
+static void call_its_waits(struct uiopf_engine *e)
+{
+	struct uiopf_host_eventfd *same;
+	bool found = false;
+
+	for (same = e->core->host_eventfds; same; same = same->next)
+		if (same->id >= 0 && same->id == e->eventfd_id)
+			found = same->signalled = true;
+	if (found)
+		e->core->host_sync(e->core);
+}
+
 /* The client's, who may have filled it: nobody waits for that. */
 static void write_eventfd(struct uiopf_engine *e)
 {
@@ -128,6 +155,8 @@ static void write_eventfd(struct uiopf_engine *e)
 		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
 	else
 		uiopf_eventfd_signal_client(e->core, e->eventfd);
+	if (unlikely(e->core->host_eventfds != NULL))
+		call_its_waits(e);
 }
 
 /*
@@ -212,16 +241,6 @@ void uiopf_look_again(struct uiopf_engine *e)
 
 /* ---- registering the eventfd ---- */
 
-static bool is_eventfd(int fd)
-{
-	char path[32], target[32];
-	ssize_t n;
-
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	n = readlink(path, target, sizeof target);
-	return n == (ssize_t)strlen("anon_inode:[eventfd]") && !memcmp(target, "anon_inode:[eventfd]", (size_t)n);
-}
-
 int uiopf_register_eventfd(struct uiopf_engine *e, const int *fd, bool async)
 {
 	int copy;
@@ -233,11 +252,12 @@ int uiopf_register_eventfd(struct uiopf_engine *e, const int *fd, bool async)
 	copy = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
 	if (copy < 0)
 		return -EBADF;
-	if (!is_eventfd(copy)) {
+	if (!uiopf_is_eventfd(copy)) {
 		close(copy);
 		return -EINVAL;
 	}
 	e->eventfd = copy;
+	e->eventfd_id = uiopf_eventfd_id(copy);
 	e->may_sleep = true;
 	e->eventfd_async = async;
 	e->eventfd_tail = e->ring.cq_tail;	/* what was there before is not told of */

@@ -80,6 +80,13 @@ enum uiopf_todo {
 
 #define UIOPF_NO_TIMER UINT32_MAX
 
+/*
+ * How many requests and completions are kept for a client of another process, whom nobody can charge, both together. A
+ * request becomes one completion at most that is kept, since one with more ends where there is no room for them. All may
+ * wait for one file, and each wake-up goes through them: more would also cost others on the same worker too much time.
+ */
+#define UIOPF_ATTACHED_MOST 4096u
+
 struct uiopf_request {
 	struct uiopf_wait wait;		/* in the file's list while armed */
 	struct uiopf_engine *engine;
@@ -150,6 +157,7 @@ struct uiopf_engine {
 	struct uiopf_request *free_requests;
 	struct uiopf_request_chunk *chunks;
 	uint32_t request_count;
+	bool new_work;				/* some was added since it was last run */
 	bool unusual;		/* submission takes the long way: a chain is open, IOPOLL, or one of the next three */
 	bool disabled;				/* R_DISABLED, not enabled yet */
 	bool restricted;			/* SQEs are looked at by `restrictions` */
@@ -179,6 +187,7 @@ struct uiopf_engine {
 	uint32_t backlog_first, backlog_count, backlog_capacity;
 
 	int eventfd;				/* registered; -1 */
+	int eventfd_id;
 	bool eventfd_async, by_worker;		/* … only for what a worker completed */
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */

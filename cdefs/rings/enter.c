@@ -14,27 +14,39 @@ static uint32_t least(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
+#define AT_ONCE_SINCE UIOPF_LINUX(6, 13)
+#define MOST_AT_ONCE 20u		/* IO_LOCAL_TW_DEFAULT_MAX */
+/*
+ * Twice as many as there can be requests. Work that goes on for longer feeds itself: a multishot on the eventfd that its
+ * own completions signal. Then others have their turn, and the rest is done by the next call, or the next look of this one.
+ */
+#define MOST_WORK (1u << 17)
+
 /*
  * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
- * runs it itself, and once around unless more is waited for (__io_run_local_work).
+ * runs it itself, and once around unless more is waited for (__io_run_local_work). True where something is left that
+ * nothing calls for.
  */
-static void task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
+static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
+	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : wanted > MOST_AT_ONCE ? wanted : MOST_AT_ONCE;
 	uint32_t n, done = 0;
 
 	uiopf_core_sync(e->core);
-	uiopf_timers_fire(e);
+	uiopf_timers_fire(e, MOST_WORK);
 	do {
 		do {
-			n = uiopf_run_work(e);
+			n = uiopf_run_work(e, most);
 			done += n;
-		} while (n && (!deferred || done < wanted));
+		} while (n && done < (deferred ? wanted : MOST_WORK));
 		if (flush)
 			uiopf_flush_backlog(e);
 		uiopf_publish_cqes(e);
-	} while (unlikely(e->work && !deferred));	/* completions that were counted may have called TIMEOUTs */
+		/* Completions that were counted may have called TIMEOUTs. */
+	} while (unlikely(e->work && !deferred && done < MOST_WORK));
 	uiopf_core_kick(e->core);
+	return e->work && !deferred;
 }
 
 static uint32_t cqes_for_client(const struct uiopf_engine *e)
@@ -173,13 +185,13 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 	int rc = 0;
 
 	for (;;) {
-		bool done;
+		bool done, left;
 
 		if (unlikely(uiopf_consumer_try_begin(core) < 0)) {
 			rc = unless_ready(e, -EINTR);
 			break;
 		}
-		task_work(e, true, w->wanted);
+		left = task_work(e, true, w->wanted);
 		done = enough(e, w);
 		if (first) {	/* what was there to be done counts before the wait begins */
 			w->fired = e->timeouts_fired;
@@ -194,6 +206,8 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 			rc = unless_ready(e, -ETIME);
 			break;
 		}
+		if (unlikely(left))
+			continue;
 		if (core->driver == UIOPF_INLINE) {
 			rc = wait_inline(e, w);
 			if (rc <= 0)

@@ -25,8 +25,10 @@
 #include "abi/io_uring.h"
 #include "base/memory.h"
 #include "core/core.h"
+#include "core/notify.h"
 
 #define EVENTS_A_LOOK 32
+#define MOST_LOOKS (2 * UIOPF_MAX_FILES / EVENTS_A_LOOK)	/* for all there can be, twice: some go on while we look */
 
 struct host_file {
 	struct uiopf_file file;
@@ -36,6 +38,7 @@ struct host_file {
 	bool no_nowait[2];	/* reading, writing: RWF_NOWAIT is refused */
 	bool inet;		/* a socket that has commands */
 	bool counts_tcp, counts_unix;	/* a stream socket that says what is left to receive */
+	struct uiopf_host_eventfd eventfd;	/* in the core's list, of an eventfd */
 };
 
 static struct host_file *host_of(struct uiopf_file *file)
@@ -234,7 +237,13 @@ static void close_both(const struct host_file *h)
 static void host_release(struct uiopf_file *file)
 {
 	struct host_file *h = host_of(file);
+	struct uiopf_host_eventfd **at;
 
+	for (at = &h->core->host_eventfds; *at; at = &(*at)->next)
+		if (*at == &h->eventfd) {
+			*at = h->eventfd.next;
+			break;
+		}
 	close_both(h);
 	free(h);
 }
@@ -273,21 +282,28 @@ static uint32_t host_sync(struct uiopf_core *core)
 	};
 	struct epoll_event event[EVENTS_A_LOOK];
 	uint32_t did = 0;
-	int way, n, i;
+	int way, n, i, looks;
 
-	for (way = 0; way < 2; way++)
+	for (way = 0; way < 2; way++) {
+		looks = 0;
 		do {
 			n = epoll_wait(core->host_epoll[way], event, EVENTS_A_LOOK, 0);
 			for (i = 0; i < n; i++) {
 				struct host_file *h = event[i].data.ptr;
+				/* An error or the end is news only where there is one. */
+				uint32_t events = about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP));
 
+				if (!way && h->eventfd.signalled) {
+					h->eventfd.signalled = false;
+					events |= UIOPF_WAKE_BY_RING;
+				}
 				if (!h->armed)
 					continue;
 				did++;
-				/* An error or the end is news only where there is one. */
-				uiopf_file_wake(&h->file, about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP)));
+				uiopf_file_wake(&h->file, events);
 			}
-		} while (n == EVENTS_A_LOOK);
+		} while (n == EVENTS_A_LOOK && ++looks < MOST_LOOKS);
+	}
 	/* An edge is seen once: it may be for the ring of somebody who sleeps in an enter of his own. */
 	if (did && LOAD_SEQ(&core->sleepers_count))
 		uiopf_core_wake_sleepers(core, NULL);
@@ -324,16 +340,6 @@ static int watch(struct uiopf_core *core, struct host_file *h, int fd)
 	return 0;
 }
 
-/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
-static bool is_eventfd(int fd)
-{
-	static const char name[] = "anon_inode:[eventfd]";
-	char path[32], target[32];
-
-	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	return readlink(path, target, sizeof target) == sizeof name - 1 && !memcmp(target, name, sizeof name - 1);
-}
-
 static int make(struct uiopf_core *core, int fd, struct host_file **out)
 {
 	struct host_file *h = calloc(1, sizeof *h);
@@ -362,8 +368,12 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 		h->counts_unix = type == SOCK_STREAM && domain == AF_UNIX;
 	}
 	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS;
-	if (is_eventfd(h->fd[0]))
+	/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
+	if (uiopf_is_eventfd(fd)) {
 		h->file.mode |= UIOPF_FILE_LOOPS;
+		h->eventfd = (struct uiopf_host_eventfd){ core->host_eventfds, uiopf_eventfd_id(fd), false };
+		core->host_eventfds = &h->eventfd;
+	}
 	if (access == O_RDONLY || access == O_RDWR)
 		h->file.mode |= UIOPF_FILE_READ;
 	if (access == O_WRONLY || access == O_RDWR)

@@ -145,8 +145,9 @@ void uiopf_request_add_work(struct uiopf_request *r, enum uiopf_todo todo)
 		return;
 	r->working = true;
 	r->work_next = NULL;
-	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && !e->work)
+	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && !e->new_work)
 		uiopf_tell_of_work(e);
+	e->new_work = true;
 	*e->work_end = r;
 	e->work_end = &r->work_next;
 	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))

@@ -141,9 +141,9 @@ static void carry_on(struct uiopf_request *r)
 	}
 }
 
-uint32_t uiopf_run_work(struct uiopf_engine *e)
+uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 {
-	struct uiopf_request *r = e->work, *next;
+	struct uiopf_request *r = e->work, *next, **end = e->work_end;
 	uint32_t n = 0;
 
 	if (!r)
@@ -152,10 +152,19 @@ uint32_t uiopf_run_work(struct uiopf_engine *e)
 		__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	e->work = NULL;
 	e->work_end = &e->work;
-	for (; r; r = next, n++) {
+	e->new_work = false;
+	for (; r && n < most; r = next, n++) {
 		next = r->work_next;
 		r->working = false;
 		carry_on(r);
+	}
+	if (unlikely(r != NULL)) {	/* the rest comes first the next time, before what has been added (retry_llist) */
+		*end = e->work;
+		if (!e->work)
+			e->work_end = end;
+		e->work = r;
+		if (e->setup_flags & IORING_SETUP_TASKRUN_FLAG)
+			__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	}
 	return n;
 }

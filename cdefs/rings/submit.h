@@ -8,4 +8,4 @@
  */
 int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
-uint32_t uiopf_run_work(struct uiopf_engine *engine);
+uint32_t uiopf_run_work(struct uiopf_engine *engine, uint32_t most);

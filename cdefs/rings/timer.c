@@ -253,7 +253,7 @@ static void fired(struct uiopf_request *r)
 	uiopf_engine_add_work(r);
 }
 
-uint32_t uiopf_timers_fire(struct uiopf_engine *e)
+uint32_t uiopf_timers_fire(struct uiopf_engine *e, uint32_t most)
 {
 	uint32_t n = 0;
 	uint64_t now;
@@ -261,7 +261,7 @@ uint32_t uiopf_timers_fire(struct uiopf_engine *e)
 	if (likely(!e->timer_count))
 		return 0;
 	now = uiopf_now(&e->core->clock);
-	while (e->timer_count && e->timer[0]->extra <= now && e->timer[0]->extra != UINT64_MAX) {
+	while (n < most && e->timer_count && e->timer[0]->extra <= now && e->timer[0]->extra != UINT64_MAX) {
 		struct uiopf_request *r = e->timer[0];
 
 		uiopf_timer_stop(r);

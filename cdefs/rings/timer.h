@@ -12,7 +12,7 @@ uint64_t uiopf_time_due(const struct uiopf_engine *engine, uint64_t ns, uint32_t
 void uiopf_timer_start(struct uiopf_request *request, uint64_t when_ns);
 void uiopf_timer_stop(struct uiopf_request *request);	/* also one that does not run */
 /* Fires what is due; how many. */
-uint32_t uiopf_timers_fire(struct uiopf_engine *engine);
+uint32_t uiopf_timers_fire(struct uiopf_engine *engine, uint32_t most);
 
 /* Lists a TIMEOUT, by its count of completions if it has one and behind all others if not, and starts its time. */
 void uiopf_timeout_start(struct uiopf_request *request);

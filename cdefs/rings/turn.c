@@ -6,6 +6,7 @@
 #include "rings/timer.h"
 
 #define SQES_PER_TURN 24u
+#define WORK_PER_TURN 32u	/* as Linux's thread: IORING_TW_CAP_ENTRIES_VALUE */
 
 static uint32_t least(uint32_t a, uint32_t b)
 {
@@ -56,7 +57,7 @@ static uint32_t run(struct uiopf_consumer *consumer)
 	most = may_take(e, uiopf_sq_ready(&e->ring));
 	ready = least(most, SQES_PER_TURN);
 	uiopf_sq_prefetch(&e->ring, ready);
-	did = uiopf_timers_fire(e) + uiopf_run_work(e);
+	did = uiopf_timers_fire(e, WORK_PER_TURN) + uiopf_run_work(e, WORK_PER_TURN);
 	if (ready && uiopf_submit(e, ready, most) >= 0)
 		did += ready;
 	/* Nobody else would flush: a client that polls memory never enters. */

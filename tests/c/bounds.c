@@ -8,6 +8,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -73,10 +75,12 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size)
 #define DATA_AT 0x7000000000ull
 #define DATA_SIZE 0x400000u
 #define HALF (DATA_SIZE / 2)
-#define MOST_TURNS 100u
+#define MOST_TURNS 200u
+#define SQES 256u
+#define A_TURN 32u	/* pieces of task work, reads of a multishot, timers */
 #define WAITING 64u	/* groups, each with a fault, whose answers are asked for */
 
-enum { QUEUE, PIPE_OUT, PIPE_IN, FILES };
+enum { QUEUE, PIPE_OUT, PIPE_IN, ENDLESS, FILES };
 
 struct client {
 	struct uiopf_core *core;
@@ -84,14 +88,61 @@ struct client {
 	struct uiopf_faultq *queue;
 	struct uiopf_device *device;
 	struct uiopf_engine *engine;
+	struct uiopf_file endless;
 	int pipe[2], fd[FILES];
-	uint64_t steps, allocated;	/* of the last turns */
-	uint32_t turns;
+	uint64_t steps, allocated;	/* of the last turns: of the longest, and in all */
+	uint32_t turns, posted, calls;	/* completions, and calls of `endless`, in one turn */
+};
+
+/* A file that always has one byte more, and room for one: the other side never stops. */
+static uint32_t calls;
+
+static int64_t one_byte(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)
+{
+	(void)file;
+	(void)position;
+	calls++;
+	if (length)
+		uiopf_copy_to_client(to, "x", 1);
+	return length != 0;
+}
+
+static int64_t one_byte_received(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
+{
+	(void)flags;
+	return one_byte(file, to, length, 0);
+}
+
+static int64_t one_byte_sent(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
+			     uint32_t address_length)
+{
+	(void)file;
+	(void)from;
+	(void)flags;
+	(void)address;
+	(void)address_length;
+	calls++;
+	return length != 0;
+}
+
+static uint32_t always(struct uiopf_file *file)
+{
+	(void)file;
+	return POLLIN | POLLOUT;
+}
+
+static const struct uiopf_file_ops endless_ops = {
+	.read = one_byte,
+	.poll = always,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.receive = one_byte_received,
+	.send = one_byte_sent,
 };
 
 static void open_client(struct client *c)
 {
-	const struct uiopf_attachable config = { .data_size = DATA_SIZE };
+	const struct uiopf_attachable config = { .groups = 1, .group_entries = 4096, .data_size = DATA_SIZE };
 	struct io_uring_params p = { .flags = IORING_SETUP_CQSIZE, .cq_entries = 4096 };
 	uint32_t i;
 
@@ -104,7 +155,10 @@ static void open_client(struct client *c)
 	c->fd[QUEUE] = uiopf_core_install(c->core, uiopf_faultq_file(c->queue));
 	c->fd[PIPE_OUT] = uiopf_core_install_host(c->core, c->pipe[0]);
 	c->fd[PIPE_IN] = uiopf_core_install_host(c->core, c->pipe[1]);
-	CHECK_EQ(uiopf_setup_attachable(c->core, 8, &p, &config, &c->engine), 0);
+	c->endless.ops = &endless_ops;
+	c->endless.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS;
+	c->fd[ENDLESS] = uiopf_core_install(c->core, &c->endless);
+	CHECK_EQ(uiopf_setup_attachable(c->core, SQES, &p, &config, &c->engine), 0);
 	CHECK_EQ(uiopf_register(c->engine, IORING_REGISTER_FILES, c->fd, FILES), 0);
 	CHECK_EQ(uiopf_engine_attach(c->engine, DATA_AT, 1), 0);
 	for (i = 0; i < WAITING; i++)
@@ -141,13 +195,19 @@ static void turn(struct client *c)
 {
 	uint32_t turns = 0;
 
-	c->steps = allocated = 0;
+	c->steps = allocated = c->posted = c->calls = 0;
 	do {
-		steps = 0;
+		const uint32_t tail = c->engine->ring.cq_tail;
+
+		steps = calls = 0;
 		if (!uiopf_consume(c->core))
 			break;
 		if (steps > c->steps)
 			c->steps = steps;
+		if (calls > c->calls)
+			c->calls = calls;
+		if (c->engine->ring.cq_tail - tail > c->posted)
+			c->posted = c->engine->ring.cq_tail - tail;
 	} while (++turns < MOST_TURNS);
 	c->allocated = allocated;
 	c->turns = turns;
@@ -221,7 +281,7 @@ static void push_all(struct client *c, const struct io_uring_sqe *sqe, uint32_t 
 {
 	for (; n; n--) {
 		push(c, sqe);
-		if (n % 8 == 1)
+		if (n % SQES == 1)
 			turn(c);
 	}
 }
@@ -260,9 +320,215 @@ static void cancels(void)
 	}
 }
 
+/* ---- a whole turn ---- */
+
+static void reap(struct client *c)
+{
+	STORE_RELEASE(uiopf_ring_word(&c->engine->ring, RING_CQ_HEAD), c->engine->ring.cq_tail);
+}
+
+static uint64_t *time_at(struct client *c)
+{
+	return (uint64_t *)(void *)c->engine->data.map;
+}
+
+/* As many SQEs as there is room for, each of which looks at all that is under way. */
+static void searches(void)
+{
+	struct io_uring_sqe sqe = { .opcode = IORING_OP_POLL_ADD, .flags = IOSQE_FIXED_FILE, .fd = PIPE_OUT, .poll32_events = 1 };
+	const uint8_t opcode[] = { IORING_OP_ASYNC_CANCEL, IORING_OP_POLL_REMOVE, IORING_OP_TIMEOUT_REMOVE };
+	struct client c;
+	uint32_t i;
+
+	open_client(&c);
+	push_all(&c, &sqe, 3000);
+	sqe = (struct io_uring_sqe){ .opcode = IORING_OP_TIMEOUT, .addr = DATA_AT, .len = 1 };
+	time_at(&c)[0] = 3600;
+	push_all(&c, &sqe, 1000);
+	CHECK_EQ(c.engine->alive, 4000);
+	for (i = 0; i < 3; i++) {
+		sqe = (struct io_uring_sqe){ .opcode = opcode[i], .addr = 99 };
+		push_all(&c, &sqe, SQES);
+		reap(&c);
+		within(&c, "256 SQEs, each of which looks for another request", 24 * 4000 * 30, 0);
+		CHECK_EQ(c.posted, 24);
+	}
+	close_client(&c);
+}
+
+/* All that waits for one file is called at once, and goes on in turns. */
+static void one_wake(void)
+{
+	const struct io_uring_sqe poll = { .opcode = IORING_OP_POLL_ADD, .flags = IOSQE_FIXED_FILE, .fd = PIPE_OUT, .poll32_events = 1 };
+	struct client c;
+
+	open_client(&c);
+	push_all(&c, &poll, 4000);
+	CHECK_EQ(write(c.pipe[1], "x", 1), 1);
+	turn(&c);
+	within(&c, "4,000 polls that one wake calls", 4000 * 30, 0);
+	CHECK_EQ(c.posted, A_TURN);
+	CHECK_EQ(c.engine->alive, 0);
+	close_client(&c);
+}
+
+/* All at one time: TIMEOUTs, and LINK_TIMEOUTs, each of which looks for the request that it is to stop. */
+static void times(void)
+{
+	struct io_uring_sqe sqe = { .opcode = IORING_OP_TIMEOUT, .addr = DATA_AT, .len = 1 };
+	struct client c;
+	uint32_t i;
+
+	open_client(&c);
+	time_at(&c)[0] = 1;
+	push_all(&c, &sqe, 4000);
+	uiopf_core_tick(c.core, 2000000000);
+	turn(&c);
+	CHECK_EQ(c.posted, A_TURN);
+	within(&c, "4,000 time-outs that fire together", 32 * 600, 0);
+	CHECK_EQ(c.engine->alive, 0);
+	reap(&c);
+	for (i = 0; i < 2000; i++) {
+		sqe = (struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .flags = IOSQE_FIXED_FILE | IOSQE_IO_LINK, .fd = PIPE_OUT,
+					     .poll32_events = 1, .user_data = i };
+		push(&c, &sqe);
+		sqe = (struct io_uring_sqe){ .opcode = IORING_OP_LINK_TIMEOUT, .addr = DATA_AT, .len = 1, .user_data = 5000 };
+		push(&c, &sqe);
+		if (i % 12 == 11)
+			turn(&c);
+	}
+	turn(&c);
+	reap(&c);
+	CHECK_EQ(c.engine->alive, 4000);
+	uiopf_core_tick(c.core, 5000000000);
+	turn(&c);
+	within(&c, "2,000 link time-outs that fire together", 32 * 4000 * 30, 0);
+	CHECK(c.posted <= 2 * A_TURN);
+	close_client(&c);
+}
+
+/* ---- who is fed ---- */
+
+static void fed(void)
+{
+	const struct {
+		struct io_uring_sqe sqe;
+		const char *what;
+		uint32_t calls;
+	} kind[] = {
+		{ { .opcode = IORING_OP_READ_MULTISHOT, .flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, .fd = ENDLESS },
+		  "READ_MULTISHOT of a file that never ends", A_TURN },
+		{ { .opcode = IORING_OP_RECV, .flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, .fd = ENDLESS,
+		    .ioprio = IORING_RECV_MULTISHOT }, "multishot RECV of a socket that never ends", A_TURN },
+		{ { .opcode = IORING_OP_RECV, .flags = IOSQE_FIXED_FILE, .fd = ENDLESS, .addr = DATA_AT, .len = DATA_SIZE,
+		    .msg_flags = MSG_WAITALL }, "RECV of 4 MiB in bytes, MSG_WAITALL", 1 },
+		{ { .opcode = IORING_OP_SEND, .flags = IOSQE_FIXED_FILE, .fd = ENDLESS, .addr = DATA_AT, .len = DATA_SIZE,
+		    .msg_flags = MSG_WAITALL }, "SEND of 4 MiB in bytes, MSG_WAITALL", 1 },
+	};
+	uint32_t k, i;
+
+	for (k = 0; k < sizeof kind / sizeof kind[0]; k++) {
+		struct io_uring_buf *ring;
+		struct client c;
+
+		open_client(&c);
+		ring = (struct io_uring_buf *)(void *)(c.engine->ring.region.map + IORING_OFF_PBUF_RING);
+		for (i = 0; i < 4096; i++) {
+			ring[i].addr = DATA_AT + i;
+			ring[i].len = 1;
+			ring[i].bid = (uint16_t)i;
+		}
+		STORE_RELEASE(&ring[0].resv, 4096);
+		push(&c, &kind[k].sqe);
+		turn(&c);
+		within(&c, kind[k].what, 6000, UINT64_MAX);
+		CHECK(c.calls && c.calls <= kind[k].calls);
+		CHECK_EQ(c.turns, kind[k].calls == 1 ? MOST_TURNS : c.turns);
+		close_client(&c);
+	}
+}
+
+/* ---- what is kept ---- */
+
+/* A ring of this process, with a thread, whose SQEs are pushed as the client's are. */
+static struct uiopf_engine *open_other(struct client *c, struct client *other)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL | IORING_SETUP_CQSIZE, .cq_entries = 16384 };
+	uint32_t i;
+
+	*other = *c;
+	CHECK_EQ(uiopf_setup(c->core, SQES, &p, &other->engine), 0);
+	for (i = 0; i < SQES; i++)
+		other->engine->ring.sq_array[i] = i;
+	return other->engine;
+}
+
+#define ONE_CLASSIC 64u
+
+static void buffers(void)
+{
+	struct io_uring_sqe sqe = { .opcode = IORING_OP_PROVIDE_BUFFERS, .fd = 65536, .addr = DATA_AT, .len = 1, .buf_group = 1 };
+	struct client c, other;
+	uint32_t i;
+
+	open_client(&c);
+	open_other(&c, &other);
+	push(&c, &sqe);
+	turn(&c);
+	CHECK_EQ(result(&c), -EACCES);	/* nobody could charge the client for them */
+	for (i = 0; i < 16; i++) {
+		push(&other, &sqe);
+		turn(&other);
+		CHECK_EQ(result(&other), 0);
+		CHECK(other.steps <= 65536 * 20 && other.allocated <= 65536 * ONE_CLASSIC);
+	}
+	within(&other, "PROVIDE_BUFFERS of 65,536", 65536 * 20, 65536 * ONE_CLASSIC);
+	push(&other, &sqe);
+	turn(&other);
+	CHECK_EQ(result(&other), -ENOMEM);
+	within(&other, "PROVIDE_BUFFERS, where there is room for no more", 1000, 0);
+	sqe = (struct io_uring_sqe){ .opcode = IORING_OP_REMOVE_BUFFERS, .fd = 65536, .buf_group = 1 };
+	push(&other, &sqe);
+	turn(&other);
+	CHECK_EQ(result(&other), 65536);
+	within(&other, "REMOVE_BUFFERS of 65,536", 65536 * 20, 0);
+	uiopf_engine_free(other.engine);
+	close_client(&c);
+}
+
+/* Another ring of the same core sends more than its client will ever take: what is kept has the same limit. */
+static void messages(void)
+{
+	struct client c, sender;
+	uint32_t i, refused = 0;
+	int fd;
+
+	open_client(&c);
+	open_other(&c, &sender);
+	fd = uiopf_core_install(c.core, uiopf_engine_file(c.engine));
+	for (i = 0; i < 10000; i++) {
+		push(&sender, &(struct io_uring_sqe){ .opcode = IORING_OP_MSG_RING, .fd = fd });
+		turn(&sender);
+		refused += result(&sender) == -EOVERFLOW;
+	}
+	printf("%u of 10,000 messages refused, %u kept\n", refused, c.engine->backlog_count);
+	CHECK_EQ(c.engine->backlog_count, UIOPF_ATTACHED_MOST);
+	CHECK_EQ(refused, 10000 - 4096 - UIOPF_ATTACHED_MOST);
+	CHECK_EQ(*uiopf_ring_word(&c.engine->ring, RING_CQ_OVERFLOW), refused);
+	uiopf_core_uninstall(c.core, fd);
+	uiopf_engine_free(sender.engine);
+	close_client(&c);
+}
+
 int main(void)
 {
 	vectors();
 	cancels();
+	searches();
+	one_wake();
+	times();
+	fed();
+	buffers();
+	messages();
 	return 0;
 }

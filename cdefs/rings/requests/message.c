@@ -17,7 +17,7 @@ int uiopf_message_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 static int post(struct uiopf_engine *to, uint64_t user_data, int32_t res, uint32_t flags)
 {
-	if (!uiopf_complete(to, user_data, res, flags))
+	if (!uiopf_complete_message(to, user_data, res, flags))
 		return -EOVERFLOW;
 	return 0;
 }

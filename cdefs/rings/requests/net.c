@@ -71,7 +71,7 @@ static enum uiopf_issue poll_first(struct uiopf_request *r)
 	return uiopf_wait_for_file(r);
 }
 
-/* With MSG_WAITALL part of it may be there: the rest is waited for. True where that is so. */
+/* With MSG_WAITALL part of it may be there: true where more is wanted. */
 static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
 {
 	if (!(r->op_flags & MSG_WAITALL) || n <= 0 || (uint64_t)n >= length || r->multishot)
@@ -80,6 +80,21 @@ static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
 	r->length -= (uint32_t)n;
 	r->position += (uint64_t)n;
 	return true;
+}
+
+static enum uiopf_issue end(struct uiopf_request *r, int64_t n);
+
+/*
+ * The rest is waited for, and what has come by now is had by task work: whoever is on the other end cannot keep us here
+ * (io_net_retry). Who does not want to wait has what there was.
+ */
+static enum uiopf_issue wait_for_rest(struct uiopf_request *r)
+{
+	if (r->op_flags & MSG_DONTWAIT)
+		return end(r, -EAGAIN);
+	if (r->file->ops->poll(r->file) & r->events)
+		uiopf_engine_add_work(r);
+	return uiopf_wait_for_file(r);
 }
 
 static enum uiopf_issue end(struct uiopf_request *r, int64_t n)
@@ -148,8 +163,10 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 		}
 		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 			return uiopf_wait_for_file(r);
-		if (!buffer.from && wants_rest(r, n, buffer.length))
-			continue;
+		if (!buffer.from && wants_rest(r, n, buffer.length)) {
+			e->cost.bytes_copied += (uint64_t)n;
+			return wait_for_rest(r);
+		}
 		flags = n >= 0 ? more_to_read(r) : 0;
 		if (n > 0)
 			e->cost.bytes_copied += (uint64_t)n;
@@ -221,10 +238,10 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 		      r->owns_memory ? (const void *)(uintptr_t)r->extra : NULL, r->owns_memory ? r->expected : 0);
 	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 		return uiopf_wait_for_file(r);
-	if (!buffer.from && wants_rest(r, n, buffer.length))
-		return uiopf_send_issue(r);
 	if (n > 0)
 		e->cost.bytes_copied += (uint64_t)n;
+	if (!buffer.from && wants_rest(r, n, buffer.length))
+		return wait_for_rest(r);
 	if (buffer.from && n >= 0)
 		r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
 	return end(r, n);

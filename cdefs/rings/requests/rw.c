@@ -15,6 +15,7 @@
 #define RWF_BOTH_APPENDS (RWF_APPEND | 0x20u)
 #define MOST_BYTES 0x7ffff000u		/* MAX_RW_COUNT: of a longer request only so many are moved */
 #define MOST_SEGMENTS 1024u
+#define READS_A_TURN 32u		/* of a multishot, then others have their turn */
 #define READABLE (POLLIN | POLLHUP | POLLERR)	/* or at its end */
 
 static bool writes(const struct uiopf_request *r)
@@ -469,9 +470,23 @@ int uiopf_read_multishot_prepare(struct uiopf_request *r, const struct io_uring_
 	return 0;
 }
 
+/*
+ * How often it may read before others have their turn. Linux reads until nothing is there, the buffers are used up or the
+ * CQ is full, and another process may fill and empty all of these meanwhile. A fault queue is filled by nobody while its
+ * reader has the kernel's side; without a thread of our own only who reaps while we post sees a difference.
+ */
+static uint32_t most_reads(const struct uiopf_request *r)
+{
+	if (!(r->file->mode & UIOPF_FILE_HINTS))
+		return UINT32_MAX;
+	return r->engine->setup_flags & IORING_SETUP_SQPOLL ? READS_A_TURN : r->engine->ring.cq_entries;
+}
+
 enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
+	const uint32_t most = most_reads(r);
+	uint32_t reads = 0;
 	bool checked = false;		/* what does not change while it reads is looked at once */
 	int rc;
 
@@ -521,7 +536,8 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 		}
 		if (!(r->file->ops->poll(r->file) & READABLE))
 			return uiopf_wait_for_file(r);
-		if (!r->started) {	/* the first is posted by the submission, what else is there by task work */
+		/* The first is posted by the submission, what else is there by task work. */
+		if (!r->started || ++reads >= most) {
 			r->woken = POLLIN;
 			uiopf_engine_add_work(r);
 			return uiopf_wait_for_file(r);
