@@ -44,6 +44,9 @@ static void on_wake(struct uiopf_wait *wait, uint32_t events)
 
 	if (events && !(events & r->events))
 		return;
+	/* Its own completion may have called it, by way of whatever number of rings: it is its last (io_poll_wake). */
+	if (unlikely(events & UIOPF_WAKE_BY_RING) && r->opcode == IORING_OP_POLL_ADD && !r->working)
+		r->multishot = false;
 	/* Multishots keep their place in the file's list; others leave it, and go to its head if they wait again. */
 	if (!r->multishot)
 		r->file->ops->cancel(r->file, wait);

@@ -26,7 +26,7 @@ static const struct uiopf_file_ops ring_file_ops = {
 void uiopf_ringfile_open(struct uiopf_engine *e)
 {
 	e->file.ops = &ring_file_ops;
-	e->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL | UIOPF_FILE_HINTS;
+	e->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
 }
 
 struct uiopf_engine *uiopf_engine_of(struct uiopf_file *file)

@@ -3,6 +3,8 @@
  * task, the core does.
  */
 #pragma once
+#include <poll.h>
+
 #include "rings/engine.h"
 
 /* Makes the ring a file; and its end: requests of other rings that still poll it keep the engine's memory, and no more. */
@@ -15,9 +17,9 @@ int uiopf_engine_find(const struct uiopf_core *core, uint32_t fd, bool registere
 int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
 int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
 
-/* Those who poll the ring's descriptor: CQEs have come. */
+/* Those who poll the ring's descriptor: CQEs have come. (io_poll_wq_wake) */
 static inline void uiopf_engine_wake_pollers(struct uiopf_engine *engine)
 {
 	if (unlikely(engine->file.waits != NULL))
-		uiopf_file_wake(&engine->file, 0);
+		uiopf_file_wake(&engine->file, POLLIN | UIOPF_WAKE_BY_RING);
 }

@@ -32,6 +32,11 @@ CASES: Final[Mapping[str, str]] = {
     "resize: smaller": "rings-resize",
     "resize: CQ only": "rings-resize",
     "socket: MSG_WAITALL, a longer message": "rings-waitall",
+    "feeding: a ring's own poll, put off": "rings-first-poll",
+    "feeding: a ring's own poll, ready at once, put off": "rings-first-poll",
+    "feeding: a ring's own poll, for both, put off": "rings-first-poll",
+    "feeding: a ring's own poll, for room, put off": "rings-first-poll",
+    "feeding: two rings that poll each other, put off": "rings-first-poll",
 }
 """Cases that run into a known difference, by their names."""
 
