@@ -232,7 +232,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 
 /* What io_uring_enter's argument comes to. */
 struct argument {
-	uint64_t timeout_ns;		/* UINT64_MAX: none */
+	uint64_t deadline;		/* on the core's clock; UINT64_MAX: none */
 	uint64_t least_ns;
 	bool bad_mask;			/* a signal mask of another size: who must wait is refused */
 };
@@ -304,11 +304,10 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 }
 
 /* io_cqring_wait: first what would run anyway; only who must wait looks at times. */
-static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, uint32_t flags, const struct argument *arg)
+static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const struct argument *arg)
 {
 	const bool worker = (e->setup_flags & IORING_SETUP_SQPOLL) && e->core->driver == UIOPF_SQPOLL;
-	struct waiting w = { .deadline = UINT64_MAX };
-	uint64_t now;
+	struct waiting w = { .deadline = arg->deadline };
 
 	if ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && uiopf_other_submitter(e))
 		return -EEXIST;
@@ -320,15 +319,8 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, uint32_t
 	w.target = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) + min_complete;
 	w.first_tail = LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL));
 	w.fired = READ_ONCE(&e->timeouts_fired);
-	if (arg->timeout_ns != UINT64_MAX || arg->least_ns) {
-		now = uiopf_now(&e->core->clock);
-		if (arg->least_ns)
-			w.least_until = now + arg->least_ns;
-		if (arg->timeout_ns != UINT64_MAX)
-			w.deadline = flags & IORING_ENTER_ABS_TIMER ?
-				uiopf_time_on_core(e->core, e->clockid, arg->timeout_ns) :
-				arg->timeout_ns > UINT64_MAX - 1 - now ? UINT64_MAX : now + arg->timeout_ns;
-	}
+	if (arg->least_ns)
+		w.least_until = uiopf_now(&e->core->clock) + arg->least_ns;
 	return worker ? wait_for_worker(e, &w) : wait_and_work(e, &w);
 }
 
@@ -349,7 +341,7 @@ static int result(struct uiopf_engine *e, int submitted, int waited)
 int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		uint64_t timeout_ns)
 {
-	struct argument arg = { .timeout_ns = flags & IORING_ENTER_EXT_ARG ? timeout_ns : UINT64_MAX };
+	struct argument arg = { .deadline = UINT64_MAX };
 	int submitted, rc;
 
 	if (unlikely(flags & ~uiopf_enter_flags(e->kernel)))
@@ -360,7 +352,9 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 		return submitted;
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return submitted;
-	rc = wait_for_cqes(e, min_complete, flags, &arg);
+	if (flags & IORING_ENTER_EXT_ARG && timeout_ns <= INT64_MAX)	/* beyond that: none */
+		arg.deadline = uiopf_time_of_wait(e, (int64_t)timeout_ns, flags & IORING_ENTER_ABS_TIMER);
+	rc = wait_for_cqes(e, min_complete, &arg);
 	return result(e, submitted, rc);
 }
 
@@ -368,9 +362,10 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at, uint64_t size, struct argument *arg)
 {
 	const struct io_uring_getevents_arg *ext = at;
+	int64_t ktime;
 	int rc;
 
-	*arg = (struct argument){ .timeout_ns = UINT64_MAX };
+	*arg = (struct argument){ .deadline = UINT64_MAX };
 	if (!(flags & IORING_ENTER_EXT_ARG))
 		return at && size != 8 ? -EINVAL : 0;	/* a signal mask, which means nothing here */
 	if (flags & IORING_ENTER_EXT_ARG_REG)
@@ -381,12 +376,12 @@ static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at,
 		return -EFAULT;
 	arg->least_ns = ext->min_wait_usec * 1000ull;
 	arg->bad_mask = ext->sigmask && ext->sigmask_sz != 8;
-	rc = ext->ts ? uiopf_timespec_load(e, ext->ts, &arg->timeout_ns) : 0;
-	if (rc == -EINVAL) {	/* a negative time is not refused here: it is over */
-		arg->timeout_ns = 0;
-		rc = 0;
-	}
-	return rc;
+	rc = ext->ts ? uiopf_timespec_load(e, ext->ts, &ktime) : 0;
+	if (rc == -EFAULT)
+		return rc;
+	if (ext->ts)	/* a negative part is not refused here */
+		arg->deadline = uiopf_time_of_wait(e, ktime, flags & IORING_ENTER_ABS_TIMER);
+	return 0;
 }
 
 int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
@@ -405,11 +400,11 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 		return submitted;
 	rc = load_argument(e, flags, argument, size, &arg);
 	if (rc == 0 && arg.bad_mask) {
-		rc = wait_for_cqes(e, 0, flags, &arg);
+		rc = wait_for_cqes(e, 0, &arg);
 		if (rc == 0 && cqes_for_client(e) < min_complete)
 			rc = -EINVAL;
 	} else if (rc == 0) {
-		rc = wait_for_cqes(e, min_complete, flags, &arg);
+		rc = wait_for_cqes(e, min_complete, &arg);
 	}
 	return result(e, submitted, rc);
 }

@@ -10,21 +10,54 @@
 
 /* ---- times ---- */
 
-uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, uint64_t ns)
+/* Never, where the sum is more than there is. */
+static uint64_t add(uint64_t now, uint64_t ns)
 {
-	struct timespec t;
-	uint64_t there;
-
-	/* A manual clock is all clocks, and CLOCK_MONOTONIC may be the core's own. */
-	if (core->clock.kind == UIOPF_CLOCK_MANUAL ||
-	    (core->clock.kind == UIOPF_CLOCK_MONOTONIC && clockid == CLOCK_MONOTONIC))
-		return ns;
-	clock_gettime(clockid, &t);
-	there = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-	return ns <= there ? 0 : uiopf_now(&core->clock) + (ns - there);
+	return ns > UINT64_MAX - now ? UINT64_MAX : now + ns;
 }
 
-int uiopf_timespec_load(struct uiopf_engine *e, uint64_t address, uint64_t *ns)
+/* A manual clock is all clocks, and CLOCK_MONOTONIC may be the core's own. */
+static bool is_core_clock(const struct uiopf_core *core, int clockid)
+{
+	return core->clock.kind == UIOPF_CLOCK_MANUAL ||
+	       (core->clock.kind == UIOPF_CLOCK_MONOTONIC && clockid == CLOCK_MONOTONIC);
+}
+
+static uint64_t client_now(const struct uiopf_core *core, int clockid)
+{
+	struct timespec t;
+
+	if (is_core_clock(core, clockid))
+		return uiopf_now(&core->clock);
+	clock_gettime(clockid, &t);
+	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * A negative time comes of nanoseconds that went beyond the most. Linux takes it for one that is too large, and queues its
+ * timer behind all others (hrtimer_set_expires_range_ns); where there are no others it may fire with the next interrupt.
+ */
+uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, int64_t ktime)
+{
+	uint64_t there;
+
+	if (ktime < 0 || ktime == INT64_MAX)
+		return UINT64_MAX;
+	if (is_core_clock(core, clockid))
+		return (uint64_t)ktime;
+	there = client_now(core, clockid);
+	return (uint64_t)ktime <= there ? 0 : add(uiopf_now(&core->clock), (uint64_t)ktime - there);
+}
+
+/* ktime_set: seconds are bounded, and nanoseconds are added, however many they are. */
+static int64_t ktime_of(const struct __kernel_timespec *t)
+{
+	if (t->tv_sec >= (int64_t)(INT64_MAX / SECOND))
+		return INT64_MAX;
+	return (int64_t)((uint64_t)t->tv_sec * SECOND + (uint64_t)t->tv_nsec);
+}
+
+int uiopf_timespec_load(struct uiopf_engine *e, uint64_t address, int64_t *ktime)
 {
 	struct __kernel_timespec t;
 	const uint8_t *from = uiopf_windows_find(&e->windows, address, sizeof t);
@@ -32,14 +65,8 @@ int uiopf_timespec_load(struct uiopf_engine *e, uint64_t address, uint64_t *ns)
 	if (!from)
 		return -EFAULT;
 	uiopf_copy_from_client(&t, from, sizeof t);
-	if (t.tv_sec < 0 || t.tv_nsec < 0)
-		return -EINVAL;
-	/* ktime_set: what does not fit is as far away as can be. */
-	if ((uint64_t)t.tv_sec >= INT64_MAX / SECOND || (uint64_t)t.tv_nsec > INT64_MAX - (uint64_t)t.tv_sec * SECOND)
-		*ns = INT64_MAX;
-	else
-		*ns = (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-	return 0;
+	*ktime = ktime_of(&t);
+	return t.tv_sec < 0 || t.tv_nsec < 0 ? -EINVAL : 0;
 }
 
 static int clock_of(uint32_t flags)
@@ -48,11 +75,24 @@ static int clock_of(uint32_t flags)
 	       flags & IORING_TIMEOUT_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
 }
 
-uint64_t uiopf_time_due(const struct uiopf_engine *e, uint64_t ns, uint32_t flags)
+/* A negative one comes of nanoseconds that went beyond the most, and is as far away as can be (ktime_add_safe). */
+uint64_t uiopf_time_due(const struct uiopf_engine *e, int64_t ktime, uint32_t flags)
 {
+	uint64_t due;
+
 	if (flags & IORING_TIMEOUT_ABS)
-		return uiopf_time_on_core(e->core, clock_of(flags), ns);
-	return uiopf_now(&e->core->clock) + ns;
+		return uiopf_time_on_core(e->core, clock_of(flags), ktime);
+	due = add(uiopf_now(&e->core->clock), ktime < 0 ? INT64_MAX : (uint64_t)ktime);
+	return due >= INT64_MAX ? UINT64_MAX : due;
+}
+
+uint64_t uiopf_time_of_wait(const struct uiopf_engine *e, int64_t ktime, bool absolute)
+{
+	if (absolute)
+		return uiopf_time_on_core(e->core, e->clockid, ktime);
+	if (likely(ktime >= 0 && ktime < INT64_MAX / 2))
+		return add(uiopf_now(&e->core->clock), (uint64_t)ktime);
+	return uiopf_time_on_core(e->core, e->clockid, (int64_t)(client_now(e->core, e->clockid) + (uint64_t)ktime));
 }
 
 /* ---- a heap, the first to fire on top ---- */
@@ -180,7 +220,7 @@ void uiopf_timeout_start(struct uiopf_request *r)
 	if (r->listed)
 		uiopf_request_unlist(r);	/* a worker had it */
 	list_behind(e, r, before);
-	uiopf_timer_start(r, uiopf_time_due(e, r->address, r->op_flags));
+	uiopf_timer_start(r, uiopf_time_due(e, (int64_t)r->address, r->op_flags));
 }
 
 /* Every firing ends a wait below min_complete; it stops counting as a completion that others count. */
@@ -217,7 +257,7 @@ void uiopf_link_timeout_start(struct uiopf_request *guarded)
 	guarded->guarded_by_timeout = true;
 	r->started = true;
 	uiopf_request_list(r);
-	uiopf_timer_start(r, uiopf_time_due(r->engine, r->address, r->op_flags));
+	uiopf_timer_start(r, uiopf_time_due(r->engine, (int64_t)r->address, r->op_flags));
 }
 
 void uiopf_link_timeout_stop(struct uiopf_request *guarded)

@@ -2,12 +2,19 @@
 #pragma once
 #include "rings/engine.h"
 
-/* A time on a clock of the client's (CLOCK_MONOTONIC …), on the core's. */
-uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, uint64_t ns);
-/* -EFAULT, -EINVAL; UINT64_MAX: never. */
-int uiopf_timespec_load(struct uiopf_engine *engine, uint64_t address, uint64_t *ns);
+/*
+ * A client's time is counted as Linux counts it (ktime_t): in signed nanoseconds, INT64_MAX where its seconds do not fit.
+ * On the core's clock UINT64_MAX is never.
+ */
+
+/* A time on a clock of the client's (CLOCK_MONOTONIC …), on the core's. A negative one never comes, as on Linux. */
+uint64_t uiopf_time_on_core(const struct uiopf_core *core, int clockid, int64_t ktime);
+/* 0, -EFAULT, or -EINVAL with *ktime filled in: a part of it is negative, which not all refuse. */
+int uiopf_timespec_load(struct uiopf_engine *engine, uint64_t address, int64_t *ktime);
 /* When a time in an SQE with these flags fires, on the core's clock. */
-uint64_t uiopf_time_due(const struct uiopf_engine *engine, uint64_t ns, uint32_t flags);
+uint64_t uiopf_time_due(const struct uiopf_engine *engine, int64_t ktime, uint32_t flags);
+/* When a wait with this time is over. Now is added without a bound, and a negative time that is left is over (io_cqring_wait). */
+uint64_t uiopf_time_of_wait(const struct uiopf_engine *engine, int64_t ktime, bool absolute);
 
 void uiopf_timer_start(struct uiopf_request *request, uint64_t when_ns);
 void uiopf_timer_stop(struct uiopf_request *request);	/* also one that does not run */

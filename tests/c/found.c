@@ -451,6 +451,33 @@ static void a_chain_of_an_attached_client_is_taken_when_it_fits(void)
 	close_polled(&t);
 }
 
+/* Times that end where no clock gets to, on a clock that is moved there: none wraps round, and none comes. */
+static void a_time_beyond_all_others_never_comes(void)
+{
+	static const struct __kernel_timespec far[] = {
+		{ INT64_MAX, 0 }, { INT64_MAX, INT64_MAX }, { 9223372035, INT64_MAX }, { 0, INT64_MAX },
+	};
+	static const uint64_t now[] = { 0, 1000, INT64_MAX - 1, (uint64_t)INT64_MAX + 1, UINT64_MAX - 1 };
+	struct found f;
+	uint32_t i, j;
+
+	for (j = 0; j < sizeof now / sizeof now[0]; j++) {
+		open_found(&f);
+		uiopf_core_tick(f.core, now[j]);
+		for (i = 0; i < sizeof far / sizeof far[0]; i++) {
+			memcpy(f.memory, &far[i], sizeof far[i]);
+			queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_TIMEOUT, .addr = ARENA_AT, .len = 1 });
+			CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, IORING_ENTER_GETEVENTS, 0), 1);
+		}
+		CHECK_EQ(f.engine[0]->alive, sizeof far / sizeof far[0]);
+		CHECK_EQ(f.core->timer_ns, UINT64_MAX);
+		uiopf_core_tick(f.core, UINT64_MAX);
+		CHECK_EQ(uiopf_enter(f.engine[0], 0, 0, IORING_ENTER_GETEVENTS, 0), 0);
+		CHECK_EQ(f.engine[0]->alive, sizeof far / sizeof far[0]);
+		close_found(&f);
+	}
+}
+
 int main(void)
 {
 	a_closed_host_descriptor_is_forgotten();
@@ -462,6 +489,7 @@ int main(void)
 	a_lost_completion_is_not_forgotten_by_a_call_that_submits();
 	a_wide_sqe_is_submitted_whole_or_not_at_all();
 	buffers_of_a_single_issuers_ring_are_its_threads();
+	a_time_beyond_all_others_never_comes();
 	a_turn_goes_on_to_the_end_of_a_chain();
 	a_turn_takes_both_halves_of_a_wide_sqe();
 	what_is_kept_for_an_attached_client_is_bounded();

@@ -10,8 +10,14 @@
 /* A time in an SQE: a timespec's address or, from 7.0 on and with IMMEDIATE_ARG, nanoseconds. */
 static int load_time(struct uiopf_engine *e, uint64_t arg, uint32_t flags, uint64_t *ns)
 {
-	if (!(flags & IORING_TIMEOUT_IMMEDIATE_ARG))
-		return uiopf_timespec_load(e, arg, ns);
+	int64_t ktime = 0;
+	int rc;
+
+	if (!(flags & IORING_TIMEOUT_IMMEDIATE_ARG)) {
+		rc = uiopf_timespec_load(e, arg, &ktime);
+		*ns = (uint64_t)ktime;
+		return rc;
+	}
 	*ns = arg;
 	return arg > INT64_MAX ? -EINVAL : 0;
 }
@@ -138,7 +144,7 @@ static int update_link(struct uiopf_engine *e, const struct uiopf_request *r)
 	if (!target)
 		return -ENOENT;
 	uiopf_timer_stop(target);
-	uiopf_timer_start(target, uiopf_time_due(e, r->position, (target->op_flags & ~(uint32_t)IORING_TIMEOUT_ABS) |
+	uiopf_timer_start(target, uiopf_time_due(e, (int64_t)r->position, (target->op_flags & ~(uint32_t)IORING_TIMEOUT_ABS) |
 						      (r->op_flags & IORING_TIMEOUT_ABS)));
 	return 0;
 }

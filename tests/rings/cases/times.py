@@ -20,6 +20,7 @@ from tests.rings.language import (
     Register,
     Setup,
     Soon,
+    Steps,
     Wait,
     Word,
     Write,
@@ -714,4 +715,92 @@ _WAITING_FOR: Final = (
     ),
 )
 
-CASES: Final = (*_LINK_TIMEOUTS, *_MORE_LINK_TIMEOUTS, *_TIMEOUTS, *_MORE_TIMEOUTS, *_WAITING, *_WAITING_FOR)
+# ---- times near the largest number ----
+
+_SECONDS: Final = (1 << 63) // 1_000_000_000
+"""How many seconds ktime_t holds; from there on a time is as far away as can be."""
+_MOST: Final = (1 << 63) - 1
+_FAR: Final = (
+    (_MOST, 0),
+    (_MOST, _MOST),
+    (_SECONDS, 0),
+    (_SECONDS, _MOST),
+    (_SECONDS - 1, 999_999_999),
+    (_SECONDS - 1, _MOST),
+    (_SECONDS - 1, 2_000_000_000),
+    (0, _MOST),
+    (HOUR, 5_000_000_000),
+)
+_NEGATIVE: Final = ((-1, 0), (0, -1), (1, -1), (-1, 2_000_000_000), (-_MOST - 1, 0), (0, -_MOST - 1))
+
+
+def _far(how: int, seconds: int, ns: int) -> Steps:
+    """A TIMEOUT that should stay until it is cancelled, and an update of one to that time, and a LINK_TIMEOUT."""
+    return (
+        submit(timeout(1, seconds, ns, op_flags=how), timeout(2, HOUR)),
+        submit(timeout_remove(3, 2, op_flags=UPDATE | how, off=timespec(seconds, ns))),
+        submit(read(4, flags=LINK), link_timeout(5, seconds, ns, op_flags=how), timeout(6, 0, 2 * MS)),
+        enter(0, 8, GETEVENTS),
+        Reap(order=False, why="which are over at once come in the order of timers"),
+        run(cancel(7, 0, ANY | ALL)),
+        look_again(),
+    )
+
+
+_EXTREMES: Final = (
+    *(
+        case(
+            f"times: as far away as can be, {seconds} s and {ns} ns, {what}",
+            "it does not come",
+            Setup(entries=16),
+            pipe(),
+            _far(how, seconds, ns),
+            since=(6, 12),
+        )
+        for seconds, ns in _FAR
+        for what, how in (("from now on", 0), ("absolute", ABS), ("of the day", ABS | REALTIME))
+        if not how or seconds >= _SECONDS or 1 << 62 <= seconds * 1_000_000_000 + ns <= _MOST
+        # The others are soon, or have a negative time on Linux, which comes with whatever timer is next, or never.
+    ),
+    case(
+        "times: negative parts",
+        "EINVAL for requests, whatever the sum",
+        Setup(entries=16),
+        [
+            (
+                run(timeout(1, seconds, ns)),
+                run(timeout(1, seconds, ns, op_flags=ABS)),
+                run(timeout_remove(2, 1, op_flags=UPDATE, off=timespec(seconds, ns))),
+                run(nop(3, flags=LINK), link_timeout(4, seconds, ns)),
+                look_again(),
+            )
+            for seconds, ns in _NEGATIVE
+        ],
+    ),
+    *(
+        case(
+            f"times: waits, {seconds} s and {ns} ns, {what}",
+            "it does not come; what is a little before now is over at once",
+            Setup(),
+            submit(timeout(1, 0, 25 * MS)),
+            enter_ext(0, 2, GETEVENTS | flags, ext(seconds, ns)),
+            enter_ext(0, 2, GETEVENTS | flags, ext(seconds, ns, 1000)),
+            Wait(1),
+            Reap(),
+            since=(6, 12),
+        )
+        for seconds, ns in (*_FAR, *_NEGATIVE)
+        for what, flags in (("from now on", 0), ("absolute", ABS_TIMER))
+        if not flags or seconds != HOUR
+    ),
+)
+
+CASES: Final = (
+    *_EXTREMES,
+    *_LINK_TIMEOUTS,
+    *_MORE_LINK_TIMEOUTS,
+    *_TIMEOUTS,
+    *_MORE_TIMEOUTS,
+    *_WAITING,
+    *_WAITING_FOR,
+)
