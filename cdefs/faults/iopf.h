@@ -313,20 +313,24 @@ static inline uint32_t uiopf_hardware_code(struct uiopf_device *d, uint32_t code
 	return UIOPF_RESP_INVALID;
 }
 
-/* Consumer: answers a group through its driver and gives it back. */
+/*
+ * Consumer: gives a group back and answers it through its driver. In this order: hardware that sees the answer may send
+ * its next fault at once, and with all groups in use that one would find none.
+ */
 hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 {
 	struct uiopf_device *d = group->attach->device;
+	const uint32_t flags = group->last.flags, pasid = group->last.pasid, grpid = group->last.grpid;
 	uint32_t tail;
 
 	code = uiopf_hardware_code(d, code);
-	d->iommu->ops->respond(d, UIOPF_CONSUMER, group->last.flags, group->last.pasid, group->last.grpid, code);
 	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
 		uiopf_give_group(d, group);
-		return;
+	} else {
+		tail = d->returned_tail;
+		d->returned[tail & d->returned_mask] = group->index;
+		/* Pairs with uiopf_collect_returned: we are done with the group. */
+		STORE_RELEASE(&d->returned_tail, tail + 1);
 	}
-	tail = d->returned_tail;
-	d->returned[tail & d->returned_mask] = group->index;
-	/* Pairs with uiopf_collect_returned. */
-	STORE_RELEASE(&d->returned_tail, tail + 1);
+	d->iommu->ops->respond(d, UIOPF_CONSUMER, flags, pasid, grpid, code);
 }

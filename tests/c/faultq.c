@@ -22,6 +22,7 @@ struct listener {		/* an IOMMU that keeps a log */
 	struct uiopf_iommu iommu;
 	struct told told[LOG];
 	uint32_t count;		/* free-running; written by whoever answers, read by the producer */
+	bool exhausted;		/* whether the device had no group left when it was answered last */
 };
 
 static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
@@ -33,6 +34,8 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	(void)side;
 	(void)flags;
 	(void)pasid;
+	if (device->core->driver == UIOPF_ENTER && !device->core->running)
+		l->exhausted = uiopf_device_is_exhausted((struct uiopf_device *)(uintptr_t)device);
 	l->told[n % LOG] = (struct told){ device->id, grpid, code };
 	STORE_RELEASE(&l->count, n + 1);
 }
@@ -340,6 +343,27 @@ static void kick(struct uiopf_producer *producer)
 
 static const struct uiopf_producer_ops producing_ops = { turn, kick };
 
+/* Hardware that sees an answer sends the next fault at once: by then there must be a group for it. */
+static void an_answer_is_not_seen_before_its_group_is_free(void)
+{
+	static struct scene s;
+	struct iommu_hwpt_page_response r = { 0 };
+	struct iommu_hwpt_pgfault m;
+	uint32_t n;
+
+	open_scene(&s, UIOPF_MERGED);
+	for (n = 0; !uiopf_device_is_exhausted(s.device[0]); n++)
+		CHECK_EQ(uiopf_device_report(s.device[0], IOMMU_PGFAULT_FLAGS_LAST_PAGE, 0, n, 1, 0), 0);
+	s.core->driver = UIOPF_ENTER;	/* the groups that are answered go back by a queue between the two sides */
+	CHECK_EQ(uiopf_faultq_read(s.q, &m, sizeof m), (int64_t)sizeof m);
+	r.cookie = m.cookie;
+	s.listener.exhausted = true;
+	CHECK_EQ(uiopf_faultq_write(s.q, &r, sizeof r), (int64_t)sizeof r);
+	CHECK(!s.listener.exhausted);
+	s.core->driver = UIOPF_INLINE;
+	close_scene(&s);
+}
+
 static void two_threads(uint64_t groups, uint64_t random)
 {
 	static struct stream st;
@@ -396,6 +420,7 @@ int main(int argc, char **argv)
 	a_detach_answers_in_linuxs_order();
 	what_is_unfinished_is_dropped_and_not_answered();
 	a_full_pool_fails_the_last_and_drops_the_others();
+	an_answer_is_not_seen_before_its_group_is_free();
 	two_threads(groups, random);
 	return 0;
 }
