@@ -966,8 +966,16 @@ def test_a_client_that_never_reads_loses_what_the_charge_does_not_cover() -> Non
             ring.push(*(nop(0) for _ in range(4096)))
             ring.enter(4096)
         assert ring.word("cq_overflow") == 4096
-        assert returned(lambda: ring.enter(0, 0, GETEVENTS)) == -errno.EBADR  # said once
+        for _ in range(1 + 256):  # while there is something to read, nobody has to wait
+            assert ring.enter(0, 4096, GETEVENTS) == 0
+            assert len(ring.reap()) == 4096
         assert ring.enter(0, 0, GETEVENTS) == 0
+        ring.push(nop(1))
+        assert ring.enter(1, 2, GETEVENTS) == 1  # it says that first, and there is something to read
+        assert ring.enter(0, 2, GETEVENTS) == 0
+        assert ring.reap() == [done(1, 0)]
+        assert returned(lambda: ring.enter(0, 1, GETEVENTS)) == -errno.EBADR  # said once
+        assert returned(lambda: ring.enter(0, 1, GETEVENTS)) == -errno.EDEADLK
 
 
 # ---- silent successes ----------------------------------------------------------------------------

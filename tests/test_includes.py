@@ -30,7 +30,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "rings": (
         {"hostfile", "ring"},
         {"engine"},
-        {"buffers", "ringfile"},
+        {"buffers", "ringfile", "waiters"},
         {"completion"},
         {"attachable", "resources"},
         {"request"},

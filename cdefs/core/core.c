@@ -137,6 +137,7 @@ uint32_t uiopf_consume(struct uiopf_core *core)
 	for (consumer = core->consumers; consumer; consumer = consumer->next)
 		did += consumer->ops->run(consumer);
 	uiopf_core_kick(core);
+	uiopf_hand_over(core);
 	return did;
 }
 
@@ -153,6 +154,18 @@ void uiopf_core_wake_worker(struct uiopf_core *core)
 	if (LOAD_SEQ(&core->asleep))
 		eventfd_write(core->worker_eventfd, 1);
 	uiopf_core_made_work(core);
+}
+
+void uiopf_hand_over_slow(struct uiopf_core *core)
+{
+	const bool sooner = core->timer_ns < core->timer_known;
+	struct uiopf_consumer *consumer;
+
+	if (sooner)
+		core->timer_known = core->timer_ns;
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		if (consumer->ops->hand_over)
+			consumer->ops->hand_over(consumer, sooner);
 }
 
 /* ---- waking and sleeping ---- */
@@ -199,7 +212,7 @@ bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns)
 {
 	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
 	struct pollfd p[4] = { { fd, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 } };
-	const bool host = READ_ONCE(&core->host_waits), kicks = fd == core->worker_eventfd && core->wake_epoll >= 0;
+	const bool host = READ_ONCE(&core->host_waits), kicks = fd >= 0 && fd == core->worker_eventfd && core->wake_epoll >= 0;
 	struct epoll_event kicked[16];
 	eventfd_t value;
 
@@ -265,7 +278,10 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *
 			continue;
 		unlist(core, sleeper);
 		WRITE_ONCE(&core->wakeups, core->wakeups + 1);
-		uiopf_eventfd_signal(core, sleeper->eventfd);
+		if (sleeper->in_call)
+			eventfd_write(sleeper->eventfd, 1);
+		else
+			uiopf_eventfd_signal(core, sleeper->eventfd);
 	}
 	pthread_mutex_unlock(&core->sleepers_lock);
 }
@@ -350,6 +366,31 @@ int uiopf_turner_eventfd(const struct uiopf_turner *turner)
 	return turner->eventfd;
 }
 
+int uiopf_eventfd_take(struct uiopf_core *core)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (core->spare_eventfds)
+		fd = core->spare_eventfd[--core->spare_eventfds];
+	pthread_mutex_unlock(&core->sleepers_lock);
+	return fd >= 0 ? fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+void uiopf_eventfd_give(struct uiopf_core *core, int fd)
+{
+	if (fd < 0)
+		return;
+	pthread_mutex_lock(&core->sleepers_lock);
+	if (core->spare_eventfds < UIOPF_SPARE_EVENTFDS) {
+		core->spare_eventfd[core->spare_eventfds++] = fd;
+		fd = -1;
+	}
+	pthread_mutex_unlock(&core->sleepers_lock);
+	if (fd >= 0)
+		close(fd);
+}
+
 /* ---- who may touch what ---- */
 
 int uiopf_wait_a_moment(struct uiopf_patience *patience)
@@ -428,6 +469,7 @@ int uiopf_control_try_begin(struct uiopf_core *core)
 void uiopf_control_end(struct uiopf_core *core)
 {
 	if (--core->control_depth == 0) {
+		uiopf_hand_over(core);
 		WRITE_ONCE(&core->has_controller, false);
 		core->controlled = false;
 		pthread_mutex_unlock(&core->consumer_lock);
@@ -459,8 +501,10 @@ bool uiopf_consumer_try(struct uiopf_core *core)
 
 void uiopf_consumer_leave(struct uiopf_core *core)
 {
-	if (core->driver == UIOPF_ENTER && !uiopf_in_control(core))
+	if (core->driver == UIOPF_ENTER && !uiopf_in_control(core)) {
+		uiopf_hand_over(core);
 		pthread_mutex_unlock(&core->consumer_lock);
+	}
 }
 
 int uiopf_consumer_try_begin(struct uiopf_core *core)
@@ -490,10 +534,12 @@ void uiopf_consumer_begin(struct uiopf_core *core)
 
 void uiopf_consumer_end(struct uiopf_core *core)
 {
-	if (core->controlled)
+	if (core->controlled) {
 		uiopf_control_end(core);
-	else
+	} else {
+		uiopf_hand_over(core);
 		pthread_mutex_unlock(&core->consumer_lock);
+	}
 }
 
 /* ---- the core itself ---- */

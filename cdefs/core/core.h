@@ -69,7 +69,10 @@ struct uiopf_consumer {
 	uint64_t due_ns;		/* when the first of its timers fires: uiopf_consumer_due() */
 };
 
-/* The worker's questions are asked under `sqpoll` alone, but for `settle`. All but `run` may be NULL. */
+/*
+ * The worker's questions are asked under `sqpoll` alone; `sleeping` once under `enter` too, where nobody ever runs a
+ * consumer but its client's calls. All but `run` may be NULL.
+ */
 struct uiopf_consumer_ops {
 	/* Consumer: one turn; how much it did. */
 	uint32_t (*run)(struct uiopf_consumer *consumer);
@@ -79,6 +82,13 @@ struct uiopf_consumer_ops {
 	void (*settle)(struct uiopf_consumer *consumer);
 	/* Whether things may change that nobody tells of: the worker looks now and then instead of sleeping for good. */
 	bool (*needs_looks)(const struct uiopf_consumer *consumer);
+	/*
+	 * Consumer, while somebody waits in a system call, and before others have this side: wakes those who wait for
+	 * this consumer, where they have to do what was left for it, or where a timer fires `sooner` than they know.
+	 */
+	void (*hand_over)(struct uiopf_consumer *consumer, bool sooner);
+	/* Consumer: what Linux would have interrupted its client for, which has no thread here meanwhile. How much it did. */
+	uint32_t (*interrupt)(struct uiopf_consumer *consumer);
 };
 
 /* Somebody who waits in a system call for a queue; told by an eventfd. */
@@ -87,6 +97,7 @@ struct uiopf_sleeper {
 	const struct uiopf_file *file;	/* the queue's; NULL: for any */
 	int eventfd;
 	bool listed;
+	bool in_call;			/* a thread of its own sleeps on it, without a worker too */
 };
 
 /*
@@ -102,6 +113,7 @@ struct uiopf_turner {
 
 #define UIOPF_MAX_FILES 1024
 #define UIOPF_REGISTERED_FILES 16
+#define UIOPF_SPARE_EVENTFDS 16u
 
 /* An eventfd of the host that is a file here. Rings may signal it too, and say so. */
 struct uiopf_host_eventfd {
@@ -140,6 +152,7 @@ struct uiopf_core {
 
 	/* The consumer's. */
 	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */
+	uint64_t timer_known;		/* who waits in a system call wakes up by then */
 	uint32_t host_waits;		/* waits armed on the host's descriptors */
 	uint32_t aio_unreaped;
 
@@ -153,7 +166,10 @@ struct uiopf_core {
 	UIOPF_LINE pthread_mutex_t sleepers_lock;
 	struct uiopf_sleeper *sleepers;
 	uint64_t wakeups;		/* eventfd writes made by the producer and the control plane; guarded by the lock */
+	int spare_eventfd[UIOPF_SPARE_EVENTFDS];	/* for whoever sleeps next */
+	uint32_t spare_eventfds;
 	UIOPF_LINE uint32_t sleepers_count;
+	uint32_t waiters;		/* threads that wait in a system call for what a consumer makes */
 
 	/* The worker. */
 	UIOPF_LINE uint32_t mailbox;	/* how many want it to stop between two turns */
@@ -229,6 +245,14 @@ void uiopf_consumer_end(struct uiopf_core *core);
 bool uiopf_consumer_try(struct uiopf_core *core);
 void uiopf_consumer_leave(struct uiopf_core *core);
 
+/* Consumer, before it goes to others. Once a turn and a call; while nobody waits it is one load. */
+void uiopf_hand_over_slow(struct uiopf_core *core);
+static inline void uiopf_hand_over(struct uiopf_core *core)
+{
+	if (unlikely(READ_ONCE(&core->waiters)))
+		uiopf_hand_over_slow(core);
+}
+
 /* Consumer, after answers: lets the hardware see the commands, and wakes it where it sleeps. */
 void uiopf_core_kick(struct uiopf_core *core);
 void uiopf_core_wake_worker(struct uiopf_core *core);
@@ -251,7 +275,8 @@ static inline void uiopf_core_made_work(struct uiopf_core *core)
 
 /*
  * Whether eventfds are written. Beside a worker always: a thread that sleeps hears of nothing else. Without one nobody is
- * asleep while something happens, and a real wake-up is the price that a live core pays. Both sides may ask.
+ * asleep while something happens, but who says so (`in_call`), and a real wake-up is the price that a live core pays. Both
+ * sides may ask.
  */
 static inline bool uiopf_wakes(const struct uiopf_core *core)
 {
@@ -259,6 +284,10 @@ static inline bool uiopf_wakes(const struct uiopf_core *core)
 }
 
 /* A real write where uiopf_wakes(); counted by the caller. */
+/* An eventfd to sleep on, empty; -1: the process has no descriptor left. */
+int uiopf_eventfd_take(struct uiopf_core *core);
+void uiopf_eventfd_give(struct uiopf_core *core, int fd);
+
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
 /* The same for one that a client registered, and may have left no room in. */
 void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);

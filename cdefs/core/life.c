@@ -38,6 +38,8 @@ static void end_core(struct uiopf_lifetime *lifetime)
 	uiopf_notifier_close(core);
 	if (core->worker_eventfd >= 0)
 		close(core->worker_eventfd);
+	while (core->spare_eventfds)
+		close(core->spare_eventfd[--core->spare_eventfds]);
 	pthread_mutex_destroy(&core->control_lock);
 	pthread_mutex_destroy(&core->consumer_lock);
 	pthread_mutex_destroy(&core->sleepers_lock);
@@ -57,7 +59,7 @@ struct uiopf_core *uiopf_core_new(enum uiopf_clock_kind clock, uint64_t ns_per_c
 	uiopf_clock_init(&core->clock, clock, ns_per_count);
 	core->live = live;
 	core->driver = UIOPF_INLINE;
-	core->next_ns = core->timer_ns = UINT64_MAX;
+	core->next_ns = core->timer_ns = core->timer_known = UINT64_MAX;
 	core->expiry_ns = UIOPF_NO_DEADLINE;
 	core->kernel = UIOPF_LINUX(6, 12);
 	core->host_epoll[0] = core->host_epoll[1] = core->wake_epoll = -1;
@@ -107,7 +109,7 @@ void uiopf_core_abandon(struct uiopf_core *core)
 	core->live = false;
 	core->running = false;
 	core->driver = UIOPF_INLINE;
-	core->sqpoll_runs = core->mailbox = core->asleep = core->control_depth = 0;
+	core->sqpoll_runs = core->mailbox = core->asleep = core->control_depth = core->waiters = 0;
 	core->controlled = core->has_controller = false;
 	init_locks(core);
 }

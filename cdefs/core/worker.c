@@ -36,7 +36,7 @@ static bool park(struct uiopf_core *core)
 	struct uiopf_consumer *consumer;
 	uint32_t spins = 0;
 
-	for (consumer = core->consumers; consumer; consumer = consumer->next)
+	for (consumer = core->driver == UIOPF_SQPOLL ? core->consumers : NULL; consumer; consumer = consumer->next)
 		if (consumer->ops->settle)
 			consumer->ops->settle(consumer);
 	do {
@@ -160,8 +160,19 @@ static void *work(void *arg)
 	}
 }
 
+/* Quiescent. Under `enter` consumers are asleep for good, and the calls that wake them do what they would. */
+static void say_asleep(struct uiopf_core *core, bool asleep)
+{
+	struct uiopf_consumer *consumer;
+
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		if (consumer->ops->sleeping)
+			consumer->ops->sleeping(consumer, asleep);
+}
+
 static void forget_worker(struct uiopf_core *core)
 {
+	say_asleep(core, false);
 	core->running = false;
 	core->driver = UIOPF_INLINE;
 	core->mailbox = 0;
@@ -197,6 +208,7 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	core->mailbox = 1;
 	core->running = true;
 	WRITE_ONCE(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
+	say_asleep(core, driver == UIOPF_ENTER);
 	rc = -pthread_create(&core->thread, NULL, work, core);
 	if (rc < 0) {
 		forget_worker(core);

@@ -48,6 +48,7 @@ int uiopf_attachable_open(struct uiopf_engine *e, const struct uiopf_attachable 
 	int rc;
 
 	e->attachable = true;
+	e->may_sleep = true;	/* its client has an eventfd from the start, and may switch it off and on */
 	e->groups = config->groups;
 	e->group_entries = config->group_entries;
 	e->wake_eventfd = e->data.fd = -1;

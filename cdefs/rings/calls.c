@@ -17,7 +17,8 @@ int uiopf_enter_fd(struct uiopf_core *core, uint32_t fd, uint32_t to_submit, uin
 
 	if (flags & ~uiopf_enter_flags(core->kernel))
 		return -EINVAL;
-	uiopf_consumer_begin(core);
+	if (unlikely(uiopf_consumer_try_begin(core) < 0))
+		return -EINTR;
 	rc = uiopf_engine_find(core, fd, flags & IORING_ENTER_REGISTERED_RING, &e);
 	uiopf_consumer_end(core);
 	return rc < 0 ? rc : uiopf_enter_ext(e, to_submit, min_complete, flags, argument, size);

@@ -10,6 +10,7 @@
 
 #include "core/notify.h"
 #include "rings/ringfile.h"
+#include "rings/waiters.h"
 
 /*
  * Linux takes backlog entries from memory charged to the client, and counts a completion as lost when there is none.
@@ -188,17 +189,18 @@ void uiopf_tell_of_work(struct uiopf_engine *e)
 	write_eventfd(e);
 }
 
-/* Tells who sleeps, or may be about to. */
+/*
+ * Tells who sleeps, or may be about to. (Whoever was told has left the list, and others may come into it meanwhile: that
+ * somebody was told makes no second look superfluous.)
+ */
 static void tell(struct uiopf_engine *e, bool moved)
 {
 	if (e->eventfd >= 0)
 		signal_eventfd(e);
 	e->by_worker = false;
-	if (moved && LOAD_SEQ(&e->cq_waiters)) {
-		e->look_again = false;
-		e->cost.wakeups++;
-		uiopf_eventfd_signal(e->core, e->cq_eventfd);
-	}
+	e->fired_told = e->timeouts_fired;
+	if (LOAD_SEQ(&e->cq_waiters))
+		uiopf_wake_waiters(e, false);
 	if (moved)
 		uiopf_engine_wake_pollers(e);
 }
@@ -220,12 +222,14 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 		 * turn: here it would have to wait for the lines that it shares with the client, a tenth of all time;
 		 * and while nobody has ever slept it does without.
 		 */
-		if (e->setup_flags & IORING_SETUP_SQPOLL) {
+		if (uiopf_worker_runs(e)) {
 			STORE_RELEASE(tail, e->ring.cq_tail);
 			e->look_again = e->may_sleep;
 		} else {
 			STORE_SEQ(tail, e->ring.cq_tail);
 		}
+	} else if (unlikely(e->timeouts_fired != e->fired_told) && uiopf_worker_runs(e)) {
+		e->look_again = e->may_sleep;	/* in silence, and it ends waits all the same */
 	}
 	if (unlikely(e->count_timeouts != NULL))
 		e->count_timeouts(e);

@@ -192,13 +192,15 @@ struct uiopf_engine {
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
 	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
+	uint32_t fired_told;			/* `timeouts_fired` when those who wait were last told */
 	bool look_again;			/* CQEs were published without a barrier: see uiopf_publish_cqes */
 	uint32_t barrier;
 	bool lost_unreported;			/* the next enter says EBADR */
 	bool has_submitter;			/* SINGLE_ISSUER: only this thread */
 	pthread_t submitter;
-	UIOPF_LINE uint32_t cq_waiters;		/* client threads in enter, waiting for the worker's CQEs */
-	int cq_eventfd;				/* … and what wakes one of them */
+	UIOPF_LINE uint32_t cq_waiters;		/* how many are in the list; a full barrier before it is looked at */
+	struct uiopf_waiter *waiters;		/* threads in enter; guarded by the core's sleepers_lock */
+	const struct uiopf_waiter *looking;	/* the one that has the consumer's side, and needs no waking */
 	struct uiopf_cost cost;
 
 	/* A ring of another process: attachable.c. */
@@ -212,6 +214,12 @@ struct uiopf_engine {
 static inline uint32_t uiopf_cqes_ready(struct uiopf_engine *engine)
 {
 	return engine->ring.cq_tail - LOAD_ACQUIRE(uiopf_ring_word(&engine->ring, RING_CQ_HEAD));
+}
+
+/* Whether the worker does what there is to be done for this ring. */
+static inline bool uiopf_worker_runs(const struct uiopf_engine *engine)
+{
+	return (engine->setup_flags & IORING_SETUP_SQPOLL) && engine->core->driver == UIOPF_SQPOLL;
 }
 
 /* Whether the caller is not the thread that a SINGLE_ISSUER ring belongs to. */

@@ -6,8 +6,11 @@
 #include "rings/completion.h"
 #include "rings/submit.h"
 #include "rings/timer.h"
+#include "rings/waiters.h"
 
 #define LOOK_AT_CLOCK_NS 1000000u
+
+#define LOOK_NS 1000000u	/* who has no eventfd to sleep on looks so often */
 
 static uint32_t least(uint32_t a, uint32_t b)
 {
@@ -57,10 +60,10 @@ static uint32_t cqes_for_client(const struct uiopf_engine *e)
 	return n > e->ring.cq_entries ? e->ring.cq_entries : n;
 }
 
-/* One wait: until the tail is at `target`, or a TIMEOUT fires, or a time is over. */
+/* One wait: until the tail is at its target, or a TIMEOUT fires, or a time is over. */
 struct waiting {
-	uint32_t target, wanted;
-	uint32_t fired;			/* TIMEOUTs that had fired when it began */
+	struct uiopf_waiter waiter;
+	uint32_t wanted;
 	uint64_t deadline;		/* UINT64_MAX: none */
 	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
 	uint32_t first_tail;
@@ -78,29 +81,34 @@ static bool enough_at_once(const struct uiopf_engine *e, const struct waiting *w
 
 static bool enough(const struct uiopf_engine *e, const struct waiting *w)
 {
-	return (int32_t)(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) - w->target) >= 0 ||
-	       READ_ONCE(&e->timeouts_fired) != w->fired;
+	return (int32_t)(LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) - w->waiter.target) >= 0 ||
+	       LOAD_SEQ(&e->timeouts_fired) != w->waiter.fired;
 }
 
-/*
- * Time goes on: true when the wait is over. When the minimum is over, so is the wait if anything has come or nothing
- * longer is waited for (io_cqring_min_timer_wakeup); otherwise any one more ends it.
- */
-static bool time_over(const struct uiopf_engine *e, struct waiting *w)
-{
-	uint64_t now;
+enum time_is {
+	TIME_GOES_ON,
+	TIME_IS_OVER,
+	TIME_TO_LOOK,	/* less is waited for than before, and it may be there */
+};
 
+/*
+ * When the minimum is over, so is the wait if anything has come or nothing longer is waited for
+ * (io_cqring_min_timer_wakeup); otherwise any one more ends it.
+ */
+static enum time_is look_at_time(const struct uiopf_engine *e, struct waiting *w)
+{
 	if (w->least_until) {
-		now = uiopf_now(&e->core->clock);
-		if (now < w->least_until)
-			return false;
+		if (uiopf_now(&e->core->clock) < w->least_until)
+			return TIME_GOES_ON;
 		if (w->deadline == UINT64_MAX || w->deadline <= w->least_until || cqes_for_client(e) ||
 		    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL)) != w->first_tail)
-			return true;
+			return TIME_IS_OVER;
 		w->least_until = 0;
-		w->target = w->first_tail + 1;
+		/* Whoever moves the tail looks at this afterwards, and we at the tail. */
+		STORE_SEQ(&w->waiter.target, w->first_tail + 1);
+		return TIME_TO_LOOK;
 	}
-	return w->deadline != UINT64_MAX && uiopf_now(&e->core->clock) >= w->deadline;
+	return w->deadline != UINT64_MAX && uiopf_now(&e->core->clock) >= w->deadline ? TIME_IS_OVER : TIME_GOES_ON;
 }
 
 /* To sleep for; time goes on after one has looked, and must not be taken for a very long time then. */
@@ -121,15 +129,43 @@ static uint64_t time_left(const struct uiopf_core *core, const struct waiting *w
 	return until - now;
 }
 
+static uint64_t inline_left(const struct uiopf_core *core, const struct waiting *w)
+{
+	return core->clock.kind != UIOPF_CLOCK_MANUAL ? time_left(core, w, true) : UINT64_MAX;
+}
+
 /* A time that is over, or a signal, says so only when there is nothing. */
 static int unless_ready(const struct uiopf_engine *e, int rc)
 {
 	return cqes_for_client(e) ? 0 : rc;
 }
 
+/*
+ * A completion was lost. Who must wait is not made to, and is told so if there is nothing to read (io_cqring_wait): as
+ * long as there are completions, they come first.
+ */
+static bool has_lost(const struct uiopf_engine *e)
+{
+	return unlikely(READ_ONCE(&e->lost_unreported));
+}
+
+/* Sleeps until woken, or until this time is over; -EINTR: a signal came. */
+static int sleep_for(struct uiopf_core *core, const struct waiting *w, uint64_t left, bool host)
+{
+	const int fd = w->waiter.eventfd;
+	bool woken;
+
+	if (unlikely(fd < 0) && left > LOOK_NS)
+		left = LOOK_NS;
+	errno = 0;
+	woken = host ? uiopf_core_sleep(core, fd, left) : uiopf_eventfd_wait(fd, left);
+	return !woken && errno == EINTR ? -EINTR : 0;
+}
+
 /* The worker makes the CQEs: sleep on its word. */
 static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 {
+	enum time_is time;
 	int rc = 0;
 
 	if (enough_at_once(e, w))
@@ -140,94 +176,119 @@ static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 		WRITE_ONCE(&e->may_sleep, true);
 		uiopf_control_end(e->core);
 	}
-	__atomic_fetch_add(&e->cq_waiters, 1, __ATOMIC_SEQ_CST);
-	while (!enough(e, w)) {
-		if (time_over(e, w)) {
-			rc = unless_ready(e, -ETIME);
+	while (rc == 0) {
+		uiopf_waiter_list(e, &w->waiter);
+		if (enough(e, w))
 			break;
-		}
-		errno = 0;
-		if (!uiopf_eventfd_wait(e->cq_eventfd, time_left(e->core, w, false)) && errno == EINTR) {
-			rc = unless_ready(e, -EINTR);
-			break;
-		}
+		if (has_lost(e))
+			return unless_ready(e, -EBADR);
+		time = look_at_time(e, w);
+		if (time == TIME_IS_OVER)
+			rc = -ETIME;
+		else if (time == TIME_GOES_ON)
+			rc = sleep_for(e->core, w, time_left(e->core, w, false), false);
 	}
-	__atomic_fetch_sub(&e->cq_waiters, 1, __ATOMIC_SEQ_CST);
-	return rc;
+	return rc < 0 ? unless_ready(e, rc) : 0;
 }
 
-/* Without a thread, something comes only from the hardware's own turn, from a clock that runs, or from the host. */
-static int wait_inline(struct uiopf_engine *e, struct waiting *w)
+/*
+ * Without a thread, something comes from the hardware's own turn, from a clock that runs, from the host, or from another
+ * thread's calls, of which nothing is known. 1: something may have come. 0: it is worth while to sleep.
+ */
+static int turn_inline(struct uiopf_engine *e, struct waiting *w)
 {
 	struct uiopf_core *core = e->core;
-	const bool runs = core->clock.kind != UIOPF_CLOCK_MANUAL;
-	uint64_t left;
-	int did;
+	int did = uiopf_core_produce(core);
 
-	did = uiopf_core_produce(core);
 	if (did)
-		return did > 0 ? 1 : unless_ready(e, did);
-	left = runs ? time_left(core, w, true) : UINT64_MAX;
-	if (left == UINT64_MAX && !READ_ONCE(&core->host_waits))
-		return unless_ready(e, -EDEADLK);
-	errno = 0;
-	if (!uiopf_core_sleep(core, e->cq_eventfd, left) && errno == EINTR)
-		return unless_ready(e, -EINTR);
-	return 1;
+		return did > 0 ? 1 : did;
+	return inline_left(core, w) == UINT64_MAX && !READ_ONCE(&core->host_waits) ? -EDEADLK : 0;
 }
 
-/* The consumer step is ours to run: do it whenever a fault queue calls. */
+static uint32_t work_for_others(struct uiopf_engine *e)
+{
+	struct uiopf_consumer *other;
+	uint32_t did = 0;
+
+	for (other = e->core->consumers; other; other = other->next)
+		if (other != &e->consumer && other->ops->interrupt)
+			did += other->ops->interrupt(other);
+	return did;
+}
+
+/*
+ * One look, with the consumer's side: runs what there is to be run. 1: the wait is over. A look has its bounds, and what it
+ * does may make more to do: `*more` then, and nobody else would do that while we sleep.
+ */
+static int look(struct uiopf_engine *e, struct waiting *w, bool first, bool *more)
+{
+	struct uiopf_core *core = e->core;
+	uint32_t did = 0;
+	bool done;
+
+	if (unlikely(uiopf_consumer_try_begin(core) < 0))
+		return -EINTR;
+	e->looking = &w->waiter;
+	if (!first)
+		did = work_for_others(e);
+	if (unlikely(e->setup_flags & IORING_SETUP_SQPOLL))
+		did += e->consumer.ops->run(&e->consumer);	/* no worker does it */
+	*more = task_work(e, true, w->wanted) || did;
+	done = enough(e, w);
+	if (first) {	/* what was there to be done counts before the wait begins */
+		w->waiter.fired = e->timeouts_fired;
+		w->first_tail = e->ring.cq_tail_published;
+		done = enough_at_once(e, w);
+	}
+	e->looking = NULL;
+	if (core->timer_ns > core->timer_known)
+		core->timer_known = core->timer_ns;
+	uiopf_consumer_end(core);
+	return done;
+}
+
+/* The consumer step is ours to run: do it whenever a fault queue calls, or somebody has made work for this ring. */
 static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 {
-	struct uiopf_sleeper sleeper = { .eventfd = e->cq_eventfd };
 	struct uiopf_core *core = e->core;
-	bool first = true;
-	int rc = 0;
+	struct uiopf_sleeper sleeper = { .in_call = true };
+	enum time_is time;
+	bool first = true, more;
+	int rc;
 
-	for (;;) {
-		bool done, left;
-
-		if (unlikely(uiopf_consumer_try_begin(core) < 0)) {
-			rc = unless_ready(e, -EINTR);
+	while ((rc = look(e, w, first, &more)) == 0) {
+		first = false;
+		if (has_lost(e)) {
+			rc = -EBADR;
 			break;
 		}
-		left = task_work(e, true, w->wanted);
-		done = enough(e, w);
-		if (first) {	/* what was there to be done counts before the wait begins */
-			w->fired = e->timeouts_fired;
-			w->first_tail = e->ring.cq_tail_published;
-			done = enough_at_once(e, w);
-			first = false;
-		}
-		uiopf_consumer_end(core);
-		if (done)
-			break;
-		if (time_over(e, w)) {
-			rc = unless_ready(e, -ETIME);
+		time = look_at_time(e, w);
+		if (time == TIME_IS_OVER) {
+			rc = -ETIME;
 			break;
 		}
-		if (unlikely(left))
+		if (unlikely(more))
 			continue;
-		if (core->driver == UIOPF_INLINE) {
-			rc = wait_inline(e, w);
-			if (rc <= 0)
+		if (core->driver == UIOPF_INLINE && !READ_ONCE(&sleeper.listed)) {
+			rc = turn_inline(e, w);
+			if (rc < 0)
 				break;
-			rc = 0;
-			continue;
+			if (rc > 0)
+				continue;
 		}
-		if (READ_ONCE(&sleeper.listed)) {
-			errno = 0;
-			if (!uiopf_core_sleep(core, e->cq_eventfd, time_left(core, w, true)) && errno == EINTR) {
-				rc = unless_ready(e, -EINTR);
-				break;
-			}
+		uiopf_waiter_list(e, &w->waiter);
+		if (!READ_ONCE(&sleeper.listed)) {
+			sleeper.eventfd = w->waiter.eventfd;
+			uiopf_sleeper_list(core, &sleeper);
+		} else if (time == TIME_GOES_ON) {
+			rc = sleep_for(core, w, core->driver == UIOPF_INLINE ? inline_left(core, w) : time_left(core, w, true), true);
 			uiopf_sleeper_unlist(core, &sleeper);
-		} else {
-			uiopf_sleeper_list(core, &sleeper);	/* and look once more */
+			if (rc < 0)
+				break;
 		}
 	}
 	uiopf_sleeper_unlist(core, &sleeper);
-	return rc;
+	return rc < 0 ? unless_ready(e, rc) : 0;
 }
 
 /* What io_uring_enter's argument comes to. */
@@ -248,6 +309,60 @@ uint32_t uiopf_enter_flags(uint32_t kernel)
 	return known;
 }
 
+/* io_sqring_full: the words are the client's, who may have made them say anything. */
+static bool sq_is_full(const struct uiopf_engine *e)
+{
+	return LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_SQ_TAIL)) -
+	       LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_SQ_HEAD)) == e->ring.sq_entries;
+}
+
+/* The polling thread's turns, where there is no such thread: until it would go to sleep. How much was done, or -EINTR. */
+static int be_polling_thread(struct uiopf_engine *e)
+{
+	struct uiopf_core *core = e->core;
+	uint32_t did, sum = 0, turns = 0;
+
+	if (unlikely(uiopf_consumer_try_begin(core) < 0))
+		return -EINTR;
+	do {
+		uiopf_core_sync(core);
+		did = e->consumer.ops->run(&e->consumer);
+		sum += did;
+	} while (did && turns++ < e->ring.sq_entries);	/* polls of rings may go on calling each other */
+	uiopf_core_kick(core);
+	uiopf_consumer_end(core);
+	return sum < INT32_MAX ? (int)sum : INT32_MAX;
+}
+
+/*
+ * SQ_WAKEUP and SQ_WAIT. Linux waits for room until a signal comes, and then says nothing of it (io_sqpoll_wait_sq).
+ * Nor is it waited here for longer than a slice: whoever keeps the queue full, or writes into its indices that it is,
+ * holds up himself alone, and can be stopped.
+ */
+static int wake_polling_thread(struct uiopf_engine *e, uint32_t flags)
+{
+	struct uiopf_core *core = e->core;
+	struct uiopf_patience patience = { 0 };
+	int rc;
+
+	do {
+		if (core->driver == UIOPF_SQPOLL) {
+			uiopf_core_wake_worker(core);
+			rc = 0;
+		} else if (core->driver == UIOPF_ENTER) {
+			rc = be_polling_thread(e);
+		} else {
+			rc = flags & IORING_ENTER_SQ_WAIT && sq_is_full(e) ? uiopf_core_consume(core) : 0;
+		}
+		if (rc < 0 || !(flags & IORING_ENTER_SQ_WAIT) || !sq_is_full(e))
+			return rc;
+		if (!rc && core->driver == UIOPF_INLINE)
+			return -EDEADLK;	/* nobody else takes anything from it */
+		rc = uiopf_wait_a_moment(&patience);
+	} while (rc == 0);
+	return uiopf_monotonic_ns() >= patience.until ? -EINTR : 0;
+}
+
 /* Submits; true with *rc what was consumed where the call goes on to wait. */
 static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags, int *rc)
 {
@@ -256,16 +371,10 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 
 	*rc = 0;
 	if (e->setup_flags & IORING_SETUP_SQPOLL) {
-		if (flags & IORING_ENTER_SQ_WAKEUP)
-			uiopf_core_wake_worker(core);
-		if (flags & IORING_ENTER_SQ_WAIT)
-			while (LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_SQ_TAIL)) -
-			       LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_SQ_HEAD)) >= e->ring.sq_entries) {
-				if (core->driver == UIOPF_INLINE)
-					uiopf_core_consume(core);
-				else
-					cpu_relax();
-			}
+		if (flags & (IORING_ENTER_SQ_WAKEUP | IORING_ENTER_SQ_WAIT))
+			*rc = wake_polling_thread(e, flags);
+		if (unlikely(*rc < 0))
+			return false;
 		*rc = (int)to_submit;
 		return true;
 	}
@@ -306,8 +415,8 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 /* io_cqring_wait: first what would run anyway; only who must wait looks at times. */
 static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const struct argument *arg)
 {
-	const bool worker = (e->setup_flags & IORING_SETUP_SQPOLL) && e->core->driver == UIOPF_SQPOLL;
 	struct waiting w = { .deadline = arg->deadline };
+	int rc;
 
 	if ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && uiopf_other_submitter(e))
 		return -EEXIST;
@@ -316,26 +425,25 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const st
 	if (min_complete > e->ring.cq_entries)
 		min_complete = e->ring.cq_entries;
 	w.wanted = min_complete;
-	w.target = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) + min_complete;
+	w.waiter.target = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) + min_complete;
 	w.first_tail = LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL));
-	w.fired = READ_ONCE(&e->timeouts_fired);
+	w.waiter.fired = READ_ONCE(&e->timeouts_fired);
 	if (arg->least_ns)
 		w.least_until = uiopf_now(&e->core->clock) + arg->least_ns;
-	return worker ? wait_for_worker(e, &w) : wait_and_work(e, &w);
+	rc = uiopf_worker_runs(e) ? wait_for_worker(e, &w) : wait_and_work(e, &w);
+	uiopf_waiter_done(e, &w.waiter);
+	/* An IOPOLL ring says at once that something was lost, whatever there is (io_iopoll_check). */
+	return unlikely(e->setup_flags & IORING_SETUP_IOPOLL) && rc == 0 && has_lost(e) ? -EBADR : rc;
 }
 
-/*
- * What a call that has waited returns. That a completion was lost is said once, by a call that would return 0: one that
- * has submitted says how many, and leaves it to the next (io_uring_enter: `if (!ret)`).
- */
-static int result(struct uiopf_engine *e, int submitted, int waited)
+/* What the call returns. That something was lost is still owed to whoever was told something else instead. */
+static int result_of(struct uiopf_engine *e, int submitted, int rc)
 {
 	if (submitted)
 		return submitted;
-	if (waited == 0 && READ_ONCE(&e->lost_unreported) &&
-	    __atomic_exchange_n(&e->lost_unreported, false, __ATOMIC_RELAXED))
-		return -EBADR;
-	return waited;
+	if (unlikely(rc == -EBADR))
+		WRITE_ONCE(&e->lost_unreported, false);
+	return rc;
 }
 
 int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
@@ -355,7 +463,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	if (flags & IORING_ENTER_EXT_ARG && timeout_ns <= INT64_MAX)	/* beyond that: none */
 		arg.deadline = uiopf_time_of_wait(e, (int64_t)timeout_ns, flags & IORING_ENTER_ABS_TIMER);
 	rc = wait_for_cqes(e, min_complete, &arg);
-	return result(e, submitted, rc);
+	return result_of(e, submitted, rc);
 }
 
 /* io_get_ext_arg, with the pointers that Linux has as system call arguments. */
@@ -406,5 +514,5 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	} else if (rc == 0) {
 		rc = wait_for_cqes(e, min_complete, &arg);
 	}
-	return result(e, submitted, rc);
+	return result_of(e, submitted, rc);
 }

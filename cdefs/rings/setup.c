@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "rings/attachable.h"
@@ -133,12 +132,6 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 		e->submitter = pthread_self();
 	}
 	e->eventfd = -1;
-	e->cq_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (e->cq_eventfd < 0) {
-		*rc = -errno;
-		free(e);
-		return NULL;
-	}
 	/* Untouched parts of the table cost nothing. */
 	e->buffers = calloc(BUFFER_GROUPS, sizeof *e->buffers);
 	*rc = e->buffers && uiopf_grow_requests(e) ? 0 : -ENOMEM;
@@ -153,7 +146,6 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 		}
 	}
 	if (*rc < 0) {
-		close(e->cq_eventfd);
 		uiopf_free_requests(e);
 		free(e->buffers);
 		free(e);
@@ -175,6 +167,8 @@ static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_para
 	e = rc < 0 ? NULL : make(core, p, attachable, &rc);
 	if (e) {
 		p->features = features(core->kernel);
+		if (core->driver == UIOPF_ENTER)
+			e->consumer.ops->sleeping(&e->consumer, true);
 		if (p->flags & IORING_SETUP_SQPOLL) {
 			uint64_t idle = p->sq_thread_idle * 1000000ull;
 
@@ -230,7 +224,6 @@ static void free_parts(struct uiopf_engine *e)
 {
 	uiopf_free_buffers(e);
 	uiopf_free_requests(e);
-	close(e->cq_eventfd);
 	uiopf_ring_close(&e->ring);
 	free(e->backlog);
 	free(e->buffers);

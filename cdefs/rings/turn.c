@@ -4,6 +4,7 @@
 #include "rings/completion.h"
 #include "rings/submit.h"
 #include "rings/timer.h"
+#include "rings/waiters.h"
 
 #define SQES_PER_TURN 24u
 #define WORK_PER_TURN 32u	/* as Linux's thread: IORING_TW_CAP_ENTRIES_VALUE */
@@ -38,13 +39,27 @@ static uint32_t may_take(const struct uiopf_engine *e, uint32_t ready)
 	return whole || room < UIOPF_ATTACHED_MOST ? whole : room;
 }
 
-/* SQPOLL: submit, work, publish. */
+/* What Linux interrupts a client for, to have it run its task work. */
+static uint32_t run_work_of_client(struct uiopf_engine *e, uint32_t most)
+{
+	uint32_t did;
+
+	if (likely(!e->work && !e->timer_count) || (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->disabled)
+		return 0;
+	did = uiopf_timers_fire(e, most) + uiopf_run_work(e, most);
+	uiopf_publish_cqes(e);
+	return did;
+}
+
+/* SQPOLL: submit, work, publish. Other rings submit by calls; a worker runs the rest for them, beside their clients. */
 static uint32_t run(struct uiopf_consumer *consumer)
 {
 	struct uiopf_engine *e = engine_of(consumer);
 	uint32_t did, ready, most;
 
-	if (!(e->setup_flags & IORING_SETUP_SQPOLL) || unlikely(e->disabled))
+	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
+		return e->core->driver == UIOPF_SQPOLL ? run_work_of_client(e, WORK_PER_TURN) : 0;
+	if (unlikely(e->disabled))
 		return 0;
 	if (e->look_again)
 		uiopf_look_again(e);
@@ -105,8 +120,27 @@ static bool needs_looks(const struct uiopf_consumer *consumer)
 	return may_change_unseen(container_of(consumer, const struct uiopf_engine, consumer));
 }
 
+static void hand_over(struct uiopf_consumer *consumer, bool sooner)
+{
+	struct uiopf_engine *e = engine_of(consumer);
+
+	if ((e->work || sooner) && READ_ONCE(&e->cq_waiters) && !uiopf_worker_runs(e))
+		uiopf_wake_waiters(e, true);
+}
+
+static uint32_t interrupt(struct uiopf_consumer *consumer)
+{
+	struct uiopf_engine *e = engine_of(consumer);
+
+	if (!(e->setup_flags & IORING_SETUP_SQPOLL))
+		return run_work_of_client(e, UINT32_MAX);
+	return uiopf_worker_runs(e) ? 0 : run(consumer);
+}
+
 const struct uiopf_consumer_ops uiopf_engine_turn = {
 	.run = run,
+	.hand_over = hand_over,
+	.interrupt = interrupt,
 	.sleeping = sleeping,
 	.settle = settle,
 	.needs_looks = needs_looks,

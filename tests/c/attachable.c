@@ -296,11 +296,53 @@ static void attack(bool kicking, double seconds, uint64_t seed)
 	       counts.answered_groups);
 }
 
+/*
+ * A client keeps its eventfd quiet, and enables it before it sleeps. The worker may have looked at the flag before that,
+ * and the client at the tail before the worker's store of it was seen: the worker looks once more in its next turn. Its
+ * turns are made here by hand, so that the client comes between two of them.
+ */
+static void the_worker_looks_again_before_a_client_sleeps(void)
+{
+	const struct uiopf_attachable config = { 0 };
+	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 1);
+	struct io_uring_params p = { 0 };
+	struct io_uring_sqe nop = { .opcode = IORING_OP_NOP };
+	struct uiopf_attachment has;
+	struct uiopf_client_ring *ring;
+	struct uiopf_engine *e;
+	eventfd_t value;
+	int i;
+
+	CHECK_EQ(uiopf_setup_attachable(core, 8, &p, &config, &e), 0);
+	CHECK_EQ(uiopf_engine_attach(e, 0, 1), 0);
+	uiopf_engine_attachment(e, &has);
+	ring = uiopf_client_ring_map(has.ring_fd, &p, has.ring_size, uiopf_engine_sqes_offset(e));
+	CHECK(ring);
+	core->driver = UIOPF_SQPOLL;
+	for (i = 0; i < 3; i++) {
+		STORE_SEQ(uiopf_client_word(ring, RING_CQ_FLAGS), IORING_CQ_EVENTFD_DISABLED);
+		CHECK(uiopf_client_push(ring, &nop) >= 0);
+		uiopf_client_submit(ring);
+		CHECK_EQ(uiopf_consume(core), 1);
+		CHECK_EQ(eventfd_read(has.completion_eventfd, &value), -1);
+		STORE_SEQ(uiopf_client_word(ring, RING_CQ_FLAGS), 0);
+		uiopf_consume(core);
+		CHECK_EQ(eventfd_read(has.completion_eventfd, &value), 0);
+		CHECK_EQ(uiopf_client_ready(ring), 1);
+		uiopf_client_seen(ring, 1);
+	}
+	core->driver = UIOPF_INLINE;
+	uiopf_client_ring_unmap(ring);
+	uiopf_engine_free(e);
+	CHECK_EQ(uiopf_core_free(core), 0);
+}
+
 int main(int argc, char **argv)
 {
 	double seconds = seconds_from(argc, argv, 1, 60);
 	uint64_t seed = seed_from(argc, argv, 2);
 
+	the_worker_looks_again_before_a_client_sleeps();
 	attack(true, seconds / 2, seed);
 	attack(false, seconds / 2, seed + 1);
 	return 0;

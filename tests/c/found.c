@@ -195,7 +195,10 @@ static void classic_buffers_are_charged(void)
 	close_found(&f);
 }
 
-/* Said once, by a call that has nothing else to say: one that submits says how many, and it is said by the next. */
+/*
+ * Linux says it to a wait that finds no CQE, and clears it where the call returns it (io_cqring_wait, io_uring_enter). A
+ * call that has submitted says how many, and a wait that has enough, or anything to read, returns 0.
+ */
 static void a_lost_completion_is_not_forgotten_by_a_call_that_submits(void)
 {
 	struct found f;
@@ -203,9 +206,13 @@ static void a_lost_completion_is_not_forgotten_by_a_call_that_submits(void)
 	open_found(&f);
 	WRITE_ONCE(&f.engine[0]->lost_unreported, true);	/* 2^20 completions that nobody read would take a minute */
 	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_NOP });
-	CHECK_EQ(uiopf_enter(f.engine[0], 1, 1, IORING_ENTER_GETEVENTS, 0), 1);
-	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), -EBADR);
+	CHECK_EQ(uiopf_enter(f.engine[0], 1, 2, IORING_ENTER_GETEVENTS, 0), 1);
 	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), 0);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 2, IORING_ENTER_GETEVENTS, 0), 0);
+	CHECK_EQ(result(f.engine[0]), 0);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 0, IORING_ENTER_GETEVENTS, 0), 0);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), -EBADR);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), -EDEADLK);	/* once; and nobody else is there */
 	close_found(&f);
 }
 

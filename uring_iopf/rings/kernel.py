@@ -6,10 +6,11 @@ Source: io_uring/io_uring.c and register.c, Linux 6.12 and 7.2.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf._native import CData, CEngine, Memory, check, ffi, lib
-from uring_iopf.abi import Features, RegisterOp, SetupFlags
+from uring_iopf._native import CData, CEngine, Memory, check, ffi, interruptible, lib
+from uring_iopf.abi import EnterFlags, Features, RegisterOp, SetupFlags
 from uring_iopf.core import FOREVER
 from uring_iopf.costs import Counts
 from uring_iopf.handles import Handle
@@ -121,7 +122,12 @@ class KernelRing(Handle[CEngine]):
         over; KernelError(EBADR), CQEs have been lost; KernelError, what Linux has besides.
         Source: io_uring_enter(2), Linux 6.12.
         """
-        return check(lib.uiopf_enter(self.c, to_submit, min_complete, flags, timeout_ns), "io_uring_enter")
+        if not flags & EnterFlags.EXT_ARG or flags & EnterFlags.ABS_TIMER or timeout_ns == FOREVER:
+            return interruptible("io_uring_enter", lib.uiopf_enter, self.c, to_submit, min_complete, flags, timeout_ns)
+        until = self._core.now_ns() + timeout_ns
+        while (rc := lib.uiopf_enter(self.c, to_submit, min_complete, flags, timeout_ns)) == -errno.EINTR:
+            timeout_ns = max(0, until - self._core.now_ns())  # signal handlers have run meanwhile
+        return check(rc, "io_uring_enter")
 
     def enter_ext(self, to_submit: int, min_complete: int, flags: int, argument: Memory, size: int) -> int:
         """The same with io_uring_enter's own *argument* of *size* bytes; addresses in it are the client's."""
