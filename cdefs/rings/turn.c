@@ -83,7 +83,8 @@ static uint32_t run(struct uiopf_consumer *consumer)
 	 * the other, so that it is taken from the client once a turn.
 	 */
 	uiopf_publish_cqes(e);
-	return did;
+	/* A flush counts too where it owes a look: a worker that slept now would leave asleep whoever that look finds. */
+	return did ? did : e->look_again;
 }
 
 static void sleeping(struct uiopf_consumer *consumer, bool asleep)

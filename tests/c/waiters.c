@@ -686,6 +686,34 @@ static void wait_for_room(enum uiopf_driver driver, uint32_t flags, uint64_t *ra
 	close_bench(&b);
 }
 
+/*
+ * The worker looks at who waits in the turn after the one that published. A turn that flushed the backlog and did nothing
+ * else says that there is such a turn to come: the worker would sleep before it.
+ */
+static void a_flush_owes_a_look(uint64_t *random)
+{
+	struct bench b = { .driver = UIOPF_SQPOLL, .kind = POLLED, .random = next_random(random) };
+	uint32_t i, n;
+
+	open_bench(&b, true);
+	for (n = 0; n < 3; n++) {	/* 48 of them into a CQ of 32 */
+		for (i = 0; i < 16; i++)
+			push(b.mine_ring, (struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+		submit(&b, b.mine, b.mine_ring);
+	}
+	uiopf_control_begin(b.core);
+	b.mine->may_sleep = true;
+	CHECK_EQ(b.mine->backlog_count, 16);
+	CHECK_EQ(b.mine->consumer.ops->run(&b.mine->consumer), 0);
+	CHECK_EQ(uiopf_client_ready(b.mine_ring), 32);
+	uiopf_client_seen(b.mine_ring, 32);
+	CHECK(b.mine->consumer.ops->run(&b.mine->consumer));
+	CHECK_EQ(b.mine->backlog_count, 0);
+	CHECK_EQ(b.mine->consumer.ops->run(&b.mine->consumer), 0);
+	uiopf_control_end(b.core);
+	close_bench(&b);
+}
+
 int main(int argc, char **argv)
 {
 	const uint32_t rounds = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : 10;
@@ -722,6 +750,7 @@ int main(int argc, char **argv)
 	}
 	without_descriptors(UIOPF_ENTER, PLAIN, &random);
 	without_descriptors(UIOPF_SQPOLL, POLLED, &random);
+	a_flush_owes_a_look(&random);
 	printf("%u cells\n", cells);
 	return 0;
 }
