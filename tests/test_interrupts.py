@@ -87,6 +87,12 @@ def machine(driver: str = "inline", design: str | None = None, **how: Any) -> Ca
     return make
 
 
+def with_queue() -> Machine:
+    made = Machine(None, driver="sqpoll")
+    made.open_queue(start_worker=False)
+    return made
+
+
 def opens_again(one: Machine) -> None:
     """An open that was interrupted can be made again."""
     if not one._opened:
@@ -332,6 +338,7 @@ CASES: Final[dict[str, Case]] = {
     "Machine.close": Case(machine("sqpoll", "uring-multishot"), lambda one: one.close(), closes),
     "Machine.start": Case(lambda: Machine(driver="inline"), lambda one: one.start(), closes),
     "Machine.open_queue": Case(machine("sqpoll"), lambda one: one.open_queue(), closes),
+    "Machine.start_worker": Case(with_queue, lambda one: one.start_worker(), closes),
     **{
         f"Machine.open {design} {driver}": Case(machine(driver), opening(design), opens_again)
         for design in DESIGNS

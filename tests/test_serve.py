@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -189,3 +189,80 @@ def test_stopping_a_closed_server_touches_nothing(tmp_path: Path) -> None:
     for file in files:
         file.close()
     assert [(tmp_path / str(n)).stat().st_size for n in range(8)] == [0] * 8
+
+
+def connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.settimeout(LIMIT_S)
+    client.connect(str(path))
+    return client
+
+
+def test_no_machine_is_made_for_who_has_gone_before_its_turn(tmp_path: Path) -> None:
+    path, made = tmp_path / "socket", []
+
+    def new_machine() -> Machine:
+        made.append(Machine(driver="sqpoll"))
+        return made[-1]
+
+    with RingServer(path, new_machine, most_clients=1) as server:
+        for _ in range(100):
+            connected(path).close()
+        with connected(path) as newcomer:
+            while not made:
+                assert server.serve(interval_s=0)
+            assert hello(newcomer) == 0
+        assert server.serve(clients=1)
+        assert len(made) == 1
+        assert not server.refused
+
+
+def test_a_newcomer_does_not_wait_for_all_who_go(tmp_path: Path) -> None:
+    path, happened, most = tmp_path / "socket", list[str](), 8
+
+    def new_machine() -> Machine:
+        happened.append("came")
+        return Machine(driver="sqpoll")
+
+    with (
+        RingServer(path, new_machine, most_clients=most + 2, on_end=lambda _: happened.append("went")) as server,
+        ExitStack() as newcomers,
+    ):
+        clients = [connected(path) for _ in range(most)]
+        while len(server.sessions) < most:
+            assert server.serve(interval_s=0)
+        for client in clients:
+            assert hello(client) == 0
+            client.close()
+        happened.clear()
+        waiting = [newcomers.enter_context(connected(path)) for _ in range(2)]
+        assert server.serve(clients=most)
+        assert happened[:4] == ["went", "came", "went", "came"]
+        for newcomer in waiting:
+            assert hello(newcomer) == 0
+
+
+def test_a_session_whose_end_was_interrupted_is_ended_by_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, machines = tmp_path / "socket", list[Machine]()
+
+    def new_machine() -> Machine:
+        machines.append(Machine(driver="sqpoll"))
+        return machines[-1]
+
+    def interrupted(_: Machine) -> None:
+        raise KeyboardInterrupt
+
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with RingServer(path, new_machine) as server:
+        with connected(path) as client:
+            while not server.sessions:
+                assert server.serve(interval_s=0)
+            assert hello(client) == 0
+        monkeypatch.setattr(Machine, "detach", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            server.serve(clients=1)
+        assert server.sessions  # not lost
+        monkeypatch.undo()
+    assert not server.sessions
+    assert not server.results  # nobody knows its account any more
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

@@ -151,17 +151,19 @@ class Machine(Unshared):
         try:
             self._opened = True
             self.design = info
-            self._attach_queue(Personality.PROPOSED if info.proposed else Personality.MERGED, self._driver_for(info))
+            self._attach_queue(Personality.PROPOSED if info.proposed else Personality.MERGED)
+            self._start_worker(self._driver_for(info))
             self.channel = self._open_channel(info)
         except BaseException:
             self._unopen()
             raise
         return self.channel
 
-    def open_queue(self) -> FaultQueue:
+    def open_queue(self, *, start_worker: bool = True) -> FaultQueue:
         """Attach a table with a fault queue, without a design on it, and start the worker as for a ring of SQPOLL.
 
         For clients that are elsewhere: `uring_iopf.server` puts a ring on it. The queue suits pre-posted reads.
+        *start_worker*: False leaves that to `start_worker`, so that what is made before waits for no worker's turn.
         Raises: UsageError, as `open`; or nothing would turn an attached client's ring, with another driver.
         """
         if self.driver is not Driver.SQPOLL:
@@ -169,7 +171,9 @@ class Machine(Unshared):
         self._check_can_open()
         try:
             self._opened = True
-            self._attach_queue(Personality.PROPOSED, Driver.SQPOLL)
+            self._attach_queue(Personality.PROPOSED)
+            if start_worker:
+                self._start_worker(Driver.SQPOLL)
         except BaseException:
             self._unopen()
             raise
@@ -180,10 +184,17 @@ class Machine(Unshared):
         if self._opened:
             raise UsageError("this machine has its design already; make another machine for another design")
 
-    def _attach_queue(self, personality: Personality, driver: Driver) -> None:
+    def start_worker(self) -> None:
+        """Start the worker that `open_queue` has not. Raises: KernelError(EBUSY), it runs; KernelError(EAGAIN)."""
+        self._check_open()
+        self._start_worker(Driver.SQPOLL)
+
+    def _attach_queue(self, personality: Personality) -> None:
         self.queue = self.context.fault_queue_alloc(personality=personality)
         table = self.context.hwpt_alloc_nested(self.device, self._parent, fault=self.queue)
         self.device.attach(table)
+
+    def _start_worker(self, driver: Driver) -> None:
         if self.driver is not Driver.INLINE:
             idle_ns = DEFAULT_IDLE_NS if self.wait is Wait.SLEEP else FOREVER
             self.core.start_worker(driver, cpu=self._cpu, idle_ns=idle_ns)

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -34,6 +35,8 @@ Place: TypeAlias = "tuple[int, int]"
 _GONE_AGAIN: Final = (errno.EAGAIN, errno.ECONNABORTED)
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST_S: Final = 0.1
+_BACKLOG: Final = 128
+"""How many may wait to be taken in."""
 
 
 class RingServer(Unshared):
@@ -87,15 +90,15 @@ class RingServer(Unshared):
         self._stop_lock = threading.RLock()
         self._accept_again: float | None = None
         with ExitStack() as stack:
-            self._stop_fd: int | None = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            stack.callback(os.close, self._stop_fd)
-            self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            stack.callback(os.close, self._spare)
+            self._stop_file = _held(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(self._stop_file.close)
+            self._spare = _held(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(self._spare.close)
             self._selector = selectors.DefaultSelector()
             stack.callback(self._selector.close)
             self._listener, self._place = _listen(self.path)
             stack.pop_all()
-        self._selector.register(self._stop_fd, selectors.EVENT_READ, self._on_stop)
+        self._selector.register(self._stop_file, selectors.EVENT_READ, self._on_stop)
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
     @property
@@ -112,10 +115,7 @@ class RingServer(Unshared):
             raise foreign(self._what)
         until = None if interval_s is None else time.monotonic() + interval_s
         while not self._stopped and (clients is None or len(self.results) < clients):
-            for key, _ in self._selector.select(self._timeout(until)):
-                if not self._stopped:
-                    key.data()
-            self._end_late()
+            self._turn(self._timeout(until))
             if until is not None and time.monotonic() >= until:
                 break
         return not self._stopped
@@ -123,8 +123,8 @@ class RingServer(Unshared):
     def stop(self) -> None:
         """Make `serve` return. From any thread, or a signal handler; of a closed server it does nothing."""
         with self._stop_lock:
-            if not self._closed and not self._is_foreign and self._stop_fd is not None:
-                os.eventfd_write(self._stop_fd, 1)
+            if not self._closed and not self._is_foreign:
+                os.eventfd_write(self._stop_file.fileno(), 1)
 
     def close(self) -> None:
         """End every client, answering for it what it has not answered, and take the socket away.
@@ -141,10 +141,8 @@ class RingServer(Unshared):
                 self._end(self._sessions[0], Ending.STOPPED)
         self._selector.close()
         self._listener.close()
-        for name in ("_stop_fd", "_spare"):
-            fd: int | None = getattr(self, name)
-            if fd is not None:
-                at_once(partial(setattr, self, name, None), partial(os.close, fd))
+        self._stop_file.close()
+        self._spare.close()
         if not self._is_foreign and _place_of(self.path) == self._place:
             self.path.unlink(missing_ok=True)
 
@@ -160,25 +158,50 @@ class RingServer(Unshared):
     ) -> None:
         self.close()
 
+    def _turn(self, timeout: float | None) -> None:
+        """Whatever is to be done now: making and ending sessions takes time, so newcomers have every other turn."""
+        newcomers = False
+        for key, _ in self._selector.select(timeout):
+            if self._stopped:
+                return
+            if key.fileobj is self._listener:
+                newcomers = True
+                continue
+            key.data()
+            if len(self._sessions) < self._most_clients:
+                self._accept()
+        self._end_late()
+        if newcomers and not self._stopped:  # who finds no place after all this is told so
+            self._accept()
+
     # ---- what sockets call ----
 
     def _on_stop(self) -> None:
         self._stopped = True
 
     def _accept(self) -> None:
-        try:
-            connection, _ = self._listener.accept()
-        except OSError as error:
-            if error.errno in _GONE_AGAIN:
+        """Take in, or refuse, the first of those who wait and are still there."""
+        for _ in range(_BACKLOG):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno in _EXHAUSTED:
+                    self._accept_without_descriptors(error.errno)
+                elif error.errno not in _GONE_AGAIN:
+                    raise
                 return
-            if error.errno not in _EXHAUSTED:
-                raise
-            self._accept_without_descriptors(error.errno)
+            connection.setblocking(False)
+            if not _has_gone(connection):
+                break
+            connection.close()  # a machine would be made for nobody, while others wait for theirs
+        else:
             return
-        connection.setblocking(False)
         if len(self._sessions) >= self._most_clients:
             self._refuse(connection, errno.EBUSY)
-            return
+        else:
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
         try:
             session = Session(connection, self._new_machine(), self._came + 1, buffer_groups=self._buffer_groups)
         except OSError as error:
@@ -210,9 +233,7 @@ class RingServer(Unshared):
         Otherwise it would wait for ever, and the loop be called for it again and again. Where even that fails (it is
         the host that has no more), the listener rests for a moment.
         """
-        if self._spare is not None:
-            os.close(self._spare)
-            self._spare = None
+        self._spare.close()
         try:
             connection, _ = self._listener.accept()
         except OSError:
@@ -222,7 +243,7 @@ class RingServer(Unshared):
             connection.setblocking(False)
             self._refuse(connection, reason)
         with suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._spare = _held(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _on_message(self, session: Session) -> None:
         if session not in self._sessions:
@@ -263,14 +284,32 @@ class RingServer(Unshared):
                 self._end(session, Ending.STOPPED, f"no reply within {self._reply_timeout_s:g} s")
 
     def _end(self, session: Session, ending: Ending, reason: str = "") -> None:
-        self._sessions.remove(session)
+        for watched in (session.connection, session.done_fd):
+            with suppress(KeyError, ValueError):  # an exception came the last time
+                self._selector.unregister(watched)
         self._deadlines.pop(session, None)
-        self._selector.unregister(session.connection)
-        self._selector.unregister(session.done_fd)
         result = session.end(ending, reason)
-        self.results.append(result)
+        # It is among them until here: whoever is interrupted ends it again.
+        if result is None:
+            self._sessions.remove(session)
+            return
+        at_once(partial(self._sessions.remove, session), partial(self.results.append, result))
         if self._on_end is not None:
             self._on_end(result)
+
+
+def _held(make: Callable[..., int], *arguments: object) -> FileIO:
+    """Make a descriptor and hold it, within one bytecode: no exception comes between the two."""
+    return next(map(FileIO, map(make, *zip(arguments, strict=True))))
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _try_to_send(connection: socket.socket, message: bytes) -> None:
@@ -294,7 +333,7 @@ def _listen(path: Path) -> tuple[socket.socket, Place | None]:
         listener.bind(str(path))
         place = _place_of(path)
         path.chmod(0o600)  # before anybody can connect
-        listener.listen()
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise UsageError(f"cannot serve at {path}: {error.strerror or error}") from error

@@ -82,7 +82,7 @@ class Session:
         self.pid = _peer_pid(connection)
         with ExitStack() as stack:
             stack.callback(machine.close)
-            queue = machine.open_queue()
+            queue = machine.open_queue(start_worker=False)
             self.done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             stack.callback(os.close, self.done_fd)
             entries = _power_of_two(max(machine.in_flight, _LEAST_ENTRIES))
@@ -99,7 +99,9 @@ class Session:
                 data_bytes=-(-(buffers * (stride + 16) + 8 * entries) // _PAGE) * _PAGE,
             )
             stack.callback(self.ring.close)
+            machine.start_worker()
             self._buffers, self._buffer_groups = buffers, buffer_groups
+            self._ended = False
             self._stack = ExitStack()
             self._stack.callback(connection.close)  # the last to go
             self._stack.push(stack.pop_all())
@@ -172,13 +174,21 @@ class Session:
         total = 0 if self.machine.workload is None else len(self.machine.workload)
         return self.machine.account().answered, total
 
-    def end(self, ending: Ending, reason: str = "") -> ClientResult:
-        """Free the ring, answer for the client what it has not answered, close everything. Return the account."""
+    def end(self, ending: Ending, reason: str = "") -> ClientResult | None:
+        """Free the ring, answer for the client what it has not answered, close everything. Return the account.
+
+        Where an exception has ended this before, close what is left, and return None.
+        """
+        if self._ended:
+            self._stack.close()
+            return None
+        self._ended = True
         with self._stack:
+            # First, so that the rest waits for no worker: each call to one that runs takes until it has a processor.
+            self.machine.core.stop_worker()
             pending = self.ring.pending()
             self.ring.close()
             self.machine.detach()
-            self.machine.core.stop_worker()
             self.machine.core.produce()  # the last answers reach the function
             return ClientResult(
                 self.number,
