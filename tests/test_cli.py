@@ -23,6 +23,7 @@ from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine_parts import MachineParts
 from uring_iopf.reports import progress as progress_module
+from uring_iopf.reports.output import Output
 from uring_iopf.reports.progress import INTERVAL_S, progress
 from uring_iopf.workloads import bundled_names
 
@@ -372,10 +373,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
 
 def test_bench_is_told_its_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def bench(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+    def bench(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
         out.write(f"quick={quick}\n")
         if json_file is not None:
-            json_file.write("{}")
+            assert json_file.write("{}") is None
         return 1
 
     parts = replace(PARTS, bench=bench)

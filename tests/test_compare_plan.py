@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -201,8 +202,15 @@ def test_a_cell_that_fails_does_not_stop_the_others(error: Exception, told: str)
     assert comparison.unaccounted == (failed,)
 
 
-@pytest.mark.parametrize("error", [UsageError("no such design"), ZeroDivisionError("somebody's mistake")], ids=repr)
-def test_what_is_wrong_with_the_plan_or_the_code_comes_out(error: Exception) -> None:
+def test_a_mistake_in_a_design_is_its_cell_s_error_and_says_where() -> None:
+    failed, *others = FakeLab([ZeroDivisionError("somebody's mistake")]).run(PLAN).results
+    assert failed.error is not None
+    assert re.fullmatch(r"ZeroDivisionError: somebody's mistake \(.*/test_compare_plan\.py:\d+\)", failed.error)
+    assert [result.accounted for result in others] == [True, True, True]
+
+
+@pytest.mark.parametrize("error", [UsageError("no such design"), SystemExit("not ours to catch")], ids=repr)
+def test_what_is_wrong_with_the_plan_comes_out(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)):
         FakeLab([error]).run(PLAN)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import replace
@@ -17,7 +16,7 @@ from uring_iopf.lab.result import CellResult, Floor, Latency
 from uring_iopf.machine_parts import MachineParts
 from uring_iopf.reports import comparison as report
 from uring_iopf.reports import text as text_of
-from uring_iopf.reports.document import environment, write_json
+from uring_iopf.reports.document import environment, json_text
 from uring_iopf.workloads import ROW, Workload
 
 TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1) + ROW.pack(9, 0x2000, 2, 2))
@@ -282,10 +281,8 @@ def test_a_cell_is_accounted_for_when_every_fault_is(changes: dict[str, Any], ac
 
 
 def written(comparison: Comparison) -> dict[str, Any]:
-    file = io.StringIO()
     content = report.document(comparison, arguments={"client": "native"}, started=STARTED, environment=MACHINE)
-    write_json(content, file)
-    back: dict[str, Any] = json.loads(file.getvalue())
+    back: dict[str, Any] = json.loads(json_text(content))
     assert back == content
     return back
 

@@ -22,7 +22,9 @@ def add_to(commands: Any) -> None:
         formatter_class=formatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--json", metavar="FILE", help="write rates, ratios and the environment there too")
+    parser.add_argument(
+        "--json", metavar="FILE", help="rates, ratios and the environment go there too; - is standard output"
+    )
     parser.add_argument("--quick", action="store_true", help="shorter runs, for a look; the numbers are rougher")
     parser.set_defaults(run=run, parser=parser)
 
@@ -30,4 +32,6 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace, parts: Parts) -> int:
     """Measure, print, and return the exit status."""
     with ExitStack() as stack:
-        return parts.bench(out=sys.stdout, json_file=open_json(stack, arguments.json), quick=arguments.quick)
+        json_file = open_json(stack, arguments.json)
+        out = sys.stderr if json_file is not None and json_file.is_stdout else sys.stdout
+        return parts.bench(out=out, json_file=json_file, quick=arguments.quick)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -47,6 +47,7 @@ _STATUSES: Final = (
     ("1", "some are not, or the JSON could not be written; standard error says what is missing"),
     ("2", "the command was not understood; nothing was measured"),
     ("130", "interrupted by Ctrl-C, after printing what was measured so far, marked as partial"),
+    ("143, 129", "the same, by SIGTERM or SIGHUP"),
 )
 
 
@@ -121,7 +122,11 @@ def add_to(commands: Any, parts: Parts) -> None:
         default=0,
         help="for whatever is drawn at random: nothing in a closed loop, which is what is compared (default: 0)",
     )
-    add("--json", metavar="FILE", help="write everything there too, and what it takes to do it again")
+    add(
+        "--json",
+        metavar="FILE",
+        help="everything goes there too, with what it takes to do it again; -: standard output",
+    )
     parser.late_epilog = lambda: _epilog(parts)
     parser.set_defaults(run=run, parser=parser)
 
@@ -191,14 +196,14 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
 
     from uring_iopf.lab.compare import run_comparison
     from uring_iopf.reports import comparison as report
-    from uring_iopf.reports.document import environment, write_json
+    from uring_iopf.reports.document import environment, json_text
     from uring_iopf.reports.progress import progress
 
     plan = _plan(arguments, parts)
     started = datetime.now(UTC)
     made_with = environment()
     with ExitStack() as stack:
-        json_file = open_json(stack, arguments.json)
+        json_file = open_json(stack, arguments.json, inputs=[arguments.workload])
         with progress() as on_progress:
             comparison = run_comparison(
                 plan, on_progress=on_progress, measure_cell=parts.measure_cell, measure_floor=parts.measure_floor
@@ -208,15 +213,11 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
             content = report.document(
                 comparison, arguments=_repeatable(arguments, plan), started=started, environment=made_with
             )
-            try:
-                write_json(content, json_file)
-                json_file.close()
-            except OSError as error:  # a full disk, say: what was measured is still printed
-                complaints.append(f"--json {arguments.json}: {error.strerror}")
-                with suppress(OSError):
-                    json_file.close()
-    sys.stdout.write(report.render(comparison, made_with))
-    sys.stdout.flush()
+            if (complaint := json_file.write(json_text(content))) is not None:
+                complaints.append(complaint)  # a full disk, say: what was measured is still printed
+    out = sys.stderr if json_file is not None and json_file.is_stdout else sys.stdout
+    out.write(report.render(comparison, made_with))
+    out.flush()
     # What is behind the status goes to standard error, for those who keep only the table.
     for complaint in complaints:
         sys.stderr.write(f"uring-iopf: {complaint}\n")

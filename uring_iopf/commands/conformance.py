@@ -6,7 +6,7 @@ import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
-from uring_iopf.commands.shared import OK, UNACCOUNTED, Parser, Parts, formatter, listed, open_json, open_to_write
+from uring_iopf.commands.shared import OK, UNACCOUNTED, Parser, Parts, formatter, listed, open_json
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +16,7 @@ _GOLDEN_STATUSES: Final = (
     ("1", "some are not, or the JSON could not be written"),
     ("2", "the command or a file was not understood; nothing was replayed"),
     ("130", "interrupted by Ctrl-C, after printing what was replayed so far, marked as partial"),
+    ("143, 129", "the same, by SIGTERM or SIGHUP"),
 )
 
 
@@ -48,7 +49,7 @@ def _add_golden(whats: Any) -> None:
         metavar="VERSION",
         help="by whose rules: 6.12 or 7.2 (default: what the file's name says, as iommufd-7.2.jsonl.gz)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write differences and counts there too")
+    parser.add_argument("--json", metavar="FILE", help="write differences and counts there too; - is standard output")
     parser.late_epilog = lambda: listed("exit status", _GOLDEN_STATUSES)
     parser.set_defaults(run=_golden, parser=parser)
 
@@ -71,23 +72,20 @@ def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
     from uring_iopf.conformance import command as conformance
 
     with ExitStack() as stack:
-        json_file = open_json(stack, arguments.json)
-        return conformance.golden(arguments.file, kernel=arguments.kernel, out=sys.stdout, json_file=json_file)
+        json_file = open_json(stack, arguments.json, inputs=arguments.file)
+        out = sys.stderr if json_file is not None and json_file.is_stdout else sys.stdout
+        return conformance.golden(arguments.file, kernel=arguments.kernel, out=out, json_file=json_file)
 
 
 def _report(arguments: argparse.Namespace, _parts: Parts) -> int:
     from uring_iopf.conformance.command import open_recording
     from uring_iopf.conformance.page import page
+    from uring_iopf.reports.output import Output
 
     text = page([open_recording(file) for file in arguments.file])
-    if arguments.output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return OK
-    try:
-        with ExitStack() as stack:
-            open_to_write(stack, "--output", arguments.output).write(text)
-    except OSError as error:
-        sys.stderr.write(f"uring-iopf: --output {arguments.output}: {error.strerror}\n")
+    with Output("--output", arguments.output or "-", inputs=arguments.file) as output:
+        complaint = output.write(text)
+    if complaint is not None:
+        sys.stderr.write(f"uring-iopf: {complaint}\n")
         return UNACCOUNTED
     return OK

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf.commands import bench, compare, conformance, serve
 from uring_iopf.commands.shared import INTERRUPTED, REAL, UNACCOUNTED, USAGE, Parser, Parts, formatter
+from uring_iopf.commands.signals import Interrupts
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:
     Raises: SystemExit, as argparse does, after help and for options that it refuses.
     """
     arguments = build_parser(parts).parse_args(argv)
+    with Interrupts() as interrupts:
+        return interrupts.status(_run(arguments, parts))
+
+
+def _run(arguments: argparse.Namespace, parts: Parts) -> int:
     try:
         return int(arguments.run(arguments, parts))
     except UsageError as error:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parts, formatter, listed, whole_number
+from uring_iopf.commands.signals import Ends
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
-    from types import TracebackType
-    from typing import Self
 
     from uring_iopf.machine import Account
 
@@ -109,7 +106,7 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
     def on_refuse(reason: OSError) -> None:
         say(f"a client was refused: {reason.strerror}")
 
-    with _Ends() as ends:
+    with Ends() as ends:
         server = RingServer(
             arguments.socket, new_machine, most_clients=arguments.clients, on_end=on_end, on_refuse=on_refuse
         )
@@ -155,48 +152,6 @@ class _Speaker:
             self._heard = False
             with suppress(OSError, ValueError):  # what is still in the buffer goes nowhere, also at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Ends:
-    """Ctrl-C, SIGTERM and SIGHUP, once or often: each is remembered, and calls what ends the service, in order.
-
-    None of them raises an exception, so nothing is left half done. One that was ignored when the program was started
-    (a shell's ``&``, ``nohup``) stays so. A context manager; the handlers are as before afterwards.
-    """
-
-    _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def __init__(self) -> None:
-        self.by: int | None = None
-        """The first of them that came."""
-        self._end: Callable[[], None] | None = None
-        self._before: list[tuple[signal.Signals, Any]] = []
-
-    def call(self, end: Callable[[], None]) -> None:
-        """Let them call *end*; at once, if one has come."""
-        self._end = end
-        if self.by is not None:
-            end()
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if self.by is None:
-            self.by = number
-        if self._end is not None:
-            self._end()
-
-    def __enter__(self) -> Self:
-        for number in self._NUMBERS:
-            before = signal.getsignal(number)
-            if before is not signal.SIG_IGN:
-                self._before.append((number, before))
-                signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        while self._before:
-            signal.signal(*self._before.pop())
 
 
 def _account(of: Account) -> str:

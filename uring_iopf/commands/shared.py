@@ -5,10 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
-
-from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor
+    from uring_iopf.reports.output import Output
 
 _HELP_WIDTH: Final = 98
 
@@ -48,7 +46,7 @@ class DesignFacts(Protocol):
 class Bench(Protocol):
     """``uring_iopf.reports.bench.run``: prints to *out*, writes the JSON document, returns the exit status."""
 
-    def __call__(self, *, out: TextIO, json_file: TextIO | None, quick: bool) -> int: ...  # noqa: D102
+    def __call__(self, *, out: TextIO, json_file: Output | None, quick: bool) -> int: ...  # noqa: D102
 
 
 def _design_names() -> Sequence[str]:
@@ -63,7 +61,7 @@ def _resolve_design(spec: str) -> DesignFacts:
     return registry.resolve(spec)
 
 
-def _run_bench(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+def _run_bench(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
     from uring_iopf.reports import bench
 
     return bench.run(out=out, json_file=json_file, quick=quick)
@@ -131,14 +129,8 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 # ---- files that a command writes ----
 
 
-def open_json(stack: ExitStack, path: str | None) -> TextIO | None:
-    """Open it before anything is measured: who cannot write it says so now."""
-    return None if path is None else open_to_write(stack, "--json", path)
+def open_json(stack: ExitStack, path: str | None, *, inputs: Iterable[str] = ()) -> Output | None:
+    """Open it before anything is measured: who cannot write it says so now. *inputs*: what the command reads."""
+    from uring_iopf.reports.output import Output
 
-
-def open_to_write(stack: ExitStack, option: str, path: str) -> TextIO:
-    """Open *path* until *stack* closes. Raises: UsageError, it cannot be; *option* is named."""
-    try:
-        return stack.enter_context(Path(path).open("w", encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{option} {path}: {error.strerror}") from error
+    return None if path is None else stack.enter_context(Output("--json", path, inputs=inputs))

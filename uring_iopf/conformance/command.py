@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +13,14 @@ from uring_iopf.conformance.golden import NOTHING, Difference, replay
 from uring_iopf.conformance.recording import RecordingError, Script, kernel_of, load
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd import VERSIONS
-from uring_iopf.reports.document import environment, write_json
+from uring_iopf.reports.document import environment, json_text
 from uring_iopf.reports.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
+
+    from uring_iopf.reports.output import Output
 
 SCHEMA: Final = 1
 """Goes up when a key of the JSON document changes its meaning or goes away."""
@@ -63,7 +64,7 @@ def open_recording(file: str, kernel: str | None = None) -> Recording:
     return Recording(file, kernel, load(file))
 
 
-def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: TextIO | None) -> int:
+def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: Output | None) -> int:
     """Replay *files*, print to *out* what differs, what is covered, and the counts; return the exit status.
 
     0: no difference; 1: some, or *json_file*, which gets the same, could not be written; 130: interrupted, after
@@ -84,18 +85,11 @@ def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: 
     different = any(one.differences for one in recordings)
     complaints = ["interrupted; the counts are partial"] if partial else []
     if json_file is not None:  # first, since whoever reads the text may go away
-        try:
-            write_json(
-                _document(
-                    recordings, partial=partial, arguments={"file": list(files), "kernel": kernel}, started=started
-                ),
-                json_file,
-            )
-            json_file.close()
-        except OSError as error:  # a full disk, say: what was found is still printed
-            complaints.append(f"--json {json_file.name}: {error.strerror}")
-            with suppress(OSError):
-                json_file.close()
+        content = _document(
+            recordings, partial=partial, arguments={"file": list(files), "kernel": kernel}, started=started
+        )
+        if (complaint := json_file.write(json_text(content))) is not None:
+            complaints.append(complaint)  # a full disk, say: what was found is still printed
     out.write("".join(f"{line}\n" for line in _text(recordings, partial=partial)))
     out.flush()
     for complaint in complaints:

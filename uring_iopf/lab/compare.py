@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -144,8 +145,11 @@ def _measured(measure_cell: MeasureCell, spec: CellSpec, on_progress: Callable[[
     except UsageError:
         raise  # it would be the same for the next cell
     except (IopfError, OSError, MemoryError) as error:
-        # Trouble of this cell. Anything else is a mistake in somebody's code: its traceback helps more than a table.
         return spec.nothing_measured(error=f"{type(error).__name__}: {error}")
+    except Exception as error:
+        # A mistake in somebody's design, most likely. The others' results are kept; where it was helps to mend it.
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return spec.nothing_measured(error=f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})")
 
 
 def median(results: Sequence[CellResult]) -> CellResult:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.lab.bench import HEAVY, measure
-from uring_iopf.reports.document import environment
+from uring_iopf.reports.document import environment, json_text
 from uring_iopf.reports.progress import progress
 from uring_iopf.reports.text import duration, rate
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from uring_iopf.lab.bench import Bench
+    from uring_iopf.reports.output import Output
 
 SCHEMA: Final = 1
 """Goes up when a key of the JSON document changes its meaning or goes away."""
@@ -36,7 +37,7 @@ MEANINGS: Final = {
 }
 
 
-def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
+def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
     """Measure everything, write the table to *out* and, if there is one, the JSON to *json_file*; 0, or 130.
 
     *quick*: see `uring_iopf.lab.bench.measure`.
@@ -44,11 +45,14 @@ def run(*, out: TextIO, json_file: TextIO | None, quick: bool) -> int:
     with progress() as tell:
         bench = measure(quick=quick, tell=tell)
     content = document(bench, quick=quick)
+    complaint = None if json_file is None else json_file.write(json_text(content))
     out.write(_text(content))
-    if json_file is not None:
-        json.dump(content, json_file, indent=1, allow_nan=False)
-        json_file.write("\n")
-    return 130 if bench.partial else 0
+    out.flush()
+    if complaint is not None:  # a full disk, say: what was measured is printed all the same
+        sys.stderr.write(f"uring-iopf: {complaint}\n")
+    if bench.partial:
+        return 130
+    return 0 if complaint is None else 1
 
 
 def document(bench: Bench, *, quick: bool) -> dict[str, Any]:

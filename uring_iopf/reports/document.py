@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import TextIO
 
 
 def environment() -> dict[str, Any]:
@@ -48,7 +47,6 @@ def _cpu_model() -> str:
     return next(models, "") or platform.machine()
 
 
-def write_json(content: Mapping[str, Any], file: TextIO) -> None:
-    """Write *content* as people and programs read it."""
-    json.dump(content, file, indent=2, allow_nan=False)
-    file.write("\n")
+def json_text(content: Mapping[str, Any]) -> str:
+    """Return *content* as people and programs read it."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
