@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from uring_iopf.errors import KernelError, PeerError, UsageError
+from uring_iopf.lab.clock import STUCK_LOOKS, STUCK_S, RunningClock
 from uring_iopf.lab.compare import Comparison, Plan, median, run_comparison
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.machine import Machine
 from uring_iopf.machine_parts import MachineParts
 from uring_iopf.workloads import ROW, Workload
 
@@ -229,3 +234,19 @@ def test_the_floor_is_measured_in_nanoseconds() -> None:
 def test_no_cache_line_is_measured_on_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
     assert measure_floor(during_ns=1_000_000).cache_line_ns is None
+
+
+def test_a_machine_that_was_suspended_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Idle:
+        started = 1
+        endpoint = SimpleNamespace(wait=lambda _passes, _ns: False)
+
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = RunningClock()
+    now = 3600.0
+    idle = cast("Machine", Idle())
+    assert [clock.wait(idle) for _ in range(STUCK_LOOKS)] == [True] * (STUCK_LOOKS - 1) + [False]
+    clock.progressed()
+    now += STUCK_S / 2
+    assert all(clock.wait(idle) for _ in range(2 * STUCK_LOOKS))
