@@ -64,3 +64,6 @@ struct uiopf_eventq {
 	/* The consumer's. */
 	UIOPF_LINE uint32_t woken;	/* the value of `published` for which waits have been woken */
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_eventq, lock);
+UIOPF_BEGINS_A_LINE(struct uiopf_eventq, published);
+UIOPF_BEGINS_A_LINE(struct uiopf_eventq, woken);

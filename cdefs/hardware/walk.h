@@ -117,3 +117,4 @@ struct uiopf_space {
 	uint64_t *last_table;	/* … and the table that has its entry */
 	UIOPF_LINE uint32_t resets;	/* looked at for every answer */
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_space, resets);

@@ -82,6 +82,13 @@ struct bare {
 	uint64_t during_ns;
 	double rate;
 };
+UIOPF_BEGINS_A_LINE(struct bare, sq_tail);
+UIOPF_BEGINS_A_LINE(struct bare, cq_tail);
+UIOPF_BEGINS_A_LINE(struct bare, stop);
+UIOPF_BEGINS_A_LINE(struct bare, sqe);
+UIOPF_BEGINS_A_LINE(struct bare, cqe);
+UIOPF_BEGINS_A_LINE(struct bare, message);
+UIOPF_BEGINS_A_LINE(struct bare, in_flight);
 
 static void bare_client(void *arg)
 {
@@ -296,6 +303,9 @@ struct ping {
 	int fd[2];
 	double rate;
 };
+UIOPF_BEGINS_A_LINE(struct ping, there);
+UIOPF_BEGINS_A_LINE(struct ping, back);
+UIOPF_BEGINS_A_LINE(struct ping, during_ns);
 
 #define PING_STOP UINT32_MAX
 

@@ -200,7 +200,8 @@ struct uiopf_engine {
 	pthread_t submitter;
 	UIOPF_LINE uint32_t cq_waiters;		/* how many are in the list; a full barrier before it is looked at */
 	struct uiopf_waiter *waiters;		/* threads in enter; guarded by the core's sleepers_lock */
-	const struct uiopf_waiter *looking;	/* the one that has the consumer's side, and needs no waking */
+	/* The consumer's again. */
+	UIOPF_LINE const struct uiopf_waiter *looking;	/* the one that has the consumer's side, and needs no waking */
 	struct uiopf_cost cost;
 
 	/* A ring of another process: attachable.c. */
@@ -210,6 +211,8 @@ struct uiopf_engine {
 	int wake_eventfd;
 	struct uiopf_region data;		/* the client's buffers */
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_engine, cq_waiters);
+UIOPF_BEGINS_A_LINE(struct uiopf_engine, looking);
 
 static inline uint32_t uiopf_cqes_ready(struct uiopf_engine *engine)
 {

@@ -42,6 +42,9 @@ struct uiopf_vtd {
 		UIOPF_LINE uint32_t kicked;	/* what the hardware knows that it has to do; the writer's */
 	} commands[2];			/* by enum uiopf_side */
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_vtd, prq);
+UIOPF_BEGINS_A_LINE(struct uiopf_vtd, commands);
+UIOPF_BEGINS_A_LINE(struct uiopf_vtd_commands, kicked);
 
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
 void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
