@@ -1,4 +1,38 @@
-/* The worker thread: turns the steps, spins while there is work, then sleeps. Its rules are in core.h. */
+/*
+ * The worker thread: turns the steps, spins while there is work, then sleeps. Who may touch what is in core.h.
+ *
+ * Wake. While it runs, the worker alone writes `asleep`, and with it NEED_WAKEUP in the rings that it polls (`sleeping`).
+ * Under `enter` it polls none, and NEED_WAKEUP stays set.
+ *
+ *  1. After a time without work the worker stores `asleep` and sets NEED_WAKEUP, turns once more, looks at the
+ *     mailbox once more, and then sleeps on its eventfd (sleep_until_wanted()).
+ *  2. Whoever makes work for it makes that visible first, and then looks whether it sleeps: a client at NEED_WAKEUP
+ *     after it has stored the SQ's tail; all others at `asleep` (uiopf_core_wake_worker()) after an answer, a command
+ *     or a count in the mailbox. Whoever finds it asleep writes its eventfd, or enters with SQ_WAKEUP, which does; a
+ *     client of another process writes an eventfd of its own, which the sleeping worker polls too.
+ *  3. Both store first and look afterwards, with a full barrier between the two, so that one sees the other. The last
+ *     turn prevents the loss of work whose maker saw a worker that was still awake; the last look at the mailbox
+ *     prevents the same for those who want quiet, who would wait for a worker that sleeps.
+ *  4. The eventfd keeps what is written between that look and the poll: the poll ends at once.
+ *  5. Of some things nobody tells. A time that comes bounds the sleep (time_to_sleep()); so does memory of a client
+ *     that does not kick (time_to_look()). Under `enter` the worker is the hardware alone: what the rings wait for is
+ *     waited for by those who are in enter. Under `sqpoll` it polls the host's descriptors together with its eventfd.
+ *
+ * Park. A controller counts itself into `mailbox` and waits until `parked` is 1; then memory that the worker uses may
+ * change. While it runs, the worker alone writes `parked`.
+ *
+ *  6. The worker looks at the mailbox once between two turns. Before it stands still, consumers give what they owe to
+ *     sleeping clients (`settle`): the turn in which they would have done so may be long in coming.
+ *  7. The worker stores `parked` and then looks at `park_waiters`. A controller spins for a while, stores
+ *     `park_waiters`, and then looks at `parked`. One sees the other. The controller looks and waits under park_lock,
+ *     under which the worker broadcasts: no broadcast comes between the look and the wait.
+ *  8. To let it go, the controller takes its count out of the mailbox and then looks at `worker_waits`. The worker
+ *     spins, stores `worker_waits`, and looks at the mailbox under the lock. It is 7 the other way round.
+ *  9. Let go, the worker stores 0 into `parked`, and looks at the mailbox once more. Without that look, a controller
+ *     that came in between would find `parked` still 1, and change what the worker is about to use.
+ *
+ * Tests: tests/c/control.c, and tests/c/waiters.c for a worker that sleeps at every opportunity.
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -25,11 +59,8 @@ static uint32_t turn(struct uiopf_core *core)
 }
 
 /*
- * Stands still until nobody wants it to; true when it is to end.
- *
- * Being parked ends without a lock, since whoever let us go may hold it, and waking up from that takes longer than most
- * control calls: parked is taken back first, then the mailbox is looked at once more. Who puts something in meanwhile
- * either sees that, and waits, or is seen here, and finds us parked.
+ * Stands still until nobody wants it to; true when it is to end. It ends without a lock, since whoever let us go may
+ * hold it, and waking up from that takes longer than most control calls.
  */
 static bool park(struct uiopf_core *core)
 {

@@ -1,3 +1,35 @@
+/*
+ * Ring publication and sleep: the order of the steps by which CQEs become visible, and why nobody sleeps over one.
+ * Which word is written by whom, and which access pairs with which, is the table in
+ * docs/explanation/memory-and-trust.md.
+ *
+ *  1. Whoever has the consumer's side makes CQEs: the worker under `sqpoll`, otherwise a system call, which holds the
+ *     consumer lock. It alone writes the CQ's tail. The client writes the CQ's head, and EVENTFD_DISABLED.
+ *  2. uiopf_publish_cqes() stores the tail once for a batch of CQEs. The store releases: a client that loads the tail
+ *     with acquire finds the CQEs, and the buffers that they name, complete.
+ *  3. Two kinds of clients sleep for want of CQEs: a thread in enter (waiters.c), and one that polls the eventfd that
+ *     it registered. Each first says so (it lists itself; it clears EVENTFD_DISABLED), then looks at the tail once
+ *     more, and only then sleeps. That look prevents the loss of a CQE whose publisher looked before the client had
+ *     said so. A poll of the ring's descriptor is armed on the consumer's side, and so cannot come between a store
+ *     and a look.
+ *  4. The publisher stores the tail and then looks at who sleeps (tell()). Between the store and the look there is a
+ *     full barrier, as there is between the two steps of the client. Without it the store may be seen only after the
+ *     look: the client sees the old tail, the publisher sees nobody, and the client sleeps over its CQEs.
+ *  5. On a ring that the worker does not poll, the store itself has that barrier (STORE_SEQ). On one that it polls,
+ *     the store releases and no more, and a second look is owed (`look_again`): the worker's next turn begins with
+ *     it, behind a full barrier (uiopf_look_again()). The first look finds clients that sleep already, and the second
+ *     those that it missed.
+ *  6. The second look is never left out. A turn that owes one counts as a turn that did something, so that the worker
+ *     does not sleep before the next; and before it stands still it makes the look at once (`settle`).
+ *  7. A ring on which nobody has ever slept owes none: `may_sleep` is false. It is set at a quiescent point, before
+ *     the first client lists itself or has its eventfd, and stays; the turn after that point knows it.
+ *  8. A TIMEOUT without a CQE ends waits too, and moves no tail. `timeouts_fired` then takes the tail's place in 4
+ *     and 5.
+ *  9. While EVENTFD_DISABLED is set nothing is told, and `eventfd_tail` stays behind. So the next look tells of it,
+ *     also the second look of 5: that is for a client that clears the flag after the worker's first look at it.
+ *
+ * Tests: tests/c/waiters.c for 3 to 8, tests/c/attachable.c for 9.
+ */
 #include "rings/completion.h"
 
 #include <errno.h>
