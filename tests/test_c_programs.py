@@ -60,9 +60,10 @@ COUNTS_STEPS: Final = frozenset({"bounds"})
     ],
 )
 def test_a_c_program_runs_without_a_complaint(program: str, sanitizer: str, build_directory: Path) -> None:
+    arguments = (UNDER_THREAD if sanitizer == "thread" and program in UNDER_THREAD else PROGRAMS)[program]
     binary = compiled.program(program, build_directory, sanitizer)
     done = subprocess.run(
-        [binary, *(UNDER_THREAD.get(program, ()) if sanitizer == "thread" else ()) or PROGRAMS[program]],
+        [binary, *arguments],
         env=os.environ | ENVIRONMENT,
         capture_output=True,
         text=True,
