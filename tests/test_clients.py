@@ -105,19 +105,6 @@ class TestBatch(ClientConformance):
         return served
 
 
-class TestBatchServingOnce(ClientConformance):
-    chooses = False
-
-    def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
-        client = BatchClient(machine.channel, machine.address_space)  # type: ignore[arg-type]
-        served = 0
-        while not until():
-            served += client.serve_once()
-            nap(machine)
-        machine.channel.flush()
-        return served
-
-
 class TestNative(ClientConformance):
     chooses = False
 
@@ -208,6 +195,18 @@ def test_a_batch_client_after_the_end_of_its_machine_is_an_error() -> None:
     for call in (client.receive, client.serve_once, lambda: client.respond(0), lambda: client.map(0)):
         with pytest.raises(UsageError, match="closed"):
             call()
+
+
+def test_a_batch_client_serves_all_that_waits_at_once() -> None:
+    with Machine(None, driver="inline", group=2) as machine:
+        client = BatchClient(machine.open("fd"), machine.address_space)  # type: ignore[arg-type]
+        assert client.serve_once() == 0
+        tickets = [machine.endpoint.access(1, BASE + 2 * n * PAGE, FaultPerm.READ, pages=1 + n % 2) for n in range(6)]
+        machine.core.produce()
+        assert (client.serve_once(), client.answered) == (9, 6)
+        with pytest.raises(UsageError, match="answered already"):
+            client.respond(9)
+        assert results(machine, tickets) == ["OK"] * 6
 
 
 def test_the_native_client_says_what_it_has_served() -> None:

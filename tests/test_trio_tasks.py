@@ -349,7 +349,7 @@ async def test_inline_two_clients_on_one_core_let_each_other_sleep(autojump_cloc
 async def replayed(design: str | type[Design], load: Load, service_s: float) -> tuple[float, float]:
     """A load with times, a task for each group, which takes a while. Return the core's time and trio's, in seconds."""
     began = trio.current_time()
-    with Machine(pages(50, gap_ns=2_000_000), driver="inline", load=load) as machine:
+    with Machine(pages(50, gap_ns=2_000_000), driver="inline", load=load) as machine, trio.fail_after(LONG_S):
         async with machine.connect(design) as client, trio.open_nursery() as nursery:
 
             async def answer(group: FaultGroup) -> None:

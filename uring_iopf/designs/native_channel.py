@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 RECEIVE_MOST: Final = 512
 """Messages in one receive, at most."""
 
+_answer_one: Final = lib.uiopf_channel_answer_one  # called once a group: not looked up each time
+
 
 def refuse(rc: int, call: str) -> None:
     """Raise what a call of the client's half says. Raises: UsageError, another thread is in one; or KernelError."""
@@ -114,13 +116,13 @@ class NativeChannel(Handle[CChannel]):
         Raises: UsageError, a code that the queue refuses, the client has gone, or the channel is closed.
         """
         try:
-            rc = lib.uiopf_channel_answer_one(self._c, cookie, code)  # type: ignore[arg-type]
+            rc = _answer_one(self._c, cookie, code)  # type: ignore[arg-type]
         except (TypeError, OverflowError):  # cffi's, for None, or for a code that is no number of 32 bits
             raise (self._refusal() if self._c is None else bad_code(code)) from None
         if rc < 0:
             if rc != -errno.EINTR:
                 refuse_answer(rc, code)
-            answer_again(lib.uiopf_channel_answer_one, self, code, cookie, code)
+            answer_again(_answer_one, self, code, cookie, code)
 
     def shut(self) -> None:
         """The client goes: what it has answered is sent, and from now on its answers are refused."""

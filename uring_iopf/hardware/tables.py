@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import CSpace, check, lib
 from uring_iopf.errors import UsageError
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PASIDS = 64
 DEFAULT_TABLE_PAGES = 1024
+
+_map: Final = lib.uiopf_space_map  # called once a fault: not looked up each time
 
 
 class SupportsFault(Protocol):
@@ -72,8 +74,7 @@ class AddressSpace(Handle[CSpace]):
         """
         c = self.c
         for fault in group.faults:
-            rc = lib.uiopf_space_map(c, fault.pasid, fault.addr, fault.perm)
-            if rc < 0:
+            if (rc := _map(c, fault.pasid, fault.addr, fault.perm)) < 0:
                 check(rc, f"map pasid {fault.pasid}, address {fault.addr:#x}")
 
     def map_page(self, pasid: int, address: int, perm: int) -> None:
