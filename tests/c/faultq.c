@@ -40,7 +40,7 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	STORE_RELEASE(&l->count, n + 1);
 }
 
-static const struct uiopf_iommu_ops listener_ops = { respond, NULL, NULL };
+static const struct uiopf_iommu_ops listener_ops = { .respond = respond };
 
 struct scene {
 	struct uiopf_core *core;
