@@ -110,10 +110,13 @@ static void settle(struct uiopf_consumer *consumer)
 		uiopf_look_again(engine_of(consumer));
 }
 
-/* Things may change in its memory that no kick tells of: the worker looks now and then instead of sleeping for good. */
+/*
+ * Things may change in its memory that no kick tells of: the worker looks now and then instead of sleeping for good. Not
+ * before there is a client: a server has many rings whose clients have not answered yet, and each look costs a wake-up.
+ */
 static bool may_change_unseen(const struct uiopf_engine *engine)
 {
-	return engine->attachable && (!engine->kicks || engine->backlog_count);
+	return engine->attached && (!engine->kicks || engine->backlog_count);
 }
 
 static bool needs_looks(const struct uiopf_consumer *consumer)

@@ -422,6 +422,22 @@ static void what_is_kept_for_an_attached_client_is_bounded(void)
 	close_polled(&t);
 }
 
+/* A worker looks again and again for a client that does not kick it: from when there is one. */
+static void nobody_looks_for_a_client_that_is_not_there_yet(void)
+{
+	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
+	const struct uiopf_attachable config = { 0 };
+	struct io_uring_params p = { .flags = 0 };
+	struct uiopf_engine *e;
+
+	CHECK_EQ(uiopf_setup_attachable(core, 8, &p, &config, &e), 0);
+	CHECK(!e->consumer.ops->needs_looks(&e->consumer));
+	CHECK_EQ(uiopf_engine_attach(e, 0, 0), 0);
+	CHECK(e->consumer.ops->needs_looks(&e->consumer));
+	uiopf_engine_free(e);
+	CHECK_EQ(uiopf_core_free(core), 0);
+}
+
 /* A chain that does not fit yet waits; one that never would is cut. */
 static void a_chain_of_an_attached_client_is_taken_when_it_fits(void)
 {
@@ -501,5 +517,6 @@ int main(void)
 	a_turn_takes_both_halves_of_a_wide_sqe();
 	what_is_kept_for_an_attached_client_is_bounded();
 	a_chain_of_an_attached_client_is_taken_when_it_fits();
+	nobody_looks_for_a_client_that_is_not_there_yet();
 	return 0;
 }
