@@ -448,6 +448,44 @@ static void fed(void)
 	}
 }
 
+/*
+ * A client's own call does all of its task work, as on Linux; one that never ends lets go of the kernel's side now and then.
+ * A wait comes back to it by itself, a call that does not wait is made again.
+ */
+static void own_calls(void)
+{
+	const struct io_uring_sqe sqe = { .opcode = IORING_OP_SEND, .addr = DATA_AT, .len = 500000, .msg_flags = MSG_WAITALL };
+	struct io_uring_params p = { .flags = 0 };
+	struct client c, own;
+	uint32_t way, n;
+	uint8_t *memory;
+
+	open_client(&c);
+	own = c;
+	memory = calloc(1, sqe.len);
+	CHECK(memory);
+	CHECK_EQ(uiopf_setup(c.core, SQES, &p, &own.engine), 0);
+	CHECK_EQ(uiopf_engine_add_window(own.engine, DATA_AT, sqe.len, memory), 0);
+	for (way = 0; way < 2; way++) {
+		struct io_uring_sqe send = sqe;
+
+		send.fd = c.fd[ENDLESS];
+		push(&own, &send);
+		own.engine->ring.sq_array[way] = way;
+		calls = 0;
+		CHECK_EQ(uiopf_enter(own.engine, 1, way, way ? IORING_ENTER_GETEVENTS : 0, 0), 1);
+		for (n = 1; !way && calls < sqe.len; n++) {
+			CHECK(calls <= n * ((1u << 17) + 1));
+			CHECK_EQ(uiopf_enter(own.engine, 0, 0, 0, 0), 0);
+		}
+		CHECK_EQ(calls, sqe.len);
+		CHECK_EQ(result(&own), sqe.len);
+	}
+	uiopf_engine_free(own.engine);
+	free(memory);
+	close_client(&c);
+}
+
 /* ---- what is kept ---- */
 
 /* A ring of this process, with a thread, whose SQEs are pushed as the client's are. */
@@ -528,6 +566,7 @@ int main(void)
 	one_wake();
 	times();
 	fed();
+	own_calls();
 	buffers();
 	messages();
 	return 0;
