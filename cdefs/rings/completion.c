@@ -164,11 +164,8 @@ void uiopf_flush_backlog(struct uiopf_engine *e)
 	}
 }
 
-/*
- * Requests may wait for the eventfd that the ring signals. They are called at once, and told by whom: a poll that goes on
- * would otherwise call itself for ever, by its own completions.
- */
-static void call_its_waits(struct uiopf_engine *e)
+/* Requests may wait for the eventfd that the ring signals. True where it is a file here; whoever is called is told by whom. */
+static bool mark_same_eventfd(struct uiopf_engine *e)
 {
 	struct uiopf_host_eventfd *same;
 	bool found = false;
@@ -176,20 +173,20 @@ static void call_its_waits(struct uiopf_engine *e)
 	for (same = e->core->host_eventfds; same; same = same->next)
 		if (same->id >= 0 && same->id == e->eventfd_id)
 			found = same->signalled = true;
-	if (found)
-		e->core->host_sync(e->core);
+	return found;
 }
 
-/* The client's, who may have filled it: nobody waits for that. */
-static void write_eventfd(struct uiopf_engine *e)
+/* The client's, who may have filled it: nobody waits for that. True where requests may wait for it. */
+static bool write_eventfd(struct uiopf_engine *e)
 {
+	const bool marked = unlikely(e->core->host_eventfds != NULL) && mark_same_eventfd(e);
+
 	e->cost.wakeups++;
 	if (e->attachable)
 		uiopf_notify(e->core, e->eventfd, e->ring.region.fd);
 	else
 		uiopf_eventfd_signal_client(e->core, e->eventfd);
-	if (unlikely(e->core->host_eventfds != NULL))
-		call_its_waits(e);
+	return marked;
 }
 
 /*
@@ -206,12 +203,14 @@ static void signal_eventfd(struct uiopf_engine *e)
 	if (e->eventfd_tail == e->ring.cq_tail)
 		return;
 	e->eventfd_tail = e->ring.cq_tail;
-	write_eventfd(e);
+	if (unlikely(write_eventfd(e)))
+		e->core->host_sync(e->core);	/* they are called at once */
 }
 
 /*
  * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
- * completions at all (io_req_local_work_add).
+ * completions at all (io_req_local_work_add). Requests that wait for that eventfd are called by the next look at the host:
+ * this may be a wake of theirs already, in which Linux puts the signal off as well (eventfd_signal_allowed).
  */
 void uiopf_tell_of_work(struct uiopf_engine *e)
 {

@@ -139,19 +139,20 @@ void uiopf_free_requests(struct uiopf_engine *e)
 void uiopf_request_add_work(struct uiopf_request *r, enum uiopf_todo todo)
 {
 	struct uiopf_engine *e = r->engine;
+	const bool tells = !e->new_work;
 
 	r->todo = (uint8_t)todo;
 	if (r->working)
 		return;
 	r->working = true;
 	r->work_next = NULL;
-	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && !e->new_work)
-		uiopf_tell_of_work(e);
 	e->new_work = true;
 	*e->work_end = r;
 	e->work_end = &r->work_next;
 	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
 		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
+	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && tells)
+		uiopf_tell_of_work(e);
 }
 
 void uiopf_engine_add_work(struct uiopf_request *r)

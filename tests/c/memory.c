@@ -108,8 +108,47 @@ static void copies_do_not_mind_alignment(void)
 	}
 }
 
+/* Pieces of any lengths, the second half of them nowhere. */
+static void copies_in_pieces(void)
+{
+	uint8_t memory[64] = { 0 }, from[64], back[64];
+	struct uiopf_windows windows = { 0 };
+	uint64_t one, i;
+
+	for (i = 0; i < sizeof from; i++)
+		from[i] = (uint8_t)(i + 1);
+	for (one = 1; one < 13; one++) {
+		struct iovec piece[64];
+		struct uiopf_pieces to = { piece, 0, 0 }, again;
+		uint64_t at, half = sizeof memory / 2 / one * one;
+
+		for (at = 0; at < sizeof memory; at += one)
+			piece[to.count++] = (struct iovec){ at < half ? memory + at : NULL, one };
+		again = to;
+		CHECK_EQ(uiopf_pieces_total(piece, to.count), to.count * one);
+		CHECK(uiopf_pieces_have(&to, half) && !uiopf_pieces_have(&to, half + 1));
+		uiopf_copy_to_pieces(&to, from, 7);
+		CHECK(uiopf_pieces_have(&to, half - 7) && !uiopf_pieces_have(&to, half - 6));
+		uiopf_copy_to_pieces(&to, from + 7, half - 7);
+		CHECK(uiopf_pieces_have(&to, 0) && !uiopf_pieces_have(&to, 1));
+		CHECK(!memcmp(memory, from, half));
+		uiopf_copy_from_pieces(back, &again, 9);
+		uiopf_copy_from_pieces(back + 9, &again, half - 9);
+		CHECK(!memcmp(back, from, half));
+		memset(memory, 0, sizeof memory);
+	}
+	CHECK_EQ(uiopf_windows_add(&windows, 1000, 10, memory), 0);
+	CHECK_EQ(uiopf_windows_add(&windows, 2000, sizeof memory, memory), 0);
+	CHECK_EQ(uiopf_windows_reach(&windows, 2000, 10), 10);
+	CHECK_EQ(uiopf_windows_reach(&windows, 2060, 10), 4);
+	CHECK_EQ(uiopf_windows_reach(&windows, 2064, 10), 0);
+	CHECK_EQ(uiopf_windows_reach(&windows, 999, 10), 0);
+	CHECK_EQ(uiopf_windows_reach(&windows, 1009, UINT64_MAX), 1);
+}
+
 int main(void)
 {
+	copies_in_pieces();
 	seals_are_set();
 	too_large_is_an_error();
 	windows_end_where_they_end();

@@ -217,6 +217,18 @@ def _others(kind: str, flags: int) -> tuple[Case, ...]:
             _AGAIN,
         ),
         case(
+            f"feeding: several polls of that eventfd{kind}",
+            "each once",
+            Setup(flags=flags),
+            Open("event", "eventfd", nonblock=True),
+            _signals(),
+            run(*[poll(n, "event", IN) for n in range(1, 6)]),
+            Write("event", ONE),
+            _AGAIN,
+            run(nop(9)),
+            _AGAIN,
+        ),
+        case(
             f"feeding: many are ready at once{kind}",
             "where task work is put off, 20 of them at a time, or as many as are waited for",
             Setup(flags=flags | CQSIZE, entries=64, cq_entries=256),
