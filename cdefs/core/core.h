@@ -283,11 +283,11 @@ static inline bool uiopf_wakes(const struct uiopf_core *core)
 	return core->live || core->driver != UIOPF_INLINE;
 }
 
-/* A real write where uiopf_wakes(); counted by the caller. */
 /* An eventfd to sleep on, empty; -1: the process has no descriptor left. */
 int uiopf_eventfd_take(struct uiopf_core *core);
 void uiopf_eventfd_give(struct uiopf_core *core, int fd);
 
+/* A real write where uiopf_wakes(); counted by the caller. */
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
 /* The same for one that a client registered, and may have left no room in. */
 void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);
