@@ -32,7 +32,7 @@ from uring_iopf.rings import Ring, Sqe, Window
 from uring_iopf.server.attached import AttachableRing
 from uring_iopf.workloads import ROW, Workload, load_workload
 
-MOST: Final = int(os.environ.get("INTERRUPTS_MOST", "100"))
+MOST: Final = int(os.environ.get("INTERRUPTS_MOST", "50"))
 """Opcodes at which each call is interrupted; of more, every so many-th, by the seed that pytest's header prints."""
 
 
