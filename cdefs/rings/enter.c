@@ -251,7 +251,7 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool first, bool *mor
 static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 {
 	struct uiopf_core *core = e->core;
-	struct uiopf_sleeper sleeper = { .in_call = true };
+	struct uiopf_sleeper sleeper = { .in_call = true, .eventfd = -1 };
 	enum time_is time;
 	bool first = true, more;
 	int rc;
@@ -278,7 +278,8 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 		}
 		uiopf_waiter_list(e, &w->waiter);
 		if (!READ_ONCE(&sleeper.listed)) {
-			sleeper.eventfd = w->waiter.eventfd;
+			if (sleeper.eventfd != w->waiter.eventfd)	/* once: whoever unlisted it may be reading it still */
+				sleeper.eventfd = w->waiter.eventfd;
 			uiopf_sleeper_list(core, &sleeper);
 		} else if (time == TIME_GOES_ON) {
 			rc = sleep_for(core, w, core->driver == UIOPF_INLINE ? inline_left(core, w) : time_left(core, w, true), true);
