@@ -501,12 +501,18 @@ TESTS = {
     name
     for path in (ROOT / "tests").glob("test_*.py")
     for name in re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+} | {
+    f"{path.name}: {name}"
+    for path in (ROOT / "tests" / "c").glob("*.c")
+    for name in re.findall(r"^static void (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
 }
 
 
 def test_the_tests_that_are_named_exist() -> None:
     named = [row.test for section in SECTIONS for row in section.rows if row.test] + [row.test for row in BY_HAND]
     assert set(named) <= TESTS
+    # One that runs all C programs shows nothing by its name.
+    assert "test_a_c_program_runs_without_a_complaint" not in named
 
 
 def test_no_difference_is_listed_twice() -> None:
