@@ -242,6 +242,31 @@ def test_a_newcomer_does_not_wait_for_all_who_go(tmp_path: Path) -> None:
             assert hello(newcomer) == 0
 
 
+def test_a_newcomer_does_not_wait_for_all_who_are_late(tmp_path: Path) -> None:
+    path, happened, most = tmp_path / "socket", list[str](), 8
+
+    def new_machine() -> Machine:
+        happened.append("came")
+        return Machine(driver="sqpoll")
+
+    with (
+        RingServer(path, new_machine, most_clients=most + 2, on_end=lambda _: happened.append("went")) as server,
+        ExitStack() as clients,
+    ):
+        silent = [clients.enter_context(connected(path)) for _ in range(most)]
+        while len(server.sessions) < most:
+            assert server.serve(interval_s=0)
+        for client in silent:
+            assert hello(client) == 0
+        server._deadlines = dict.fromkeys(server._deadlines, 0.0)  # none of them has answered, and time is over
+        happened.clear()
+        waiting = [clients.enter_context(connected(path)) for _ in range(2)]
+        assert server.serve(clients=most)
+        assert happened[:4] == ["went", "came", "went", "came"]
+        for newcomer in waiting:
+            assert hello(newcomer) == 0
+
+
 def test_a_session_whose_end_was_interrupted_is_ended_by_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, machines = tmp_path / "socket", list[Machine]()
 

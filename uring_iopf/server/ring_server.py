@@ -277,11 +277,14 @@ class RingServer(Unshared):
         if self._accept_again is not None and self._accept_again <= now:
             self._accept_again = None
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
-        for session in [late for late, deadline in self._deadlines.items() if deadline <= now]:
-            if session.state is State.DONE:
-                self._end(session, Ending.FINISHED)
-            else:
-                self._end(session, Ending.STOPPED, f"no reply within {self._reply_timeout_s:g} s")
+        late = next((session for session, deadline in self._deadlines.items() if deadline <= now), None)
+        if late is None:
+            return
+        # One a turn, which the next follows at once: newcomers come between them.
+        if late.state is State.DONE:
+            self._end(late, Ending.FINISHED)
+        else:
+            self._end(late, Ending.STOPPED, f"no reply within {self._reply_timeout_s:g} s")
 
     def _end(self, session: Session, ending: Ending, reason: str = "") -> None:
         for watched in (session.connection, session.done_fd):
