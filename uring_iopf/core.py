@@ -134,6 +134,11 @@ class Core(Handle[CCore]):
         """
         check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
 
+    @property
+    def yields(self) -> bool:
+        """Whether spinning gives the processor away at each look: the worker has no other than its starter's."""
+        return bool(lib.uiopf_core_yields(self.c))
+
     def worker(self) -> object:
         """Return a value that keeps the worker: when nothing refers to it any more, the worker is stopped."""
         return owned(lib.uiopf_core_stop_held, lib.uiopf_core_hold, self.c)

@@ -70,6 +70,8 @@ void uiopf_turner_unlist(struct uiopf_turner *turner);
 /* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
 int uiopf_core_stop(struct uiopf_core *core);
+/* Whether spinning gives the processor away at each look: worker and its starter share a single one. */
+int uiopf_core_yields(const struct uiopf_core *core);
 /* Held once more; letting go of that stops the worker, too. */
 struct uiopf_core *uiopf_core_hold(struct uiopf_core *core);
 void uiopf_core_stop_held(struct uiopf_core *core);
@@ -475,7 +477,10 @@ int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space
 
 /* ---- references, measured beside everything else ---- */
 
-/* Rates in operations per second over at least during_ns; 0 when it cannot be measured here. Two threads, two cores. */
+/*
+ * Rates in operations per second over at least during_ns; 0 when it cannot be measured here. Two threads, on the two
+ * processors with the lowest numbers that the caller may use.
+ */
 double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_host_fd(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_host_stream(uint32_t in_flight, uint64_t during_ns);
@@ -483,5 +488,7 @@ double uiopf_measure_host_stream(uint32_t in_flight, uint64_t during_ns);
 double uiopf_measure_nop(uint32_t batch, uint64_t during_ns);
 double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns);
 double uiopf_measure_cache_line(uint64_t during_ns);
+/* The share of the time, 0 to 1, in which two threads that never sleep run at once; 0 also where it cannot be measured. */
+double uiopf_measure_together(uint64_t during_ns);
 double uiopf_measure_eventfd(uint64_t during_ns);
 double uiopf_measure_system_call(uint64_t during_ns);

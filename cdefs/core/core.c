@@ -400,6 +400,8 @@ int uiopf_wait_a_moment(struct uiopf_patience *patience)
 
 	if (patience->looks++ < 2000) {
 		cpu_relax();
+		if (patience->looks % 64 == 0)
+			sched_yield();	/* the other side may have no other processor */
 		return 0;
 	}
 	now = uiopf_monotonic_ns();
@@ -427,7 +429,7 @@ static void stop_worker(struct uiopf_core *core)
 	__atomic_fetch_add(&core->mailbox, 1, __ATOMIC_SEQ_CST);
 	uiopf_core_wake_worker(core);
 	while (!LOAD_SEQ(&core->parked) && spins++ < 20000)
-		cpu_relax();
+		uiopf_core_spin(core);
 	if (LOAD_SEQ(&core->parked))
 		return;
 	pthread_mutex_lock(&core->park_lock);

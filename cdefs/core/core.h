@@ -17,6 +17,7 @@
  */
 #pragma once
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -186,6 +187,7 @@ struct uiopf_core {
 	pthread_cond_t park_changed;
 	int worker_eventfd;		/* made with the first worker, closed with the core */
 	uint64_t idle_ns;		/* spin so long before sleeping; UINT64_MAX: for ever */
+	bool yields;			/* one processor for both sides: see uiopf_core_spin() */
 	uint64_t worker_sleeps;
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_core, next_ns);
@@ -220,6 +222,18 @@ struct uiopf_patience {
 
 /* Between two looks, from { 0 } on: lets a moment go by and returns 0; -EINTR: a signal came, or the slice is over. */
 int uiopf_wait_a_moment(struct uiopf_patience *patience);
+
+/*
+ * After a look in vain, beside the worker. Where both sides have one processor between them, what is looked for cannot
+ * come before this thread has let go of it, and the scheduler would take it away only after milliseconds.
+ */
+static inline void uiopf_core_spin(const struct uiopf_core *core)
+{
+	if (unlikely(READ_ONCE(&core->yields)))
+		sched_yield();
+	else
+		cpu_relax();
+}
 
 /* Quiescent: into the core's lists, and out of them. */
 void uiopf_core_add_producer(struct uiopf_core *core, struct uiopf_producer *producer);

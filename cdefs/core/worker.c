@@ -78,7 +78,7 @@ static bool park(struct uiopf_core *core)
 			pthread_mutex_unlock(&core->park_lock);
 		}
 		while (LOAD_ACQUIRE(&core->mailbox) && !READ_ONCE(&core->stop) && spins++ < SPINS_WHILE_PARKED)
-			cpu_relax();
+			uiopf_core_spin(core);
 		if (LOAD_ACQUIRE(&core->mailbox) && !READ_ONCE(&core->stop)) {
 			pthread_mutex_lock(&core->park_lock);
 			STORE_SEQ(&core->worker_waits, 1);
@@ -178,6 +178,8 @@ static void *work(void *arg)
 			idle_turns = 0;
 			continue;
 		}
+		if (unlikely(READ_ONCE(&core->yields)))
+			sched_yield();
 		if (idle_turns++ == 0)
 			idle_since = 0;
 		if (core->idle_ns == UINT64_MAX || idle_turns % LOOKS_BEFORE_CLOCK)
@@ -205,10 +207,23 @@ static void forget_worker(struct uiopf_core *core)
 {
 	say_asleep(core, false);
 	core->running = false;
+	WRITE_ONCE(&core->yields, false);
 	core->driver = UIOPF_INLINE;
 	core->mailbox = 0;
 	STORE_SEQ(&core->asleep, 0);
 	WRITE_ONCE(&core->sqpoll_runs, 0);
+}
+
+/* Whether this thread and one on a cpu (-1: wherever this one may be) have a single processor between them. */
+static bool share_one_processor(int cpu)
+{
+	cpu_set_t allowed;
+
+	if (sched_getaffinity(0, sizeof allowed, &allowed) < 0)
+		return false;	/* more processors than fit in a cpu_set_t */
+	if (cpu >= 0 && cpu < CPU_SETSIZE)
+		CPU_SET((unsigned int)cpu, &allowed);
+	return CPU_COUNT(&allowed) == 1;
 }
 
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns)
@@ -235,6 +250,7 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	core->idle_ns = idle_ns;
 	core->stop = false;
 	core->parked = 0;
+	WRITE_ONCE(&core->yields, share_one_processor(-1));
 	/* It begins parked, as if this section had stopped it; the end of the section lets it go. */
 	core->mailbox = 1;
 	core->running = true;
@@ -243,11 +259,12 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	rc = -pthread_create(&core->thread, NULL, work, core);
 	if (rc < 0) {
 		forget_worker(core);
-	} else if (cpu >= 0) {
+	} else if (cpu >= 0 && cpu < CPU_SETSIZE) {
 		/* A wish: a machine with fewer cores, or a narrower mask, runs it where it can. */
 		CPU_ZERO(&set);
 		CPU_SET((unsigned int)cpu, &set);
-		pthread_setaffinity_np(core->thread, sizeof set, &set);
+		if (!pthread_setaffinity_np(core->thread, sizeof set, &set))
+			WRITE_ONCE(&core->yields, share_one_processor(cpu));
 	}
 	uiopf_control_end(core);
 	return rc;
@@ -266,6 +283,11 @@ int uiopf_core_stop(struct uiopf_core *core)
 	}
 	uiopf_control_end(core);
 	return 0;
+}
+
+int uiopf_core_yields(const struct uiopf_core *core)
+{
+	return READ_ONCE(&core->yields);
 }
 
 int uiopf_core_driver(const struct uiopf_core *core)

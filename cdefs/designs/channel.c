@@ -105,6 +105,8 @@ int uiopf_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint
 	n = ch->design->receive(ch, out, most);
 	if (unlikely(ch->queue->policy != NULL))
 		n = without_losses(out, n);
+	if (n == 0 && unlikely(READ_ONCE(&ch->core->yields)) && !uiopf_sleeps(ch))
+		sched_yield();	/* this client spins, and the other side has no other processor: uiopf_core_spin() */
 	ch->received = n > 0 ? (uint32_t)n : 0;
 	return n;
 }

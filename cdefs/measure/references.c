@@ -37,6 +37,17 @@ static void pin(pthread_t thread, unsigned int cpu)
 	pthread_setaffinity_np(thread, sizeof set, &set);
 }
 
+/* The first two of a set; false where it has fewer. */
+static bool first_two(const cpu_set_t *allowed, unsigned int cpu[2])
+{
+	unsigned int n, found = 0;
+
+	for (n = 0; n < CPU_SETSIZE && found < 2; n++)
+		if (CPU_ISSET(n, allowed))
+			cpu[found++] = n;
+	return found == 2;
+}
+
 static void *far_thread(void *arg)
 {
 	struct pair *pair = arg;
@@ -51,18 +62,22 @@ static bool run_pair(struct pair *pair)
 {
 	cpu_set_t before;
 	pthread_t far;
+	unsigned int cpu[2];
+	bool known = sched_getaffinity(0, sizeof before, &before) == 0, two = known && first_two(&before, cpu);
 
-	sched_getaffinity(0, sizeof before, &before);
 	pair->ready = 0;
 	if (pthread_create(&far, NULL, far_thread, pair))
 		return false;
-	pin(far, 1);
-	pin(pthread_self(), 0);
+	if (two) {
+		pin(far, cpu[1]);
+		pin(pthread_self(), cpu[0]);
+	}
 	while (!LOAD_ACQUIRE(&pair->ready))
-		cpu_relax();
+		sched_yield();
 	pair->near(pair->arg);
 	pthread_join(far, NULL);
-	sched_setaffinity(0, sizeof before, &before);
+	if (two)
+		sched_setaffinity(0, sizeof before, &before);
 	return true;
 }
 
@@ -341,6 +356,40 @@ double uiopf_measure_cache_line(uint64_t during_ns)
 {
 	struct ping p = { .during_ns = during_ns };
 	struct pair pair = { line_near, line_far, &p, 0 };
+
+	return run_pair(&pair) ? p.rate : 0;
+}
+
+/*
+ * Every exchange is timed: one that takes so long was not a line on its way. One of the two stood still meanwhile, for
+ * another program or because the host ran another machine, and whatever spins for it measured that.
+ */
+#define STANDSTILL_NS 20000u
+
+static void together_near(void *arg)
+{
+	struct ping *p = arg;
+	uint64_t start = uiopf_monotonic_ns(), before = start, now, apart = 0;
+	uint32_t n = 0;
+
+	do {
+		n++;
+		STORE_RELEASE(&p->there, n);
+		while (LOAD_ACQUIRE(&p->back) != n)
+			;
+		now = uiopf_monotonic_ns();
+		if (now - before > STANDSTILL_NS)
+			apart += now - before;
+		before = now;
+	} while (now - start < p->during_ns && n < PING_STOP - 1);
+	p->rate = 1.0 - (double)apart / (double)(now - start);
+	STORE_RELEASE(&p->there, PING_STOP);
+}
+
+double uiopf_measure_together(uint64_t during_ns)
+{
+	struct ping p = { .during_ns = during_ns };
+	struct pair pair = { together_near, line_far, &p, 0 };
 
 	return run_pair(&pair) ? p.rate : 0;
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,12 +13,13 @@ from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
 from uring_iopf.lab.clock import SLICE_NS, STUCK_S, RunningClock, StandingClock
+from uring_iopf.lab.processors import client_and_worker_apart
 from uring_iopf.lab.result import CellResult, Latency
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine import Machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from uring_iopf.designs.base import Design
     from uring_iopf.lab.clock import ReplayClock
@@ -51,8 +51,8 @@ def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellRe
     CellInterrupted, with what was measured until Ctrl-C.
     """
     driver = "inline" if resolve(spec.design).inline_only else spec.parts.driver
-    live = replace(spec, parts=replace(spec.parts, driver=driver, live=True, cpu=0))
-    with _on_its_own_cpu():
+    with client_and_worker_apart() as cpu:
+        live = replace(spec, parts=replace(spec.parts, driver=driver, live=True, cpu=cpu))
         return _replay(live, spec.design, RunningClock(), on_progress)
 
 
@@ -76,18 +76,6 @@ def _replay(
             result = _result(machine, spec, progress, clock, partial=True)
             raise CellInterrupted(result if result.faults else None) from None
         return _result(machine, spec, progress, clock, partial=False)
-
-
-@contextmanager
-def _on_its_own_cpu() -> Iterator[None]:
-    """The client beside the worker, not under it: on CPU 1 where there is one, until the end."""
-    before = os.sched_getaffinity(0)
-    if {0, 1} <= before:
-        os.sched_setaffinity(0, {1})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def _run(

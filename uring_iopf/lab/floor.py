@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from uring_iopf._native import lib
+from uring_iopf.lab.processors import two_processors
 from uring_iopf.lab.result import Floor
 
 DURING_NS = 50_000_000
@@ -14,9 +13,10 @@ DURING_NS = 50_000_000
 def measure_floor(during_ns: int = DURING_NS) -> Floor:
     """Measure a cache line and an eventfd there and back between two threads, and a system call that does nothing.
 
-    Uses processors 0 and 1. A cache line needs two that spin at once; with one it is not measurable.
+    On the two processors that a cell uses (`two_processors`). A cache line needs two that spin at once; with one it is
+    not measurable.
     """
-    two = len(os.sched_getaffinity(0)) > 1
+    two = two_processors() is not None
     return Floor(
         cache_line_ns=_each_ns(lib.uiopf_measure_cache_line(during_ns)) if two else None,
         eventfd_ns=_each_ns(lib.uiopf_measure_eventfd(during_ns)),
