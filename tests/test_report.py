@@ -232,6 +232,18 @@ def test_marks_are_explained(changes: dict[str, Any], mark: str, explanation: st
     assert explanation in text
 
 
+def test_times_of_an_inline_row_are_not_printed_beside_real_ones() -> None:
+    """Python's own time is in each of them; the counts compare."""
+    text = rendered(compared(replace(GOOD, mode="inline"), replace(GOOD, in_flight=64)))
+    inline, live = ([line.split() for line in text.split("\n") if line.split()[:2] == [n, "fd"]] for n in ("16", "64"))
+    assert inline == [
+        ["16", "fd", "*", "-", "-", "-", "-", "-", "1,000,000", "197"],
+        ["16", "fd", "*", "2.00", "0.031", "56.0", "-", "999,990", "10", "0"],
+    ]
+    assert "-" not in live[0] + live[1]
+    assert "there is a dash for each" in " ".join(text.split())
+
+
 def test_marks_that_do_not_occur_are_not_explained() -> None:
     text = rendered(compared(GOOD))
     for word in ("inline", "partial", "PARTIAL", "accounted", "!", "*", "~"):

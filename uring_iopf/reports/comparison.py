@@ -35,12 +35,18 @@ _MARKS: Final[tuple[tuple[str, Callable[[CellResult], bool]], ...]] = (
 
 _Column = tuple[str, "Callable[[CellResult], str]"]  # header, lines apart by \n; value
 
+
+def _timed(value: Callable[[CellResult], str]) -> Callable[[CellResult], str]:
+    """A time, but not of a cell that ran inline: beside those of two threads it would be read as one of them."""
+    return lambda cell: "-" if cell.mode == "inline" else value(cell)
+
+
 _SPEED: Final[tuple[_Column, ...]] = (
-    ("faults/s", lambda cell: rate(cell.faults_per_s)),
-    ("p50", lambda cell: duration(cell.latency_ns.p50)),
-    ("p99", lambda cell: duration(cell.latency_ns.p99)),
-    ("p99.9", lambda cell: duration(cell.latency_ns.p99_9)),
-    ("max", lambda cell: duration(cell.latency_ns.max)),
+    ("faults/s", _timed(lambda cell: rate(cell.faults_per_s))),
+    ("p50", _timed(lambda cell: duration(cell.latency_ns.p50))),
+    ("p99", _timed(lambda cell: duration(cell.latency_ns.p99))),
+    ("p99.9", _timed(lambda cell: duration(cell.latency_ns.p99_9))),
+    ("max", _timed(lambda cell: duration(cell.latency_ns.max))),
     ("faults", lambda cell: f"{cell.faults:,}"),
     ("replays", lambda cell: f"{cell.replays:,}"),
 )
@@ -51,7 +57,11 @@ _PRINTED: Final = {Unit.EVENTS: three_digits, Unit.BYTES: rate, Unit.NANOSECONDS
 def _average(counter: CostCounter) -> Callable[[CellResult], str]:
     """What a fault cost on average, by one counter."""
     printed = _PRINTED[counter.unit]
-    return lambda cell: printed(getattr(cell.per_fault, counter.name))
+
+    def average(cell: CellResult) -> str:
+        return printed(getattr(cell.per_fault, counter.name))
+
+    return _timed(average) if counter.unit is Unit.NANOSECONDS else average
 
 
 _COST: Final[tuple[_Column, ...]] = (
@@ -135,7 +145,8 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
     if any(cell.mode == "inline" for cell in results):
         yield paragraph(
             "inline: the design is written in Python, and runs on one thread with a plain Python client, whatever "
-            "client and driver stand above. Its counts per fault compare with the others', its times do not.",
+            "client and driver stand above. Its counts per fault compare with the others'. Its times do not, so "
+            "there is a dash for each; the JSON has them.",
             label="* ",
         )
     if any(cell.partial for cell in results):
