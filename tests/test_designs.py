@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,7 +107,7 @@ def test_what_each_design_costs_is_what_its_description_says(
     # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
     calls, wakeups, copied = counts["uring-multishot"]
     assert calls == pytest.approx(1, abs=0.01)
-    assert wakeups == 0
+    assert wakeups == pytest.approx(1, abs=0.01)
     assert copied == pytest.approx(40 + 16 + 64 + 8, abs=0.1)
 
 
@@ -199,7 +199,7 @@ def test_every_bundled_trace_replays_through_every_design(
 class Silent(Doorbell):
     """takes faults, and answers none"""
 
-    def answer(self, responses: Iterable[tuple[int, int]]) -> None:
+    def answer(self, responses: Sequence[tuple[int, int]]) -> None:
         list(responses)
 
 

@@ -103,7 +103,9 @@ class Mine(Design):
 
     def publish(self):
         groups = self.source.take()
-        self.faults += [fault for group in groups for fault in group]
+        self.faults += groups
+        if groups:
+            self.wake()
         return len(groups)
 
     def collect(self):
@@ -146,24 +148,26 @@ class Mine(Design):
 
     def __init__(self, source: FaultSource, cost: Cost) -> None:
         super().__init__(source, cost)
-        self._faults: list[FaultMessage] = []
+        self._faults: list[Sequence[FaultMessage]] = []
         self._answers: list[tuple[int, int]] = []
 
     def publish(self) -> int:
         groups = self.source.take()
-        self._faults += [fault for group in groups for fault in group]
+        self._faults += groups
+        if groups:
+            self.wake()
         return len(groups)
 
     def collect(self) -> int:
         answers, self._answers = self._answers, []
         return sum(self.source.answer(cookie, code) for cookie, code in answers)
 
-    def receive(self) -> Sequence[FaultMessage]:
+    def receive(self) -> Sequence[Sequence[FaultMessage]]:
         self.cost.system_call(found=bool(self._faults))
         faults, self._faults = self._faults, []
         return faults
 
-    def answer(self, responses: Iterable[tuple[int, int]]) -> None:
+    def answer(self, responses: Sequence[tuple[int, int]]) -> None:
         self._answers += responses
 
 

@@ -1,4 +1,4 @@
-"""Errors that say whose fault it was: our caller's, the other side's, or what Linux would answer.
+"""Errors that say whose fault it was: our caller's, the other side's, a design's, or what Linux would answer.
 
 For the life of a resource trio's own `trio.BusyResourceError`, `trio.ClosedResourceError` and
 `trio.BrokenResourceError` are used.
@@ -26,6 +26,10 @@ def check_fits(bits: int, **numbers: int) -> None:
 
 class PeerError(IopfError):
     """The other side of the shared memory broke the ABI."""
+
+
+class DesignError(IopfError):
+    """A delivery design written in Python broke a rule of the seam: the message names the rule and what was found."""
 
 
 class KernelError(IopfError, OSError):

@@ -228,9 +228,8 @@ class Machine(Unshared):
 
     def _open_channel(self, info: DesignInfo) -> Channel:
         if info.python is not None:
-            return PythonChannel(
-                self.core, open_design(info.python, self.core, self.queue, self.in_flight * self.group)
-            )
+            most, sleeps = self.in_flight * self.group, self.wait is Wait.SLEEP
+            return PythonChannel(self.core, open_design(info.python, self.core, self.queue, most, sleeps=sleeps))
         return NativeChannel(
             self.core,
             self.queue,

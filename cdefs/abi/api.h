@@ -420,6 +420,7 @@ struct uiopf_design_info {
 	enum uiopf_personality personality;	/* what its fault queue's file should be */
 	int has_client;				/* user space takes part */
 	int has_ring;
+	int signals_awake;			/* its eventfd is written for a client that does not sleep, too */
 };
 
 /* The n-th design that is written in C, or NULL past the last. */

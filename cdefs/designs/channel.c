@@ -190,6 +190,7 @@ static int prepare_sleep(struct uiopf_channel *ch)
 	rc = ch->design->prepare_sleep(ch);
 	if (rc)
 		return rc;
+	ch->cost.system_calls++;	/* poll, which the event loop makes: a real one */
 	ch->asleep = true;
 	if (ch->core->driver == UIOPF_INLINE)
 		uiopf_turner_list(&ch->turner);
@@ -303,8 +304,7 @@ static int awake(struct uiopf_channel *ch)
 	/* A design that has nothing to undo counts with its eventfd, and reads it itself. */
 	if (!ch->design->awake)
 		return 0;
-	eventfd_read(ch->eventfd, &value);
-	ch->design->awake(ch);
+	ch->design->awake(ch, eventfd_read(ch->eventfd, &value) == 0);
 	return 0;
 }
 
@@ -355,8 +355,10 @@ int uiopf_poll_prepare_sleep(struct uiopf_channel *ch)
 	return 1;
 }
 
-void uiopf_poll_awake(struct uiopf_channel *ch)
+/* It polls the queue's file, for which the eventfd only stands: there is no counter to be read. */
+void uiopf_poll_awake(struct uiopf_channel *ch, bool told)
 {
+	(void)told;
 	uiopf_sleeper_unlist(ch->core, &ch->sleeper);
 }
 
@@ -387,6 +389,6 @@ int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 	} else {
 		uiopf_system_call(ch, true);
 	}
-	uiopf_poll_awake(ch);
+	uiopf_sleeper_unlist(ch->core, &ch->sleeper);
 	return rc;
 }

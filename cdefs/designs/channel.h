@@ -17,6 +17,6 @@ int uiopf_wait(struct uiopf_channel *ch, uint64_t timeout_ns);
 int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns);
 bool uiopf_poll_readable(const struct uiopf_channel *ch);
 int uiopf_poll_prepare_sleep(struct uiopf_channel *ch);
-void uiopf_poll_awake(struct uiopf_channel *ch);
+void uiopf_poll_awake(struct uiopf_channel *ch, bool told);
 /* Sleeps on the channel's eventfd as the last part of a wait: 1, 0 or -EINTR. */
 int uiopf_channel_sleep(struct uiopf_channel *ch, uint64_t timeout_ns);

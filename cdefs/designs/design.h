@@ -36,7 +36,7 @@ struct uiopf_design {
 	int (*flush)(struct uiopf_channel *ch);
 	int (*wait)(struct uiopf_channel *ch, uint64_t timeout_ns);
 	int (*prepare_sleep)(struct uiopf_channel *ch);
-	void (*awake)(struct uiopf_channel *ch);
+	void (*awake)(struct uiopf_channel *ch, bool told);	/* told: the eventfd had been written */
 	/* Whether answers were taken that leave only with the client's next call; absent where each leaves at once. */
 	bool (*holds)(const struct uiopf_channel *ch);
 	/* Whether the kernel's half takes this code; absent where that is for the queue's file to say. */

@@ -387,6 +387,7 @@ const struct uiopf_design uiopf_design_eventfd = {
 		.summary = "the RFC: an eventfd, 48-byte messages read one by one, an ioctl per answer",
 		.personality = UIOPF_MERGED,
 		.has_client = true,
+		.signals_awake = true,
 	},
 	.open = open_eventfd,
 	.close = close_eventfd,

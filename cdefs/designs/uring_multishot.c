@@ -347,14 +347,19 @@ static int prepare_sleep(struct uiopf_channel *ch)
 	return rc < 0 ? rc : 1;
 }
 
-static void awake(struct uiopf_channel *ch)
+static void awake(struct uiopf_channel *ch, bool told)
 {
 	struct multishot *m = ch->state;
 
-	if (m->sqpoll)
-		STORE_SEQ(uiopf_client_word(m->ring, RING_CQ_FLAGS), IORING_CQ_EVENTFD_DISABLED);
-	else
+	if (!m->sqpoll) {
 		uiopf_sleeper_unlist(ch->core, &ch->sleeper);
+		return;
+	}
+	STORE_SEQ(uiopf_client_word(m->ring, RING_CQ_FLAGS), IORING_CQ_EVENTFD_DISABLED);
+	if (told) {	/* the registered eventfd's counter was read: a real call */
+		ch->cost.system_calls++;
+		ch->cost.bytes_copied += sizeof(uint64_t);
+	}
 }
 
 static int wait_inline(struct uiopf_channel *ch)
@@ -386,6 +391,7 @@ static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
 	struct multishot *m = ch->state;
 	const bool is_inline = ch->core->driver == UIOPF_INLINE;
+	bool sleeps;
 	int rc = arm(ch);
 
 	if (unlikely(rc < 0))
@@ -408,9 +414,13 @@ static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
 	if (uiopf_client_ready(m->ring) && !not_taken(m))
 		return 1;
 	uiopf_system_call(ch, true);
+	sleeps = is_inline && !uiopf_client_ready(m->ring) && !uiopf_poll_readable(ch);
 	rc = enter(ch, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, timeout_ns);
-	if (uiopf_client_ready(m->ring))
+	if (uiopf_client_ready(m->ring)) {
+		/* Beside a worker the ring wakes the waiter, and counts that (waiters.c). Inline the waiter is the worker. */
+		ch->cost.wakeups += sleeps;
 		return 1;
+	}
 	return rc == -EINTR ? rc : 0;
 }
 

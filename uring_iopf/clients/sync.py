@@ -22,6 +22,29 @@ def serve_once(
 
     *code_of* says how a group is answered, SUCCESS where there is none; with SUCCESS its pages are made present.
     """
+    served = _answer_what_waits(channel, space, code_of)
+    channel.flush()
+    return served
+
+
+def serve(
+    channel: Channel, space: AddressSpace, faults: int, code_of: Callable[[FaultGroup], PageResponse] | None = None
+) -> int:
+    """Receive and answer, and wait between, until about so many faults have been served; return how many.
+
+    It is the native client's loop (``cdefs/designs/client.c``). It ends earlier when a wait finds that nothing has
+    come: inline, when nothing is left to do. What it has answered has been sent.
+    """
+    served = 0
+    while served < faults and channel.wait():
+        served += _answer_what_waits(channel, space, code_of)
+    channel.flush()
+    return served
+
+
+def _answer_what_waits(
+    channel: Channel, space: AddressSpace, code_of: Callable[[FaultGroup], PageResponse] | None
+) -> int:
     served = 0
     for group in receive_groups(channel):
         code = PageResponse.SUCCESS if code_of is None else code_of(group)
@@ -29,5 +52,4 @@ def serve_once(
             space.map(group)
         group.respond(code)
         served += len(group)
-    channel.flush()
     return served

@@ -2,7 +2,7 @@
 
 A design has two halves. The kernel's half takes groups from a `FaultSource` and makes them visible, and takes the
 client's answers to it; the client's half receives and answers. What happens in between is the design, and whatever it
-would cost in a real kernel it says to its `Cost`.
+would cost in a real kernel it says to its `Cost`. The rules that it follows are in `uring_iopf.designs.rules`.
 
 Designs in Python run on one thread, in batches, with the inline driver, and are marked so in every table: their counts
 can be compared with any design's, their times only with each other's.
@@ -15,12 +15,14 @@ import os
 from typing import TYPE_CHECKING, ClassVar
 
 from uring_iopf._native import CData, ffi, lib
-from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, FaultMessage, pack_response, unpack_messages
 from uring_iopf.costs import COUNTERS, Counters, Counts
+from uring_iopf.designs.channel import in_groups
+from uring_iopf.errors import DesignError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from uring_iopf.core import Core
     from uring_iopf.iommufd import FaultQueue
@@ -38,7 +40,7 @@ class Cost(Counters[int]):
         return Counts(**{one.name: getattr(self, one.name) for one in COUNTERS})
 
     def system_call(self, *, found: bool = True) -> None:
-        """The client made a system call; one that found nothing, while spinning, counts apart."""
+        """The client made a system call that moved data or waited; *found* is False for a look that found nothing."""
         if found:
             self.system_calls += 1
         else:
@@ -47,7 +49,7 @@ class Cost(Counters[int]):
             os.getppid()
 
     def wakeup(self) -> None:
-        """The kernel woke somebody who was asleep, or may have been."""
+        """The kernel wrote an eventfd. `Design.wake` and `Design.signal` do that, and say it here."""
         self.wakeups += 1
 
     def copied(self, length_bytes: int) -> None:
@@ -58,6 +60,14 @@ class Cost(Counters[int]):
         """The kernel refused an answer."""
         self.answer_errors += 1
 
+    def ended(self) -> None:
+        """A multishot request ended, and was armed again."""
+        self.ends += 1
+
+    def punted(self) -> None:
+        """A request was handed to a worker thread of the kernel's, since its file may block."""
+        self.punts += 1
+
 
 class FaultSource:
     """The kernel's side of a fault queue, for a design: no system call, no cost of its own."""
@@ -66,20 +76,27 @@ class FaultSource:
         self._queue = queue
         self._most = most
         self._buffer: CData = ffi.new("uint8_t[]", most * MESSAGE_BYTES)
+        self.taken = 0
+        """Groups that `take` has returned so far."""
+        self.answered = 0
+        """Answers that were passed to `answer` so far, good ones and others."""
+        self.refused = 0
+        """Of these, those that the kernel refused."""
 
-    def take(self) -> list[list[FaultMessage]]:
-        """The groups that wait, oldest first, each the list of its messages; their cookies are live from now on."""
+    def take(self) -> list[tuple[FaultMessage, ...]]:
+        """The groups that wait, oldest first, each with its messages; their cookies are live from now on.
+
+        As a read of the queue's file it returns what its buffer holds: perhaps not all of them. Call it until it
+        returns nothing, or again at the next `Design.publish`.
+        """
         length = self._most * MESSAGE_BYTES
         while (done := lib.uiopf_faultq_read(self._queue.c, self._buffer, length)) == -errno.EINTR:
             pass
         if done <= 0:
             return []
-        groups: list[list[FaultMessage]] = [[]]
-        for message in unpack_messages(ffi.buffer(self._buffer, done)):
-            groups[-1].append(message)
-            if message.flags & FaultFlags.LAST_PAGE:
-                groups.append([])
-        return groups[:-1]
+        groups = in_groups(unpack_messages(ffi.buffer(self._buffer, done)))
+        self.taken += len(groups)
+        return groups
 
     def takes(self, cookie: int, code: int) -> bool:
         """Whether the kernel would find the code of this answer good, whether or not there is such a group."""
@@ -95,18 +112,18 @@ class FaultSource:
         response = pack_response(cookie, code)
         while (done := lib.uiopf_faultq_write(self._queue.c, response, RESPONSE_BYTES)) == -errno.EINTR:
             pass
-        return done == RESPONSE_BYTES
+        self.answered += 1
+        if done == RESPONSE_BYTES:
+            return True
+        self.refused += 1
+        return False
 
 
 class Design:
     """A delivery design of one's own: subclass it, and name it as ``MODULE:CLASS``.
 
-    The five methods are called by the driver and by the generic clients, on one thread:
-
-    - `publish`, the kernel's half: take groups from ``self.source`` and make them visible;
-    - `receive` and `answer`, the client's half;
-    - `collect`, the kernel's half: take the client's answers, and pass them to ``self.source.answer``;
-    - `release`: the channel closes. What is unanswered is answered by the detach that follows.
+    The methods are called by the driver and by the generic clients, on one thread. `publish`, `collect`, `receive` and
+    `answer` must be there; the others have a meaning if the design holds answers back, or sleeps in its own way.
     """
 
     name: ClassVar[str] = ""
@@ -114,31 +131,87 @@ class Design:
     year: ClassVar[str] = "-"
     proposed: ClassVar[bool] = False
     """Whether the fault file is to be the proposed one (its read says EAGAIN when empty)."""
+    signals_awake: ClassVar[bool] = False
+    """Whether the kernel writes its eventfd also for a client that does not sleep, by `signal`."""
+    alone: ClassVar[Counts | None] = None
+    """What one fault by itself costs, with a client that sleeps. The conformance suite holds the design to it."""
+
+    source: FaultSource
+    cost: Cost
+    sleeps = False
+    """Whether the client sleeps when it has nothing to do (``wait="sleep"``); otherwise it looks again and again."""
+    asleep = False
+    """Whether it sleeps now: until `wake`."""
+    _rouse: Callable[[], Callable[[], None] | None] = staticmethod(lambda: None)
 
     def __init__(self, source: FaultSource, cost: Cost) -> None:
         self.source = source
         self.cost = cost
 
+    # ---- the kernel's half ----
+
     def publish(self) -> int:
-        """Make waiting groups visible to the client; return how many."""
+        """Make waiting groups, from ``self.source.take()``, visible to the client; return how many.
+
+        When some have become visible, call ``self.wake()``.
+        """
         raise NotImplementedError
 
     def collect(self) -> int:
-        """Take answers from the client and pass them on; return how many."""
+        """Take what the client has sent, and pass it to ``self.source.answer``; return how many answers."""
         raise NotImplementedError
 
-    def receive(self) -> Sequence[FaultMessage]:
-        """The client's: messages of whole groups, the last of each with LAST_PAGE; empty when there is nothing."""
+    def wake(self) -> None:
+        """Wake the client if it sleeps: one wake-up. One that does not sleep needs none, and nothing is counted."""
+        if self.asleep:
+            self.signal()
+
+    def signal(self) -> None:
+        """Write the client's eventfd, whether or not it sleeps: one wake-up. See `signals_awake`."""
+        self.cost.wakeup()
+        if self.asleep:
+            self.asleep = False
+            if (rouse := self._rouse()) is not None:
+                rouse()
+
+    # ---- the client's half ----
+
+    def receive(self) -> Sequence[Sequence[FaultMessage]]:
+        """Return the groups that are visible, each with its messages, without waiting; none if there are none."""
         raise NotImplementedError
 
-    def answer(self, responses: Iterable[tuple[int, int]]) -> None:
-        """The client's: answer groups, pairs of cookie and code (`PageResponse`)."""
+    def answer(self, responses: Sequence[tuple[int, int]]) -> None:
+        """Answer groups: cookies and codes (`PageResponse`), all that were given since the last call, at least one.
+
+        They may be held back, until `flush`.
+        """
         raise NotImplementedError
+
+    def flush(self) -> None:
+        """Send what `answer` has held back, if there is anything: `collect` finds it.
+
+        It is called when the client asks for it, and when `receive` has returned nothing.
+        """
+
+    def wait(self) -> bool:
+        """Return True if there is something to receive; otherwise send what is held back, and prepare to wait.
+
+        It is called whenever the client has nothing to do, also if it spins; one that `sleeps` pays for its sleep. A
+        design whose client looks before it sleeps, or whose `receive` may leave something behind, has its own.
+        """
+        self.flush()
+        if self.sleeps:
+            self.cost.system_call()  # poll
+        return False
 
     def release(self) -> None:
-        """Let go of what the design holds."""
+        """Let go of what the design holds: the channel closes. What is unanswered the detach that follows answers."""
 
 
-def open_design(kind: type[Design], core: Core, queue: FaultQueue, most: int) -> Design:
+def open_design(kind: type[Design], core: Core, queue: FaultQueue, most: int, *, sleeps: bool = False) -> Design:
     """An open design of this class on a queue; *most*: messages that may be outstanding."""
-    return kind(FaultSource(queue, most), Cost(live=core.live))
+    design = kind(FaultSource(queue, most), Cost(live=core.live))
+    if not hasattr(design, "source") or not hasattr(design, "cost"):
+        raise DesignError(f"{kind.__name__}.__init__ does not call super().__init__(source, cost)")
+    design.sleeps = sleeps
+    return design

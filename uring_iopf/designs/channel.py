@@ -47,6 +47,12 @@ class Channel(Protocol):
     def flush(self) -> None:
         """Send what has been answered."""
 
+    def wait(self) -> bool:
+        """Wait as the design's client does, by its machine's *wait*: spinning, or asleep for a millisecond at most.
+
+        False: nothing came. Inline the other side has its turns meanwhile, and False says that nothing is left to do.
+        """
+
     def prepare_sleep(self) -> bool:
         """True: something is there. False: the eventfd will be readable when something is; then call `awake`.
 

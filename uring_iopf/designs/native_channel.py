@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 RECEIVE_MOST: Final = 512
 """Messages in one receive, at most."""
 
+_WAIT_NS: Final = 1_000_000
 _answer_one: Final = lib.uiopf_channel_answer_one  # called once a group: not looked up each time
 
 
@@ -140,6 +141,10 @@ class NativeChannel(Handle[CChannel]):
     def flush(self) -> None:
         """Send what has been answered."""
         again("flush", lib.uiopf_channel_flush, self)
+
+    def wait(self) -> bool:
+        """Wait as the design's client does, spinning or asleep, for a millisecond at most; False: nothing came."""
+        return bool(again("wait", lib.uiopf_channel_wait, self, _WAIT_NS))
 
     def prepare_sleep(self) -> bool:
         """True: something is there. False: sleep on the eventfd, then call `awake`."""

@@ -1,23 +1,33 @@
-"""An open design that is written in Python."""
+"""An open design that is written in Python.
+
+It is called as the C seam calls a design (``cdefs/designs/design.h``), and holds it to the rules of
+`uring_iopf.designs.rules` that can be seen here. A design that breaks one gets a DesignError that names it.
+"""
 
 from __future__ import annotations
 
 import os
+import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import lib
-from uring_iopf.abi.iommufd import PageResponse
+from uring_iopf.abi.iommufd import FaultFlags, PageResponse
+from uring_iopf.abi.records import FaultMessage
 from uring_iopf.designs.channel import bad_code, client_gone
+from uring_iopf.designs.rules import broken
 from uring_iopf.handles import Handle, owned
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
     from uring_iopf.costs import Counts
     from uring_iopf.designs.base import Design
-    from uring_iopf.iommufd import FaultMessage
 
 _SUCCESS_OR_INVALID = (PageResponse.SUCCESS, PageResponse.INVALID)
+_LAST_PAGE: Final = int(FaultFlags.LAST_PAGE)
+MOST_TURNS: Final = 100_000
+"""Turns while a client sleeps, or of a replay that serves nothing. A design that always says that it did something
+would go on for ever."""
 
 
 class PythonChannel(Handle["Design"]):
@@ -30,11 +40,19 @@ class PythonChannel(Handle["Design"]):
         self._core = self._on = core
         self._c = design
         self._pending: list[tuple[int, int]] = []
+        self._given = 0
+        """Answers handed to the design."""
+        self._unsent = False
+        """Whether the design may hold some of them back."""
+        self._received = 0
+        """Groups that the design has returned."""
         self._asleep = False
+        """The client sleeps on the eventfd, or is about to."""
         self._shut = False
         self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
         if self._turner is None:
             raise MemoryError("no memory, or no descriptor, for: channel")
+        design._rouse = weakref.WeakMethod(self._rouse)  # not to hold one another: a forgotten machine is noticed
 
     @property
     def design(self) -> Design:
@@ -50,10 +68,45 @@ class PythonChannel(Handle["Design"]):
             raise self._refusal()
         return lib.uiopf_turner_eventfd(self._turner)
 
+    # ---- the client's half ----
+
     def receive(self) -> list[FaultMessage]:
-        """Messages of whole groups, without waiting."""
-        self.flush()
-        return list(self.design.receive())
+        """Messages of whole groups, without waiting. Raises: DesignError, they are none."""
+        self._hand_over()
+        design = self.design
+        messages = self._checked(design.receive())
+        if not messages:
+            design.flush()  # a client that spins comes here again and again, and nowhere else
+        return messages
+
+    def _checked(self, groups: object) -> list[FaultMessage]:
+        """What the design's `receive` returned, as messages one behind the other. Raises: DesignError."""
+        if not isinstance(groups, (list, tuple)):
+            raise broken(
+                "groups", f"{self._named('receive')} returned {_shown(groups)}, and no list or tuple of groups"
+            )
+        messages: list[FaultMessage] = []
+        for group in groups:
+            if isinstance(group, FaultMessage) or not isinstance(group, (list, tuple)):
+                raise broken(
+                    "groups", f"{self._named('receive')} returned {_shown(group)} where a group's messages belong"
+                )
+            for at, message in enumerate(group, 1):
+                if not isinstance(message, FaultMessage):
+                    raise broken("groups", f"{self._named('receive')} returned a group with {_shown(message)} in it")
+                if bool(message.flags & _LAST_PAGE) != (at == len(group)):
+                    which = f"message {at} of the {len(group)} of a group"
+                    has = "has LAST_PAGE" if at < len(group) else "has no LAST_PAGE"
+                    raise broken("groups", f"{self._named('receive')}: {which} {has}")
+            if not group:
+                raise broken("groups", f"{self._named('receive')} returned a group without messages")
+            messages += group
+        self._received += len(groups)
+        if self._received > (taken := self.design.source.taken):
+            raise broken(
+                "once", f"{self._named('receive')} has returned {self._received} groups, of {taken} that it has taken"
+            )
+        return messages
 
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group at the next flush. Raises: UsageError, a code that the queue refuses; the client has gone."""
@@ -80,19 +133,66 @@ class PythonChannel(Handle["Design"]):
 
     def flush(self) -> None:
         """Send what has been answered."""
+        self._hand_over()
+        self.design.flush()
+        if self._unsent:
+            self._unsent = False
+            self._rouse()  # the kernel's half has answers to collect
+
+    def _hand_over(self) -> None:
+        """Give the design the answers that have gathered: one call for all of them."""
         if self._pending:
             pending, self._pending = self._pending, []
             self.design.answer(pending)
-            if self._asleep:
-                self._rouse()  # the kernel's half has answers to collect
+            self._given += len(pending)
+            self._unsent = True
+
+    def wait(self) -> bool:
+        """Wait as the design's client does, while the other side has its turns; False: nothing came, or ever will.
+
+        Raises: DesignError, the turns go on for ever and wake nobody.
+        """
+        self._hand_over()
+        design = self.design
+        if self._waits(design):
+            return True
+        if not design.sleeps:
+            return self.turn() > 0
+        try:
+            design.asleep = True
+            for _ in range(MOST_TURNS):
+                did = self.turn()
+                if not design.asleep:
+                    return True
+                if not did:
+                    return False
+        finally:
+            design.asleep = False
+        raise broken(
+            "progress", f"{self._named('publish')} or collect said {MOST_TURNS:,} times that it did something, and "
+            "the client that sleeps was not woken"
+        )  # fmt: skip
+
+    def _waits(self, design: Design) -> bool:
+        there = design.wait()
+        if not isinstance(there, bool):
+            raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, neither True nor False")
+        self._unsent = False
+        return there
 
     def prepare_sleep(self) -> bool:
-        """False: sleep on the eventfd, then call `awake`. The eventfd is written when there is work for a turn."""
-        self.flush()
+        """True: something is there. False: sleep on the eventfd, then call `awake`.
+
+        The eventfd is written when the design wakes its client, and when there is work for a turn.
+        """
+        self._hand_over()
+        design = self.design
+        if self._waits(design):
+            return True
         if self._turner is None:
             raise self._refusal()
         lib.uiopf_turner_list(self._turner)
-        self._asleep = True
+        self._asleep = design.asleep = True
         return False
 
     def awake(self) -> None:
@@ -100,21 +200,44 @@ class PythonChannel(Handle["Design"]):
         self._asleep = False
         if self._turner is None:
             raise self._refusal()
+        self.design.asleep = False
         lib.uiopf_turner_unlist(self._turner)
         with suppress(BlockingIOError):
             os.eventfd_read(self.eventfd)
 
     def _rouse(self) -> None:
-        """Wake the client that sleeps: once is enough."""
-        self._asleep = False
-        os.eventfd_write(self.eventfd, 1)
+        """Wake the client that sleeps on the eventfd: once is enough."""
+        if self._asleep:
+            self._asleep = False
+            os.eventfd_write(self.eventfd, 1)
+
+    # ---- the other side ----
 
     def turn(self) -> int:
-        """Collect the answers, turn the hardware, publish what it reports."""
-        self.flush()
-        did = self.design.collect()
+        """Collect the answers, turn the hardware, publish what it reports. Raises: DesignError, see `_moved`."""
+        design = self.design
+        did = self._moved("collect", design.collect())
         did += self._core.produce()
-        return did + self.design.publish()
+        return did + self._moved("publish", design.publish())
+
+    def _moved(self, method: str, count: object) -> int:
+        """How many groups or answers a half has moved."""
+        if not isinstance(count, int) or count < 0:
+            raise broken("progress", f"{self._named(method)} returned {_shown(count)}, and not how many it moved")
+        return count
+
+    def unfinished(self) -> list[str]:
+        """Which rules the design has broken, where nothing goes on any more: each with what is missing."""
+        design, found = self.design, []
+        source = design.source
+        if kept := source.taken - self._received:
+            found.append(
+                f"{kept} of {source.taken} groups taken did not reach the client (rules 'once', 'wake', 'wait')"
+            )
+        # An answer that the design itself finds bad may be counted without being passed on.
+        if (held := self._given - source.answered - (design.cost.answer_errors - source.refused)) > 0:
+            found.append(f"{held} of {self._given} answers did not reach the fault queue (rules 'answers', 'flush')")
+        return found
 
     def cost(self) -> Counts:
         """What the design says that it has cost so far."""
@@ -131,3 +254,12 @@ class PythonChannel(Handle["Design"]):
     def _disown(self) -> None:
         super()._disown()
         self._turner = None
+
+    def _named(self, method: str) -> str:
+        return f"{type(self.design).__name__}.{method}"
+
+
+def _shown(value: object) -> str:
+    """A value for an error, not too long."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

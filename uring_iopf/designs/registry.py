@@ -22,7 +22,8 @@ class DesignInfo:
     """A design, before it is opened.
 
     *index*: its number in C; None for one in Python. *has_client*: whether user space takes part. *proposed*: whether
-    it wants the fault file that suits pre-posted reads.
+    it wants the fault file that suits pre-posted reads. *signals_awake*: whether its eventfd is written also for a
+    client that does not sleep.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DesignInfo:
     has_client: bool = True
     has_ring: bool = False
     proposed: bool = False
+    signals_awake: bool = False
     python: type[Design] | None = None
 
     @property
@@ -57,6 +59,7 @@ def _native() -> tuple[DesignInfo, ...]:
                 has_client=bool(c.has_client),
                 has_ring=bool(c.has_ring),
                 proposed=bool(c.personality),
+                signals_awake=bool(c.signals_awake),
             )
         )
     return tuple(found)
@@ -104,4 +107,11 @@ def _of_class(candidate: object) -> DesignInfo:
         raise UsageError(f"{candidate!r} is not a subclass of uring_iopf.designs.Design")
     name = candidate.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", candidate.__name__).lower()
     doc = (candidate.__doc__ or "").strip().splitlines()
-    return DesignInfo(name, candidate.year, doc[0] if doc else "", proposed=candidate.proposed, python=candidate)
+    return DesignInfo(
+        name,
+        candidate.year,
+        doc[0] if doc else "",
+        proposed=candidate.proposed,
+        signals_awake=candidate.signals_awake,
+        python=candidate,
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.core import Driver
 from uring_iopf.designs.native_channel import NativeChannel
+from uring_iopf.designs.python_channel import MOST_TURNS, PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
 from uring_iopf.lab.clock import SLICE_NS, STUCK_S, RunningClock, StandingClock
@@ -111,6 +112,8 @@ def _one_pass(machine: Machine, serve: Serve, progress: _Progress, clock: Replay
         elif not clock.wait(machine):
             outstanding = machine.endpoint.counts().outstanding
             progress.error = f"stuck: {outstanding} faults without an answer {clock.stuck}"
+            if isinstance(machine.channel, PythonChannel):
+                progress.error = "; ".join([progress.error, *machine.channel.unfinished()])
             return False
     return True
 
@@ -229,26 +232,33 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
 
 
 def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> Serve:
-    """Everything on this thread: a design in C by the native client, then whatever is left by the plain one."""
+    """Everything on this thread: by the loop of its language, then what is left by turns, as after a wait in vain."""
+    from uring_iopf.clients.sync import serve as serve_plainly
     from uring_iopf.clients.sync import serve_once
 
     channel, space, has_client = machine.channel, machine.address_space, machine.design.has_client
     rows = len(machine.workload or ())
 
+    def first() -> int:
+        """A pass as long as something comes of itself: the same loop for both, so that counts can be compared."""
+        if isinstance(channel, NativeChannel):
+            by_c = ffi.new("struct uiopf_served *")
+            lib.uiopf_client_serve(channel.c, space.c, rows, FOREVER_NS, by_c)
+            return int(by_c.faults)
+        return serve_plainly(channel, space, rows)
+
     def serve(start: bool) -> int:
         began, end = clock.cpu_ns(), clock.slice_end()
-        served = 0
+        served = in_vain = 0
         if start:
             machine.start()
-            if isinstance(channel, NativeChannel) and has_client:
-                by_c = ffi.new("struct uiopf_served *")
-                lib.uiopf_client_serve(channel.c, space.c, rows, FOREVER_NS, by_c)
-                served += int(by_c.faults)
+            served = first() if has_client else 0
         while not machine.is_idle() and not clock.over(end):
             did = channel.turn()
             n = serve_once(channel, space) if has_client else 0
             served += n
-            if not did and not n:
+            in_vain = 0 if n else in_vain + 1
+            if not n and (not did or in_vain > MOST_TURNS):
                 break
         progress.client_cpu_ns += clock.cpu_ns() - began
         return served

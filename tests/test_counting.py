@@ -1,0 +1,109 @@
+"""Counting by one set of rules: the same cases for designs in C and in Python, and the page that has the rules."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import select
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from my_design import Doorbell
+from tests.design_twins import EventfdTwin, FdTwin
+from uring_iopf.abi.iommufd import FaultPerm
+from uring_iopf.designs import resolve
+from uring_iopf.designs.rules import RULES
+from uring_iopf.machine import Machine
+from uring_iopf.testing.compare import compare_designs
+
+if TYPE_CHECKING:
+    from uring_iopf.costs import Counts
+    from uring_iopf.designs import Design
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "design-rules.md"
+
+
+@pytest.mark.parametrize("wait", ["sleep", "spin"])
+@pytest.mark.parametrize("group", [1, 4])
+@pytest.mark.parametrize("in_flight", [1, 7, 64])
+@pytest.mark.parametrize(("in_c", "twin"), [("fd", FdTwin), ("eventfd", EventfdTwin)])
+def test_a_design_counts_the_same_in_both_languages(
+    in_c: str, twin: type[Design], in_flight: int, group: int, wait: str
+) -> None:
+    """Each counter, over a whole program's faults: so the seam, the loop and the rules are the same."""
+    one, other = compare_designs([in_c, twin], in_flight=in_flight, group=group, wait=wait).values()
+    assert one.per_fault == other.per_fault
+    assert one.faults == other.faults
+
+
+ALONE = {
+    "eventfd": {"sleep": (4, 0, 1, 84), "spin": (3, 0, 1, 84)},
+    "fd": {"sleep": (3, 0, 1, 48), "spin": (2, 0, 0, 48)},
+    "uring-multishot": {"sleep": (1, 0, 1, 128), "spin": (2, 0, 0, 128)},
+    Doorbell: {"sleep": (2, 0, 1, 48), "spin": (1, 0, 0, 48)},
+}
+"""System calls, empty polls, wake-ups and bytes for each fault, where one fault waits for the one before."""
+
+
+@pytest.mark.parametrize("wait", ["sleep", "spin"])
+@pytest.mark.parametrize("design", ALONE, ids=lambda design: resolve(design).name)
+def test_one_fault_by_itself_counts_what_can_be_said_beforehand(design: str | type[Design], wait: str) -> None:
+    (result,) = compare_designs([design], in_flight=1, wait=wait).values()
+    cost = result.per_fault
+    counted = (cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied)
+    assert counted == pytest.approx(ALONE[design][wait], abs=0.02)  # the first fault, the last look, a read's own SQE
+
+
+@pytest.mark.parametrize("design", [*(name for name in ALONE if isinstance(name, str)), Doorbell, FdTwin, EventfdTwin])
+def test_an_event_loop_pays_for_its_sleep_as_well(design: str | type[Design]) -> None:
+    """One call for each time that it goes to sleep, over what the design does; and one wake-up when something came."""
+    with Machine(None, driver="inline", wait="sleep") as machine:
+        channel = machine.open(design)
+        assert not channel.prepare_sleep()
+        channel.awake()
+        before = channel.cost()
+        for _ in range(3):
+            assert not channel.prepare_sleep()
+            channel.awake()
+        slept = channel.cost()
+        enters = 3 if design == "uring-multishot" else 0  # it submits and looks by a call of its own
+        assert slept.system_calls - before.system_calls == 3 + enters
+        assert counted_besides(before) == counted_besides(slept)
+
+        assert not channel.prepare_sleep()
+        machine.endpoint.access(1, 0x1000, FaultPerm.READ)
+        for _ in range(3):
+            channel.turn()
+        channel.awake()
+        channel.prepare_sleep()
+        assert len(channel.receive()) == 1
+        assert channel.cost().wakeups - slept.wakeups == 1
+
+
+def counted_besides(cost: Counts) -> tuple[int, ...]:
+    return (cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.answer_errors)
+
+
+def test_an_event_loop_beside_sqpoll_reads_its_eventfd() -> None:
+    with Machine(None, driver="sqpoll", wait="sleep") as machine:
+        channel = machine.open("uring-multishot")
+        copied = []
+        for n in range(3):
+            assert not channel.prepare_sleep()
+            machine.endpoint.access(1, 0x1000 * n, FaultPerm.READ)
+            assert select.select([channel.eventfd], [], [], 60)[0]
+            before = channel.cost()
+            channel.awake()
+            after = channel.cost()
+            assert after.system_calls - before.system_calls == 1
+            assert len(channel.receive()) == 1
+            copied.append(channel.cost().bytes_copied)
+        # The message, its CQE, and the counter; the first read's own SQE was before.
+        assert [b - a for a, b in itertools.pairwise(copied)] == [40 + 16 + 8] * 2
+
+
+def test_the_page_has_the_rules() -> None:
+    rows = re.findall(r"^\| ([a-z: -]+) \| (.*?) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name: text for name, text in rows if name in RULES} == dict(RULES)
