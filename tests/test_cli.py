@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from uring_iopf.commands import main as cli
 from uring_iopf.commands.shared import Parts
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.hardware.load import LoadMode
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine_parts import MachineParts
@@ -34,9 +35,19 @@ class FakeDesign:
     summary: str = "a summary of one line"
     year: str = "2024"
     inline_only: bool = False
+    has_client: bool = True
+    has_ring: bool = False
 
 
-DESIGNS = {design.name: design for design in (FakeDesign("fd"), FakeDesign("eventfd"), FakeDesign("py", "", "-", True))}
+DESIGNS = {
+    design.name: design
+    for design in (
+        FakeDesign("bound", has_client=False),
+        FakeDesign("fd"),
+        FakeDesign("ring", has_ring=True),
+        FakeDesign("py", "", "-", True),
+    )
+}
 
 
 def resolve(spec: str) -> FakeDesign:
@@ -53,7 +64,7 @@ def measure(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult
     return good(spec)
 
 
-def floor() -> Floor:
+def floor(_in_flight: Iterable[int]) -> Floor:
     return Floor(100.0, 40_000.0, 80.0)
 
 
@@ -89,25 +100,36 @@ def cells_asked_for(*argv: str) -> list[CellSpec]:
 
 def test_by_default_all_designs_in_c_are_compared_on_a_compiler() -> None:
     cells = cells_asked_for()
-    assert [(cell.parts.in_flight, cell.design) for cell in cells] == [
-        (1, "fd"),
-        (1, "eventfd"),
-        (16, "fd"),
-        (16, "eventfd"),
-        (64, "fd"),
-        (64, "eventfd"),
+    assert [(cell.parts.in_flight, cell.design, cell.parts.driver) for cell in cells] == [
+        (in_flight, design, driver)
+        for in_flight in (1, 16, 64)
+        for design, driver in (("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("ring", "sqpoll"))
     ]
-    assert {(c.workload.name, c.client, c.parts.driver, c.parts.wait, c.parts.group, c.parts.seed) for c in cells} == {
-        ("gcc-compile", "native", "enter", "spin", 1, 0)
+    assert {(c.workload.name, c.client, c.parts.wait, c.parts.group, c.parts.seed, c.parts.load) for c in cells} == {
+        ("gcc-compile", "native", "spin", 1, 0, None)
     }
-    assert {(cell.seconds, cell.faults) for cell in cells} == {(1.0, 100_000)}
+    assert {(cell.seconds, cell.faults, cell.limit_s, cell.rate) for cell in cells} == {(1.0, 100_000, 10.0, None)}
+
+
+@pytest.mark.parametrize(
+    ("driver", "rows"),
+    [
+        ("both", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("ring", "sqpoll"), ("py", "inline")]),
+        ("enter", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("py", "inline")]),
+        ("sqpoll", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "sqpoll"), ("py", "inline")]),
+    ],
+)
+def test_only_what_has_a_ring_is_measured_with_a_driver_that_polls_it(driver: str, rows: list[tuple[str, str]]) -> None:
+    designs = [word for design in DESIGNS for word in ("--design", design)]
+    cells = cells_asked_for("--driver", driver, "--in-flight", "1", *designs)
+    assert [(cell.design, cell.parts.driver) for cell in cells] == rows
 
 
 def test_every_option_reaches_the_cell() -> None:
-    options = "--workload numpy-sort --design py --client trio --driver sqpoll --wait sleep --in-flight 512 --group 32"
-    (cell,) = cells_asked_for(*options.split(), "--seed", "18446744073709551615")
-    parts = MachineParts(cell.workload, driver="sqpoll", wait="sleep", in_flight=512, group=32, seed=2**64 - 1)
-    assert cell == CellSpec("py", "trio", parts)
+    options = "--workload numpy-sort --design ring --client trio --driver sqpoll --wait sleep --in-flight 48 --group 32"
+    (cell,) = cells_asked_for(*options.split(), "--seed", "18446744073709551615", "--duration", "2.5")
+    parts = MachineParts(cell.workload, driver="sqpoll", wait="sleep", in_flight=48, group=32, seed=2**64 - 1)
+    assert cell == CellSpec("ring", "trio", parts, seconds=2.5, limit_s=25.0)
     assert cell.workload.name == "numpy-sort"
 
 
@@ -126,6 +148,61 @@ def test_a_design_of_ones_own_is_looked_for_where_one_is(monkeypatch: pytest.Mon
 def test_repeat_measures_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(cells_asked_for("--design", "fd", "--in-flight", "1", "--repeat", "3")) == 3
     assert "measured 3 times, the median by faults/s is shown" in capsys.readouterr().out
+
+
+# ---- open loops ----
+
+
+def test_an_open_loop_is_measured_at_every_rate_for_its_time() -> None:
+    options = "--design fd --load poisson --rate 1000 --rate 2.5e6 --duration 3 --seed 7 --group 2"
+    cells = cells_asked_for(*options.split())
+    loads = [cell.parts.load for cell in cells]
+    assert [cell.rate for cell in cells] == [1000, 2.5e6]
+    assert [(load.mode, load.rate, load.seed, load.group) for load in loads if load] == [
+        (LoadMode.POISSON, 1000, 7, 2),
+        (LoadMode.POISSON, 2.5e6, 7, 2),
+    ]
+    assert {(cell.seconds, cell.limit_s, cell.faults) for cell in cells} == {(3.0, 3.0, 1)}
+    assert {(cell.parts.in_flight, load.in_flight) for cell, load in zip(cells, loads, strict=True) if load} == {
+        (512, 512)
+    }
+
+
+def test_a_trace_s_times_are_scaled_to_the_rate() -> None:
+    cells = cells_asked_for(*["--design", "fd", "--load", "trace", "--rate", "1e6", "--in-flight", "64"])
+    recorded = cells_asked_for(*["--design", "fd", "--load", "trace"])
+    mean = cells[0].workload.mean_rate
+    assert [(cell.rate, cell.parts.load and cell.parts.load.speed) for cell in cells] == [(1e6, 1e6 / mean)]
+    assert [(cell.rate, cell.parts.load and cell.parts.load.speed) for cell in recorded] == [(mean, 1)]
+    assert cells[0].parts.in_flight == 64
+
+
+def test_a_trace_without_times_has_none_to_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = tmp_path / "my.csv"
+    trace.write_text("time_ns,pasid,thread,address,access\n5,1,0,0x1000,r\n5,1,0,0x2000,r\n")
+    assert run("compare", "--workload", str(trace), "--load", "trace") == 2
+    assert f"--load trace: the faults of {trace} all have the same time" in capsys.readouterr().err
+
+
+# ---- how many can be in flight ----
+
+
+def test_of_the_default_numbers_in_flight_those_are_measured_that_can_be(tmp_path: Path) -> None:
+    trace = tmp_path / "my.csv"
+    trace.write_text("time_ns,pasid,thread,address,access\n" + "5,1,0,0x1000,r\n" * 5)
+    cells = cells_asked_for("--workload", str(trace), "--design", "fd")
+    assert [cell.parts.in_flight for cell in cells] == [1, 5]
+
+
+def test_a_number_in_flight_that_cannot_be_names_the_greatest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "my.csv"
+    trace.write_text("time_ns,pasid,thread,address,access\n" + "5,1,0,0x1000,r\n" * 5)
+    assert run("compare", "--workload", str(trace), "--in-flight", "5") == 0
+    assert run("compare", "--workload", str(trace), "--in-flight", "6") == 2
+    message = f"--in-flight 6: of {trace}, in groups of 1 at most, 5 can be in flight and no more\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
 # ---- what is refused ----
@@ -149,7 +226,18 @@ def test_repeat_measures_again(capsys: pytest.CaptureFixture[str]) -> None:
         ("--wait nap", "argument --wait: invalid choice: 'nap'"),
         ("--work gcc-compile", "unrecognized arguments: --work"),
         ("--workload gcc", "no workload 'gcc': the bundled ones are gcc-compile, numpy-sort"),
-        ("--design fdd", "no design 'fdd': there are fd, eventfd, py; or give MODULE:CLASS, a design of your own"),
+        ("--rate 1000", "--rate is what an open loop offers: give --load poisson or --load trace too"),
+        ("--load poisson", "--load poisson needs --rate, the faults per second that are offered"),
+        ("--load poisson --rate 0", "argument --rate: '0' is not a number above 0 and up to 1e+09"),
+        ("--load poisson --rate=-5", "argument --rate: '-5' is not a number above 0 and up to 1e+09"),
+        ("--load poisson --rate nan", "argument --rate: 'nan' is not a number above 0 and up to 1e+09"),
+        ("--load poisson --rate 1e10", "argument --rate: '1e10' is not a number above 0 and up to 1e+09"),
+        ("--load poisson --rate 1,2", "argument --rate: '1,2' is not a number above 0 and up to 1e+09"),
+        ("--load open --rate 1", "argument --load: invalid choice: 'open'"),
+        ("--duration 0", "argument --duration: '0' is not a number above 0 and up to 3600"),
+        ("--duration 1h", "argument --duration: '1h' is not a number above 0 and up to 3600"),
+        ("--in-flight 512 --group 32", "of gcc-compile, in groups of 32 at most, "),
+        ("--design fdd", "no design 'fdd': there are bound, fd, ring, py; or give MODULE:CLASS, a design of your own"),
         ("--design gone:Mine", "gone:Mine: no module named 'gone'"),
         ("--json /nowhere/at/all.json", "--json /nowhere/at/all.json: No such file or directory"),
     ],
@@ -197,6 +285,21 @@ def test_all_accounted_for_is_a_success(capsys: pytest.CaptureFixture[str]) -> N
     assert not err
 
 
+def test_a_machine_that_is_unfit_is_named_in_table_json_and_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(_in_flight: Iterable[int]) -> Floor:
+        return Floor(2500.0, 40_000.0, 80.0)
+
+    file = tmp_path / "out.json"
+    assert run("compare", "--json", str(file), parts=replace(PARTS, measure_floor=slow)) == 0
+    reason = "a cache line takes 2.5 us there and back; 10 ns to 1 us is usual"
+    out, err = capsys.readouterr()
+    assert err == f"uring-iopf: do not trust these numbers: {reason}\n"
+    assert out.startswith(f"UNFIT: do not trust these numbers:\n  - {reason}\n\n")
+    assert json.loads(file.read_text())["fit"] == {"is_fit": False, "reasons": [reason]}
+
+
 @pytest.mark.parametrize(
     ("changes", "missing"),
     [
@@ -214,8 +317,8 @@ def test_what_is_not_accounted_for_is_a_failure(
 
     assert run("compare", parts=replace(PARTS, measure_cell=leaky)) == 1
     out, err = capsys.readouterr()
-    assert err == f"uring-iopf: not accounted for: fd, 16 in flight: {missing}\n"
-    assert f"fd, 16 in flight: {missing}" in out
+    assert err == f"uring-iopf: not accounted for: fd, enter, 16 in flight: {missing}\n"
+    assert f"fd, enter, 16 in flight: {missing}" in out
 
 
 def test_a_cell_that_fails_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +326,7 @@ def test_a_cell_that_fails_is_a_failure(capsys: pytest.CaptureFixture[str]) -> N
         raise KernelError(16, "attach")
 
     assert run("compare", "--design", "fd", "--in-flight", "1", parts=replace(PARTS, measure_cell=failing)) == 1
-    assert "fd, 1 in flight: KernelError: [Errno 16] attach" in capsys.readouterr().err
+    assert "fd, enter, 1 in flight: KernelError: [Errno 16] attach" in capsys.readouterr().err
 
 
 def interrupted_at(in_flight: int, *, leaves: bool) -> Parts:
@@ -235,19 +338,19 @@ def interrupted_at(in_flight: int, *, leaves: bool) -> Parts:
     return replace(PARTS, measure_cell=interrupted)
 
 
-@pytest.mark.parametrize(("leaves", "rows"), [(False, 2), (True, 3)], ids=["nothing of the cell", "part of the cell"])
+@pytest.mark.parametrize(("leaves", "rows"), [(False, 4), (True, 5)], ids=["nothing of the cell", "part of the cell"])
 def test_an_interrupted_comparison_prints_what_it_has(
     leaves: bool, rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "partial.json"
     assert run("compare", "--json", str(file), parts=interrupted_at(16, leaves=leaves)) == 130
     out, err = capsys.readouterr()
-    assert out.startswith("PARTIAL: interrupted when 2 of 6 measurements were complete.\n")
-    assert ("fd ~" in out) == leaves
+    assert out.startswith("PARTIAL: interrupted when 4 of 12 measurements were complete.\n")
+    assert ("(bound) ~" in out) == leaves
     assert "results are partial" in err
     content = json.loads(file.read_text())
     assert content["partial"] is True
-    assert [result["partial"] for result in content["results"]] == [False, False, True][:rows]
+    assert [result["partial"] for result in content["results"]] == [*[False] * 4, True][:rows]
 
 
 def test_ctrl_c_itself_interrupts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,7 +360,7 @@ def test_ctrl_c_itself_interrupts(capsys: pytest.CaptureFixture[str]) -> None:
         return good(spec)
 
     assert run("compare", parts=replace(PARTS, measure_cell=pressed)) == 130
-    assert capsys.readouterr().out.startswith("PARTIAL: interrupted when 2 of 6 measurements were complete.\n")
+    assert capsys.readouterr().out.startswith("PARTIAL: interrupted when 4 of 12 measurements were complete.\n")
 
 
 def test_an_interruption_before_the_measurement_is_one_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -279,10 +382,13 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "workload": "gcc-compile",
         "design": ["fd"],
         "client": "native",
-        "driver": "enter",
+        "driver": "both",
         "wait": "spin",
         "in_flight": [1, 16, 64],
         "group": 1,
+        "load": "closed",
+        "rate": [],
+        "duration": 1.0,
         "repeat": 1,
         "seed": 5,
         "json": str(file),
@@ -307,17 +413,37 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for part in ("page faults", "uring-iopf compare --workload my.csv", "compare --help", "tutorial", "bench"):
         assert part in out
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_help_of_compare_explains_options_designs_workloads_and_columns(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compare", "--help") == 0
     out = capsys.readouterr().out
-    for option in ["workload", "design", "client", "driver", "wait", "in-flight", "group", "repeat", "seed", "json"]:
+    for option in [
+        "workload",
+        "design",
+        "client",
+        "driver",
+        "wait",
+        "in-flight",
+        "group",
+        "repeat",
+        "seed",
+        "json",
+        "load",
+        "rate",
+        "duration",
+    ]:
         assert f"--{option} " in out
     for part in [*DESIGNS, "a summary of one line (2024)", "MODULE:CLASS", *bundled_names(), "answered for", "p50"]:
         assert part in out
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["", "compare", "bench", "serve", "conformance", "conformance golden"])
+def test_help_fits_a_terminal(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*command.split(), "--help") == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
 
 
 def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import cast
@@ -39,6 +39,7 @@ class FakeLab:
     script: list[CellResult | BaseException | None] = field(default_factory=list)
     floor: Floor | BaseException = FLOOR
     asked: list[CellSpec] = field(default_factory=list)
+    floors: list[tuple[int, ...]] = field(default_factory=list)
 
     def measure_cell(self, spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
         self.asked.append(spec)
@@ -48,7 +49,8 @@ class FakeLab:
             raise step
         return step or measured(spec)
 
-    def measure_floor(self) -> Floor:
+    def measure_floor(self, in_flight: Iterable[int]) -> Floor:
+        self.floors.append(tuple(in_flight))
         if isinstance(self.floor, BaseException):
             raise self.floor
         return self.floor
@@ -65,7 +67,8 @@ def test_every_design_is_measured_at_every_number_in_flight() -> None:
     order = [(1, "fd"), (1, "mine"), (64, "fd"), (64, "mine")]
     assert [(spec.parts.in_flight, spec.design) for spec in lab.asked] == order
     assert [(result.in_flight, result.design) for result in comparison.results] == order
-    assert comparison.floor == FLOOR
+    assert comparison.floor == comparison.floor_after == FLOOR
+    assert lab.floors == [(1, 64), (1, 64)]
     assert not comparison.partial
     assert not comparison.unaccounted
 
@@ -75,7 +78,7 @@ def test_a_cell_is_told_all_of_the_plan() -> None:
     plan = Plan(parts, ("fd",), (8,), client="trio", seconds=0.1, faults=10)
     lab = FakeLab()
     lab.run(plan)
-    assert lab.asked == [CellSpec("fd", "trio", replace(parts, in_flight=8), 0.1, 10)]
+    assert lab.asked == [CellSpec("fd", "trio", replace(parts, in_flight=8), 0.1, 10, limit_s=1.0)]
 
 
 def test_repetitions_go_round_by_round() -> None:
@@ -121,14 +124,14 @@ def test_progress_names_the_cell_and_grows_to_one() -> None:
     FakeLab().run(PLAN, on_progress=lambda label, share: told.append((label, share)))
     assert told == [
         ("floor of this machine", 0.0),
-        ("fd, 1 in flight", 0.0),
-        ("fd, 1 in flight", 0.125),
-        ("mine, 1 in flight", 0.25),
-        ("mine, 1 in flight", 0.375),
-        ("fd, 64 in flight", 0.5),
-        ("fd, 64 in flight", 0.625),
-        ("mine, 64 in flight", 0.75),
-        ("mine, 64 in flight", 0.875),
+        ("fd, enter, 1 in flight", 0.0),
+        ("fd, enter, 1 in flight", 0.125),
+        ("mine, enter, 1 in flight", 0.25),
+        ("mine, enter, 1 in flight", 0.375),
+        ("fd, enter, 64 in flight", 0.5),
+        ("fd, enter, 64 in flight", 0.625),
+        ("mine, enter, 64 in flight", 0.75),
+        ("mine, enter, 64 in flight", 0.875),
         ("done", 1.0),
     ]
 

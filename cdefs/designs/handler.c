@@ -111,7 +111,7 @@ const struct uiopf_design uiopf_design_handler = {
 	.info = {
 		.name = "handler",
 		.year = "2021",
-		.summary = "a callback in the kernel, with report flags; no user space: the baseline",
+		.summary = "a callback in the kernel answers; no user space takes part",
 		.personality = UIOPF_MERGED,
 	},
 	.open = open_handler,

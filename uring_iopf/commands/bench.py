@@ -17,8 +17,8 @@ def add_to(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure the whole path beside its references: bare rings, the host's own calls",
-        description="Measure the whole path and its references in one run: the bare rings, the host's own poll,\n"
-        "read and write, the Python clients, imports. What counts are the ratios.",
+        description="Measure the whole path and its references in one run: the bare rings, the\n"
+        "host's own poll, read and write, the Python clients, imports. What counts are\nthe ratios.",
         formatter_class=formatter,
         allow_abbrev=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from uring_iopf.commands.shared import (
     Parts,
     formatter,
     listed,
+    number_above_zero,
     open_json,
     whole_number,
 )
@@ -29,17 +31,22 @@ if TYPE_CHECKING:
     from uring_iopf.lab.compare import Plan
 
 DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
+LOADS: Final = ("closed", "trace", "poisson")
 MOST_REPEATS: Final = 1000
 
+MOST_RATE: Final = 1e9
+MOST_DURATION_S: Final = 3600.0
+
 _COLUMNS: Final = (
-    ("in flight", "groups of faults that the device leaves unanswered at most"),
+    ("driver", "who runs the kernel's part; a design without a ring has system calls alone, and nothing to poll"),
     ("faults/s", "page requests answered per second, all replays together"),
-    ("p50 .. max", "from the device's request until the answer has reached it"),
-    ("faults, replays", "how many were measured, and how often the trace was replayed for that"),
+    ("p50 .. max", "from the device's request until the answer has reached it; in an open loop from when it was due"),
     *((" ".join(one.column.split()), f"per fault: {one.what}") for one in COUNTERS if one.column is not None),
+    ("faults", "how many were measured"),
     ("answered", "faults that the client answered"),
     ("answered for", "faults answered INVALID in its stead (detach, replace, close)"),
     ("lost", "faults that got no answer; anything but 0 is an error"),
+    ("min, max", "with --repeat: the slowest and the fastest measurement of the row"),
 )
 
 _STATUSES: Final = (
@@ -56,7 +63,8 @@ def add_to(commands: Any, parts: Parts) -> None:
     parser = commands.add_parser(
         "compare",
         help="replay real programs' faults through delivery designs and print a table",
-        description="Replay a real program's page faults through delivery designs; print what each of them takes.",
+        description="Replay a real program's page faults through delivery designs.\nPrint how fast each design is, and "
+        "what a fault costs.",
         formatter_class=formatter,
         allow_abbrev=False,
     )
@@ -82,9 +90,10 @@ def add_to(commands: Any, parts: Parts) -> None:
     )
     add(
         "--driver",
-        choices=("enter", "sqpoll"),
-        default="enter",
-        help="who runs the kernel's part: the client in its system calls, or a polling thread (default: enter)",
+        choices=("both", "enter", "sqpoll"),
+        default="both",
+        help="who runs the kernel's part for designs with a ring: the client in its system calls (enter), a polling "
+        "thread (sqpoll), or a row for each (default: both)",
     )
     add(
         "--wait",
@@ -98,7 +107,30 @@ def add_to(commands: Any, parts: Parts) -> None:
         action="append",
         type=whole_number(1, MOST_IN_FLIGHT),
         help=f"groups of faults outstanding at once, up to {MOST_IN_FLIGHT}; give it several times for several "
-        f"(default: {', '.join(map(str, DEFAULT_IN_FLIGHT))})",
+        f"(default: {', '.join(map(str, DEFAULT_IN_FLIGHT))}; in an open loop as many as there can be)",
+    )
+    add(
+        "--load",
+        choices=LOADS,
+        default="closed",
+        help="when faults come: when an answer makes room (closed), at the trace's own times, or at random "
+        "(default: closed)",
+    )
+    add(
+        "--rate",
+        metavar="N",
+        action="append",
+        type=number_above_zero(MOST_RATE),
+        help="faults per second that an open loop offers; give it several times for latency against rate "
+        "(default for trace: as recorded)",
+    )
+    add(
+        "--duration",
+        metavar="SECONDS",
+        type=number_above_zero(MOST_DURATION_S),
+        default=1.0,
+        help="how long each row is measured; in a closed loop at least so long, until it has 100,000 faults "
+        "(default: 1)",
     )
     add(
         "--group",
@@ -120,7 +152,7 @@ def add_to(commands: Any, parts: Parts) -> None:
         metavar="N",
         type=whole_number(0, 2**64 - 1),
         default=0,
-        help="for whatever is drawn at random: nothing in a closed loop, which is what is compared (default: 0)",
+        help="from which the times of --load poisson are drawn (default: 0)",
     )
     add(
         "--json",
@@ -135,6 +167,7 @@ def _epilog(parts: Parts) -> str:
     from uring_iopf.workloads import BUNDLED
 
     designs = [parts.resolve_design(name) for name in parts.design_names()]
+    designs.sort(key=lambda design: not design.has_client)
     own_design = ("MODULE:CLASS", "a design of your own; the current directory is looked at first")
     own_trace = ("FILE", "CSV, gzipped or plain, with the header time_ns,pasid,thread,address,access")
     return "\n\n".join(
@@ -157,19 +190,69 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
         raise UsageError("--client batch needs NumPy: pip install uring-iopf[numpy]")
+    machine = MachineParts.of(
+        arguments.workload,
+        driver="enter" if arguments.driver == "both" else arguments.driver,
+        wait=arguments.wait,
+        group=arguments.group,
+        seed=arguments.seed,
+    )
+    designs = _designs(arguments.design, parts)
+    facts = {spec: parts.resolve_design(spec) for spec in designs}
     return Plan(
-        MachineParts.of(
-            arguments.workload,
-            driver=arguments.driver,
-            wait=arguments.wait,
-            group=arguments.group,
-            seed=arguments.seed,
-        ),
-        designs=_designs(arguments.design, parts),
-        in_flight=tuple(dict.fromkeys(arguments.in_flight or DEFAULT_IN_FLIGHT)),
+        machine,
+        designs=designs,
+        in_flight=_in_flight(machine, arguments.in_flight, arguments.load),
         client=arguments.client,
         repeat=arguments.repeat,
+        seconds=arguments.duration,
+        drivers={spec: _drivers(fact, arguments.driver) for spec, fact in facts.items()},
+        load=arguments.load,
+        rates=_rates(machine, arguments.load, arguments.rate),
+        about={fact.name: _described(fact)[1] for fact in facts.values()},
+        bounds=frozenset(fact.name for fact in facts.values() if not fact.has_client),
     )
+
+
+def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) -> tuple[int, ...]:
+    """The numbers in flight; of the defaults as much as this workload can reach. Raises: UsageError, it cannot."""
+    from uring_iopf.lab.reach import most_in_flight
+
+    assert machine.workload is not None
+    most = most_in_flight(machine.workload, machine.group)
+    for number in given or ():
+        if number > most:
+            raise UsageError(
+                f"--in-flight {number}: of {machine.workload.name}, in groups of {machine.group} at most, {most} can "
+                "be in flight and no more"
+            )
+    defaults = DEFAULT_IN_FLIGHT if load == "closed" else (most,)
+    return tuple(dict.fromkeys(given or (min(number, most) for number in defaults)))
+
+
+def _drivers(design: DesignFacts, wanted: str) -> tuple[str, ...]:
+    """With which it is measured: what has no ring has nothing that could be polled, whoever wants that."""
+    if design.inline_only:
+        return ("inline",)
+    if not design.has_client:
+        return ("sqpoll",)  # the kernel by itself
+    if not design.has_ring:
+        return ("enter",)
+    return ("enter", "sqpoll") if wanted == "both" else (wanted,)
+
+
+def _rates(machine: MachineParts, load: str, given: Sequence[float] | None) -> tuple[float | None, ...]:
+    """What an open loop offers. Raises: UsageError."""
+    if load == "closed":
+        if given:
+            raise UsageError("--rate is what an open loop offers: give --load poisson or --load trace too")
+        return (None,)
+    if load == "poisson" and not given:
+        raise UsageError("--load poisson needs --rate, the faults per second that are offered")
+    assert machine.workload is not None
+    if load == "trace" and math.isinf(machine.workload.mean_rate):
+        raise UsageError(f"--load trace: the faults of {machine.workload.name} all have the same time")
+    return tuple(dict.fromkeys(given or [machine.workload.mean_rate]))
 
 
 def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
@@ -218,7 +301,9 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
     out = sys.stderr if json_file is not None and json_file.is_stdout else sys.stdout
     out.write(report.render(comparison, made_with))
     out.flush()
-    # What is behind the status goes to standard error, for those who keep only the table.
+    # For those who keep only the table: what it is not worth, and what is behind the status.
+    for reason in comparison.unfit:
+        sys.stderr.write(f"uring-iopf: do not trust these numbers: {reason}\n")
     for complaint in complaints:
         sys.stderr.write(f"uring-iopf: {complaint}\n")
     if comparison.partial:
@@ -230,4 +315,5 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
 def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """The arguments with the defaults filled in."""
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run", "parser")}
-    return {**given, "design": list(plan.designs), "in_flight": list(plan.in_flight)}
+    rates = [rate for rate in plan.rates if rate is not None]
+    return {**given, "design": list(plan.designs), "in_flight": list(plan.in_flight), "rate": rates}

@@ -38,8 +38,9 @@ def _add_golden(whats: Any) -> None:
     parser = whats.add_parser(
         "golden",
         help="replay recordings, and print what differs and what they cover",
-        description="Replay recorded scripts step by step. Prints each value that is not as recorded, one a line,\n"
-        "with script and step (from 0); how often each operation ended with each errno; and a line of counts.",
+        description="Replay recorded scripts step by step. Prints each value that is not as recorded,\n"
+        "one a line, with script and step (from 0); how often each operation ended with\n"
+        "each errno; and a line of counts.",
         formatter_class=formatter,
         allow_abbrev=False,
     )
@@ -58,8 +59,8 @@ def _add_report(whats: Any) -> None:
     parser = whats.add_parser(
         "report",
         help="write the page of known differences and of what recordings cover",
-        description="Write the conformance page, in Markdown: what the emulator is held against, what kernels differ\n"
-        "in, what the given recordings cover, and every known difference with its reason.",
+        description="Write the conformance page, in Markdown: what the emulator is held against, what\n"
+        "kernels differ in, what the given recordings cover, and every known difference\nwith its reason.",
         formatter_class=formatter,
         allow_abbrev=False,
     )

@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 _ABOUT: Final = """\
 Compare ways of delivering I/O page faults to user space.
 
-A device with shared virtual memory touches a page that is not there; the IOMMU queues a page
-request; a program in user space makes the page present and answers. Linux has seen half a dozen
-designs for how that program hears of the fault and how it answers. Here such designs run side by
-side, on an emulated device, IOMMU and kernel: no special kernel, no hardware, no root.
+A device with shared virtual memory touches a page that is not there. The IOMMU
+queues a page request. A program in user space makes the page present and
+answers. Linux has seen half a dozen designs for how that program hears of the
+fault and how it answers. Here such designs run side by side, on an emulated
+device, IOMMU and kernel: no special kernel, no hardware, no root.
 """
 
 _EXAMPLES: Final = """\
 examples:
   uring-iopf compare
-      replay the page faults of a compiler through every design, and print a table
-  uring-iopf compare --workload my.csv --design fd --design my_package:Mine --in-flight 64
+      the page faults of a compiler, replayed through every design, as a table
+  uring-iopf compare --workload my.csv --design fd --design my_package:Mine
       your own trace, and your own design beside the one that Linux has
+  uring-iopf compare --load poisson --rate 100000 --rate 1000000
+      latency against the rate of faults that is offered
 
-`uring-iopf compare --help` lists the designs and the workloads and says what the columns mean.
-Documentation: the project's docs/ folder, first tutorial.md (answer your first fault).
+`uring-iopf compare --help` lists the designs and the workloads and says what
+the columns mean. Documentation: the project's docs/ folder, first tutorial.md
+(answer your first fault).
 """
 
 

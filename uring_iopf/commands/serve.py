@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 _SERVE: Final = """\
 Hand I/O page faults to programs in other processes.
 
-Who connects to the socket gets an emulated machine of its own: a ring that it maps with liburing's
-io_uring_queue_mmap(), page tables, and the page faults of a workload, once. It makes pages present
-by storing page-table entries, answers with WRITEs, and is told when all is answered. How such a
-client is written says docs/how-to/attach-a-process.md; a whole one is in tests/clients/.
+Each program that connects to the socket gets an emulated machine of its own: a
+ring that it maps with liburing's io_uring_queue_mmap(), page tables, and the
+page faults of a workload, once. It makes pages present by storing page-table
+entries, answers with WRITEs, and is told when all is answered.
+docs/how-to/attach-a-process.md says how such a client is written; a whole one
+is in tests/clients/.
 """
 
 _SERVE_STATUSES: Final = (

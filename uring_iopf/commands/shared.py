@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor
     from uring_iopf.reports.output import Output
 
-_HELP_WIDTH: Final = 98
+_HELP_WIDTH: Final = 80
 
 # Exit statuses
 OK: Final = 0
@@ -41,6 +42,10 @@ class DesignFacts(Protocol):
     def year(self) -> object: ...  # noqa: D102
     @property
     def inline_only(self) -> bool: ...  # noqa: D102
+    @property
+    def has_client(self) -> bool: ...  # noqa: D102
+    @property
+    def has_ring(self) -> bool: ...  # noqa: D102
 
 
 class Bench(Protocol):
@@ -113,6 +118,17 @@ def listed(title: str, entries: Iterable[tuple[str, str]]) -> str:
 def formatter(prog: str) -> argparse.HelpFormatter:
     """Help as it is written here, with its own line breaks."""
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=27, width=_HELP_WIDTH)
+
+
+def number_above_zero(most: float) -> Callable[[str], float]:
+    """Return what parses a decimal number above 0, and at most *most*."""
+
+    def parse(text: str) -> float:
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?(e[0-9]{1,2})?", text, re.ASCII) and 0 < float(text) <= most:
+            return float(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to {most:g}")
+
+    return parse
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.python_channel import MOST_TURNS, PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import IopfError
+from uring_iopf.hardware.load import LoadMode
 from uring_iopf.lab.clock import SLICE_NS, STUCK_S, RunningClock, StandingClock
 from uring_iopf.lab.processors import client_and_worker_apart
 from uring_iopf.lab.result import CellResult, Latency
@@ -43,10 +45,20 @@ class _Progress:
     replays: int = 0
     client_cpu_ns: int = 0
     error: str | None = None
+    end: int | None = None
+    """When the cell's time is over; None: never."""
+    cut: bool = False
+    """It was over before the last pass had sent all: it ended with what was outstanding then."""
+    timed: bool = False
+    """The cell is measured for a time, and not until a number of faults is reached."""
+    seen: object = None
+    """What the function had sent and got back when nothing was served for long."""
 
 
 def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
-    """Replay *spec* live until it has run for its time and its number of faults; tables are reset off the clock.
+    """Replay *spec* live until it has run for its time and its number of faults, or its limit of time is over.
+
+    Tables are reset off the clock.
 
     *on_progress* is told the share that is done, 0 to 1. Raises: UsageError, a design or client that cannot be;
     CellInterrupted, with what was measured until Ctrl-C.
@@ -89,33 +101,64 @@ def _run(
 ) -> None:
     endpoint = machine.endpoint
     faults = len(spec.workload)
+    progress.end = clock.end(spec.limit_s)
+    progress.timed = spec.rate is not None
     while True:
         machine.address_space.reset()
-        if not _one_pass(machine, serve, progress, clock):
+        if not _one_pass(machine, spec, serve, progress, clock, on_progress):
             return
         progress.replays += 1
         busy_s = endpoint.counts().busy_ns / 1e9
         timed = busy_s / spec.seconds if spec.seconds > 0 else 1.0
         share = min(timed, progress.replays * faults / max(spec.faults, 1))
         on_progress(min(share, 1.0))
-        if share >= 1:
+        if share >= 1 or (progress.end is not None and clock.over(progress.end)):
             return
 
 
-def _one_pass(machine: Machine, serve: Serve, progress: _Progress, clock: ReplayClock) -> bool:
-    """Serve until the pass has ended. False: it will not, and `progress.error` says so."""
+def _one_pass(
+    machine: Machine,
+    spec: CellSpec,
+    serve: Serve,
+    progress: _Progress,
+    clock: ReplayClock,
+    on_progress: Callable[[float], None],
+) -> bool:
+    """Serve until the pass has ended. False: it has not, or it was cut off; `progress` says which."""
     clock.progressed()
+    _next_load(machine)
     serve(True)
     while not machine.is_idle():
         if serve(False):
             clock.progressed()
         elif not clock.wait(machine):
+            if clock.runs and _gets_on(machine, progress):
+                clock.progressed()
+                continue
             outstanding = machine.endpoint.counts().outstanding
             progress.error = f"stuck: {outstanding} faults without an answer {clock.stuck}"
             if isinstance(machine.channel, PythonChannel):
                 progress.error = "; ".join([progress.error, *machine.channel.unfinished()])
             return False
-    return True
+        if progress.end is not None and not progress.cut and clock.over(progress.end):
+            machine.endpoint.cancel()  # what is outstanding is still answered, and counts
+            progress.cut = True
+        if progress.timed:
+            on_progress(1.0 if progress.cut else 1 - min(1.0, _left_s(progress) / spec.limit_s))
+    return not progress.cut
+
+
+def _next_load(machine: Machine) -> None:
+    """Each pass of a load that is drawn at random is drawn anew; all of them follow from the seed."""
+    if machine.load.mode is LoadMode.POISSON:
+        machine.load = replace(machine.load, seed=(machine.parts.seed + machine.started) % 2**64)
+
+
+def _gets_on(machine: Machine, progress: _Progress) -> bool:
+    """Whether a load goes on that the client has heard nothing of: in a lull, or answered in the kernel."""
+    counts = machine.endpoint.counts()
+    seen, progress.seen = progress.seen, (counts.sent, counts.outstanding)
+    return progress.seen != seen or (machine.load.mode is not LoadMode.CLOSED and not counts.outstanding)
 
 
 # ---- the clients: each starts a pass if it is told to, serves what there is for a short while, and says how many
@@ -147,13 +190,14 @@ def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Serv
     channel = machine.channel
     assert isinstance(channel, NativeChannel), "designs in Python have their own"
     served = ffi.new("struct uiopf_served *")
-    space, endpoint, load = machine.address_space.c, machine.endpoint.c, machine.load.as_c()
+    space, endpoint = machine.address_space.c, machine.endpoint.c
     rows = len(spec.workload)
 
     def serve(start: bool) -> int:
         before = int(served.faults)
         if start:
             machine.started += 1
+            load = machine.load.as_c()
             check(
                 lib.uiopf_client_replay(channel.c, space, endpoint, load, rows, SLICE_NS, served), "replay a workload"
             )
@@ -212,7 +256,7 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
         )
         success = PageResponse.SUCCESS
         map_pages = client.address_space.map
-        with trio.move_on_after(STUCK_S):
+        with trio.move_on_after(min(STUCK_S, _left_s(progress))):
             async for batch in client:
                 for group in batch:
                     map_pages(group)
@@ -229,6 +273,13 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
         return served - before
 
     return serve
+
+
+def _left_s(progress: _Progress) -> float:
+    """How long until the cell's time is over, in seconds; while the rest is answered, and without a limit: for ever."""
+    if progress.end is None or progress.cut:
+        return math.inf
+    return max(0.0, (progress.end - time.monotonic_ns()) / 1e9)
 
 
 def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> Serve:
@@ -286,13 +337,16 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: Replay
         error = f"{lost} requests or answers lost in the IOMMU's queues"
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
     busy_ns = measured.busy_ns
-    served = progress.replays * len(spec.workload)
+    # One whose time was over has ended, with fewer faults than the workload has.
+    served = measured.sent if progress.cut and not partial else progress.replays * len(spec.workload)
     result = spec.nothing_measured(partial=partial, error=error)
     return replace(
         result,
         design=machine.design.name,
         client=_client_name(machine, spec),
+        driver="inline" if machine.driver is Driver.INLINE else machine.core.driver.name.lower(),
         mode="inline" if machine.driver is Driver.INLINE else "live",
+        limited=spec.rate is None and served < spec.faults and progress.end is not None and not partial and not error,
         replays=progress.replays,
         faults=account.sent,
         answered=account.answered,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +22,8 @@ SETTLE_S = 1.0
 class ReplayClock(Protocol):
     """What a replay asks of time."""
 
+    runs: bool
+    """Whether what does not come at once may still come."""
     stuck: str
     """How `wait` says that nothing more comes, in words that stand behind the number of faults."""
 
@@ -29,6 +32,9 @@ class ReplayClock(Protocol):
 
     def slice_end(self) -> int:
         """When a turn of the client is to end that begins now."""
+
+    def end(self, limit_s: float) -> int | None:
+        """When so many seconds are over; None: never."""
 
     def over(self, end: int) -> bool:
         """Whether that time has come."""
@@ -46,6 +52,7 @@ class ReplayClock(Protocol):
 class RunningClock:
     """The host's time."""
 
+    runs = True
     stuck = f"for {STUCK_S:g} s"
 
     def __init__(self) -> None:
@@ -58,6 +65,10 @@ class RunningClock:
     def slice_end(self) -> int:
         """When a turn of the client is to end that begins now."""
         return time.monotonic_ns() + SLICE_NS
+
+    def end(self, limit_s: float) -> int | None:
+        """When so many seconds are over; None: never."""
+        return None if math.isinf(limit_s) else time.monotonic_ns() + round(limit_s * 1e9)
 
     def over(self, end: int) -> bool:
         """Whether that time has come."""
@@ -91,6 +102,7 @@ class RunningClock:
 class StandingClock:
     """Time stands still, and costs nothing: a replay counts, and comes out the same every time."""
 
+    runs = False
     stuck = "with nothing left to do"
 
     def cpu_ns(self) -> int:
@@ -100,6 +112,10 @@ class StandingClock:
     def slice_end(self) -> int:
         """It never comes."""
         return 0
+
+    def end(self, limit_s: float) -> int | None:  # noqa: ARG002
+        """It never comes."""
+        return None
 
     def over(self, end: int) -> bool:  # noqa: ARG002
         """It never comes."""

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from uring_iopf.errors import IopfError, UsageError
+from uring_iopf.lab.fit import reasons_against
+from uring_iopf.lab.processors import two_processors
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from uring_iopf.lab.result import CellResult, Floor
     from uring_iopf.machine_parts import MachineParts
     from uring_iopf.workloads import Workload
 
     MeasureCell: TypeAlias = Callable[[CellSpec, Callable[[float], None]], CellResult]
-    MeasureFloor: TypeAlias = Callable[[], Floor]
+    MeasureFloor: TypeAlias = Callable[[Iterable[int]], Floor]
     OnProgress: TypeAlias = Callable[[str, float], None]
+
+PATIENCE: Final = 10.0
+"""How many times its seconds a measurement in a closed loop may take, until it is stopped with less than its faults."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What to compare. Every design gets the same client and the same machine, of *parts*, with each of *in_flight*.
 
-    *repeat*: how often each cell is measured. *seconds* and *faults*: what each measurement must reach, both of them.
+    *drivers*: for a design that is measured with others than the one of *parts*, all of them. *load*: ``closed``,
+    ``trace`` or ``poisson``; an open one with each of *rates*, in faults a second (None, of a trace: as recorded).
+    *repeat*: how often each cell is measured. *seconds* and *faults*: what each measurement in a closed loop must
+    reach, both of them, but not for longer than `PATIENCE`; in an open loop each takes *seconds*. *about*: a line for
+    people on each design. *bounds*: the designs without user space, which bound the others.
     """
 
     parts: MachineParts
@@ -35,6 +44,11 @@ class Plan:
     repeat: int = 1
     seconds: float = 1.0
     faults: int = 100_000
+    drivers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    load: str = "closed"
+    rates: tuple[float | None, ...] = (None,)
+    about: Mapping[str, str] = field(default_factory=dict)
+    bounds: frozenset[str] = frozenset()
 
     @property
     def workload(self) -> Workload:
@@ -44,12 +58,29 @@ class Plan:
 
     @property
     def cells(self) -> tuple[CellSpec, ...]:
-        """The cells of the table: equals side by side, all designs at one number in flight and then the next."""
+        """The cells of the table: equals side by side, all designs at one load and then the next."""
         return tuple(
-            CellSpec(design, self.client, replace(self.parts, in_flight=in_flight), self.seconds, self.faults)
+            self._cell(design, driver, in_flight, rate)
+            for rate in self.rates
             for in_flight in self.in_flight
             for design in self.designs
+            for driver in self.drivers.get(design, (self.parts.driver,))
         )
+
+    def _cell(self, design: str, driver: str, in_flight: int, rate: float | None) -> CellSpec:
+        parts = replace(self.parts, driver=driver, in_flight=in_flight)
+        if self.load == "closed":
+            limit_s = self.seconds * PATIENCE
+            return CellSpec(design, self.client, parts, seconds=self.seconds, faults=self.faults, limit_s=limit_s)
+        from uring_iopf.hardware.load import Load, LoadMode  # loads the compiled part
+
+        mode = LoadMode[self.load.upper()]
+        recorded = self.workload.mean_rate
+        offered = recorded if rate is None else rate
+        load = Load(mode, in_flight, parts.group, speed=offered / recorded, rate=offered, seed=parts.seed)
+        seconds = self.seconds
+        parts = replace(parts, load=load)
+        return CellSpec(design, self.client, parts, seconds=seconds, faults=1, limit_s=seconds, rate=offered)
 
 
 @dataclass(frozen=True)
@@ -57,7 +88,9 @@ class Comparison:
     """What a plan came to.
 
     *results*: one for each cell that was measured, in the plan's order; of several measurements the median by
-    faults/s. *measurements*: all of them, in the order in which they were made. *partial*: interrupted.
+    faults/s. *measurements*: all of them, in the order in which they were made. *floor*: of the machine, before;
+    *floor_after*: again, after all of them. *partial*: interrupted. *unfit*: why the results should not be trusted.
+    *rounds*: for each of *results*, all measurements of its cell.
     """
 
     plan: Plan
@@ -65,6 +98,9 @@ class Comparison:
     measurements: tuple[CellResult, ...]
     floor: Floor | None
     partial: bool = False
+    floor_after: Floor | None = None
+    unfit: tuple[str, ...] = ()
+    rounds: tuple[tuple[CellResult, ...], ...] = ()
 
     @property
     def unaccounted(self) -> tuple[CellResult, ...]:
@@ -93,7 +129,9 @@ def run_comparison(
     by_cell: list[list[CellResult]] = [[] for _ in cells]
     measurements: list[CellResult] = []
     floor: Floor | None = None
+    floor_after: Floor | None = None
     partial = False
+    real_floor = measure_floor or _real_measure_floor()
 
     def keep(index: int, result: CellResult) -> None:
         measurements.append(result)
@@ -108,7 +146,7 @@ def run_comparison(
 
     try:
         report("floor of this machine", 0.0)
-        floor = (measure_floor or _real_measure_floor())()
+        floor = real_floor(plan.in_flight)
         for number in range(total):
             index = number % len(cells)
             spec = cells[index]
@@ -120,11 +158,18 @@ def run_comparison(
                     keep(index, interruption.result)
                 raise
             keep(index, result)
+        floor_after = real_floor(plan.in_flight)
         report("done", total)
     except KeyboardInterrupt:
         partial = True
-    results = tuple(median(of_cell) for of_cell in by_cell if of_cell)
-    return Comparison(plan, results, tuple(measurements), floor, partial)
+    rounds = tuple(tuple(of_cell) for of_cell in by_cell if of_cell)
+    results = tuple(map(median, rounds))
+    unfit = reasons_against(
+        [one for one in (floor, floor_after) if one is not None],
+        measurements,
+        one_processor=two_processors() is None,
+    )
+    return Comparison(plan, results, tuple(measurements), floor, partial, floor_after, unfit, rounds)
 
 
 def _real_measure_cell() -> MeasureCell:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from uring_iopf.costs import PerFault
 
 
@@ -26,19 +28,25 @@ class Floor:
     cache_line_ns: float | None
     eventfd_ns: float | None
     system_call_ns: float | None
+    together: float | None = None
+    """The share of the time, 0 to 1, in which the two processors ran at the same time."""
+    bare_rings_per_s: Mapping[int, float] = field(default_factory=dict)
+    """Messages a second through two rings and nothing else, by how many are in flight."""
 
-    def to_json(self) -> dict[str, float | None]:
+    def to_json(self) -> dict[str, Any]:
         """The same under the same names."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """One design, one client, one number of faults in flight, measured.
+    """One design, one client, one load, measured.
 
     *mode*: ``live``, on two threads and paid for in real time, or ``inline``, on one thread, since the design is
-    written in Python; *client* and *driver* then say ``sync`` and ``inline``. *partial*: interrupted before its time.
-    *error*: why it could not be measured.
+    written in Python; *client* and *driver* then say ``sync`` and ``inline``. *load*: ``closed``, ``trace`` or
+    ``poisson``; *rate*: the faults a second that an open one offered, None for a closed one. *partial*: interrupted
+    before its time. *limited*: stopped by its limit of time, before it had enough. *error*: why it could not be
+    measured.
     """
 
     design: str
@@ -61,6 +69,9 @@ class CellResult:
     per_fault: PerFault
     partial: bool = False
     error: str | None = None
+    load: str = "closed"
+    rate: float | None = None
+    limited: bool = False
 
     @property
     def accounted(self) -> bool:

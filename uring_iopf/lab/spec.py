@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class CellSpec:
     """One cell: replay the workload of *parts* through *design* until *seconds* and *faults* have both been reached.
 
-    *design*: a registered name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``.
+    *design*: a registered name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``. *limit_s*: after so long
+    it sends no more, whatever it has reached. *rate*: what an open load of *parts* offers, in faults a second.
     """
 
     design: str
@@ -25,6 +27,8 @@ class CellSpec:
     parts: MachineParts
     seconds: float = 1.0
     faults: int = 100_000
+    limit_s: float = math.inf
+    rate: float | None = None
 
     @property
     def workload(self) -> Workload:
@@ -35,7 +39,13 @@ class CellSpec:
     @property
     def label(self) -> str:
         """For people: which cell this is."""
-        return f"{self.design}, {self.parts.in_flight} in flight"
+        offered = "" if self.rate is None else f", {self.rate:,.0f} faults/s offered"
+        return f"{self.design}, {self.parts.driver}, {self.parts.in_flight} in flight{offered}"
+
+    @property
+    def load_name(self) -> str:
+        """When faults come: ``closed``, ``trace`` or ``poisson``."""
+        return "closed" if self.parts.load is None else self.parts.load.mode.name.lower()
 
     def nothing_measured(self, *, error: str | None = None, partial: bool = False) -> CellResult:
         """The result of a cell in which no fault was replayed."""
@@ -60,6 +70,8 @@ class CellSpec:
             per_fault=PerFault(),
             partial=partial,
             error=error,
+            load=self.load_name,
+            rate=self.rate,
         )
 
 

@@ -5,35 +5,49 @@ The text goes into terminals and mails alike: plain ASCII, at most `WIDTH` colum
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.costs import COUNTERS, Unit
+from uring_iopf.lab.compare import PATIENCE
 from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from uring_iopf.costs import CostCounter
     from uring_iopf.lab.compare import Comparison
     from uring_iopf.lab.result import CellResult, Floor
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Goes up when a key of the JSON document changes its meaning or goes away."""
 
-# ---- the table ----
+# ---- the tables ----
 
 _GAP: Final = "  "
 _NARROWEST_NAME: Final = 12
 
 _MARKS: Final[tuple[tuple[str, Callable[[CellResult], bool]], ...]] = (
     ("*", lambda cell: cell.mode == "inline"),
+    ("<", lambda cell: cell.limited),
+    (">", lambda cell: _overloaded(cell)),
     ("~", lambda cell: cell.partial),
     ("!", lambda cell: not cell.accounted),
 )
 
+_KEEPS_UP: Final = 0.95
+"""Of the faults/s that an open loop offers, the share that a design must reach."""
+
+
+def _overloaded(cell: CellResult) -> bool:
+    return cell.rate is not None and cell.accounted and 0 < cell.faults_per_s < _KEEPS_UP * cell.rate
+
+
 _Column = tuple[str, "Callable[[CellResult], str]"]  # header, lines apart by \n; value
+
+_DRIVER: Final[_Column] = ("driver", lambda cell: "-" if cell.client == "kernel" else cell.driver)
 
 
 def _timed(value: Callable[[CellResult], str]) -> Callable[[CellResult], str]:
@@ -47,8 +61,6 @@ _SPEED: Final[tuple[_Column, ...]] = (
     ("p99", _timed(lambda cell: duration(cell.latency_ns.p99))),
     ("p99.9", _timed(lambda cell: duration(cell.latency_ns.p99_9))),
     ("max", _timed(lambda cell: duration(cell.latency_ns.max))),
-    ("faults", lambda cell: f"{cell.faults:,}"),
-    ("replays", lambda cell: f"{cell.replays:,}"),
 )
 
 _PRINTED: Final = {Unit.EVENTS: three_digits, Unit.BYTES: rate, Unit.NANOSECONDS: duration}
@@ -66,6 +78,11 @@ def _average(counter: CostCounter) -> Callable[[CellResult], str]:
 
 _COST: Final[tuple[_Column, ...]] = (
     *((one.column, _average(one)) for one in COUNTERS if one.column is not None),
+    ("\nfaults", lambda cell: f"{cell.faults:,}"),
+)
+
+_ENDS: Final[tuple[_Column, ...]] = (
+    ("\nfaults", lambda cell: f"{cell.faults:,}"),
     ("\nanswered", lambda cell: f"{cell.answered:,}"),
     ("answered\nfor", lambda cell: f"{cell.auto_answered:,}"),
     ("\nlost", lambda cell: f"{cell.lost:,}"),
@@ -81,31 +98,87 @@ def _shortened(name: str, width: int) -> str:
     return name if len(name) <= width else ".." + name[2 - width :]
 
 
-def _table(results: Sequence[CellResult], columns: Sequence[_Column]) -> Iterator[str]:
-    """The lines of one table, a block for each number in flight."""
-    header = [("in\nflight", [str(cell.in_flight) for cell in results])]
-    header += [(title, [value(cell) for cell in results]) for title, value in columns]
-    height = 1 + max(title.count("\n") for title, _ in header)
-    titles = [title.rjust(len(title) + height - 1 - title.count("\n"), "\n").split("\n") for title, _ in header]
-    widths = [max(map(len, [*title, *cells])) for title, (_, cells) in zip(titles, header, strict=True)]
+def _block(cell: CellResult) -> tuple[float, int]:
+    """What the rows of a block have in common."""
+    return cell.rate or 0.0, cell.in_flight
 
-    marks = [_marks(cell) for cell in results]
+
+def _block_title(cell: CellResult) -> str:
+    if cell.rate is None:
+        return f"{cell.in_flight} in flight"
+    return f"{rate(cell.rate)} faults/s offered, at most {cell.in_flight} in flight"
+
+
+def _rows(comparison: Comparison) -> list[CellResult]:
+    """The results as they stand in a table: in the plan's order, in each block those without user space last."""
+    bounds = comparison.plan.bounds
+    blocks = list(dict.fromkeys(map(_block, comparison.results)))
+    return sorted(comparison.results, key=lambda cell: (blocks.index(_block(cell)), cell.design in bounds))
+
+
+def _table(rows: Sequence[CellResult], columns: Sequence[_Column], bounds: Container[str]) -> Iterator[str]:
+    """The lines of one table, a block for each load."""
+    table = [(title, [value(cell) for cell in rows]) for title, value in (_DRIVER, *columns)]
+    height = 1 + max(title.count("\n") for title, _ in table)
+    titles = [title.rjust(len(title) + height - 1 - title.count("\n"), "\n").split("\n") for title, _ in table]
+    widths = [max(map(len, [*title, *cells])) for title, (_, cells) in zip(titles, table, strict=True)]
+
+    marks = [_marks(cell) for cell in rows]
     mark_width = max(map(len, marks))
     room = WIDTH - sum(widths) - len(_GAP) * len(widths) - mark_width - bool(mark_width)
-    names = [_shortened(plain(cell.design), max(room, _NARROWEST_NAME)) for cell in results]
-    labels = [f"{name} {mark}" if mark else name for name, mark in zip(names, marks, strict=True)]
+    labels = []
+    for cell, mark in zip(rows, marks, strict=True):
+        is_bound = cell.design in bounds
+        name = _shortened(plain(cell.design), max(room, _NARROWEST_NAME) - 2 * is_bound)
+        label = f"({name})" if is_bound else name
+        labels.append(f"{label} {mark}" if mark else label)
     label_width = max(map(len, [*labels, "design"]))
 
     def line(label: str, cells: Iterable[str]) -> str:
-        first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-        return _GAP.join([first, label.ljust(label_width), *others]).rstrip()
+        driver, *others = (cell for cell in cells)
+        numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        return _GAP.join([label.ljust(label_width), driver.ljust(widths[0]), *numbers]).rstrip()
 
     for n in range(height):
         yield line("design" if n == height - 1 else "", [title[n] for title in titles])
-    for n, cell in enumerate(results):
-        if n and results[n - 1].in_flight != cell.in_flight:
-            yield ""
-        yield line(labels[n], [cells[n] for _, cells in header])
+    for n, cell in enumerate(rows):
+        if not n or _block(rows[n - 1]) != _block(cell):
+            yield from [""] * bool(n)
+            yield f"{_block_title(cell)}:"
+        yield line(labels[n], [cells[n] for _, cells in table])
+
+
+def _spread(comparison: Comparison) -> Iterator[str]:
+    """How far the measurements of each cell lie apart."""
+    rates = {id(cell): [one.faults_per_s for one in of_cell] for cell, of_cell in _by_cell(comparison)}
+    columns: tuple[_Column, ...] = (
+        ("min", _timed(lambda cell: rate(min(rates[id(cell)])))),
+        ("median", _timed(lambda cell: rate(cell.faults_per_s))),
+        ("max", _timed(lambda cell: rate(max(rates[id(cell)])))),
+        ("max/min", lambda cell: three_digits(max(rates[id(cell)]) / (min(rates[id(cell)]) or math.inf))),
+    )
+    yield f"Spread: faults/s in the {comparison.plan.repeat} measurements of each row"
+    yield ""
+    yield from _table(_rows(comparison), columns, comparison.plan.bounds)
+
+
+def _by_cell(comparison: Comparison) -> Iterator[tuple[CellResult, tuple[CellResult, ...]]]:
+    yield from zip(comparison.results, comparison.rounds, strict=True)
+
+
+# ---- around the tables ----
+
+_DRIVERS: Final = {
+    "enter": "the kernel's part runs in the client's system calls",
+    "sqpoll": "a worker thread polls the ring, and runs the kernel's part",
+    "inline": "all on one thread, in turns",
+}
+
+_LOADS: Final = {
+    "closed": "closed loop: an answer makes room for the next fault",
+    "trace": "open loop: faults come at the trace's own times, scaled to the rate offered",
+    "poisson": "open loop: faults come at random, with exponential gaps, at the rate offered",
+}
 
 
 def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[str]:
@@ -114,16 +187,41 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
     spaces = workload.address_spaces
     machine = f"{environment['cpu']}, {environment['cpus']} usable processors, Linux {environment['kernel']}"
     versions = f"uring_iopf {environment['uring_iopf']}, Python {environment['python']}"
-    trace = f"{len(workload):,} faults in {spaces} address space{'s' * (spaces != 1)}, content {workload.digest}"
+    trace = (
+        f"{len(workload):,} faults on {workload.pages:,} pages in {spaces} address space{'s' * (spaces != 1)}, "
+        f"content {workload.digest}"
+    )
+    seed = f", seed {plan.parts.seed}" if plan.load == "poisson" else ""
+    groups = f"groups of {plan.parts.group} page{'s' * (plan.parts.group != 1)} at most"
+    enough = "until its time is over" if plan.load != "closed" else f"and {plan.faults:,} faults"
     for label, text in (
         ("workload", f"{workload.name}: {trace}"),
-        ("client", f"{plan.client}, driver {plan.parts.driver}, wait {plan.parts.wait}"),
-        ("group", f"{plan.parts.group} page{'s' * (plan.parts.group != 1)} at most"),
-        ("each cell", f"replayed into fresh tables for at least {plan.seconds:g} s and {plan.faults:,} faults"),
+        ("load", f"{_LOADS[plan.load]}; {groups}{seed}"),
+        ("client", f"{plan.client}, wait {plan.parts.wait}"),
+        ("each row", f"replayed into fresh tables for {plan.seconds:g} s at least {enough}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
     ):
         yield paragraph(text, label=f"{label:<11}")
+
+
+def _legend(comparison: Comparison) -> Iterator[str]:
+    """A line for each design and driver that occurs, in the order of the rows."""
+    rows = _rows(comparison)
+    about, bounds = comparison.plan.about, comparison.plan.bounds
+    names = list(dict.fromkeys(cell.design for cell in sorted(rows, key=lambda cell: cell.design in bounds)))
+    labels = {name: f"({plain(name)})" if name in bounds else plain(name) for name in names}
+    width = min(max(map(len, labels.values())), 20)
+    yield "The rows: designs as they were proposed, or as --design names them."
+    for name in names:
+        yield paragraph(about.get(name) or "-", label=f"  {_shortened(labels[name], 20):<{width}}  ")
+    drivers = list(dict.fromkeys(cell.driver for cell in rows if cell.design not in bounds))
+    if bounds & set(names):
+        yield "  In parentheses, below the others: a bound for those that ask user space."
+    if drivers:
+        yield "The drivers: who runs the kernel's part."
+        for driver in drivers:
+            yield paragraph(_DRIVERS.get(driver, "-"), label=f"  {driver:<{width}}  ")
 
 
 def _floor(floor: Floor | None) -> Iterator[str]:
@@ -137,6 +235,10 @@ def _floor(floor: Floor | None) -> Iterator[str]:
         ("a system call that does nothing", floor.system_call_ns),
     ):
         yield f"  {what:<52} {'not measurable here' if ns is None else duration(ns):>9}"
+    if floor.together is not None:
+        yield f"  {'both processors ran at the same time':<52} {floor.together:>9.1%}"
+    for in_flight, messages in floor.bare_rings_per_s.items():
+        yield f"  {f'bare rings, {in_flight} in flight, messages/s':<52} {rate(messages):>9}"
 
 
 def _footnotes(comparison: Comparison) -> Iterator[str]:
@@ -149,6 +251,15 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
             "there is a dash for each; the JSON has them.",
             label="* ",
         )
+    if any(cell.limited for cell in results):
+        limit = PATIENCE * comparison.plan.seconds
+        yield paragraph(f"limited: stopped after {limit:g} s, with fewer faults than a row is to have.", label="< ")
+    if any(map(_overloaded, results)):
+        yield paragraph(
+            "overloaded: slower than the faults that were offered. They waited in the device, and the latency is of "
+            "the queue: it grows for as long as one measures.",
+            label="> ",
+        )
     if any(cell.partial for cell in results):
         yield paragraph("partial: interrupted before it had run for its time; what it had come to.", label="~ ")
     if comparison.unaccounted:
@@ -157,10 +268,30 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
         yield paragraph(complaint, label="  ")
 
 
+def _what_became_of_all(comparison: Comparison) -> Iterator[str]:
+    """A sentence, where every fault was answered by the client; else a table."""
+    rows = _rows(comparison)
+    if all(cell.faults == cell.answered for cell in rows):
+        faults = sum(cell.faults for cell in rows)
+        yield f"All {faults:,} faults were answered, by the client itself; none was lost."
+        return
+    yield "What became of all faults"
+    yield ""
+    yield from _table(rows, _ENDS, comparison.plan.bounds)
+
+
+def _unfit(comparison: Comparison) -> Iterator[str]:
+    if comparison.unfit:
+        yield "UNFIT: do not trust these numbers:"
+        for reason in comparison.unfit:
+            yield paragraph(reason, label="  - ")
+        yield ""
+
+
 def complaints(comparison: Comparison) -> list[str]:
     """A line for each cell in which not every fault is accounted for: which it is, and what is missing."""
     lines = Counter(
-        f"{plain(cell.design)}, {cell.in_flight} in flight: {plain('; '.join(cell.missing))}"
+        f"{plain(cell.design)}, {cell.driver}, {_block_title(cell)}: {plain('; '.join(cell.missing))}"
         for cell in comparison.unaccounted
     )
     return [line if times == 1 else f"{line} (in {times} measurements)" for line, times in lines.items()]
@@ -174,10 +305,15 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
         total = len(plan.cells) * plan.repeat
         complete = sum(not cell.partial for cell in comparison.measurements)
         lines += [f"PARTIAL: interrupted when {complete} of {total} measurements were complete.", ""]
-    lines += [*_captions(comparison, environment), ""]
+    lines += [*_unfit(comparison), *_captions(comparison, environment), ""]
     if comparison.results:
-        lines += ["Speed and latency", "", *_table(comparison.results, _SPEED), ""]
-        lines += ["Cost per fault, and what became of all", "", *_table(comparison.results, _COST), ""]
+        rows = _rows(comparison)
+        lines += [*_legend(comparison), ""]
+        lines += ["Speed and latency", "", *_table(rows, _SPEED, plan.bounds), ""]
+        lines += ["Cost per fault", "", *_table(rows, _COST, plan.bounds), ""]
+        if plan.repeat > 1:
+            lines += [*_spread(comparison), ""]
+        lines += [*_what_became_of_all(comparison), ""]
     else:
         lines += ["Nothing was measured.", ""]
     if footnotes := list(_footnotes(comparison)):
@@ -204,15 +340,18 @@ def document(
         "partial": comparison.partial,
         "arguments": dict(arguments),
         "seed": plan.parts.seed,
+        "fit": {"is_fit": not comparison.unfit, "reasons": list(comparison.unfit)},
         "workload": {
             "name": workload.name,
             "digest": workload.digest,
             "faults": len(workload),
+            "pages": workload.pages,
             "address_spaces": workload.address_spaces,
             "table_pages": workload.table_pages,
         },
         "results": [result.to_json() for result in comparison.results],
         "measurements": [result.to_json() for result in comparison.measurements] if plan.repeat > 1 else [],
         "floor": None if comparison.floor is None else comparison.floor.to_json(),
+        "floor_after": None if comparison.floor_after is None else comparison.floor_after.to_json(),
         "environment": dict(environment),
     }

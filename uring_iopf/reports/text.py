@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-WIDTH: Final = 100
+WIDTH: Final = 80
 
 _LATENCY_UNITS: Final = ((1e9, " s"), (1e6, " ms"), (1e3, " us"))
 _RATE_UNITS: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -56,6 +57,11 @@ class Workload:
         return len({pasid for _, _, pasid, _ in self})
 
     @functools.cached_property
+    def pages(self) -> int:
+        """How many different pages it faults on."""
+        return len({(pasid, address) for _, address, pasid, _ in self})
+
+    @functools.cached_property
     def table_pages(self) -> int:
         """How many pages of 4-level tables it takes to map every page: not one more, not one less.
 
@@ -65,6 +71,12 @@ class Workload:
         middle = {(pasid, region >> 9) for pasid, region in lowest}
         upper = {(pasid, region >> 9) for pasid, region in middle}
         return len(lowest) + len(middle) + len(upper) + self.address_spaces
+
+    @functools.cached_property
+    def mean_rate(self) -> float:
+        """Faults a second, as recorded, on average; infinite when all came at once."""
+        first, last = (ROW.unpack_from(self.rows, at)[0] for at in (0, len(self.rows) - ROW.size))
+        return len(self) * 1e9 / (last - first) if last > first else math.inf
 
     @functools.cached_property
     def digest(self) -> str:

@@ -1,0 +1,104 @@
+"""Whether a machine was fit for what was measured on it, and if not, why: in sentences for the table and the JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf.lab.result import CellResult, Floor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+USUAL_NS: Final = (
+    ("cache_line_ns", "a cache line takes {} there and back", 10.0, 1_000.0),
+    ("eventfd_ns", "an eventfd takes {} there and back", 500.0, 500_000.0),
+    ("system_call_ns", "a system call that does nothing takes {}", 20.0, 2_000.0),
+)
+"""Between which bounds the floor is where nothing is wrong. A sandbox that traces calls, processors that the host runs
+in turn, or a clock that is off leave them."""
+TOGETHER: Final = 0.9
+"""The share of the time in which both processors must run at once."""
+CHANGE: Final = 3.0
+"""How much a cache line's way may differ between the two ends of a run."""
+ABOVE_RINGS: Final = 1.25
+"""How much faster than the bare rings a path may seem: what these vary by between two measurements."""
+SPREAD: Final = 2.0
+"""How much the repetitions of one cell may differ."""
+
+
+def reasons_against(
+    floors: Sequence[Floor], measurements: Sequence[CellResult], *, one_processor: bool
+) -> tuple[str, ...]:
+    """Why the results of a run should not be trusted, in order of weight; empty: nothing speaks against them.
+
+    *floors*: as measured before and after. *measurements*: all of them. *one_processor*: both sides shared one.
+    """
+    found: list[str] = []
+    if one_processor:
+        found.append(
+            "there is one processor: client and kernel take turns on it, spinning means nothing here, and no row "
+            "compares with one that was measured on two"
+        )
+    found += _out_of_bounds(floors)
+    found += _changed(floors)
+    found += _beyond_the_rings(floors, measurements)
+    found += _spread(measurements)
+    return tuple(dict.fromkeys(found))
+
+
+def _out_of_bounds(floors: Sequence[Floor]) -> Iterator[str]:
+    together = min((floor.together for floor in floors if floor.together is not None), default=1.0)
+    if together < TOGETHER:
+        yield (
+            f"the two processors ran at the same time for {together:.0%} of the time only: other programs, or the host "
+            "of a virtual machine, took them"
+        )
+    for name, what, least, most in USUAL_NS:
+        values = [value for floor in floors if (value := getattr(floor, name)) is not None]
+        beyond = [value for value in values if not least <= value <= most]
+        if beyond:
+            yield f"{what.format(_duration(max(beyond)))}; {_duration(least)} to {_duration(most)} is usual"
+
+
+def _changed(floors: Sequence[Floor]) -> Iterator[str]:
+    lines = [floor.cache_line_ns for floor in floors if floor.cache_line_ns is not None]
+    if lines and max(lines) > CHANGE * min(lines):
+        before, after = _duration(lines[0]), _duration(lines[-1])
+        yield f"the machine changed during the run: a cache line took {before} before and {after} after"
+
+
+def _beyond_the_rings(floors: Iterable[Floor], measurements: Iterable[CellResult]) -> Iterator[str]:
+    """A path through user space that is faster than rings without a path: one of the two numbers is wrong.
+
+    Bare rings carry a message of one fault; the faults of a group have one answer, so its groups are held against them.
+    """
+    bare: dict[int, float] = {}
+    for floor in floors:
+        for in_flight, rate in floor.bare_rings_per_s.items():
+            bare[in_flight] = max(rate, bare.get(in_flight, 0.0))
+    for cell in measurements:
+        if cell.mode != "live" or cell.client == "kernel" or cell.in_flight not in bare:
+            continue
+        groups_per_s = cell.faults_per_s / cell.group
+        if groups_per_s > ABOVE_RINGS * bare[cell.in_flight]:
+            yield (
+                f"{cell.design}, {cell.driver}, {cell.in_flight} in flight: {groups_per_s:,.0f} groups/s, where bare "
+                f"rings without a design reach {bare[cell.in_flight]:,.0f}"
+            )
+
+
+def _spread(measurements: Iterable[CellResult]) -> Iterator[str]:
+    rates: dict[tuple[object, ...], list[float]] = {}
+    for cell in measurements:
+        if cell.faults_per_s and not cell.partial:
+            rates.setdefault((cell.design, cell.driver, cell.in_flight, cell.rate), []).append(cell.faults_per_s)
+    for (design, driver, in_flight, _), of_cell in rates.items():
+        if max(of_cell) > SPREAD * min(of_cell):
+            yield (
+                f"{design}, {driver}, {in_flight} in flight: from {min(of_cell):,.0f} to {max(of_cell):,.0f} faults/s "
+                f"in {len(of_cell)} measurements"
+            )
+
+
+def _duration(ns: float) -> str:
+    return f"{ns / 1000:,.3g} us" if ns >= 1000 else f"{ns:.3g} ns"

@@ -1,0 +1,45 @@
+"""How many groups of a workload can be in flight at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from uring_iopf.machine import PRQ_ENTRIES
+from uring_iopf.machine_parts import MOST_IN_FLIGHT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uring_iopf.workloads import Workload
+
+
+def most_in_flight(workload: Workload, group: int) -> int:
+    """The greatest number of groups of *group* pages at most that a closed loop can have outstanding.
+
+    A function has so many group indices, the workload so many groups, and the IOMMU's queue room for so many requests:
+    a group begins only when as many as it may have pages are left of that.
+    """
+    if group == 1:
+        return min(MOST_IN_FLIGHT, len(workload))
+    credit = min(MOST_IN_FLIGHT * group, PRQ_ENTRIES - 1)
+    sizes = list(_group_sizes(workload, group))
+    most = first = pages = 0
+    for last, size in enumerate(sizes):
+        while pages + group > credit:  # before the last of them begins
+            pages -= sizes[first]
+            first += 1
+        pages += size
+        most = max(most, last - first + 1)
+    return min(most, MOST_IN_FLIGHT)
+
+
+def _group_sizes(workload: Workload, group: int) -> Iterator[int]:
+    """As the function cuts its rows: neighbours of one PASID, *group* at most."""
+    size, of = 0, -1
+    for _, _, pasid, _ in workload:
+        if size and (pasid != of or size == group):
+            yield size
+            size = 0
+        size, of = size + 1, pasid
+    if size:
+        yield size
