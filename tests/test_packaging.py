@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -54,6 +55,72 @@ def test_a_stale_extension_is_refused_at_import(tmp_path: Path, monkeypatch: pyt
         _native.check_build()
     monkeypatch.setenv("URING_IOPF_SKIP_BUILD_CHECK", "1")
     _native.check_build()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkout that was never built, and the folder of what was installed from it by `pip install .`."""
+    checkout, site = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("site")
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, site / "uring_iopf", ignore=ignore)
+    shutil.copytree(PACKAGE, checkout / "uring_iopf", ignore=shutil.ignore_patterns("__pycache__", "_core*.so"))
+    shutil.copytree(ROOT / "cdefs", checkout / "cdefs", ignore=ignore)
+    return checkout, site
+
+
+def in_the_checkout(checkout: tuple[Path, Path], *arguments: str) -> subprocess.CompletedProcess[str]:
+    folder, site = checkout
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_checkout_works_with_what_was_installed_from_it(checkout: tuple[Path, Path]) -> None:
+    code = "import uring_iopf; uring_iopf.Machine(None).close(); print(uring_iopf._native.ffi, uring_iopf.__file__)"
+    done = in_the_checkout(checkout, "-c", code)
+    assert done.stderr == ""
+    assert str(checkout[0] / "uring_iopf" / "__init__.py") in done.stdout
+    done = in_the_checkout(checkout, "-m", "uring_iopf", "compare", "--workload", "nonsense")
+    assert "no workload 'nonsense'" in done.stderr
+    done = in_the_checkout(checkout, "-m", "uring_iopf", "compare", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_checkout_that_hides_another_uring_iopf_says_so(checkout: tuple[Path, Path]) -> None:
+    changed = checkout[0] / "cdefs" / "core" / "core.c"
+    text = changed.read_text()
+    changed.write_text(text + "/* of another day */\n")
+    try:
+        done = in_the_checkout(checkout, "-c", "import uring_iopf; uring_iopf.Machine")
+    finally:
+        changed.write_text(text)
+    assert f"ImportError: the checkout in {checkout[0]} hides the installed uring_iopf in {checkout[1]}" in done.stderr
+    assert "start Python in another folder for the installed one" in done.stderr
+    assert "pip install -e ." in done.stderr
+
+
+def test_a_checkout_without_an_installed_package_says_how_to_install_it(checkout: tuple[Path, Path]) -> None:
+    code = f"import sys; sys.path[1:] = [p for p in sys.path[1:] if p != {str(ROOT)!r}]; import uring_iopf._native"
+    done = in_the_checkout((checkout[0], checkout[0] / "nothing"), "-c", code)
+    assert "compiled part is missing: install the package" in done.stderr
+
+
+def test_the_package_says_its_version_and_names() -> None:
+    assert uring_iopf.__version__ == metadata.version("uring-iopf") == PROJECT["version"]
+    assert {*uring_iopf.__all__, "__version__"} <= set(dir(uring_iopf))
+    assert dir(uring_iopf) == sorted(dir(uring_iopf))
+
+
+def test_an_editable_install_is_a_path_that_type_checkers_follow() -> None:
+    """An import hook is not: mypy takes a package behind one for missing."""
+    direct = json.loads(metadata.distribution("uring-iopf").read_text("direct_url.json") or "{}")
+    if not direct.get("dir_info", {}).get("editable"):
+        pytest.skip("the package is not installed as editable")
+    files = [str(file) for file in metadata.files("uring-iopf") or []]
+    assert not [name for name in files if name.endswith("_finder.py")]
+    (path,) = [name for name in files if name.endswith(".pth")]
+    assert metadata.distribution("uring-iopf").locate_file(path).read_text().strip() == str(ROOT)
 
 
 def test_the_build_takes_more_flags_from_the_environment() -> None:

@@ -56,7 +56,21 @@ _WHERE = {
 }
 
 
+__version__: str
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})
+
+
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib import metadata  # slow to load, for those who ask
+
+        try:
+            return metadata.version("uring-iopf")
+        except metadata.PackageNotFoundError:
+            return "unknown"  # a folder of sources that nobody has installed
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

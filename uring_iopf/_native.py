@@ -14,14 +14,46 @@ from typing import TYPE_CHECKING, Any, NewType, Protocol, TypeAlias, TypeVar, ca
 
 from uring_iopf.errors import KernelError
 
+
+def _use_installed_core() -> str | None:
+    """Load the compiled part of an installed uring_iopf that this folder, a checkout, stands in front of.
+
+    Python finds the current folder first in a prompt, and with ``python -m``; after ``pip install .`` the compiled part
+    is elsewhere. Return where; None: nowhere.
+    """
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    elsewhere = [entry for entry in sys.path if Path(entry, "uring_iopf").resolve() != here]
+    package = PathFinder.find_spec("uring_iopf", elsewhere)
+    if package is None or not package.submodule_search_locations:
+        return None
+    core = PathFinder.find_spec("uring_iopf._core", package.submodule_search_locations)
+    if core is None or core.loader is None:
+        return None
+    module = module_from_spec(core)
+    core.loader.exec_module(module)
+    sys.modules["uring_iopf._core"] = module
+    return package.submodule_search_locations[0]
+
+
+installed: str | None = None
+"""The folder of the installed package, of which the compiled part is used in place of one beside these files."""
+
 try:
     from uring_iopf._core import ffi as ffi
     from uring_iopf._core import lib as _untyped_lib
 except ImportError as error:
-    raise ImportError(
-        "uring_iopf's compiled part is missing: install the package (`pip install .`, or `pip install -e .` in a "
-        "checkout), which needs gcc and Python's headers (Debian: apt install gcc python3-dev)"
-    ) from error
+    installed = _use_installed_core()
+    if installed is None:
+        raise ImportError(
+            "uring_iopf's compiled part is missing: install the package (`pip install .`, or `pip install -e .` in a "
+            "checkout), which needs gcc and Python's headers (Debian: apt install gcc python3-dev)"
+        ) from error
+    from uring_iopf._core import ffi as ffi
+    from uring_iopf._core import lib as _untyped_lib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -317,6 +349,12 @@ def check_build() -> None:
     cdefs = Path(__file__).resolve().parent.parent / "cdefs"
     if not (cdefs / "build.py").is_file() or "URING_IOPF_SKIP_BUILD_CHECK" in os.environ:
         return
+    if _sources_hash(cdefs) != source_hash() and installed is not None:
+        raise ImportError(
+            f"the checkout in {cdefs.parent} hides the installed uring_iopf in {installed}, and the two differ: "
+            "start Python in another folder for the installed one, or install this one with "
+            f"`{sys.executable} -m pip install -e .`"
+        )
     if _sources_hash(cdefs) != source_hash():
         raise ImportError(
             "uring_iopf's compiled part was built from other C sources than those in cdefs/: build it again with "
