@@ -20,7 +20,7 @@ import pytest
 import trio
 
 from tests.interrupts import Left
-from uring_iopf import FaultPerm, Load, Machine
+from uring_iopf import FaultPerm, FunctionParts, Load, Machine
 from uring_iopf.abi import Op
 from uring_iopf.clients.batch import BatchClient
 from uring_iopf.clients.groups import receive_groups
@@ -31,6 +31,7 @@ from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
+from uring_iopf.machine_parts import QueueKey
 from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
 from uring_iopf.server import RingServer
 from uring_iopf.server.attached import AttachableRing
@@ -86,6 +87,22 @@ def machine(design: str = "fd", driver: str = "inline") -> Machine:
     return made
 
 
+def machine_of_two(design: str = "fd", driver: str = "inline") -> Machine:
+    """Two functions, each with two queues."""
+    functions = (FunctionParts("nic", pasids=(1, 2)), FunctionParts("gpu", pasids=(1, 2)))
+    made = Machine(None, driver=driver, queues="pasid", functions=functions)
+    made.open_each(design)
+    made.functions["nic"].endpoint.access(1, 0x1000, FaultPerm.READ)
+    made.functions["gpu"].endpoint.access(2, 0x1000, FaultPerm.READ)
+    made.core.produce()
+    return made
+
+
+def of_two(take: Callable[[Machine], Any]) -> Made:
+    one = machine_of_two()
+    return Made(take(one), [one])
+
+
 def of_machine(take: Callable[[Machine], Any], design: str = "fd", driver: str = "inline") -> Callable[[], Made]:
     def make() -> Made:
         one = machine(design, driver)
@@ -138,6 +155,11 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "Core": part(2),
     "Machine": lambda: Made(machine(), []),
     "Machine sqpoll": lambda: Made(machine("uring-multishot", "sqpoll"), []),
+    "Machine of two": lambda: Made(machine_of_two(), []),
+    "Machine of two sqpoll": lambda: Made(machine_of_two("uring-multishot", "sqpoll"), []),
+    "Function": lambda: of_two(lambda one: one.functions["nic"]),
+    "Endpoint of two": lambda: of_two(lambda one: one.functions["gpu"].endpoint),
+    "NativeChannel of two": lambda: of_two(lambda one: one.channels[QueueKey("gpu", 2)]),
     "NativeChannel": of_machine(lambda one: one.channel),
     "NativeChannel ring": of_machine(lambda one: one.channel, "uring-multishot", "sqpoll"),
     "PythonChannel": of_machine(lambda one: one.channel, "my_design:Doorbell"),
@@ -166,7 +188,8 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "code": lambda: 0, "cookie": lambda: 1, "cqe": lambda: None, "data": lambda: b"\0" * 8,
     "data_address": lambda: 4096,
     "depth": lambda: 4, "design": lambda: "fd", "dev_id": lambda: 1, "device": lambda: 1, "devices": lambda: 1,
-    "driver": lambda: Driver.SQPOLL, "enabled": lambda: True, "event_type": lambda: MOCK_VEVENTQ_TYPE,
+    "driver": lambda: Driver.SQPOLL, "enabled": lambda: True, "endpoint": lambda: 1,
+    "event_type": lambda: MOCK_VEVENTQ_TYPE,
     "eventfd": lambda: -1, "fd": lambda: 3, "files": list, "first": lambda: 0x1000, "flags": lambda: 0,
     "geometry": lambda: MOCK_DRIVER.hardware.geometry, "group": lambda: _Faults(), "grpid": lambda: 1,
     "hwpt": lambda: 1,

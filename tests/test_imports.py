@@ -30,6 +30,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"designs"},
         {"clients"},
         {"machine_parts"},
+        {"machine_function"},
         {"machine"},
         {"lab", "server"},
         {"reports", "testing"},

@@ -211,7 +211,7 @@ def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
         ({"in_flight": 513}, "in_flight is 1 to 512"),
         ({"group": 0}, "group is 1 to 32"),
         ({"group": 33}, "group is 1 to 32"),
-        ({"kernel": "5.4"}, "no kernel '5.4' here; there are 6.12, 7.2"),
+        ({"kernel": "5.4"}, "kernel is one of 6.12, 7.2; not '5.4'"),
     ],
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
@@ -254,15 +254,6 @@ def test_closing_again_does_nothing() -> None:
     machine.close()
     with pytest.raises(UsageError, match="closed"):
         machine.account()
-
-
-def test_a_load_that_is_no_load_is_refused_when_it_starts() -> None:
-    with Machine(workload([0]), driver="inline", load=Load(LoadMode.TRACE, speed=0.0)) as machine:
-        machine.open("fd")
-        with pytest.raises(KernelError, match="Invalid argument"):
-            machine.start()
-        assert machine.started == 0
-        assert machine.is_idle()
 
 
 def test_a_pass_at_a_time() -> None:
@@ -513,7 +504,7 @@ def test_credits_bound_what_is_outstanding() -> None:
 
 @contextmanager
 def open_loop(rows: Workload, load: Load) -> Iterator[Machine]:
-    with Machine(rows, driver="inline", in_flight=load.in_flight, load=load) as machine:
+    with Machine(rows, driver="inline", load=load) as machine:
         machine.open("fd")
         machine.start()
         yield machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import typing
 from pathlib import Path
@@ -13,10 +14,23 @@ from uring_iopf import Load, LoadMode, Machine, UsageError
 from uring_iopf.core import Driver
 from uring_iopf.designs.channel import Wait
 from uring_iopf.hardware.endpoint import GROUP_INDICES
-from uring_iopf.iommufd import DEFAULT_KERNEL
-from uring_iopf.machine_parts import DRIVERS, MOST_IN_FLIGHT, WAITS, MachineOptions, MachineParts
+from uring_iopf.iommufd import DEFAULT_KERNEL, VERSIONS, QueueLimits
+from uring_iopf.machine_parts import (
+    DRIVERS,
+    KERNELS,
+    MOST_IN_FLIGHT,
+    QUEUES,
+    WAITS,
+    FunctionParts,
+    MachineOptions,
+    MachineParts,
+    QueueKey,
+)
 from uring_iopf.testing.compare import compare_designs
-from uring_iopf.workloads import load_workload
+from uring_iopf.workloads import Workload, load_workload
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = {field.name: field for field in dataclasses.fields(MachineParts)}
@@ -27,22 +41,20 @@ def test_the_parts_agree_with_the_layers_that_use_them() -> None:
     assert {wait.name.lower() for wait in Wait} == set(WAITS)
     assert MOST_IN_FLIGHT == GROUP_INDICES
     assert FIELDS["kernel"].default == DEFAULT_KERNEL
+    assert set(KERNELS) == set(VERSIONS)
 
 
 def test_the_options_are_the_parts_besides_the_workload() -> None:
     assert [*MachineOptions.__annotations__] == [name for name in FIELDS if name != "workload"]
-    types = typing.get_type_hints(MachineOptions, localns={"Load": Load})
-    for name, kind in types.items():
-        assert FIELDS[name].type == str(kind).replace("uring_iopf.hardware.load.", "").removeprefix(
-            "<class '"
-        ).removesuffix("'>"), name
+    for name, kind in MachineOptions.__annotations__.items():
+        assert FIELDS[name].type == kind.__forward_arg__, name
 
 
 def test_the_page_on_names_has_every_part_with_its_default() -> None:
     page = (ROOT / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
     said = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
     for name, field in FIELDS.items():
-        if field.default is None:  # in words, or of the machine alone
+        if field.default in (None, ()):  # in words, or of the machine alone
             assert said[name]
         else:
             assert said[name] == (f'`"{field.default}"`' if isinstance(field.default, str) else str(field.default)), (
@@ -50,21 +62,237 @@ def test_the_page_on_names_has_every_part_with_its_default() -> None:
             )
 
 
+WRONG = (None, "x", -1, 2**63, 2**64, 1.5, math.nan, math.inf, b"x", object())
+"""For a field of any type, most of these are wrong."""
+TAKEN: dict[type, dict[str, tuple[object, ...]]] = {
+    MachineParts: {
+        "workload": (None,),
+        "seed": (2**63,),
+        "load": (None,),
+        "live": (None,),
+        "cpu": (-1,),
+        "limits": (None,),
+        "pasid_table": (None,),
+        "table_pages": (None,),
+    },
+    FunctionParts: {
+        "name": ("x",),
+        "requester_id": (None,),
+        "workload": (None,),
+        "load": (None,),
+        "device_group": (None, "x"),
+        "credits": (None,),
+    },
+    Load: {
+        "in_flight": (None,),
+        "group": (None,),
+        "speed": (2**63, 2**64, 1.5),
+        "rate": (2**63, 2**64, 1.5),
+        "seed": (None, 2**63),
+    },
+    QueueLimits: {"depth": (None,), "timeout_ns": (None,)},
+}
+"""Which of them are right, by field."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        pytest.param(kind, field.name, value, id=f"{kind.__name__}.{field.name}-{value!r:.12}")
+        for kind, right in TAKEN.items()
+        for field in dataclasses.fields(kind)
+        for value in WRONG
+        if value not in right.get(field.name, ())
+    ],
+)
+def test_a_field_that_cannot_be_is_refused_when_it_is_given_by_its_name(kind: type, name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=rf"^{name}\b"):
+        kind(**{name: value})
+    if kind is MachineParts and name != "workload":
+        with pytest.raises(UsageError, match=rf"^{name}\b"):
+            Machine(None, **{name: value})  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=rf"^{name}\b"):
+            MachineParts().with_options(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, right in TAKEN.items() for name in right])
+def test_what_a_field_takes_is_taken(kind: type, name: str) -> None:
+    for value in TAKEN[kind][name]:
+        assert getattr(kind(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MachineParts(driver="thread"), "driver is one of inline, enter, sqpoll; not 'thread'"),
+        (lambda: MachineParts(in_flight=0), "in_flight is 1 to 512, the group indices of a function; not 0"),
+        (lambda: MachineParts(in_flight=513), "in_flight is 1 to 512, the group indices of a function; not 513"),
+        (lambda: MachineParts(group=33), "group is 1 to 32 pages; not 33"),
+        (lambda: MachineParts(cpu=1024), "cpu is -1 to 1023"),
+        (lambda: MachineParts(report_flags=2**32), "report_flags is a number of 32 bits"),
+        (lambda: MachineParts(pasid_table=0), "pasid_table is 1 to 1048576"),
+        (lambda: MachineParts(pasid_table=2**20 + 1), "pasid_table is 1 to 1048576"),
+        (lambda: MachineParts(table_pages=2**20 + 1), "table_pages is 1 to 1048576"),
+        (lambda: FunctionParts(requester_id=2**16), "requester_id is a number of 16 bits"),
+        (lambda: FunctionParts(credits=0), "credits is 1 to 16384"),
+        (lambda: FunctionParts(credits=16385), "credits is 1 to 16384"),
+        (lambda: FunctionParts(pasids=(0,)), "pasids: each is 1 to 1048575; not 0"),
+        (lambda: FunctionParts(pasids=(2**20,)), "pasids: each is 1 to 1048575; not 1048576"),
+        (lambda: FunctionParts(pasids=(3, 3)), "pasids: each one once"),
+        (lambda: FunctionParts(name=""), "name is a string that is not empty"),
+        (lambda: MachineParts(functions=(1,)), "functions: each is FunctionParts, not 1"),  # type: ignore[arg-type]
+        (lambda: MachineParts().with_options(credits=3), "a machine has no 'credits'"),  # type: ignore[call-arg]
+        (lambda: Machine(None, credits=3), "a machine has no 'credits'"),  # type: ignore[call-arg]
+    ],
+)
+def test_limits_are_named(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        make()
+
+
+# ---- what contradicts itself ----
+
+BIG = Workload.from_faults([(0, n << 30, 70, 1) for n in range(700)])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"driver": "thread"}, "driver is one of inline, enter, sqpoll; not 'thread'"),
-        ({"wait": "nap"}, "wait is one of spin, sleep; not 'nap'"),
-        ({"in_flight": 0}, "in_flight is 1 to 512, the group indices of a function; not 0"),
-        ({"in_flight": 513}, "in_flight is 1 to 512, the group indices of a function; not 513"),
-        ({"group": 0}, "group is 1 to 32 pages, not 0"),
-        ({"group": 33}, "group is 1 to 32 pages, not 33"),
+        ({"in_flight": 256, "load": Load(in_flight=16)}, "in_flight is 256 for the machine and 16 in its load"),
+        ({"in_flight": 16, "load": Load(in_flight=256)}, "in_flight is 16 for the machine and 256 in its load"),
+        ({"group": 8, "load": Load(group=1)}, "group is 8 for the machine and 1 in its load"),
+        ({"seed": 1, "load": Load(seed=2)}, "seed is 1 for the machine and 2 in its load"),
+        ({"functions": (FunctionParts(), FunctionParts())}, "two have the name 'function'"),
+        (
+            {"functions": (FunctionParts("a", requester_id=0x200), FunctionParts("b"))},
+            "two have the requester_id 512",
+        ),
+        ({"functions": tuple(FunctionParts(f"f{n}") for n in range(17))}, "16 at most behind one IOMMU, not 17"),
+        ({"functions": (FunctionParts(credits=4, load=Load(group=8)),)}, "credits of function: 4 are fewer than the 8"),
+        ({"functions": (FunctionParts("a"), FunctionParts("b", device_group="a"))}, "a function has the name 'a'"),
+        ({"workload": BIG, "pasid_table": 70}, "pasid_table has 70 entries, and PASID 70 is used"),
+        ({"workload": BIG, "table_pages": 1024}, "table_pages is 1024, and the workloads need 1403"),
+        ({"queues": "pasid"}, "the function function has no workload, so it needs its pasids"),
+        ({"queues": "pasid", "workload": BIG, "kernel": "6.12"}, "kernel 6.12 attaches no PASIDs"),
+        (
+            {"queues": "shared", "functions": (FunctionParts(pasids=(1,)),), "kernel": "6.12"},
+            "kernel 6.12 attaches no PASIDs",
+        ),
+        ({"queues": "pasid", "workload": Workload.from_faults([(0, 0, 0, 1)])}, "PASID 0, the device's"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_part_that_cannot_be_is_refused_before_anything_is_made(options: MachineOptions, message: str) -> None:
-    for make in (lambda: MachineParts(**options), lambda: Machine(None, **options)):
-        with pytest.raises(UsageError, match=re.escape(message)):
-            make()
+def test_parts_that_contradict_each_other_are_refused(options: dict[str, typing.Any], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        MachineParts(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "load"),
+    [
+        ({"in_flight": 256, "group": 8, "seed": 3, "load": Load(LoadMode.POISSON)}, (256, 8, 3)),
+        ({"load": Load(LoadMode.POISSON, in_flight=256, group=8, seed=3)}, (256, 8, 3)),
+        ({"in_flight": 256, "load": Load(in_flight=256)}, (256, 1, 0)),
+        ({"load": Load(LoadMode.POISSON)}, (16, 1, 0)),
+        ({}, (16, 1, 0)),
+    ],
+    ids=str,
+)
+def test_the_machine_and_its_load_say_the_same(options: dict[str, typing.Any], load: tuple[int, int, int]) -> None:
+    parts = MachineParts(**options)
+    made = parts.make_load()
+    assert (parts.in_flight, parts.group, parts.seed) == (made.in_flight, made.group, made.seed) == load
+    again = dataclasses.replace(parts, wait="spin")
+    assert (again.in_flight, again.group, again.seed) == load
+
+
+def test_a_comparison_s_in_flight_is_not_taken_where_a_load_says_another() -> None:
+    parts = MachineParts(load=Load(LoadMode.POISSON, in_flight=256))
+    with pytest.raises(UsageError, match="in_flight is 64 for the machine and 256 in its load"):
+        dataclasses.replace(parts, in_flight=64)
+    assert dataclasses.replace(MachineParts(load=Load(LoadMode.POISSON)), in_flight=64).make_load().in_flight == 64
+
+
+def test_functions_take_from_the_machine_what_they_do_not_say() -> None:
+    one, two = load_workload("gcc-compile"), load_workload("numpy-sort")
+    parts = MachineParts(
+        one,
+        in_flight=32,
+        group=2,
+        seed=7,
+        functions=[FunctionParts("nic"), FunctionParts("gpu", 0x42, workload=two, load=Load(LoadMode.TRACE, group=4))],  # type: ignore[arg-type]
+    )
+    nic, gpu = parts.each_function()
+    assert (nic.requester_id, nic.workload, gpu.requester_id, gpu.workload) == (0x100, one, 0x42, two)
+    assert nic.credits == gpu.credits == 1023  # of the 2,047 that the IOMMU's queue holds
+    assert parts.loads() == [
+        Load(LoadMode.CLOSED, in_flight=32, group=2, seed=7),
+        Load(LoadMode.TRACE, in_flight=32, group=4, seed=8),
+    ]
+    assert parts.pages_of_tables == 1024
+    assert MachineParts(load_workload("sqlite-index"), functions=parts.functions).pages_of_tables == 927 + 229
+
+
+@pytest.mark.parametrize("queues", QUEUES)
+def test_the_queues_have_names_before_there_are_any(queues: str) -> None:
+    functions = (FunctionParts("nic", pasids=(1, 2)), FunctionParts("a", device_group="g"), FunctionParts("b"))
+    if queues == "pasid":
+        functions = (functions[0], FunctionParts("a", pasids=(5,), device_group="g"), FunctionParts("b", pasids=(5,)))
+    keys = MachineParts(queues=queues, functions=functions).queue_keys()
+    assert (
+        keys
+        == {
+            "one": (QueueKey("all", None),),
+            "shared": (QueueKey("all", None),),
+            "device": (("nic", None), ("g", None), ("b", None)),
+            "pasid": (("nic", 1), ("nic", 2), ("g", 5), ("b", 5)),
+        }[queues]
+    )
+
+
+# ---- workloads in memory ----
+
+
+def test_a_workload_is_made_of_faults_in_memory_and_gives_them_back() -> None:
+    faults = [(0, 0x1000, 1, 1), (5, 0x7FFF_FFFF_F000, 2**20 - 1, 7), (5, 0, 0, 4)]
+    made = Workload.from_faults(faults, name="mine")
+    assert (made.name, list(made), len(made), made.pasids) == ("mine", faults, 3, 2**20)
+    assert Workload.from_faults(iter(load_workload("gcc-compile")), name="gcc-compile") == load_workload("gcc-compile")
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ([], "a workload has at least one fault"),
+        (5, "faults are many of (time_ns, address, pasid, perm), not 5"),
+        ([5], "fault 0: it is (time_ns, address, pasid, perm), not 5"),
+        ([(0, 0, 0)], "fault 0: it is (time_ns"),
+        ([(0, 0, 0, 1), (-1, 0, 0, 1)], "fault 1: time_ns is a number of 63 bits without a sign, not -1"),
+        ([(2**63, 0, 0, 1)], "fault 0: time_ns is a number of 63 bits"),
+        ([(1.5, 0, 0, 1)], "fault 0: time_ns is a whole number, not 1.5"),
+        ([(1, 0, 0, 1), (0, 0, 0, 1)], "fault 1: time_ns goes back from 1 to 0"),
+        ([(0, 0x1001, 0, 1)], "fault 0: address is a multiple of 0x1000, not 0x1001"),
+        ([(0, 2**47, 0, 1)], "fault 0: address is 0 to"),
+        ([(0, "x", 0, 1)], "fault 0: address is a whole number, not 'x'"),
+        ([(0, 0, 2**20, 1)], "fault 0: pasid is 0 to 1048575; not 1048576"),
+        ([(0, 0, None, 1)], "fault 0: pasid is a whole number, not None"),
+        ([(0, 0, 0, 0)], "fault 0: perm is 1 to 7; not 0"),
+        ([(0, 0, 0, 8)], "fault 0: perm is 1 to 7; not 8"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_fault_in_memory_that_cannot_be_is_refused_by_its_number(faults: typing.Any, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        Workload.from_faults(faults)
+
+
+@pytest.mark.parametrize("rows", [b"", b"x", bytes(25), None, [1]])
+def test_rows_that_are_no_rows_are_refused(rows: typing.Any) -> None:
+    with pytest.raises(UsageError, match=r"^rows are bytes, 24 for each fault"):
+        Workload("mine", rows)
+
+
+# ---- the same everywhere ----
 
 
 def test_a_machine_says_what_it_was_made_of() -> None:

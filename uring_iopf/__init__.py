@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from uring_iopf.errors import IopfError, KernelError, PeerError, UsageError
     from uring_iopf.hardware.endpoint import AccessResult
     from uring_iopf.hardware.load import Load, LoadMode
-    from uring_iopf.iommufd import Context
-    from uring_iopf.machine import Account, Machine
+    from uring_iopf.iommufd import Context, QueueLimits
+    from uring_iopf.machine import Machine
+    from uring_iopf.machine_function import Account
+    from uring_iopf.machine_parts import FunctionParts, MachineParts
+    from uring_iopf.workloads import Workload
 
 __all__ = [
     "AccessResult",
@@ -26,33 +29,41 @@ __all__ = [
     "Design",
     "FaultGroup",
     "FaultPerm",
+    "FunctionParts",
     "IopfError",
     "KernelError",
     "Load",
     "LoadMode",
     "Machine",
+    "MachineParts",
     "PageResponse",
     "PeerError",
+    "QueueLimits",
     "TrioClient",
     "UsageError",
+    "Workload",
 ]
 
 _WHERE = {
     "AccessResult": "hardware.endpoint",
-    "Account": "machine",
+    "Account": "machine_function",
     "Context": "iommufd",
     "Design": "designs.base",
     "FaultGroup": "clients.groups",
     "FaultPerm": "abi.iommufd",
+    "FunctionParts": "machine_parts",
     "IopfError": "errors",
     "KernelError": "errors",
     "Load": "hardware.load",
     "LoadMode": "hardware.load",
     "Machine": "machine",
+    "MachineParts": "machine_parts",
     "PageResponse": "abi.iommufd",
     "PeerError": "errors",
+    "QueueLimits": "iommufd",
     "TrioClient": "clients.trio_client",
     "UsageError": "errors",
+    "Workload": "workloads",
 }
 
 

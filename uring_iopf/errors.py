@@ -6,6 +6,8 @@ For the life of a resource trio's own `trio.BusyResourceError`, `trio.ClosedReso
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 
 
@@ -17,11 +19,42 @@ class UsageError(IopfError, ValueError):
     """Our caller asked for something that cannot be; nothing has changed."""
 
 
-def check_fits(bits: int, **numbers: int) -> None:
+def whole(name: str, number: object) -> int:
+    """Return *number* as an int. Raises: UsageError, it is no whole number; the message has *name*."""
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        raise UsageError(f"{name} is a whole number, not {number!r}") from None
+
+
+def check_whole(name: str, number: object, least: int, most: int, of: str = "") -> None:
+    """Raises: UsageError, *number* is no whole number from *least* to *most*. *of*: what these are, for the message."""
+    if not least <= whole(name, number) <= most:
+        raise UsageError(f"{name} is {least} to {most}{of}; not {number}")
+
+
+def check_positive(name: str, number: object) -> None:
+    """Raises: UsageError, *number* is not positive and finite, or no number at all."""
+    try:
+        known = math.isfinite(number) and number > 0  # type: ignore[arg-type, operator]
+    except (TypeError, OverflowError):
+        known = False
+    if not known:
+        raise UsageError(f"{name} is a positive, finite number, not {number!r}")
+
+
+def check_fits(bits: int, **numbers: object) -> None:
     """Raises: UsageError, one of these is no number of so many bits without a sign: no field has room for it."""
     for name, number in numbers.items():
-        if not 0 <= number < 1 << bits:
+        if not 0 <= whole(name, number) < 1 << bits:
             raise UsageError(f"{name} is a number of {bits} bits without a sign, not {number}")
+
+
+def check_signed(bits: int, **numbers: object) -> None:
+    """Raises: UsageError, one of these is no number of so many bits with a sign."""
+    for name, number in numbers.items():
+        if not -(1 << bits - 1) <= whole(name, number) < 1 << bits - 1:
+            raise UsageError(f"{name} is a number of {bits} bits with a sign, not {number}")
 
 
 class PeerError(IopfError):

@@ -1,30 +1,86 @@
 """What a machine is made of, as data: `Machine`, comparisons, cells, the commands and the test fixture all take it.
 
-The defaults, the limits and what each part means stand here, once. It loads no compiled code, so that a command can
-refuse a mistake at once.
+The defaults, the limits and what each part means are written here, once. It loads no compiled code, so that a command
+can refuse a mistake at once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypedDict
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, TypeVar
 
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits, check_whole
+from uring_iopf.hardware.load import (
+    DEFAULT_GROUP,
+    DEFAULT_IN_FLIGHT,
+    DEFAULT_SEED,
+    MOST_IN_FLIGHT,
+    MOST_IN_GROUP,
+    Load,
+    check_group,
+    check_in_flight,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-    from typing import Unpack
+    from typing import Self, Unpack
 
-    from uring_iopf.hardware.load import Load
+    from uring_iopf.iommufd import QueueLimits
     from uring_iopf.workloads import Workload
 
+__all__ = [
+    "DEFAULT_WORKLOAD",
+    "DRIVERS",
+    "FunctionParts",
+    "KERNELS",
+    "MOST_CREDITS",
+    "MOST_FUNCTIONS",
+    "MOST_IN_FLIGHT",
+    "MOST_IN_GROUP",
+    "MachineOptions",
+    "MachineParts",
+    "QUEUES",
+    "QueueKey",
+    "Unit",
+    "WAITS",
+]
+
+T = TypeVar("T")
+
+KERNELS: Final = ("6.12", "7.2")
 DRIVERS: Final = ("inline", "enter", "sqpoll")
 WAITS: Final = ("spin", "sleep")
+QUEUES: Final = ("one", "device", "pasid", "shared")
 DEFAULT_WORKLOAD: Final = "gcc-compile"
-MOST_IN_FLIGHT: Final = 512
-"""PRG indices of a PCI function: groups that can be outstanding at once."""
-MOST_IN_GROUP: Final = 32
-"""Pages in one page request group."""
+MOST_FUNCTIONS: Final = 16
+"""Functions behind one VT-d here: there is room for the answers of so many."""
+MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
+"""Page requests that a function can have outstanding: all its groups, each as large as can be."""
+PRQ_ENTRIES: Final = 2048
+"""What Linux sets up as VT-d's page request queue; one entry stays free."""
+FIRST_REQUESTER_ID: Final = 0x0100
+LEAST_PASIDS: Final = 64
+LEAST_TABLE_PAGES: Final = 1024
+MOST_PASIDS: Final = 1 << 20
+MOST_TABLE_PAGES: Final = 1 << 20
+"""4 GiB of tables."""
+
+
+class _Unsaid(int):
+    """A default that nobody has given: what a load says may take its place."""
+
+
+class QueueKey(NamedTuple):
+    """Names one of a machine's fault queues, as does a plain tuple: ``("nic", 1)``."""
+
+    function: str
+    """The function, or the group of devices; ``all`` where there is one queue for all."""
+    pasid: int | None
+    """The PASID, where each has a queue; else None."""
+
+
+ALL: Final = QueueKey("all", None)
 
 
 class MachineOptions(TypedDict, total=False):
@@ -40,11 +96,54 @@ class MachineOptions(TypedDict, total=False):
     live: bool | None
     cpu: int
     report_flags: int
+    functions: tuple[FunctionParts, ...]
+    queues: str
+    limits: QueueLimits | None
+    pasid_table: int | None
+    table_pages: int | None
+
+
+@dataclass(frozen=True)
+class FunctionParts:
+    """One PCI function of a machine. Raises: UsageError, a part that cannot be."""
+
+    name: str = "function"
+    """By which `Machine.functions` and its queues are looked up."""
+    requester_id: int | None = None
+    """Bus, device and function number, 16 bits; None: 0x100 for the first function, 0x200 for the second, …"""
+    workload: Workload | None = None
+    """What it faults on; None: the machine's."""
+    load: Load | None = None
+    """When its faults come; None, in it too: as the machine says. The machine's *seed* is the first function's, the
+    second has the next number, …"""
+    pasids: tuple[int, ...] = ()
+    """PASIDs that have a table of their own where *queues* is ``pasid`` or ``shared``. None are given: with ``pasid``
+    those of its workload."""
+    device_group: str | None = None
+    """Functions with the same name here are one group of devices, which the IOMMU cannot tell apart; None: alone."""
+    credits: int | None = None
+    """Page requests that it may have outstanding; None: its share of the IOMMU's queue, which then never overflows."""
+
+    def __post_init__(self) -> None:
+        _check_text("name", self.name)
+        if self.requester_id is not None:
+            check_fits(16, requester_id=self.requester_id)
+        _check_workload(self.workload)
+        _check_load(self.load)
+        _set(self, "pasids", _tuple("pasids", self.pasids))
+        for pasid in self.pasids:
+            check_whole("pasids: each", pasid, 1, MOST_PASIDS - 1)
+        if len(set(self.pasids)) < len(self.pasids):
+            raise UsageError(f"pasids: each one once, not {self.pasids}")
+        if self.device_group is not None:
+            _check_text("device_group", self.device_group)
+        if self.credits is not None:
+            check_whole("credits", self.credits, 1, MOST_CREDITS)
 
 
 @dataclass(frozen=True)
 class MachineParts:
-    """What a `Machine` is made of. Raises: UsageError, a part that cannot be."""
+    """What a `Machine` is made of. Raises: UsageError, a part that cannot be, or parts that contradict each other."""
 
     workload: Workload | None = None
     """What the function faults on; None for accesses made by hand (``machine.endpoint.access``)."""
@@ -55,14 +154,15 @@ class MachineParts:
     client's calls. ``inline``: no thread; deterministic."""
     wait: str = "sleep"
     """What a client does that has nothing to do: ``sleep`` or ``spin``. The worker does the same after a while."""
-    in_flight: int = 16
-    """Groups outstanding at most, 1 to 512."""
-    group: int = 1
-    """Pages in a group at most, 1 to 32: neighbours in the workload that are asked for and answered together."""
-    seed: int = 0
-    """Of whatever is drawn at random in the load; nothing in a closed loop."""
+    in_flight: int = _Unsaid(DEFAULT_IN_FLIGHT)
+    """Groups of a function outstanding at most, 1 to 512. A *load* may say it instead."""
+    group: int = _Unsaid(DEFAULT_GROUP)
+    """Pages in a group at most, 1 to 32: neighbours in the workload that are asked for and answered together. A *load*
+    may say it instead."""
+    seed: int = _Unsaid(DEFAULT_SEED)
+    """Of whatever is drawn at random in the load; nothing in a closed loop. A *load* may say it instead."""
     load: Load | None = None
-    """When faults come; None: a closed loop with *in_flight*, *group* and *seed*."""
+    """When faults come; None: a closed loop."""
     live: bool | None = None
     """System calls and wake-ups are paid for with real ones, and time passes; None: unless inline. Beside a worker
     wake-ups are real either way; without it the clock stands still there until ``core.tick``."""
@@ -70,15 +170,108 @@ class MachineParts:
     """Where the worker should run; -1: anywhere."""
     report_flags: int = 0
     """For the design ``handler``."""
+    functions: tuple[FunctionParts, ...] = ()
+    """The PCI functions, all behind one IOMMU; none: one, called ``function``."""
+    queues: str = "one"
+    """Who has a fault queue. ``one``: all functions are attached to one table with one queue. ``device``: each function
+    has a table with a queue, or each group of devices. ``pasid``: each of a function's *pasids* has; what another PASID
+    asks for is refused. ``shared``: a table for each function and each of its *pasids*, and one queue for all."""
+    limits: QueueLimits | None = None
+    """Of every queue: what Linux has not; None: nothing of it."""
+    pasid_table: int | None = None
+    """Entries of the PASID table; None: as many as the workloads and *pasids* need, 64 at least."""
+    table_pages: int | None = None
+    """4 KiB pages that the page tables may use, all PASIDs together; None: as many as the workloads need, 1,024 at
+    least, which is room for some 2,000 MiB in one piece, or for 340 pages far from each other."""
 
     def __post_init__(self) -> None:
+        _check_workload(self.workload)
+        _check_choice("kernel", self.kernel, KERNELS)
         _check_choice("driver", self.driver, DRIVERS)
         _check_choice("wait", self.wait, WAITS)
-        if not 1 <= self.in_flight <= MOST_IN_FLIGHT:
-            limit = f"1 to {MOST_IN_FLIGHT}, the group indices of a function"
-            raise UsageError(f"in_flight is {limit}; not {self.in_flight}")
-        if not 1 <= self.group <= MOST_IN_GROUP:
-            raise UsageError(f"group is 1 to {MOST_IN_GROUP} pages, not {self.group}")
+        check_in_flight(self.in_flight)
+        check_group(self.group)
+        check_fits(64, seed=self.seed)
+        _check_load(self.load)
+        if self.live is not None and not isinstance(self.live, bool):
+            raise UsageError(f"live is True, False or None, not {self.live!r}")
+        check_whole("cpu", self.cpu, -1, 1023, ", -1 for any")
+        check_fits(32, report_flags=self.report_flags)
+        self._agree_with_load()
+        _set(self, "functions", _tuple("functions", self.functions))
+        self._check_functions()
+        _check_choice("queues", self.queues, QUEUES)
+        if self.limits is not None:
+            _check_limits(self.limits)
+        if self.pasid_table is not None:
+            check_whole("pasid_table", self.pasid_table, 1, MOST_PASIDS)
+        if self.table_pages is not None:
+            check_whole("table_pages", self.table_pages, 1, MOST_TABLE_PAGES)
+        self._check_tables()
+        self._check_queues()
+
+    # ---- what contradicts itself ----
+
+    def _agree_with_load(self) -> None:
+        """Take what the load says where the machine says nothing. Raises: UsageError, they say different things."""
+        for name in ("in_flight", "group", "seed"):
+            ours, its = getattr(self, name), None if self.load is None else getattr(self.load, name)
+            if its is None or its == ours:
+                continue
+            if not isinstance(ours, _Unsaid):
+                raise UsageError(f"{name} is {ours} for the machine and {its} in its load: say it in one place")
+            _set(self, name, its)
+
+    def _check_functions(self) -> None:
+        if len(self.functions) > MOST_FUNCTIONS:
+            raise UsageError(f"functions: {MOST_FUNCTIONS} at most behind one IOMMU, not {len(self.functions)}")
+        for one in self.functions:
+            if not isinstance(one, FunctionParts):
+                raise UsageError(f"functions: each is FunctionParts, not {one!r}")
+        each = list(self.each_function())
+        _check_different("name", [one.name for one in each])
+        _check_different("requester_id", [one.requester_id for one in each])
+        for one, load in zip(each, self.loads(), strict=True):
+            assert one.credits is not None, "each has its share"
+            assert load.group is not None, "it is filled"
+            if one.credits < load.group:
+                raise UsageError(
+                    f"credits of {one.name}: {one.credits} are fewer than the {load.group} pages of a group, which "
+                    "would wait for ever"
+                )
+        units = {one.name for one in each if one.device_group is None}
+        if clash := units & {one.device_group for one in each}:
+            raise UsageError(f"device_group: a function has the name {clash.pop()!r} as well")
+
+    def _check_tables(self) -> None:
+        most, pages = self._most_pasid(), self._pages_needed()
+        if self.pasid_table is not None and self.pasid_table <= most:
+            raise UsageError(f"pasid_table has {self.pasid_table} entries, and PASID {most} is used")
+        if self.table_pages is not None and self.table_pages < pages:
+            raise UsageError(f"table_pages is {self.table_pages}, and the workloads need {pages}")
+
+    def _check_queues(self) -> None:
+        if self.kernel == "6.12" and (self.queues == "pasid" or any(unit.pasids for unit in self.units())):
+            raise UsageError(f"queues is {self.queues!r}, and kernel 6.12 attaches no PASIDs: kernel='7.2'")
+        if self.queues != "pasid":
+            return
+        for one in self.each_function():
+            if not own_pasids(one):
+                raise UsageError(f"queues is 'pasid': the function {one.name} has no workload, so it needs its pasids")
+            if 0 in own_pasids(one):
+                raise UsageError(
+                    f"queues is 'pasid', and the workload of {one.name} has faults of PASID 0, the device's"
+                )
+
+    def _most_pasid(self) -> int:
+        used = [pasid for one in self.each_function() for pasid in (*one.pasids, *_used(one.workload))]
+        return max(used, default=0)
+
+    def _pages_needed(self) -> int:
+        workloads = {id(one.workload): one.workload for one in self.each_function() if one.workload is not None}
+        return sum(one.table_pages for one in workloads.values())
+
+    # ---- what follows from the parts ----
 
     @classmethod
     def of(
@@ -88,7 +281,19 @@ class MachineParts:
         from uring_iopf.workloads import Workload, load_workload  # heavy for those who only look
 
         known = workload is None or isinstance(workload, Workload)
-        return cls(workload if known else load_workload(workload), **options)  # type: ignore[arg-type]
+        return cls(**cls.checked(workload=workload if known else load_workload(workload), **options))  # type: ignore[arg-type]
+
+    @classmethod
+    def checked(cls, **options: object) -> dict[str, object]:
+        """Return *options*. Raises: UsageError, there is no such part."""
+        names = [field.name for field in fields(cls)]
+        if unknown := [name for name in options if name not in names]:
+            raise UsageError(f"a machine has no {unknown[0]!r}: it has {', '.join(names)}")
+        return options
+
+    def with_options(self, **options: Unpack[MachineOptions]) -> Self:
+        """The same with other parts. Raises: UsageError."""
+        return replace(self, **self.checked(**options))  # type: ignore[arg-type]
 
     @property
     def is_live(self) -> bool:
@@ -97,13 +302,141 @@ class MachineParts:
 
     def make_load(self) -> Load:
         """*load*, decided."""
-        from uring_iopf.hardware.load import Load, LoadMode  # loads the compiled part
+        return (Load() if self.load is None else self.load).filled(self.in_flight, self.group, self.seed)
 
-        if self.load is not None:
-            return self.load
-        return Load(LoadMode.CLOSED, in_flight=self.in_flight, group=self.group, seed=self.seed)
+    def each_function(self) -> Iterator[FunctionParts]:
+        """The functions, with nothing left open but what a function has not at all."""
+        functions = self.functions or (FunctionParts(),)
+        for number, one in enumerate(functions):
+            yield replace(
+                one,
+                requester_id=FIRST_REQUESTER_ID * (number + 1) if one.requester_id is None else one.requester_id,
+                workload=self.workload if one.workload is None else one.workload,
+                credits=self._share(len(functions)) if one.credits is None else one.credits,
+            )
+
+    def loads(self) -> list[Load]:
+        """Each function's load, decided."""
+        functions = self.functions or (FunctionParts(),)
+        ours = self.make_load()
+        assert ours.in_flight is not None, "it is filled"
+        assert ours.group is not None, "it is filled"
+        assert ours.seed is not None, "it is filled"
+        found = []
+        for number, one in enumerate(functions):
+            seed = (ours.seed + number) % 2**64
+            own = replace(ours, seed=None) if one.load is None else one.load
+            found.append(own.filled(ours.in_flight, ours.group, seed))
+        return found
+
+    def _share(self, functions: int) -> int:
+        """Credits. All together no more than the IOMMU's queue holds: it could overflow otherwise, and lose some."""
+        return min(MOST_IN_FLIGHT * self._largest_group(), (PRQ_ENTRIES - 1) // max(1, functions))
+
+    def _largest_group(self) -> int:
+        groups = [one.load.group for one in self.functions if one.load is not None and one.load.group is not None]
+        return max([self.group, *groups])
+
+    def units(self) -> list[Unit]:
+        """What is attached, in order: each function, or each group of devices."""
+        members: dict[str, list[FunctionParts]] = {}
+        for one in self.each_function():
+            members.setdefault(one.name if one.device_group is None else one.device_group, []).append(one)
+        return [Unit(name, tuple(some), self._tables_of(some)) for name, some in members.items()]
+
+    def _tables_of(self, functions: Iterable[FunctionParts]) -> tuple[int, ...]:
+        if self.queues == "pasid":
+            return tuple(sorted({pasid for one in functions for pasid in own_pasids(one)}))
+        if self.queues == "shared":
+            return tuple(sorted({pasid for one in functions for pasid in one.pasids}))
+        return ()
+
+    def queue_keys(self) -> tuple[QueueKey, ...]:
+        """The names of the queues that the machine will have."""
+        if self.queues == "pasid":
+            return tuple(QueueKey(unit.name, pasid) for unit in self.units() for pasid in unit.pasids)
+        if self.queues == "device":
+            return tuple(QueueKey(unit.name, None) for unit in self.units())
+        return (ALL,)
+
+    @property
+    def pasid_entries(self) -> int:
+        """*pasid_table*, decided."""
+        return max(LEAST_PASIDS, self._most_pasid() + 1) if self.pasid_table is None else self.pasid_table
+
+    @property
+    def pages_of_tables(self) -> int:
+        """*table_pages*, decided."""
+        return max(LEAST_TABLE_PAGES, self._pages_needed()) if self.table_pages is None else self.table_pages
 
 
-def _check_choice(what: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
+@dataclass(frozen=True)
+class Unit:
+    """Functions that are attached together: one, or a group of devices."""
+
+    name: str
+    functions: tuple[FunctionParts, ...]
+    pasids: tuple[int, ...]
+    """Those that have a table of their own."""
+
+
+def own_pasids(function: FunctionParts) -> tuple[int, ...]:
+    """The PASIDs of a function that have a table of their own, where any have."""
+    return function.pasids or _used(function.workload)
+
+
+def _used(workload: Workload | None) -> tuple[int, ...]:
+    return () if workload is None else workload.used_pasids
+
+
+# ---- checks ----
+
+
+def _set(parts: object, name: str, value: object) -> None:
+    object.__setattr__(parts, name, value)  # they are frozen for everybody else
+
+
+def _check_choice(what: str, given: object, choices: tuple[str, ...]) -> None:
+    if not isinstance(given, str) or given not in choices:
         raise UsageError(f"{what} is one of {', '.join(choices)}; not {given!r}")
+
+
+def _check_different(what: str, values: list[T]) -> None:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise UsageError(f"functions: two have the {what} {value!r}")
+
+
+def _check_text(what: str, given: object) -> None:
+    if not isinstance(given, str) or not given:
+        raise UsageError(f"{what} is a string that is not empty, not {given!r}")
+
+
+def _tuple(what: str, given: Iterable[object]) -> tuple[object, ...]:
+    if isinstance(given, (str, bytes)):
+        raise UsageError(f"{what} is a sequence, not {given!r}")
+    try:
+        return tuple(given)
+    except TypeError:
+        raise UsageError(f"{what} is a sequence, not {given!r}") from None
+
+
+def _check_workload(given: object) -> None:
+    if given is None:
+        return
+    from uring_iopf.workloads import Workload  # heavy for those who only look
+
+    if not isinstance(given, Workload):
+        raise UsageError(f"workload is a Workload or None, not {given!r}: `load_workload` finds one by its name")
+
+
+def _check_load(given: object) -> None:
+    if given is not None and not isinstance(given, Load):
+        raise UsageError(f"load is a Load or None, not {given!r}")
+
+
+def _check_limits(given: object) -> None:
+    from uring_iopf.iommufd import QueueLimits  # loads the compiled part; who has some has loaded it
+
+    if not isinstance(given, QueueLimits):
+        raise UsageError(f"limits is QueueLimits or None, not {given!r}")

@@ -293,6 +293,7 @@ int uiopf_endpoint_start(struct uiopf_endpoint *endpoint, const struct uiopf_loa
 void uiopf_endpoint_cancel(struct uiopf_endpoint *endpoint);	/* sends no more; the pass ends with the last answer */
 /* Told of each end of a pass; -1: nobody. The descriptor is duplicated: -EBADF, -EMFILE. */
 int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *endpoint, int fd);
+int uiopf_endpoint_add_done_eventfd(struct uiopf_endpoint *endpoint, int fd);	/* besides those there are */
 /* … and one that is signalled at the end of each access by hand. */
 int uiopf_endpoint_set_access_eventfd(struct uiopf_endpoint *endpoint, int fd);
 uint32_t uiopf_endpoint_passes(const struct uiopf_endpoint *endpoint);	/* finished */
@@ -312,15 +313,20 @@ uint64_t uiopf_endpoint_latency(struct uiopf_endpoint *endpoint, uint64_t millio
 /* ---- where every fault has gone ---- */
 
 struct uiopf_account {
-	struct uiopf_endpoint_counts endpoint;
-	struct uiopf_faultq_counts queue;
-	struct uiopf_device_counts device;
-	uint64_t pending;	/* faults that the IOMMU's queue, an unfinished group or the fault queue holds */
+	struct uiopf_endpoint *endpoint;	/* whose account: the caller's, as is the device that it is bound to */
+	struct uiopf_device *device;
+	struct uiopf_endpoint_counts counts;
+	struct uiopf_device_counts reported;
+	uint64_t answered;	/* faults that a client answered */
+	uint64_t auto_answered;	/* … that a fault queue answered for it */
+	uint64_t pending;	/* … that the IOMMU's queue, an unfinished group or a fault queue holds */
 };
 
-/* All of it at one quiescent point: 0, or -EINTR, nothing written, another thread's section is long. */
-int uiopf_account(struct uiopf_endpoint *endpoint, struct uiopf_faultq *queue, struct uiopf_device *device,
-		  struct uiopf_account *account);
+/*
+ * The accounts of n functions of a core, all at one quiescent point: 0, or -EINTR, nothing written, another thread's
+ * section is long.
+ */
+int uiopf_account(struct uiopf_core *core, struct uiopf_account *accounts, uint32_t n);
 
 /* ---- rings: the kernel's side ---- */
 

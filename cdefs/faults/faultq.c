@@ -212,6 +212,7 @@ hot_inline bool answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t 
 	give_cookie(q, cookie);
 	q->counts.answered_groups++;
 	q->counts.answered_faults += group->fault_count;
+	group->attach->device->answered += group->fault_count;
 	uiopf_group_respond(group, code);
 	return true;
 }
@@ -436,6 +437,7 @@ static void answer_for(struct uiopf_faultq *q, struct uiopf_group *group, uint32
 {
 	q->counts.auto_answered_groups++;
 	q->counts.auto_answered_faults += group->fault_count;
+	group->attach->device->answered_for += group->fault_count;
 	uiopf_group_respond(group, code);
 }
 
@@ -501,16 +503,20 @@ void uiopf_faultq_auto_respond(struct uiopf_faultq *q, uint64_t handle, const st
 	}
 }
 
-uint64_t uiopf_faultq_held(const struct uiopf_faultq *q)
+static uint32_t faults_of(const struct uiopf_group *group, const struct uiopf_device *device)
+{
+	return group && group->attach->device == device ? group->fault_count : 0;
+}
+
+uint64_t uiopf_faultq_held(const struct uiopf_faultq *q, const struct uiopf_device *device)
 {
 	uint64_t faults = 0;
 	uint32_t i, cookie;
 
 	for (i = q->head; i != q->tail; i++)
-		faults += q->ring[i & q->mask]->fault_count;
+		faults += faults_of(q->ring[i & q->mask], device);
 	for (cookie = 0; q->by_cookie && cookie <= q->cookies.capacity; cookie++)
-		if (q->by_cookie[cookie])
-			faults += q->by_cookie[cookie]->fault_count;
+		faults += faults_of(q->by_cookie[cookie], device);
 	return faults;
 }
 

@@ -107,8 +107,8 @@ static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 	return came;
 }
 
-/* Quiescent: faults in groups that wait to be read or to be answered. */
-uint64_t uiopf_faultq_held(const struct uiopf_faultq *q);
+/* Quiescent: a device's faults in groups that wait to be read or to be answered. */
+uint64_t uiopf_faultq_held(const struct uiopf_faultq *q, const struct uiopf_device *device);
 /* Quiescent. */
 int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups);
 /* Answers INVALID to what the attachment has outstanding, of one device or (NULL) of all, in Linux's order. */

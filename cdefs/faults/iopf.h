@@ -172,8 +172,9 @@ struct uiopf_device {
 	uint32_t returned_head;		/* of the groups on their way back */
 	struct uiopf_device_counts counts;
 
-	/* The consumer's: the tail of the groups that it has freed. */
+	/* The consumer's: the tail of the groups that it has freed, and whose faults they were. */
 	UIOPF_LINE uint32_t returned_tail;
+	uint64_t answered, answered_for;	/* by a client; for it */
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_device, free_count);
 UIOPF_BEGINS_A_LINE(struct uiopf_device, returned_tail);

@@ -58,6 +58,12 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 	return ep;
 }
 
+static void close_all(const int *fd, uint32_t n)
+{
+	while (n)
+		close(fd[--n]);
+}
+
 void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 {
 	struct uiopf_core *core = ep ? ep->core : NULL;
@@ -75,10 +81,10 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 	}
 	uiopf_let_go(ep->port->lifetime);
 	uiopf_space_free(ep->space);
-	if (ep->load.done_eventfd >= 0)
-		close(ep->load.done_eventfd);
+	close_all(ep->load.done_eventfd, ep->load.done_eventfds);
 	if (ep->access_eventfd >= 0)
 		close(ep->access_eventfd);
+	free(ep->load.done_eventfd);
 	free(ep->load.row);
 	free(ep->page);
 	free(ep);
@@ -230,9 +236,46 @@ static int set_eventfd(struct uiopf_endpoint *ep, int *eventfd, int fd)
 	return 0;
 }
 
+/* Puts a list with *fd* at its end in place of the first *kept* there are; the others are closed. */
+static int put_done_eventfd(struct uiopf_endpoint *ep, uint32_t kept, int fd)
+{
+	const uint32_t n = kept + (fd >= 0), had = ep->load.done_eventfds;
+	int *list = NULL, *before = ep->load.done_eventfd, own = -1;
+
+	if (fd >= 0) {
+		own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		if (own < 0)
+			return -errno;
+	}
+	if (n) {
+		list = malloc(n * sizeof *list);
+		if (!list) {
+			close(own);
+			return -ENOMEM;
+		}
+		if (kept)
+			memcpy(list, before, kept * sizeof *list);
+		if (own >= 0)
+			list[kept] = own;
+	}
+	uiopf_control_begin(ep->core);
+	ep->load.done_eventfd = list;
+	ep->load.done_eventfds = n;
+	uiopf_control_end(ep->core);
+	if (before)
+		close_all(before + kept, had - kept);
+	free(before);
+	return 0;
+}
+
 int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
 {
-	return set_eventfd(ep, &ep->load.done_eventfd, fd);
+	return put_done_eventfd(ep, 0, fd);
+}
+
+int uiopf_endpoint_add_done_eventfd(struct uiopf_endpoint *ep, int fd)
+{
+	return fd < 0 ? -EBADF : put_done_eventfd(ep, ep->load.done_eventfds, fd);
 }
 
 int uiopf_endpoint_set_access_eventfd(struct uiopf_endpoint *ep, int fd)
@@ -248,8 +291,8 @@ static bool all_accessed(const struct uiopf_endpoint *ep)
 /* The last access by hand has ended: whoever is told when the function is done may wait for that. */
 static void tell_if_done(const struct uiopf_endpoint *ep)
 {
-	if (all_accessed(ep) && (ep->finished || (ep->load.passes && !ep->load.active)) && ep->load.done_eventfd >= 0)
-		eventfd_write(ep->load.done_eventfd, 1);
+	if (all_accessed(ep) && (ep->finished || (ep->load.passes && !ep->load.active)))
+		uiopf_load_tell(&ep->load);
 }
 
 void uiopf_endpoint_accessed(struct uiopf_endpoint *ep, uint32_t at, uint32_t result)

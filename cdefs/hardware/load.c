@@ -17,14 +17,20 @@ static uint64_t next_random(uint64_t *state)
 	return z ^ z >> 31;
 }
 
+/* So long after the start; what is too long for the clock is as far away as can be, and never comes. */
+static uint64_t after(uint64_t start_ns, double ns)
+{
+	return ns < (double)(UIOPF_NO_DEADLINE - start_ns) * 0.5 ? start_ns + (uint64_t)ns : UIOPF_NO_DEADLINE;
+}
+
 uint64_t uiopf_load_due(const struct uiopf_loader *load, uint64_t now)
 {
 	switch (load->config.mode) {
 	case UIOPF_LOAD_TRACE:
-		return load->start_ns + (uint64_t)((double)(load->row[load->cursor].time_ns - load->row[0].time_ns) /
-						   load->config.speed);
+		return after(load->start_ns, (double)(load->row[load->cursor].time_ns - load->row[0].time_ns) /
+						     load->config.speed);
 	case UIOPF_LOAD_POISSON:
-		return load->start_ns + (uint64_t)load->due;
+		return after(load->start_ns, load->due);
 	default:
 		return now;
 	}
@@ -64,20 +70,26 @@ const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t n
 
 /* ---- a pass ---- */
 
+void uiopf_load_tell(const struct uiopf_loader *load)
+{
+	uint32_t i;
+
+	for (i = 0; i < load->done_eventfds; i++)
+		eventfd_write(load->done_eventfd[i], 1);
+}
+
 void uiopf_load_finish(struct uiopf_loader *load)
 {
 	load->active = false;
 	load->busy_ns += uiopf_now(&load->core->clock) - load->start_ns;
 	/* Pairs with the waiting side: counts and latencies are complete. */
 	STORE_RELEASE(&load->passes, load->passes + 1);
-	if (load->done_eventfd >= 0)
-		eventfd_write(load->done_eventfd, 1);
+	uiopf_load_tell(load);
 }
 
 void uiopf_load_init(struct uiopf_loader *load, struct uiopf_core *core)
 {
 	load->core = core;
-	load->done_eventfd = -1;
 }
 
 int uiopf_load_set_rows(struct uiopf_loader *load, struct uiopf_access *rows, uint64_t n)

@@ -26,7 +26,8 @@ struct uiopf_loader {
 	uint32_t outstanding;		/* groups, also such as are no part of the load */
 	bool active;
 	bool plain;			/* no times, no groups: what most loads are */
-	int done_eventfd;		/* signalled at the end of a pass; -1 */
+	uint32_t done_eventfds;
+	int *done_eventfd;		/* signalled at the end of a pass */
 	struct uiopf_histogram latency;	/* from a group's intended time to its answer */
 
 	UIOPF_LINE uint32_t passes;	/* ended; others spin on it, and must not slow down what is above */
@@ -69,6 +70,8 @@ hot_inline bool uiopf_load_is_over(const struct uiopf_loader *load, bool stopped
 }
 
 void uiopf_load_finish(struct uiopf_loader *load);
+/* Producer: signals the eventfds of who waits for the end. */
+void uiopf_load_tell(const struct uiopf_loader *load);
 
 /* Quiescent. */
 void uiopf_load_init(struct uiopf_loader *load, struct uiopf_core *core);

@@ -35,9 +35,9 @@ struct scene {
 
 static struct uiopf_account account_of(struct scene *s)
 {
-	struct uiopf_account a;
+	struct uiopf_account a = { .endpoint = s->ep, .device = s->device };
 
-	CHECK_EQ(uiopf_account(s->ep, s->q, s->device, &a), 0);
+	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
 	return a;
 }
 
@@ -47,10 +47,10 @@ static void check(struct scene *s)
 	uint64_t waited_for = 0;
 	uint32_t i, kept = 0;
 
-	CHECK_EQ(a.queue.answered_faults, s->answered);
-	s->answered_for = a.queue.auto_answered_faults + a.device.refused;
+	CHECK_EQ(a.answered, s->answered);
+	s->answered_for = a.auto_answered + a.reported.refused;
 	/* Faults that the test made itself, halfway of a group, no function has sent. */
-	CHECK_EQ(a.endpoint.sent + s->partial, s->answered + s->answered_for + a.pending);
+	CHECK_EQ(a.counts.sent + s->partial, s->answered + s->answered_for + a.pending);
 	CHECK(a.pending >= s->held_pages + s->partial);
 	for (i = 0; i < s->accesses; i++)
 		if (uiopf_endpoint_result(s->ep, s->access[i].ticket) == 0) {
@@ -59,10 +59,10 @@ static void check(struct scene *s)
 		}
 	s->accesses = kept;
 	/* An access waits for its credits before it is sent, and the function for no more than it has sent. */
-	CHECK(a.endpoint.outstanding <= waited_for);
-	CHECK(a.pending <= a.endpoint.outstanding + s->partial);
-	CHECK_EQ(a.endpoint.sent - a.endpoint.outstanding,
-		 a.endpoint.succeeded + a.endpoint.unmapped + a.endpoint.invalid + a.endpoint.failed);
+	CHECK(a.counts.outstanding <= waited_for);
+	CHECK(a.pending <= a.counts.outstanding + s->partial);
+	CHECK_EQ(a.counts.sent - a.counts.outstanding,
+		 a.counts.succeeded + a.counts.unmapped + a.counts.invalid + a.counts.failed);
 }
 
 static void read_some(struct scene *s)
@@ -189,9 +189,9 @@ int main(int argc, char **argv)
 	check(s);
 	a = account_of(s);
 	CHECK_EQ(a.pending, 0);
-	CHECK_EQ(a.endpoint.outstanding, 0);
+	CHECK_EQ(a.counts.outstanding, 0);
 	CHECK(steps < 1000 || (s->answered && s->answered_for));
-	printf("%" PRIu64 " faults: answered %" PRIu64 ", for the client %" PRIu64 "\n", a.endpoint.sent, s->answered,
+	printf("%" PRIu64 " faults: answered %" PRIu64 ", for the client %" PRIu64 "\n", a.counts.sent, s->answered,
 	       s->answered_for);
 
 	uiopf_vtd_unbind(s->vtd, s->device);

@@ -4,6 +4,8 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "core/core.h"
@@ -584,9 +586,137 @@ static void waiting_answers_come_in_beside_a_worker(void)
 	close_scene(s);
 }
 
+/* Two functions behind one IOMMU, one queue for both: each has its own account, and all together are the queue's. */
+static void functions_that_share_a_queue_have_accounts_of_their_own(void)
+{
+	struct scene *s = open_scene(64, 256);
+	struct uiopf_endpoint *ep = uiopf_endpoint_new(s->core, uiopf_vtd_port(s->vtd), 0x200, CAPACITY, GROUP_MOST);
+	struct uiopf_device *device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID + 1, 0x200, 256, 0);
+	struct uiopf_account a[2] = { { .endpoint = s->ep, .device = s->device }, { .endpoint = ep, .device = device } };
+	struct uiopf_faultq_counts counts;
+	int64_t i, n;
+
+	CHECK(ep && device);
+	CHECK_EQ(uiopf_vtd_bind(s->vtd, ep, device), 0);
+	CHECK_EQ(uiopf_attach(device, UIOPF_NO_PASID, s->q, 1), 0);
+	uiopf_endpoint_set_tables(ep, s->space);
+	CHECK_EQ(uiopf_endpoint_enable_pri(ep, 64), 0);
+	for (i = 0; i < 4; i++) {
+		CHECK(uiopf_endpoint_access(s->ep, 1, 0x10000 * (uint64_t)i, IOMMU_PGFAULT_PERM_READ, 3) >= 0);
+		CHECK(uiopf_endpoint_access(ep, 1, 0x800000 + 0x10000 * (uint64_t)i, IOMMU_PGFAULT_PERM_READ, 2) >= 0);
+	}
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_account(s->core, a, 2), 0);
+	CHECK_EQ(a[0].pending, 12);
+	CHECK_EQ(a[1].pending, 8);
+	n = take(s);
+	CHECK_EQ(n, 20);
+	/* Three groups of the one are answered, one of the other; the rest is read and waits. */
+	for (i = 0; i < n; i++)
+		if ((s->m[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) && s->m[i].grpid < (s->m[i].dev_id == ID ? 3u : 1u))
+			answer(s, s->m[i].cookie, IOMMUFD_PAGE_RESP_INVALID);
+	CHECK_EQ(uiopf_account(s->core, a, 2), 0);
+	CHECK_EQ(a[0].answered, 9);
+	CHECK_EQ(a[0].pending, 3);
+	CHECK_EQ(a[1].answered, 2);
+	CHECK_EQ(a[1].pending, 6);
+	CHECK_EQ(uiopf_detach(device, UIOPF_NO_PASID), 0);	/* its own faults alone are answered for the client */
+	CHECK_EQ(uiopf_account(s->core, a, 2), 0);
+	CHECK_EQ(a[0].pending, 3);
+	CHECK_EQ(a[0].auto_answered, 0);
+	CHECK_EQ(a[1].pending, 0);
+	CHECK_EQ(a[1].auto_answered, 6);
+	uiopf_faultq_counts(s->q, &counts);
+	CHECK_EQ(counts.answered_faults, a[0].answered + a[1].answered);
+	CHECK_EQ(counts.auto_answered_faults, a[1].auto_answered);
+	for (i = 0; i < 2; i++)
+		CHECK_EQ(a[i].counts.sent, a[i].answered + a[i].auto_answered + a[i].reported.refused + a[i].pending);
+	uiopf_vtd_unbind(s->vtd, device);
+	uiopf_endpoint_free(ep);
+	uiopf_device_free(device);
+	close_scene(s);
+}
+
+/* What is bound is behind this IOMMU, and is one function: it would not be found when it goes. */
+static void only_what_belongs_together_is_bound(void)
+{
+	struct scene *s = open_scene(0, 256), *other = open_scene(0, 256);
+	struct uiopf_endpoint *ep = uiopf_endpoint_new(s->core, uiopf_vtd_port(s->vtd), 0x200, CAPACITY, GROUP_MOST);
+	struct uiopf_device *device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID + 1, 0x300, 256, 0);
+
+	CHECK(ep && device);
+	CHECK_EQ(uiopf_vtd_bind(s->vtd, ep, device), -EINVAL);
+	CHECK_EQ(uiopf_vtd_bind(s->vtd, other->ep, s->device), -EINVAL);
+	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, other->device), -EINVAL);
+	uiopf_endpoint_free(ep);
+	uiopf_device_free(device);
+	close_scene(other);
+	close_scene(s);
+}
+
+/* Each who waits for the end of a load is told, with a descriptor of the function's own. */
+static void all_who_wait_are_told_of_the_end(void)
+{
+	const struct uiopf_access row = { .time_ns = 0, .address = 0x4000, .pasid = 1, .access = 1 };
+	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = 1, .group = 1 };
+	struct scene *s = open_scene(64, 256);
+	int fd[3], i, pass;
+	eventfd_t told;
+
+	for (i = 0; i < 3; i++)
+		CHECK((fd[i] = eventfd(0, EFD_NONBLOCK)) >= 0);
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, &row, 1), 0);
+	CHECK_EQ(uiopf_endpoint_set_done_eventfd(s->ep, fd[0]), 0);
+	CHECK_EQ(uiopf_endpoint_add_done_eventfd(s->ep, fd[1]), 0);
+	CHECK_EQ(uiopf_endpoint_add_done_eventfd(s->ep, fd[2]), 0);
+	CHECK_EQ(uiopf_endpoint_add_done_eventfd(s->ep, -1), -EBADF);
+	for (pass = 0; pass < 2; pass++) {	/* at first all three; then one alone, which replaces them */
+		CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+		uiopf_core_produce(s->core);
+		answer_all(s, IOMMUFD_PAGE_RESP_INVALID);
+		uiopf_core_produce(s->core);
+		CHECK_EQ(uiopf_endpoint_passes(s->ep), pass + 1);
+		for (i = 0; i < 3; i++)
+			CHECK_EQ(eventfd_read(fd[i], &told), pass == 0 || i == 1 ? 0 : -1);
+		CHECK_EQ(uiopf_endpoint_set_done_eventfd(s->ep, fd[1]), 0);
+	}
+	for (i = 0; i < 3; i++)
+		close(fd[i]);
+	close_scene(s);
+}
+
+/* Times that no clock can show are never; the sanitizer looks at the conversion. */
+static void a_time_beyond_all_clocks_never_comes(void)
+{
+	const struct uiopf_access row[2] = { { .time_ns = 0, .address = 0x4000, .pasid = 1, .access = 1 },
+					     { .time_ns = UINT64_MAX / 2, .address = 0x5000, .pasid = 1, .access = 1 } };
+	struct uiopf_load load = { .mode = UIOPF_LOAD_TRACE, .in_flight = 4, .group = 1, .speed = 1e-300 };
+	struct scene *s = open_scene(64, 256);
+
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, row, 2), 0);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).sent, 1);
+	uiopf_core_tick(s->core, UINT64_MAX / 4);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).sent, 1);
+	uiopf_endpoint_cancel(s->ep);
+	answer_all(s, IOMMUFD_PAGE_RESP_INVALID);
+	uiopf_core_produce(s->core);
+	load = (struct uiopf_load){ .mode = UIOPF_LOAD_POISSON, .in_flight = 4, .group = 1, .rate = 1e-300 };
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).sent, 1);
+	close_scene(s);
+}
+
 int main(void)
 {
 	a_request_is_these_32_bytes();
+	functions_that_share_a_queue_have_accounts_of_their_own();
+	only_what_belongs_together_is_bound();
+	all_who_wait_are_told_of_the_end();
+	a_time_beyond_all_clocks_never_comes();
 	every_bit_is_decoded();
 	a_response_is_these_32_bytes();
 	a_failure_is_sent_as_linuxs_own_code();

@@ -9,6 +9,7 @@ otherwise: whoever waits does, and is woken by whatever makes work for it.
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ import trio
 
 from uring_iopf._native import lib
 from uring_iopf.core import Driver
+from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied, owned
 from uring_iopf.hardware.endpoint import AccessResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uring_iopf.core import Core
     from uring_iopf.hardware.endpoint import Endpoint
 
@@ -37,10 +41,29 @@ class Accesses(NotCopied):
         self._waiting = False
         self._closed = False
         self._others = trio.lowlevel.ParkingLot()
+        self._lock = threading.Lock()
+        self._token: object = None
+        self._tasks = 0
         endpoint.tell_accesses(self._eventfd)
 
-    async def wait(self, ticket: int) -> AccessResult:
-        """Wait for the end of an access. Raises: trio.ClosedResourceError."""
+    async def make(self, access: Callable[[], int]) -> AccessResult:
+        """Call *access*, which makes one and returns its ticket, and wait for its end.
+
+        Raises: what *access* does; trio.ClosedResourceError; UsageError, tasks of another `trio.run` wait here, and one
+        cannot wake them from this one.
+        """
+        token = trio.lowlevel.current_trio_token()
+        with self._lock:
+            if self._tasks and self._token is not token:
+                raise UsageError("tasks of another trio.run wait for accesses of this function: one run at a time")
+            self._token = token
+            self._tasks += 1
+        try:
+            return await self._wait(access())
+        finally:
+            self._tasks -= 1
+
+    async def _wait(self, ticket: int) -> AccessResult:
         while True:
             if self._closed:
                 raise trio.ClosedResourceError

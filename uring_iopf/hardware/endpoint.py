@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uring_iopf._native import CEndpoint, check, ffi, lib
 from uring_iopf.errors import UsageError
 from uring_iopf.handles import Handle
+from uring_iopf.hardware.load import MOST_IN_FLIGHT
 
 if TYPE_CHECKING:
     from uring_iopf.hardware.iommus.vtd import VtdIommu
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _SLICE_NS = 20_000_000
 
-GROUP_INDICES = 512
+GROUP_INDICES = MOST_IN_FLIGHT
 """PRG indices of a function: groups that can be outstanding at once."""
 
 
@@ -120,7 +121,7 @@ class Endpoint(Handle[CEndpoint]):
         Raises: KernelError(EBUSY), it is doing so; KernelError(EINVAL), a bad load; UsageError, a group of the load has
         more pages than the function has credits, and it would wait for ever.
         """
-        _check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load", load.group)
+        _check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load", load.filled().group or 0)
 
     def cancel(self) -> None:
         """Send no more of the rows; the pass ends with the last answer."""
@@ -161,6 +162,14 @@ class Endpoint(Handle[CEndpoint]):
     def tell_accesses(self, eventfd: int) -> None:
         """Signal an eventfd at the end of each access made by hand; -1: none."""
         check(lib.uiopf_endpoint_set_access_eventfd(self.c, eventfd), "tell of accesses")
+
+    def tell_when_done(self, eventfd: int, *, also: bool = False) -> None:
+        """Signal an eventfd at the end of each pass, and of the last access by hand; -1: none.
+
+        *also*: besides those that were given before, which it replaces otherwise.
+        """
+        tell = lib.uiopf_endpoint_add_done_eventfd if also else lib.uiopf_endpoint_set_done_eventfd
+        check(tell(self.c, eventfd), "tell when done")
 
     def finish(self) -> None:
         """No more accesses will be made by hand."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
-from uring_iopf._native import CSpace, check, lib
-from uring_iopf.errors import UsageError
+from uring_iopf._native import CSpace, lib
+from uring_iopf.errors import KernelError, check_fits, check_whole
 from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 DEFAULT_PASIDS = 64
 DEFAULT_TABLE_PAGES = 1024
+MOST_PASIDS: Final = 1 << 20
+"""PASIDs have 20 bits."""
+MOST_TABLE_PAGES: Final = 1 << 20
+"""4 GiB of tables."""
 
 _map: Final = lib.uiopf_space_map  # called once a fault: not looked up each time
 
@@ -51,11 +56,13 @@ class AddressSpace(Handle[CSpace]):
     _what = "address space"
 
     def __init__(self, pasids: int = DEFAULT_PASIDS, table_pages: int = DEFAULT_TABLE_PAGES) -> None:
-        if not 1 <= pasids <= 1 << 20 or table_pages < 1:
-            raise UsageError("an address space needs at least one PASID, at most 2**20, and one table page")
+        check_whole("pasids", pasids, 1, MOST_PASIDS)
+        check_whole("table_pages", table_pages, 1, MOST_TABLE_PAGES)
         super().__init__()
         self.pasids = pasids
         """Entries of the PASID table."""
+        self.table_pages = table_pages
+        """Pages behind it, for tables of all PASIDs together."""
         self._make(lib.uiopf_space_free, lib.uiopf_space_new, pasids, table_pages)
 
     @property
@@ -75,19 +82,35 @@ class AddressSpace(Handle[CSpace]):
         c = self.c
         for fault in group.faults:
             if (rc := _map(c, fault.pasid, fault.addr, fault.perm)) < 0:
-                check(rc, f"map pasid {fault.pasid}, address {fault.addr:#x}")
+                raise self._error("map", rc, fault.pasid, fault.addr)
 
     def map_page(self, pasid: int, address: int, perm: int) -> None:
         """Make one page present; *perm* (`FaultPerm`) is added to what it has. Raises: as `map`."""
-        check(lib.uiopf_space_map(self.c, pasid, address, perm), f"map pasid {pasid}, address {address:#x}")
+        check_fits(32, pasid=pasid, perm=perm)
+        check_fits(64, address=address)
+        if (rc := lib.uiopf_space_map(self.c, pasid, address, perm)) < 0:
+            raise self._error("map", rc, pasid, address)
 
     def unmap_page(self, pasid: int, address: int) -> None:
         """Take one page away. Raises: as `map`."""
-        check(lib.uiopf_space_unmap(self.c, pasid, address), f"unmap pasid {pasid}, address {address:#x}")
+        check_fits(32, pasid=pasid)
+        check_fits(64, address=address)
+        if (rc := lib.uiopf_space_unmap(self.c, pasid, address)) < 0:
+            raise self._error("unmap", rc, pasid, address)
 
     def allows(self, pasid: int, address: int, perm: int) -> bool:
         """Whether an access would go through now."""
+        check_fits(32, pasid=pasid, perm=perm)
+        check_fits(64, address=address)
         return bool(lib.uiopf_space_present(self.c, pasid, address, perm))
+
+    def _error(self, call: str, rc: int, pasid: int, address: int) -> KernelError:
+        why = ""
+        if rc == -errno.ENOMEM:
+            why = f" (all {self.table_pages} pages for tables are used: give more table_pages)"
+        elif pasid >= self.pasids:
+            why = f" (the PASID table has {self.pasids} entries: give more, as pasid_table of a Machine)"
+        return KernelError(-rc, f"{call} pasid {pasid}, address {address:#x}{why}")
 
     def reset(self) -> None:
         """Forget all tables. Nothing may be walking them."""

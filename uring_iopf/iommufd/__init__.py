@@ -29,7 +29,7 @@ from uring_iopf.iommufd.queues.events import (
     VirtualEvent,
     unpack_events,
 )
-from uring_iopf.iommufd.queues.fault import FaultQueue, FaultQueueCounts, Personality, QueueLimits
+from uring_iopf.iommufd.queues.fault import AS_LINUX, FaultQueue, FaultQueueCounts, Personality, QueueLimits
 from uring_iopf.iommufd.queues.file import QueueFile
 from uring_iopf.iommufd.queues.reports import ReportQueue
 from uring_iopf.iommufd.selftest import MockDevice, SelftestDevice
@@ -38,6 +38,7 @@ from uring_iopf.iommufd.spaces.ioas import IOAS, Mapping
 from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
 
 __all__ = [
+    "AS_LINUX",
     "Attachment",
     "CmdqvEvent",
     "ClientMemory",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uring_iopf.core import Core
+from uring_iopf.handles import Handle
 from uring_iopf.iommufd.calls import Calls
 from uring_iopf.iommufd.devices.device import Device, VirtualFunction
 from uring_iopf.iommufd.drivers.mock import MockIommu
@@ -94,7 +95,7 @@ class Context(Calls):
 
     def bind(
         self,
-        iommu: CIommu,
+        iommu: CIommu | Handle[CIommu],
         requester_id: int,
         capacity: int,
         *,
@@ -105,7 +106,7 @@ class Context(Calls):
         reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> Device:
-        """Bind a device that is behind *iommu* (a C object on this core). It is not attached.
+        """Bind a device that is behind *iommu* (a `VtdIommu` or `MockIommu` on this core). It is not attached.
 
         *capacity*: how many requests it may have outstanding. *driver*: its IOMMU's. *group*: the devices that the
         IOMMU cannot tell from it; alone by default. *max_pasids*: of its PASID capability; 0, it has none.
@@ -121,7 +122,7 @@ class Context(Calls):
             self.table,
             self.core,
             self.version,
-            iommu,
+            iommu.c if isinstance(iommu, Handle) else iommu,
             requester_id,
             capacity,
             driver=driver,

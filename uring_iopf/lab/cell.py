@@ -150,8 +150,9 @@ def _one_pass(
 
 def _next_load(machine: Machine) -> None:
     """Each pass of a load that is drawn at random is drawn anew; all of them follow from the seed."""
-    if machine.load.mode is LoadMode.POISSON:
-        machine.load = replace(machine.load, seed=(machine.parts.seed + machine.started) % 2**64)
+    function = machine.function
+    if function.load.mode is LoadMode.POISSON:
+        function.load = replace(function.load, seed=(machine.parts.seed + function.started) % 2**64)
 
 
 def _gets_on(machine: Machine, progress: _Progress) -> bool:
@@ -196,8 +197,8 @@ def _serve_native(machine: Machine, spec: CellSpec, progress: _Progress) -> Serv
     def serve(start: bool) -> int:
         before = int(served.faults)
         if start:
-            machine.started += 1
-            load = machine.load.as_c()
+            machine.function.started += 1
+            load = machine.function.load.as_c()
             check(
                 lib.uiopf_client_replay(channel.c, space, endpoint, load, rows, SLICE_NS, served), "replay a workload"
             )

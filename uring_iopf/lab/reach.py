@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf.machine import PRQ_ENTRIES
-from uring_iopf.machine_parts import MOST_IN_FLIGHT
+from uring_iopf.machine_parts import MOST_IN_FLIGHT, PRQ_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -85,10 +85,10 @@ class Session:
             queue = machine.open_queue(start_worker=False)
             self.done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             stack.callback(os.close, self.done_fd)
-            entries = _power_of_two(max(machine.in_flight, _LEAST_ENTRIES))
+            entries = _power_of_two(max(machine.outstanding_most, _LEAST_ENTRIES))
             buffers = min(2 * entries, _MOST_BUFFERS)
             # Room for every buffer, a whole number of cache lines each, and for the answer of every SQE.
-            stride = (machine.group * MESSAGE_BYTES + 63) // 64 * 64
+            stride = (machine.group_most * MESSAGE_BYTES + 63) // 64 * 64
             self.ring = AttachableRing(
                 machine.core,
                 [queue.fd],
@@ -118,8 +118,8 @@ class Session:
             space_size=os.fstat(space.fd).st_size,
             first_table=space.used_bytes(),
             pasids=space.pasids,
-            in_flight=self.machine.in_flight,
-            group_most=self.machine.group,
+            in_flight=self.machine.outstanding_most,
+            group_most=self.machine.group_most,
             buffer_groups=self._buffer_groups,
             buffer_entries=self._buffers,
         )
@@ -171,8 +171,8 @@ class Session:
 
     def progress(self) -> tuple[int, int]:
         """How many faults the client has answered by now, and how many there are."""
-        total = 0 if self.machine.workload is None else len(self.machine.workload)
-        return self.machine.account().answered, total
+        workloads = [one.workload for one in self.machine.functions.values()]
+        return self.machine.account().answered, sum(len(one) for one in workloads if one is not None)
 
     def end(self, ending: Ending, reason: str = "") -> ClientResult | None:
         """Free the ring, answer for the client what it has not answered, close everything. Return the account.

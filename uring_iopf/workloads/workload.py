@@ -7,10 +7,13 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from uring_iopf.errors import UsageError, check_fits, check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Self
 
 ROW: Final = struct.Struct("<QQII")
 """``struct uiopf_access`` of ``cdefs/abi/api.h``: time_ns, address, pasid, access."""
@@ -31,12 +34,39 @@ PERMISSIONS: Final[Mapping[bytes, int]] = {b"r": 1, b"w": 2, b"x": 4}
 class Workload:
     """Page faults in the order in which a program took them.
 
-    *rows*: one ``struct uiopf_access`` of 24 bytes each, little-endian; C takes the buffer as it is. The rows are
-    trusted: `load_workload` has checked them.
+    *rows*: one ``struct uiopf_access`` of 24 bytes each, little-endian; C takes the buffer as it is. What is in them is
+    trusted: `load_workload` and `from_faults` check it. Raises: UsageError, *rows* are no rows, or there are none.
     """
 
     name: str
     rows: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise UsageError(f"name is a string, not {self.name!r}")
+        if not isinstance(self.rows, bytes) or not self.rows or len(self.rows) % ROW.size:
+            raise UsageError(
+                f"rows are bytes, {ROW.size} for each fault, at least one; `Workload.from_faults` packs them"
+            )
+
+    @classmethod
+    def from_faults(cls, faults: Iterable[tuple[int, int, int, int]], *, name: str = "faults") -> Self:
+        """Make a workload of faults in memory, each ``(time_ns, address, pasid, perm)``, as iteration gives them.
+
+        *time_ns* does not go back; *address* is a page's, below 2**47; *pasid* is below 2**20; *perm* is made of
+        `FaultPerm.READ`, WRITE and EXEC. Raises: UsageError, with the number of the fault, from 0, and what is wrong.
+        """
+        rows: list[bytes] = []
+        before = 0
+        for number, fault in enumerate(_each(faults)):
+            try:
+                before, address, pasid, perm = _checked(fault, before)
+            except UsageError as error:
+                raise UsageError(f"fault {number}: {error}") from None
+            rows.append(ROW.pack(before, address, pasid, perm))
+        if not rows:
+            raise UsageError("a workload has at least one fault")
+        return cls(name, b"".join(rows))
 
     def __len__(self) -> int:
         """How many faults."""
@@ -49,12 +79,17 @@ class Workload:
     @functools.cached_property
     def pasids(self) -> int:
         """How many entries the PASID table needs: the highest PASID and one."""
-        return 1 + max(pasid for _, _, pasid, _ in self)
+        return 1 + self.used_pasids[-1]
 
     @functools.cached_property
+    def used_pasids(self) -> tuple[int, ...]:
+        """The PASIDs that occur, rising."""
+        return tuple(sorted({pasid for _, _, pasid, _ in self}))
+
+    @property
     def address_spaces(self) -> int:
         """How many different PASIDs occur."""
-        return len({pasid for _, _, pasid, _ in self})
+        return len(self.used_pasids)
 
     @functools.cached_property
     def pages(self) -> int:
@@ -82,3 +117,28 @@ class Workload:
     def digest(self) -> str:
         """The start of the content's SHA-256, in hex: the same for the same faults, whatever the file was called."""
         return hashlib.sha256(self.rows).hexdigest()[:12]
+
+
+def _each(faults: object) -> Iterator[object]:
+    try:
+        return iter(faults)  # type: ignore[call-overload, no-any-return]
+    except TypeError:
+        raise UsageError(f"faults are many of (time_ns, address, pasid, perm), not {faults!r}") from None
+
+
+def _checked(fault: object, before: int) -> tuple[int, int, int, int]:
+    """The fault. Raises: UsageError, it is none, or it comes before the one before it."""
+    time_ns: int
+    try:
+        time_ns, address, pasid, perm = cast("tuple[int, int, int, int]", fault)
+    except (TypeError, ValueError):
+        raise UsageError(f"it is (time_ns, address, pasid, perm), not {fault!r}") from None
+    check_fits(63, time_ns=time_ns)
+    check_whole("address", address, 0, ADDRESSES - PAGE)
+    check_whole("pasid", pasid, 0, PASIDS - 1)
+    check_whole("perm", perm, 1, 7)
+    if time_ns < before:
+        raise UsageError(f"time_ns goes back from {before} to {time_ns}")
+    if address % PAGE:
+        raise UsageError(f"address is a multiple of {PAGE:#x}, not {address:#x}")
+    return time_ns, address, pasid, perm

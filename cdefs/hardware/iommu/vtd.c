@@ -486,6 +486,9 @@ int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct 
 	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
 	int rc = 0;
 
+	/* Both are ours, and are the same to the hardware: what goes away is found here by its requester id. */
+	if (endpoint->port != &v->port || device->iommu != &v->iommu || device->requester_id != endpoint->requester_id)
+		return -EINVAL;
 	uiopf_control_begin(v->iommu.core);
 	if (source->endpoint && (source->endpoint != endpoint || source->device))
 		rc = -EBUSY;

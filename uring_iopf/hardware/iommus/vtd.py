@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from uring_iopf._native import CIommu, CPort, CVtd, ffi, lib
+from uring_iopf._native import CDevice, CEndpoint, CIommu, CPort, CVtd, check, ffi, lib
+from uring_iopf.errors import UsageError
 from uring_iopf.handles import Handle, owned
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
+
+
+class SupportsEndpoint(Protocol):
+    """A function, as `uring_iopf.hardware.endpoint.Endpoint`."""
+
+    @property
+    def c(self) -> CEndpoint:
+        """The C object."""
+
+
+class SupportsDevice(Protocol):
+    """A device, as iommufd's `Context.bind` returns it."""
+
+    @property
+    def c(self) -> CDevice:
+        """The C object."""
 
 
 class VtdIommu(Handle[CIommu]):
@@ -44,6 +61,22 @@ class VtdIommu(Handle[CIommu]):
     def port(self) -> CPort:
         """The C object that functions are plugged into."""
         return lib.uiopf_vtd_port(self.vtd)
+
+    def bind(self, endpoint: SupportsEndpoint, device: SupportsDevice) -> None:
+        """Let the driver know that a function behind this IOMMU is that device of iommufd's: its requests are reported.
+
+        Raises: KernelError(EBUSY), it is bound, or another function has its requester id; KernelError(EINVAL), one of
+        the two is behind another IOMMU, or their requester ids differ; KernelError(ENOSPC), there are 16 functions;
+        UsageError, they are no function and no device.
+        """
+        vtd = self.vtd
+        try:
+            rc = lib.uiopf_vtd_bind(vtd, endpoint.c, device.c)
+        except (AttributeError, TypeError):  # no handles, or cffi's, for handles of something else
+            raise UsageError(
+                f"an Endpoint and a Device are bound to each other, not {endpoint!r} and {device!r}"
+            ) from None
+        check(rc, "bind to the IOMMU")
 
     def lost(self) -> int:
         """Requests that a full queue did not take, and answers that did not reach the hardware."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import enum
 import errno
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CFaultQueue, check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, pack_response, unpack_messages
-from uring_iopf.errors import KernelError, UsageError, check_fits
+from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole
 from uring_iopf.iommufd.drivers.base import DriverResponse
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
@@ -30,8 +31,9 @@ class Personality(enum.IntEnum):
     """Ours: an empty queue is EAGAIN, and reads can be posted ahead. Everything else is the same."""
 
 
-class QueueLimits(NamedTuple):
-    """What Linux's fault queue has not; each is off by default."""
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """What Linux's fault queue has not; each is off by default. Raises: UsageError, a limit that makes no sense."""
 
     depth: int | None = None
     """Groups that may wait to be read. One more is answered FAILURE at once, and a message says so (`LOST_GROUPS`)."""
@@ -43,14 +45,15 @@ class QueueLimits(NamedTuple):
     by_group_index: bool = False
     """Answers may name device, PASID and group index (`FaultQueue.respond_to`), as before the cookie."""
 
-    def check(self) -> None:
-        """Raises: UsageError, they make no sense."""
-        for name in ("depth", "timeout_ns"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < (2**32 if name == "depth" else 2**63):
-                raise UsageError(f"{name}: {value} is not positive, or too large")
+    def __post_init__(self) -> None:
+        if self.depth is not None:
+            check_whole("depth", self.depth, 1, 2**32 - 1, " groups, or None")
+        if self.timeout_ns is not None:
+            check_whole("timeout_ns", self.timeout_ns, 1, 2**63 - 1, ", or None")
         if self.timeout_response not in (DriverResponse.INVALID, DriverResponse.FAILURE):
-            raise UsageError("timeout_response: INVALID or FAILURE")
+            raise UsageError(f"timeout_response is INVALID or FAILURE, not {self.timeout_response!r}")
+        if not isinstance(self.by_group_index, bool):
+            raise UsageError(f"by_group_index is True or False, not {self.by_group_index!r}")
 
 
 AS_LINUX: Final = QueueLimits()
@@ -90,7 +93,6 @@ class FaultQueue(QueueFile[CFaultQueue]):
     def __init__(
         self, table: ObjectTable, core: Core, personality: Personality, limits: QueueLimits = AS_LINUX
     ) -> None:
-        limits.check()
         self.personality = personality
         self.limits = limits
         call = "IOMMU_FAULT_QUEUE_ALLOC"
