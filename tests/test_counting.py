@@ -82,6 +82,29 @@ def test_an_event_loop_pays_for_its_sleep_as_well(design: str | type[Design]) ->
         assert channel.cost().wakeups - slept.wakeups == 1
 
 
+class PollsAlways(Doorbell):
+    """has the wait that is inherited"""
+
+    def wait(self) -> bool:
+        return super(Doorbell, self).wait()
+
+
+@pytest.mark.parametrize("wait", ["sleep", "spin"])
+@pytest.mark.parametrize("design", ["eventfd", "fd", "uring-multishot", Doorbell, PollsAlways, FdTwin, EventfdTwin])
+def test_a_wait_finds_what_was_published_before(design: str | type[Design], wait: str) -> None:
+    """Nobody wakes a client that is awake: it must not sleep on what is there."""
+    with Machine(None, driver="inline", wait=wait) as machine:
+        channel = machine.open(design)
+        for n in range(3):
+            machine.endpoint.access(1, 0x1000 * n, FaultPerm.READ)
+            for _ in range(3):
+                channel.turn()
+            assert channel.wait()
+            assert len(channel.receive()) == 1
+            assert not channel.wait()
+        assert channel.cost().wakeups == (3 if design in ("eventfd", EventfdTwin) else 0)
+
+
 def counted_besides(cost: Counts) -> tuple[int, ...]:
     return (cost.empty_polls, cost.wakeups, cost.bytes_copied, cost.answer_errors)
 

@@ -28,16 +28,23 @@ def serve_once(
 
 
 def serve(
-    channel: Channel, space: AddressSpace, faults: int, code_of: Callable[[FaultGroup], PageResponse] | None = None
+    channel: Channel,
+    space: AddressSpace,
+    faults: int,
+    code_of: Callable[[FaultGroup], PageResponse] | None = None,
+    *,
+    until: Callable[[], bool] | None = None,
 ) -> int:
     """Receive and answer, and wait between, until about so many faults have been served; return how many.
 
     It is the native client's loop (``cdefs/designs/client.c``). It ends earlier when a wait finds that nothing has
-    come: inline, when nothing is left to do. What it has answered has been sent.
+    come: inline, when nothing is left to do; or when *until* says so. What it has answered has been sent.
     """
     served = 0
     while served < faults and channel.wait():
         served += _answer_what_waits(channel, space, code_of)
+        if until is not None and until():
+            break
     channel.flush()
     return served
 

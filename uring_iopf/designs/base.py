@@ -196,8 +196,8 @@ class Design:
     def wait(self) -> bool:
         """Return True if there is something to receive; otherwise send what is held back, and prepare to wait.
 
-        It is called whenever the client has nothing to do, also if it spins; one that `sleeps` pays for its sleep. A
-        design whose client looks before it sleeps, or whose `receive` may leave something behind, has its own.
+        It is called whenever the client has nothing to do, also if it spins; one that `sleeps` pays for its sleep. This
+        one is poll: a call that returns at once if groups are visible. A client that looks into memory first saves it.
         """
         self.flush()
         if self.sleeps:

@@ -44,6 +44,12 @@ class PythonChannel(Handle["Design"]):
         """Answers handed to the design."""
         self._unsent = False
         """Whether the design may hold some of them back."""
+        self._collected = 0
+        """Answers that it says it has passed on."""
+        self._published = 0
+        """Groups that it says it has made visible."""
+        self._visible = 0
+        """Groups that should be visible: poll would not sleep."""
         self._received = 0
         """Groups that the design has returned."""
         self._asleep = False
@@ -76,6 +82,7 @@ class PythonChannel(Handle["Design"]):
         design = self.design
         messages = self._checked(design.receive())
         if not messages:
+            self._visible = 0
             design.flush()  # a client that spins comes here again and again, and nowhere else
         return messages
 
@@ -102,6 +109,7 @@ class PythonChannel(Handle["Design"]):
                 raise broken("groups", f"{self._named('receive')} returned a group without messages")
             messages += group
         self._received += len(groups)
+        self._visible -= len(groups)
         if self._received > (taken := self.design.source.taken):
             raise broken(
                 "once", f"{self._named('receive')} has returned {self._received} groups, of {taken} that it has taken"
@@ -174,11 +182,13 @@ class PythonChannel(Handle["Design"]):
         )  # fmt: skip
 
     def _waits(self, design: Design) -> bool:
+        """Call the design's `wait`; whether there is something to receive, so that a call to sleep returns at once."""
         there = design.wait()
         if not isinstance(there, bool):
             raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, neither True nor False")
-        self._unsent = False
-        return there
+        if not there:
+            self._unsent = False
+        return there or self._visible > 0
 
     def prepare_sleep(self) -> bool:
         """True: something is there. False: sleep on the eventfd, then call `awake`.
@@ -214,11 +224,26 @@ class PythonChannel(Handle["Design"]):
     # ---- the other side ----
 
     def turn(self) -> int:
-        """Collect the answers, turn the hardware, publish what it reports. Raises: DesignError, see `_moved`."""
+        """Collect the answers, turn the hardware, publish what it reports. Raises: DesignError, rules are broken."""
         design = self.design
-        did = self._moved("collect", design.collect())
-        did += self._core.produce()
-        return did + self._moved("publish", design.publish())
+        collected = self._moved("collect", design.collect())
+        self._collected += collected
+        if self._collected > self._given:
+            raise broken(
+                "progress",
+                f"{self._named('collect')} has moved {self._collected} answers, of {self._given} given to it",
+            )
+        did = collected + self._core.produce()
+        published = self._moved("publish", design.publish())
+        self._published += published
+        self._visible += published
+        if self._published > (taken := design.source.taken):
+            raise broken(
+                "progress", f"{self._named('publish')} has moved {self._published} groups, of {taken} that it has taken"
+            )
+        if published and design.asleep:
+            raise broken("wake", f"{self._named('publish')} made {published} groups visible and left its client asleep")
+        return did + published
 
     def _moved(self, method: str, count: object) -> int:
         """How many groups or answers a half has moved."""

@@ -20,7 +20,7 @@ RULES: Final[Mapping[str, str]] = {
     "order": "the groups of one PASID reach the client in the order in which the fault queue has them",
     "answers": "each answer reaches the fault queue once, for its own group and with its own code",
     "flush": "after `flush`, and before its client sleeps, the design holds no answer back",
-    "wait": "a client sleeps only if nothing is visible to it: `wait` returns True if there is something",
+    "wait": "`wait` returns True if there is something to receive, or False; then the client sleeps, or looks again",
     "wake": "a client that sleeps is woken when groups become visible to it; in Python by `self.wake()`",
     "progress": "`publish` and `collect` return how many groups or answers they moved, and 0 if there were none",
     "detach": "after a detach the kernel has answered: a later answer of the client's is refused, and harms nobody",

@@ -284,33 +284,32 @@ def _left_s(progress: _Progress) -> float:
 
 
 def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> Serve:
-    """Everything on this thread: by the loop of its language, then what is left by turns, as after a wait in vain."""
+    """Everything on this thread: the loop of the design's language, then turns, until the last answers have arrived."""
     from uring_iopf.clients.sync import serve as serve_plainly
-    from uring_iopf.clients.sync import serve_once
 
     channel, space, has_client = machine.channel, machine.address_space, machine.design.has_client
     rows = len(machine.workload or ())
+    left = 0
 
-    def first() -> int:
-        """A pass as long as something comes of itself: the same loop for both, so that counts can be compared."""
+    def client() -> int:
+        """Serve as long as something comes. Both loops are the same, so that counts can be compared."""
         if isinstance(channel, NativeChannel):
             by_c = ffi.new("struct uiopf_served *")
-            lib.uiopf_client_serve(channel.c, space.c, rows, FOREVER_NS, by_c)
+            lib.uiopf_client_serve(channel.c, space.c, left, FOREVER_NS, by_c)
             return int(by_c.faults)
-        return serve_plainly(channel, space, rows)
+        end = clock.slice_end()
+        return serve_plainly(channel, space, left, until=lambda: clock.over(end))
 
     def serve(start: bool) -> int:
-        began, end = clock.cpu_ns(), clock.slice_end()
-        served = in_vain = 0
+        nonlocal left
+        began = clock.cpu_ns()
         if start:
             machine.start()
-            served = first() if has_client else 0
-        while not machine.is_idle() and not clock.over(end):
-            did = channel.turn()
-            n = serve_once(channel, space) if has_client else 0
-            served += n
-            in_vain = 0 if n else in_vain + 1
-            if not n and (not did or in_vain > MOST_TURNS):
+            left = rows
+        served = client() if has_client else 0
+        left -= served
+        for _ in range(MOST_TURNS):
+            if machine.is_idle() or not channel.turn():
                 break
         progress.client_cpu_ns += clock.cpu_ns() - began
         return served
@@ -334,6 +333,9 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: Replay
     error = progress.error
     if error is None and account.lost < 0:
         error = f"{-account.lost} answers more than faults"
+    # Every client here answers SUCCESS; the rest was answered in its stead.
+    if error is None and (bad := counts.invalid + counts.failed - account.auto_answered) > 0:
+        error = f"{bad} faults were answered INVALID or FAILURE, and not by the kernel in the client's stead"
     if error is None and (lost := machine.iommu.lost()):
         error = f"{lost} requests or answers lost in the IOMMU's queues"
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.

@@ -12,9 +12,16 @@ if TYPE_CHECKING:
     from uring_iopf.lab.result import CellResult
 
 
-@pytest.fixture
+# Failures of the suites show values. The plugin itself is loaded by now, and so is the folder: each suite by its name.
+pytest.register_assert_rewrite("uring_iopf.testing.clients", "uring_iopf.testing.conformance")
+
+
+@pytest.fixture(scope="session")
 def compare_designs() -> Callable[..., dict[str, CellResult]]:
-    """`uring_iopf.testing.compare.compare_designs`: replay a workload through designs, deterministically."""
+    """`uring_iopf.testing.compare.compare_designs`: replay a workload through designs, deterministically.
+
+    It keeps nothing, so one serves a whole session, and hypothesis calls it for each example.
+    """
     from uring_iopf.testing.compare import compare_designs
 
     return compare_designs
