@@ -21,7 +21,8 @@ ROOT: Final = PACKAGE.name
 
 ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "": (
-        {"_core", "abi", "costs", "errors"},
+        {"_core", "errors"},
+        {"abi", "costs"},
         {"_native"},
         {"handles"},
         {"core", "workloads"},

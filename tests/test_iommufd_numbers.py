@@ -221,5 +221,5 @@ def test_a_number_that_no_field_has_room_for_is_a_usage_error() -> None:
         queue = context.fault_queue_alloc()
         with pytest.raises(UsageError, match="cookie is a number of 32 bits without a sign, not -1"):
             queue.respond(-1)
-        with pytest.raises(UsageError, match="1 to 1048576 requests"):
+        with pytest.raises(UsageError, match="capacity is 1 to 1048576"):
             context.bind(context.mock.c, 7, 0)

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from uring_iopf._native import CCore, check, interruptible, lib
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits, check_signed
 from uring_iopf.handles import Handle, open_on, owned
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _calibration() -> int:
 
 
 def _version(kernel: str) -> tuple[int, int]:
-    version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel)
+    version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel) if isinstance(kernel, str) else None
     if not version or (int(version[1]), int(version[2])) < (6, 12):
         raise UsageError(f"a kernel is a version from 6.12 on, as '6.12', not {kernel!r}")
     return int(version[1]), int(version[2])
@@ -69,6 +69,8 @@ class Core(Handle[CCore]):
     def __init__(self, *, live: bool = False, clock: Clock | None = None, kernel: str = "6.12") -> None:
         super().__init__()
         version = _version(kernel)
+        if clock is not None and not isinstance(clock, Clock):
+            raise UsageError(f"clock is a Clock or None, not {clock!r}")
         ns_per_count = 0
         if clock is None:
             clock = Clock.COUNTER if live else Clock.MANUAL
@@ -98,6 +100,7 @@ class Core(Handle[CCore]):
         """Set a manual clock; time does not go back."""
         if self.clock is not Clock.MANUAL:
             raise UsageError("only a manual clock can be set")
+        check_fits(64, now_ns=now_ns)
         if now_ns < self.now_ns():
             raise UsageError(f"the clock stands at {self.now_ns()} ns already")
         lib.uiopf_core_tick(self.c, now_ns)
@@ -121,10 +124,12 @@ class Core(Handle[CCore]):
         It is duplicated, and never blocks the core. Return its number for SQEs; `uninstall` closes that.
         Raises: KernelError(EPERM), it cannot be polled; KernelError(EMFILE).
         """
+        check_signed(32, fd=fd)
         return check(lib.uiopf_core_install_host(self.c, fd), "install_host_file")
 
     def uninstall(self, fd: int) -> None:
         """Close a number that `install_host_file` returned. Requests that hold the file keep it until they end."""
+        check_signed(32, fd=fd)
         lib.uiopf_core_uninstall(self.c, fd)
 
     def start_worker(self, driver: Driver, *, cpu: int = -1, idle_ns: int = FOREVER) -> None:
@@ -132,6 +137,10 @@ class Core(Handle[CCore]):
 
         Raises: KernelError(EBUSY), there is one already.
         """
+        if driver not in (Driver.ENTER, Driver.SQPOLL):
+            raise UsageError(f"a worker's driver is Driver.ENTER or SQPOLL, not {driver!r}")
+        check_signed(32, cpu=cpu)
+        check_fits(64, idle_ns=idle_ns)
         check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
 
     @property

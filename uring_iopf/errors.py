@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 import operator
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class IopfError(Exception):
@@ -55,6 +59,31 @@ def check_signed(bits: int, **numbers: object) -> None:
     for name, number in numbers.items():
         if not -(1 << bits - 1) <= whole(name, number) < 1 << bits - 1:
             raise UsageError(f"{name} is a number of {bits} bits with a sign, not {number}")
+
+
+def check_all_signed(bits: int, name: str, numbers: object) -> list[int]:
+    """Return *numbers* as a list. Raises: UsageError, they are no sequence of numbers of so many bits with a sign."""
+    try:
+        found: list[int] = list(numbers)  # type: ignore[call-overload]
+    except TypeError:
+        raise UsageError(f"{name} are whole numbers, not {numbers!r}") from None
+    for number in found:
+        check_signed(bits, **{f"{name}: each": number})
+    return found
+
+
+def pairs(name: str, given: object) -> Iterator[tuple[int, int]]:
+    """Each pair of whole numbers, as it is taken. Raises: UsageError, it is none, or *given* has no pairs."""
+    try:
+        each = iter(given)  # type: ignore[call-overload]
+    except TypeError:
+        raise UsageError(f"{name} are pairs of first and last, not {given!r}") from None
+    for pair in each:
+        try:
+            first, last = pair
+        except (TypeError, ValueError):
+            raise UsageError(f"{name} are pairs of first and last, not {pair!r}") from None
+        yield whole(f"{name}: the first", first), whole(f"{name}: the last", last)
 
 
 class PeerError(IopfError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from uring_iopf.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -67,25 +69,37 @@ class FaultMessage(NamedTuple):
 
 
 def unpack_messages(data: bytes | bytearray | memoryview) -> list[FaultMessage]:
-    """The messages in what a read returned. Raises: struct.error, not a multiple of 40 bytes."""
-    return list(map(FaultMessage._make, _MESSAGE.iter_unpack(data)))
+    """The messages in what a read returned. Raises: UsageError, not a multiple of 40 bytes."""
+    try:
+        return list(map(FaultMessage._make, _MESSAGE.iter_unpack(data)))
+    except struct.error:
+        raise UsageError(f"{len(data)} bytes are no whole messages, of {MESSAGE_BYTES} bytes each") from None
 
 
 def pack_message(message: FaultMessage) -> bytes:
     """Its 40 bytes."""
-    return _MESSAGE.pack(*message)
+    try:
+        return _MESSAGE.pack(*message)
+    except (struct.error, TypeError) as error:
+        raise UsageError(f"no message: {error}") from None
 
 
 def pack_response(cookie: int, code: int) -> bytes:
     """The 8 bytes that answer the group behind *cookie*; *code*: `PageResponse`, or any other number of 32 bits."""
-    return _RESPONSE.pack(cookie, code)
+    return pack_responses([(cookie, code)])
 
 
 def pack_responses(responses: Iterable[tuple[int, int]]) -> bytes:
     """Several answers, pairs of cookie and code, one behind the other."""
-    return b"".join(_RESPONSE.pack(cookie, code) for cookie, code in responses)
+    try:
+        return b"".join(_RESPONSE.pack(cookie, code) for cookie, code in responses)
+    except (struct.error, TypeError, ValueError):
+        raise UsageError(f"answers are pairs of cookie and code, numbers of 32 bits, not {responses!r}") from None
 
 
 def unpack_responses(data: bytes | bytearray | memoryview) -> list[tuple[int, int]]:
-    """The answers in what is written, pairs of cookie and code. Raises: struct.error, not a multiple of 8 bytes."""
-    return list(_RESPONSE.iter_unpack(data))
+    """The answers in what is written, pairs of cookie and code. Raises: UsageError, not a multiple of 8 bytes."""
+    try:
+        return list(_RESPONSE.iter_unpack(data))
+    except struct.error:
+        raise UsageError(f"{len(data)} bytes are no whole answers, of {RESPONSE_BYTES} bytes each") from None

@@ -19,7 +19,7 @@ from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, FaultMessage, pack_response, unpack_messages
 from uring_iopf.costs import COUNTERS, Counters, Counts
 from uring_iopf.designs.channel import in_groups
-from uring_iopf.errors import DesignError
+from uring_iopf.errors import DesignError, check_fits, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +54,7 @@ class Cost(Counters[int]):
 
     def copied(self, length_bytes: int) -> None:
         """So many bytes went from the kernel to the client, or back."""
+        check_fits(64, length_bytes=length_bytes)
         self.bytes_copied += length_bytes
 
     def answer_error(self) -> None:
@@ -73,6 +74,7 @@ class FaultSource:
     """The kernel's side of a fault queue, for a design: no system call, no cost of its own."""
 
     def __init__(self, queue: FaultQueue, most: int) -> None:
+        check_whole("most", most, 1, 1 << 24, " messages")
         self._queue = queue
         self._most = most
         self._buffer: CData = ffi.new("uint8_t[]", most * MESSAGE_BYTES)

@@ -7,17 +7,22 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits, check_signed, check_whole
 from uring_iopf.handles import Handle
-from uring_iopf.hardware.load import MOST_IN_FLIGHT
+from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 
 if TYPE_CHECKING:
     from uring_iopf.hardware.iommus.vtd import VtdIommu
-    from uring_iopf.hardware.load import Load
     from uring_iopf.hardware.tables import AddressSpace
 
 _SLICE_NS = 20_000_000
 
+MOST_REQUESTS = 1 << 20
+"""That a function may have outstanding."""
+MOST_PAGES = 1 << 12
+"""In a group: memory is made for as many in each."""
+ROW_BYTES = 24
+"""``struct uiopf_access``."""
 GROUP_INDICES = MOST_IN_FLIGHT
 """PRG indices of a function: groups that can be outstanding at once."""
 
@@ -76,6 +81,9 @@ class Endpoint(Handle[CEndpoint]):
         self, iommu: VtdIommu, *, requester_id: int = 0x0100, capacity: int = 2048, group_most: int = 32
     ) -> None:
         super().__init__()
+        check_fits(16, requester_id=requester_id)
+        check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
+        check_whole("group_most", group_most, 1, MOST_PAGES, " pages")
         self._on = iommu.core
         self.requester_id = requester_id
         self.capacity = capacity
@@ -89,6 +97,7 @@ class Endpoint(Handle[CEndpoint]):
         Raises: KernelError(EBUSY), it is not stopped; UsageError, a group that is still to be sent has more pages.
         """
         wanted = self.capacity if allocation is None else allocation
+        check_fits(32, allocation=wanted)
         rc = lib.uiopf_endpoint_enable_pri(self.c, wanted)
         if rc == -errno.ENOSPC:
             raise UsageError(f"a group that is still to be sent has more pages than {wanted} credits: give it more")
@@ -112,6 +121,8 @@ class Endpoint(Handle[CEndpoint]):
         Raises: KernelError(EBUSY), in a pass; KernelError(EINVAL), an access that neither reads, writes nor executes,
         or a PASID of more than 20 bits.
         """
+        if not isinstance(rows, (bytes, bytearray, memoryview)) or len(rows) % ROW_BYTES:
+            raise UsageError(f"rows are {ROW_BYTES} bytes for each access, not {rows!r:.40}")
         data = ffi.from_buffer("struct uiopf_access[]", rows)
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
 
@@ -121,6 +132,8 @@ class Endpoint(Handle[CEndpoint]):
         Raises: KernelError(EBUSY), it is doing so; KernelError(EINVAL), a bad load; UsageError, a group of the load has
         more pages than the function has credits, and it would wait for ever.
         """
+        if not isinstance(load, Load):
+            raise UsageError(f"load is a Load, not {load!r}")
         _check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load", load.filled().group or 0)
 
     def cancel(self) -> None:
@@ -133,6 +146,8 @@ class Endpoint(Handle[CEndpoint]):
 
     def wait(self, passes: int, timeout_ns: int) -> bool:
         """Spin until so many passes have ended: True, or False when the time is over."""
+        check_fits(32, passes=passes)
+        check_signed(65, timeout_ns=timeout_ns)
         while timeout_ns > 0:  # in slices: signal handlers run in between
             if lib.uiopf_endpoint_wait(self.c, passes, min(timeout_ns, _SLICE_NS)):
                 return True
@@ -147,20 +162,32 @@ class Endpoint(Handle[CEndpoint]):
         *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits; UsageError, *pages* are more than
         the function has credits, and it would wait for ever.
         """
-        return _check(lib.uiopf_endpoint_access(self.c, pasid, address, perm, pages), "access", pages)
+        c = self.c
+        try:
+            ticket = lib.uiopf_endpoint_access(c, pasid, address, perm, pages)
+        except (TypeError, OverflowError):  # cffi's
+            check_fits(32, pasid=pasid, perm=perm, pages=pages)
+            check_fits(64, address=address)
+            raise
+        return ticket if ticket >= 0 else _check(ticket, "access", pages)
 
     def result(self, ticket: int) -> AccessResult:
         """What became of an access. A ticket is good for 1,024 further accesses.
 
         Raises: UsageError, no access of the last 1,024 was given this ticket.
         """
-        rc = lib.uiopf_endpoint_result(self.c, ticket)
+        c = self.c
+        try:
+            rc = lib.uiopf_endpoint_result(c, ticket)
+        except (TypeError, OverflowError):  # cffi's, for no number of 64 bits
+            rc = -1
         if rc < 0:
-            raise UsageError(f"no access of the last 1,024 was given the ticket {ticket}")
+            raise UsageError(f"no access of the last 1,024 was given the ticket {ticket!r}")
         return AccessResult(rc)
 
     def tell_accesses(self, eventfd: int) -> None:
         """Signal an eventfd at the end of each access made by hand; -1: none."""
+        check_signed(32, eventfd=eventfd)
         check(lib.uiopf_endpoint_set_access_eventfd(self.c, eventfd), "tell of accesses")
 
     def tell_when_done(self, eventfd: int, *, also: bool = False) -> None:
@@ -168,6 +195,7 @@ class Endpoint(Handle[CEndpoint]):
 
         *also*: besides those that were given before, which it replaces otherwise.
         """
+        check_signed(32, eventfd=eventfd)
         tell = lib.uiopf_endpoint_add_done_eventfd if also else lib.uiopf_endpoint_set_done_eventfd
         check(tell(self.c, eventfd), "tell when done")
 
@@ -177,6 +205,7 @@ class Endpoint(Handle[CEndpoint]):
 
     def is_served(self, passes: int) -> bool:
         """Whether so many passes have ended, and every access made by hand."""
+        check_fits(32, passes=passes)
         return bool(lib.uiopf_endpoint_is_served(self.c, passes))
 
     def counts(self) -> EndpointCounts:
@@ -187,6 +216,12 @@ class Endpoint(Handle[CEndpoint]):
 
     def latency_ns(self, share: float) -> int:
         """The latency that this share of all groups (0 to 1) does not exceed, to 1 %."""
+        try:
+            known = 0 <= share <= 1
+        except TypeError:
+            known = False
+        if not known:
+            raise UsageError(f"share is 0 to 1, not {share!r}")
         return lib.uiopf_endpoint_latency(self.c, round(share * 1_000_000))
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, check_fits, whole
 from uring_iopf.handles import Unshared
 from uring_iopf.iommufd.devices.device import Device
 from uring_iopf.iommufd.devices.viommu import (
@@ -223,8 +223,7 @@ class Calls(Unshared):
         Source: IOMMU_VDEVICE_ALLOC, Linux 7.2.
         """
         self._check_has_viommus(VDEVICE_ALLOC)
-        if not 0 <= virt_id < 1 << 64:
-            raise UsageError(f"a virtual id has 64 bits: {virt_id}")
+        check_fits(64, virt_id=virt_id)
         made_on = self.table.get(viommu, Viommu, VDEVICE_ALLOC)
         return Vdevice(self.table, made_on, self.table.get(device, Device, VDEVICE_ALLOC), virt_id).enter()
 
@@ -240,6 +239,7 @@ class Calls(Unshared):
         Source: IOMMU_VEVENTQ_ALLOC, Linux 7.2.
         """
         self._check_has_viommus(VEVENTQ_ALLOC)
+        whole("depth", depth)
         return alloc_veventq(self.table, self.core, viommu, event_type, depth, flags)
 
     def destroy(self, which: ObjectRef) -> None:

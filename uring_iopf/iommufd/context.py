@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uring_iopf.core import Core
+from uring_iopf.errors import pairs, whole
 from uring_iopf.handles import Handle
 from uring_iopf.iommufd.calls import Calls
 from uring_iopf.iommufd.devices.device import Device, VirtualFunction
@@ -70,6 +71,7 @@ class Context(Calls):
         Raises: KernelError, Linux's errno. Source: iommufd_fops_ioctl, Linux 6.12 and 7.2.
         """
         self.check_open("ioctl")
+        whole("request", request)
         return perform(self, self._ioctl_state, request, arg, memory)
 
     # ---- devices ----
@@ -91,6 +93,7 @@ class Context(Calls):
         Linux 6.12 and 7.2.
         """
         self.check_open("IOMMU_TEST_OP_MOCK_DOMAIN")
+        whole("flags", flags)
         return MockDevice(self.table, self.core, self.version, self.mock.c, pt, flags)
 
     def bind(
@@ -118,6 +121,7 @@ class Context(Calls):
         *requester_id* no number of 32 bits. Source: iommufd_device_bind, Linux 6.12.
         """
         self.check_open("iommufd_device_bind")
+        ranges = list(pairs("reserved", reserved))
         device = Device(
             self.table,
             self.core,
@@ -129,7 +133,7 @@ class Context(Calls):
             group=group,
             max_pasids=max_pasids,
             virtual_function=virtual_function,
-            reserved=reserved,
+            reserved=ranges,
             shares_pri=self.virtual_pri_reset and virtual_function is not None and virtual_function.pf_has_pri,
             on_unbind=on_unbind,
         )

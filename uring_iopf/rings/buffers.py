@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import ffi, lib
 from uring_iopf.abi import RegisterOp
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits, check_whole, whole
 from uring_iopf.handles import NotCopied
 from uring_iopf.rings.window import PAGE, Window
 
@@ -42,6 +42,9 @@ class BufferRing(NotCopied):
         flags: int = 0,
         min_left: int = 0,
     ) -> None:
+        check_fits(64, address=address)
+        check_fits(32, entries=entries, min_left=min_left)
+        check_fits(16, group=group, flags=flags)
         window.read(address, entries * _ENTRY_BYTES)  # it is all in there
         self._ring = ring
         self._window = window
@@ -67,8 +70,9 @@ class BufferRing(NotCopied):
         At most `entries` may be with the kernel at once, which is not checked.
         Raises: UsageError, *buffer_id* has more than 16 bits, or the window is closed.
         """
-        if not 0 <= buffer_id < 1 << 16:
-            raise UsageError(f"a buffer's id has 16 bits, not {buffer_id}")
+        check_fits(16, buffer_id=buffer_id)
+        check_fits(32, length_bytes=length_bytes)
+        check_fits(64, address=address)
         slot = self._tail & (self._entries - 1)
         memory = ffi.from_buffer("uint8_t[]", self._window.memory, require_writable=True)
         try:
@@ -102,7 +106,8 @@ class ProvidedBuffers(NotCopied):
     """
 
     def __init__(self, ring: KernelRing, group: int, count: int, length_bytes: int, *, flags: int = 0) -> None:
-        if not 1 <= count <= MOST_ENTRIES or count & (count - 1):
+        check_whole("length_bytes", length_bytes, 1, 2**31 - 1)
+        if not 1 <= whole("count", count) <= MOST_ENTRIES or count & (count - 1):
             raise UsageError(f"a power of two of buffers, at most {MOST_ENTRIES}, not {count}")
         self.length_bytes = length_bytes
         header = (count * _ENTRY_BYTES + PAGE - 1) & ~(PAGE - 1)
@@ -126,6 +131,7 @@ class ProvidedBuffers(NotCopied):
 
     def give_back(self, buffer_id: int) -> None:
         """Give a buffer back to the kernel, last in line."""
+        check_fits(16, buffer_id=buffer_id)
         self.ring.provide(buffer_id, self._start + buffer_id * self.length_bytes, self.length_bytes)
 
     def take(self, cqe: Cqe) -> bytes:

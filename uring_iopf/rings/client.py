@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from uring_iopf._native import CClientRing, CData, ffi, lib
 from uring_iopf.abi import CqeFlags, SetupFlags
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits, whole
 from uring_iopf.handles import Handle
 from uring_iopf.rings.entries import SQE_BYTES, WIDE_SQE_BYTES, Cqe
 
@@ -50,6 +50,8 @@ class ClientRing(Handle[CClientRing]):
 
     def __init__(self, fd: int, params: CData, *, size_bytes: int, sqes_offset: int) -> None:
         super().__init__()
+        check_fits(31, fd=fd)
+        check_fits(64, size_bytes=size_bytes, sqes_offset=sqes_offset)
         make, free = lib.uiopf_client_ring_map, lib.uiopf_client_ring_unmap
         self._make(free, make, fd, params, size_bytes, sqes_offset)
         self.sq_entries = int(params.sq_entries)
@@ -105,7 +107,8 @@ class ClientRing(Handle[CClientRing]):
 
     def set_index(self, slot: int, index: int) -> None:
         """Store *index* into a slot of the SQ array, where it stays. Raises: UsageError, no such slot, or no array."""
-        if not self._array or not 0 <= slot < self.sq_entries:
+        whole("index", index)
+        if not self._array or not 0 <= whole("slot", slot) < self.sq_entries:
             raise UsageError(f"no slot {slot} in an SQ array")
         lib.uiopf_client_store(self.c, self._array + 4 * slot, index & _MASK)
 
@@ -117,6 +120,7 @@ class ClientRing(Handle[CClientRing]):
 
     def reap(self, most: int = 1 << 16) -> list[Cqe]:
         """Take completions, oldest first, at most *most*; none where none are there."""
+        whole("most", most)
         if self._mixed:
             return self._reap_mixed(most)
         found: list[Cqe] = []
@@ -147,14 +151,20 @@ class ClientRing(Handle[CClientRing]):
 
     def load(self, name: WordName) -> int:
         """A shared word, with acquire order."""
-        return lib.uiopf_client_load(self.c, self._offsets[name])
+        return lib.uiopf_client_load(self.c, self._offset(name))
+
+    def _offset(self, name: WordName) -> int:
+        try:
+            return self._offsets[name]
+        except (KeyError, TypeError):
+            raise UsageError(f"a word is one of {', '.join(WORDS)}; not {name!r}") from None
 
     def store(self, name: WordName, value: int) -> None:
         """Store into a shared word, sequentially consistent; whatever it is, also where the kernel does that.
 
         A client stores ``cq_flags``. The others are for tests: this side does not read its own indices back.
         """
-        lib.uiopf_client_store(self.c, self._offsets[name], value & _MASK)
+        lib.uiopf_client_store(self.c, self._offset(name), whole("value", value) & _MASK)
 
     def close(self) -> None:
         """Unmap it. Closing again does nothing."""

@@ -76,7 +76,7 @@ class Sqe:
                 self.addr3 & _U64,
                 self.pad2 & _U64,
             )
-        except struct.error as error:
+        except (struct.error, TypeError) as error:
             raise UsageError(f"no SQE: {error}") from error
 
     @classmethod

@@ -13,6 +13,7 @@ from uring_iopf._native import CData, CEngine, Memory, check, ffi, interruptible
 from uring_iopf.abi import EnterFlags, Features, RegisterOp, SetupFlags
 from uring_iopf.core import FOREVER
 from uring_iopf.costs import Counts
+from uring_iopf.errors import check_all_signed, check_fits, check_signed, whole
 from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def enter_fd(
 
     Raises: KernelError(EBADF or EOPNOTSUPP), it is no ring; else as `KernelRing.enter_ext`.
     """
-    rc = lib.uiopf_enter_fd(core.c, fd & _U32, to_submit, min_complete, flags, argument, size)
+    check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
+    check_fits(64, size=size)
+    rc = lib.uiopf_enter_fd(core.c, whole("fd", fd) & _U32, to_submit, min_complete, flags, argument, size)
     return check(rc, "io_uring_enter")
 
 
@@ -52,7 +55,8 @@ def register_fd(core: Core, fd: int, opcode: int, arg: Memory = ffi.NULL, nr_arg
 
     Raises: KernelError(EBADF or EOPNOTSUPP), it is no ring; else as `KernelRing.register`.
     """
-    return check(lib.uiopf_register_fd(core.c, fd & _U32, opcode, arg, nr_args), "io_uring_register")
+    check_fits(32, opcode=opcode, nr_args=nr_args)
+    return check(lib.uiopf_register_fd(core.c, whole("fd", fd) & _U32, opcode, arg, nr_args), "io_uring_register")
 
 
 class KernelRing(Handle[CEngine]):
@@ -78,6 +82,7 @@ class KernelRing(Handle[CEngine]):
         sq_thread_idle_ms: int = 0,
         params: CData | None = None,
     ) -> None:
+        check_fits(32, entries=entries, cq_entries=cq_entries, flags=flags, sq_thread_idle_ms=sq_thread_idle_ms)
         if params is None:
             given = {
                 "flags": int(flags) | (SetupFlags.CQSIZE if cq_entries else 0),
@@ -122,6 +127,8 @@ class KernelRing(Handle[CEngine]):
         over; KernelError(EBADR), CQEs have been lost; KernelError, what Linux has besides.
         Source: io_uring_enter(2), Linux 6.12.
         """
+        check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
+        check_fits(64, timeout_ns=timeout_ns)
         if not flags & EnterFlags.EXT_ARG or flags & EnterFlags.ABS_TIMER or timeout_ns == FOREVER:
             return interruptible("io_uring_enter", lib.uiopf_enter, self.c, to_submit, min_complete, flags, timeout_ns)
         until = self._core.now_ns() + timeout_ns
@@ -131,6 +138,8 @@ class KernelRing(Handle[CEngine]):
 
     def enter_ext(self, to_submit: int, min_complete: int, flags: int, argument: Memory, size: int) -> int:
         """The same with io_uring_enter's own *argument* of *size* bytes; addresses in it are the client's."""
+        check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
+        check_fits(64, size=size)
         return check(lib.uiopf_enter_ext(self.c, to_submit, min_complete, flags, argument, size), "io_uring_enter")
 
     def register(self, opcode: int, arg: Memory = ffi.NULL, nr_args: int = 0) -> int:
@@ -141,6 +150,7 @@ class KernelRing(Handle[CEngine]):
 
         Raises: KernelError, Linux's errno. Source: io_uring_register(2), Linux 6.12.
         """
+        check_fits(32, opcode=opcode, nr_args=nr_args)
         return check(lib.uiopf_register(self.c, opcode, arg, nr_args), "io_uring_register")
 
     def register_files(self, files: Sequence[int]) -> None:
@@ -148,7 +158,8 @@ class KernelRing(Handle[CEngine]):
 
         Raises: KernelError(EBUSY), there are some; KernelError(EBADF), a descriptor is not open.
         """
-        self.register(RegisterOp.REGISTER_FILES, ffi.new("int32_t[]", list(files)), len(files))
+        descriptors = check_all_signed(32, "files", files)
+        self.register(RegisterOp.REGISTER_FILES, ffi.new("int32_t[]", descriptors), len(descriptors))
 
     def unregister_files(self) -> None:
         """Forget them; requests that are under way keep theirs. Raises: KernelError(ENXIO), there are none."""
@@ -156,6 +167,7 @@ class KernelRing(Handle[CEngine]):
 
     def register_eventfd(self, fd: int) -> None:
         """Signal an eventfd of the host, which is duplicated, with each CQE. Raises: KernelError(EBUSY), it has one."""
+        check_signed(32, fd=fd)
         self.register(RegisterOp.REGISTER_EVENTFD, ffi.new("int32_t *", fd), 1)
 
     def unregister_eventfd(self) -> None:
@@ -167,6 +179,7 @@ class KernelRing(Handle[CEngine]):
 
         Raises: KernelError(ENOMEM), nothing is there. Source: io_uring_mmap, Linux 6.12.
         """
+        check_fits(64, offset=offset)
         fd, at, length = ffi.new("int *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
         check(lib.uiopf_engine_mmap(self.c, offset, fd, at, length), "mmap")
         return Mapped(fd[0], at[0], length[0])

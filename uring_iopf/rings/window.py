@@ -6,7 +6,7 @@ import mmap
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CData, ffi
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_whole, whole
 from uring_iopf.handles import Unshared, foreign
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ class Window(Unshared):
     def __init__(
         self, length_bytes: int, *, address: int | None = None, memory: memoryview | bytearray | None = None
     ) -> None:
-        if length_bytes <= 0:
-            raise UsageError(f"a window has at least one byte, not {length_bytes}")
+        check_whole("length_bytes", length_bytes, 1, 2**47)
+        if address is not None:
+            whole("address", address)
         if address is not None and (address % PAGE or not 0 <= address <= 2**64 - length_bytes):
             raise UsageError(f"{address:#x} is not the start of a page, or the window goes beyond 64 bits")
         if memory is not None and memoryview(memory).nbytes < length_bytes:
@@ -56,14 +57,14 @@ class Window(Unshared):
         return memory
 
     def _offset(self, address: int, length: int) -> int:
-        start = address - self.address
+        start = whole("address", address) - self.address
         if start < 0 or length < 0 or start + length > self.length_bytes:
             raise UsageError(f"{address:#x} plus {length} bytes is not in this window")
         return start
 
     def read(self, address: int, length: int) -> bytes:
         """Copy *length* bytes at a client's address. Raises: UsageError, they are not all in here."""
-        start = self._offset(address, length)
+        start = self._offset(address, whole("length", length))
         return bytes(self.memory[start : start + length])
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CData, CEngine, check, ffi, lib
 from uring_iopf.abi import RegisterOp, SetupFlags
+from uring_iopf.errors import check_all_signed, check_fits, check_whole
 from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uring_iopf.core import Core
+
+
+MOST_DATA_BYTES: Final = 1 << 30
+"""Of a client's memory for buffers, all of which is charged at once."""
 
 
 class Attachment(NamedTuple):
@@ -49,6 +54,9 @@ class AttachableRing(Handle[CEngine]):
         group_entries: int = 64,
         data_bytes: int = 1 << 16,
     ) -> None:
+        check_fits(32, entries=entries, cq_entries=cq_entries, groups=groups, group_entries=group_entries)
+        check_whole("data_bytes", data_bytes, 0, MOST_DATA_BYTES)
+        descriptors = check_all_signed(32, "files", files)
         self.params: CData = ffi.new(
             "struct io_uring_params *",
             {"flags": SetupFlags.CQSIZE | SetupFlags.SUBMIT_ALL, "cq_entries": cq_entries},
@@ -66,9 +74,9 @@ class AttachableRing(Handle[CEngine]):
             raise
         self._on = core
         try:
-            if files:
-                fds = ffi.new("int32_t[]", list(files))
-                check(lib.uiopf_register(self.c, RegisterOp.REGISTER_FILES, fds, len(files)), "register files")
+            if descriptors:
+                fds = ffi.new("int32_t[]", descriptors)
+                check(lib.uiopf_register(self.c, RegisterOp.REGISTER_FILES, fds, len(descriptors)), "register files")
         except BaseException:
             self.close()
             raise
@@ -85,6 +93,7 @@ class AttachableRing(Handle[CEngine]):
 
         Raises: KernelError(EINVAL), no such address; KernelError(EBUSY), it has said so before.
         """
+        check_fits(64, data_address=data_address)
         check(lib.uiopf_engine_attach(self.c, data_address, kicks), "attach")
 
     def pending(self) -> int:

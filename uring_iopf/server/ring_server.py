@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from uring_iopf.errors import PeerError, UsageError
+from uring_iopf.errors import PeerError, UsageError, check_positive, check_whole, whole
 from uring_iopf.handles import Unshared, at_once, foreign
 from uring_iopf.server.hello import pack_refusal
 from uring_iopf.server.session import ClientResult, Ending, Session, State
@@ -70,6 +70,9 @@ class RingServer(Unshared):
         on_refuse: Refused | None = None,
     ) -> None:
         super().__init__()
+        check_whole("most_clients", most_clients, 1, 2**31 - 1)
+        check_whole("buffer_groups", buffer_groups, 0, 2**16)
+        check_positive("reply_timeout_s", reply_timeout_s)
         self.path = Path(path)
         self._new_machine = new_machine
         self._most_clients = most_clients
@@ -113,6 +116,10 @@ class RingServer(Unshared):
         """
         if self._is_foreign:
             raise foreign(self._what)
+        if clients is not None:
+            whole("clients", clients)
+        if interval_s is not None and not isinstance(interval_s, (int, float)):
+            raise UsageError(f"interval_s is a number of seconds or None, not {interval_s!r}")
         until = None if interval_s is None else time.monotonic() + interval_s
         while not self._stopped and (clients is None or len(self.results) < clients):
             self._turn(self._timeout(until))

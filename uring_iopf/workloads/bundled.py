@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,8 @@ def load_workload(name_or_path: str | Path) -> Workload:
 
     Raises: TraceError, a line (or the whole file) is not as it should be; UsageError, there is no such name or file.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise UsageError(f"a workload is a name or a path, not {name_or_path!r}")
     name = str(name_or_path)
     path = Path(name_or_path)
     if name in BUNDLED:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CDevice, CFaultQueue, CIommu, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
-from uring_iopf.errors import KernelError, UsageError, check_fits
+from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole, whole
 from uring_iopf.handles import Handle, Step, foreign
 from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup, Member
 from uring_iopf.iommufd.devices.identity import VirtualIdentity, virtual_identity
@@ -78,8 +78,10 @@ class Device(Object, Handle[CDevice]):
         on_unbind: Callable[[], object] | None = None,
     ) -> None:
         check_fits(32, requester_id=requester_id)
-        if not 1 <= capacity <= MOST_REQUESTS:
-            raise UsageError(f"a device has 1 to {MOST_REQUESTS} requests outstanding, not {capacity}")
+        check_whole("capacity", capacity, 1, MOST_REQUESTS, ", requests that a device may have outstanding")
+        check_whole("max_pasids", max_pasids, 0, 1 << 20)
+        if not _is_iommu(iommu):
+            raise UsageError(f"iommu is a VtdIommu or a MockIommu, not {iommu!r}")
         Object.__init__(self, table)
         Handle.__init__(self)
         self.reserved = tuple(reserved)
@@ -286,7 +288,7 @@ class Device(Object, Handle[CDevice]):
     # ---- attach and replace ----
 
     def _key(self, call: str, pasid: int | None) -> int:
-        if not pasid:
+        if pasid is None or whole("pasid", pasid) == 0:
             return NO_PASID
         if not self._version.pasid_attach:
             raise KernelError(errno.EINVAL, call)
@@ -411,6 +413,10 @@ class Device(Object, Handle[CDevice]):
 
 def _identifying(identities: list[tuple[Member, VirtualIdentity | None]]) -> list[Step]:
     return [partial(setattr, device, "virtual", identity) for device, identity in identities]
+
+
+def _is_iommu(given: object) -> bool:
+    return isinstance(given, ffi.CData) and ffi.typeof(given) is ffi.typeof("struct uiopf_iommu *")
 
 
 def _queue_of(hwpt: HWPT) -> CFaultQueue:

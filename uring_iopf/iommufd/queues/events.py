@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CEventQueue, check, ffi, lib
 from uring_iopf.abi.iommufd import VeventFlags, VeventqType
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, UsageError, check_whole, whole
 from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
@@ -59,6 +59,7 @@ def unpack_events(data: bytes, size_bytes: int) -> list[VirtualEvent]:
     *size_bytes*: of one record, its header of 8 bytes included. A record of lost events is the header only.
     Raises: UsageError, *data* are not whole records of that size.
     """
+    check_whole("size_bytes", size_bytes, _HEADER.size, 2**31 - 1)
     events = []
     at = 0
     while at < len(data):
@@ -213,7 +214,7 @@ class EventQueue(QueueFile[CEventQueue]):
         does not fit, and stays; KernelError(EBADF), closed. Source: iommufd_veventq_fops_read, Linux 7.2.
         """
         c = self._file("read")
-        if length < 0:
+        if whole("length", length) < 0:
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
         to = unset("uint8_t[]", length)
@@ -228,7 +229,7 @@ class EventQueue(QueueFile[CEventQueue]):
         if self.event_bytes is None:
             raise UsageError("a queue of a type that nobody reports to")
         size = _HEADER.size + self.event_bytes
-        return unpack_events(self.read(most * size), size)
+        return unpack_events(self.read(whole("most", most) * size), size)
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Refused, always: the file has no such method. Raises: KernelError(EINVAL); KernelError(EBADF), closed."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import CFaultQueue, check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, pack_response, unpack_messages
-from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole
+from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole, whole
 from uring_iopf.iommufd.drivers.base import DriverResponse
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
@@ -93,6 +93,10 @@ class FaultQueue(QueueFile[CFaultQueue]):
     def __init__(
         self, table: ObjectTable, core: Core, personality: Personality, limits: QueueLimits = AS_LINUX
     ) -> None:
+        if not isinstance(personality, Personality):
+            raise UsageError(f"personality is a Personality, not {personality!r}")
+        if not isinstance(limits, QueueLimits):
+            raise UsageError(f"limits is QueueLimits, not {limits!r}")
         self.personality = personality
         self.limits = limits
         call = "IOMMU_FAULT_QUEUE_ALLOC"
@@ -114,7 +118,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
         group does not fit, and stays; KernelError(EBADF), closed. Source: iommufd_fault_fops_read, Linux 6.12.
         """
         c = self._file("read")
-        if length < 0:
+        if whole("length", length) < 0:
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
         # A length that is no multiple is refused before the memory is looked at.
@@ -127,7 +131,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
 
         Raises: KernelError(EINVAL), the oldest group has more than *most*, and stays; else as `read`.
         """
-        return unpack_messages(self.read(most * MESSAGE_BYTES))
+        return unpack_messages(self.read(whole("most", most) * MESSAGE_BYTES))
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Answer with what *data* holds, in order; return how many bytes were taken, stopping before a bad response.

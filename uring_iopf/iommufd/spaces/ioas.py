@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, UsageError, check_fits, pairs, whole
 from uring_iopf.handles import Step, quietly
 from uring_iopf.iommufd.geometry import PAGE_SIZE
 from uring_iopf.iommufd.objects import Object, ObjectTable
@@ -157,7 +157,7 @@ class IOAS(Object):
         KernelError(EEXIST), something is mapped there; KernelError(ENOSPC), no room; KernelError(ENOENT), destroyed.
         Source: IOMMU_IOAS_MAP, Linux 6.12.
         """
-        _check_u64(length, user_va, iova or 0)
+        _check_u64(length, user_va, 0 if iova is None else iova)
         check_map(MAP, iova or 0, length, readable, writeable)
         self._check_exists(MAP)
         if user_va + length > ULONG_MAX:
@@ -178,7 +178,8 @@ class IOAS(Object):
 
         Raises: KernelError(EBADF), *fd* is negative; else as `map`. Source: IOMMU_IOAS_MAP_FILE, Linux 7.2.
         """
-        _check_u64(length, start, iova or 0)
+        _check_u64(length, start, 0 if iova is None else iova)
+        whole("fd", fd)
         check_map(MAP_FILE, iova or 0, length, readable, writeable)
         self._check_exists(MAP_FILE)
         if not length:
@@ -204,7 +205,9 @@ class IOAS(Object):
         Raises: KernelError(ENOENT), not all of it is mapped there; KernelError(EPERM), writeable, and what was mapped
         first was not; else as `map`. Source: IOMMU_IOAS_COPY, Linux 6.12.
         """
-        _check_u64(length, source_iova, iova or 0)
+        if not isinstance(source, IOAS):
+            raise UsageError(f"source is an IOAS, not {source!r}")
+        _check_u64(length, source_iova, 0 if iova is None else iova)
         check_map(COPY, max(source_iova, iova or 0), length, readable, writeable)
         pieces = source.pieces(source_iova, length)
         return self.insert_pieces(pieces, iova, readable, writeable)
@@ -214,6 +217,7 @@ class IOAS(Object):
 
         Raises: KernelError(ENOENT, EINVAL or EOVERFLOW), as `copy`.
         """
+        _check_u64(iova, length)
         self._check_exists(COPY)
         last = _last(COPY, iova, length)
         at = self._first(iova, iova)
@@ -287,7 +291,7 @@ class IOAS(Object):
         call = "IOMMU_IOAS_ALLOW_IOVAS"
         self._check_exists(call)
         allowed: list[tuple[int, int]] = []
-        for first, last in ranges:
+        for first, last in pairs("ranges", ranges):
             _check_u64(first, last)
             if first >= last or _meets(allowed, first, last):
                 raise KernelError(errno.EINVAL, call)
@@ -521,5 +525,4 @@ def _last(call: str, iova: int, length: int) -> int:
 
 def _check_u64(*numbers: int) -> None:
     for number in numbers:
-        if not 0 <= number <= ULONG_MAX:
-            raise UsageError(f"{number} is no address or length of 64 bits")
+        check_fits(64, **{"an address or length": number})
