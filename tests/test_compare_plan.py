@@ -27,6 +27,12 @@ PLAN = Plan(PARTS, designs=("fd", "mine"), in_flight=(1, 64))
 FLOOR = Floor(100.0, 40_000.0, 80.0)
 
 
+@pytest.fixture(autouse=True)
+def _two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine has: with one, every comparison says that it is unfit."""
+    monkeypatch.setattr("uring_iopf.lab.compare.two_processors", lambda: (0, 1))
+
+
 def measured(spec: CellSpec, *, faults_per_s: float = 1e6, partial: bool = False) -> CellResult:
     empty = spec.nothing_measured(partial=partial)
     return replace(empty, faults=1000, answered=1000, replays=1000, faults_per_s=faults_per_s)
@@ -237,6 +243,13 @@ def test_the_floor_is_measured_in_nanoseconds() -> None:
 def test_no_cache_line_is_measured_on_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
     assert measure_floor(during_ns=1_000_000).cache_line_ns is None
+
+
+def test_one_processor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert FakeLab().run(PLAN).unfit == ()
+    monkeypatch.setattr("uring_iopf.lab.compare.two_processors", lambda: None)
+    (reason,) = FakeLab().run(PLAN).unfit
+    assert reason.startswith("there is one processor")
 
 
 def test_a_machine_that_was_suspended_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
+import lzma
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -45,8 +51,26 @@ def test_a_workload_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
         GOOD.replace(b"\n", b"\r\n"),
         GOOD.removesuffix(b"\n"),
         GOOD.replace(b"0x7f1824615000", b"0x00007F1824615000"),
+        b"\xef\xbb\xbf" + GOOD,
+        GOOD + b"\n \n\n",
+        GOOD.replace(b"\n", b"\r\n") + b"\r\n\r\n",
+        GOOD.replace(b"access", b"access,comm,ip")
+        .replace(b",x\n", b",x,gcc,0x1\n")
+        .replace(b",w\n", b",w,,\n")
+        .replace(b",r\n", b",r,a b,\xff\n"),
+        b"".join(line + b",\n" for line in GOOD.splitlines()),
     ],
-    ids=["gzipped, whatever its name", "lines that end as on Windows", "no newline at the end", "upper-case, padded"],
+    ids=[
+        "gzipped, whatever its name",
+        "lines that end as on Windows",
+        "no newline at the end",
+        "upper-case, padded",
+        "a byte order mark",
+        "blank last lines",
+        "blank last lines of Windows",
+        "further columns",
+        "a further column, empty",
+    ],
 )
 def test_the_same_faults_are_the_same_workload(content: bytes, tmp_path: Path) -> None:
     plain = load_workload(saved(tmp_path, GOOD, "plain.csv"))
@@ -99,8 +123,37 @@ def test_a_bad_line_is_refused_with_its_place(line: bytes, expected: str, found:
         (gzip.compress(GOOD)[:-9], ": expected a whole gzip file, found a damaged one"),
         (gzip.compress(GOOD)[:20] + b"?" * 40, ": expected a whole gzip file, found a damaged one"),
         (b"\x1f\x8bno", ": expected a whole gzip file, found a damaged one"),
+        (b"0,1,0,0x1000,r\n", ", line 1: expected the header .* in front of the first row, found "),
+        (GOOD.replace(b",", b";"), ", line 1: expected the header .*, just so: commas, this order, .*, found "),
+        (GOOD.replace(b"time_ns,pasid", b"pasid,time_ns"), ", line 1: expected the header .*, just so: "),
+        (GOOD.replace(b"time_ns", b"Time_ns"), ", line 1: expected the header .*, just so: "),
+        (GOOD.replace(b"access", b"accessed"), ", line 1: expected the header [a-z_,]+, found "),
+        (b"\n" + GOOD, ", line 1: expected the header [a-z_,]+, found ''"),
+        (b"\n\n", ", line 1: expected the header [a-z_,]+, found an empty file"),
+        (GOOD.replace(b"access", b"access,comm"), ", line 2: expected 6 columns .*access and 1 more.*, found "),
+        (GOOD.decode().encode("utf-16"), ": expected CSV, plain or gzipped, found UTF-16; write it as UTF-8"),
+        (b"\x28\xb5\x2f\xfd123", ": expected CSV, plain or gzipped, found a zstd file; try zstd -dc FILE | uring-iopf"),
+        (
+            lzma.compress(GOOD),
+            ": expected CSV, plain or gzipped, found an xz file; try xz -dc FILE | uring-iopf compare",
+        ),
+        (bz2.compress(GOOD), ": expected CSV, plain or gzipped, found a bzip2 file; try bzip2 -dc FILE | uring-iopf"),
+        (b"PK\x03\x04...", ": expected CSV, plain or gzipped, found a zip file; unpack it"),
+        (b"PERFILE2....", ": expected CSV, plain or gzipped, found what perf has recorded; docs/how-to/own-trace.md"),
     ],
-    ids=["empty", "no header", "only a header", "gzipped nothing", "cut short", "overwritten", "hardly gzip"],
+    ids=[
+        *("empty", "no header", "only a header", "gzipped nothing", "cut short", "overwritten", "hardly gzip"),
+        *(
+            "a row first",
+            "semicolons",
+            "another order",
+            "a capital",
+            "another name",
+            "a blank line first",
+            "blank lines",
+        ),
+        *("too few values", "UTF-16", "zstd", "xz", "bzip2", "zip", "perf.data"),
+    ],
 )
 def test_a_file_that_is_no_trace_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     path = saved(tmp_path, content)
@@ -111,6 +164,61 @@ def test_a_file_that_is_no_trace_is_refused(content: bytes, message: str, tmp_pa
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="expected a file that can be read, found Is a directory"):
         load_workload(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "/" + "a/" * 3000, "\0", "a\0b", "\udcff", "", "/proc/self/mem", "\n", "~"], ids=ascii
+)
+def test_an_odd_name_is_refused_as_any_other(name: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        load_workload(name)
+    assert len(str(refused.value)) < 400
+
+
+def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(content: bytes) -> SimpleNamespace:
+        return SimpleNamespace(buffer=io.BytesIO(content))
+
+    for content in (GOOD, gzip.compress(GOOD)):
+        monkeypatch.setattr("sys.stdin", given(content))
+        workload = load_workload("-")
+        assert (workload.name, len(workload)) == ("standard input", 3)
+    monkeypatch.setattr("sys.stdin", given(b""))
+    with pytest.raises(TraceError, match="standard input, line 1: expected the header"):
+        load_workload("-")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(TraceError, match="standard input: expected a stream that can be read"):
+        load_workload("-")
+
+
+RECORDED_BY_PERF = """\
+  557/557   33166.211290601: exceptions:page_fault_user: address=0x7f6e5f5aee06 ip=0x7f6e5f5967ad error_code=0x6
+  558/558   33166.211285896: exceptions:page_fault_user: address=0x7f6e5f595b70 ip=0x7f6e5f595b70 error_code=0x14
+  557/560   33166.211296843: exceptions:page_fault_user: address=0x7f6e5f57bd40 ip=0x7f6e5f596a13 error_code=0x4
+  557/557   33166.211298176: exceptions:page_fault_user: address=0xffffffffff600000 ip=0x7f6e5f596a07 error_code=0x5
+"""
+RECORDED_BY_BPFTRACE = """\
+Attaching 1 probe...
+33166211290601 557 557 0x7f6e5f5aee06 0x6
+33166211285896 558 558 0x7f6e5f595b70 0x14
+33166211296843 557 560 0x7f6e5f57bd40 0x4
+33166211298176 557 557 0xffffffffff600000 0x5
+
+"""
+
+
+@pytest.mark.parametrize("recorded", [RECORDED_BY_PERF, RECORDED_BY_BPFTRACE], ids=["perf", "bpftrace"])
+def test_what_was_recorded_becomes_a_trace(recorded: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Path(__file__).parent.parent / "docs" / "examples" / "faults_to_trace.py"
+    done = subprocess.run([sys.executable, str(program)], input=recorded, capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "time_ns,pasid,thread,address,access\n"
+        "0,1,0,0x7f6e5f595000,x\n"
+        "4705,2,0,0x7f6e5f5ae000,w\n"
+        "10947,2,1,0x7f6e5f57b000,r\n"
+    )
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(done.stdout.encode())))
+    assert len(load_workload("-")) == 3
 
 
 def test_an_unknown_name_lists_the_bundled_ones_and_mentions_paths() -> None:

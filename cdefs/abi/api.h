@@ -234,7 +234,7 @@ void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts
 /* Room for so many table pages behind a PASID table of so many entries. NULL: no memory. */
 struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages);
 void uiopf_space_free(struct uiopf_space *space);
-int uiopf_space_fd(const struct uiopf_space *space);
+int uiopf_space_fd(struct uiopf_space *space);	/* for another writer: a reset takes longer from now on */
 uint64_t uiopf_space_used(const struct uiopf_space *space);	/* bytes */
 void uiopf_space_reset(struct uiopf_space *space);
 /* One thread at a time. perm: IOMMU_PGFAULT_PERM_*, added to what the page has. -ENOMEM: arena full; -EINVAL: PASID; -EFAULT: a broken table. */

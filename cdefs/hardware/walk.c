@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 
 #define PASIDS (1u << 20)	/* a PASID has 20 bits */
+#define PASIDS_IN_A_PAGE (UIOPF_PAGE / 8)
+_Static_assert(PASIDS / PASIDS_IN_A_PAGE == 8 * sizeof((struct uiopf_space *)0)->rooted, "a bit for each page");
 
 static void end_space(struct uiopf_lifetime *lifetime)
 {
@@ -46,8 +48,11 @@ void uiopf_space_free(struct uiopf_space *s)
 		uiopf_let_go(&s->lifetime);
 }
 
-int uiopf_space_fd(const struct uiopf_space *s)
+int uiopf_space_fd(struct uiopf_space *s)
 {
+	/* Whoever has it may write roots where we know of none. */
+	memset(s->rooted, 0xff, sizeof s->rooted);
+	s->shared = true;
 	return s->region.fd;
 }
 
@@ -58,7 +63,15 @@ uint64_t uiopf_space_used(const struct uiopf_space *s)
 
 void uiopf_space_reset(struct uiopf_space *s)
 {
-	memset(s->map, 0, s->next);
+	uint64_t at;
+
+	/* Not all of the PASID table: it has 8 MiB where the highest PASID is high, and a short trace is replayed often. */
+	for (at = 0; at < s->first; at += UIOPF_PAGE)
+		if (s->rooted[at / UIOPF_PAGE / 64] >> at / UIOPF_PAGE % 64 & 1)
+			memset(s->map + at, 0, UIOPF_PAGE);
+	if (!s->shared)
+		memset(s->rooted, 0, sizeof s->rooted);
+	memset(s->map + s->first, 0, s->next - s->first);
 	s->next = s->first;
 	s->last_region = 0;
 	STORE_RELEASE(&s->resets, s->resets + 1);	/* pairs with uiopf_walk_cached: the tables are empty before */
@@ -112,6 +125,7 @@ static uint64_t *walk_to_leaf(struct uiopf_space *s, uint32_t pasid, uint64_t ad
 		return NULL;
 	}
 	entry = entry_at(s, 0, pasid);
+	s->rooted[pasid / PASIDS_IN_A_PAGE / 64] |= 1ull << pasid / PASIDS_IN_A_PAGE % 64;
 	for (shift = 39; shift >= 12; shift -= 9) {
 		table = next_table(s, entry, error);
 		if (!table)

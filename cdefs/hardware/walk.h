@@ -113,6 +113,8 @@ struct uiopf_space {
 	uint8_t *map;		/* the client's mapping */
 	uint32_t pasids;
 	uint64_t next, first;	/* the next free table page; the first after the PASID table */
+	bool shared;		/* somebody else may write to it */
+	uint64_t rooted[32];	/* a bit for each page of the PASID table that may have an entry */
 	uint64_t last_region;	/* of the last page that was mapped: its 2 MiB and PASID, as in struct uiopf_walked */
 	uint64_t *last_table;	/* … and the table that has its entry */
 	UIOPF_LINE uint32_t resets;	/* looked at for every answer */

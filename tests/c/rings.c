@@ -55,9 +55,13 @@ static void *kernel_thread(void *arg)
 {
 	struct stream *s = arg;
 
-	while (!LOAD_ACQUIRE(&s->finished))
-		CHECK(BEGUN(uiopf_enter(s->client.engine, 64, 0, 0, 0)) >= 0 &&
-		      BEGUN(uiopf_enter(s->client.engine, 0, 0, IORING_ENTER_GETEVENTS, 0)) >= 0);
+	while (!LOAD_ACQUIRE(&s->finished)) {
+		int took = BEGUN(uiopf_enter(s->client.engine, 64, 0, 0, 0));
+
+		CHECK(took >= 0 && BEGUN(uiopf_enter(s->client.engine, 0, 0, IORING_ENTER_GETEVENTS, 0)) >= 0);
+		if (!took)
+			sched_yield();	/* the client may have no other processor */
+	}
 	return NULL;
 }
 
@@ -96,6 +100,8 @@ static void stream(enum uiopf_driver driver, uint64_t n, uint64_t random, uint32
 		uiopf_client_submit(s.client.ring);
 		if (driver == UIOPF_SQPOLL && uiopf_client_needs_wakeup(s.client.ring))
 			uiopf_enter(s.client.engine, 0, 0, IORING_ENTER_SQ_WAKEUP, 0);
+		if (i < burst)
+			sched_yield();	/* the queue is full, and the kernel may have no other processor */
 		overflows += uiopf_client_load(s.client.ring, RING_SQ_FLAGS) & IORING_SQ_CQ_OVERFLOW ? 1 : 0;
 		if (pushed < n && pushed - reaped < 1000 && below(&random, 8))
 			continue;	/* lets completions pile up */

@@ -169,7 +169,7 @@ def _epilog(parts: Parts) -> str:
     designs = [parts.resolve_design(name) for name in parts.design_names()]
     designs.sort(key=lambda design: not design.has_client)
     own_design = ("MODULE:CLASS", "a design of your own; the current directory is looked at first")
-    own_trace = ("FILE", "CSV, gzipped or plain, with the header time_ns,pasid,thread,address,access")
+    own_trace = ("FILE", "CSV, gzipped or plain, with the header time_ns,pasid,thread,address,access; - for stdin")
     return "\n\n".join(
         [
             listed("designs", [*map(_described, designs), own_design]),

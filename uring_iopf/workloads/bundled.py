@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.errors import UsageError
-from uring_iopf.workloads.trace import read_trace
+from uring_iopf.workloads.trace import SHOWN, TraceError, parse_trace, read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ BUNDLED: Final[Mapping[str, str]] = {
 }
 """The traces that come with the package, smallest first, and what ran."""
 
+STANDARD_INPUT: Final = "-"
+
 _TRACES: Final = Path(__file__).with_name("traces")
 
 
@@ -32,7 +35,7 @@ def bundled_names() -> list[str]:
 
 
 def load_workload(name_or_path: str | Path) -> Workload:
-    """Return a bundled workload by its name, or one that is read from a CSV file, gzipped or plain.
+    """Return a bundled workload by its name, or one that is read from a CSV file, gzipped or plain; ``-``: from stdin.
 
     Raises: TraceError, a line (or the whole file) is not as it should be; UsageError, there is no such name or file.
     """
@@ -42,9 +45,28 @@ def load_workload(name_or_path: str | Path) -> Workload:
     path = Path(name_or_path)
     if name in BUNDLED:
         path = _TRACES / f"{name}.csv.gz"
-    elif not path.exists():
+    elif name == STANDARD_INPUT:
+        return _from_standard_input()
+    elif not _exists(path):
+        shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
         raise UsageError(
-            f"no workload {name!r}: the bundled ones are {', '.join(BUNDLED)}; "
-            "the path of a trace file is taken too (CSV, gzipped or plain)"
+            f"no workload {shown!r}: the bundled ones are {', '.join(BUNDLED)}; "
+            "the path of a trace file is taken too (CSV, gzipped or plain), and - for standard input"
         )
     return read_trace(path, name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or in a folder that may not be searched
+        return False
+
+
+def _from_standard_input() -> Workload:
+    name = "standard input"
+    try:
+        content = sys.stdin.buffer.read()
+    except (AttributeError, OSError, ValueError) as error:  # there is none, or it is closed
+        raise TraceError(name, None, "a stream that can be read", str(error) or type(error).__name__) from error
+    return parse_trace(content, name)

@@ -15,8 +15,23 @@ if TYPE_CHECKING:
 
 HEADER: Final = b"time_ns,pasid,thread,address,access"
 
+SHOWN: Final = 60
+"""Characters of a bad value that stand in the message."""
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
-_SHOWN: Final = 60  # characters of a bad value that stand in the message
+_BOM: Final = b"\xef\xbb\xbf"
+_INSTEAD: Final = "{} -dc FILE | uring-iopf compare --workload -"
+_OTHERS: Final[tuple[tuple[bytes, str], ...]] = (
+    (b"\x28\xb5\x2f\xfd", f"a zstd file; try {_INSTEAD.format('zstd')}"),
+    (b"\xfd7zXZ\x00", f"an xz file; try {_INSTEAD.format('xz')}"),
+    (b"BZh", f"a bzip2 file; try {_INSTEAD.format('bzip2')}"),
+    (b"\x04\x22\x4d\x18", f"an lz4 file; try {_INSTEAD.format('lz4')}"),
+    (b"PK\x03\x04", "a zip file; unpack it"),
+    (b"PERFILE2", "what perf has recorded; docs/how-to/own-trace.md says how to make a trace of it"),
+    (b"\xff\xfe", "UTF-16; write it as UTF-8"),
+    (b"\xfe\xff", "UTF-16; write it as UTF-8"),
+)
+"""What is often given, by its first bytes, and what to do with it."""
 
 
 class TraceError(UsageError):
@@ -36,23 +51,28 @@ class TraceError(UsageError):
 
 def read_trace(path: Path, name: str) -> Workload:
     """Return the workload of a trace file, under a name. Raises: TraceError, it is not as it should be."""
-    return Workload(name, _parse(_read(path, name), name))
-
-
-def _read(path: Path, name: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise TraceError(name, None, "a file that can be read", f"{error.strerror}") from error
-    if not content.startswith(_GZIP_MAGIC):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise TraceError(name, None, "a whole gzip file", f"a damaged one ({error})") from error
+    return parse_trace(content, name)
 
 
-_ROW_SYNTAX: Final = re.compile(rb"([0-9]{1,19}),([0-9]{1,7}),[0-9]{1,10},0x([0-9a-fA-F]{1,16}),([rwx])")
+def parse_trace(content: bytes, name: str) -> Workload:
+    """Return the workload of a trace file's content. Raises: TraceError, it is not as it should be."""
+    if content.startswith(_GZIP_MAGIC):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise TraceError(name, None, "a whole gzip file", f"a damaged one ({error})") from error
+    for magic, what in _OTHERS:
+        if content.startswith(magic):
+            raise TraceError(name, None, "CSV, plain or gzipped", what)
+    return Workload(name, _parse(content.removeprefix(_BOM), name))
+
+
+_ROW: Final = rb"([0-9]{1,19}),([0-9]{1,7}),[0-9]{1,10},0x([0-9a-fA-F]{1,16}),([rwx])"
+_ROW_SYNTAX: Final = re.compile(_ROW)
 
 # The same, column by column, for saying what is wrong with a line that does not match.
 _COLUMNS: Final = (
@@ -67,19 +87,24 @@ _COLUMNS: Final = (
 def _parse(content: bytes, name: str) -> bytes:
     """Return the rows of a CSV text. This is the hot loop of loading: one match a line, no call but pack."""
     lines = content.splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()  # editors and spreadsheets leave empty ones behind
     if not lines:
         raise TraceError(name, 1, f"the header {HEADER.decode()}", "an empty file")
-    if lines[0] != HEADER:
-        raise TraceError(name, 1, f"the header {HEADER.decode()}", _quoted(lines[0]))
+    extra = lines[0].removeprefix(HEADER)
+    if len(extra) == len(lines[0]) or (extra and not extra.startswith(b",")):
+        raise TraceError(name, 1, _header_hint(lines[0]), _quoted(lines[0]))
     if len(lines) == 1:
         raise TraceError(name, 2, "at least one fault", "the end of the file")
-    match, pack, permissions = _ROW_SYNTAX.fullmatch, ROW.pack, PERMISSIONS
+    columns = extra.count(b",")
+    syntax = re.compile(_ROW + b",[^,]*" * columns) if columns else _ROW_SYNTAX
+    match, pack, permissions = syntax.fullmatch, ROW.pack, PERMISSIONS
     rows: list[bytes] = []
     before = 0
     for number, line in enumerate(lines[1:], 2):
         row = match(line)
         if row is None:
-            raise TraceError(name, number, *_malformed(line))
+            raise TraceError(name, number, *_malformed(line, columns))
         time_text, pasid_text, address_text, access = row.groups()
         time_ns, pasid, address = int(time_text), int(pasid_text), int(address_text, 16)
         if time_ns < before or pasid >= PASIDS or address >= ADDRESSES or address % PAGE:
@@ -89,12 +114,24 @@ def _parse(content: bytes, name: str) -> bytes:
     return b"".join(rows)
 
 
-def _malformed(line: bytes) -> tuple[str, str]:
-    """What was expected of a line that is not a row, and what was found."""
+def _header_hint(line: bytes) -> str:
+    """What was expected of the first line, and what may be wrong with it."""
+    header = f"the header {HEADER.decode()}"
+    if _ROW_SYNTAX.match(line):
+        return f"{header} in front of the first row"
+    names = {name.strip().lower() for name in re.split(rb"[,;\t ]", line.replace(b'"', b""))}
+    if names >= set(HEADER.split(b",")):
+        return f"{header}, just so: commas, this order, other columns behind these"
+    return header
+
+
+def _malformed(line: bytes, extra: int) -> tuple[str, str]:
+    """What was expected of a line that is not a row, with so many further columns, and what was found."""
     values = line.split(b",")
-    if len(values) != len(_COLUMNS):
-        return f"{len(_COLUMNS)} columns ({HEADER.decode()})", _quoted(line)
-    for (column, syntax, expected), value in zip(_COLUMNS, values, strict=True):
+    if len(values) != len(_COLUMNS) + extra:
+        further = f" and {extra} more" if extra else ""
+        return f"{len(_COLUMNS) + extra} columns ({HEADER.decode()}{further})", _quoted(line)
+    for (column, syntax, expected), value in zip(_COLUMNS, values, strict=False):
         if not syntax.fullmatch(value):
             return f"{column} to be {expected}", _quoted(value)
     raise AssertionError("every column is well-formed, but not the line")  # the two syntaxes say the same
@@ -113,4 +150,4 @@ def _out_of_range(time_ns: int, pasid: int, address: int, before: int) -> tuple[
 
 def _quoted(value: bytes) -> str:
     text = value.decode(errors="backslashreplace")
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
