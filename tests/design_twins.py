@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES
 from uring_iopf.costs import Counts
@@ -21,7 +21,7 @@ RFC_MESSAGE_BYTES, RFC_RESPONSE_BYTES = 48, 28
 class FdTwin(Design):
     """fd: poll, read of whole groups, one write for all answers that have gathered"""
 
-    alone = Counts(system_calls=3, wakeups=1, bytes_copied=MESSAGE_BYTES + RESPONSE_BYTES)
+    alone: ClassVar[Counts | None] = Counts(system_calls=3, wakeups=1, bytes_copied=MESSAGE_BYTES + RESPONSE_BYTES)
 
     def __init__(self, source: FaultSource, cost: Cost) -> None:
         super().__init__(source, cost)

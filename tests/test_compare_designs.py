@@ -202,7 +202,7 @@ def test_a_load_with_times_is_refused_where_time_stands_still() -> None:
 DESIGNS = [*names(), Doorbell, FdTwin]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(workload=workloads(), how=options())
 def test_every_design_serves_every_workload(
     compare_designs: Callable[..., dict[str, CellResult]], workload: Workload, how: MachineOptions

@@ -9,6 +9,7 @@ import pytest
 
 from my_design import Doorbell
 from uring_iopf._native import check, ffi, lib
+from uring_iopf.costs import Counts
 from uring_iopf.designs import names, resolve
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.errors import KernelError, UsageError
@@ -31,14 +32,17 @@ class TestHandler(DesignConformance):
 
 class TestEventfd(DesignConformance):
     design = "eventfd"
+    alone = Counts(system_calls=4, wakeups=1, bytes_copied=8 + 48 + 28)
 
 
 class TestFd(DesignConformance):
     design = "fd"
+    alone = Counts(system_calls=3, wakeups=1, bytes_copied=40 + 8)
 
 
 class TestUringMultishot(DesignConformance):
     design = "uring-multishot"
+    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 8 + 16 + 40)
 
 
 class TestADesignWrittenInPython(DesignConformance):

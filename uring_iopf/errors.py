@@ -91,7 +91,14 @@ class PeerError(IopfError):
 
 
 class DesignError(IopfError):
-    """A delivery design written in Python broke a rule of the seam: the message names the rule and what was found."""
+    """A delivery design broke a rule: the message says what was found, names the rule, and what it says.
+
+    *rule*: its name in `uring_iopf.designs.rules`; None where there is none.
+    """
+
+    def __init__(self, message: str, rule: str | None = None) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class KernelError(IopfError, OSError):

@@ -1,4 +1,4 @@
-"""The command line: ``uring-iopf compare``, ``bench``, ``conformance`` and ``serve``.
+"""The command line: ``uring-iopf compare``, ``check``, ``bench``, ``conformance`` and ``serve``.
 
 Only what parsing needs is imported up here, so that help and mistakes answer at once.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands import bench, compare, conformance, serve
+from uring_iopf.commands import bench, check, compare, conformance, serve
 from uring_iopf.commands.shared import INTERRUPTED, REAL, UNACCOUNTED, USAGE, Parser, Parts, formatter
 from uring_iopf.commands.signals import Interrupts
 from uring_iopf.errors import UsageError
@@ -65,6 +65,7 @@ def build_parser(parts: Parts = REAL) -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
     )
     compare.add_to(commands, parts)
+    check.add_to(commands)
     bench.add_to(commands)
     conformance.add_to(commands)
     serve.add_to(commands)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import re
+import traceback
 from dataclasses import dataclass
 from functools import cache
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from uring_iopf.errors import UsageError
@@ -94,6 +96,11 @@ def _load(spec: str) -> object:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UsageError(f"design {spec!r}: cannot import {module_name!r}: {error}") from error
+    except Exception as error:  # a mistake in the module, or a name that no module can have
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename}:{frame.lineno}"
+        said = f"{type(error).__name__}: {error}"
+        raise UsageError(f"design {spec!r}: cannot import {module_name!r}: {said} ({where})") from error
     try:
         return getattr(module, class_name)
     except AttributeError:
@@ -101,10 +108,18 @@ def _load(spec: str) -> object:
 
 
 def _of_class(candidate: object) -> DesignInfo:
+    from uring_iopf.costs import Counters
     from uring_iopf.designs.base import Design
 
     if not (isinstance(candidate, type) and issubclass(candidate, Design)):
         raise UsageError(f"{candidate!r} is not a subclass of uring_iopf.designs.Design")
+    needed = ("publish", "collect", "receive", "answer")
+    if missing := [method for method in needed if getattr(candidate, method) is getattr(Design, method)]:
+        raise UsageError(f"{candidate.__name__} is no design yet: it does not define {', '.join(missing)}")
+    if not isinstance(candidate.name, str) or not isinstance(candidate.year, str):
+        raise UsageError(f"{candidate.__name__}: name and year are strings, not {candidate.name!r}, {candidate.year!r}")
+    if not isinstance(candidate.alone, (Counters, NoneType)):
+        raise UsageError(f"{candidate.__name__}: alone is Counts or None, not {candidate.alone!r}")
     name = candidate.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", candidate.__name__).lower()
     doc = (candidate.__doc__ or "").strip().splitlines()
     return DesignInfo(

@@ -39,4 +39,4 @@ RULES: Final[Mapping[str, str]] = {
 
 def broken(rule: str, found: str) -> DesignError:
     """The error that names a rule, what it says, and what was found instead."""
-    return DesignError(f"{found}\nrule {rule!r}: {RULES[rule]}")
+    return DesignError(f"{found}\nrule {rule!r}: {RULES[rule]}", rule)
