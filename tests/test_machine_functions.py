@@ -25,12 +25,15 @@ from uring_iopf import (
 )
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core, Driver
-from uring_iopf.designs import names
+from uring_iopf.designs import FaultSource, names
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.iommufd import Context
+from uring_iopf.lab.cell import measure_cell
+from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine_function import Account
 from uring_iopf.machine_parts import QUEUES, MachineParts
+from uring_iopf.testing.compare import compare_designs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -219,6 +222,44 @@ def test_more_credits_than_the_iommu_s_queue_holds_overflow_it_and_the_account_s
         accounts = machine.accounts()
         assert all(is_exact(one) for one in accounts.values())
         assert machine.account().lost == sum(one.lost for one in accounts.values()) > 0
+
+
+# ---- comparisons ----
+
+
+@pytest.mark.parametrize("queues", QUEUES)
+def test_designs_are_compared_with_several_functions_and_queues(queues: str) -> None:
+    functions = (
+        FunctionParts("nic", workload=pages(300, (1, 2))),
+        FunctionParts("gpu", workload=pages(200, (2, 3), base=2 * BASE), load=Load(in_flight=4)),
+    )
+    designs: list[Any] = ["fd", "uring-multishot", "eventfd", "handler", Doorbell]
+    results = compare_designs(designs, workload=pages(1), functions=functions, queues=queues)
+    again = compare_designs(designs, workload=pages(1), functions=functions, queues=queues)
+    assert {name: one.faults for name, one in results.items()} == dict.fromkeys(results, 500)
+    assert results == again
+    assert results["handler"].per_fault.system_calls == 0 < results["uring-multishot"].per_fault.system_calls
+
+
+@pytest.mark.parametrize("options", [{"functions": two()}, {"functions": two()[:1], "queues": "pasid"}], ids=str)
+def test_a_measurement_of_several_is_refused(options: Any) -> None:
+    spec = CellSpec("fd", "native", MachineParts(pages(10, (1, 2)), driver="enter", **options))
+    with pytest.raises(UsageError, match="a measurement is of one function on one queue"):
+        measure_cell(spec, lambda _share: None)
+
+
+def test_a_group_larger_than_a_design_can_take_is_an_error() -> None:
+    with Context() as context:
+        device = context.mock_device(context.ioas_alloc())
+        queue = context.fault_queue_alloc()
+        parent = context.hwpt_alloc_paging(device, context.ioas_alloc(), nest_parent=True)
+        device.replace(context.hwpt_alloc_nested(device, parent, fault=queue))
+        device.report(0, 0x1000, last=False)
+        device.report(0, 0x2000)
+        with pytest.raises(UsageError, match="more messages than this source takes at once, 1"):
+            FaultSource(queue, 1).take()
+        ((first, last),) = FaultSource(queue, 2).take()
+        assert (first.addr, last.addr) == (0x1000, 0x2000)
 
 
 # ---- limits, tables, clocks ----

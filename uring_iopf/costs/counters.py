@@ -12,6 +12,7 @@ import enum
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Self
 
 Number = TypeVar("Number", int, float)
@@ -108,3 +109,9 @@ COUNTERS: Final[tuple[CostCounter, ...]] = tuple(
     CostCounter(one.name, *one.metadata["facts"]) for one in dataclasses.fields(Counters)
 )
 """Every counter, in the order of the table."""
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """Everything that several have counted, added up."""
+    of_all = list(counts)
+    return Counts(**{one.name: sum(getattr(each, one.name) for each in of_all) for one in COUNTERS})

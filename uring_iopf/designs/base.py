@@ -19,7 +19,7 @@ from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, FaultMessage, pack_response, unpack_messages
 from uring_iopf.costs import COUNTERS, Counters, Counts
 from uring_iopf.designs.channel import in_groups
-from uring_iopf.errors import DesignError, check_fits, check_whole
+from uring_iopf.errors import DesignError, UsageError, check_fits, check_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,11 +89,14 @@ class FaultSource:
         """The groups that wait, oldest first, each with its messages; their cookies are live from now on.
 
         As a read of the queue's file it returns what its buffer holds: perhaps not all of them. Call it until it
-        returns nothing, or again at the next `Design.publish`.
+        returns nothing, or again at the next `Design.publish`. Raises: UsageError, the oldest group alone does not fit:
+        nobody would ever get it.
         """
         length = self._most * MESSAGE_BYTES
         while (done := lib.uiopf_faultq_read(self._queue.c, self._buffer, length)) == -errno.EINTR:
             pass
+        if done == -errno.EINVAL:
+            raise UsageError(f"the oldest group has more messages than this source takes at once, {self._most}")
         if done <= 0:
             return []
         groups = in_groups(unpack_messages(ffi.buffer(self._buffer, done)))

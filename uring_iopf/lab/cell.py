@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.core import Driver
+from uring_iopf.costs import total
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.python_channel import MOST_TURNS, PythonChannel
 from uring_iopf.designs.registry import resolve
-from uring_iopf.errors import IopfError
+from uring_iopf.errors import IopfError, UsageError
 from uring_iopf.hardware.load import LoadMode
 from uring_iopf.lab.clock import SLICE_NS, STUCK_S, RunningClock, StandingClock
 from uring_iopf.lab.processors import client_and_worker_apart
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from uring_iopf.designs.base import Design
+    from uring_iopf.designs.channel import Channel
+    from uring_iopf.hardware.endpoint import Endpoint
     from uring_iopf.lab.clock import ReplayClock
     from uring_iopf.machine_parts import MachineParts
 
@@ -63,6 +66,11 @@ def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellRe
     *on_progress* is told the share that is done, 0 to 1. Raises: UsageError, a design or client that cannot be;
     CellInterrupted, with what was measured until Ctrl-C.
     """
+    if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
+        raise UsageError(
+            "a measurement is of one function on one queue: several have no latency and no rate in common; "
+            "`compare_designs` counts what they cost"
+        )
     driver = "inline" if resolve(spec.design).inline_only else spec.parts.driver
     with client_and_worker_apart() as cpu:
         live = replace(spec, parts=replace(spec.parts, driver=driver, live=True, cpu=cpu))
@@ -81,7 +89,7 @@ def _replay(
     """The loop of every replay: passes until there is enough, and the account."""
     progress = _Progress()
     with Machine(spec.parts) as machine:
-        machine.open(design)
+        machine.open_each(design)
         serve = _server(machine, spec, progress, clock)
         try:
             _run(machine, spec, serve, progress, clock, on_progress)
@@ -99,8 +107,7 @@ def _run(
     clock: ReplayClock,
     on_progress: Callable[[float], None],
 ) -> None:
-    endpoint = machine.endpoint
-    faults = len(spec.workload)
+    faults = _rows(machine)
     progress.end = clock.end(spec.limit_s)
     progress.timed = spec.rate is not None
     while True:
@@ -108,7 +115,7 @@ def _run(
         if not _one_pass(machine, spec, serve, progress, clock, on_progress):
             return
         progress.replays += 1
-        busy_s = endpoint.counts().busy_ns / 1e9
+        busy_s = max(one.endpoint.counts().busy_ns for one in machine.functions.values()) / 1e9
         timed = busy_s / spec.seconds if spec.seconds > 0 else 1.0
         share = min(timed, progress.replays * faults / max(spec.faults, 1))
         on_progress(min(share, 1.0))
@@ -135,24 +142,30 @@ def _one_pass(
             if clock.runs and _gets_on(machine, progress):
                 clock.progressed()
                 continue
-            outstanding = machine.endpoint.counts().outstanding
-            progress.error = f"stuck: {outstanding} faults without an answer {clock.stuck}"
-            if isinstance(machine.channel, PythonChannel):
-                progress.error = "; ".join([progress.error, *machine.channel.unfinished()])
+            progress.error = f"stuck: {machine.account().awaited} faults without an answer {clock.stuck}"
+            for channel in machine.channels.values():
+                if isinstance(channel, PythonChannel):
+                    progress.error = "; ".join([progress.error, *channel.unfinished()])
             return False
         if progress.end is not None and not progress.cut and clock.over(progress.end):
-            machine.endpoint.cancel()  # what is outstanding is still answered, and counts
+            for function in machine.functions.values():
+                function.endpoint.cancel()  # what is outstanding is still answered, and counts
             progress.cut = True
         if progress.timed:
             on_progress(1.0 if progress.cut else 1 - min(1.0, _left_s(progress) / spec.limit_s))
     return not progress.cut
 
 
+def _rows(machine: Machine) -> int:
+    """Faults of one pass, all functions together."""
+    return sum(len(one.workload or ()) for one in machine.functions.values())
+
+
 def _next_load(machine: Machine) -> None:
     """Each pass of a load that is drawn at random is drawn anew; all of them follow from the seed."""
-    function = machine.function
-    if function.load.mode is LoadMode.POISSON:
-        function.load = replace(function.load, seed=(machine.parts.seed + function.started) % 2**64)
+    for function, first in zip(machine.functions.values(), machine.parts.loads(), strict=True):
+        if function.load.mode is LoadMode.POISSON:
+            function.load = replace(function.load, seed=((first.seed or 0) + function.started) % 2**64)
 
 
 def _gets_on(machine: Machine, progress: _Progress) -> bool:
@@ -287,11 +300,11 @@ def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> 
     """Everything on this thread: the loop of the design's language, then turns, until the last answers have arrived."""
     from uring_iopf.clients.sync import serve as serve_plainly
 
-    channel, space, has_client = machine.channel, machine.address_space, machine.design.has_client
-    rows = len(machine.workload or ())
+    channels, space, has_client = list(machine.channels.values()), machine.address_space, machine.design.has_client
+    rows = _rows(machine)
     left = 0
 
-    def client() -> int:
+    def client(channel: Channel) -> int:
         """Serve as long as something comes. Both loops are the same, so that counts can be compared."""
         if isinstance(channel, NativeChannel):
             by_c = ffi.new("struct uiopf_served *")
@@ -306,13 +319,16 @@ def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> 
         if start:
             machine.start()
             left = rows
-        served = client() if has_client else 0
-        left -= served
-        for _ in range(MOST_TURNS):
-            if machine.is_idle() or not channel.turn():
-                break
+        all_served = 0
+        for channel in channels:
+            served = client(channel) if has_client else 0
+            left -= served
+            all_served += served
+            for _ in range(MOST_TURNS):
+                if machine.is_idle() or not channel.turn():
+                    break
         progress.client_cpu_ns += clock.cpu_ns() - began
-        return served
+        return all_served
 
     return serve
 
@@ -322,26 +338,27 @@ def _serve_inline(machine: Machine, progress: _Progress, clock: ReplayClock) -> 
 
 def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: ReplayClock, *, partial: bool) -> CellResult:
     """What the machine's counters say, once it has been brought to rest."""
-    endpoint = machine.endpoint
-    measured = endpoint.counts()
-    cost = machine.channel.cost()
+    endpoints = [one.endpoint for one in machine.functions.values()]
+    measured = [endpoint.counts() for endpoint in endpoints]
+    cost = total(channel.cost() for channel in machine.channels.values())
     cost.client_cpu_ns = progress.client_cpu_ns
     machine.detach()
     clock.settle(machine)
     account = machine.account()
-    counts = endpoint.counts()
+    counts = [endpoint.counts() for endpoint in endpoints]
+    failed = sum(one.invalid + one.failed for one in counts)
     error = progress.error
     if error is None and account.lost < 0:
         error = f"{-account.lost} answers more than faults"
     # Every client here answers SUCCESS; the rest was answered in its stead.
-    if error is None and (bad := counts.invalid + counts.failed - account.auto_answered) > 0:
+    if error is None and (bad := failed - account.auto_answered) > 0:
         error = f"{bad} faults were answered INVALID or FAILURE, and not by the kernel in the client's stead"
     if error is None and (lost := machine.iommu.lost()):
         error = f"{lost} requests or answers lost in the IOMMU's queues"
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
-    busy_ns = measured.busy_ns
+    busy_ns = max(one.busy_ns for one in measured)
     # One whose time was over has ended, with fewer faults than the workload has.
-    served = measured.sent if progress.cut and not partial else progress.replays * len(spec.workload)
+    served = sum(one.sent for one in measured) if progress.cut and not partial else progress.replays * _rows(machine)
     result = spec.nothing_measured(partial=partial, error=error)
     return replace(
         result,
@@ -358,11 +375,17 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: Replay
         unmapped=account.unmapped,
         answer_errors=cost.answer_errors,
         faults_per_s=served * 1e9 / busy_ns if busy_ns else 0.0,
-        latency_ns=Latency(
-            endpoint.latency_ns(0.5), endpoint.latency_ns(0.99), endpoint.latency_ns(0.999), counts.latency_max_ns
-        ),
+        latency_ns=_latency(endpoints),
         per_fault=cost.per_fault(account.sent),
     )
+
+
+def _latency(endpoints: list[Endpoint]) -> Latency:
+    """Of the function; of several, the time of none passes (see `measure_cell`)."""
+    if len(endpoints) > 1:
+        return Latency()
+    (one,) = endpoints
+    return Latency(one.latency_ns(0.5), one.latency_ns(0.99), one.latency_ns(0.999), one.counts().latency_max_ns)
 
 
 def _client_name(machine: Machine, spec: CellSpec) -> str:
