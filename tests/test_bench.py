@@ -10,6 +10,8 @@ from uring_iopf.errors import UsageError
 from uring_iopf.lab import bench
 from uring_iopf.lab.bench import Bench
 from uring_iopf.lab.processors import two_processors
+from uring_iopf.lab.result import Floor
+from uring_iopf.reports import bench as report
 
 
 def failing(error: Exception) -> float:
@@ -52,6 +54,49 @@ def test_children_do_not_import_a_package_of_the_current_folder(
     imports = bench._imports()
     assert imports["heavy_modules"] == []
     assert imports["help_ms"] > imports["python_ms"]
+
+
+OVER = {
+    "path_vs_bare_rings_1": "path_1 / bare_rings_1",
+    "path_vs_bare_rings_16": "path_16 / bare_rings_16",
+    "path_vs_bare_rings_64": "path_64 / bare_rings_64",
+    "path_vs_handler_64": "path_64 / handler_64",
+    "path_enter_64_vs_sqpoll_64": "path_enter_64 / path_64",
+    "path_vs_host_fd_64": "path_64 / host_fd_64",
+    "path_vs_host_stream_64": "path_64 / host_stream_64",
+    "nop_vs_host_1": "nop_1 / host_nop_1",
+    "nop_vs_host_8": "nop_8 / host_nop_8",
+    "nop_vs_host_64": "nop_64 / host_nop_64",
+    "replace_100k_vs_10k": "replace_100k / replace_10k_10",
+    "ids_1m_vs_1k": "ids_1m / ids_1k",
+}
+
+
+def test_a_ratio_is_what_its_name_says_and_not_the_other_way_round() -> None:
+    names = sorted({name for both in OVER.values() for name in both.split(" / ")})
+    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73)
+    sample = {name: float(prime) for name, prime in zip(names, primes, strict=False)}
+    assert len(sample) == len(names)
+    run = Bench(tuple(names), (), samples=[sample])
+    expected = {}
+    for ratio, both in OVER.items():
+        ours, theirs = both.split(" / ")
+        expected[ratio] = sample[ours] / sample[theirs]
+    assert run.ratios() == expected
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
+    rounds = [{"path_64": ours, "handler_64": theirs} for ours, theirs in ((1.0, 2.0), (9.0, 3.0), (4.0, 4.0))]
+    run = Bench(("path_64", "handler_64"), (), samples=rounds)
+    assert run.ratios() == {"path_vs_handler_64": 1.0}
+    assert run.medians(["path_64", "handler_64"]) == {"path_64": 4.0, "handler_64": 3.0}
+
+
+def test_the_floor_is_printed_with_its_units() -> None:
+    floor = Floor(200.0, 11_000.0, 120.0, together=0.997, bare_rings_per_s={})
+    text = report._text(report.document(Bench((), (), floor=floor), quick=True))
+    assert "floor: cache_line 200 ns, eventfd 11.0 us, system_call 120 ns\n" in text
+    assert "both processors ran at the same time for 99.7% of the time\n" in text
 
 
 def test_every_ratio_is_of_rates_that_are_measured() -> None:

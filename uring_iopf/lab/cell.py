@@ -138,10 +138,11 @@ def _one_pass(
     while not machine.is_idle():
         if serve(False):
             clock.progressed()
-        elif not clock.wait(machine):
-            if clock.runs and _gets_on(machine, progress):
-                clock.progressed()
-                continue
+        elif clock.wait(machine):
+            pass  # it may come yet
+        elif clock.runs and _gets_on(machine, progress):
+            clock.progressed()
+        else:
             progress.error = f"stuck: {machine.account().awaited} faults without an answer {clock.stuck}"
             for channel in machine.channels.values():
                 if isinstance(channel, PythonChannel):

@@ -95,7 +95,10 @@ def _text(document: dict[str, Any]) -> str:
             f"uring-iopf --help: {imports['help_ms']:.1f} ms",
         ]
     if floor := document["floor"]:
-        lines += ["", "floor: " + ", ".join(f"{k.removesuffix('_ns')} {duration(v)}" for k, v in floor.items() if v)]
+        times = {name.removesuffix("_ns"): ns for name, ns in floor.items() if name.endswith("_ns") and ns}
+        lines += ["", "floor: " + ", ".join(f"{name} {duration(ns)}" for name, ns in times.items())]
+        if floor["together"] is not None:
+            lines += [f"both processors ran at the same time for {floor['together']:.1%} of the time"]
     if document["missing"]:
         lines += ["", "not measured here"]
         lines += [f"  {name:<24} {reason}" for name, reason in document["missing"].items()]
