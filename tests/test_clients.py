@@ -33,6 +33,18 @@ class TestSync(ClientConformance):
         return served
 
 
+class TestSyncWithoutWaiting(ClientConformance):
+    """It looks, and looks again, and never says that it will sleep."""
+
+    def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
+        served = 0
+        while not until():
+            if machine.driver is Driver.INLINE:
+                machine.channel.turn()
+            served += serve_once(machine.channel, machine.address_space, code_of_group(code_of))
+        return served
+
+
 class TestTrio(ClientConformance):
     """One task receives, others answer."""
 

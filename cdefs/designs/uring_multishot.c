@@ -32,6 +32,7 @@ struct multishot {
 	uint16_t tail;			/* of the buffer ring */
 	int fd;
 	bool sqpoll, armed, told;	/* told: the eventfd is registered */
+	bool found_none;		/* the last receive, and the client has not waited since */
 };
 
 static struct io_uring_buf *buffer_ring(const struct multishot *m)
@@ -209,8 +210,11 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 	uint32_t ready = uiopf_client_ready(m->ring), taken = 0, n = 0, i;
 	int rc;
 
-	/* Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. */
-	if (!m->sqpoll && !uiopf_sleeps(ch) && (!ready || not_taken(m))) {
+	/*
+	 * Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. A client
+	 * that sleeps enters when it waits. One that looks again instead is polling, whatever it said when it was made.
+	 */
+	if (!m->sqpoll && (!uiopf_sleeps(ch) || m->found_none) && (!ready || not_taken(m))) {
 		const bool submits = not_taken(m);
 
 		rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
@@ -252,6 +256,7 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 		uiopf_client_seen(m->ring, taken);
 		publish_buffers(m);
 	}
+	m->found_none = !taken;
 	rc = arm(ch);
 	return n ? (int)n : rc < 0 ? rc : 0;
 }
@@ -335,6 +340,7 @@ static int prepare_sleep(struct uiopf_channel *ch)
 
 	if (m->sqpoll)
 		return prepare_sleep_sqpoll(ch);
+	m->found_none = false;
 	rc = arm(ch);
 	if (rc < 0)
 		return rc;
@@ -394,6 +400,7 @@ static int wait_multishot(struct uiopf_channel *ch, uint64_t timeout_ns)
 	bool sleeps;
 	int rc = arm(ch);
 
+	m->found_none = false;
 	if (unlikely(rc < 0))
 		return rc;
 	if (m->sqpoll || !uiopf_sleeps(ch)) {
