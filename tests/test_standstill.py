@@ -341,9 +341,10 @@ def test_an_exception_at_any_point_of_respond_leaves_a_group_answered_or_not(des
 
 def test_more_answers_in_a_call_than_messages_in_a_receive_are_refused() -> None:
     with a_machine("uring-multishot", "inline", "sleep") as (_machine, channel):
-        responses = ffi.new("struct iommu_hwpt_page_response[]", 513)
-        assert lib.uiopf_channel_answer(channel.c, responses, 513) == -22
-        assert lib.uiopf_channel_answer(channel.c, responses, 0) == 0
+        messages = ffi.new("struct iommu_hwpt_pgfault[]", 513)
+        assert lib.uiopf_channel_answer_groups(channel.c, messages, 513, 0, 0) == -22
+        assert lib.uiopf_channel_answer_groups(channel.c, messages, 512, 0, 0) == 0  # no group ends in them
+        assert lib.uiopf_channel_answer_groups(channel.c, messages, 0, 0, 0) == 0
 
 
 def test_a_wait_without_a_limit_comes_back_to_look_for_signals() -> None:

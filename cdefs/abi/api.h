@@ -450,11 +450,13 @@ int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfau
 /* At most so many in one call. */
 #define UIOPF_MOST_ANSWERS 512
 /*
- * Answers, all or none: n, or -errno. They are sent at the latest by the next receive or wait, or by a flush; while the
+ * Answers, all or none: how many, or -errno. The first answers every group that ends among the first n messages, but for
+ * the first `skip` of these groups; -EINVAL: n is more than a receive returns. They are sent at the latest by the next receive or wait, or by a flush; while the
  * client sleeps, at once, or the eventfd wakes it to send them. -EDOM: a code that the kernel would refuse. -ESHUTDOWN:
  * the client has gone.
  */
-int uiopf_channel_answer(struct uiopf_channel *channel, const struct iommu_hwpt_page_response *responses, uint32_t n);
+int uiopf_channel_answer_groups(struct uiopf_channel *channel, const struct iommu_hwpt_pgfault *messages, uint32_t n,
+				uint32_t skip, uint32_t code);
 int uiopf_channel_answer_one(struct uiopf_channel *channel, uint32_t cookie, uint32_t code);
 /* For who did not see an answer call return: the cookie of the last answer taken since the last receive; -1: none. */
 int64_t uiopf_channel_last_answered(const struct uiopf_channel *channel);

@@ -263,9 +263,29 @@ int uiopf_channel_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *o
 	return ALONE(ch, uiopf_receive(ch, out, most));
 }
 
-int uiopf_channel_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
+static int answer_groups(struct uiopf_channel *ch, const struct iommu_hwpt_pgfault *messages, uint32_t n, uint32_t skip,
+			 uint32_t code)
 {
-	return ALONE(ch, answer(ch, responses, n));
+	struct iommu_hwpt_page_response responses[UIOPF_MOST_ANSWERS];
+	uint32_t i, groups = 0;
+
+	if (n > UIOPF_MOST_ANSWERS)
+		return -EINVAL;
+	for (i = 0; i < n; i++) {
+		if (!(messages[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE))
+			continue;
+		if (skip)
+			skip--;
+		else
+			responses[groups++] = (struct iommu_hwpt_page_response){ .cookie = messages[i].cookie, .code = code };
+	}
+	return answer(ch, responses, groups);
+}
+
+int uiopf_channel_answer_groups(struct uiopf_channel *ch, const struct iommu_hwpt_pgfault *messages, uint32_t n,
+				uint32_t skip, uint32_t code)
+{
+	return ALONE(ch, answer_groups(ch, messages, n, skip, code));
 }
 
 int uiopf_channel_answer_one(struct uiopf_channel *ch, uint32_t cookie, uint32_t code)

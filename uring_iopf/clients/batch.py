@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
-from uring_iopf.abi.records import MESSAGE_FIELDS, RESPONSE_FIELDS
+from uring_iopf.abi.records import MESSAGE_FIELDS
 from uring_iopf.designs.channel import bad_code
 from uring_iopf.designs.native_channel import RECEIVE_MOST, again, answer_again, refuse_answer
 from uring_iopf.errors import UsageError
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 FAULT = np.dtype([(name.removeprefix("__"), "<" + code) for name, code in MESSAGE_FIELDS])
 """A fault message as a structured array's element; 40 bytes."""
-RESPONSE = np.dtype([(name, "<" + code) for name, code in RESPONSE_FIELDS])
-"""An answer; 8 bytes."""
-
 
 _LAST_PAGE = int(FaultFlags.LAST_PAGE)
 
@@ -46,12 +43,6 @@ class BatchClient(NotCopied):
         self._c_faults = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
         self.faults: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_faults), dtype=FAULT)
         self._flags = self.faults["flags"]
-        self._cookies = self.faults["cookie"]
-        self._c_responses = ffi.new("struct iommu_hwpt_page_response[]", RECEIVE_MOST)
-        responses: NDArray[Any] = np.frombuffer(ffi.buffer(self._c_responses), dtype=RESPONSE)
-        self._response_cookies = responses["cookie"]
-        self._response_codes = responses["code"]
-        self._code: object = PageResponse.SUCCESS  # what all of them say; memory from cffi is zero
 
     def receive(self) -> NDArray[Any]:
         """Messages of whole groups (`FAULT`), without waiting; empty when there is nothing."""
@@ -90,27 +81,15 @@ class BatchClient(NotCopied):
 
     def _respond(self, n: int, answered: int, code: PageResponse) -> None:
         """Answer the groups among the first *n* messages but for the first *answered* groups."""
-        cookies = self._cookies[:n]
-        if answered or not np.bitwise_and.reduce(self._flags[:n]) & _LAST_PAGE:
-            cookies = cookies[self._flags[:n] & _LAST_PAGE != 0][answered:]
-            n = len(cookies)  # else groups of one: the common case, and no copy
-        self._response_cookies[:n] = cookies
-        if code != self._code:
-            self._set_code(code)
-        rc = lib.uiopf_channel_answer(self._channel.c, self._c_responses, n)
+        channel = self._channel.c
+        try:
+            rc = lib.uiopf_channel_answer_groups(channel, self._c_faults, n, answered, code)
+        except (TypeError, OverflowError):  # cffi's: the code is no number of 32 bits
+            raise bad_code(code) from None
         if rc < 0:
             if rc != -errno.EINTR:
                 refuse_answer(rc, code)
-            answer_again(lib.uiopf_channel_answer, self._channel, code, self._c_responses, n)
-
-    def _set_code(self, code: object) -> None:
-        """What all answers say from now on."""
-        self._code = None  # an exception in between leaves it unknown
-        try:
-            self._response_codes[:] = operator.index(code)  # type: ignore[arg-type]
-        except (TypeError, OverflowError, ValueError):
-            raise bad_code(code) from None
-        self._code = code
+            answer_again(lib.uiopf_channel_answer_groups, self._channel, code, self._c_faults, n, answered, code)
 
     @property
     def received(self) -> int:
