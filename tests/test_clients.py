@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 
 from uring_iopf import AccessResult, FaultGroup, FaultPerm, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.clients.batch import BatchClient
+from uring_iopf.clients.groups import receive_groups
 from uring_iopf.clients.native import NativeClient
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Driver
@@ -229,3 +231,26 @@ def test_the_native_client_says_what_it_has_served() -> None:
         assert (client.serve(1), client.served) == (1, 1)
         machine.core.produce()
         assert machine.endpoint.result(ticket) is AccessResult.OK
+
+
+def test_a_group_is_mapped_by_its_messages_as_by_its_faults() -> None:
+    """Plain tuples are what a group has until somebody asks for its faults; a user's own group may have only these."""
+    with Machine(None, driver="inline", group=2) as machine:
+        channel = machine.open("fd")
+        space = machine.address_space
+        for n, perm in enumerate((FaultPerm.READ, FaultPerm.WRITE)):
+            machine.endpoint.access(1, BASE + 2 * n * PAGE, perm, pages=2)
+        machine.core.produce()
+        by_messages, by_faults = receive_groups(channel)
+        assert (len(by_messages), by_messages.cookie, by_messages.pasid) == (2, by_messages.messages[-1][7], 1)
+        space.map(by_messages)
+        faults = by_faults.faults
+        assert faults == by_faults.messages
+        assert [(one.pasid, one.addr, one.perm) for one in faults] == [
+            (1, BASE + (2 + n) * PAGE, FaultPerm.WRITE) for n in range(2)
+        ]
+        space.map(SimpleNamespace(faults=faults))
+        assert [space.allows(1, BASE + n * PAGE, FaultPerm.READ) for n in range(5)] == [True] * 4 + [False]
+        assert [space.allows(1, BASE + n * PAGE, FaultPerm.WRITE) for n in range(5)] == [False] * 2 + [True] * 2 + [
+            False
+        ]

@@ -7,7 +7,7 @@ Source: linux/iommufd.h, ``iommu_hwpt_pgfault`` and ``iommu_hwpt_page_response``
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from uring_iopf.errors import UsageError
 
@@ -68,12 +68,21 @@ class FaultMessage(NamedTuple):
         return self.length if self.flags & LOST_GROUPS else 0
 
 
+Message: TypeAlias = "tuple[int, int, int, int, int, int, int, int]"
+"""A `FaultMessage`, or a plain tuple of its fields in the same order."""
+
+
 def unpack_messages(data: bytes | bytearray | memoryview) -> list[FaultMessage]:
     """The messages in what a read returned. Raises: UsageError, not a multiple of 40 bytes."""
     try:
         return list(map(FaultMessage._make, _MESSAGE.iter_unpack(data)))
     except struct.error:
         raise UsageError(f"{len(data)} bytes are no whole messages, of {MESSAGE_BYTES} bytes each") from None
+
+
+def unpack_plain(data: bytes | bytearray | memoryview) -> list[Message]:
+    """The same as plain tuples, which take a third of the time. Raises: struct.error, not a multiple of 40 bytes."""
+    return list(_MESSAGE.iter_unpack(data))
 
 
 def pack_message(message: FaultMessage) -> bytes:

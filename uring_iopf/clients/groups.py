@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, cast
 
 from uring_iopf.abi.iommufd import PageResponse
+from uring_iopf.abi.records import FaultMessage
 from uring_iopf.designs.channel import in_groups
 from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied
 
 if TYPE_CHECKING:
-    from uring_iopf.abi.records import FaultMessage
+    from uring_iopf.abi.records import Message
     from uring_iopf.designs.channel import Channel
+
+
+_COOKIE: Final = FaultMessage._fields.index("cookie")
 
 
 class FaultGroup(NotCopied):
@@ -20,11 +25,21 @@ class FaultGroup(NotCopied):
     `faults` are the messages as they were read (`FaultMessage`: pasid, addr, perm, …).
     """
 
-    __slots__ = ("_channel", "faults")
+    __slots__ = ("_channel", "messages")
 
-    def __init__(self, faults: tuple[FaultMessage, ...], channel: Channel) -> None:
-        self.faults = faults
+    def __init__(self, messages: tuple[Message, ...], channel: Channel) -> None:
+        # Named tuples are made when somebody looks at them: they take longer than the rest of a receive.
+        self.messages = messages
+        """`faults`, perhaps as plain tuples of a message's fields in their order (`FaultMessage`)."""
         self._channel: Channel | None = channel
+
+    @property
+    def faults(self) -> tuple[FaultMessage, ...]:
+        """The messages, as they were read."""
+        messages = self.messages
+        if not isinstance(messages[-1], FaultMessage):
+            self.messages = messages = tuple(map(FaultMessage._make, messages))
+        return cast("tuple[FaultMessage, ...]", messages)
 
     def respond(self, code: PageResponse = PageResponse.SUCCESS) -> None:
         """Answer the group; no await. INVALID fails the accesses.
@@ -38,9 +53,9 @@ class FaultGroup(NotCopied):
             raise UsageError(f"this group is answered already: {self!r}")
         try:  # from here on: an exception must find it answered or not, and never in between
             self._channel = None
-            channel.answer(self.faults[-1].cookie, code)
+            channel.answer(self.messages[-1][_COOKIE], code)
         except BaseException:
-            if not channel.has_taken(self.faults[-1].cookie):
+            if not channel.has_taken(self.messages[-1][_COOKIE]):
                 self._channel = channel
             raise
 
@@ -70,7 +85,7 @@ class FaultGroup(NotCopied):
         return self.faults[-1].grpid
 
     def __len__(self) -> int:
-        return len(self.faults)
+        return len(self.messages)
 
     def __repr__(self) -> str:
         pages = ", ".join(f"{fault.addr:#x}" for fault in self.faults)
@@ -79,4 +94,4 @@ class FaultGroup(NotCopied):
 
 def receive_groups(channel: Channel) -> list[FaultGroup]:
     """What waits in a channel, as groups."""
-    return [FaultGroup(faults, channel) for faults in in_groups(channel.receive())]
+    return list(map(FaultGroup, in_groups(channel.receive_plain()), repeat(channel)))

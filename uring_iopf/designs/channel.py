@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from uring_iopf.abi.iommufd import FaultFlags
-from uring_iopf.abi.records import LOST_GROUPS, FaultMessage
+from uring_iopf.abi.records import LOST_GROUPS
 from uring_iopf.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from uring_iopf.abi.records import FaultMessage, Message
     from uring_iopf.costs import Counts
+
+
+AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
 class Wait(enum.IntEnum):
@@ -31,6 +35,9 @@ class Channel(Protocol):
 
     def receive(self) -> list[FaultMessage]:
         """Messages of whole groups, without waiting."""
+
+    def receive_plain(self) -> Sequence[Message]:
+        """The same, perhaps as plain tuples, for clients that look at few of the fields."""
 
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group; it is sent at the latest when the client looks for more, or by a flush.
@@ -82,10 +89,10 @@ def client_gone() -> UsageError:
     return UsageError("this client is closed: the kernel answers for it what it has not answered")
 
 
-def in_groups(messages: Iterable[FaultMessage]) -> list[tuple[FaultMessage, ...]]:
+def in_groups(messages: Iterable[AnyMessage]) -> list[tuple[AnyMessage, ...]]:
     """Cut messages into their groups: each ends with the message that has LAST_PAGE. Records of losses are left out."""
-    groups: list[tuple[FaultMessage, ...]] = []
-    partial: list[FaultMessage] = []
+    groups: list[tuple[AnyMessage, ...]] = []
+    partial: list[AnyMessage] = []
     last_page = int(FaultFlags.LAST_PAGE)
     for message in messages:
         if message[0] & last_page and not partial:

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CChannel, check, ffi, lib
-from uring_iopf.abi.records import MESSAGE_BYTES, unpack_messages
+from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, unpack_plain
 from uring_iopf.costs import Counts
 from uring_iopf.designs.channel import Wait, bad_code, client_gone
 from uring_iopf.errors import UsageError
@@ -15,7 +15,7 @@ from uring_iopf.handles import Handle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring_iopf.abi.records import FaultMessage
+    from uring_iopf.abi.records import Message
     from uring_iopf.core import Core
     from uring_iopf.designs.registry import DesignInfo
     from uring_iopf.hardware.tables import AddressSpace
@@ -104,12 +104,16 @@ class NativeChannel(Handle[CChannel]):
 
     def receive(self) -> list[FaultMessage]:
         """Messages of whole groups, without waiting."""
+        return list(map(FaultMessage._make, self.receive_plain()))
+
+    def receive_plain(self) -> list[Message]:
+        """The same as plain tuples."""
         n = lib.uiopf_channel_receive(self.c, self._messages, RECEIVE_MOST)
         if n < 0:
             n = again("receive", lib.uiopf_channel_receive, self, self._messages, RECEIVE_MOST)
         if not n:
             return []
-        return unpack_messages(self._bytes[: n * MESSAGE_BYTES])
+        return unpack_plain(self._bytes[: n * MESSAGE_BYTES])
 
     def answer(self, cookie: int, code: int) -> None:
         """Answer a group; it is sent at the latest when the client looks for more, or by a flush.

@@ -19,6 +19,8 @@ from uring_iopf.designs.rules import broken
 from uring_iopf.handles import Handle, owned
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from uring_iopf.core import Core
     from uring_iopf.costs import Counts
     from uring_iopf.designs.base import Design
@@ -75,6 +77,10 @@ class PythonChannel(Handle["Design"]):
         return lib.uiopf_turner_eventfd(self._turner)
 
     # ---- the client's half ----
+
+    def receive_plain(self) -> Sequence[FaultMessage]:
+        """The same: they are named tuples already."""
+        return self.receive()
 
     def receive(self) -> list[FaultMessage]:
         """Messages of whole groups, without waiting. Raises: DesignError, they are none."""

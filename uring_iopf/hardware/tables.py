@@ -12,6 +12,8 @@ from uring_iopf.handles import Handle
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from uring_iopf.abi.records import Message
+
 DEFAULT_PASIDS = 64
 DEFAULT_TABLE_PAGES = 1024
 MOST_PASIDS: Final = 1 << 20
@@ -39,7 +41,7 @@ class SupportsFault(Protocol):
 
 
 class SupportsFaults(Protocol):
-    """A group of faults."""
+    """A group of faults. If it has `messages` besides (`Message`, plain tuples), these are mapped: it is faster."""
 
     @property
     def faults(self) -> Iterable[SupportsFault]:
@@ -79,10 +81,13 @@ class AddressSpace(Handle[CSpace]):
 
         Raises: KernelError(ENOMEM), the arena is full; KernelError(EINVAL), a PASID beyond the table.
         """
-        c = self.c
-        for fault in group.faults:
-            if (rc := _map(c, fault.pasid, fault.addr, fault.perm)) < 0:
-                raise self._error("map", rc, fault.pasid, fault.addr)
+        c = self._c or self._refuse()
+        messages: Iterable[Message] | None = getattr(group, "messages", None)
+        if messages is None:
+            messages = [(0, 0, fault.pasid, 0, fault.perm, fault.addr, 0, 0) for fault in group.faults]
+        for _, _, pasid, _, perm, address, _, _ in messages:
+            if (rc := _map(c, pasid, address, perm)) < 0:
+                raise self._error("map", rc, pasid, address)
 
     def map_page(self, pasid: int, address: int, perm: int) -> None:
         """Make one page present; *perm* (`FaultPerm`) is added to what it has. Raises: as `map`."""

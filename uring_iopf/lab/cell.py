@@ -276,7 +276,7 @@ def _serve_trio(machine: Machine, progress: _Progress) -> Serve:
                 for group in batch:
                     map_pages(group)
                     group.respond(success)
-                    served += len(group.faults)
+                    served += len(group.messages)
 
     def serve(start: bool) -> int:
         before = served
