@@ -215,6 +215,12 @@ uint32_t uiopf_core_sync(struct uiopf_core *core);
  */
 #define UIOPF_SLICE_NS 20000000u
 
+/*
+ * How often a call that waits turns the other side, or works for others, without having slept. Then it returns -EINTR: a
+ * program runs its signal handlers, and calls again.
+ */
+#define UIOPF_TURNS_OF_A_CALL 4096u
+
 struct uiopf_patience {
 	uint32_t looks;
 	uint64_t until;

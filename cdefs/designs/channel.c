@@ -385,6 +385,7 @@ void uiopf_poll_awake(struct uiopf_channel *ch, bool told)
 int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
 	const bool is_inline = ch->core->driver == UIOPF_INLINE;
+	uint32_t turns = 0;
 	int rc;
 
 	if (!uiopf_sleeps(ch)) {
@@ -395,7 +396,7 @@ int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 	rc = uiopf_poll_prepare_sleep(ch);
 	while (rc == 0 && is_inline) {
 		/* The caller sleeps, and its thread turns the producer meanwhile. */
-		int did = uiopf_core_produce(ch->core);
+		int did = turns++ < UIOPF_TURNS_OF_A_CALL ? uiopf_core_produce(ch->core) : -EINTR;
 
 		if (did <= 0) {
 			rc = did;

@@ -310,11 +310,12 @@ static int wait_eventfd(struct uiopf_channel *ch, uint64_t timeout_ns)
 	struct rfc *rfc = ch->state;
 	struct pollfd p = { .fd = ch->eventfd, .events = POLLIN };
 	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
+	uint32_t turns = 0;
 	int rc;
 
 	if (ch->core->driver == UIOPF_INLINE) {
 		while (!(rc = something(ch))) {
-			rc = uiopf_core_produce(ch->core);
+			rc = turns++ < UIOPF_TURNS_OF_A_CALL ? uiopf_core_produce(ch->core) : -EINTR;
 			if (rc <= 0)
 				break;
 		}

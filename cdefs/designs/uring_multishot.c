@@ -371,6 +371,7 @@ static void awake(struct uiopf_channel *ch, bool told)
 static int wait_inline(struct uiopf_channel *ch)
 {
 	struct multishot *m = ch->state;
+	uint32_t turns = 0;
 
 	/* Receive enters: it takes the answers along, and what has been reported before this call. */
 	if (!m->sqpoll && (not_taken(m) || uiopf_poll_readable(ch)))
@@ -380,6 +381,8 @@ static int wait_inline(struct uiopf_channel *ch)
 
 		if (did < 0)
 			return did;
+		if (unlikely(turns++ >= UIOPF_TURNS_OF_A_CALL))
+			return -EINTR;
 		if (m->sqpoll) {
 			consumed = uiopf_core_consume(ch->core);
 			if (consumed <= 0 && !did)

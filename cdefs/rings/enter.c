@@ -254,6 +254,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 	struct uiopf_sleeper sleeper = { .in_call = true, .eventfd = -1 };
 	enum time_is time;
 	bool first = true, more;
+	uint32_t turns = 0;
 	int rc;
 
 	while ((rc = look(e, w, first, &more)) == 0) {
@@ -265,6 +266,14 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 		time = look_at_time(e, w);
 		if (time == TIME_IS_OVER) {
 			rc = -ETIME;
+			break;
+		}
+		/*
+		 * What a look works at may have no end: a client writes into its SQ tail that four billion SQEs are there. So
+		 * signal handlers get a turn now and then.
+		 */
+		if (unlikely(turns++ >= UIOPF_TURNS_OF_A_CALL)) {
+			rc = -EINTR;
 			break;
 		}
 		if (unlikely(more))
@@ -286,6 +295,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 			uiopf_sleeper_unlist(core, &sleeper);
 			if (rc < 0)
 				break;
+			turns = 0;
 		}
 	}
 	uiopf_sleeper_unlist(core, &sleeper);

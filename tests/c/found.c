@@ -501,6 +501,33 @@ static void a_time_beyond_all_others_never_comes(void)
 	}
 }
 
+/*
+ * A call that waits does the work of its core meanwhile, and that may have no end. The call returns, so that its program
+ * can run signal handlers.
+ */
+static void work_without_an_end_does_not_hold_up_a_wait(void)
+{
+	static const uint32_t published[2] = { 1, UINT32_MAX };	/* four billion SQEs, on an inline core */
+	struct found f;
+	uint32_t i, j;
+
+	open_found(&f);
+	for (i = 0; i < 2; i++) {
+		struct io_uring_params p = { .flags = IORING_SETUP_SQPOLL };
+
+		uiopf_engine_free(f.engine[i]);
+		CHECK_EQ(uiopf_setup(f.core, 8, &p, &f.engine[i]), 0);
+		for (j = 0; j < 8; j++)		/* there is no such SQE: each is dropped */
+			f.engine[i]->ring.sq_array[j] = UINT32_MAX;
+		STORE_RELEASE(uiopf_ring_word(&f.engine[i]->ring, RING_SQ_TAIL), published[i]);
+	}
+	/* The first has something to do, so it looks again, and works for the other. */
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), -EINTR);
+	for (i = 0; i < 3; i++)
+		CHECK_EQ(uiopf_enter(f.engine[1], 0, 1, IORING_ENTER_GETEVENTS, 0), -EINTR);
+	close_found(&f);
+}
+
 int main(void)
 {
 	a_closed_host_descriptor_is_forgotten();
@@ -518,5 +545,6 @@ int main(void)
 	what_is_kept_for_an_attached_client_is_bounded();
 	a_chain_of_an_attached_client_is_taken_when_it_fits();
 	nobody_looks_for_a_client_that_is_not_there_yet();
+	work_without_an_end_does_not_hold_up_a_wait();
 	return 0;
 }
