@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,7 @@ from uring_iopf import (
     FaultGroup,
     FaultPerm,
     FunctionParts,
+    HostError,
     KernelError,
     Load,
     LoadMode,
@@ -28,6 +31,7 @@ from uring_iopf.core import Core, Driver
 from uring_iopf.designs import FaultSource, names
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import Context
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.spec import CellSpec
@@ -466,3 +470,31 @@ def test_groups_of_an_answered_client_are_not_another_s() -> None:
         results = [one.endpoint.result(at) for one, at in zip(machine.functions.values(), tickets, strict=True)]
         assert results == [AccessResult.INVALID, AccessResult.PENDING]
         assert isinstance(FaultGroup, type)
+
+
+# ---- errors by room ----
+
+
+def test_the_host_s_trouble_is_the_host_s() -> None:
+    """No descriptor is free: neither the caller's mistake nor the emulated kernel's errno."""
+    with Machine(None, driver="inline") as machine, Core(live=True) as core:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            for call in (
+                AddressSpace,
+                lambda: core.start_worker(Driver.SQPOLL),
+                lambda: machine.open(Doorbell),
+                lambda: machine.tell_when_done(0),
+            ):
+                with pytest.raises(HostError) as caught:
+                    call()
+                assert caught.value.errno == errno.EMFILE
+                assert not isinstance(caught.value, (KernelError, UsageError))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with pytest.raises(UsageError, match="no open descriptor"):
+            machine.tell_when_done(free)
+        machine.open(Doorbell)

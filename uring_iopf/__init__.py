@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from uring_iopf.clients.groups import FaultGroup
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
-    from uring_iopf.errors import IopfError, KernelError, PeerError, UsageError
+    from uring_iopf.errors import HostError, IopfError, KernelError, PeerError, UsageError
     from uring_iopf.hardware.endpoint import AccessResult
     from uring_iopf.hardware.load import Load, LoadMode
     from uring_iopf.iommufd import Context, QueueLimits
@@ -30,6 +30,7 @@ __all__ = [
     "FaultGroup",
     "FaultPerm",
     "FunctionParts",
+    "HostError",
     "IopfError",
     "KernelError",
     "Load",
@@ -52,6 +53,7 @@ _WHERE = {
     "FaultGroup": "clients.groups",
     "FaultPerm": "abi.iommufd",
     "FunctionParts": "machine_parts",
+    "HostError": "errors",
     "IopfError": "errors",
     "KernelError": "errors",
     "Load": "hardware.load",

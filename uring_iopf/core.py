@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import errno
 import functools
 import re
 from typing import TYPE_CHECKING
 
 from uring_iopf._native import CCore, check, interruptible, lib
-from uring_iopf.errors import UsageError, check_fits, check_signed
+from uring_iopf.errors import HostError, UsageError, check_fits, check_signed
 from uring_iopf.handles import Handle, open_on, owned
 
 if TYPE_CHECKING:
@@ -133,15 +134,20 @@ class Core(Handle[CCore]):
         lib.uiopf_core_uninstall(self.c, fd)
 
     def start_worker(self, driver: Driver, *, cpu: int = -1, idle_ns: int = FOREVER) -> None:
-        """Give the steps to a thread, on *cpu* if that is not negative, which sleeps after *idle_ns* without work.
+        """Give the steps to a thread, which sleeps after *idle_ns* without work.
 
-        Raises: KernelError(EBUSY), there is one already.
+        It runs on *cpu*, if that is not negative and the host lets it.
+
+        Raises: KernelError(EBUSY), there is one already; HostError, the host has no thread, or no descriptor, for it.
         """
         if driver not in (Driver.ENTER, Driver.SQPOLL):
             raise UsageError(f"a worker's driver is Driver.ENTER or SQPOLL, not {driver!r}")
         check_signed(32, cpu=cpu)
         check_fits(64, idle_ns=idle_ns)
-        check(lib.uiopf_core_start(self.c, driver, cpu, idle_ns), "start_worker")
+        rc = lib.uiopf_core_start(self.c, driver, cpu, idle_ns)
+        if rc < 0 and rc != -errno.EBUSY:
+            raise HostError(-rc, "start_worker")
+        check(rc, "start_worker")
 
     @property
     def yields(self) -> bool:

@@ -1,4 +1,4 @@
-"""Errors that say whose fault it was: our caller's, the other side's, a design's, or what Linux would answer.
+"""Errors that say whose fault it was: our caller's, the other side's, a design's, the host's, or what Linux answers.
 
 For the life of a resource trio's own `trio.BusyResourceError`, `trio.ClosedResourceError` and
 `trio.BrokenResourceError` are used.
@@ -109,3 +109,13 @@ class KernelError(IopfError, OSError):
 
     def __init__(self, errno: int, call: str) -> None:
         super().__init__(errno, f"{call}: {os.strerror(errno)}")
+
+
+class HostError(IopfError, OSError):
+    """The host refused what the library needs: a thread, or a descriptor. `errno` is the host's.
+
+    Without memory it is MemoryError.
+    """
+
+    def __init__(self, errno: int, what: str) -> None:
+        super().__init__(errno, f"{what}: {os.strerror(errno)}")

@@ -17,6 +17,7 @@ of all of them before anything else runs, which frees its copies and touches not
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import warnings
@@ -27,7 +28,7 @@ from operator import call
 from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
 from uring_iopf._native import ffi
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +50,19 @@ def owned(
     or None where C returned NULL. Store it at once where `close` will forget it, and in no local variable: an
     exception's traceback keeps the variables of the functions that it came through.
     """
+    ffi.errno = 0
     if keep is None:
         return next(filter(None, map(ffi.gc, map(make, *zip(arguments, strict=True)), (free,))), None)
     # Its destructor holds the list, and is let go of after `free`. That it appends once more harms nobody.
     kept = map(ffi.gc, map(make, *zip(arguments, strict=True)), (keep.append,))
     return next(filter(None, map(ffi.gc, kept, (free,))), None)
+
+
+def no_room(what: str) -> Exception:
+    """What is raised where `owned` has returned None: HostError, there is no descriptor; MemoryError."""
+    if ffi.errno in (errno.EMFILE, errno.ENFILE):
+        return HostError(ffi.errno, what)
+    return MemoryError(f"no memory for: {what}")
 
 
 def at_once(*steps: Step) -> object:
@@ -116,14 +125,14 @@ class Handle(Unshared, Generic[Pointer]):
         *arguments: object,
         keep: list[object] | None = None,
     ) -> None:
-        """Make it; see `owned`. Raises: MemoryError, C returned NULL."""
+        """Make it; see `owned`. Raises: as `no_room`, C returned NULL."""
         try:
             self._c = owned(free, make, *arguments, keep=keep)
         except BaseException:
             self._c = None
             raise
         if self._c is None:
-            raise MemoryError(f"no memory for: {self._what}")
+            raise no_room(self._what)
 
     @property
     def c(self) -> Pointer:

@@ -255,7 +255,7 @@ class Machine(Unshared):
             raise UsageError("this machine has its design already; make another machine for another design")
 
     def start_worker(self) -> None:
-        """Start the worker that `open_queue` has not. Raises: KernelError(EBUSY), it runs; KernelError(EAGAIN)."""
+        """Start the worker that `open_queue` has not. Raises: KernelError(EBUSY), it runs; HostError."""
         self._check_open()
         self._start_worker(Driver.SQPOLL)
 

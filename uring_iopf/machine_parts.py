@@ -167,7 +167,7 @@ class MachineParts:
     """System calls and wake-ups are paid for with real ones, and time passes; None: unless inline. Beside a worker
     wake-ups are real either way; without it the clock stands still there until ``core.tick``."""
     cpu: int = -1
-    """Where the worker should run; -1: anywhere."""
+    """Where the worker should run, if the host lets it; -1: anywhere."""
     report_flags: int = 0
     """For the design ``handler``."""
     functions: tuple[FunctionParts, ...] = ()

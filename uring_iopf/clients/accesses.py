@@ -18,7 +18,7 @@ import trio
 from uring_iopf._native import lib
 from uring_iopf.core import Driver
 from uring_iopf.errors import UsageError
-from uring_iopf.handles import NotCopied, owned
+from uring_iopf.handles import NotCopied, no_room, owned
 from uring_iopf.hardware.endpoint import AccessResult
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Accesses(NotCopied):
         self._core = core
         self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
         if self._turner is None:
-            raise MemoryError("no memory, or no descriptor, to wait for accesses")
+            raise no_room("waiting for accesses")
         self._eventfd = lib.uiopf_turner_eventfd(self._turner)
         self._waiting = False
         self._closed = False

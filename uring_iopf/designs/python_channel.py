@@ -16,7 +16,7 @@ from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import FaultMessage
 from uring_iopf.designs.channel import bad_code, client_gone
 from uring_iopf.designs.rules import broken
-from uring_iopf.handles import Handle, owned
+from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ class PythonChannel(Handle["Design"]):
         self._shut = False
         self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
         if self._turner is None:
-            raise MemoryError("no memory, or no descriptor, for: channel")
+            raise no_room(self._what)
         design._rouse = weakref.WeakMethod(self._rouse)  # not to hold one another: a forgotten machine is noticed
 
     @property

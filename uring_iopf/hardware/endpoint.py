@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib
-from uring_iopf.errors import UsageError, check_fits, check_signed, check_whole
+from uring_iopf.errors import HostError, UsageError, check_fits, check_signed, check_whole
 from uring_iopf.handles import Handle
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 
@@ -67,6 +67,14 @@ def _check(rc: int, call: str, pages: int) -> int:
             "enable PRI with more (`Endpoint.enable_pri`), or make smaller groups"
         )
     return check(rc, call)
+
+
+def _check_told(rc: int, eventfd: int) -> None:
+    """Raises: UsageError, this descriptor is not open; HostError, there is none for a duplicate."""
+    if rc == -errno.EBADF:
+        raise UsageError(f"eventfd: {eventfd} is no open descriptor")
+    if rc < 0:
+        raise HostError(-rc, "duplicate an eventfd")
 
 
 class Endpoint(Handle[CEndpoint]):
@@ -186,18 +194,19 @@ class Endpoint(Handle[CEndpoint]):
         return AccessResult(rc)
 
     def tell_accesses(self, eventfd: int) -> None:
-        """Signal an eventfd at the end of each access made by hand; -1: none."""
+        """Signal an eventfd at the end of each access made by hand; -1: none. Raises: as `tell_when_done`."""
         check_signed(32, eventfd=eventfd)
-        check(lib.uiopf_endpoint_set_access_eventfd(self.c, eventfd), "tell of accesses")
+        _check_told(lib.uiopf_endpoint_set_access_eventfd(self.c, eventfd), eventfd)
 
     def tell_when_done(self, eventfd: int, *, also: bool = False) -> None:
         """Signal an eventfd at the end of each pass, and of the last access by hand; -1: none.
 
-        *also*: besides those that were given before, which it replaces otherwise.
+        *also*: besides those that were given before, which it replaces otherwise. Raises: UsageError, it is not open;
+        HostError, there is no descriptor for a duplicate.
         """
         check_signed(32, eventfd=eventfd)
         tell = lib.uiopf_endpoint_add_done_eventfd if also else lib.uiopf_endpoint_set_done_eventfd
-        check(tell(self.c, eventfd), "tell when done")
+        _check_told(tell(self.c, eventfd), eventfd)
 
     def finish(self) -> None:
         """No more accesses will be made by hand."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import CDevice, CEndpoint, CIommu, CPort, CVtd, check, ffi, lib
 from uring_iopf.errors import UsageError
-from uring_iopf.handles import Handle, owned
+from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
@@ -46,7 +46,7 @@ class VtdIommu(Handle[CIommu]):
         flags = (lib.UIOPF_VTD_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_VTD_UNDRAINED)
         self._vtd = owned(lib.uiopf_vtd_free, lib.uiopf_vtd_new, core.c, flags)
         if self._vtd is None:
-            raise MemoryError("no memory for an IOMMU")
+            raise no_room(self._what)
         self._make(lib.uiopf_iommu_let_go, lib.uiopf_vtd_hold_iommu, self._vtd)
 
     @property

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CIommu, CMock, ffi, lib
-from uring_iopf.handles import Handle, owned
+from uring_iopf.handles import Handle, no_room, owned
 from uring_iopf.iommufd.drivers.base import DriverResponse, HardwareInfo, IommuDriver, NestedFormat, ViommuFormat
 from uring_iopf.iommufd.geometry import Geometry
 
@@ -68,7 +68,7 @@ class MockIommu(Handle[CIommu]):
         self._kept: list[MockResponse] = []
         self._mock = owned(lib.uiopf_mock_free, lib.uiopf_mock_new, core.c)
         if self._mock is None:
-            raise MemoryError("no memory for a mock IOMMU")
+            raise no_room("mock IOMMU")
         self._make(lib.uiopf_iommu_let_go, lib.uiopf_mock_hold_iommu, self._mock)
 
     def take(self) -> list[MockResponse]:
