@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -87,6 +88,15 @@ def test_what_the_iommu_lost_is_an_error_of_the_cell(monkeypatch: pytest.MonkeyP
     result = count_cell("fd", MachineParts(GCC, driver="inline"))
     assert result.missing == ("3 requests or answers lost in the IOMMU's queues",)
     assert not result.accounted
+
+
+def test_what_a_queue_of_the_iommu_has_no_room_for_is_counted_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function with more credits than the queue has entries, which a machine never gives, fills it in one turn."""
+    monkeypatch.setattr("uring_iopf.machine_parts.PRQ_ENTRIES", 1 << 20)
+    many = Workload("many", b"".join(ROW.pack(n, n << 12, 1, 1) for n in range(20_000)))
+    result = count_cell("fd", MachineParts(many, driver="inline", in_flight=512, group=32))
+    error, *_ = result.missing
+    assert re.fullmatch(r"stuck: \d+ faults without an answer .*; [1-9]\d{3,} requests or answers lost in .*", error)
 
 
 def test_answers_that_outnumber_their_faults_are_an_error_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:

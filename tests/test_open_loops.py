@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from uring_iopf.hardware.load import Load, LoadMode
+from uring_iopf.lab import cell
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.clock import RunningClock
 from uring_iopf.lab.reach import most_in_flight
@@ -106,6 +107,18 @@ def gaps(seed: int) -> list[int]:
 
 def test_a_seed_decides_when_faults_come() -> None:
     assert gaps(1) == gaps(1) != gaps(2)
+
+
+def test_each_pass_is_drawn_anew_from_the_seed() -> None:
+    load = Load(LoadMode.POISSON, in_flight=64, rate=1e6, seed=2**64 - 2)
+    with Machine(MachineParts(GCC, driver="inline", in_flight=64, load=load, seed=2**64 - 2)) as machine:
+        (function,) = machine.functions.values()
+        seeds = []
+        for started in range(3):
+            function.started = started
+            cell._next_load(machine)
+            seeds.append(function.load.seed)
+    assert seeds == [2**64 - 2, 2**64 - 1, 0]
 
 
 # ---- how many can be in flight ----

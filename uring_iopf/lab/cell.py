@@ -171,9 +171,11 @@ def _next_load(machine: Machine) -> None:
 
 def _gets_on(machine: Machine, progress: _Progress) -> bool:
     """Whether a load goes on that the client has heard nothing of: in a lull, or answered in the kernel."""
-    counts = machine.endpoint.counts()
-    seen, progress.seen = progress.seen, (counts.sent, counts.outstanding)
-    return progress.seen != seen or (machine.load.mode is not LoadMode.CLOSED and not counts.outstanding)
+    functions = machine.functions.values()
+    counts = [(one.sent, one.outstanding) for one in (function.endpoint.counts() for function in functions)]
+    seen, progress.seen = progress.seen, counts
+    is_open = any(function.load.mode is not LoadMode.CLOSED for function in functions)
+    return counts != seen or (is_open and not any(outstanding for _, outstanding in counts))
 
 
 # ---- the clients: each starts a pass if it is told to, serves what there is for a short while, and says how many
@@ -354,8 +356,8 @@ def _result(machine: Machine, spec: CellSpec, progress: _Progress, clock: Replay
     # Every client here answers SUCCESS; the rest was answered in its stead.
     if error is None and (bad := failed - account.auto_answered) > 0:
         error = f"{bad} faults were answered INVALID or FAILURE, and not by the kernel in the client's stead"
-    if error is None and (lost := machine.iommu.lost()):
-        error = f"{lost} requests or answers lost in the IOMMU's queues"
+    if lost := machine.iommu.lost():  # said beside another error, of which it may be the cause
+        error = "; ".join([*([error] if error else []), f"{lost} requests or answers lost in the IOMMU's queues"])
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
     busy_ns = max(one.busy_ns for one in measured)
     # One whose time was over has ended, with fewer faults than the workload has.
