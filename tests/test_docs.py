@@ -125,6 +125,34 @@ def test_a_page_is_reached_from_the_index(page: Path) -> None:
     assert page == index or page in linked
 
 
+# ---- terms ----
+
+GLOSSARY = DOCS / "reference" / "glossary.md"
+TERMS = re.findall(r"^### (.+)$", GLOSSARY.read_text(encoding="utf-8"), re.MULTILINE)
+TAUGHT = [ROOT / "README.md", DOCS / "tutorial.md", *sorted((DOCS / "how-to").glob("*.md"))]
+NO_PROSE = re.compile(r"^```.*?^```$|^#+ [^\n]*$|^<!--.*?-->$|`[^`\n]*`|\[[^\]]*\]\([^)]*\)", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", TAUGHT, ids=name_of)
+def test_the_first_use_of_a_term_leads_to_the_glossary(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    bare = NO_PROSE.sub(lambda match: re.sub(r"[^\n]", "\0", match[0]), text)
+    to = os.path.relpath(GLOSSARY, page.parent)
+    missing = []
+    for term in TERMS:
+        used = re.search(rf"\b{re.escape(term)}s?\b".replace(r"\ ", r"\s"), bare, re.IGNORECASE)
+        linked = text.find(f"({to}#{slug(term)})")
+        if used is not None and not 0 <= linked < used.start():
+            missing.append(f"{used[0]!r}, at {text[: used.start()].count(chr(10)) + 1}")
+    assert missing == []
+
+
+def test_the_glossary_knows_the_terms_that_it_uses_for_others() -> None:
+    links = re.findall(r"\]\(#([^)]+)\)", GLOSSARY.read_text(encoding="utf-8"))
+    assert set(links) <= {slug(term) for term in TERMS}
+    assert len(TERMS) == len(set(map(slug, TERMS))) >= 30
+
+
 # ---- the references leave nothing out ----
 
 
