@@ -110,7 +110,7 @@ const struct uiopf_design uiopf_design_fd = {
 	.info = {
 		.name = "fd",
 		.year = "2024",
-		.summary = "in Linux 6.11: poll, read and write on one fd, whole groups",
+		.summary = "Linux 6.11: poll, read and write on one fd, whole groups",
 		.personality = UIOPF_MERGED,
 		.has_client = true,
 	},

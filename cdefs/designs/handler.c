@@ -111,7 +111,7 @@ const struct uiopf_design uiopf_design_handler = {
 	.info = {
 		.name = "handler",
 		.year = "2021",
-		.summary = "a callback in the kernel answers; no user space takes part",
+		.summary = "a callback in the kernel answers, and no user space",
 		.personality = UIOPF_MERGED,
 	},
 	.open = open_handler,

@@ -185,7 +185,8 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
     plan = comparison.plan
     workload = plan.workload
     spaces = workload.address_spaces
-    machine = f"{environment['cpu']}, {environment['cpus']} usable processors, Linux {environment['kernel']}"
+    usable = f"{environment['cpus']} usable processor{'s' * (environment['cpus'] != 1)}"
+    machine = f"{environment['cpu']}, {usable}, Linux {environment['kernel']}"
     versions = f"uring_iopf {environment['uring_iopf']}, Python {environment['python']}"
     trace = (
         f"{len(workload):,} faults on {workload.pages:,} pages in {spaces} address space{'s' * (spaces != 1)}, "
