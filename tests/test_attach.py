@@ -24,6 +24,7 @@ from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import (
+    IOAS,
     LOST_GROUPS,
     MOCK_DRIVER,
     SMMUV3_DRIVER,
@@ -80,6 +81,7 @@ class World:
         max_pasids: int = 64,
         function: VirtualFunction | None = None,
         driver: IommuDriver = MOCK_DRIVER,
+        reserved: tuple[tuple[int, int], ...] = (),
     ) -> Device:
         made = self.context.bind(
             self.context.mock.c,
@@ -89,6 +91,7 @@ class World:
             group=group,
             max_pasids=max_pasids,
             virtual_function=function,
+            reserved=reserved,
         )
         self.devices.append(made)
         return made
@@ -1000,3 +1003,27 @@ def test_the_lowest_of_a_million_ids_that_is_free_is_the_next() -> None:
     for number in (500_000, 999_999, 17, 3):
         table.destroy(things[number - 1], "test")
     assert [thing().id for _ in range(5)] == [3, 17, 500_000, 999_999, many + 1]
+
+
+def test_the_ranges_that_a_device_cannot_reach_are_reserved_where_it_is_attached(world: World) -> None:
+    """In no other space: not in the one that it was replaced from, and after a detach in none."""
+    first, last = 0x1100_0000, 0x110F_FFFF
+    device = world.device(reserved=((first, last),))
+    here, there = world.ioas, world.context.ioas_alloc()
+    table, other = world.paging(), world.context.hwpt_alloc_paging(world.maker, there, pasid=world.pasid)
+    free = here.iova_ranges()
+    assert there.iova_ranges() == free
+    assert any(start <= first and last <= end for start, end in free)
+
+    def reserved(space: IOAS) -> bool:
+        return not any(start <= first and last <= end for start, end in space.iova_ranges())
+
+    for _ in range(2):
+        device.attach(table)
+        assert (reserved(here), reserved(there)) == (True, False)
+        device.replace(other)
+        assert (reserved(here), reserved(there)) == (False, True)
+        device.replace(table)
+        assert (reserved(here), reserved(there)) == (True, False)
+        device.detach()
+        assert (here.iova_ranges(), there.iova_ranges()) == (free, free)

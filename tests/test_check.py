@@ -410,8 +410,8 @@ def test_it_prints_each_case_and_a_line_of_counts(capsys: pytest.CaptureFixture[
     lines = out.splitlines()
     assert lines[0] == "doorbell (my_design:Doorbell)"
     assert "  ok      a flush sends what was answered [sleep]" in lines
-    assert "doorbell (my_design:Doorbell): 48 passed" in lines
-    assert lines[-1] == "handler: 5 passed, 43 skipped"
+    assert "doorbell (my_design:Doorbell): 49 passed" in lines
+    assert lines[-1] == "handler: 5 passed, 44 skipped"
     assert "  skipped groups are delivered whole [spin]" in lines
     assert err == ""
     assert out.isascii()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import runpy
 import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,12 +19,17 @@ from hypothesis import strategies as st
 from my_design import Doorbell
 from tests.design_twins import FdTwin
 from uring_iopf.abi.iommufd import PageResponse
-from uring_iopf.abi.records import FaultMessage
+from uring_iopf.abi.records import LOST_GROUPS, FaultMessage
 from uring_iopf.designs import names
+from uring_iopf.designs.channel import in_groups
+from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.errors import DesignError, UsageError
 from uring_iopf.hardware.load import Load, LoadMode
+from uring_iopf.iommufd import QueueLimits
+from uring_iopf.machine import Machine
 from uring_iopf.machine_parts import MOST_IN_FLIGHT, MachineOptions, MachineParts
-from uring_iopf.testing.compare import ReplayError, compare_designs
+from uring_iopf.testing import compare
+from uring_iopf.testing.compare import ReplayError, _missing, compare_designs
 from uring_iopf.testing.strategies import options, workloads
 from uring_iopf.workloads import Workload, load_workload
 
@@ -120,7 +128,7 @@ class Raises(FdTwin):
     ("design", "error", "said"),
     [
         (OneOnly, ReplayError, "groups taken did not reach the client"),
-        (LosesAnswers, ReplayError, "answers did not reach the fault queue"),
+        (LosesAnswers, ReplayError, r"; 16 of \d+ answers did not reach the fault queue"),
         (LosesGroups, ReplayError, "groups taken did not reach the client"),
         (SaysInvalid, ReplayError, "5075 faults were answered INVALID"),
         (AnswersTwice, DesignError, "AnswersTwice.collect has moved 32 answers, of 16 given to it"),
@@ -136,6 +144,37 @@ def test_a_design_that_does_not_serve_every_fault_fails_and_says_why(
 ) -> None:
     with pytest.raises(error, match=said):
         compare_designs([design], in_flight=16)
+
+
+def test_answers_that_the_design_itself_refused_have_not_been_lost() -> None:
+    with Machine(None, driver="inline") as machine:
+        channel = machine.open(LosesAnswers)
+        assert isinstance(channel, PythonChannel)
+        for cookie in range(100, 110):  # the seventh is lost, the others are refused
+            channel.answer(cookie, PageResponse.SUCCESS)
+        channel.flush()
+        channel.turn()
+        assert channel.cost().answer_errors == 9
+        assert channel.unfinished() == ["1 of 10 answers did not reach the fault queue (rules 'answers', 'flush')"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"replays": 0}, ["0 passes over the workload have ended, and not 1"]),
+        ({"replays": 2}, ["2 passes over the workload have ended, and not 1"]),
+        ({"answered": 5072, "auto_answered": 3}, ["3 faults were answered for the client"]),
+        ({"answered": 5072, "lost": 3}, ["3 lost"]),
+        ({"unmapped": 1}, ["1 answered with success, but without a mapping"]),
+        ({"answer_errors": 1}, ["1 answers were refused"]),
+        ({"error": "no"}, ["no"]),
+    ],
+    ids=str,
+)
+def test_a_result_that_lacks_anything_is_none(changes: dict[str, Any], said: list[str]) -> None:
+    (result,) = compare_designs(["fd"]).values()
+    assert _missing(replace(result, **changes)) == said
 
 
 def test_what_the_others_came_to_is_in_the_error() -> None:
@@ -175,6 +214,19 @@ def test_it_fails_without_assertions_too(tmp_path: Path) -> None:
         [sys.executable, "-O", str(program)], cwd=EXAMPLES, capture_output=True, text=True, timeout=120, check=True
     )
     assert "silent: stuck: 16 faults without an answer" in done.stdout
+
+
+@pytest.mark.parametrize("design", ["fd", FdTwin, Doorbell])
+def test_what_a_queue_with_a_depth_refuses_is_no_replay_of_the_whole_workload(design: str | type[Design]) -> None:
+    with pytest.raises(ReplayError, match="faults were answered for the client"):
+        compare_designs([design], in_flight=16, limits=QueueLimits(depth=4))
+
+
+def test_a_record_of_losses_is_no_group() -> None:
+    """It stands anywhere between messages, and belongs to no group."""
+    last, first = FaultMessage(2, 1, 1, 1, 1, 0x1000, 0, 7), FaultMessage(0, 1, 1, 2, 1, 0x2000, 0, 8)
+    second, lost = first._replace(flags=2), FaultMessage(LOST_GROUPS, 0, 0, 0, 0, 0, 3, 0)
+    assert in_groups([lost, last, lost, first, lost, second, lost]) == [(last,), (first, second)]
 
 
 class Namesake(Doorbell):
@@ -246,6 +298,21 @@ def test_counts_are_of_this_workload_and_no_other() -> None:
     small = Workload("small", load_workload("gcc-compile").rows[: 24 * 10])
     (result,) = compare_designs(["fd"], workload=small, in_flight=1).values()
     assert (result.faults, result.replays) == (10, 1)
+
+
+def test_each_suite_that_asserts_is_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name: an editable install lists no files from which pytest would know it."""
+    rewritten: list[str] = []
+    monkeypatch.setattr("pytest.register_assert_rewrite", lambda *given: rewritten.extend(given))
+    testing = Path(compare.__file__).parent
+    runpy.run_path(str(testing / "plugin.py"))
+    asserting = [
+        path.stem
+        for path in testing.glob("*.py")
+        if any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(path.read_text())))
+    ]
+    assert asserting
+    assert {f"uring_iopf.testing.{name}" for name in asserting} <= set(rewritten)
 
 
 def test_the_suites_show_values_when_they_fail(tmp_path: Path) -> None:

@@ -42,9 +42,13 @@ def test_a_design_counts_by_what_it_says() -> None:
     cost.wakeup()
     cost.copied(48)
     cost.answer_error()
+    for _ in range(2):
+        cost.ended()
+    for _ in range(3):
+        cost.punted()
     before = cost.counts()
     cost.system_call()
-    assert before == Counts(system_calls=1, empty_polls=1, wakeups=1, bytes_copied=48, answer_errors=1)
+    assert before == Counts(system_calls=1, empty_polls=1, wakeups=1, bytes_copied=48, answer_errors=1, ends=2, punts=3)
 
 
 @pytest.mark.parametrize("one", COUNTERS, ids=lambda one: one.name)

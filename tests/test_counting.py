@@ -13,7 +13,9 @@ import pytest
 from my_design import Doorbell
 from tests.design_twins import EventfdTwin, FdTwin
 from uring_iopf.abi.iommufd import FaultPerm
+from uring_iopf.clients.groups import receive_groups
 from uring_iopf.designs import resolve
+from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.rules import RULES
 from uring_iopf.machine import Machine
 from uring_iopf.testing.compare import compare_designs
@@ -80,6 +82,43 @@ def test_an_event_loop_pays_for_its_sleep_as_well(design: str | type[Design]) ->
         channel.prepare_sleep()
         assert len(channel.receive()) == 1
         assert channel.cost().wakeups - slept.wakeups == 1
+
+
+def test_waking_writes_the_eventfd_of_an_event_loop_that_sleeps_once() -> None:
+    """Also where the hardware has no work for a turn: a design may have kept groups back."""
+    with Machine(None, driver="inline", wait="sleep") as machine:
+        channel = machine.open(Doorbell)
+        assert isinstance(channel, PythonChannel)
+        assert not channel.prepare_sleep()
+        assert not select.select([channel.eventfd], [], [], 0)[0]
+        channel.design.wake()
+        channel.design.wake()  # it is awake by now
+        assert select.select([channel.eventfd], [], [], 0)[0]
+        channel.awake()
+        assert not select.select([channel.eventfd], [], [], 0)[0]
+        channel.design.wake()
+        assert channel.cost().wakeups == 1
+        channel.design.signal()
+        assert channel.cost().wakeups == 2
+
+
+def test_an_answer_wakes_an_event_loop_that_sleeps_and_a_flush_of_nothing_does_not() -> None:
+    with Machine(None, driver="inline", wait="sleep") as machine:
+        channel = machine.open(Doorbell)
+        for n in range(2):
+            machine.endpoint.access(1, 0x1000 * n, FaultPerm.READ)
+        for _ in range(3):
+            channel.turn()
+        first, second = receive_groups(channel)
+        assert not channel.prepare_sleep()
+        for group in (first, second):
+            group.respond()
+            assert select.select([channel.eventfd], [], [], 0)[0]
+        channel.awake()
+        channel.receive()
+        assert not channel.prepare_sleep()
+        channel.flush()
+        assert not select.select([channel.eventfd], [], [], 0)[0]
 
 
 class PollsAlways(Doorbell):

@@ -291,6 +291,19 @@ class DesignSuite:
         found = self.results(machine, [ticket])
         self.same("flush", "an access, answered before the event loop sleeps", found, ["OK"])
 
+    def test_answers_are_sent_when_a_client_that_spins_finds_nothing(self) -> None:
+        """It looks again and again, and makes no other call."""
+        self.needs_a_client()
+        with open_machine(self.design, "spin") as machine:
+            tickets = [self.access(machine, n) for n in range(3)]
+            for group in self.receive(machine):
+                machine.address_space.map(group)
+                group.respond()
+            self.same("once", "messages received, with nothing there", len(machine.channel.receive()), 0)
+            self.turn(machine)
+            found = self.results(machine, tickets)
+            self.same("flush", "accesses, answered by a client that then finds nothing", found, ["OK"] * 3)
+
     # ---- sleeping and waking ----
 
     def test_a_client_that_waits_gets_what_comes(self, machine: Machine) -> None:
