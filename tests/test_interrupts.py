@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.interrupts import Interrupt, Left, allocated, interrupted, points
-from uring_iopf import AccessResult, FaultPerm, Machine
+from uring_iopf import AccessResult, FaultPerm, FunctionParts, Machine
 from uring_iopf._native import ffi
 from uring_iopf.abi import Op
 from uring_iopf.abi.iommufd import IoctlNr
@@ -99,6 +99,23 @@ def opens_again(one: Machine) -> None:
         one.open("fd")
     still_serves(one)
     accounts(one)
+    one.close()
+
+
+TWO: Final = (FunctionParts("nic", pasids=(1, 2)), FunctionParts("gpu", pasids=(1, 2)))
+
+
+def opens_each_again(one: Machine) -> None:
+    """The same of a machine with several queues: what an interrupted call has made is gone, or all of it is there."""
+    if not one._opened:
+        assert not one.queues
+        assert not one.channels
+        one.open_each("fd")
+    assert list(one.queues) == list(one.channels) == list(one.parts.queue_keys())
+    for function in one.functions.values():
+        function.endpoint.access(2, 0x1000, FaultPerm.READ)
+    accounts(one)
+    assert [each.sent >= each.auto_answered for each in one.accounts().values()] == [True, True]
     one.close()
 
 
@@ -337,6 +354,14 @@ CASES: Final[dict[str, Case]] = {
     "Machine()": Case(nothing, lambda _: Machine(None).close()),
     "Machine.close": Case(machine("sqpoll", "uring-multishot"), lambda one: one.close(), closes),
     "Machine.start": Case(lambda: Machine(driver="inline"), lambda one: one.start(), closes),
+    "Machine() of two": Case(nothing, lambda _: Machine(None, functions=TWO, queues="pasid").close()),
+    "Machine.open_each": Case(
+        machine(functions=TWO, queues="pasid"), lambda one: one.open_each("uring-multishot"), opens_each_again
+    ),
+    "Machine.open_each sqpoll": Case(
+        machine("sqpoll", functions=TWO, queues="device"), lambda one: one.open_each("fd"), opens_each_again
+    ),
+    "Machine.accounts": Case(machine("sqpoll", "fd", functions=TWO), lambda one: one.accounts(), closes),
     "Machine.open_queue": Case(machine("sqpoll"), lambda one: one.open_queue(), closes),
     "Machine.start_worker": Case(with_queue, lambda one: one.start_worker(), closes),
     **{

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import pickle
 import re
 import typing
 from pathlib import Path
@@ -211,6 +213,13 @@ def test_a_comparison_s_in_flight_is_not_taken_where_a_load_says_another() -> No
     with pytest.raises(UsageError, match="in_flight is 64 for the machine and 256 in its load"):
         dataclasses.replace(parts, in_flight=64)
     assert dataclasses.replace(MachineParts(load=Load(LoadMode.POISSON)), in_flight=64).make_load().in_flight == 64
+
+
+def test_numbers_of_other_kinds_become_plain_ones_that_go_into_json() -> None:
+    numpy = pytest.importorskip("numpy")
+    parts = MachineParts(in_flight=numpy.int64(3), functions=(FunctionParts(pasids=tuple(numpy.arange(1, 3))),))
+    assert json.dumps([parts.in_flight, parts.functions[0].pasids, parts.seed]) == "[3, [1, 2], 0]"
+    assert pickle.loads(pickle.dumps(parts)) == parts
 
 
 def test_functions_take_from_the_machine_what_they_do_not_say() -> None:

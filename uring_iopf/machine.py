@@ -82,11 +82,14 @@ class Machine(Unshared):
         self.group = parts.group
         self.load = parts.make_load()
         self.live = parts.is_live
-        self.functions: dict[str, Function] = {}
+        self._functions: dict[str, Function] = {}
+        self._queues: dict[QueueKey, FaultQueue] = {}
+        self._channels: dict[QueueKey, Channel] = {}
+        self.functions: Mapping[str, Function] = MappingProxyType(self._functions)
         """By their names."""
-        self.queues: dict[QueueKey, FaultQueue] = {}
+        self.queues: Mapping[QueueKey, FaultQueue] = MappingProxyType(self._queues)
         """Once a design is open: its fault queues, by function and PASID. See `MachineParts.queues`."""
-        self.channels: dict[QueueKey, Channel] = {}
+        self.channels: Mapping[QueueKey, Channel] = MappingProxyType(self._channels)
         """The design on each."""
         self._fed_by: dict[QueueKey, list[Function]] = {}
         self._before = _NOTHING
@@ -131,7 +134,7 @@ class Machine(Unshared):
         endpoint.enable_pri(parts.credits)
         if parts.workload is not None:
             endpoint.set_rows(parts.workload.rows)
-        self.functions[parts.name] = Function(self.core, parts, load, endpoint, device)
+        self._functions[parts.name] = Function(self.core, parts, load, endpoint, device)
 
     # ---- what there is one of ----
 
@@ -166,7 +169,7 @@ class Machine(Unshared):
         """The design that is open. Raises: UsageError, none is, or there are several: they are in `channels`."""
         return self._only(self.channels, "channel")
 
-    def _only(self, these: dict[QueueKey, T], what: str) -> T:
+    def _only(self, these: Mapping[QueueKey, T], what: str) -> T:
         if len(these) == 1:
             return next(iter(these.values()))
         if not these:
@@ -217,12 +220,12 @@ class Machine(Unshared):
             self._attach_queues(Personality.PROPOSED if info.proposed else Personality.MERGED)
             self._start_worker(self._driver_for(info))
             for key in self.queues:
-                self.channels[key] = self._open_channel(info, key)
+                self._channels[key] = self._open_channel(info, key)
         except BaseException:
             self._unopen()
             raise
         self._before = _NOTHING
-        return MappingProxyType(self.channels)
+        return self.channels
 
     def open_queue(self, *, start_worker: bool = True) -> FaultQueue:
         """Attach a table with a fault queue, without a design on it, and start the worker as for a ring of SQPOLL.
@@ -288,7 +291,7 @@ class Machine(Unshared):
 
     def _new_queue(self, key: QueueKey, personality: Personality) -> FaultQueue:
         limits = AS_LINUX if self.parts.limits is None else self.parts.limits
-        self.queues[key] = queue = self.context.fault_queue_alloc(personality=personality, limits=limits)
+        self._queues[key] = queue = self.context.fault_queue_alloc(personality=personality, limits=limits)
         return queue
 
     def _nested(self, functions: list[Function], *, queue: FaultQueue | None = None, pasid: bool = False) -> NestedHWPT:
@@ -310,7 +313,7 @@ class Machine(Unshared):
     def _unopen(self) -> None:
         """Take back what `open` has done so far; what is not there yet, or not any more, is passed over."""
         objects, open_before, worker_before = self._before
-        self.channels.clear()
+        self._channels.clear()
         for channel in open_on(self.core):  # it may not have been stored yet
             if isinstance(channel, (NativeChannel, PythonChannel)) and channel not in open_before:
                 channel.close()
@@ -326,7 +329,7 @@ class Machine(Unshared):
                 if not queue.closed:
                     queue.close()
                 self.context.destroy(queue)
-        self.queues.clear()
+        self._queues.clear()
         self._fed_by.clear()
         self.__dict__.pop("design", None)
         self._opened = False
@@ -421,17 +424,14 @@ class Machine(Unshared):
         return max(one.started for one in self.functions.values())
 
     def start(self) -> None:
-        """Begin a pass over the workload, in every function that has one.
+        """Begin a pass over the workload, in every function that has one; where none has, over rows set by hand.
 
-        Raises: KernelError(EBUSY), one is under way, and none was begun; UsageError, no function has a workload.
+        Raises: KernelError(EBUSY), one is under way, and none was begun.
         """
         self._check_open()
-        functions = self._with_workload()
-        if not functions:
-            raise UsageError("this machine has no workload to start: its accesses are made by hand")
         if not self.is_idle():
             raise KernelError(errno.EBUSY, "start a load")
-        for one in functions:
+        for one in self._with_workload() or self.functions.values():
             one.start()
 
     def finish(self) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import ffi, interruptible, lib
-from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied
 from uring_iopf.hardware.endpoint import GROUP_INDICES
 
@@ -80,12 +79,10 @@ class Function(NotCopied):
         return self.load.group
 
     def start(self) -> None:
-        """Begin a pass over its workload.
+        """Begin a pass over its workload, or over what `Endpoint.set_rows` has given it.
 
-        Raises: KernelError(EBUSY), one is under way; UsageError, it has no workload.
+        Raises: KernelError(EBUSY), one is under way; else as `Endpoint.start`.
         """
-        if self.workload is None:
-            raise UsageError(f"the function {self.name} has no workload to start: its accesses are made by hand")
         self.endpoint.start(self.load)
         self.started += 1
 

@@ -133,12 +133,14 @@ class FunctionParts:
         _set(self, "pasids", _tuple("pasids", self.pasids))
         for pasid in self.pasids:
             check_whole("pasids: each", pasid, 1, MOST_PASIDS - 1)
+        _set(self, "pasids", tuple(int(pasid) for pasid in self.pasids))
         if len(set(self.pasids)) < len(self.pasids):
             raise UsageError(f"pasids: each one once, not {self.pasids}")
         if self.device_group is not None:
             _check_text("device_group", self.device_group)
         if self.credits is not None:
             check_whole("credits", self.credits, 1, MOST_CREDITS)
+        _make_plain(self, "requester_id", "credits")
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,7 @@ class MachineParts:
             check_whole("pasid_table", self.pasid_table, 1, MOST_PASIDS)
         if self.table_pages is not None:
             check_whole("table_pages", self.table_pages, 1, MOST_TABLE_PAGES)
+        _make_plain(self, "in_flight", "group", "seed", "cpu", "report_flags", "pasid_table", "table_pages")
         self._check_tables()
         self._check_queues()
 
@@ -394,6 +397,13 @@ def _used(workload: Workload | None) -> tuple[int, ...]:
 
 def _set(parts: object, name: str, value: object) -> None:
     object.__setattr__(parts, name, value)  # they are frozen for everybody else
+
+
+def _make_plain(parts: object, *names: str) -> None:
+    """NumPy's whole numbers, and others, become Python's own: they go into JSON."""
+    for name in names:
+        if (value := getattr(parts, name)) is not None and not isinstance(value, _Unsaid):
+            _set(parts, name, int(value))
 
 
 def _check_choice(what: str, given: object, choices: tuple[str, ...]) -> None:
