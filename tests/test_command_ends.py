@@ -100,8 +100,43 @@ def test_where_ctrl_c_is_ignored_it_stays_so_and_sigterm_ends(command: str) -> N
         for _ in range(2):
             assert process.stderr.readline() == "begun\n"
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=LIMIT_S)
+        _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 143
+    assert "Traceback" not in err
+
+
+IGNORED: Final = """
+import os, signal, trio
+from uring_iopf.commands.signals import Interrupts
+
+def kill(number):
+    os.kill(os.getpid(), number)
+
+async def main():
+    await trio.to_thread.run_sync(kill, signal.SIGINT)
+    await trio.sleep(0)
+    await trio.to_thread.run_sync(kill, signal.SIGTERM)  # meanwhile this thread is in trio's own code
+    await trio.sleep_forever()
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with Interrupts() as interrupts:
+    try:
+        trio.run(main)
+    except KeyboardInterrupt:
+        print("interrupted by", interrupts.by)
+    kill(signal.SIGINT)
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+assert signal.SIGINT not in signal.sigpending()
+kill(signal.SIGINT)
+"""
+
+
+def test_where_ctrl_c_is_ignored_sigterm_does_not_come_out_of_trio_s_insides() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IGNORED], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted by 15\n", "", 0)
 
 
 def test_the_first_of_many_signals_counts_and_the_others_take_nothing_away(tmp_path: Path) -> None:

@@ -359,6 +359,13 @@ def test_times_of_an_inline_row_are_not_printed_beside_real_ones() -> None:
     assert "there is a dash for each" in " ".join(text.split())
 
 
+def test_a_cell_without_a_fault_has_no_times() -> None:
+    """It failed, or at the rate offered none came: 0 ns would be read as a latency."""
+    text = rendered(compared(replace(GOOD, faults=0, answered=0, auto_answered=0, error="no"), GOOD))
+    row = next(line for line in text.split("\n") if line.startswith("fd ! "))
+    assert row.split() == ["fd", "!", "enter", "-", "-", "-", "-", "-"]
+
+
 def test_marks_that_do_not_occur_are_not_explained() -> None:
     text = rendered(compared(GOOD))
     for word in ("inline", "partial", "PARTIAL", "accounted", "limited", "overloaded", "!", "*", "~", "<", ">"):

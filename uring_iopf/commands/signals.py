@@ -54,6 +54,28 @@ class Interrupts(_Handlers):
     """
 
     _numbers = (signal.SIGTERM, signal.SIGHUP)
+    _held = False
+
+    def __enter__(self) -> Self:
+        """Where Ctrl-C is ignored, it stays so, but has Python's handler, for which trio puts one that spares itself.
+
+        Without it a KeyboardInterrupt would come out of trio's insides. SIGINT is held back meanwhile, and forgotten in
+        the end.
+        """
+        on_main_thread = threading.current_thread() is threading.main_thread()
+        if on_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            self._held = signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+            self._before.append((signal.SIGINT, signal.SIG_IGN))
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)  # ignored again, it is not pending any more
+        if self._held:
+            self._held = False
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.by is not None:

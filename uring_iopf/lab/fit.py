@@ -101,4 +101,7 @@ def _spread(measurements: Iterable[CellResult]) -> Iterator[str]:
 
 
 def _duration(ns: float) -> str:
-    return f"{ns / 1000:,.3g} us" if ns >= 1000 else f"{ns:.3g} ns"
+    for size, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "us")):
+        if ns >= size:
+            return f"{ns / size:.3g} {unit}"
+    return f"{ns:.3g} ns"

@@ -51,8 +51,11 @@ _DRIVER: Final[_Column] = ("driver", lambda cell: "-" if cell.client == "kernel"
 
 
 def _timed(value: Callable[[CellResult], str]) -> Callable[[CellResult], str]:
-    """A time, but not of a cell that ran inline: beside those of two threads it would be read as one of them."""
-    return lambda cell: "-" if cell.mode == "inline" else value(cell)
+    """A time, but not of a cell that ran inline: beside those of two threads it would be read as one of them.
+
+    Nor of one without a fault.
+    """
+    return lambda cell: "-" if cell.mode == "inline" or not cell.faults else value(cell)
 
 
 _SPEED: Final[tuple[_Column, ...]] = (
@@ -194,12 +197,12 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
     )
     seed = f", seed {plan.parts.seed}" if plan.load == "poisson" else ""
     groups = f"groups of {plan.parts.group} page{'s' * (plan.parts.group != 1)} at most"
-    enough = "until its time is over" if plan.load != "closed" else f"and {plan.faults:,} faults"
+    least = f" at least and {plan.faults:,} faults" if plan.load == "closed" else ""
     for label, text in (
         ("workload", f"{workload.name}: {trace}"),
         ("load", f"{_LOADS[plan.load]}; {groups}{seed}"),
         ("client", f"{plan.client}, wait {plan.parts.wait}"),
-        ("each row", f"replayed into fresh tables for {plan.seconds:g} s at least {enough}"),
+        ("each row", f"replayed into fresh tables for {plan.seconds:g} s{least}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
     ):
