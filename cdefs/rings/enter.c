@@ -34,11 +34,12 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
 	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : wanted > MOST_AT_ONCE ? wanted : MOST_AT_ONCE;
-	uint32_t n, done = 0;
+	uint32_t n, before, done = 0;
 
 	uiopf_core_sync(e->core);
 	uiopf_timers_fire(e, MOST_WORK);
 	do {
+		before = done;
 		do {
 			n = uiopf_run_work(e, most);
 			done += n;
@@ -46,6 +47,9 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 		if (flush)
 			uiopf_flush_backlog(e);
 		uiopf_publish_cqes(e);
+		/* What ran may have written to a host's file that another request waits for: Linux calls that at once. */
+		if (unlikely(READ_ONCE(&e->core->host_waits)) && done != before && done < MOST_WORK)
+			uiopf_core_sync(e->core);
 		/* Completions that were counted may have called TIMEOUTs. */
 	} while (unlikely(e->work && !deferred && done < MOST_WORK));
 	uiopf_core_kick(e->core);
