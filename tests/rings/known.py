@@ -8,7 +8,7 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Final
 
-from tests.rings.language import Enter, Fd, Hole, Look, Read, Reap, Register, Setup, Sqe, Told, Wait
+from tests.rings.language import Blob, Enter, Fd, Hole, Look, Read, Reap, Register, Setup, Sqe, Told, Wait
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 from uring_iopf.conformance.known_differences import SECTIONS
 
@@ -75,6 +75,14 @@ def _is_nowhere(step: object) -> bool:
     selects = int(fields.get("flags", 0)) & SqeFlags.BUFFER_SELECT  # type: ignore[arg-type]
     address = fields.get("addr", 0)
     return not selects and (address == 0 or isinstance(address, Hole))
+
+
+def _cancels_nowhere(step: Register, program: Program) -> bool:
+    """Whether a SYNC_CANCEL is for a request that ours has ended at once, since its memory is not there."""
+    target = step.arg.values[0] if isinstance(step.arg, Blob) else None
+    return any(
+        _is_nowhere(one) and dict(one.fields)["user_data"] == target for one in program.steps if isinstance(one, Sqe)
+    )
 
 
 def _same_file(one: object, other: Sqe) -> bool:
@@ -146,7 +154,9 @@ def explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen])
                 "rings-fault" if any(_is_nowhere(one) and _reads_from(one, step.file) for one in program.steps) else ""
             )
         elif isinstance(step, Register) and step.op == RegisterOp.REGISTER_SYNC_CANCEL and theirs != ours:
-            return "rings-cancel-again" if sum(map(_is_cancel, program.steps)) > 1 else ""
+            if sum(map(_is_cancel, program.steps)) > 1:
+                return "rings-cancel-again"
+            return "rings-fault" if _cancels_nowhere(step, program) else ""
         elif theirs != ours and not _follows(step, theirs, ours):
             return ""
     if sorted(all_theirs, key=str) == sorted(all_ours, key=str) and not first:
