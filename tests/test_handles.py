@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import inspect
+import itertools
 import os
 import pickle
 import signal
@@ -424,3 +425,53 @@ def test_a_core_names_what_is_still_open() -> None:
         core.close()
     assert core.produce() > 0, "it is as it was"
     end_all(made)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("first", range(6))
+def test_parts_made_by_hand_are_closed_in_any_order(first: int) -> None:
+    """Two functions behind one IOMMU: after each close, what is left is used, and refuses or works."""
+    for order in itertools.permutations(range(6)):
+        if order[0] != first:
+            continue
+        core = Core()
+        context, iommu, space = Context(core), VtdIommu(core), AddressSpace()
+        ends = [Endpoint(iommu, requester_id=rid, capacity=8, group_most=1) for rid in (0x100, 0x200)]
+        parent = None
+        for one in ends:
+            bound = context.bind(iommu, one.requester_id, 8)
+            iommu.bind(one, bound)
+            one.use_tables(space)
+            one.enable_pri()
+            parent = parent or context.hwpt_alloc_paging(bound, context.ioas_alloc(), nest_parent=True)
+            bound.attach(context.hwpt_alloc_nested(bound, parent, fault=context.fault_queue_alloc()))
+            one.access(1, 0x1000, FaultPerm.READ)
+        parts: list[Any] = [core, context, iommu, space, *ends]
+        for at in order:
+            with suppress(*REFUSALS):
+                parts[at].close()
+            for one in ends:
+                with suppress(*REFUSALS):
+                    one.access(1, 0x2000, FaultPerm.READ)
+            with suppress(*REFUSALS):
+                core.produce()
+        core.end()
+
+
+def test_two_threads_may_ask_to_be_told_at_once() -> None:
+    """Each call puts a longer list in place of the one there is, or a new one."""
+    with Machine(None, driver="inline") as one, os.fdopen(os.eventfd(0), "rb") as file:
+        together = threading.Barrier(4)
+
+        def ask(also: bool) -> None:
+            together.wait()
+            for _ in range(200):
+                one.endpoint.tell_when_done(file.fileno(), also=also)
+
+        threads = [threading.Thread(target=ask, args=(also,)) for also in (True, False, True, False)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        one.tell_when_done(-1)

@@ -236,20 +236,26 @@ static int set_eventfd(struct uiopf_endpoint *ep, int *eventfd, int fd)
 	return 0;
 }
 
-/* Puts a list with *fd* at its end in place of the first *kept* there are; the others are closed. */
-static int put_done_eventfd(struct uiopf_endpoint *ep, uint32_t kept, int fd)
+/* Puts a list with *fd* at its end, if it is one, in place of the list there is, or behind that. */
+static int put_done_eventfd(struct uiopf_endpoint *ep, bool behind, int fd)
 {
-	const uint32_t n = kept + (fd >= 0), had = ep->load.done_eventfds;
-	int *list = NULL, *before = ep->load.done_eventfd, own = -1;
+	int *list = NULL, *before, own = -1;
+	uint32_t kept, had, n;
 
 	if (fd >= 0) {
 		own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (own < 0)
 			return -errno;
 	}
+	uiopf_control_begin(ep->core);	/* another thread may be in here, too */
+	before = ep->load.done_eventfd;
+	had = ep->load.done_eventfds;
+	kept = behind ? had : 0;
+	n = kept + (own >= 0);
 	if (n) {
 		list = malloc(n * sizeof *list);
 		if (!list) {
+			uiopf_control_end(ep->core);
 			close(own);
 			return -ENOMEM;
 		}
@@ -258,7 +264,6 @@ static int put_done_eventfd(struct uiopf_endpoint *ep, uint32_t kept, int fd)
 		if (own >= 0)
 			list[kept] = own;
 	}
-	uiopf_control_begin(ep->core);
 	ep->load.done_eventfd = list;
 	ep->load.done_eventfds = n;
 	uiopf_control_end(ep->core);
@@ -270,12 +275,12 @@ static int put_done_eventfd(struct uiopf_endpoint *ep, uint32_t kept, int fd)
 
 int uiopf_endpoint_set_done_eventfd(struct uiopf_endpoint *ep, int fd)
 {
-	return put_done_eventfd(ep, 0, fd);
+	return put_done_eventfd(ep, false, fd);
 }
 
 int uiopf_endpoint_add_done_eventfd(struct uiopf_endpoint *ep, int fd)
 {
-	return fd < 0 ? -EBADF : put_done_eventfd(ep, ep->load.done_eventfds, fd);
+	return fd < 0 ? -EBADF : put_done_eventfd(ep, true, fd);
 }
 
 int uiopf_endpoint_set_access_eventfd(struct uiopf_endpoint *ep, int fd)

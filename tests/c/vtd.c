@@ -3,6 +3,7 @@
  * numbers: the library's own constants are what is being tested. Formats: reference VT-d 4.x, Linux 6.12.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -685,6 +686,33 @@ static void all_who_wait_are_told_of_the_end(void)
 	close_scene(s);
 }
 
+static void *ask_to_be_told(void *endpoint)
+{
+	const int fd = eventfd(0, EFD_NONBLOCK);
+	int i;
+
+	CHECK(fd >= 0);
+	for (i = 0; i < 100; i++)
+		CHECK_EQ(i % 10 ? uiopf_endpoint_add_done_eventfd(endpoint, fd) : uiopf_endpoint_set_done_eventfd(endpoint, fd), 0);
+	close(fd);
+	return NULL;
+}
+
+/* Any thread may ask to be told: each call puts another list in place of the one there is. */
+static void two_threads_ask_to_be_told(void)
+{
+	struct scene *s = open_scene(0, 256);
+	pthread_t thread[2];
+	int i;
+
+	for (i = 0; i < 2; i++)
+		CHECK_EQ(pthread_create(&thread[i], NULL, ask_to_be_told, s->ep), 0);
+	for (i = 0; i < 2; i++)
+		CHECK_EQ(pthread_join(thread[i], NULL), 0);
+	CHECK_EQ(uiopf_endpoint_set_done_eventfd(s->ep, -1), 0);
+	close_scene(s);
+}
+
 /* Times that no clock can show are never; the sanitizer looks at the conversion. */
 static void a_time_beyond_all_clocks_never_comes(void)
 {
@@ -716,6 +744,7 @@ int main(void)
 	functions_that_share_a_queue_have_accounts_of_their_own();
 	only_what_belongs_together_is_bound();
 	all_who_wait_are_told_of_the_end();
+	two_threads_ask_to_be_told();
 	a_time_beyond_all_clocks_never_comes();
 	every_bit_is_decoded();
 	a_response_is_these_32_bytes();
