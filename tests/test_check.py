@@ -143,6 +143,36 @@ class OneAtATime(FdTwin):
         return groups
 
 
+class TakesItsTime(BoundedDoorbell):
+    """the kernel's half collects one answer in a turn"""
+
+    def collect(self) -> int:
+        rung, self.rung = self.rung[1:], self.rung[:1]
+        n = super().collect()
+        self.rung = rung
+        return n
+
+
+class OwnNames(FdTwin):
+    """its client names groups by numbers of its own, and gets them in a deque"""
+
+    def __init__(self, source: FaultSource, cost: Cost) -> None:
+        super().__init__(source, cost)
+        self.cookies: dict[int, int] = {}
+        self.last = 1_000_000
+
+    def receive(self) -> Sequence[Sequence[FaultMessage]]:
+        named: deque[Sequence[FaultMessage]] = deque()
+        for group in super().receive():
+            self.last += 10
+            self.cookies[self.last] = group[-1].cookie
+            named.append(deque(message._replace(cookie=self.last) for message in group))
+        return named
+
+    def answer(self, responses: Sequence[tuple[int, int]]) -> None:
+        super().answer([(self.cookies.pop(cookie, 0), code) for cookie, code in responses])
+
+
 class OneEnter(FdTwin):
     """one call sends the answers and sleeps, as io_uring_enter"""
 
@@ -158,7 +188,9 @@ class OneEnter(FdTwin):
         return False
 
 
-@pytest.mark.parametrize("design", [FdTwin, EventfdTwin, BoundedDoorbell, PerPasid, OneAtATime, OneEnter])
+@pytest.mark.parametrize(
+    "design", [FdTwin, EventfdTwin, BoundedDoorbell, PerPasid, OneAtATime, TakesItsTime, OwnNames, OneEnter]
+)
 def test_a_design_that_follows_the_rules_passes(design: type[Design]) -> None:
     assert failures(design) == []
 
@@ -236,6 +268,12 @@ class WaitSaysNothing(FdTwin):
     def wait(self) -> bool:
         super().wait()
         return None  # type: ignore[return-value]
+
+
+class WaitsForNothing(FdTwin):
+    def wait(self) -> bool:
+        super().wait()
+        return True
 
 
 class PublishSaysNothing(FdTwin):
@@ -367,6 +405,7 @@ BROKEN: dict[type[Design], tuple[str, str]] = {
     SleepsOnAnswers: ("flush", "before the client waits"),
     NoWake: ("wake", "that waits gets"),
     WaitSaysNothing: ("wait", "that waits gets"),
+    WaitsForNothing: ("wait", "many groups"),
     PublishSaysNothing: ("progress", "delivered answered"),
     CollectSaysMore: ("progress", "delivered answered"),
     AnswersFromTheGrave: ("detach", "after detach"),

@@ -133,7 +133,7 @@ class Raises(FdTwin):
         (SaysInvalid, ReplayError, "5075 faults were answered INVALID"),
         (AnswersTwice, DesignError, "AnswersTwice.collect has moved 32 answers, of 16 given to it"),
         (AnswersTwiceInSecret, ReplayError, "5,075 answers were refused"),
-        (WakesNobody, DesignError, "WakesNobody.publish made 16 groups visible and left its client asleep"),
+        (WakesNobody, DesignError, r"WakesNobody.publish made groups visible \(16\) and left its client asleep"),
         (Restless, DesignError, "Restless.publish has moved 1 groups, of 0 that it has taken\nrule 'progress'"),
         (Raises, ZeroDivisionError, "a mistake"),
     ],

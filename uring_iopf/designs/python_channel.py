@@ -7,7 +7,9 @@ It is called as the C seam calls a design (``cdefs/designs/design.h``), and hold
 from __future__ import annotations
 
 import os
+import re
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _SUCCESS_OR_INVALID = (PageResponse.SUCCESS, PageResponse.INVALID)
 _LAST_PAGE: Final = int(FaultFlags.LAST_PAGE)
+MOST_IN_VAIN: Final = 1000
+"""Looks in a row at nothing, though the design says that there is something."""
 MOST_TURNS: Final = 100_000
 """Turns while a client sleeps, or of a replay that serves nothing. A design that always says that it did something
 would go on for ever."""
@@ -50,6 +54,8 @@ class PythonChannel(Handle["Design"]):
         """Answers that it says it has passed on."""
         self._published = 0
         """Groups that it says it has made visible."""
+        self._in_vain = 0
+        """Times that `receive` has returned nothing since the client last had to wait, or received."""
         self._visible = 0
         """Groups that should be visible: poll would not sleep."""
         self._received = 0
@@ -87,6 +93,7 @@ class PythonChannel(Handle["Design"]):
         self._hand_over()
         design = self.design
         messages = self._checked(design.receive())
+        self._in_vain = 0 if messages else self._in_vain + 1
         if not messages:
             self._visible = 0
             design.flush()  # a client that spins comes here again and again, and nowhere else
@@ -94,13 +101,11 @@ class PythonChannel(Handle["Design"]):
 
     def _checked(self, groups: object) -> list[FaultMessage]:
         """What the design's `receive` returned, as messages one behind the other. Raises: DesignError."""
-        if not isinstance(groups, (list, tuple)):
-            raise broken(
-                "groups", f"{self._named('receive')} returned {_shown(groups)}, and no list or tuple of groups"
-            )
+        if not isinstance(groups, Sequence):
+            raise broken("groups", f"{self._named('receive')} returned {_shown(groups)}, and no sequence of groups")
         messages: list[FaultMessage] = []
         for group in groups:
-            if isinstance(group, FaultMessage) or not isinstance(group, (list, tuple)):
+            if isinstance(group, FaultMessage) or not isinstance(group, Sequence):
                 raise broken(
                     "groups", f"{self._named('receive')} returned {_shown(group)} where a group's messages belong"
                 )
@@ -194,6 +199,11 @@ class PythonChannel(Handle["Design"]):
             raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, neither True nor False")
         if not there:
             self._unsent = False
+            self._in_vain = 0
+        elif self._in_vain > MOST_IN_VAIN:
+            raise broken(
+                "wait", f"{self._named('wait')} said {MOST_IN_VAIN:,} times that there is something to receive, in vain"
+            )
         return there or self._visible > 0
 
     def prepare_sleep(self) -> bool:
@@ -248,7 +258,9 @@ class PythonChannel(Handle["Design"]):
                 "progress", f"{self._named('publish')} has moved {self._published} groups, of {taken} that it has taken"
             )
         if published and design.asleep:
-            raise broken("wake", f"{self._named('publish')} made {published} groups visible and left its client asleep")
+            raise broken(
+                "wake", f"{self._named('publish')} made groups visible ({published}) and left its client asleep"
+            )
         return did + published
 
     def _moved(self, method: str, count: object) -> int:
@@ -291,6 +303,6 @@ class PythonChannel(Handle["Design"]):
 
 
 def _shown(value: object) -> str:
-    """A value for an error, not too long."""
-    text = repr(value)
+    """A value for an error, not too long, and the same every time."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -32,6 +32,7 @@ PAGE = 4096
 BASE = 0x7F00_0000_0000
 READ, WRITE = FaultPerm.READ, FaultPerm.WRITE
 WAITS = ("sleep", "spin")
+MOST_TURNS = 10_000
 COUNTED = tuple(one.name for one in COUNTERS if one.in_c)
 LEAST_MESSAGE_BYTES, LEAST_ANSWER_BYTES = 8, 4
 """An address, and a cookie: no design can do with less."""
@@ -90,10 +91,14 @@ class DesignSuite:
         if not condition:
             raise broken(rule, what)
 
-    def turn(self, machine: Machine, times: int = 4) -> None:
-        """Let the hardware and the kernel's half have their turns."""
-        for _ in range(times):
-            machine.channel.turn()
+    def turn(self, machine: Machine) -> None:
+        """Let the hardware and the kernel's half have turns until they have nothing to do, and some more."""
+        idle = 0
+        for _ in range(MOST_TURNS):
+            idle = 0 if machine.channel.turn() else idle + 1
+            if idle == 4:
+                return
+        raise broken("progress", f"{MOST_TURNS:,} turns, and each says that it did something")
 
     def receive(self, machine: Machine) -> list[FaultGroup]:
         """What the client gets after some turns of the other side."""
