@@ -277,7 +277,7 @@ def _what_became_of_all(comparison: Comparison) -> Iterator[str]:
     rows = _rows(comparison)
     if all(cell.faults == cell.answered for cell in rows):
         faults = sum(cell.faults for cell in rows)
-        yield f"All {faults:,} faults were answered, by the client itself; none was lost."
+        yield f"All {faults:,} faults were answered: none in the client's stead, none lost."
         return
     yield "What became of all faults"
     yield ""
