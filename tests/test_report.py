@@ -226,6 +226,7 @@ def test_both_drivers_of_a_design_stand_in_one_block_and_are_explained() -> None
 def test_an_open_loop_has_its_percentiles_by_rate() -> None:
     slow = replace(GOOD, load="poisson", rate=100_000.0, faults_per_s=99_500.0, in_flight=512)
     fast = replace(slow, rate=2e6, faults_per_s=1.5e6, latency_ns=Latency(10**6, 2 * 10**6, 3 * 10**6, 4 * 10**6))
+    fast = replace(fast, replays=19)  # of 33 ms each
     comparison = compared(slow, fast)
     plan = replace(comparison.plan, load="poisson", rates=(1e5, 2e6))
     text = rendered(replace(comparison, plan=plan))
@@ -240,6 +241,24 @@ def test_an_open_loop_has_its_percentiles_by_rate() -> None:
     )
     assert "> overloaded: " in text
     assert "with exponential gaps, at the rate offered; groups of 1 page at most, seed 7" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "marked"),
+    [
+        ({}, True),
+        ({"rate": 1.04e6}, False),
+        ({"latency_ns": Latency(10**3, 10**4, 10**5, 10**6)}, False),
+        ({"rate": None}, False),
+        ({"faults": 0, "answered": 0, "auto_answered": 0, "faults_per_s": 0.0}, False),
+    ],
+    ids=["too much", "nearly as much", "an uneven stretch of a trace", "a closed loop", "nothing came"],
+)
+def test_a_row_that_cannot_keep_up_is_marked(changes: dict[str, Any], marked: bool) -> None:
+    """A second's worth of faults at half the rate offered: the last of them have waited for half a second."""
+    late = Latency(250_000_000, 490_000_000, 499_000_000, 500_000_000)
+    cell = replace(GOOD, load="poisson", rate=2e6, faults_per_s=1e6, replays=0, latency_ns=late)
+    assert ("fd > " in rendered(compared(replace(cell, **changes)))) == marked
 
 
 def test_the_spread_over_repetitions_is_shown() -> None:
