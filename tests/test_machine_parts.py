@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from uring_iopf import Load, LoadMode, Machine, UsageError
+from uring_iopf.commands.main import build_parser
 from uring_iopf.core import Driver
 from uring_iopf.designs.channel import Wait
 from uring_iopf.hardware.endpoint import GROUP_INDICES
@@ -50,6 +51,18 @@ def test_the_options_are_the_parts_besides_the_workload() -> None:
     assert [*MachineOptions.__annotations__] == [name for name in FIELDS if name != "workload"]
     for name, kind in MachineOptions.__annotations__.items():
         assert FIELDS[name].type == kind.__forward_arg__, name
+
+
+def test_the_commands_have_the_same_defaults_or_the_page_says_why_not() -> None:
+    page = (ROOT / "docs" / "reference" / "python-api.md").read_text(encoding="utf-8")
+    for command, others in (("serve", ()), ("compare", ("driver", "wait", "in_flight"))):
+        arguments = vars(build_parser().parse_args([command, *(["--socket", "s"] if command == "serve" else [])]))
+        for name in FIELDS.keys() & arguments.keys() - {"workload", "load"}:
+            default = FIELDS[name].default
+            assert (arguments[name] == default) is (name not in others), f"{command} --{name}"
+        (row,) = re.findall(rf"^\| `uring-iopf {command}` \| (.*?) \|", page, re.MULTILINE)
+        for name in others:
+            assert f"--{name.replace('_', '-')}" in row
 
 
 def test_the_page_on_names_has_every_part_with_its_default() -> None:
