@@ -82,6 +82,13 @@ class LosesGroups(FdTwin):
         return kept
 
 
+class DeliversTwice(FdTwin):
+    """delivers each group twice"""
+
+    def receive(self) -> Sequence[Sequence[FaultMessage]]:
+        return [*super().receive()] * 2
+
+
 class SaysInvalid(FdTwin):
     """turns the client's success into a failure"""
 
@@ -130,6 +137,7 @@ class Raises(FdTwin):
         (OneOnly, ReplayError, "groups taken did not reach the client"),
         (LosesAnswers, ReplayError, r"; 16 of \d+ answers did not reach the fault queue"),
         (LosesGroups, ReplayError, "groups taken did not reach the client"),
+        (DeliversTwice, DesignError, "DeliversTwice.receive has returned 32 groups, of 16 that it has taken"),
         (SaysInvalid, ReplayError, "5075 faults were answered INVALID"),
         (AnswersTwice, DesignError, "AnswersTwice.collect has moved 32 answers, of 16 given to it"),
         (AnswersTwiceInSecret, ReplayError, "5,075 answers were refused"),
