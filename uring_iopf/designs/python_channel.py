@@ -32,8 +32,7 @@ _LAST_PAGE: Final = int(FaultFlags.LAST_PAGE)
 MOST_IN_VAIN: Final = 1000
 """Looks in a row at nothing, though the design says that there is something."""
 MOST_TURNS: Final = 100_000
-"""Turns while a client sleeps, or of a replay that serves nothing. A design that always says that it did something
-would go on for ever."""
+"""Turns of a replay that serves nothing."""
 
 
 class PythonChannel(Handle["Design"]):
@@ -48,8 +47,6 @@ class PythonChannel(Handle["Design"]):
         self._pending: list[tuple[int, int]] = []
         self._given = 0
         """Answers handed to the design."""
-        self._unsent = False
-        """Whether the design may hold some of them back."""
         self._collected = 0
         """Answers that it says it has passed on."""
         self._published = 0
@@ -154,9 +151,6 @@ class PythonChannel(Handle["Design"]):
         """Send what has been answered."""
         self._hand_over()
         self.design.flush()
-        if self._unsent:
-            self._unsent = False
-            self._rouse()  # the kernel's half has answers to collect
 
     def _hand_over(self) -> None:
         """Give the design the answers that have gathered: one call for all of them."""
@@ -164,13 +158,9 @@ class PythonChannel(Handle["Design"]):
             pending, self._pending = self._pending, []
             self.design.answer(pending)
             self._given += len(pending)
-            self._unsent = True
 
     def wait(self) -> bool:
-        """Wait as the design's client does, while the other side has its turns; False: nothing came, or ever will.
-
-        Raises: DesignError, the turns go on for ever and wake nobody.
-        """
+        """Wait as the design's client does, while the other side has its turns; False: nothing came, or ever will."""
         self._hand_over()
         design = self.design
         if self._waits(design):
@@ -179,7 +169,7 @@ class PythonChannel(Handle["Design"]):
             return self.turn() > 0
         try:
             design.asleep = True
-            for _ in range(MOST_TURNS):
+            while True:  # not for ever: `turn` lets a design move no more than there is
                 did = self.turn()
                 if not design.asleep:
                     return True
@@ -187,10 +177,6 @@ class PythonChannel(Handle["Design"]):
                     return False
         finally:
             design.asleep = False
-        raise broken(
-            "progress", f"{self._named('publish')} or collect said {MOST_TURNS:,} times that it did something, and "
-            "the client that sleeps was not woken"
-        )  # fmt: skip
 
     def _waits(self, design: Design) -> bool:
         """Call the design's `wait`; whether there is something to receive, so that a call to sleep returns at once."""
@@ -198,7 +184,6 @@ class PythonChannel(Handle["Design"]):
         if not isinstance(there, bool):
             raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, neither True nor False")
         if not there:
-            self._unsent = False
             self._in_vain = 0
         elif self._in_vain > MOST_IN_VAIN:
             raise broken(
