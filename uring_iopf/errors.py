@@ -47,6 +47,16 @@ def check_positive(name: str, number: object) -> None:
         raise UsageError(f"{name} is a positive, finite number, not {number!r}")
 
 
+def check_not_negative(name: str, number: object) -> None:
+    """Raises: UsageError, *number* is below 0, or no number at all; it may be infinite."""
+    try:
+        known = number >= 0  # type: ignore[operator]
+    except TypeError:
+        known = False
+    if not known:
+        raise UsageError(f"{name} is 0 or more, not {number!r}")
+
+
 def check_fits(bits: int, **numbers: object) -> None:
     """Raises: UsageError, one of these is no number of so many bits without a sign: no field has room for it."""
     for name, number in numbers.items():

@@ -14,7 +14,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from uring_iopf.errors import PeerError, UsageError, check_positive, check_whole, whole
+from uring_iopf.errors import PeerError, UsageError, check_not_negative, check_whole, whole
 from uring_iopf.handles import Unshared, at_once, foreign
 from uring_iopf.server.hello import pack_refusal
 from uring_iopf.server.session import ClientResult, Ending, Session, State
@@ -72,7 +72,7 @@ class RingServer(Unshared):
         super().__init__()
         check_whole("most_clients", most_clients, 1, 2**31 - 1)
         check_whole("buffer_groups", buffer_groups, 0, 2**16)
-        check_positive("reply_timeout_s", reply_timeout_s)
+        check_not_negative("reply_timeout_s", reply_timeout_s)
         self.path = Path(path)
         self._new_machine = new_machine
         self._most_clients = most_clients
