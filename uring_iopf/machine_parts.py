@@ -10,6 +10,13 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, TypeVar
 
 from uring_iopf.errors import UsageError, check_fits, check_whole
+from uring_iopf.hardware.limits import (
+    DEFAULT_PASIDS,
+    DEFAULT_TABLE_PAGES,
+    MOST_PASIDS,
+    MOST_TABLE_PAGES,
+    PRQ_ENTRIES,
+)
 from uring_iopf.hardware.load import (
     DEFAULT_GROUP,
     DEFAULT_IN_FLIGHT,
@@ -57,14 +64,15 @@ MOST_FUNCTIONS: Final = 16
 """Functions behind one VT-d here: there is room for the answers of so many."""
 MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
 """Page requests that a function can have outstanding: all its groups, each as large as can be."""
-PRQ_ENTRIES: Final = 2048
-"""What Linux sets up as VT-d's page request queue; one entry stays free."""
 FIRST_REQUESTER_ID: Final = 0x0100
-LEAST_PASIDS: Final = 64
-LEAST_TABLE_PAGES: Final = 1024
-MOST_PASIDS: Final = 1 << 20
-MOST_TABLE_PAGES: Final = 1 << 20
-"""4 GiB of tables."""
+
+
+def share_of_credits(group: int, functions: int = 1) -> int:
+    """Page requests that each of so many functions may have outstanding, in groups of *group* pages at most.
+
+    All together no more than the IOMMU's queue holds: it could overflow otherwise, and lose some.
+    """
+    return min(MOST_IN_FLIGHT * group, (PRQ_ENTRIES - 1) // functions)
 
 
 class _Unsaid(int):
@@ -315,7 +323,7 @@ class MachineParts:
                 one,
                 requester_id=FIRST_REQUESTER_ID * (number + 1) if one.requester_id is None else one.requester_id,
                 workload=self.workload if one.workload is None else one.workload,
-                credits=self._share(len(functions)) if one.credits is None else one.credits,
+                credits=share_of_credits(self._largest_group(), len(functions)) if one.credits is None else one.credits,
             )
 
     def loads(self) -> list[Load]:
@@ -331,10 +339,6 @@ class MachineParts:
             own = replace(ours, seed=None) if one.load is None else one.load
             found.append(own.filled(ours.in_flight, ours.group, seed))
         return found
-
-    def _share(self, functions: int) -> int:
-        """Credits. All together no more than the IOMMU's queue holds: it could overflow otherwise, and lose some."""
-        return min(MOST_IN_FLIGHT * self._largest_group(), (PRQ_ENTRIES - 1) // max(1, functions))
 
     def _largest_group(self) -> int:
         groups = [one.load.group for one in self.functions if one.load is not None and one.load.group is not None]
@@ -365,12 +369,12 @@ class MachineParts:
     @property
     def pasid_entries(self) -> int:
         """*pasid_table*, decided."""
-        return max(LEAST_PASIDS, self._most_pasid() + 1) if self.pasid_table is None else self.pasid_table
+        return max(DEFAULT_PASIDS, self._most_pasid() + 1) if self.pasid_table is None else self.pasid_table
 
     @property
     def pages_of_tables(self) -> int:
         """*table_pages*, decided."""
-        return max(LEAST_TABLE_PAGES, self._pages_needed()) if self.table_pages is None else self.table_pages
+        return max(DEFAULT_TABLE_PAGES, self._pages_needed()) if self.table_pages is None else self.table_pages
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uring_iopf._native import CSpace, lib
 from uring_iopf.errors import KernelError, check_fits, check_whole
 from uring_iopf.handles import Handle
+from uring_iopf.hardware.limits import DEFAULT_PASIDS, DEFAULT_TABLE_PAGES, MOST_PASIDS, MOST_TABLE_PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from uring_iopf.abi.records import Message
-
-DEFAULT_PASIDS = 64
-DEFAULT_TABLE_PAGES = 1024
-MOST_PASIDS: Final = 1 << 20
-"""PASIDs have 20 bits."""
-MOST_TABLE_PAGES: Final = 1 << 20
-"""4 GiB of tables."""
 
 _map: Final = lib.uiopf_space_map  # called once a fault: not looked up each time
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from uring_iopf.errors import IopfError, UsageError
+from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.lab.fit import reasons_against
 from uring_iopf.lab.processors import two_processors
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
@@ -72,15 +73,12 @@ class Plan:
         if self.load == "closed":
             limit_s = self.seconds * PATIENCE
             return CellSpec(design, self.client, parts, seconds=self.seconds, faults=self.faults, limit_s=limit_s)
-        from uring_iopf.hardware.load import Load, LoadMode  # loads the compiled part
-
         mode = LoadMode[self.load.upper()]
         recorded = self.workload.mean_rate
         offered = recorded if rate is None else rate
         load = Load(mode, in_flight, parts.group, speed=offered / recorded, rate=offered, seed=parts.seed)
-        seconds = self.seconds
         parts = replace(parts, load=load)
-        return CellSpec(design, self.client, parts, seconds=seconds, faults=1, limit_s=seconds, rate=offered)
+        return CellSpec(design, self.client, parts, seconds=self.seconds, faults=1, limit_s=self.seconds, rate=offered)
 
 
 @dataclass(frozen=True)

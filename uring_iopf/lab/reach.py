@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf.machine_parts import MOST_IN_FLIGHT, PRQ_ENTRIES
+from uring_iopf.machine_parts import MOST_IN_FLIGHT, share_of_credits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,7 @@ def most_in_flight(workload: Workload, group: int) -> int:
     """
     if group == 1:
         return min(MOST_IN_FLIGHT, len(workload))
-    credit = min(MOST_IN_FLIGHT * group, PRQ_ENTRIES - 1)
+    credit = share_of_credits(group)
     sizes = list(_group_sizes(workload, group))
     most = first = pages = 0
     for last, size in enumerate(sizes):
