@@ -217,7 +217,9 @@ def test_no_machine_is_made_for_who_has_gone_before_its_turn(tmp_path: Path) -> 
         assert not server.refused
 
 
-def test_a_newcomer_does_not_wait_for_all_who_go(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["gone", "late"])
+def test_a_newcomer_does_not_wait_for_all_whose_sessions_end(tmp_path: Path, how: str) -> None:
+    """Clients that have gone, and clients that have not answered the hello in their time."""
     path, happened, most = tmp_path / "socket", list[str](), 8
 
     def new_machine() -> Machine:
@@ -226,41 +228,19 @@ def test_a_newcomer_does_not_wait_for_all_who_go(tmp_path: Path) -> None:
 
     with (
         RingServer(path, new_machine, most_clients=most + 2, on_end=lambda _: happened.append("went")) as server,
-        ExitStack() as newcomers,
+        ExitStack() as sockets,
     ):
-        clients = [connected(path) for _ in range(most)]
+        clients = [sockets.enter_context(connected(path)) for _ in range(most)]
         while len(server.sessions) < most:
             assert server.serve(interval_s=0)
         for client in clients:
             assert hello(client) == 0
-            client.close()
+            if how == "gone":
+                client.close()
+        if how == "late":
+            server._deadlines = dict.fromkeys(server._deadlines, 0.0)
         happened.clear()
-        waiting = [newcomers.enter_context(connected(path)) for _ in range(2)]
-        assert server.serve(clients=most)
-        assert happened[:4] == ["went", "came", "went", "came"]
-        for newcomer in waiting:
-            assert hello(newcomer) == 0
-
-
-def test_a_newcomer_does_not_wait_for_all_who_are_late(tmp_path: Path) -> None:
-    path, happened, most = tmp_path / "socket", list[str](), 8
-
-    def new_machine() -> Machine:
-        happened.append("came")
-        return Machine(driver="sqpoll")
-
-    with (
-        RingServer(path, new_machine, most_clients=most + 2, on_end=lambda _: happened.append("went")) as server,
-        ExitStack() as clients,
-    ):
-        silent = [clients.enter_context(connected(path)) for _ in range(most)]
-        while len(server.sessions) < most:
-            assert server.serve(interval_s=0)
-        for client in silent:
-            assert hello(client) == 0
-        server._deadlines = dict.fromkeys(server._deadlines, 0.0)  # none of them has answered, and time is over
-        happened.clear()
-        waiting = [clients.enter_context(connected(path)) for _ in range(2)]
+        waiting = [sockets.enter_context(connected(path)) for _ in range(2)]
         assert server.serve(clients=most)
         assert happened[:4] == ["went", "came", "went", "came"]
         for newcomer in waiting:

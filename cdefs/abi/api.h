@@ -451,9 +451,9 @@ int uiopf_channel_receive(struct uiopf_channel *channel, struct iommu_hwpt_pgfau
 #define UIOPF_MOST_ANSWERS 512
 /*
  * Answers, all or none: how many, or -errno. The first answers every group that ends among the first n messages, but for
- * the first `skip` of these groups; -EINVAL: n is more than a receive returns. They are sent at the latest by the next receive or wait, or by a flush; while the
- * client sleeps, at once, or the eventfd wakes it to send them. -EDOM: a code that the kernel would refuse. -ESHUTDOWN:
- * the client has gone.
+ * the first `skip` of these groups; -EINVAL: n is more than a receive returns.
+ * They are sent at the latest by the next receive or wait, or by a flush; while the client sleeps, at once, or the eventfd
+ * wakes it to send them. -EDOM: a code that the kernel would refuse. -ESHUTDOWN: the client has gone.
  */
 int uiopf_channel_answer_groups(struct uiopf_channel *channel, const struct iommu_hwpt_pgfault *messages, uint32_t n,
 				uint32_t skip, uint32_t code);
