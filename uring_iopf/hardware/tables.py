@@ -75,9 +75,13 @@ class AddressSpace(Handle[CSpace]):
 
         Raises: KernelError(ENOMEM), the arena is full; KernelError(EINVAL), a PASID beyond the table.
         """
-        c = self._c or self._refuse()
-        messages: Iterable[Message] | None = getattr(group, "messages", None)
-        if messages is None:
+        c = self._c
+        if c is None:
+            self._refuse()
+        messages: Iterable[Message]
+        try:
+            messages = group.messages  # type: ignore[attr-defined]
+        except AttributeError:
             messages = [(0, 0, fault.pasid, 0, fault.perm, fault.addr, 0, 0) for fault in group.faults]
         for _, _, pasid, _, perm, address, _, _ in messages:
             if (rc := _map(c, pasid, address, perm)) < 0:
