@@ -97,7 +97,7 @@ def cells_asked_for(*argv: str) -> list[CellSpec]:
         asked.append(spec)
         return good(spec)
 
-    assert run("compare", *argv, parts=replace(PARTS, measure_cell=remember)) == 0
+    assert run("compare", *argv, parts=PARTS._replace(measure_cell=remember)) == 0
     return asked
 
 
@@ -255,14 +255,14 @@ def test_a_bad_option_is_refused_before_anything_is_measured(
     def never(_spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
         raise AssertionError("measured")
 
-    assert run("compare", *options.split(), parts=replace(PARTS, measure_cell=never)) == 2
+    assert run("compare", *options.split(), parts=PARTS._replace(measure_cell=never)) == 2
     out, err = capsys.readouterr()
     assert message in err
     assert not out
 
 
 def test_the_batch_client_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("compare", "--client", "batch", parts=replace(PARTS, is_installed=lambda module: module != "numpy")) == 2
+    assert run("compare", "--client", "batch", parts=PARTS._replace(is_installed=lambda module: module != "numpy")) == 2
     assert "pip install uring-iopf[numpy]" in capsys.readouterr().err
 
 
@@ -298,7 +298,7 @@ def test_a_machine_that_is_unfit_is_named_in_table_json_and_on_standard_error(
         return Floor(2500.0, 40_000.0, 80.0)
 
     file = tmp_path / "out.json"
-    assert run("compare", "--json", str(file), parts=replace(PARTS, measure_floor=slow)) == 0
+    assert run("compare", "--json", str(file), parts=PARTS._replace(measure_floor=slow)) == 0
     reason = "a cache line takes 2.5 us there and back; 10 ns to 1 us is usual"
     out, err = capsys.readouterr()
     assert err == f"uring-iopf: do not trust these numbers: {reason}\n"
@@ -321,7 +321,7 @@ def test_what_is_not_accounted_for_is_a_failure(
     def leaky(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
         return replace(good(spec), **changes) if (spec.design, spec.parts.in_flight) == ("fd", 16) else good(spec)
 
-    assert run("compare", parts=replace(PARTS, measure_cell=leaky)) == 1
+    assert run("compare", parts=PARTS._replace(measure_cell=leaky)) == 1
     out, err = capsys.readouterr()
     assert err == f"uring-iopf: not accounted for: fd, enter, 16 in flight: {missing}\n"
     assert f"fd, enter, 16 in flight: {missing}" in out
@@ -331,7 +331,7 @@ def test_a_cell_that_fails_is_a_failure(capsys: pytest.CaptureFixture[str]) -> N
     def failing(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
         raise KernelError(16, "attach")
 
-    assert run("compare", "--design", "fd", "--in-flight", "1", parts=replace(PARTS, measure_cell=failing)) == 1
+    assert run("compare", "--design", "fd", "--in-flight", "1", parts=PARTS._replace(measure_cell=failing)) == 1
     assert "fd, enter, 1 in flight: KernelError: [Errno 16] attach" in capsys.readouterr().err
 
 
@@ -341,7 +341,7 @@ def interrupted_at(in_flight: int, *, leaves: bool) -> Parts:
             raise CellInterrupted(replace(good(spec), partial=True) if leaves else None)
         return good(spec)
 
-    return replace(PARTS, measure_cell=interrupted)
+    return PARTS._replace(measure_cell=interrupted)
 
 
 @pytest.mark.parametrize(("leaves", "rows"), [(False, 4), (True, 5)], ids=["nothing of the cell", "part of the cell"])
@@ -365,7 +365,7 @@ def test_ctrl_c_itself_interrupts(capsys: pytest.CaptureFixture[str]) -> None:
             signal.raise_signal(signal.SIGINT)
         return good(spec)
 
-    assert run("compare", parts=replace(PARTS, measure_cell=pressed)) == 130
+    assert run("compare", parts=PARTS._replace(measure_cell=pressed)) == 130
     assert capsys.readouterr().out.startswith("PARTIAL: interrupted when 4 of 12 measurements were complete.\n")
 
 
@@ -373,7 +373,7 @@ def test_an_interruption_before_the_measurement_is_one_too(capsys: pytest.Captur
     def interrupt() -> Sequence[str]:
         raise KeyboardInterrupt
 
-    assert run("compare", parts=replace(PARTS, design_names=interrupt)) == 130
+    assert run("compare", parts=PARTS._replace(design_names=interrupt)) == 130
     assert capsys.readouterr().err == "uring-iopf: interrupted\n"
 
 
@@ -511,7 +511,7 @@ def test_bench_is_told_its_options(tmp_path: Path, capsys: pytest.CaptureFixture
             assert json_file.write("{}") is None
         return 1
 
-    parts = replace(PARTS, bench=bench)
+    parts = PARTS._replace(bench=bench)
     file = tmp_path / "bench.json"
     assert run("bench", "--quick", "--json", str(file), parts=parts) == 1
     assert run("bench", parts=parts) == 1

@@ -17,6 +17,7 @@ import pytest
 
 import uring_iopf
 from uring_iopf.commands import main as cli
+from uring_iopf.commands.shared import Parser
 from uring_iopf.costs import Counters
 from uring_iopf.lab import bench
 from uring_iopf.lab.result import CellResult, Floor, Latency
@@ -158,6 +159,8 @@ def test_the_glossary_knows_the_terms_that_it_uses_for_others() -> None:
 
 def options(parser: argparse.ArgumentParser) -> set[str]:
     """The long options of a command line and of its commands."""
+    if isinstance(parser, Parser):
+        parser.complete()
     found = set()
     for action in parser._actions:
         found |= {option for option in action.option_strings if option.startswith("--")}

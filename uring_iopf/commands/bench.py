@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from uring_iopf.commands.shared import Parts, formatter, open_json
+from uring_iopf.commands.shared import Parser, Parts, open_json
 
 if TYPE_CHECKING:
     import argparse
 
 
-def add_to(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure the whole path beside its references: bare rings, the host's own calls",
-        description="Measure the whole path and its references in one run: the bare rings, the\n"
-        "host's own poll, read and write, the Python clients, imports. What counts are\nthe ratios.",
-        formatter_class=formatter,
-        allow_abbrev=False,
+def add_options(parser: Parser, _parts: Parts) -> None:
+    """Add what the command takes."""
+    parser.description = (
+        "Measure the whole path and its references in one run: the bare rings, the\n"
+        "host's own poll, read and write, the Python clients, imports. What counts are\nthe ratios."
     )
     parser.add_argument(
         "--json", metavar="FILE", help="rates, ratios and the environment go there too; - is standard output"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands.shared import INTERRUPTED, OK, UNACCOUNTED, Parts, formatter, listed
+from uring_iopf.commands.shared import INTERRUPTED, OK, UNACCOUNTED, Parser, Parts, listed
 
 if TYPE_CHECKING:
     import argparse
@@ -37,15 +37,9 @@ _STATUSES: Final = (
 )
 
 
-def add_to(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "check",
-        help="run the suite that every design must pass on your own design",
-        description=_DESCRIPTION,
-        formatter_class=formatter,
-        allow_abbrev=False,
-    )
+def add_options(parser: Parser, _parts: Parts) -> None:
+    """Add what the command takes."""
+    parser.description = _DESCRIPTION
     parser.add_argument(
         "design", metavar="NAME|MODULE:CLASS", nargs="+", help="what to check; the current directory is searched first"
     )

@@ -13,8 +13,8 @@ from uring_iopf.commands.shared import (
     OK,
     UNACCOUNTED,
     DesignFacts,
+    Parser,
     Parts,
-    formatter,
     listed,
     number_above_zero,
     open_json,
@@ -58,15 +58,11 @@ _STATUSES: Final = (
 )
 
 
-def add_to(commands: Any, parts: Parts) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "compare",
-        help="replay real programs' faults through delivery designs and print a table",
-        description="Replay a real program's page faults through delivery designs.\nPrint how fast each design is, and "
-        "what a fault costs.",
-        formatter_class=formatter,
-        allow_abbrev=False,
+def add_options(parser: Parser, parts: Parts) -> None:
+    """Add what the command takes."""
+    parser.description = (
+        "Replay a real program's page faults through delivery designs.\nPrint how fast each design is, and "
+        "what a fault costs."
     )
     add = parser.add_argument
     add(

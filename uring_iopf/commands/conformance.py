@@ -20,15 +20,9 @@ _GOLDEN_STATUSES: Final = (
 )
 
 
-def add_to(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "conformance",
-        help="replay recordings of real kernels, or write the page of known differences",
-        description="Hold the emulated iommufd against recordings of real kernels.",
-        formatter_class=formatter,
-        allow_abbrev=False,
-    )
+def add_options(parser: Parser, _parts: Parts) -> None:
+    """Add what the command takes."""
+    parser.description = "Hold the emulated iommufd against recordings of real kernels."
     whats = parser.add_subparsers(title="commands", metavar="COMMAND", dest="what", required=True, parser_class=Parser)
     _add_golden(whats)
     _add_report(whats)

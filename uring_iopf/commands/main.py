@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands import bench, check, compare, conformance, serve
 from uring_iopf.commands.shared import INTERRUPTED, REAL, UNACCOUNTED, USAGE, Parser, Parts, formatter
 from uring_iopf.commands.signals import Interrupts
 from uring_iopf.errors import UsageError
@@ -43,6 +44,16 @@ the columns mean. Documentation: the project's docs/ folder, first tutorial.md
 """
 
 
+# A module of this folder for each, which adds the options.
+_COMMANDS: Final = {
+    "compare": "replay real programs' faults through delivery designs and print a table",
+    "check": "run the suite that every design must pass on your own design",
+    "bench": "measure the whole path beside its references: bare rings, the host's own calls",
+    "conformance": "replay recordings of real kernels, or write the page of known differences",
+    "serve": "hand faults to programs that connect, over rings that they map as io_uring's",
+}
+
+
 class _VersionAction(argparse.Action):
     """``--version``, looked up when it is asked for."""
 
@@ -64,12 +75,14 @@ def build_parser(parts: Parts = REAL) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
     )
-    compare.add_to(commands, parts)
-    check.add_to(commands)
-    bench.add_to(commands)
-    conformance.add_to(commands)
-    serve.add_to(commands)
+    for name, what in _COMMANDS.items():
+        command = commands.add_parser(name, help=what, formatter_class=formatter, allow_abbrev=False)
+        command.late_options = partial(_add_options, name, parts)
     return parser
+
+
+def _add_options(name: str, parts: Parts, parser: Parser) -> None:
+    import_module(f"uring_iopf.commands.{name}").add_options(parser, parts)
 
 
 def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:

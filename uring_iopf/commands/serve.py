@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parts, formatter, listed, whole_number
+from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parser, Parts, listed, whole_number
 from uring_iopf.commands.signals import Ends
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 
@@ -36,16 +36,10 @@ _SERVE_STATUSES: Final = (
 )
 
 
-def add_to(commands: Any) -> None:
-    """Add the command and its options."""
-    parser = commands.add_parser(
-        "serve",
-        help="hand faults to programs that connect, over rings that they map as io_uring's",
-        description=_SERVE,
-        epilog=listed("exit status", _SERVE_STATUSES),
-        formatter_class=formatter,
-        allow_abbrev=False,
-    )
+def add_options(parser: Parser, _parts: Parts) -> None:
+    """Add what the command takes."""
+    parser.description = _SERVE
+    parser.epilog = listed("exit status", _SERVE_STATUSES)
     add = parser.add_argument
     add("--socket", metavar="PATH", required=True, help="where to listen: a Unix socket, made for this user alone")
     add(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -78,8 +77,7 @@ def _is_installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """The rest of the library as the command line sees it, loaded when it is used. Tests give their own."""
 
     design_names: Callable[[], Sequence[str]] = _design_names
@@ -97,9 +95,23 @@ REAL: Final = Parts()
 
 
 class Parser(argparse.ArgumentParser):
-    """Finds what stands below the options when the help is printed, not before."""
+    """Of a command: gets its options when it parses, and what stands below them in the help when that is printed.
 
+    So the list of commands, and each command, loads no other command's modules.
+    """
+
+    late_options: Callable[[Parser], None] | None = None
     late_epilog: Callable[[], str] | None = None
+
+    def complete(self) -> None:
+        """Add the options, once."""
+        add, self.late_options = self.late_options, None
+        if add is not None:
+            add(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: D102
+        self.complete()
+        return super().parse_known_args(args, namespace)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:  # noqa: D102
         if self.late_epilog is not None:
