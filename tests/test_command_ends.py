@@ -210,7 +210,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, before)
-    assert complaint == f"--json {file}: {os.strerror(errno.EFBIG)}"
+    assert complaint == f"--json {file}: the file was not written: {os.strerror(errno.EFBIG)}"
     assert (file.read_text(), left_in(tmp_path)) == ("of last week", ["out.json"])
 
 
@@ -265,7 +265,7 @@ def test_no_command_writes_over_what_it_reads(tmp_path: Path, capsys: pytest.Cap
     ):
         before = trace.read_bytes(), recording.read_bytes()
         assert main(command) == 2
-        assert "the command reads that file; give another name" in capsys.readouterr().err
+        assert "this file is the command's input; give another name" in capsys.readouterr().err
         assert (trace.read_bytes(), recording.read_bytes()) == before
 
 

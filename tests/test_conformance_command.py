@@ -369,7 +369,9 @@ def test_the_json_document_has_differences_and_counts(tmp_path: Path, capsys: py
 
 def test_a_json_file_that_cannot_be_written_is_told(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("golden", plain, "--json", "/nowhere/at/all.json") == 2
-    assert "--json /nowhere/at/all.json: No such file or directory" in capsys.readouterr().err
+    assert (
+        "--json /nowhere/at/all.json: the file cannot be written (No such file or directory)" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -377,7 +379,7 @@ def test_a_json_file_that_cannot_be_written_is_told(plain: str, capsys: pytest.C
 def test_a_full_disk_is_told(option: str, plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("golden" if option == "--json" else "report", plain, option, "/dev/full") == 1
     out, err = capsys.readouterr()
-    assert err == f"uring-iopf: {option} /dev/full: No space left on device\n"
+    assert err == f"uring-iopf: {option} /dev/full: the file was not written: No space left on device\n"
     assert (out != "") == (option == "--json")
 
 

@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands.shared import Parser, Parts, open_json
+from uring_iopf.commands.shared import Parser, Parts, listed, open_json
 
 if TYPE_CHECKING:
     import argparse
 
+_EXAMPLES: Final = """\
+examples:
+  uring-iopf bench --quick
+      rough numbers first
+  uring-iopf bench --json bench.json
+      all measurements, also as JSON"""
+
+_STATUSES: Final = (
+    ("0", "everything that this machine allows was measured; the output lists the rest"),
+    ("1", "the JSON could not be written"),
+    ("2", "an argument is wrong; nothing was measured"),
+    ("130", "interrupted by Ctrl-C; the results so far were printed"),
+    ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),
+)
+
 
 def add_options(parser: Parser, _parts: Parts) -> None:
-    """Add what the command takes."""
+    """Add the description and the options of the command."""
+    parser.epilog = "\n\n".join([_EXAMPLES, listed("exit status", _STATUSES)])
     parser.description = (
-        "Measure the whole path and its references in one run: the bare rings, the\n"
-        "host's own poll, read and write, the Python clients, imports. What counts are\nthe ratios."
+        "Measure the library itself: the whole path of a fault, with each client, and the\n"
+        "time of an import. Reference measurements run beside it: bare rings, and the\nhost's own poll, read and "
+        "write. Compare the ratios; rates vary from run to run."
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="rates, ratios and the environment go there too; - is standard output"
+        "--json",
+        metavar="FILE",
+        help="also write all results to FILE as JSON; - is standard output",
     )
-    parser.add_argument("--quick", action="store_true", help="shorter runs, for a look; the numbers are rougher")
+    parser.add_argument("--quick", action="store_true", help="make fewer and shorter rounds; the numbers are rougher")
     parser.set_defaults(run=run, parser=parser)
 
 

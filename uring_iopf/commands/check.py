@@ -16,35 +16,42 @@ if TYPE_CHECKING:
     from uring_iopf.testing.check import Outcome
 
 _DESCRIPTION: Final = """\
-Run the suite that every delivery design must pass, inline and on one thread,
-and print each case. A case that fails names the rule that the design broke, and
-shows what was found and what was expected. No pytest is needed. In a project's
-own tests, subclass uring_iopf.testing.conformance.DesignConformance.
+Run the suite that every delivery design must pass, and print each case. The
+suite runs on one thread. A case that fails prints the rule that the design
+broke, the value that was found and the value that was expected. The command
+works without pytest. To run the suite in your own tests, subclass
+uring_iopf.testing.conformance.DesignConformance.
 """
 
-_EXAMPLES: Final = (
-    ("my_package:Mine", "the class Mine, a subclass of uring_iopf.Design, in my_package.py of this directory"),
-    ("fd", "a design that comes with the library"),
-    ("--case sleep fd", "only the cases that have the word in their names"),
-)
+_EXAMPLES: Final = """\
+examples:
+  uring-iopf check my_package:Mine
+      the class Mine, a subclass of uring_iopf.Design, in my_package.py
+  uring-iopf check fd
+      a design that comes with the library
+  uring-iopf check --case sleep fd
+      only the cases with "sleep" in their names"""
 
 _STATUSES: Final = (
-    ("0", "every case passed, or says nothing of the design (skipped)"),
-    ("1", "a case failed"),
-    ("2", "the command was not understood, or there is no such design; nothing was checked"),
-    ("130", "interrupted by Ctrl-C, after the cases that have ended"),
-    ("143, 129", "the same, by SIGTERM or SIGHUP"),
+    ("0", "every case passed or was skipped, because it does not apply to the design"),
+    ("1", "a case failed, or standard output could not be written"),
+    ("2", "an argument is wrong, or there is no such design; nothing was checked"),
+    ("130", "interrupted by Ctrl-C; the cases that had ended were printed"),
+    ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),
 )
 
 
 def add_options(parser: Parser, _parts: Parts) -> None:
-    """Add what the command takes."""
+    """Add the description and the options of the command."""
     parser.description = _DESCRIPTION
     parser.add_argument(
-        "design", metavar="NAME|MODULE:CLASS", nargs="+", help="what to check; the current directory is searched first"
+        "design",
+        metavar="NAME|MODULE:CLASS",
+        nargs="+",
+        help="a design to check; Python searches the current directory first",
     )
-    parser.add_argument("--case", metavar="TEXT", default="", help="only the cases with TEXT in their names")
-    parser.add_argument("--failures", action="store_true", help="print no case that passed or was skipped")
+    parser.add_argument("--case", metavar="TEXT", default="", help="run only the cases with TEXT in their names")
+    parser.add_argument("--failures", action="store_true", help="print only the cases that failed")
     parser.late_epilog = _epilog
     parser.set_defaults(run=run, parser=parser)
 
@@ -56,9 +63,9 @@ def _epilog() -> str:
     counts = [(name, text) for name, text in RULES.items() if name.startswith("count")]
     return "\n\n".join(
         [
-            listed("examples", _EXAMPLES),
-            listed("the rules of what a design delivers", delivers),
-            listed("the rules of what it counts", counts),
+            _EXAMPLES,
+            listed("rules of delivery", delivers),
+            listed("rules of counting", counts),
             listed("exit status", _STATUSES),
         ]
     )

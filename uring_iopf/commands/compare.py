@@ -38,122 +38,139 @@ MOST_RATE: Final = 1e9
 MOST_DURATION_S: Final = 3600.0
 
 _COLUMNS: Final = (
-    ("driver", "who runs the kernel's part; a design without a ring has system calls alone, and nothing to poll"),
-    ("faults/s", "page requests answered per second, all replays together"),
-    ("p50 .. max", "from the device's request until the answer has reached it; in an open loop from when it was due"),
+    ("driver", "the thread that runs the kernel's part (see --driver)"),
+    ("faults/s", "page requests answered per second, over all replays"),
+    (
+        "p50 .. max",
+        "percentiles of the latency: the time from the device's page request until the answer reaches the device; in "
+        "an open loop, the time from the moment at which the request was due",
+    ),
     *((" ".join(one.column.split()), f"per fault: {one.what}") for one in COUNTERS if one.column is not None),
-    ("faults", "how many were measured"),
+    ("faults", "the number of faults that were measured"),
     ("answered", "faults that the client answered"),
-    ("answered for", "faults answered INVALID in its stead (detach, replace, close)"),
-    ("lost", "faults that got no answer; anything but 0 is an error"),
+    ("answered for", "faults that the kernel answered INVALID in the client's place (detach, replace, close)"),
+    ("lost", "faults that nobody answered; any number but 0 is an error"),
     ("min, max", "with --repeat: the slowest and the fastest measurement of the row"),
 )
 
+_EXAMPLES: Final = """\
+examples:
+  uring-iopf compare
+      every design in C, with 1, 16 and 64 groups in flight
+  uring-iopf compare --design fd --design uring-multishot --wait sleep
+      two designs, with a client that sleeps while it has no work
+  uring-iopf compare --load poisson --rate 100000 --rate 1000000
+      latency at two rates of faults
+  uring-iopf compare --workload sqlite-index --repeat 5 --json result.json
+      each row measured five times, on another trace, with all results as JSON"""
+
 _STATUSES: Final = (
-    ("0", "every fault of every cell is accounted for"),
-    ("1", "some are not, or the JSON could not be written; standard error says what is missing"),
-    ("2", "the command was not understood; nothing was measured"),
-    ("130", "interrupted by Ctrl-C, after printing what was measured so far, marked as partial"),
-    ("143, 129", "the same, by SIGTERM or SIGHUP"),
+    ("0", "every fault of every row is accounted for"),
+    ("1", "faults are not accounted for, or the JSON could not be written; standard error has the details"),
+    ("2", "an argument or the workload is wrong; nothing was measured"),
+    ("130", "interrupted by Ctrl-C; the results so far were printed, marked as partial"),
+    ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),
 )
 
 
 def add_options(parser: Parser, parts: Parts) -> None:
-    """Add what the command takes."""
+    """Add the description and the options of the command."""
     parser.description = (
-        "Replay a real program's page faults through delivery designs.\nPrint how fast each design is, and "
-        "what a fault costs."
+        "Replay a real program's page faults through delivery designs. Print the speed of\neach design, "
+        "and the cost of a fault."
     )
     add = parser.add_argument
     add(
         "--workload",
         metavar="NAME|FILE",
         default=DEFAULT_WORKLOAD,
-        help=f"what to replay: a bundled trace, or your own (default: {DEFAULT_WORKLOAD})",
+        help=f"the trace to replay: a bundled one, or a file (default: {DEFAULT_WORKLOAD})",
     )
     add(
         "--design",
         metavar="NAME|MODULE:CLASS",
         action="append",
-        help="what to compare; give it several times for several (default: all that are written in C)",
+        help="a design to measure; may be repeated (default: all designs in C)",
     )
     add(
         "--client",
         choices=("native", "trio", "batch"),
         default="native",
-        help="who answers: a C loop, a trio program with an object per fault, or Python with NumPy arrays "
-        "(default: native)",
+        help="the program that answers: a loop in C (native), a trio program with an object for each fault (trio), or "
+        "Python with NumPy arrays (batch) (default: native)",
     )
     add(
         "--driver",
         choices=("both", "enter", "sqpoll"),
         default="both",
-        help="who runs the kernel's part for designs with a ring: the client in its system calls (enter), a polling "
-        "thread (sqpoll), or a row for each (default: both)",
+        help="the thread that runs the kernel's part of a design with a ring: the client's, in its system calls "
+        "(enter), or a worker that polls (sqpoll); both: a row for each. A design without a ring always runs in system "
+        "calls (default: both)",
     )
     add(
         "--wait",
         choices=("spin", "sleep"),
         default="spin",
-        help="what a client does that has nothing to do: look again, or sleep until it is woken (default: spin)",
+        help="a client without work polls again at once (spin), or sleeps until it is woken (sleep) (default: spin)",
     )
     add(
         "--in-flight",
         metavar="N",
         action="append",
         type=whole_number(1, MOST_IN_FLIGHT),
-        help=f"groups of faults outstanding at once, up to {MOST_IN_FLIGHT}; give it several times for several "
-        f"(default: {', '.join(map(str, DEFAULT_IN_FLIGHT))}; in an open loop as many as there can be)",
+        help=f"groups that may be outstanding at once, 1 to {MOST_IN_FLIGHT}; may be repeated (default: "
+        f"{', '.join(map(str, DEFAULT_IN_FLIGHT))}; in an open loop the most that the workload reaches)",
     )
     add(
         "--load",
         choices=LOADS,
         default="closed",
-        help="when faults come: when an answer makes room (closed), at the trace's own times, or at random "
-        "(default: closed)",
+        help="when faults come: in a closed loop, when an answer makes room (closed), or in an open loop, at the times "
+        "in the trace (trace) or at random times (poisson) (default: closed)",
     )
     add(
         "--rate",
         metavar="N",
         action="append",
         type=number_above_zero(MOST_RATE),
-        help="faults per second that an open loop offers; give it several times for latency against rate "
-        "(default for trace: as recorded)",
+        help=f"faults per second in an open loop, above 0, up to {MOST_RATE:g}; may be repeated; --load poisson needs "
+        "it (default with --load trace: the recorded rate)",
     )
     add(
         "--duration",
         metavar="SECONDS",
         type=number_above_zero(MOST_DURATION_S),
         default=1.0,
-        help="how long each row is measured; in a closed loop at least so long, until it has 100,000 faults "
-        "(default: 1)",
+        help=f"the time to measure each row, above 0, up to {MOST_DURATION_S:g}; a closed loop goes on until it has "
+        "100,000 faults (default: 1)",
     )
     add(
         "--group",
         metavar="N",
         type=whole_number(1, MOST_IN_GROUP),
         default=1,
-        help=f"pages in one group at most, up to {MOST_IN_GROUP}: neighbours in the trace that are asked for and "
-        "answered together (default: 1)",
+        help=f"the most pages in one group, 1 to {MOST_IN_GROUP}; neighbours in the trace form a group, which one "
+        "answer ends (default: 1)",
     )
     add(
         "--repeat",
         metavar="N",
         type=whole_number(1, MOST_REPEATS),
         default=1,
-        help="measure every cell N times and print the one in the middle by faults/s; the JSON has all (default: 1)",
+        help=f"measure each row N times, 1 to {MOST_REPEATS}, and print the median by faults/s; the JSON has every "
+        "measurement (default: 1)",
     )
     add(
         "--seed",
         metavar="N",
         type=whole_number(0, 2**64 - 1),
         default=0,
-        help="from which the times of --load poisson are drawn (default: 0)",
+        help="the seed of the random times of --load poisson, 0 to 2^64 - 1 (default: 0)",
     )
     add(
         "--json",
         metavar="FILE",
-        help="everything goes there too, with what it takes to do it again; -: standard output",
+        help="also write all results, the arguments and the environment to FILE as JSON; - is standard output",
     )
     parser.late_epilog = lambda: _epilog(parts)
     parser.set_defaults(run=run, parser=parser)
@@ -164,13 +181,17 @@ def _epilog(parts: Parts) -> str:
 
     designs = [parts.resolve_design(name) for name in parts.design_names()]
     designs.sort(key=lambda design: not design.has_client)
-    own_design = ("MODULE:CLASS", "a design of your own; the current directory is looked at first")
-    own_trace = ("FILE", "CSV, gzipped or plain, with the header time_ns,pasid,thread,address,access; - for stdin")
+    own_design = ("MODULE:CLASS", "your own design; Python searches the current directory first")
+    own_trace = (
+        "FILE",
+        "CSV, gzipped or plain, with the header time_ns,pasid,thread,address,access; - is standard input",
+    )
     return "\n\n".join(
         [
+            _EXAMPLES,
             listed("designs", [*map(_described, designs), own_design]),
             listed("workloads", [*BUNDLED.items(), own_trace]),
-            listed("what the columns mean", _COLUMNS),
+            listed("columns of the table", _COLUMNS),
             listed("exit status", _STATUSES),
         ]
     )
@@ -185,7 +206,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     from uring_iopf.lab.compare import Plan
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
-        raise UsageError("--client batch needs NumPy: pip install uring-iopf[numpy]")
+        raise UsageError("--client batch: NumPy is not installed; install it with `pip install 'uring-iopf[numpy]'`")
     machine = MachineParts.of(
         arguments.workload,
         driver="enter" if arguments.driver == "both" else arguments.driver,
@@ -211,7 +232,10 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
 
 
 def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) -> tuple[int, ...]:
-    """The numbers in flight; of the defaults as much as this workload can reach. Raises: UsageError, it cannot."""
+    """The numbers in flight. A default beyond what the workload reaches is lowered.
+
+    Raises: UsageError, a given number is beyond what the workload reaches.
+    """
     from uring_iopf.lab.reach import most_in_flight
 
     assert machine.workload is not None
@@ -219,15 +243,15 @@ def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) ->
     for number in given or ():
         if number > most:
             raise UsageError(
-                f"--in-flight {number}: of {machine.workload.name}, in groups of {machine.group} at most, {most} can "
-                "be in flight and no more"
+                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group}, reaches "
+                f"{most} groups in flight at most; give 1 to {most}"
             )
     defaults = DEFAULT_IN_FLIGHT if load == "closed" else (most,)
     return tuple(dict.fromkeys(given or (min(number, most) for number in defaults)))
 
 
 def _drivers(design: DesignFacts, wanted: str) -> tuple[str, ...]:
-    """With which it is measured: what has no ring has nothing that could be polled, whoever wants that."""
+    """The drivers with which a design is measured. A design without a ring has nothing that a worker could poll."""
     if design.inline_only:
         return ("inline",)
     if not design.has_client:
@@ -238,16 +262,21 @@ def _drivers(design: DesignFacts, wanted: str) -> tuple[str, ...]:
 
 
 def _rates(machine: MachineParts, load: str, given: Sequence[float] | None) -> tuple[float | None, ...]:
-    """What an open loop offers. Raises: UsageError."""
+    """The rates of an open loop, in faults per second. Raises: UsageError."""
     if load == "closed":
         if given:
-            raise UsageError("--rate is what an open loop offers: give --load poisson or --load trace too")
+            raise UsageError(
+                "--rate: a closed loop has no rate; add --load poisson or --load trace, or leave --rate out"
+            )
         return (None,)
     if load == "poisson" and not given:
-        raise UsageError("--load poisson needs --rate, the faults per second that are offered")
+        raise UsageError("--load poisson: the rate is missing; add --rate N, the faults per second")
     assert machine.workload is not None
     if load == "trace" and math.isinf(machine.workload.mean_rate):
-        raise UsageError(f"--load trace: the faults of {machine.workload.name} all have the same time")
+        raise UsageError(
+            f"--load trace: all faults of {machine.workload.name} have the same time, so the trace has no rate; use "
+            "--load poisson --rate N"
+        )
     return tuple(dict.fromkeys(given or [machine.workload.mean_rate]))
 
 
@@ -257,13 +286,13 @@ def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
         return tuple(name for name in names if not parts.resolve_design(name).inline_only)
     for spec in specs:
         if ":" in spec:
-            # A console script does not look at the current directory, `python -m` does: make them alike.
+            # `python -m` searches the current directory, a console script does not: make them alike.
             if (here := str(Path.cwd())) not in sys.path:
                 sys.path.insert(0, here)
         elif spec not in names:
             raise UsageError(
-                f"no design {spec!r}: there are {', '.join(names)}; or give MODULE:CLASS, a design of your own that "
-                "Python can import from here (my_package:Mine)"
+                f"--design {spec!r}: there is no such design; the designs are {', '.join(names)}; name your own as "
+                "MODULE:CLASS (my_package:Mine), which Python must be able to import from the current directory"
             )
         parts.resolve_design(spec)
     return tuple(dict.fromkeys(specs))
@@ -288,16 +317,16 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
                 plan, on_progress=on_progress, measure_cell=parts.measure_cell, measure_floor=parts.measure_floor
             )
         complaints = [f"not accounted for: {complaint}" for complaint in report.complaints(comparison)]
-        if json_file is not None:  # first, since whoever reads the table may go away
+        if json_file is not None:  # before the table: the table's reader (head, less) may close the pipe
             content = report.document(
                 comparison, arguments=_repeatable(arguments, plan), started=started, environment=made_with
             )
             if (complaint := json_file.write(json_text(content))) is not None:
-                complaints.append(complaint)  # a full disk, say: what was measured is still printed
+                complaints.append(complaint)  # for example a full disk: the table is still printed
     out = sys.stderr if json_file is not None and json_file.is_stdout else sys.stdout
     out.write(report.render(comparison, made_with))
     out.flush()
-    # For those who keep only the table: what it is not worth, and what is behind the status.
+    # Standard error repeats the warnings and explains the exit status, for a caller that keeps only the table.
     for reason in comparison.unfit:
         sys.stderr.write(f"uring-iopf: do not trust these numbers: {reason}\n")
     for complaint in complaints:

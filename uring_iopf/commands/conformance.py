@@ -13,16 +13,46 @@ if TYPE_CHECKING:
 
 _GOLDEN_STATUSES: Final = (
     ("0", "every value of every step is as recorded"),
-    ("1", "some are not, or the JSON could not be written"),
-    ("2", "the command or a file was not understood; nothing was replayed"),
-    ("130", "interrupted by Ctrl-C, after printing what was replayed so far, marked as partial"),
-    ("143, 129", "the same, by SIGTERM or SIGHUP"),
+    ("1", "a value differs, or the JSON could not be written"),
+    ("2", "an argument or a recording is wrong; nothing was replayed"),
+    ("130", "interrupted by Ctrl-C; the results so far were printed, marked as partial"),
+    ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),
 )
+
+_REPORT_STATUSES: Final = (
+    ("0", "the page was written"),
+    ("1", "the page could not be written; an old page is left as it was"),
+    ("2", "an argument or a recording is wrong; an old page is left as it was"),
+    ("130", "interrupted by Ctrl-C; an old page is left as it was"),
+    ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),
+)
+
+_EXAMPLES: Final = """\
+examples:
+  uring-iopf conformance golden tests/data/golden/*.jsonl.gz
+      replay the recordings in a checkout of the project
+  uring-iopf conformance report --output conformance.md
+      write the page of known differences"""
+
+_GOLDEN_EXAMPLES: Final = """\
+examples:
+  uring-iopf conformance golden tests/data/golden/*.jsonl.gz
+      replay the recordings in a checkout of the project
+  uring-iopf conformance golden --kernel 7.2 my.jsonl
+      replay a file whose name does not have the kernel's version"""
+
+_REPORT_EXAMPLES: Final = """\
+examples:
+  uring-iopf conformance report
+      print the page
+  uring-iopf conformance report tests/data/golden/*.jsonl.gz --output page.md
+      write the page to a file, with the coverage of two recordings"""
 
 
 def add_options(parser: Parser, _parts: Parts) -> None:
-    """Add what the command takes."""
-    parser.description = "Hold the emulated iommufd against recordings of real kernels."
+    """Add the description and the options of the command."""
+    parser.description = "Compare the emulated iommufd with recordings of real kernels."
+    parser.epilog = _EXAMPLES
     whats = parser.add_subparsers(title="commands", metavar="COMMAND", dest="what", required=True, parser_class=Parser)
     _add_golden(whats)
     _add_report(whats)
@@ -31,35 +61,41 @@ def add_options(parser: Parser, _parts: Parts) -> None:
 def _add_golden(whats: Any) -> None:
     parser = whats.add_parser(
         "golden",
-        help="replay recordings, and print what differs and what they cover",
-        description="Replay recorded scripts step by step. Prints each value that is not as recorded,\n"
-        "one a line, with script and step (from 0); how often each operation ended with\n"
-        "each errno; and a line of counts.",
+        help="replay recordings, and print the differences and the coverage",
+        description="Replay recorded scripts step by step. Print each value that differs from the\n"
+        "recording on a line of its own, with the script and the step (counted from 0).\n"
+        "Then print how often each operation ended with each errno, and a line of totals.",
         formatter_class=formatter,
         allow_abbrev=False,
     )
-    parser.add_argument("file", metavar="FILE", nargs="+", help="recorded scripts: JSON Lines, gzipped or plain")
+    parser.add_argument("file", metavar="FILE", nargs="+", help="a recording: JSON Lines, gzipped or plain")
     parser.add_argument(
         "--kernel",
         metavar="VERSION",
-        help="by whose rules: 6.12 or 7.2 (default: what the file's name says, as iommufd-7.2.jsonl.gz)",
+        help="the kernel to emulate: 6.12 or 7.2 (default: the version in the file's name, as in iommufd-7.2.jsonl.gz)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write differences and counts there too; - is standard output")
-    parser.late_epilog = lambda: listed("exit status", _GOLDEN_STATUSES)
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write the differences and the counts to FILE as JSON; - is standard output",
+    )
+    parser.late_epilog = lambda: "\n\n".join([_GOLDEN_EXAMPLES, listed("exit status", _GOLDEN_STATUSES)])
     parser.set_defaults(run=_golden, parser=parser)
 
 
 def _add_report(whats: Any) -> None:
     parser = whats.add_parser(
         "report",
-        help="write the page of known differences and of what recordings cover",
-        description="Write the conformance page, in Markdown: what the emulator is held against, what\n"
-        "kernels differ in, what the given recordings cover, and every known difference\nwith its reason.",
+        help="write the page of known differences",
+        description="Write the conformance page, in Markdown. It lists the judges that the emulator\nis "
+        "compared with, the differences between kernels, the coverage of the given\nrecordings, and every known "
+        "difference with its reason.",
         formatter_class=formatter,
         allow_abbrev=False,
     )
-    parser.add_argument("file", metavar="FILE", nargs="*", help="recordings whose coverage is on the page")
-    parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
+    parser.add_argument("file", metavar="FILE", nargs="*", help="a recording whose coverage the page lists")
+    parser.add_argument("--output", metavar="FILE", help="the file to write (default: standard output)")
+    parser.late_epilog = lambda: "\n\n".join([_REPORT_EXAMPLES, listed("exit status", _REPORT_STATUSES)])
     parser.set_defaults(run=_report, parser=parser)
 
 

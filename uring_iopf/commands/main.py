@@ -22,40 +22,42 @@ if TYPE_CHECKING:
 _ABOUT: Final = """\
 Compare ways of delivering I/O page faults to user space.
 
-A device with shared virtual memory touches a page that is not there. The IOMMU
-queues a page request. A program in user space makes the page present and
-answers. Linux has seen half a dozen designs for how that program hears of the
-fault and how it answers. Here such designs run side by side, on an emulated
-device, IOMMU and kernel: no special kernel, no hardware, no root.
+A device that shares a program's memory accesses a page that is not mapped: an
+I/O page fault. The IOMMU reports the fault. A program in user space maps the
+page and answers. A delivery design is the way of the fault from the kernel to
+that program, and of the answer back. Several designs were proposed for Linux.
+Here they run side by side, on an emulated device, IOMMU and kernel. No special
+kernel, no hardware and no root are needed.
 """
 
 _EXAMPLES: Final = """\
 examples:
   uring-iopf compare
-      the page faults of a compiler, replayed through every design, as a table
+      replay the page faults of a compiler through every design
   uring-iopf compare --workload my.csv --design fd --design my_package:Mine
-      your own trace, and your own design beside the one that Linux has
+      compare your own design with the one in Linux, on your own trace
   uring-iopf compare --load poisson --rate 100000 --rate 1000000
-      latency against the rate of faults that is offered
+      measure latency at two rates of faults
 
-`uring-iopf compare --help` lists the designs and the workloads and says what
-the columns mean. Documentation: the project's docs/ folder, first tutorial.md
-(answer your first fault).
+`uring-iopf COMMAND --help` explains a command. `uring-iopf compare --help`
+lists the designs and the workloads, and explains the columns of the table. The
+documentation is in the project's folder docs/. Start with docs/tutorial.md,
+which answers a first fault.
 """
 
 
-# A module of this folder for each, which adds the options.
+# Each command has a module in this folder, which adds its options.
 _COMMANDS: Final = {
-    "compare": "replay real programs' faults through delivery designs and print a table",
-    "check": "run the suite that every design must pass on your own design",
-    "bench": "measure the whole path beside its references: bare rings, the host's own calls",
-    "conformance": "replay recordings of real kernels, or write the page of known differences",
-    "serve": "hand faults to programs that connect, over rings that they map as io_uring's",
+    "compare": "replay a real program's page faults through delivery designs and print a table",
+    "check": "test your own design with the suite that every design must pass",
+    "bench": "measure the speed of the library itself, beside reference measurements",
+    "conformance": "compare the emulated iommufd with recordings of real kernels",
+    "serve": "deliver page faults to other processes, over rings that they map with liburing",
 }
 
 
 class _VersionAction(argparse.Action):
-    """``--version``, looked up when it is asked for."""
+    """``--version``. It looks up the version only when the option is given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib import metadata
@@ -105,6 +107,6 @@ def _run(arguments: argparse.Namespace, parts: Parts) -> int:
         sys.stderr.write("uring-iopf: interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone (head, less). Python would complain about it once more while it ends.
+        # The reader of the output (head, less) closed the pipe. Python would report that once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNACCOUNTED

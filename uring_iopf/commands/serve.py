@@ -17,60 +17,78 @@ if TYPE_CHECKING:
     from uring_iopf.machine import Account
 
 _SERVE: Final = """\
-Hand I/O page faults to programs in other processes.
+Deliver I/O page faults to programs in other processes.
 
 Each program that connects to the socket gets an emulated machine of its own: a
-ring that it maps with liburing's io_uring_queue_mmap(), page tables, and the
-page faults of a workload, once. It makes pages present by storing page-table
-entries, answers with WRITEs, and is told when all is answered.
-docs/how-to/attach-a-process.md says how such a client is written; a whole one
-is in tests/clients/.
+ring, page tables, and the page faults of a workload, once. The program maps the
+ring with liburing's io_uring_queue_mmap(). It maps pages by storing page-table
+entries, and answers with WRITE requests. The server notifies it when every
+fault is answered. docs/how-to/attach-a-process.md explains how to write such a
+client. tests/clients/ has a complete one.
 """
 
+_EXAMPLES: Final = """\
+examples:
+  uring-iopf serve --socket /tmp/faults
+      serve every client that connects, until Ctrl-C
+  uring-iopf serve --socket /tmp/faults --workload my.csv --once
+      serve one client, with the faults of your own trace"""
+
 _SERVE_STATUSES: Final = (
-    ("0", "the first client has gone (--once), and every fault was answered, by it or for it"),
-    ("1", "some fault was answered by nobody"),
-    ("2", "the command was not understood, or the socket cannot be made"),
-    ("130", "ended by Ctrl-C; clients that were there have been answered for"),
-    ("143, 129", "the same, ended by SIGTERM or SIGHUP"),
+    ("0", "the first client left (--once), and every fault was answered by the client or for it"),
+    ("1", "faults were lost: nobody answered them"),
+    ("2", "an argument is wrong, or the socket cannot be made"),
+    ("130", "ended by Ctrl-C; the kernel answered the open faults of connected clients"),
+    ("143, 129", "ended by SIGTERM or SIGHUP, in the same way"),
 )
 
 
 def add_options(parser: Parser, _parts: Parts) -> None:
-    """Add what the command takes."""
+    """Add the description and the options of the command."""
     parser.description = _SERVE
-    parser.epilog = listed("exit status", _SERVE_STATUSES)
+    parser.epilog = "\n\n".join([_EXAMPLES, listed("exit status", _SERVE_STATUSES)])
     add = parser.add_argument
-    add("--socket", metavar="PATH", required=True, help="where to listen: a Unix socket, made for this user alone")
+    add(
+        "--socket",
+        metavar="PATH",
+        required=True,
+        help="the Unix socket to listen on; it is created, and only this user may connect",
+    )
     add(
         "--workload",
         metavar="NAME|FILE",
         default=DEFAULT_WORKLOAD,
-        help=f"whose faults each client is handed, once: a bundled trace, or your own (default: {DEFAULT_WORKLOAD})",
+        help=f"the trace that each client gets once: a bundled one, or a file (default: {DEFAULT_WORKLOAD})",
     )
     add(
         "--in-flight",
         metavar="N",
         type=whole_number(1, MOST_IN_FLIGHT),
         default=16,
-        help=f"groups of faults outstanding at once, up to {MOST_IN_FLIGHT} (default: 16)",
+        help=f"groups that may be outstanding at once, 1 to {MOST_IN_FLIGHT} (default: 16)",
     )
     add(
         "--group",
         metavar="N",
         type=whole_number(1, MOST_IN_GROUP),
         default=1,
-        help=f"pages in one group at most, up to {MOST_IN_GROUP} (default: 1)",
+        help=f"the most pages in one group, 1 to {MOST_IN_GROUP} (default: 1)",
     )
     add(
         "--wait",
         choices=("spin", "sleep"),
         default="sleep",
-        help="what the thread that polls a client's ring does after a millisecond without work: look again, or sleep "
-        "until the client kicks it (default: sleep)",
+        help="the worker that polls a client's ring goes on polling after a millisecond without work (spin), or sleeps "
+        "until the client wakes it with a kick (sleep) (default: sleep)",
     )
-    add("--clients", metavar="N", type=whole_number(1, 64), default=4, help="served at once at most (default: 4)")
-    add("--once", action="store_true", help="end when the first client has gone")
+    add(
+        "--clients",
+        metavar="N",
+        type=whole_number(1, 64),
+        default=4,
+        help="the most clients served at once, 1 to 64; more are refused with EBUSY (default: 4)",
+    )
+    add("--once", action="store_true", help="end when the first client has left")
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -133,7 +151,7 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
 
 
 class _Speaker:
-    """Says lines to whoever reads our output, and goes on in silence when nobody does any more."""
+    """Prints lines to standard output. When that fails once, it prints no more, and raises nothing."""
 
     def __init__(self) -> None:
         self._heard = True
@@ -143,10 +161,10 @@ class _Speaker:
             return
         try:
             sys.stdout.write(text + "\n")
-            sys.stdout.flush()  # whoever waits for the first line may be a program
-        except OSError:  # the reader has gone, or the disk is full: clients are served all the same
+            sys.stdout.flush()  # a program may wait for the first line before it connects
+        except OSError:  # the reader closed the pipe, or the disk is full: clients are served all the same
             self._heard = False
-            with suppress(OSError, ValueError):  # what is still in the buffer goes nowhere, also at exit
+            with suppress(OSError, ValueError):  # discard what is still in the buffer, also at exit
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

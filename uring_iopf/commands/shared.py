@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, the library as they see it, how help is laid out, files that they write."""
+"""Shared by the commands: exit statuses, the layout of help, the parsing of numbers, the files that they write."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _HELP_WIDTH: Final = 80
 OK: Final = 0
 UNACCOUNTED: Final = 1
 USAGE: Final = 2
-SIGNALLED: Final = 128  # as shells have it: so much more than the signal's number
+SIGNALLED: Final = 128  # a shell reports 128 plus the number of the signal
 INTERRUPTED: Final = SIGNALLED + 2
 
 
-# ---- what the commands stand on ----
+# ---- the parts of the library that the commands use ----
 
 
 class DesignFacts(Protocol):
-    """What the command line needs to know of a design."""
+    """The facts of a design that the command line uses."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -78,7 +78,7 @@ def _is_installed(module: str) -> bool:
 
 
 class Parts(NamedTuple):
-    """The rest of the library as the command line sees it, loaded when it is used. Tests give their own."""
+    """The functions of the library that the commands call. They import on first use. Tests pass their own."""
 
     design_names: Callable[[], Sequence[str]] = _design_names
     resolve_design: Callable[[str], DesignFacts] = _resolve_design
@@ -95,7 +95,7 @@ REAL: Final = Parts()
 
 
 class Parser(argparse.ArgumentParser):
-    """Of a command: gets its options when it parses, and what stands below them in the help when that is printed.
+    """The parser of a command. It adds its options when it parses, and its epilog when the help is printed.
 
     So the list of commands, and each command, loads no other command's modules.
     """
@@ -120,7 +120,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def listed(title: str, entries: Iterable[tuple[str, str]]) -> str:
-    """A list of names with what they are, one below the other."""
+    """A titled list of names, each with its explanation."""
     lines = [f"{title}:"]
     for name, text in entries:
         lines += textwrap.wrap(text, _HELP_WIDTH, initial_indent=f"  {name:<16} ", subsequent_indent=" " * 19)
@@ -128,12 +128,12 @@ def listed(title: str, entries: Iterable[tuple[str, str]]) -> str:
 
 
 def formatter(prog: str) -> argparse.HelpFormatter:
-    """Help as it is written here, with its own line breaks."""
+    """Return a formatter that keeps the line breaks of descriptions and epilogs."""
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=27, width=_HELP_WIDTH)
 
 
 def number_above_zero(most: float) -> Callable[[str], float]:
-    """Return what parses a decimal number above 0, and at most *most*."""
+    """Return a function that parses a decimal number above 0, and at most *most*."""
 
     def parse(text: str) -> float:
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?(e[0-9]{1,2})?", text, re.ASCII) and 0 < float(text) <= most:
@@ -144,7 +144,7 @@ def number_above_zero(most: float) -> Callable[[str], float]:
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
-    """Return what parses a decimal number from *least* to *most*."""
+    """Return a function that parses a decimal whole number from *least* to *most*."""
 
     def parse(text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most:
@@ -158,7 +158,10 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 
 def open_json(stack: ExitStack, path: str | None, *, inputs: Iterable[str] = ()) -> Output | None:
-    """Open it before anything is measured: who cannot write it says so now. *inputs*: what the command reads."""
+    """Open the file before anything is measured, so that a file that cannot be written is refused at once.
+
+    *inputs*: files that the command reads, and must not overwrite.
+    """
     from uring_iopf.reports.output import Output
 
     return None if path is None else stack.enter_context(Output("--json", path, inputs=inputs))

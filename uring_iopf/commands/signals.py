@@ -1,7 +1,7 @@
-"""What ends a command: Ctrl-C, SIGTERM and SIGHUP.
+"""The signals that end a command: Ctrl-C (SIGINT), SIGTERM and SIGHUP.
 
-One that was ignored when the program was started (a shell's ``&``, ``nohup``) stays so. The exit status is the shells':
-128 and the signal's number.
+A signal that was ignored when the program was started (a shell's ``&``, ``nohup``) stays ignored. The exit status
+follows the shells: 128 plus the signal's number.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class _Handlers:
-    """Handles signals until the end of the block; the handlers are as before afterwards. For the main thread."""
+    """A context manager that handles signals, and restores the earlier handlers. It works on the main thread only."""
 
     _numbers: tuple[signal.Signals, ...]
 
     def __init__(self) -> None:
         self.by: int | None = None
-        """The first of them that came."""
+        """The number of the first signal that came; None: none came."""
         self._before: list[tuple[signal.Signals, Any]] = []
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -48,19 +48,19 @@ class _Handlers:
 
 
 class Interrupts(_Handlers):
-    """SIGTERM and SIGHUP do what Ctrl-C does: a KeyboardInterrupt, once, wherever Ctrl-C would raise it.
+    """The first SIGTERM or SIGHUP raises KeyboardInterrupt, wherever Ctrl-C would raise it.
 
-    More of them are let pass, so that what was measured is written; Ctrl-C again ends that, too.
+    Later ones are ignored, so that the command can write its results. A second Ctrl-C interrupts that, too.
     """
 
     _numbers = (signal.SIGTERM, signal.SIGHUP)
     _held = False
 
     def __enter__(self) -> Self:
-        """Where Ctrl-C is ignored, it stays so, but has Python's handler, for which trio puts one that spares itself.
+        """Install the handlers. If SIGINT is ignored, block it, and install Python's own handler for it.
 
-        Without it a KeyboardInterrupt would come out of trio's insides. SIGINT is held back meanwhile, and forgotten in
-        the end.
+        trio replaces Python's own handler by one that protects trio's internals, and replaces no other. Without it,
+        KeyboardInterrupt would be raised inside trio. SIGINT is blocked meanwhile, and discarded at the end.
         """
         on_main_thread = threading.current_thread() is threading.main_thread()
         if on_main_thread and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -72,7 +72,7 @@ class Interrupts(_Handlers):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        super().__exit__(kind, error, trace)  # ignored again, it is not pending any more
+        super().__exit__(kind, error, trace)  # SIGINT is ignored again, which discards a pending one
         if self._held:
             self._held = False
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))
@@ -81,7 +81,7 @@ class Interrupts(_Handlers):
         if self.by is not None:
             return
         self.by = number
-        # trio has its own way with Ctrl-C, which spares its insides.
+        # trio may have replaced the handler of SIGINT by one that protects its internals.
         ctrl_c = signal.getsignal(signal.SIGINT)
         if callable(ctrl_c):
             ctrl_c(signal.SIGINT, frame)
@@ -89,14 +89,14 @@ class Interrupts(_Handlers):
             raise KeyboardInterrupt
 
     def status(self, status: int) -> int:
-        """What the command returned, but for the number of the signal that interrupted it."""
+        """The exit status: *status*, or 128 plus the number of the signal that interrupted the command."""
         return SIGNALLED + self.by if status == INTERRUPTED and self.by is not None else status
 
 
 class Ends(_Handlers):
-    """Ctrl-C, SIGTERM and SIGHUP, once or often: each is remembered, and calls what ends the service, in order.
+    """Ctrl-C, SIGTERM and SIGHUP call the function that ends the service. The first one is remembered.
 
-    None of them raises an exception, so nothing is left half done.
+    None of them raises an exception, so the service ends in good order.
     """
 
     _numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -106,7 +106,7 @@ class Ends(_Handlers):
         self._end: Callable[[], None] | None = None
 
     def call(self, end: Callable[[], None]) -> None:
-        """Let them call *end*; at once, if one has come."""
+        """Set the function that the signals call. If a signal has come already, call it at once."""
         self._end = end
         if self.by is not None:
             end()

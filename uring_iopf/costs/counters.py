@@ -57,34 +57,34 @@ class Counters(Generic[Number]):
     system_calls: Number = _counter(
         Unit.EVENTS,
         "client",
-        "calls by the client that did something, or waited",
-        but_not="looks in vain while spinning; opening and closing",
+        "calls by the client that moved data or waited",
+        but_not="polls that found nothing while the client spins; opening and closing",
         column="system\ncalls",
     )
-    empty_polls: Number = _counter(Unit.EVENTS, "client", "calls that found nothing, made while spinning")
+    empty_polls: Number = _counter(Unit.EVENTS, "client", "calls by a spinning client that found nothing")
     wakeups: Number = _counter(
         Unit.EVENTS,
         "kernel",
-        "eventfd writes to wake a client that is asleep, or may be",
-        but_not="waking the worker, which stands for hardware and kernel thread; the end of a pass",
+        "wake-ups of a sleeping client; each eventfd write counts, even if the client does not sleep",
+        but_not="wake-ups of the worker, which plays the hardware and the kernel's thread; the end of a pass",
         column="\nwake-ups",
     )
     bytes_copied: Number = _counter(
         Unit.BYTES,
         "both",
-        "bytes between kernel and client, in both directions: messages, answers, SQEs, CQEs, counters that are read",
-        but_not="page-table entries: the client stores them in any design",
+        "bytes between kernel and client, in both directions: messages, answers, SQEs, CQEs, eventfd counters",
+        but_not="page-table entries, which the client stores in every design",
         column="bytes\ncopied",
     )
     answer_errors: Number = _counter(Unit.EVENTS, "kernel", "answers that the kernel refused")
     ends: Number = _counter(Unit.EVENTS, "kernel", "multishot requests that ended and were armed again")
     punts: Number = _counter(
-        Unit.EVENTS, "kernel", "requests handed to a worker thread of the kernel's, since their file may block"
+        Unit.EVENTS, "kernel", "requests that the kernel handed to a thread of its own, because their file may block"
     )
     client_cpu_ns: Number = _counter(
         Unit.NANOSECONDS,
         "client",
-        "processor time of the client's thread while it serves",
+        "processor time of the client's thread during the measurement",
         but_not="the worker's",
         column="client\nCPU",
         in_c=False,

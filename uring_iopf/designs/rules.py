@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 RULES: Final[Mapping[str, str]] = {
     # ---- what it delivers ----
-    "groups": "`receive` returns whole groups: each is a sequence of messages, of which the last alone has LAST_PAGE",
+    "groups": "`receive` returns whole groups: each is a sequence of messages, and only the last message has LAST_PAGE",
     "once": "each group that the design takes from the fault queue reaches the client once, and unchanged",
-    "order": "the groups of one PASID reach the client in the order in which the fault queue has them",
+    "order": "the groups of one PASID reach the client in the order of the fault queue",
     "answers": "each answer reaches the fault queue once, for its own group and with its own code",
-    "flush": "after `flush`, and before its client sleeps, the design holds no answer back",
-    "wait": "`wait` returns True if there is something to receive, or False; then the client sleeps, or looks again",
-    "wake": "a client that sleeps is woken when groups become visible to it; in Python by `self.wake()`",
-    "progress": "`publish` and `collect` return how many groups or answers they moved, and 0 if there were none",
-    "detach": "after a detach the kernel has answered: a later answer of the client's is refused, and harms nobody",
+    "flush": "the design holds no answer back after `flush`, nor while its client sleeps",
+    "wait": "`wait` returns True if there is something to receive, else False; then the client sleeps or polls again",
+    "wake": "the design wakes a sleeping client when groups become visible to it; in Python it calls `self.wake()`",
+    "progress": "`publish` and `collect` return the number of groups or answers that they moved, which can be 0",
+    "detach": "a detach answers the waiting groups; the kernel refuses a later answer, which has no other effect",
     # ---- what it counts ----
-    "count: nothing": "where nothing faults, a spinning client's look is one empty poll at most; nothing else counts",
-    "count: sleep": "a client that sleeps makes a system call for it: poll, epoll_wait or io_uring_enter",
-    "count: wake-ups": "one wake-up for each eventfd write and each sleeper woken; a spinning client needs none",
-    "count: bytes": "each byte between kernel and client counts once: messages, answers, and what frames them",
-    "count: calls": "a call that moved data or waited is a system call; a flush with nothing to send makes none",
+    "count: nothing": "a poll of a spinning client that finds no fault counts one empty poll at most, and nothing else",
+    "count: sleep": "a client that goes to sleep makes a system call: poll, epoll_wait or io_uring_enter",
+    "count: wake-ups": "each eventfd write, or client woken otherwise, is one wake-up; a spinning client needs none",
+    "count: bytes": "each byte between kernel and client counts once: messages, answers, SQEs, CQEs and the like",
+    "count: calls": "a call that moved data or waited counts one system call; a flush without answers makes no call",
     "count: refusals": "each answer that the kernel refuses counts once",
-    "count: the same": "the same faults count the same, every time",
-    "count: as said": "one fault by itself, with a sleeping client, counts what the design says in `alone`",
+    "count: the same": "the same faults give the same counts, every time",
+    "count: as said": "one fault by itself, with a sleeping client, gives the counts declared in `alone`",
 }
 """Each rule by its name. Those of counting have names that begin with ``count:``."""
 

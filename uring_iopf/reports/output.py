@@ -1,4 +1,4 @@
-"""A file that a command writes when it has measured: all of it, or what was there before stays."""
+"""A file that a command writes at its end: either the whole file is new, or the old one stays."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ _STDOUT: Final = "-"
 
 
 class Output:
-    """Where *option* says that something is to be written; ``-`` is standard output.
+    """The file that *option* names; ``-`` is standard output.
 
-    A regular file is written beside its place and renamed, so nobody ever reads a half of it, and a full disk or an
-    interruption leaves the old one. What is no regular file (``/dev/stderr``, a pipe) is written to. *inputs*: files
-    that the command reads, which it must not write over.
+    A regular file is written under another name in the same folder, and renamed. So a reader never sees half a file,
+    and a full disk or an interruption leaves the old one. A file of another kind (``/dev/stderr``, a pipe) is opened
+    and written to. *inputs*: files that the command reads, and must not overwrite.
 
-    A context manager; without `write` nothing is left behind.
+    A context manager. Without a call of `write` it leaves no file.
 
-    Raises: UsageError, it cannot be written or is an input: before anything is measured.
+    Raises: UsageError, the file cannot be written or is an input. It is raised before anything is measured.
     """
 
     def __init__(self, option: str, path: str, *, inputs: Iterable[str] = ()) -> None:
         self._name = f"{option} {path}"
         self.is_stdout = path == _STDOUT
-        """Then what people read goes to standard error."""
+        """Whether the file is standard output. The tables go to standard error then."""
         self._beside: Path | None = None
         self._target = Path(path)
         self._file: TextIO | None = None
@@ -45,12 +45,13 @@ class Output:
         try:
             for other in inputs:
                 if self._target.exists() and Path(other).exists() and self._target.samefile(other):
-                    raise UsageError(f"{self._name}: the command reads that file; give another name")
+                    raise UsageError(f"{self._name}: this file is the command's input; give another name")
             self._open()
         except (OSError, ValueError) as error:
             if isinstance(error, UsageError):
                 raise
-            raise UsageError(f"{self._name}: {getattr(error, 'strerror', None) or error}") from error
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(f"{self._name}: the file cannot be written ({why}); give another name") from error
 
     def _open(self) -> None:
         mode = self._target.stat().st_mode if self._target.exists() else None
@@ -58,15 +59,15 @@ class Output:
             self._file = self._target.open("w", encoding="utf-8")
             return
         if mode is not None:
-            self._target.open("r+", encoding="utf-8").close()  # a file that may not be written is not replaced either
-        self._target = self._target.resolve()  # a link stays one
+            self._target.open("r+", encoding="utf-8").close()  # a read-only file must not be replaced either
+        self._target = self._target.resolve()  # a symbolic link stays one
         descriptor, name = tempfile.mkstemp(prefix=f".{self._target.name[:64]}.", dir=self._target.parent, text=True)
         self._beside = Path(name)
         self._file = os.fdopen(descriptor, "w", encoding="utf-8")
         self._beside.chmod(stat.S_IMODE(mode) if mode is not None else 0o666 & ~_umask())
 
     def write(self, text: str) -> str | None:
-        """Write all of it, once. Return what went wrong, in a sentence; None, it is there."""
+        """Write the whole text. Call it once. Return None, or an error message if the text could not be written."""
         file = sys.stdout if self.is_stdout else self._file
         assert file is not None, "not closed"
         try:
@@ -80,7 +81,7 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            return f"{self._name}: {error.strerror}"
+            return f"{self._name}: the file was not written: {error.strerror}"
         return None
 
     def __enter__(self) -> Self:
@@ -93,7 +94,7 @@ class Output:
             with suppress(OSError):
                 self._beside.unlink()
         if self._file is not None:
-            with suppress(OSError):  # what could not be written was told by `write`
+            with suppress(OSError):  # `write` has returned the error already
                 self._file.close()
 
 
@@ -105,7 +106,7 @@ def _umask() -> int:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """An interruption waits until what was measured is written."""
+    """Block the signals that interrupt a command until its results are written."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         yield

@@ -1,7 +1,6 @@
-"""How far a long run is, on a terminal: a bar where rich is installed, else one line that counts; else nothing.
+"""The progress of a long run on a terminal: a bar if rich is installed, else a line; nothing without a terminal.
 
-Whatever is drawn costs time on a machine that is being measured: no thread draws beside the measurement, and what
-comes more often than `INTERVAL_S` is not drawn.
+Drawing takes time from the measurement. So no thread draws beside it, and updates within `INTERVAL_S` are not drawn.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ _WIDTH: Final = 72
 def progress(
     stream: TextIO | None = None, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[str, float], None]]:
-    """Give a function to be told what is being done and the share that is done, from 0 to 1.
+    """A context manager that gives a function to report progress: a label, and the share that is done, from 0 to 1.
 
-    *stream*: standard error unless given. What was drawn is gone at the end, however that comes.
+    *stream*: standard error unless given. The drawing is erased at the end, also after an exception.
     """
     stream = sys.stderr if stream is None else stream
     if not stream.isatty():
