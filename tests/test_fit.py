@@ -28,7 +28,7 @@ def test_nothing_speaks_against_a_machine_as_it_should_be() -> None:
 
 def test_one_processor_is_unfit_for_spinning() -> None:
     (reason,) = reasons(Floor(None, 2_000.0, 120.0), one_processor=True)
-    assert reason.startswith("there is one processor: ")
+    assert reason.startswith("there is only one processor, ")
     assert "spinning means nothing here" in reason
 
 
@@ -40,8 +40,8 @@ def test_one_processor_is_unfit_for_spinning() -> None:
         ({"eventfd_ns": 600_000.0}, "an eventfd takes 600 us there and back; 500 ns to 500 us is usual"),
         ({"system_call_ns": 5_000.0}, "a system call that does nothing takes 5 us; 20 ns to 2 us is usual"),
         ({"system_call_ns": 1.0}, "a system call that does nothing takes 1 ns"),
-        ({"together": 0.5}, "the two processors ran at the same time for 50% of the time only"),
-        ({"together": 0.0}, "the two processors ran at the same time for 0% of the time only"),
+        ({"together": 0.5}, "the two processors ran at the same time for only 50% of the time"),
+        ({"together": 0.0}, "the two processors ran at the same time for only 0% of the time"),
     ],
     ids=str,
 )
@@ -56,14 +56,19 @@ def test_a_floor_out_of_bounds_is_unfit_before_or_after(changes: dict[str, float
 def test_a_machine_that_changes_meanwhile_is_unfit() -> None:
     slower = replace(FIT, cache_line_ns=601.0)
     (reason,) = reasons(FIT, slower)
-    assert reason == "the machine changed during the run: a cache line took 200 ns before and 601 ns after"
+    assert reason == (
+        "the machine changed during the run: a cache line took 200 ns before the run and 601 ns after it; measure again"
+    )
     assert reasons(FIT, replace(FIT, cache_line_ns=599.0)) == ()
 
 
 def test_a_path_faster_than_the_bare_rings_cannot_be() -> None:
     assert reasons(cells=(replace(CELL, faults_per_s=21e6),)) == ()
     (reason,) = reasons(cells=(replace(CELL, in_flight=1, faults_per_s=2e6), replace(CELL, faults_per_s=22e6)))
-    assert reason == "fd, enter, 16 in flight: 22,000,000 groups/s, where bare rings without a design reach 17,000,000"
+    assert reason == (
+        "fd, enter, 16 in flight: 22,000,000 groups/s are more than bare rings without a design reach (17,000,000); "
+        "measure again"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +88,10 @@ def test_the_better_of_two_measurements_of_the_rings_is_the_bound() -> None:
 def test_repetitions_that_lie_far_apart_are_unfit() -> None:
     apart = [replace(CELL, faults_per_s=rate) for rate in (4e6, 5e6, 8.1e6)]
     (reason,) = reasons(cells=tuple(apart))
-    assert reason == "fd, enter, 16 in flight: from 4,000,000 to 8,100,000 faults/s in 3 measurements"
+    assert (
+        reason
+        == "fd, enter, 16 in flight: 3 measurements vary from 4,000,000 to 8,100,000 faults/s, by more than 2 times"
+    )
     assert reasons(cells=tuple(apart[:2])) == ()
     other = replace(apart[0], driver="sqpoll"), replace(apart[2], in_flight=1), replace(apart[2], partial=True)
     assert reasons(replace(FIT, bare_rings_per_s={}), cells=(apart[1], *other)) == ()

@@ -1,4 +1,4 @@
-"""Whether a machine was fit for what was measured on it, and if not, why: in sentences for the table and the JSON."""
+"""Decide whether a machine was fit for a measurement. The reasons against it are sentences for table and JSON."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ USUAL_NS: Final = (
     ("eventfd_ns", "an eventfd takes {} there and back", 500.0, 500_000.0),
     ("system_call_ns", "a system call that does nothing takes {}", 20.0, 2_000.0),
 )
-"""Between which bounds the floor is where nothing is wrong. A sandbox that traces calls, processors that the host runs
-in turn, or a clock that is off leave them."""
+"""The usual bounds of the floor. A sandbox that traces calls, processors that the host runs in turn, or a wrong clock
+give values outside."""
 TOGETHER: Final = 0.9
-"""The share of the time in which both processors must run at once."""
+"""Both processors must run at once for this share of the time."""
 CHANGE: Final = 3.0
-"""How much a cache line's way may differ between the two ends of a run."""
+"""The largest factor between the cache line's times before and after a run."""
 ABOVE_RINGS: Final = 1.25
-"""How much faster than the bare rings a path may seem: what these vary by between two measurements."""
+"""The largest factor by which a path may appear faster than the bare rings, which vary by that much themselves."""
 SPREAD: Final = 2.0
-"""How much the repetitions of one cell may differ."""
+"""The largest factor between the rates of one cell's repetitions."""
 
 
 def reasons_against(
     floors: Sequence[Floor], measurements: Sequence[CellResult], *, one_processor: bool
 ) -> tuple[str, ...]:
-    """Why the results of a run should not be trusted, in order of weight; empty: nothing speaks against them.
+    """The reasons not to trust the results of a run, the weightiest first; empty: there is none.
 
-    *floors*: as measured before and after. *measurements*: all of them. *one_processor*: both sides shared one.
+    *floors*: the floors measured before and after the run. *measurements*: all of them. *one_processor*: client and
+    kernel shared one.
     """
     found: list[str] = []
     if one_processor:
         found.append(
-            "there is one processor: client and kernel take turns on it, spinning means nothing here, and no row "
-            "compares with one that was measured on two"
+            "there is only one processor, on which client and kernel take turns; spinning means nothing here, and no "
+            "row is comparable with one that was measured on two processors; use a machine with two"
         )
     found += _out_of_bounds(floors)
     found += _changed(floors)
@@ -50,8 +51,8 @@ def _out_of_bounds(floors: Sequence[Floor]) -> Iterator[str]:
     together = min((floor.together for floor in floors if floor.together is not None), default=1.0)
     if together < TOGETHER:
         yield (
-            f"the two processors ran at the same time for {together:.0%} of the time only: other programs, or the host "
-            "of a virtual machine, took them"
+            f"the two processors ran at the same time for only {together:.0%} of the time; other programs, or the host "
+            "of a virtual machine, used them; stop other programs and measure again"
         )
     for name, what, least, most in USUAL_NS:
         values = [value for floor in floors if (value := getattr(floor, name)) is not None]
@@ -64,13 +65,16 @@ def _changed(floors: Sequence[Floor]) -> Iterator[str]:
     lines = [floor.cache_line_ns for floor in floors if floor.cache_line_ns is not None]
     if lines and max(lines) > CHANGE * min(lines):
         before, after = _duration(lines[0]), _duration(lines[-1])
-        yield f"the machine changed during the run: a cache line took {before} before and {after} after"
+        yield (
+            f"the machine changed during the run: a cache line took {before} before the run and {after} after it; "
+            "measure again"
+        )
 
 
 def _beyond_the_rings(floors: Iterable[Floor], measurements: Iterable[CellResult]) -> Iterator[str]:
-    """A path through user space that is faster than rings without a path: one of the two numbers is wrong.
+    """A path through user space cannot be faster than bare rings: if it is, one of the two numbers is wrong.
 
-    Bare rings carry a message of one fault; the faults of a group have one answer, so its groups are held against them.
+    Bare rings carry messages of one fault each. The faults of a group have one answer, so the groups are compared.
     """
     bare: dict[int, float] = {}
     for floor in floors:
@@ -82,8 +86,8 @@ def _beyond_the_rings(floors: Iterable[Floor], measurements: Iterable[CellResult
         groups_per_s = cell.faults_per_s / cell.group
         if groups_per_s > ABOVE_RINGS * bare[cell.in_flight]:
             yield (
-                f"{cell.design}, {cell.driver}, {cell.in_flight} in flight: {groups_per_s:,.0f} groups/s, where bare "
-                f"rings without a design reach {bare[cell.in_flight]:,.0f}"
+                f"{cell.design}, {cell.driver}, {cell.in_flight} in flight: {groups_per_s:,.0f} groups/s are more than "
+                f"bare rings without a design reach ({bare[cell.in_flight]:,.0f}); measure again"
             )
 
 
@@ -95,8 +99,8 @@ def _spread(measurements: Iterable[CellResult]) -> Iterator[str]:
     for (design, driver, in_flight, _), of_cell in rates.items():
         if max(of_cell) > SPREAD * min(of_cell):
             yield (
-                f"{design}, {driver}, {in_flight} in flight: from {min(of_cell):,.0f} to {max(of_cell):,.0f} faults/s "
-                f"in {len(of_cell)} measurements"
+                f"{design}, {driver}, {in_flight} in flight: {len(of_cell)} measurements vary from {min(of_cell):,.0f} "
+                f"to {max(of_cell):,.0f} faults/s, by more than {SPREAD:g} times"
             )
 
 

@@ -1,4 +1,4 @@
-"""What is printed of ``uring-iopf bench``, and its JSON document."""
+"""The printed text of ``uring-iopf bench``, and its JSON document."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ if TYPE_CHECKING:
     from uring_iopf.reports.output import Output
 
 SCHEMA: Final = 1
-"""Goes up when a key of the JSON document changes its meaning or goes away."""
+"""The number is raised when a key of the JSON document is removed or changes its meaning."""
 
 MEANINGS: Final = {
-    "bare_rings": "messages, CQEs and SQEs between two cores, and nothing else",
-    "path": "the whole path: uring-multishot, native client, worker, spinning",
-    "path_enter": "the same with the driver enter: a worker is the hardware, the kernel runs in the client's calls",
-    "handler": "the design handler: the kernel answers by itself, and no ring and no client is there",
-    "host_fd": "the host's poll, read and write, a message a call, on a seqpacket socket",
-    "host_stream": "the host's batched stream socket, spinning",
-    "nop": "NOPs through a ring of ours, so many a call, inline, its calls not charged for",
-    "host_nop": "the same through the host's io_uring",
-    "trio": "the path with the trio client: an object and an answer call per fault",
-    "batch": "the path with the batch client: NumPy arrays",
-    "replace_100k": "a table is replaced under 100,000 outstanding groups",
-    "replace_10k_10": "ten times, under 10,000 each",
-    "ids_1m": "an id is freed and one allocated, with 1,000,000 alive",
-    "ids_1k": "with 1,000",
+    "bare_rings": "messages, CQEs and SQEs between two processors, without a design",
+    "path": "the whole path: uring-multishot, native client, driver sqpoll, wait spin",
+    "path_enter": "the whole path with the driver enter: the kernel runs in the client's calls",
+    "handler": "the design handler: the kernel answers by itself, without a ring or a client",
+    "host_fd": "the host's poll, read and write on a seqpacket socket, one message in each call",
+    "host_stream": "the host's stream socket, many messages in each call, spinning",
+    "nop": "NOP requests through an emulated ring, inline, without the cost of system calls",
+    "host_nop": "NOP requests through the host's io_uring",
+    "trio": "the whole path with the trio client: an object and an answer call for each fault",
+    "batch": "the whole path with the batch client: NumPy arrays",
+    "replace_100k": "replace a table while 100,000 groups are outstanding",
+    "replace_10k_10": "replace a table ten times, each time with 10,000 groups outstanding",
+    "ids_1m": "free an id and allocate one, with 1,000,000 in use",
+    "ids_1k": "free an id and allocate one, with 1,000 in use",
 }
+"""What each rate and each time measures. The number at the end of a rate's name is the groups in flight."""
 
 
 def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
-    """Measure everything, write the table to *out* and, if there is one, the JSON to *json_file*; 0, or 130.
+    """Measure everything, write the text to *out* and the JSON to *json_file* (if given), and return the exit status.
 
-    *quick*: see `uring_iopf.lab.bench.measure`.
+    0: done; 1: the JSON could not be written; 130: interrupted. *quick*: see `uring_iopf.lab.bench.measure`.
     """
     with progress() as tell:
         bench = measure(quick=quick, tell=tell)
@@ -48,7 +49,7 @@ def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
     complaint = None if json_file is None else json_file.write(json_text(content))
     out.write(_text(content))
     out.flush()
-    if complaint is not None:  # a full disk, say: what was measured is printed all the same
+    if complaint is not None:  # for example a full disk: the text was printed all the same
         sys.stderr.write(f"uring-iopf: {complaint}\n")
     if bench.partial:
         return 130
@@ -56,7 +57,7 @@ def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
 
 
 def document(bench: Bench, *, quick: bool) -> dict[str, Any]:
-    """Everything that was measured, and where."""
+    """All measurements, with the environment."""
     return {
         "schema": SCHEMA,
         "rates": bench.medians(bench.meters),
@@ -103,5 +104,5 @@ def _text(document: dict[str, Any]) -> str:
         lines += ["", "not measured here"]
         lines += [f"  {name:<24} {reason}" for name, reason in document["missing"].items()]
     if document["partial"]:
-        lines += ["", "interrupted: what was measured until then"]
+        lines += ["", "PARTIAL: interrupted; the numbers are those measured until then"]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
-"""What is printed of a comparison, and its JSON document.
+"""The printed tables of a comparison, and its JSON document.
 
-The text goes into terminals and mails alike: plain ASCII, at most `WIDTH` columns, no trailing blanks.
+The text suits terminals and mails: plain ASCII, at most `WIDTH` columns, no trailing blanks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from uring_iopf.lab.result import CellResult, Floor
 
 SCHEMA: Final = 2
-"""Goes up when a key of the JSON document changes its meaning or goes away."""
+"""The number is raised when a key of the JSON document is removed or changes its meaning."""
 
 # ---- the tables ----
 
@@ -38,14 +38,15 @@ _MARKS: Final[tuple[tuple[str, Callable[[CellResult], bool]], ...]] = (
 )
 
 _KEEPS_UP: Final = 0.95
-"""Of the faults/s that an open loop offers, the share that a design must reach."""
+"""The share of an open loop's rate that a design must reach, or its row is marked as overloaded."""
 
 
 def _overloaded(cell: CellResult) -> bool:
-    """Whether more was offered than it could take.
+    """Whether the rate was higher than the design could serve.
 
-    Fewer faults than offered are not enough: a trace is not even, and few random times are not at their mean. Where a
-    share of the faults could not be taken, those at the end of a pass have waited for as large a share of its time.
+    A lower number of faults/s alone does not show that: a trace is uneven, and the mean of a few random times is off.
+    If a design serves too few faults, they queue up: the last faults of a pass have waited for the same share of its
+    time as the share of faults that the design could not serve. So the latency is looked at too.
     """
     if cell.rate is None or not cell.accounted or not 0 < cell.faults_per_s < _KEEPS_UP * cell.rate:
         return False
@@ -59,9 +60,9 @@ _DRIVER: Final[_Column] = ("driver", lambda cell: "-" if cell.client == "kernel"
 
 
 def _timed(value: Callable[[CellResult], str]) -> Callable[[CellResult], str]:
-    """A time, but not of a cell that ran inline: beside those of two threads it would be read as one of them.
+    """A dash for a cell that ran inline, or without a fault; else the time.
 
-    Nor of one without a fault.
+    Beside the times of two threads, the time of an inline cell would be taken for one of them.
     """
     return lambda cell: "-" if cell.mode == "inline" or not cell.faults else value(cell)
 
@@ -78,7 +79,7 @@ _PRINTED: Final = {Unit.EVENTS: three_digits, Unit.BYTES: rate, Unit.NANOSECONDS
 
 
 def _average(counter: CostCounter) -> Callable[[CellResult], str]:
-    """What a fault cost on average, by one counter."""
+    """The average of one counter per fault."""
     printed = _PRINTED[counter.unit]
 
     def average(cell: CellResult) -> str:
@@ -105,12 +106,12 @@ def _marks(cell: CellResult) -> str:
 
 
 def _shortened(name: str, width: int) -> str:
-    """The end of a long name: of MODULE:CLASS that is the telling part."""
+    """The end of a long name, because the end of MODULE:CLASS tells most."""
     return name if len(name) <= width else ".." + name[2 - width :]
 
 
 def _block(cell: CellResult) -> tuple[float, int]:
-    """What the rows of a block have in common."""
+    """The rate and the number in flight, which the rows of a block share."""
     return cell.rate or 0.0, cell.in_flight
 
 
@@ -160,7 +161,7 @@ def _table(rows: Sequence[CellResult], columns: Sequence[_Column], bounds: Conta
 
 
 def _spread(comparison: Comparison) -> Iterator[str]:
-    """How far the measurements of each cell lie apart."""
+    """The table of the spread between the measurements of each cell."""
     rates = {id(cell): [one.faults_per_s for one in of_cell] for cell, of_cell in _by_cell(comparison)}
     columns: tuple[_Column, ...] = (
         ("min", _timed(lambda cell: rate(min(rates[id(cell)])))),
@@ -180,15 +181,15 @@ def _by_cell(comparison: Comparison) -> Iterator[tuple[CellResult, tuple[CellRes
 # ---- around the tables ----
 
 _DRIVERS: Final = {
-    "enter": "the kernel's part runs in the client's system calls",
-    "sqpoll": "a worker thread polls the ring, and runs the kernel's part",
-    "inline": "all on one thread, in turns",
+    "enter": "the client's thread, in its system calls",
+    "sqpoll": "a worker thread, which polls the ring",
+    "inline": "one thread, which runs everything in turns",
 }
 
 _LOADS: Final = {
     "closed": "closed loop: an answer makes room for the next fault",
-    "trace": "open loop: faults come at the trace's own times, scaled to the rate offered",
-    "poisson": "open loop: faults come at random, with exponential gaps, at the rate offered",
+    "trace": "open loop: faults come at the times in the trace, scaled to the rate",
+    "poisson": "open loop: faults come at random times, with exponential gaps, at the rate",
 }
 
 
@@ -224,21 +225,21 @@ def _legend(comparison: Comparison) -> Iterator[str]:
     names = list(dict.fromkeys(cell.design for cell in sorted(rows, key=lambda cell: cell.design in bounds)))
     labels = {name: f"({plain(name)})" if name in bounds else plain(name) for name in names}
     width = min(max(map(len, labels.values())), 20)
-    yield "The rows: designs as they were proposed, or as --design names them."
+    yield "Rows: the designs, in the order in which they were proposed or given."
     for name in names:
         yield paragraph(about.get(name) or "-", label=f"  {_shortened(labels[name], 20):<{width}}  ")
     drivers = list(dict.fromkeys(cell.driver for cell in rows if cell.design not in bounds))
     if bounds & set(names):
-        yield "  In parentheses, below the others: a bound for those that ask user space."
+        yield "  In parentheses, below the others: a bound, which has no user space."
     if drivers:
-        yield "The drivers: who runs the kernel's part."
+        yield "Drivers: the thread that runs the kernel's part."
         for driver in drivers:
             yield paragraph(_DRIVERS.get(driver, "-"), label=f"  {driver:<{width}}  ")
 
 
 def _floor(floor: Floor | None) -> Iterator[str]:
     if floor is None:
-        yield "floor of this machine: interrupted before it was measured"
+        yield "floor of this machine: not measured, because the run was interrupted"
         return
     yield "floor of this machine, measured in the same run:"
     for what, ns in (
@@ -254,28 +255,30 @@ def _floor(floor: Floor | None) -> Iterator[str]:
 
 
 def _footnotes(comparison: Comparison) -> Iterator[str]:
-    """What the marks mean that occur."""
+    """Explain the marks that occur in the tables."""
     results = comparison.results
     if any(cell.mode == "inline" for cell in results):
         yield paragraph(
-            "inline: the design is written in Python, and runs on one thread with a plain Python client, whatever "
-            "client and driver stand above. Its counts per fault compare with the others'. Its times do not, so "
-            "there is a dash for each; the JSON has them.",
+            "inline: the design is written in Python. It runs on one thread, with a plain Python client, and ignores "
+            "--client and --driver. Its counts per fault are comparable with the other rows. Its times are not, so "
+            "the table has dashes; the JSON has the times.",
             label="* ",
         )
     if any(cell.limited for cell in results):
         limit = PATIENCE * comparison.plan.seconds
-        yield paragraph(f"limited: stopped after {limit:g} s, with fewer faults than a row is to have.", label="< ")
+        yield paragraph(
+            f"limited: stopped after {limit:g} s, with fewer than {comparison.plan.faults:,} faults.", label="< "
+        )
     if any(map(_overloaded, results)):
         yield paragraph(
-            "overloaded: slower than the faults that were offered. They waited in the device, and the latency is of "
-            "the queue: it grows for as long as one measures.",
+            "overloaded: the design is slower than the rate. Faults waited in the device, so the latency is the time "
+            "in that queue. It grows with the duration of the measurement.",
             label="> ",
         )
     if any(cell.partial for cell in results):
-        yield paragraph("partial: interrupted before it had run for its time; what it had come to.", label="~ ")
+        yield paragraph("partial: interrupted; the row has the faults measured until then.", label="~ ")
     if comparison.unaccounted:
-        yield paragraph("not every fault is accounted for:", label="! ")
+        yield paragraph("faults are not accounted for:", label="! ")
     for complaint in complaints(comparison):
         yield paragraph(complaint, label="  ")
 
@@ -285,9 +288,9 @@ def _what_became_of_all(comparison: Comparison) -> Iterator[str]:
     rows = _rows(comparison)
     if all(cell.faults == cell.answered for cell in rows):
         faults = sum(cell.faults for cell in rows)
-        yield f"All {faults:,} faults were answered: none in the client's stead, none lost."
+        yield f"All faults: {faults:,} answered, 0 answered for the client, 0 lost."
         return
-    yield "What became of all faults"
+    yield "Account of all faults"
     yield ""
     yield from _table(rows, _ENDS, comparison.plan.bounds)
 
@@ -301,7 +304,7 @@ def _unfit(comparison: Comparison) -> Iterator[str]:
 
 
 def complaints(comparison: Comparison) -> list[str]:
-    """A line for each cell in which not every fault is accounted for: which it is, and what is missing."""
+    """A line for each cell in which a fault is not accounted for: the cell, and what is missing."""
     lines = Counter(
         f"{plain(cell.design)}, {cell.driver}, {_block_title(cell)}: {plain('; '.join(cell.missing))}"
         for cell in comparison.unaccounted
@@ -340,9 +343,9 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
 def document(
     comparison: Comparison, *, arguments: Mapping[str, Any], started: datetime, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Everything, and what it takes to do it again.
+    """The whole comparison, with the arguments that repeat it.
 
-    `results` are the cells of the table; `measurements` every measurement, where cells were measured more than once.
+    `results` has the cells of the table. `measurements` has every measurement if cells were measured more than once.
     """
     plan = comparison.plan
     workload = plan.workload
