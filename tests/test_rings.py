@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import select
 import struct
+import threading
 
 import pytest
 
 from tests.bench import GETEVENTS, MESSAGE, PROPOSED, Queue
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, Op, SetupFlags, SqeFlags
 from uring_iopf.abi.records import pack_response, unpack_messages
-from uring_iopf.core import Core
+from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.rings import BufferRing, Cqe, ProvidedBuffers, Ring, Sqe, WideSqe, Window
 
@@ -321,6 +322,33 @@ def test_closing_a_ring_ends_what_is_under_way() -> None:
         assert ring.pending() == 2
         ring.close()
         queue.close()  # nothing holds its file
+
+
+@pytest.mark.parametrize("flags", [SetupFlags(0), SetupFlags.SQPOLL])
+@pytest.mark.parametrize("driver", [Driver.ENTER, Driver.SQPOLL])
+def test_closing_a_ring_and_its_core_leaves_no_thread_asleep(driver: Driver, flags: SetupFlags) -> None:
+    core = Core(live=True)
+    core.start_worker(driver, idle_ns=0)
+    ring = Ring(core, 8, flags=flags)
+    begun, ends = threading.Event(), list[Exception]()
+
+    def wait() -> None:
+        begun.set()
+        try:
+            ring.enter(0, 1, GETEVENTS)
+        except (KernelError, UsageError) as error:  # the latter: it was closed before the call
+            ends.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    begun.wait()
+    while thread.is_alive() and not core.worker_sleeps():  # it makes a system call's length of time go by
+        core.now_ns()
+    ring.close()
+    core.close()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert [getattr(error, "errno", errno.EDEADLK) for error in ends] == [errno.EDEADLK]
 
 
 def test_a_ring_is_polled_by_its_descriptor() -> None:

@@ -212,7 +212,8 @@ bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns)
 {
 	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
 	struct pollfd p[4] = { { fd, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 }, { -1, POLLIN, 0 } };
-	const bool host = READ_ONCE(&core->host_waits), kicks = fd >= 0 && fd == core->worker_eventfd && core->wake_epoll >= 0;
+	const bool host = READ_ONCE(&core->host_waits);
+	const bool kicks = fd >= 0 && fd == READ_ONCE(&core->worker_eventfd) && core->wake_epoll >= 0;
 	struct epoll_event kicked[16];
 	eventfd_t value;
 
@@ -574,7 +575,7 @@ int uiopf_core_produce(struct uiopf_core *core)
 	uint32_t did;
 
 	/* Only without a worker, who else owns the producer's side. */
-	if (core->running)
+	if (READ_ONCE(&core->running))
 		return 0;
 	if (uiopf_control_try_begin(core) < 0)
 		return -EINTR;

@@ -203,15 +203,29 @@ static void say_asleep(struct uiopf_core *core, bool asleep)
 			consumer->ops->sleeping(consumer, asleep);
 }
 
+/*
+ * Quiescent, with no worker that polls the rings. Whoever waits in a system call has begun beside another driver: it sleeps
+ * until the worker wakes it, where there is none now, or does work that is the worker's now. It looks again.
+ */
+static void call_waiters(struct uiopf_core *core)
+{
+	struct uiopf_consumer *consumer;
+
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		if (consumer->ops->hand_over)
+			consumer->ops->hand_over(consumer, true);
+}
+
 static void forget_worker(struct uiopf_core *core)
 {
 	say_asleep(core, false);
-	core->running = false;
+	WRITE_ONCE(&core->running, false);
 	WRITE_ONCE(&core->yields, false);
-	core->driver = UIOPF_INLINE;
+	WRITE_ONCE(&core->driver, UIOPF_INLINE);
 	core->mailbox = 0;
 	STORE_SEQ(&core->asleep, 0);
-	WRITE_ONCE(&core->sqpoll_runs, 0);
+	STORE_SEQ(&core->sqpoll_runs, 0);
+	call_waiters(core);
 }
 
 /* Whether this thread and one on a cpu (-1: wherever this one may be) have a single processor between them. */
@@ -240,21 +254,22 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	}
 	/* Kept until the core goes: a client that kicks a worker as it ends must not write into some other file. */
 	if (core->worker_eventfd < 0)
-		core->worker_eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		WRITE_ONCE(&core->worker_eventfd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (core->worker_eventfd < 0) {
 		rc = -errno;
 		uiopf_control_end(core);
 		return rc;
 	}
-	core->driver = driver;
+	call_waiters(core);
+	WRITE_ONCE(&core->driver, driver);
 	core->idle_ns = idle_ns;
 	core->stop = false;
 	core->parked = 0;
 	WRITE_ONCE(&core->yields, share_one_processor(-1));
 	/* It begins parked, as if this section had stopped it; the end of the section lets it go. */
 	core->mailbox = 1;
-	core->running = true;
-	WRITE_ONCE(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
+	WRITE_ONCE(&core->running, true);
+	STORE_SEQ(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
 	say_asleep(core, driver == UIOPF_ENTER);
 	rc = -pthread_create(&core->thread, NULL, work, core);
 	if (rc < 0) {

@@ -71,7 +71,12 @@ struct waiting {
 	uint64_t deadline;		/* UINT64_MAX: none */
 	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
 	uint32_t first_tail;
+	bool begun;			/* what was there before it counts no more */
+	enum uiopf_driver driver;	/* at the last look */
 };
+
+/* Not an errno: the worker has come or gone meanwhile. The wait goes on in the other way. */
+#define WAITS_OTHERWISE 1
 
 /*
  * Before it waits, Linux counts without a sign: with a head beyond the tail, which a client may write, there is always
@@ -166,14 +171,24 @@ static int sleep_for(struct uiopf_core *core, const struct waiting *w, uint64_t 
 	return !woken && errno == EINTR ? -EINTR : 0;
 }
 
+/*
+ * uiopf_worker_runs() for a thread that holds nothing. Whoever starts or stops the worker stores that, and then calls who is
+ * listed; a waiter lists itself, and then looks here. One sees the other.
+ */
+static bool worker_runs_now(const struct uiopf_engine *e)
+{
+	return (e->setup_flags & IORING_SETUP_SQPOLL) && LOAD_SEQ(&e->core->sqpoll_runs);
+}
+
 /* The worker makes the CQEs: sleep on its word. */
 static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 {
 	enum time_is time;
 	int rc = 0;
 
-	if (enough_at_once(e, w))
+	if (!w->begun && enough_at_once(e, w))
 		return 0;
+	w->begun = true;
 	if (unlikely(!READ_ONCE(&e->may_sleep))) {
 		if (uiopf_control_try_begin(e->core) < 0)
 			return unless_ready(e, -EINTR);
@@ -186,6 +201,8 @@ static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 			break;
 		if (has_lost(e))
 			return unless_ready(e, -EBADR);
+		if (unlikely(!worker_runs_now(e)))
+			return WAITS_OTHERWISE;
 		time = look_at_time(e, w);
 		if (time == TIME_IS_OVER)
 			rc = -ETIME;
@@ -224,14 +241,17 @@ static uint32_t work_for_others(struct uiopf_engine *e)
  * One look, with the consumer's side: runs what there is to be run. 1: the wait is over. A look has its bounds, and what it
  * does may make more to do: `*more` then, and nobody else would do that while we sleep.
  */
-static int look(struct uiopf_engine *e, struct waiting *w, bool first, bool *more)
+static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 {
 	struct uiopf_core *core = e->core;
+	const bool first = !w->begun;
 	uint32_t did = 0;
 	bool done;
 
 	if (unlikely(uiopf_consumer_try_begin(core) < 0))
 		return -EINTR;
+	w->begun = true;
+	w->driver = core->driver;
 	e->looking = &w->waiter;
 	if (!first)
 		did = work_for_others(e);
@@ -256,16 +276,19 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 {
 	struct uiopf_core *core = e->core;
 	struct uiopf_sleeper sleeper = { .in_call = true, .eventfd = -1 };
+	bool more, turned = false;
 	enum time_is time;
-	bool first = true, more;
 	uint32_t turns = 0;
 	int rc;
 
-	while ((rc = look(e, w, first, &more)) == 0) {
-		first = false;
+	while ((rc = look(e, w, &more)) == 0) {
 		if (has_lost(e)) {
 			rc = -EBADR;
 			break;
+		}
+		if (unlikely((e->setup_flags & IORING_SETUP_SQPOLL) && w->driver == UIOPF_SQPOLL)) {
+			uiopf_sleeper_unlist(core, &sleeper);
+			return WAITS_OTHERWISE;
 		}
 		time = look_at_time(e, w);
 		if (time == TIME_IS_OVER) {
@@ -282,12 +305,15 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 		}
 		if (unlikely(more))
 			continue;
-		if (core->driver == UIOPF_INLINE && !READ_ONCE(&sleeper.listed)) {
+		if (w->driver != UIOPF_INLINE) {
+			turned = false;
+		} else if (!READ_ONCE(&sleeper.listed) || !turned) {
 			rc = turn_inline(e, w);
 			if (rc < 0)
 				break;
 			if (rc > 0)
 				continue;
+			turned = true;
 		}
 		uiopf_waiter_list(e, &w->waiter);
 		if (!READ_ONCE(&sleeper.listed)) {
@@ -295,7 +321,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 				sleeper.eventfd = w->waiter.eventfd;
 			uiopf_sleeper_list(core, &sleeper);
 		} else if (time == TIME_GOES_ON) {
-			rc = sleep_for(core, w, core->driver == UIOPF_INLINE ? inline_left(core, w) : time_left(core, w, true), true);
+			rc = sleep_for(core, w, w->driver == UIOPF_INLINE ? inline_left(core, w) : time_left(core, w, true), true);
 			uiopf_sleeper_unlist(core, &sleeper);
 			if (rc < 0)
 				break;
@@ -361,17 +387,17 @@ static int wake_polling_thread(struct uiopf_engine *e, uint32_t flags)
 	int rc;
 
 	do {
-		if (core->driver == UIOPF_SQPOLL) {
+		if (READ_ONCE(&core->driver) == UIOPF_SQPOLL) {
 			uiopf_core_wake_worker(core);
 			rc = 0;
-		} else if (core->driver == UIOPF_ENTER) {
+		} else if (READ_ONCE(&core->driver) == UIOPF_ENTER) {
 			rc = be_polling_thread(e);
 		} else {
 			rc = flags & IORING_ENTER_SQ_WAIT && sq_is_full(e) ? uiopf_core_consume(core) : 0;
 		}
 		if (rc < 0 || !(flags & IORING_ENTER_SQ_WAIT) || !sq_is_full(e))
 			return rc;
-		if (!rc && core->driver == UIOPF_INLINE)
+		if (!rc && READ_ONCE(&core->driver) == UIOPF_INLINE)
 			return -EDEADLK;	/* nobody else takes anything from it */
 		rc = uiopf_wait_a_moment(&patience);
 	} while (rc == 0);
@@ -445,7 +471,9 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const st
 	w.waiter.fired = READ_ONCE(&e->timeouts_fired);
 	if (arg->least_ns)
 		w.least_until = uiopf_now(&e->core->clock) + arg->least_ns;
-	rc = uiopf_worker_runs(e) ? wait_for_worker(e, &w) : wait_and_work(e, &w);
+	do {
+		rc = worker_runs_now(e) ? wait_for_worker(e, &w) : wait_and_work(e, &w);
+	} while (unlikely(rc == WAITS_OTHERWISE));
 	uiopf_waiter_done(e, &w.waiter);
 	/* An IOPOLL ring says at once that something was lost, whatever there is (io_iopoll_check). */
 	return unlikely(e->setup_flags & IORING_SETUP_IOPOLL) && rc == 0 && has_lost(e) ? -EBADR : rc;

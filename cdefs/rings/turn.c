@@ -128,7 +128,7 @@ static void hand_over(struct uiopf_consumer *consumer, bool sooner)
 {
 	struct uiopf_engine *e = engine_of(consumer);
 
-	if ((e->work || sooner) && READ_ONCE(&e->cq_waiters) && !uiopf_worker_runs(e))
+	if ((e->work || sooner) && LOAD_SEQ(&e->cq_waiters) && !uiopf_worker_runs(e))
 		uiopf_wake_waiters(e, true);
 }
 

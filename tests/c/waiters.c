@@ -624,6 +624,84 @@ static void time_and_signals(enum uiopf_driver driver, enum kind kind, uint64_t 
 	close_bench(&b);
 }
 
+/* A worker that goes, or comes, takes nobody's wait with it: what is waited for may still come, and is made afterwards. */
+static void the_worker_changes(enum uiopf_driver driver, enum uiopf_driver next, enum kind kind, bool asleep, uint64_t *random)
+{
+	static const struct maker maker = { "a pipe's poll", prepare_polls_of_pipe, make_write, 0 };
+	static const struct crowd crowd = { "two for 1", 2, { 1, 1 }, 1, false, false };
+	const uint32_t count = kind == DEFERRED ? 1 : 2;
+	struct bench b = { .driver = driver, .kind = kind, .random = next_random(random) };
+	struct waiter w[2];
+	char what[200];
+	uint32_t i;
+
+	snprintf(what, sizeof what, "the driver was %s, and is %s, a ring that is %s: somebody sleeps on", driver_name[driver],
+		 driver_name[next], kind_name[kind]);
+	open_bench(&b, true);
+	for (i = 0; i < count; i++) {
+		w[i] = (struct waiter){ .bench = &b, .maker = &maker, .crowd = &crowd, .wants = 1, .first = i == 0 };
+		CHECK_EQ(pthread_create(&w[i].thread, NULL, wait_thread, &w[i]), 0);
+		if (i == 0)
+			await(&w[0].ready, what);
+	}
+	while (asleep && LOAD_SEQ(&b.mine->cq_waiters) < count)
+		sched_yield();
+	for (i = asleep ? 0 : below(random, 2000); i; i--)
+		cpu_relax();
+	CHECK_EQ(uiopf_core_stop(b.core), 0);
+	if (next != UIOPF_INLINE)
+		CHECK_EQ(uiopf_core_start(b.core, next, -1, below(random, 2) ? 0 : 20000), 0);
+	CHECK_EQ(returned(w, count), 0);
+	make_write(&b, 1);
+	for (i = 0; i < count; i++) {
+		await(&w[i].done, what);
+		pthread_join(w[i].thread, NULL);
+		CHECK_EQ(w[i].rc, 0);
+	}
+	CHECK_EQ(b.core->waiters, 0);
+	close_bench(&b);
+}
+
+struct left {
+	struct uiopf_engine *engine;
+	pthread_t thread;
+	int rc;
+};
+
+static void *wait_for_nothing(void *arg)
+{
+	struct left *l = arg;
+
+	do {
+		l->rc = uiopf_enter(l->engine, 0, 1, IORING_ENTER_GETEVENTS, 0);
+	} while (l->rc == -EINTR);
+	return NULL;
+}
+
+/* Where nothing can come any more, since the worker has gone, the wait ends as one that begins then is refused. */
+static void the_worker_leaves_nothing(enum uiopf_driver driver, uint32_t flags)
+{
+	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MONOTONIC, 0, 1);
+	struct io_uring_params p = { .flags = flags };
+	struct left left[2];
+	uint32_t i;
+
+	CHECK_EQ(uiopf_core_start(core, driver, -1, 0), 0);
+	CHECK_EQ(uiopf_setup(core, 16, &p, &left[0].engine), 0);
+	left[1] = left[0];
+	for (i = 0; i < 2; i++)
+		CHECK_EQ(pthread_create(&left[i].thread, NULL, wait_for_nothing, &left[i]), 0);
+	while (LOAD_SEQ(&left[0].engine->cq_waiters) < 2)
+		sched_yield();
+	CHECK_EQ(uiopf_core_stop(core), 0);
+	for (i = 0; i < 2; i++) {
+		pthread_join(left[i].thread, NULL);
+		CHECK_EQ(left[i].rc, -EDEADLK);
+	}
+	uiopf_engine_free(left[0].engine);
+	CHECK_EQ(uiopf_core_free(core), 0);
+}
+
 /* Without a descriptor left, waiters look by themselves. */
 static void without_descriptors(enum uiopf_driver driver, enum kind kind, uint64_t *random)
 {
@@ -719,7 +797,7 @@ int main(int argc, char **argv)
 	const uint32_t rounds = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : 10;
 	uint64_t random = seed_from(argc, argv, 2);
 	const uint32_t share = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 0) : 1;
-	uint32_t round, driver, kind, m, c, turn = 0, cells = 0;
+	uint32_t round, driver, next, kind, m, c, turn = 0, cells = 0;
 	struct sigaction action = { .sa_handler = on_signal };
 	struct rlimit few = { 256, 256 };
 
@@ -743,10 +821,18 @@ int main(int argc, char **argv)
 					}
 				if (kind != DEFERRED)
 					time_and_signals(driver, kind, &random);
+				for (next = UIOPF_INLINE; next <= UIOPF_SQPOLL; next++) {
+					the_worker_changes(driver, next, kind, true, &random);
+					the_worker_changes(driver, next, kind, false, &random);
+				}
 			}
 	for (driver = UIOPF_INLINE; driver <= UIOPF_SQPOLL; driver++) {
 		wait_for_room(driver, IORING_ENTER_SQ_WAIT, &random);
 		wait_for_room(driver, IORING_ENTER_SQ_WAIT | IORING_ENTER_SQ_WAKEUP, &random);
+	}
+	for (driver = UIOPF_ENTER; driver <= UIOPF_SQPOLL; driver++) {
+		the_worker_leaves_nothing(driver, 0);
+		the_worker_leaves_nothing(driver, IORING_SETUP_SQPOLL);
 	}
 	without_descriptors(UIOPF_ENTER, PLAIN, &random);
 	without_descriptors(UIOPF_SQPOLL, POLLED, &random);
