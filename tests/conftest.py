@@ -5,6 +5,7 @@ And what a run of the rings' judge was: the seed of its programs, who judged, an
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -44,6 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A service's or a shell's background job begins with Ctrl-C ignored, and so would every program that a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves, half a million objects, are not looked through by each collection that a test asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -59,12 +60,43 @@ class Opcodes:
         return self._trace
 
 
-@dataclass(frozen=True)
-class Left:
-    """What a process has, so that two such can be compared."""
+PF_EXITING: Final = 0x4
+"""In a thread's flags in /proc: it only has to be cleared away."""
+ENDS_WITHIN_S: Final = 30
+"""Far more than a thread takes that is to end by itself: the host ends an AIO context within a second."""
 
-    descriptors: int = field(default_factory=lambda: sum(1 for _ in Path("/proc/self/fd").iterdir()))
-    threads: int = field(default_factory=lambda: sum(1 for _ in Path("/proc/self/task").iterdir()))
+
+def running() -> frozenset[int]:
+    """The threads of this process. A joined one may be in /proc for a moment longer; it is marked, and not counted."""
+    flags = {}
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            flags[int(task.name)] = int((task / "stat").read_text().rpartition(")")[2].split()[6])
+    return frozenset(one for one in flags if not flags[one] & PF_EXITING)
+
+
+def descriptors() -> int:
+    """How many descriptors are open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the process has now, to see later what was left."""
+
+    descriptors: int = field(default_factory=descriptors)
+    threads: frozenset[int] = field(default_factory=running)
+
+    def new_threads(self) -> frozenset[int]:
+        """Those begun since then. Older ones, which a test before has left to end by themselves, may have ended."""
+        return running() - self.threads
+
+    def nothing_is_left(self) -> None:
+        """Check it, once the threads that are to end by themselves have."""
+        until = time.monotonic() + ENDS_WITHIN_S
+        while self.new_threads() and time.monotonic() < until:
+            os.sched_yield()
+        assert (self.new_threads(), descriptors()) == (frozenset(), self.descriptors)
 
 
 class _Mallinfo(ctypes.Structure):

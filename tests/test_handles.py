@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import trio
 
-from tests.interrupts import Left
+from tests.interrupts import Before
 from uring_iopf import FaultPerm, FunctionParts, Load, Machine
 from uring_iopf.abi import Op
 from uring_iopf.clients.batch import BatchClient
@@ -378,17 +378,17 @@ def test_two_threads_may_use_and_close_a_handle_at_once(kind: str) -> None:
 def test_a_forgotten_machine_gives_a_warning_and_everything_back(driver: str) -> None:
     machine("uring-multishot", driver).close()
     gc.collect()
-    before = Left()
+    before = Before()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         machine("uring-multishot", driver)
-        threads = Left().threads
+        threads = before.new_threads()
         gc.collect()
-    assert threads == before.threads, "its worker is gone at once"
+    assert not threads, "its worker is gone at once"
     assert [str(one.message) for one in caught if one.category is ResourceWarning] == [
         f"<Machine None, {driver}> was not closed: use it in a with block, or close it"
     ]
-    assert Left() == before
+    before.nothing_is_left()
 
 
 def test_a_machine_that_is_open_at_the_end_of_the_program_ends_with_it() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from tests.interrupts import Interrupt, Left, allocated, interrupted, points
+from tests.interrupts import Before, Interrupt, allocated, interrupted, points
 from uring_iopf import AccessResult, FaultPerm, FunctionParts, Machine
 from uring_iopf._native import ffi
 from uring_iopf.abi import Op
@@ -432,12 +432,12 @@ def test_an_exception_at_any_bytecode_comes_out_and_leaves_nothing(name: str) ->
     states.clear()
     came = run(where[0])
     gc.collect()
-    before, bytes_before = Left(), allocated()
+    before, bytes_before = Before(), allocated()
     for at in where:
         came |= run(at)
     gc.collect()
     assert came
-    assert Left() == before
+    before.nothing_is_left()
     assert allocated() - bytes_before < 200_000, "memory of C is left"
 
 
@@ -510,7 +510,7 @@ def test_a_storm_of_signals_leaves_nothing() -> None:
     storm = Storm(int(os.environ["RINGS_SEED"]))
     machine("sqpoll", "uring-multishot")().close()
     gc.collect()
-    before = Left()
+    before = Before()
     handler = signal.signal(signal.SIGALRM, storm.handler)
     try:
         until = time.monotonic() + STORM_S
@@ -521,4 +521,4 @@ def test_a_storm_of_signals_leaves_nothing() -> None:
         signal.signal(signal.SIGALRM, handler)
     gc.collect()
     assert storm.raised > 20
-    assert Left() == before
+    before.nothing_is_left()
