@@ -374,6 +374,28 @@ def test_two_threads_may_use_and_close_a_handle_at_once(kind: str) -> None:
         end_all(made)
 
 
+@pytest.mark.parametrize("driver", ["enter", "sqpoll"])
+def test_a_machine_is_closed_while_another_thread_is_in_a_call_of_its_client(driver: str) -> None:
+    refused: list[UsageError] = []
+
+    def receives_for_good(channel: Any, begun: threading.Event) -> None:
+        try:
+            while True:
+                channel.receive()
+                begun.set()
+        except UsageError as error:
+            refused.append(error)
+
+    for _ in range(10):
+        with Machine(None, driver=driver) as one:
+            begun = threading.Event()
+            thread = threading.Thread(target=receives_for_good, args=(one.open("uring-multishot"), begun))
+            thread.start()
+            begun.wait()
+        thread.join()
+    assert [str(error) for error in refused] == ["this channel is closed"] * 10
+
+
 @pytest.mark.parametrize("driver", ["inline", "sqpoll"])
 def test_a_forgotten_machine_gives_a_warning_and_everything_back(driver: str) -> None:
     machine("uring-multishot", driver).close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import time
+import weakref
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CChannel, check, ffi, lib
@@ -25,7 +27,13 @@ RECEIVE_MOST: Final = 512
 """Messages in one receive, at most."""
 
 _WAIT_NS: Final = 1_000_000
+_CALL_S: Final = 2.0
+"""A call of the client's half returns far sooner: each looks for signals every 20 ms."""
 _answer_one: Final = lib.uiopf_channel_answer_one  # called once a group: not looked up each time
+
+
+class _Kept:
+    """Goes just after the channel was freed in C."""
 
 
 def refuse(rc: int, call: str) -> None:
@@ -89,8 +97,10 @@ class NativeChannel(Handle[CChannel]):
         error = ffi.new("int *")
         tables = ffi.NULL if space is None else space.c
         new, free = lib.uiopf_channel_new, lib.uiopf_channel_close
+        keep: list[object] = [_Kept()]
+        self._kept = weakref.ref(keep[0])
         try:
-            self._make(free, new, core.c, queue.c, info.index, config, tables, error)
+            self._make(free, new, core.c, queue.c, info.index, config, tables, error, keep=keep)
         except MemoryError:
             check(error[0], f"open {info.name}")
             raise
@@ -169,5 +179,13 @@ class NativeChannel(Handle[CChannel]):
         return Counts.from_c(cost)
 
     def close(self) -> None:
-        """Let go of both halves. Closing again does nothing."""
+        """Let go of both halves. Closing again does nothing.
+
+        A call that another thread is in keeps both until it returns, and is waited for: the queue is in use until then.
+        """
         self._c = None
+        if self._is_foreign:
+            return  # that thread is the parent's
+        until = time.monotonic() + _CALL_S
+        while self._kept() is not None and time.monotonic() < until:
+            time.sleep(0.0002)
