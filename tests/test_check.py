@@ -493,7 +493,7 @@ MISTAKES = {
     [
         ("zero", "ZeroDivisionError: division by zero\n          in receive, "),
         ("exits", "SystemExit: 0\n"),
-        ("no_init", "Mine.__init__ does not call super().__init__(source, cost)"),
+        ("no_init", "Mine.__init__ must call super().__init__(source, cost)"),
         ("init_raises", "RuntimeError: no\n          in __init__, "),
     ],
 )
@@ -515,14 +515,14 @@ def test_a_mistake_in_the_code_is_shown_with_its_place(
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("nosuch", "no design is called 'nosuch'"),
+        ("nosuch", "there is no design 'nosuch'"),
         ("nosuch_module:X", "cannot import"),
         (":X", "cannot import ''"),
         ("broken_module:X", "SyntaxError: "),
         ("raising_module:X", "KeyError: 'gone' ("),
-        ("unready:Mine", "Mine is no design yet: it does not define collect, receive, answer"),
-        ("unready:Named", "name and year are strings"),
-        ("unready:Counted", "alone is Counts or None"),
+        ("unready:Mine", "Mine is incomplete; a design must define collect, receive, answer too"),
+        ("unready:Named", "name and year must be strings"),
+        ("unready:Counted", "alone must be Counts or None"),
     ],
 )
 def test_what_is_no_design_is_refused_before_anything_runs(

@@ -231,7 +231,7 @@ def test_a_number_in_flight_that_cannot_be_names_the_greatest(
         ("--driver inline", "argument --driver: invalid choice: 'inline'"),
         ("--wait nap", "argument --wait: invalid choice: 'nap'"),
         ("--work gcc-compile", "unrecognized arguments: --work"),
-        ("--workload gcc", "no workload 'gcc': the bundled ones are gcc-compile, numpy-sort"),
+        ("--workload gcc", "there is no workload or file 'gcc'; give a bundled workload (gcc-compile, numpy-sort"),
         ("--rate 1000", "--rate: a closed loop has no rate; add --load poisson or --load trace"),
         ("--load poisson", "--load poisson: the rate is missing; add --rate N"),
         ("--load poisson --rate 0", "argument --rate: '0' is not a number above 0 and up to 1e+09"),

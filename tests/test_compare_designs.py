@@ -137,12 +137,16 @@ class Raises(FdTwin):
         (OneOnly, ReplayError, "groups taken did not reach the client"),
         (LosesAnswers, ReplayError, r"; 16 of \d+ answers did not reach the fault queue"),
         (LosesGroups, ReplayError, "groups taken did not reach the client"),
-        (DeliversTwice, DesignError, "DeliversTwice.receive has returned 32 groups, of 16 that it has taken"),
+        (DeliversTwice, DesignError, "DeliversTwice.receive has returned 32 groups, but the design has taken 16"),
         (SaysInvalid, ReplayError, "5075 faults were answered INVALID"),
-        (AnswersTwice, DesignError, "AnswersTwice.collect has moved 32 answers, of 16 given to it"),
+        (
+            AnswersTwice,
+            DesignError,
+            "AnswersTwice.collect has returned 32 answers, but only 16 were given to the design",
+        ),
         (AnswersTwiceInSecret, ReplayError, "5,075 answers were refused"),
-        (WakesNobody, DesignError, r"WakesNobody.publish made groups visible \(16\) and left its client asleep"),
-        (Restless, DesignError, "Restless.publish has moved 1 groups, of 0 that it has taken\nrule 'progress'"),
+        (WakesNobody, DesignError, r"WakesNobody.publish made 16 groups visible, but did not wake the sleeping client"),
+        (Restless, DesignError, "Restless.publish has returned 1 groups, but the design has taken 0\nrule 'progress'"),
         (Raises, ZeroDivisionError, "a mistake"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
@@ -170,8 +174,8 @@ def test_answers_that_the_design_itself_refused_have_not_been_lost() -> None:
     ("changes", "said"),
     [
         ({}, []),
-        ({"replays": 0}, ["0 passes over the workload have ended, and not 1"]),
-        ({"replays": 2}, ["2 passes over the workload have ended, and not 1"]),
+        ({"replays": 0}, ["0 passes over the workload have ended, not 1"]),
+        ({"replays": 2}, ["2 passes over the workload have ended, not 1"]),
         ({"answered": 5072, "auto_answered": 3}, ["3 faults were answered for the client"]),
         ({"answered": 5072, "lost": 3}, ["3 lost"]),
         ({"unmapped": 1}, ["1 answered with success, but without a mapping"]),
@@ -246,7 +250,7 @@ class Namesake(Doorbell):
 @pytest.mark.parametrize("designs", [["fd", Namesake], ["fd", "fd"], [Doorbell, "my_design:Doorbell"]])
 def test_two_designs_of_one_name_are_refused(designs: list[str | type[Design]]) -> None:
     """One's results would stand under the other's name."""
-    with pytest.raises(UsageError, match="two designs are called"):
+    with pytest.raises(UsageError, match="two designs have the name"):
         compare_designs(designs)
 
 
@@ -298,7 +302,7 @@ def test_options_that_are_drawn_make_a_machine(how: MachineOptions, data: st.Dat
 
 def test_a_workload_of_no_faults_or_spaces_is_refused() -> None:
     for wrong in ({"most_faults": 0}, {"pasids": 0}, {"pasids": 1 << 21}):
-        with pytest.raises(UsageError, match="at least 1"):
+        with pytest.raises(UsageError, match="most_faults must be 1 or more"):
             workloads(**wrong)
 
 

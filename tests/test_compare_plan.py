@@ -249,7 +249,7 @@ def test_one_processor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert FakeLab().run(PLAN).unfit == ()
     monkeypatch.setattr("uring_iopf.lab.compare.two_processors", lambda: None)
     (reason,) = FakeLab().run(PLAN).unfit
-    assert reason.startswith("there is one processor")
+    assert reason.startswith("there is only one processor")
 
 
 def test_a_machine_that_was_suspended_is_not_stuck(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,9 +207,9 @@ def test_the_kernel_is_in_the_name(name: str, kernel: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mine.jsonl", [], "mine.jsonl: its name does not say which kernel was recorded; give --kernel, of 6.12, 7.2"),
-        ("iommufd-5.4.jsonl", [], "iommufd-5.4.jsonl: no kernel 5.4 here; there are 6.12, 7.2: see --kernel"),
-        ("mine.jsonl", ["--kernel", "6.13"], "--kernel 6.13: no such kernel here; there are 6.12, 7.2"),
+        ("mine.jsonl", [], "mine.jsonl: the file's name has no kernel version; give --kernel, one of 6.12, 7.2"),
+        ("iommufd-5.4.jsonl", [], "iommufd-5.4.jsonl: kernel 5.4 is not emulated; give --kernel, one of 6.12, 7.2"),
+        ("mine.jsonl", ["--kernel", "6.13"], "--kernel 6.13: this kernel is not emulated; give one of 6.12, 7.2"),
     ],
     ids=["none", "one that is not here", "asked for one that is not here"],
 )
@@ -245,12 +245,12 @@ def with_op(*words: object) -> bytes:
 GOOD = json.dumps({"name": "good", "steps": []}).encode()
 PLACE = f"script {ROUND_TRIP}, step 1: expected "
 BROKEN: dict[str, tuple[bytes, int, str]] = {  # the content, the line that is named, what is said of it
-    "not JSON": (GOOD + b"\n{nonsense}\n", 2, "not JSON: Expecting property name"),
-    "an empty line": (GOOD + b"\n\n" + GOOD, 2, "not JSON"),
-    "not text": (b"\xff\xfe\x00", 1, "not JSON"),
-    "half a line": (GOOD[:9], 1, "not JSON"),
-    "nested for ever": (b"[" * 200_000, 1, "not JSON"),
-    "a number without an end": (b"1" * 5000, 1, "not JSON"),
+    "not JSON": (GOOD + b"\n{nonsense}\n", 2, "expected JSON: Expecting property name"),
+    "an empty line": (GOOD + b"\n\n" + GOOD, 2, "expected JSON"),
+    "not text": (b"\xff\xfe\x00", 1, "expected JSON"),
+    "half a line": (GOOD[:9], 1, "expected JSON"),
+    "nested for ever": (b"[" * 200_000, 1, "expected JSON"),
+    "a number without an end": (b"1" * 5000, 1, "expected JSON"),
     "a list": (b"[1, 2]", 1, "expected keys name and steps, found [1, 2]"),
     "no steps": (b'{"name": "x"}', 1, "expected keys name and steps, found {'name': 'x'}"),
     "a key more": (b'{"name": "x", "steps": [], "more": 1}', 1, "expected keys name and steps"),
@@ -290,9 +290,9 @@ BROKEN: dict[str, tuple[bytes, int, str]] = {  # the content, the line that is n
     ),
     "responses that are none": (with_step(responses=[5]), 1, PLACE + "a cookie and a code, both of 32 bits"),
     "a response too large": (with_step(responses=[[0, 1 << 32]]), 1, PLACE + "a cookie and a code, both of 32 bits"),
-    "truncated gzip": (gzip.compress(GOOD)[:-4], 1, "gzip: Compressed file ended"),
-    "damaged gzip": (gzip.compress(GOOD)[:-8] + bytes(8), 1, "gzip: CRC check failed"),
-    "gzip of nothing known": (b"\x1f\x8b\x00" + bytes(40), 1, "gzip: Unknown compression method"),
+    "truncated gzip": (gzip.compress(GOOD)[:-4], 1, "the gzip file is damaged: Compressed file ended"),
+    "damaged gzip": (gzip.compress(GOOD)[:-8] + bytes(8), 1, "the gzip file is damaged: CRC check failed"),
+    "gzip of nothing known": (b"\x1f\x8b\x00" + bytes(40), 1, "the gzip file is damaged: Unknown compression method"),
 }
 
 
@@ -314,10 +314,10 @@ def test_a_broken_file_is_told_with_its_line(
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (lambda _: None, "No such file or directory"),
-        (Path.mkdir, "Is a directory"),
-        (Path.touch, "there is no script in it"),
-        (lambda path: path.write_bytes(gzip.compress(b"")), "there is no script in it"),
+        (lambda _: None, "the file cannot be read: No such file or directory"),
+        (Path.mkdir, "the file cannot be read: Is a directory"),
+        (Path.touch, "the file has no script"),
+        (lambda path: path.write_bytes(gzip.compress(b"")), "the file has no script"),
     ],
     ids=["missing", "a directory", "empty", "empty gzip"],
 )
@@ -456,7 +456,7 @@ def test_a_bad_recording_leaves_the_old_page_alone(tmp_path: Path, capsys: pytes
     to.write_text("old")
     bad.write_text("{")
     assert run("report", str(bad), "--output", str(to)) == 2
-    assert f"{bad}, line 1: not JSON" in capsys.readouterr().err
+    assert f"{bad}, line 1: expected JSON" in capsys.readouterr().err
     assert to.read_text() == "old"
 
 

@@ -76,7 +76,7 @@ def test_a_design_is_found_by_module_and_class() -> None:
         ("nosuch", "handler, eventfd, fd, uring-multishot"),
         ("nosuch_module:X", "cannot import"),
         ("my_design:Nosuch", "has no 'Nosuch'"),
-        ("pathlib:Path", "not a subclass"),
+        ("pathlib:Path", "must be a subclass"),
     ],
 )
 def test_a_name_that_is_none_says_what_to_do(spec: str, said: str) -> None:

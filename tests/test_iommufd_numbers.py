@@ -219,7 +219,7 @@ def test_a_nested_table_on_a_space_is_refused_also_where_the_mock_passes_over_it
 def test_a_number_that_no_field_has_room_for_is_a_usage_error() -> None:
     with Context() as context:
         queue = context.fault_queue_alloc()
-        with pytest.raises(UsageError, match="cookie is a number of 32 bits without a sign, not -1"):
+        with pytest.raises(UsageError, match=r"cookie must be 0 to 2\^32 - 1, not -1"):
             queue.respond(-1)
-        with pytest.raises(UsageError, match="capacity is 1 to 1048576"):
+        with pytest.raises(UsageError, match="capacity must be 1 to 1048576"):
             context.bind(context.mock.c, 7, 0)

@@ -186,7 +186,7 @@ def test_the_faults_of_a_client_that_dies_are_answered_for_it(tmp_path: Path, cl
     assert result.pending == 1, "its multishot read was under way"
 
 
-NONSENSE: Final = {"bad-magic": "0xbad", "bad-address": "no client can have it", "chatter": "nothing is to be said"}
+NONSENSE: Final = {"bad-magic": "0xbad", "bad-address": "data address in", "chatter": "send nothing after its reply"}
 
 
 @pytest.mark.parametrize(("how", "reason"), NONSENSE.items(), ids=NONSENSE)
@@ -333,7 +333,7 @@ def test_a_path_is_served_by_one(tmp_path: Path) -> None:
     path = tmp_path / "socket"
     with RingServer(path, one_machine) as server:
         assert path.stat().st_mode & 0o777 == 0o600
-        with pytest.raises(UsageError, match="somebody does already"):
+        with pytest.raises(UsageError, match="another server uses this socket"):
             RingServer(path, one_machine)
         server.serve(interval_s=0)
         assert server.results == [], "asking was no client"

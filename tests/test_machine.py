@@ -204,14 +204,14 @@ def test_the_fixture_comes_with_the_package(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"workload": "nosuch"}, "no workload 'nosuch'"),
-        ({"driver": "poll"}, "driver is one of inline, enter, sqpoll; not 'poll'"),
-        ({"wait": "forever"}, "wait is one of spin, sleep; not 'forever'"),
-        ({"in_flight": 0}, "in_flight is 1 to 512"),
-        ({"in_flight": 513}, "in_flight is 1 to 512"),
-        ({"group": 0}, "group is 1 to 32"),
-        ({"group": 33}, "group is 1 to 32"),
-        ({"kernel": "5.4"}, "kernel is one of 6.12, 7.2; not '5.4'"),
+        ({"workload": "nosuch"}, "there is no workload or file 'nosuch'"),
+        ({"driver": "poll"}, "driver must be one of inline, enter, sqpoll; not 'poll'"),
+        ({"wait": "forever"}, "wait must be one of spin, sleep; not 'forever'"),
+        ({"in_flight": 0}, "in_flight must be 1 to 512"),
+        ({"in_flight": 513}, "in_flight must be 1 to 512"),
+        ({"group": 0}, "group must be 1 to 32"),
+        ({"group": 33}, "group must be 1 to 32"),
+        ({"kernel": "5.4"}, "kernel must be one of 6.12, 7.2; not '5.4'"),
     ],
     ids=lambda value: "-".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else "",
 )
@@ -368,7 +368,7 @@ def test_more_pages_than_a_group_holds_are_refused() -> None:
 
 
 def test_there_is_nothing_to_account_for_without_a_design() -> None:
-    with Machine(None) as machine, pytest.raises(UsageError, match="no design is open"):
+    with Machine(None) as machine, pytest.raises(UsageError, match="no design has been opened"):
         machine.account()
 
 
@@ -621,7 +621,7 @@ def test_without_a_fault_there_is_no_latency() -> None:
 def test_one_design_on_a_machine() -> None:
     with Machine(None, driver="inline") as machine:
         machine.open("fd")
-        with pytest.raises(UsageError, match="has its design already"):
+        with pytest.raises(UsageError, match="a design is open on this machine already"):
             machine.open("fd")
 
 
@@ -638,7 +638,7 @@ def test_a_manual_clock_is_the_only_one_that_can_be_set() -> None:
         machine.core.tick(1)
     with Machine(None, driver="inline") as machine:
         machine.core.tick(5)
-        with pytest.raises(UsageError, match="stands at 5 ns"):
+        with pytest.raises(UsageError, match="now_ns must be 5 or more"):
             machine.core.tick(4)
 
 

@@ -139,25 +139,25 @@ def test_what_a_field_takes_is_taken(kind: type, name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MachineParts(driver="thread"), "driver is one of inline, enter, sqpoll; not 'thread'"),
-        (lambda: MachineParts(in_flight=0), "in_flight is 1 to 512, the group indices of a function; not 0"),
-        (lambda: MachineParts(in_flight=513), "in_flight is 1 to 512, the group indices of a function; not 513"),
-        (lambda: MachineParts(group=33), "group is 1 to 32 pages; not 33"),
-        (lambda: MachineParts(cpu=1024), "cpu is -1 to 1023"),
-        (lambda: MachineParts(report_flags=2**32), "report_flags is a number of 32 bits"),
-        (lambda: MachineParts(pasid_table=0), "pasid_table is 1 to 1048576"),
-        (lambda: MachineParts(pasid_table=2**20 + 1), "pasid_table is 1 to 1048576"),
-        (lambda: MachineParts(table_pages=2**20 + 1), "table_pages is 1 to 1048576"),
-        (lambda: FunctionParts(requester_id=2**16), "requester_id is a number of 16 bits"),
-        (lambda: FunctionParts(credits=0), "credits is 1 to 16384"),
-        (lambda: FunctionParts(credits=16385), "credits is 1 to 16384"),
-        (lambda: FunctionParts(pasids=(0,)), "pasids: each is 1 to 1048575; not 0"),
-        (lambda: FunctionParts(pasids=(2**20,)), "pasids: each is 1 to 1048575; not 1048576"),
-        (lambda: FunctionParts(pasids=(3, 3)), "pasids: each one once"),
-        (lambda: FunctionParts(name=""), "name is a string that is not empty"),
-        (lambda: MachineParts(functions=(1,)), "functions: each is FunctionParts, not 1"),  # type: ignore[arg-type]
-        (lambda: MachineParts().with_options(credits=3), "a machine has no 'credits'"),  # type: ignore[call-arg]
-        (lambda: Machine(None, credits=3), "a machine has no 'credits'"),  # type: ignore[call-arg]
+        (lambda: MachineParts(driver="thread"), "driver must be one of inline, enter, sqpoll; not 'thread'"),
+        (lambda: MachineParts(in_flight=0), "in_flight must be 1 to 512, the group indices of a function, not 0"),
+        (lambda: MachineParts(in_flight=513), "in_flight must be 1 to 512, the group indices of a function, not 513"),
+        (lambda: MachineParts(group=33), "group must be 1 to 32 pages, not 33"),
+        (lambda: MachineParts(cpu=1024), "cpu must be -1 to 1023"),
+        (lambda: MachineParts(report_flags=2**32), "report_flags must be 0 to 2^32 - 1, not"),
+        (lambda: MachineParts(pasid_table=0), "pasid_table must be 1 to 1048576"),
+        (lambda: MachineParts(pasid_table=2**20 + 1), "pasid_table must be 1 to 1048576"),
+        (lambda: MachineParts(table_pages=2**20 + 1), "table_pages must be 1 to 1048576"),
+        (lambda: FunctionParts(requester_id=2**16), "requester_id must be 0 to 2^16 - 1, not"),
+        (lambda: FunctionParts(credits=0), "credits must be 1 to 16384"),
+        (lambda: FunctionParts(credits=16385), "credits must be 1 to 16384"),
+        (lambda: FunctionParts(pasids=(0,)), "each of pasids must be 1 to 1048575, not 0"),
+        (lambda: FunctionParts(pasids=(2**20,)), "each of pasids must be 1 to 1048575, not 1048576"),
+        (lambda: FunctionParts(pasids=(3, 3)), "pasids must have each PASID once"),
+        (lambda: FunctionParts(name=""), "name must be a string that is not empty"),
+        (lambda: MachineParts(functions=(1,)), "functions must have FunctionParts only, not 1"),  # type: ignore[arg-type]
+        (lambda: MachineParts().with_options(credits=3), "a machine has no option 'credits'"),  # type: ignore[call-arg]
+        (lambda: Machine(None, credits=3), "a machine has no option 'credits'"),  # type: ignore[call-arg]
     ],
 )
 def test_limits_are_named(make: Callable[[], object], message: str) -> None:
@@ -173,27 +173,36 @@ BIG = Workload.from_faults([(0, n << 30, 70, 1) for n in range(700)])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"in_flight": 256, "load": Load(in_flight=16)}, "in_flight is 256 for the machine and 16 in its load"),
-        ({"in_flight": 16, "load": Load(in_flight=256)}, "in_flight is 16 for the machine and 256 in its load"),
-        ({"group": 8, "load": Load(group=1)}, "group is 8 for the machine and 1 in its load"),
-        ({"seed": 1, "load": Load(seed=2)}, "seed is 1 for the machine and 2 in its load"),
-        ({"functions": (FunctionParts(), FunctionParts())}, "two have the name 'function'"),
+        ({"in_flight": 256, "load": Load(in_flight=16)}, "in_flight is 256 for the machine, but 16 in its load"),
+        ({"in_flight": 16, "load": Load(in_flight=256)}, "in_flight is 16 for the machine, but 256 in its load"),
+        ({"group": 8, "load": Load(group=1)}, "group is 8 for the machine, but 1 in its load"),
+        ({"seed": 1, "load": Load(seed=2)}, "seed is 1 for the machine, but 2 in its load"),
+        (
+            {"functions": (FunctionParts(), FunctionParts())},
+            "functions must have different values of name; two have 'function'",
+        ),
         (
             {"functions": (FunctionParts("a", requester_id=0x200), FunctionParts("b"))},
-            "two have the requester_id 512",
+            "functions must have different values of requester_id; two have 512",
         ),
-        ({"functions": tuple(FunctionParts(f"f{n}") for n in range(17))}, "16 at most behind one IOMMU, not 17"),
-        ({"functions": (FunctionParts(credits=4, load=Load(group=8)),)}, "credits of function: 4 are fewer than the 8"),
-        ({"functions": (FunctionParts("a"), FunctionParts("b", device_group="a"))}, "a function has the name 'a'"),
-        ({"workload": BIG, "pasid_table": 70}, "pasid_table has 70 entries, and PASID 70 is used"),
-        ({"workload": BIG, "table_pages": 1024}, "table_pages is 1024, and the workloads need 1403"),
-        ({"queues": "pasid"}, "the function function has no workload, so it needs its pasids"),
-        ({"queues": "pasid", "workload": BIG, "kernel": "6.12"}, "kernel 6.12 attaches no PASIDs"),
+        ({"functions": tuple(FunctionParts(f"f{n}") for n in range(17))}, "functions must have 16 members at most"),
+        ({"functions": (FunctionParts(credits=4, load=Load(group=8)),)}, "credits of function must be 8 or more"),
+        (
+            {"functions": (FunctionParts("a"), FunctionParts("b", device_group="a"))},
+            "device_group must differ from the names of functions, not 'a'",
+        ),
+        ({"workload": BIG, "pasid_table": 70}, "pasid_table must be 71 or more, because PASID 70 is used"),
+        ({"workload": BIG, "table_pages": 1024}, "table_pages must be 1403 or more"),
+        ({"queues": "pasid"}, "queues='pasid' needs the pasids of the function function"),
+        ({"queues": "pasid", "workload": BIG, "kernel": "6.12"}, "attaches PASIDs, which kernel 6.12 cannot"),
         (
             {"queues": "shared", "functions": (FunctionParts(pasids=(1,)),), "kernel": "6.12"},
-            "kernel 6.12 attaches no PASIDs",
+            "attaches PASIDs, which kernel 6.12 cannot",
         ),
-        ({"queues": "pasid", "workload": Workload.from_faults([(0, 0, 0, 1)])}, "PASID 0, the device's"),
+        (
+            {"queues": "pasid", "workload": Workload.from_faults([(0, 0, 0, 1)])},
+            "excludes PASID 0, which is the device's own",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -223,7 +232,7 @@ def test_the_machine_and_its_load_say_the_same(options: dict[str, typing.Any], l
 
 def test_a_comparison_s_in_flight_is_not_taken_where_a_load_says_another() -> None:
     parts = MachineParts(load=Load(LoadMode.POISSON, in_flight=256))
-    with pytest.raises(UsageError, match="in_flight is 64 for the machine and 256 in its load"):
+    with pytest.raises(UsageError, match="in_flight is 64 for the machine, but 256 in its load"):
         dataclasses.replace(parts, in_flight=64)
     assert dataclasses.replace(MachineParts(load=Load(LoadMode.POISSON)), in_flight=64).make_load().in_flight == 64
 
@@ -285,21 +294,21 @@ def test_a_workload_is_made_of_faults_in_memory_and_gives_them_back() -> None:
 @pytest.mark.parametrize(
     ("faults", "message"),
     [
-        ([], "a workload has at least one fault"),
-        (5, "faults are many of (time_ns, address, pasid, perm), not 5"),
-        ([5], "fault 0: it is (time_ns, address, pasid, perm), not 5"),
-        ([(0, 0, 0)], "fault 0: it is (time_ns"),
-        ([(0, 0, 0, 1), (-1, 0, 0, 1)], "fault 1: time_ns is a number of 63 bits without a sign, not -1"),
-        ([(2**63, 0, 0, 1)], "fault 0: time_ns is a number of 63 bits"),
-        ([(1.5, 0, 0, 1)], "fault 0: time_ns is a whole number, not 1.5"),
-        ([(1, 0, 0, 1), (0, 0, 0, 1)], "fault 1: time_ns goes back from 1 to 0"),
-        ([(0, 0x1001, 0, 1)], "fault 0: address is a multiple of 0x1000, not 0x1001"),
-        ([(0, 2**47, 0, 1)], "fault 0: address is 0 to"),
-        ([(0, "x", 0, 1)], "fault 0: address is a whole number, not 'x'"),
-        ([(0, 0, 2**20, 1)], "fault 0: pasid is 0 to 1048575; not 1048576"),
-        ([(0, 0, None, 1)], "fault 0: pasid is a whole number, not None"),
-        ([(0, 0, 0, 0)], "fault 0: perm is 1 to 7; not 0"),
-        ([(0, 0, 0, 8)], "fault 0: perm is 1 to 7; not 8"),
+        ([], "a workload needs at least one fault"),
+        (5, "faults must be tuples (time_ns, address, pasid, perm), not 5"),
+        ([5], "fault 0: a fault must be a tuple (time_ns, address, pasid, perm), not 5"),
+        ([(0, 0, 0)], "fault 0: a fault must be a tuple (time_ns"),
+        ([(0, 0, 0, 1), (-1, 0, 0, 1)], "fault 1: time_ns must be 0 to 2^63 - 1, not -1"),
+        ([(2**63, 0, 0, 1)], "fault 0: time_ns must be 0 to 2^63 - 1, not"),
+        ([(1.5, 0, 0, 1)], "fault 0: time_ns must be a whole number, not 1.5"),
+        ([(1, 0, 0, 1), (0, 0, 0, 1)], "fault 1: time_ns must be 1 or more, the time of the fault before it, not 0"),
+        ([(0, 0x1001, 0, 1)], "fault 0: address must be a multiple of 0x1000, not 0x1001"),
+        ([(0, 2**47, 0, 1)], "fault 0: address must be 0 to"),
+        ([(0, "x", 0, 1)], "fault 0: address must be a whole number, not 'x'"),
+        ([(0, 0, 2**20, 1)], "fault 0: pasid must be 0 to 1048575, not 1048576"),
+        ([(0, 0, None, 1)], "fault 0: pasid must be a whole number, not None"),
+        ([(0, 0, 0, 0)], "fault 0: perm must be 1 to 7, not 0"),
+        ([(0, 0, 0, 8)], "fault 0: perm must be 1 to 7, not 8"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -310,7 +319,7 @@ def test_a_fault_in_memory_that_cannot_be_is_refused_by_its_number(faults: typin
 
 @pytest.mark.parametrize("rows", [b"", b"x", bytes(25), None, [1]])
 def test_rows_that_are_no_rows_are_refused(rows: typing.Any) -> None:
-    with pytest.raises(UsageError, match=r"^rows are bytes, 24 for each fault"):
+    with pytest.raises(UsageError, match=r"^rows must be bytes, 24 for each fault"):
         Workload("mine", rows)
 
 
@@ -327,12 +336,12 @@ def test_a_machine_says_what_it_was_made_of() -> None:
 
 def test_a_workload_is_found_by_its_name() -> None:
     assert MachineParts.of().workload == load_workload("gcc-compile")
-    with pytest.raises(UsageError, match="no workload 'nosuch'"):
+    with pytest.raises(UsageError, match="there is no workload or file 'nosuch'"):
         MachineParts.of("nosuch")
 
 
 def test_a_comparison_in_a_test_takes_every_part_but_another_driver() -> None:
-    with pytest.raises(UsageError, match="runs inline"):
+    with pytest.raises(UsageError, match="driver must be 'inline'"):
         compare_designs(["fd"], driver="sqpoll")
     (result,) = compare_designs(["fd"], in_flight=8, group=2, wait="spin").values()
     assert (result.in_flight, result.group, result.wait) == (8, 2, "spin")

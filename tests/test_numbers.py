@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 BAD: Final = (2**32, 2**63, 2**64, -1, "x", None, 1.5)
 LOOK_UPS: Final = {"has_taken", "attached_to", "find", "push", "FaultSource.takes"}
 """They refuse nothing: what is not there is not found."""
+OTHERS: Final = ("source must be an IOAS", "this machine has several functions")
+"""What is wrong with the rest of a call in these tests, and is found before the number."""
 REFUSALS: Final = (
     UsageError,
     KernelError,
@@ -68,6 +70,13 @@ def given(call: Callable[..., object]) -> dict[str, Any]:
     }
 
 
+def names(message: str, parameter: str, value: object) -> bool:
+    """Whether an error names the parameter that was wrong, and its value."""
+    shown = {repr(value), str(value), f"{value:#x}" if isinstance(value, int) else ""} - {""}
+    each = parameter.removesuffix("s")  # one of several is the one that is wrong
+    return re.search(rf"\b{each}s?\b", message) is not None and any(one in message for one in shown)
+
+
 def refused_properly(what: str, call: Callable[..., object], arguments: dict[str, Any]) -> bool:
     """Call it: True, it refused. Fails where it raises what no caller can make sense of."""
 
@@ -81,13 +90,20 @@ def refused_properly(what: str, call: Callable[..., object], arguments: dict[str
         else:
             result = call(**arguments)
             end(result)
-    except REFUSALS as error:
-        return error is not None
+    except UsageError as error:
+        refusal = str(error)
+    except REFUSALS:
+        return True
     except MemoryError:
         return True  # the host's trouble: it asked for more than there is
     except Exception as error:
         raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
-    return False
+    else:
+        return False
+    for name, value in arguments.items():
+        if f"({name}={value!r})" in what and not any(one in refusal for one in OTHERS):
+            assert names(refusal, name, value), f"{what}: {refusal}"
+    return True
 
 
 def methods_with_numbers() -> Iterator[tuple[str, str]]:

@@ -82,7 +82,7 @@ def test_a_checkout_works_with_what_was_installed_from_it(checkout: tuple[Path, 
     assert done.stderr == ""
     assert str(checkout[0] / "uring_iopf" / "__init__.py") in done.stdout
     done = in_the_checkout(checkout, "-m", "uring_iopf", "compare", "--workload", "nonsense")
-    assert "no workload 'nonsense'" in done.stderr
+    assert "there is no workload or file 'nonsense'" in done.stderr
     done = in_the_checkout(checkout, "-m", "uring_iopf", "compare", "--help")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -82,7 +82,7 @@ def test_a_queue_takes_its_own_type_only(world: World) -> None:
     world.device.replace(world.table(world.queue))
     other = CmdqvEvent((1, 2)).pack()
     assert refused(lambda: world.device.report_event(VeventqType.TEGRA241_CMDQV, other)) == errno.EOPNOTSUPP
-    with pytest.raises(UsageError, match="an event of 16 bytes"):
+    with pytest.raises(UsageError, match="in this queue, not 16 bytes"):
         world.device.report_event(VeventqType.ARM_SMMUV3, other)
     assert world.queue.read_events() == []
 

@@ -224,8 +224,10 @@ def test_what_was_recorded_becomes_a_trace(recorded: str, monkeypatch: pytest.Mo
 def test_an_unknown_name_lists_the_bundled_ones_and_mentions_paths() -> None:
     with pytest.raises(UsageError) as refused:
         load_workload("gcc")
-    assert str(refused.value).startswith("no workload 'gcc': the bundled ones are gcc-compile, numpy-sort, ")
-    assert "path of a trace file" in str(refused.value)
+    assert str(refused.value).startswith(
+        "there is no workload or file 'gcc'; give a bundled workload (gcc-compile, numpy-sort, "
+    )
+    assert "the path of a trace" in str(refused.value)
 
 
 def test_a_bundled_name_is_not_looked_for_among_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

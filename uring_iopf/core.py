@@ -50,7 +50,7 @@ def _calibration() -> int:
 def _version(kernel: str) -> tuple[int, int]:
     version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel) if isinstance(kernel, str) else None
     if not version or (int(version[1]), int(version[2])) < (6, 12):
-        raise UsageError(f"a kernel is a version from 6.12 on, as '6.12', not {kernel!r}")
+        raise UsageError(f"kernel must be a version from '6.12' on, such as '7.2', not {kernel!r}")
     return int(version[1]), int(version[2])
 
 
@@ -71,7 +71,7 @@ class Core(Handle[CCore]):
         super().__init__()
         version = _version(kernel)
         if clock is not None and not isinstance(clock, Clock):
-            raise UsageError(f"clock is a Clock or None, not {clock!r}")
+            raise UsageError(f"clock must be a Clock or None, not {clock!r}")
         ns_per_count = 0
         if clock is None:
             clock = Clock.COUNTER if live else Clock.MANUAL
@@ -100,10 +100,10 @@ class Core(Handle[CCore]):
     def tick(self, now_ns: int) -> None:
         """Set a manual clock; time does not go back."""
         if self.clock is not Clock.MANUAL:
-            raise UsageError("only a manual clock can be set")
+            raise UsageError(f"tick sets a manual clock only, and this core's clock is {self.clock.name}")
         check_fits(64, now_ns=now_ns)
         if now_ns < self.now_ns():
-            raise UsageError(f"the clock stands at {self.now_ns()} ns already")
+            raise UsageError(f"now_ns must be {self.now_ns()} or more, the clock's time now, not {now_ns}")
         lib.uiopf_core_tick(self.c, now_ns)
 
     def next_ns(self) -> int | None:
@@ -141,12 +141,12 @@ class Core(Handle[CCore]):
         Raises: KernelError(EBUSY), there is one already; HostError, the host has no thread, or no descriptor, for it.
         """
         if driver not in (Driver.ENTER, Driver.SQPOLL):
-            raise UsageError(f"a worker's driver is Driver.ENTER or SQPOLL, not {driver!r}")
+            raise UsageError(f"driver must be Driver.ENTER or Driver.SQPOLL for a worker, not {driver!r}")
         check_signed(32, cpu=cpu)
         check_fits(64, idle_ns=idle_ns)
         rc = lib.uiopf_core_start(self.c, driver, cpu, idle_ns)
         if rc < 0 and rc != -errno.EBUSY:
-            raise HostError(-rc, "start_worker")
+            raise HostError(-rc, "the host refused a thread or a descriptor for the worker")
         check(rc, "start_worker")
 
     @property
@@ -172,7 +172,7 @@ class Core(Handle[CCore]):
         Raises: UsageError, something made on it is still open; nothing has changed.
         """
         if self._c is not None and (still_open := {one._what for one in open_on(self)}):
-            raise UsageError(f"close first what was made on this core: {', '.join(sorted(still_open))}")
+            raise UsageError(f"objects on this core are still open; close them first: {', '.join(sorted(still_open))}")
         self.end()
 
     def end(self) -> None:

@@ -28,13 +28,13 @@ def whole(name: str, number: object) -> int:
     try:
         return operator.index(number)  # type: ignore[arg-type]
     except TypeError:
-        raise UsageError(f"{name} is a whole number, not {number!r}") from None
+        raise UsageError(f"{name} must be a whole number, not {number!r}") from None
 
 
 def check_whole(name: str, number: object, least: int, most: int, of: str = "") -> None:
     """Raises: UsageError, *number* is no whole number from *least* to *most*. *of*: what these are, for the message."""
     if not least <= whole(name, number) <= most:
-        raise UsageError(f"{name} is {least} to {most}{of}; not {number}")
+        raise UsageError(f"{name} must be {least} to {most}{of}, not {number}")
 
 
 def check_positive(name: str, number: object) -> None:
@@ -44,7 +44,7 @@ def check_positive(name: str, number: object) -> None:
     except (TypeError, OverflowError):
         known = False
     if not known:
-        raise UsageError(f"{name} is a positive, finite number, not {number!r}")
+        raise UsageError(f"{name} must be a number above 0, and finite, not {number!r}")
 
 
 def check_not_negative(name: str, number: object) -> None:
@@ -54,21 +54,21 @@ def check_not_negative(name: str, number: object) -> None:
     except TypeError:
         known = False
     if not known:
-        raise UsageError(f"{name} is 0 or more, not {number!r}")
+        raise UsageError(f"{name} must be a number, 0 or more, not {number!r}")
 
 
 def check_fits(bits: int, **numbers: object) -> None:
     """Raises: UsageError, one of these is no number of so many bits without a sign: no field has room for it."""
     for name, number in numbers.items():
         if not 0 <= whole(name, number) < 1 << bits:
-            raise UsageError(f"{name} is a number of {bits} bits without a sign, not {number}")
+            raise UsageError(f"{name} must be 0 to 2^{bits} - 1, not {number}")
 
 
 def check_signed(bits: int, **numbers: object) -> None:
     """Raises: UsageError, one of these is no number of so many bits with a sign."""
     for name, number in numbers.items():
         if not -(1 << bits - 1) <= whole(name, number) < 1 << bits - 1:
-            raise UsageError(f"{name} is a number of {bits} bits with a sign, not {number}")
+            raise UsageError(f"{name} must be -2^{bits - 1} to 2^{bits - 1} - 1, not {number}")
 
 
 def check_all_signed(bits: int, name: str, numbers: object) -> list[int]:
@@ -76,9 +76,9 @@ def check_all_signed(bits: int, name: str, numbers: object) -> list[int]:
     try:
         found: list[int] = list(numbers)  # type: ignore[call-overload]
     except TypeError:
-        raise UsageError(f"{name} are whole numbers, not {numbers!r}") from None
-    for number in found:
-        check_signed(bits, **{f"{name}: each": number})
+        raise UsageError(f"{name} must be a sequence of whole numbers, not {numbers!r}") from None
+    for at, number in enumerate(found):
+        check_signed(bits, **{f"{name}[{at}]": number})
     return found
 
 
@@ -87,13 +87,13 @@ def pairs(name: str, given: object) -> Iterator[tuple[int, int]]:
     try:
         each = iter(given)  # type: ignore[call-overload]
     except TypeError:
-        raise UsageError(f"{name} are pairs of first and last, not {given!r}") from None
-    for pair in each:
+        raise UsageError(f"{name} must be a sequence of pairs (first, last), not {given!r}") from None
+    for at, pair in enumerate(each):
         try:
             first, last = pair
         except (TypeError, ValueError):
-            raise UsageError(f"{name} are pairs of first and last, not {pair!r}") from None
-        yield whole(f"{name}: the first", first), whole(f"{name}: the last", last)
+            raise UsageError(f"{name}[{at}] must be a pair (first, last), not {pair!r}") from None
+        yield whole(f"{name}[{at}]: first", first), whole(f"{name}[{at}]: last", last)
 
 
 class PeerError(IopfError):

@@ -62,7 +62,7 @@ def no_room(what: str) -> Exception:
     """What is raised where `owned` has returned None: HostError, there is no descriptor; MemoryError."""
     if ffi.errno in (errno.EMFILE, errno.ENFILE):
         return HostError(ffi.errno, what)
-    return MemoryError(f"no memory for: {what}")
+    return MemoryError(f"there is no memory for this: {what}")
 
 
 def at_once(*steps: Step) -> object:
@@ -84,7 +84,7 @@ class NotCopied:
     __slots__ = ()
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise UsageError(f"{self!r} cannot be copied or pickled: it stands for one thing; hand over the object itself")
+        raise UsageError(f"{self!r} cannot be copied or pickled; pass the object itself")
 
 
 class Unshared(NotCopied):
@@ -159,7 +159,7 @@ class Handle(Unshared, Generic[Pointer]):
 
 def foreign(what: str) -> UsageError:
     """What the child of a fork is told."""
-    return UsageError(f"this {what} belongs to the process that was forked: make another one in this process")
+    return UsageError(f"this {what} belongs to the parent process; make another one in this process")
 
 
 class _Known:

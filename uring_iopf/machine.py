@@ -146,7 +146,9 @@ class Machine(Unshared):
     def function(self) -> Function:
         """The function. Raises: UsageError, there are several: they are in `functions`."""
         if len(self.functions) > 1:
-            raise UsageError(f"this machine has the functions {', '.join(self.functions)}: machine.functions has them")
+            raise UsageError(
+                f"this machine has several functions ({', '.join(self.functions)}); choose one of machine.functions"
+            )
         return self._first
 
     @property
@@ -173,15 +175,17 @@ class Machine(Unshared):
         if len(these) == 1:
             return next(iter(these.values()))
         if not these:
-            raise UsageError(f"this machine has no {what}: no design is open")
-        raise UsageError(f"this machine has {len(these)} {what}s, one for each of {self._keys()}: machine.{what}s")
+            raise UsageError(f"this machine has no {what} yet; open a design first")
+        raise UsageError(
+            f"this machine has {len(these)} {what}s, one for each of {self._keys()}; choose one of machine.{what}s"
+        )
 
     def _keys(self) -> str:
         return ", ".join(str(tuple(key)) for key in self.parts.queue_keys())
 
     def _check_one_queue(self, instead: str) -> None:
         if len(keys := self.parts.queue_keys()) > 1:
-            raise UsageError(f"this machine has {len(keys)} queues, one for each of {self._keys()}: use `{instead}`")
+            raise UsageError(f"this machine has {len(keys)} queues, one for each of {self._keys()}; use `{instead}`")
 
     @property
     def outstanding_most(self) -> int:
@@ -212,7 +216,7 @@ class Machine(Unshared):
         self._check_can_open()
         info = resolve(design)
         if info.inline_only and self.driver is not Driver.INLINE:
-            raise UsageError(f"{info.name} is written in Python and runs with driver='inline' only")
+            raise UsageError(f"{info.name} is a design in Python, which needs driver='inline'")
         self._remember()
         try:
             self._opened = True
@@ -236,9 +240,15 @@ class Machine(Unshared):
         machine has several queues, and such a client has one.
         """
         if self.driver is not Driver.SQPOLL:
-            raise UsageError("a client that is elsewhere makes no calls that could run the kernel: driver='sqpoll'")
+            raise UsageError(
+                f"a queue for a client in another process needs driver='sqpoll', not {self.parts.driver!r}, because "
+                "that client makes no calls that could run the kernel"
+            )
         if len(self.parts.queue_keys()) > 1:
-            raise UsageError("a client that is elsewhere has one queue: queues='one' or 'shared'")
+            raise UsageError(
+                "a client in another process has one queue, which needs queues='one' or queues='shared', not "
+                f"{self.parts.queues!r}"
+            )
         self._check_can_open()
         self._remember()
         try:
@@ -255,7 +265,7 @@ class Machine(Unshared):
     def _check_can_open(self) -> None:
         self._check_open()
         if self._opened:
-            raise UsageError("this machine has its design already; make another machine for another design")
+            raise UsageError("a design is open on this machine already; make another machine for another design")
 
     def start_worker(self) -> None:
         """Start the worker that `open_queue` has not. Raises: KernelError(EBUSY), it runs; HostError."""
@@ -377,7 +387,7 @@ class Machine(Unshared):
 
         info = resolve(design)
         if not info.has_client:
-            raise UsageError(f"{info.name} runs in the kernel alone: there is nothing to connect to")
+            raise UsageError(f"{info.name} runs in the kernel alone and has no client; use `open`, or another design")
         clients = {}
         for key, channel in self.open_each(design).items():
             functions = self._fed_by[key]
@@ -477,7 +487,7 @@ class Machine(Unshared):
     def accounts(self) -> dict[str, Account]:
         """The same of each function, by name, all at one moment: they add up to `account`. Raises: as `account`."""
         if not self._opened:
-            raise UsageError("no design is open: there is nothing to account for")
+            raise UsageError("no design has been opened, so there are no faults to account for; open one first")
         functions = list(self.functions.values())
         return dict(zip(self.functions, accounts_of(self.core, functions), strict=True))
 

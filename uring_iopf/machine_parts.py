@@ -140,10 +140,10 @@ class FunctionParts:
         _check_load(self.load)
         _set(self, "pasids", _tuple("pasids", self.pasids))
         for pasid in self.pasids:
-            check_whole("pasids: each", pasid, 1, MOST_PASIDS - 1)
+            check_whole("each of pasids", pasid, 1, MOST_PASIDS - 1)
         _set(self, "pasids", tuple(int(pasid) for pasid in self.pasids))
         if len(set(self.pasids)) < len(self.pasids):
-            raise UsageError(f"pasids: each one once, not {self.pasids}")
+            raise UsageError(f"pasids must have each PASID once, not {self.pasids}")
         if self.device_group is not None:
             _check_text("device_group", self.device_group)
         if self.credits is not None:
@@ -204,7 +204,7 @@ class MachineParts:
         check_fits(64, seed=self.seed)
         _check_load(self.load)
         if self.live is not None and not isinstance(self.live, bool):
-            raise UsageError(f"live is True, False or None, not {self.live!r}")
+            raise UsageError(f"live must be True, False or None, not {self.live!r}")
         check_whole("cpu", self.cpu, -1, 1023, ", -1 for any")
         check_fits(32, report_flags=self.report_flags)
         self._agree_with_load()
@@ -230,15 +230,18 @@ class MachineParts:
             if its is None or its == ours:
                 continue
             if not isinstance(ours, _Unsaid):
-                raise UsageError(f"{name} is {ours} for the machine and {its} in its load: say it in one place")
+                raise UsageError(f"{name} is {ours} for the machine, but {its} in its load; give it in one place only")
             _set(self, name, its)
 
     def _check_functions(self) -> None:
         if len(self.functions) > MOST_FUNCTIONS:
-            raise UsageError(f"functions: {MOST_FUNCTIONS} at most behind one IOMMU, not {len(self.functions)}")
+            raise UsageError(
+                f"functions must have {MOST_FUNCTIONS} members at most, the room behind one IOMMU, not "
+                f"{len(self.functions)}"
+            )
         for one in self.functions:
             if not isinstance(one, FunctionParts):
-                raise UsageError(f"functions: each is FunctionParts, not {one!r}")
+                raise UsageError(f"functions must have FunctionParts only, not {one!r}")
         each = list(self.each_function())
         _check_different("name", [one.name for one in each])
         _check_different("requester_id", [one.requester_id for one in each])
@@ -247,31 +250,38 @@ class MachineParts:
             assert load.group is not None, "it is filled"
             if one.credits < load.group:
                 raise UsageError(
-                    f"credits of {one.name}: {one.credits} are fewer than the {load.group} pages of a group, which "
-                    "would wait for ever"
+                    f"credits of {one.name} must be {load.group} or more, one for each page of a group, not "
+                    f"{one.credits}; the group would wait forever"
                 )
         units = {one.name for one in each if one.device_group is None}
         if clash := units & {one.device_group for one in each}:
-            raise UsageError(f"device_group: a function has the name {clash.pop()!r} as well")
+            raise UsageError(f"device_group must differ from the names of functions, not {clash.pop()!r}")
 
     def _check_tables(self) -> None:
         most, pages = self._most_pasid(), self._pages_needed()
         if self.pasid_table is not None and self.pasid_table <= most:
-            raise UsageError(f"pasid_table has {self.pasid_table} entries, and PASID {most} is used")
+            raise UsageError(
+                f"pasid_table must be {most + 1} or more, because PASID {most} is used, not {self.pasid_table}"
+            )
         if self.table_pages is not None and self.table_pages < pages:
-            raise UsageError(f"table_pages is {self.table_pages}, and the workloads need {pages}")
+            raise UsageError(f"table_pages must be {pages} or more for these workloads, not {self.table_pages}")
 
     def _check_queues(self) -> None:
         if self.kernel == "6.12" and (self.queues == "pasid" or any(unit.pasids for unit in self.units())):
-            raise UsageError(f"queues is {self.queues!r}, and kernel 6.12 attaches no PASIDs: kernel='7.2'")
+            raise UsageError(
+                f"queues={self.queues!r} attaches PASIDs, which kernel 6.12 cannot; give kernel='7.2', or no pasids"
+            )
         if self.queues != "pasid":
             return
         for one in self.each_function():
             if not own_pasids(one):
-                raise UsageError(f"queues is 'pasid': the function {one.name} has no workload, so it needs its pasids")
+                raise UsageError(
+                    f"queues='pasid' needs the pasids of the function {one.name}, which has no workload; give pasids"
+                )
             if 0 in own_pasids(one):
                 raise UsageError(
-                    f"queues is 'pasid', and the workload of {one.name} has faults of PASID 0, the device's"
+                    f"queues='pasid' excludes PASID 0, which is the device's own, but the workload of {one.name} has "
+                    "faults of PASID 0; give other queues"
                 )
 
     def _most_pasid(self) -> int:
@@ -299,7 +309,7 @@ class MachineParts:
         """Return *options*. Raises: UsageError, there is no such part."""
         names = [field.name for field in fields(cls)]
         if unknown := [name for name in options if name not in names]:
-            raise UsageError(f"a machine has no {unknown[0]!r}: it has {', '.join(names)}")
+            raise UsageError(f"a machine has no option {unknown[0]!r}; it has {', '.join(names)}")
         return options
 
     def with_options(self, **options: Unpack[MachineOptions]) -> Self:
@@ -412,27 +422,27 @@ def _make_plain(parts: object, *names: str) -> None:
 
 def _check_choice(what: str, given: object, choices: tuple[str, ...]) -> None:
     if not isinstance(given, str) or given not in choices:
-        raise UsageError(f"{what} is one of {', '.join(choices)}; not {given!r}")
+        raise UsageError(f"{what} must be one of {', '.join(choices)}; not {given!r}")
 
 
 def _check_different(what: str, values: list[T]) -> None:
     for number, value in enumerate(values):
         if value in values[:number]:
-            raise UsageError(f"functions: two have the {what} {value!r}")
+            raise UsageError(f"functions must have different values of {what}; two have {value!r}")
 
 
 def _check_text(what: str, given: object) -> None:
     if not isinstance(given, str) or not given:
-        raise UsageError(f"{what} is a string that is not empty, not {given!r}")
+        raise UsageError(f"{what} must be a string that is not empty, not {given!r}")
 
 
 def _tuple(what: str, given: Iterable[object]) -> tuple[object, ...]:
     if isinstance(given, (str, bytes)):
-        raise UsageError(f"{what} is a sequence, not {given!r}")
+        raise UsageError(f"{what} must be a sequence, not {given!r}")
     try:
         return tuple(given)
     except TypeError:
-        raise UsageError(f"{what} is a sequence, not {given!r}") from None
+        raise UsageError(f"{what} must be a sequence, not {given!r}") from None
 
 
 def _check_workload(given: object) -> None:
@@ -441,16 +451,18 @@ def _check_workload(given: object) -> None:
     from uring_iopf.workloads import Workload  # heavy for those who only look
 
     if not isinstance(given, Workload):
-        raise UsageError(f"workload is a Workload or None, not {given!r}: `load_workload` finds one by its name")
+        raise UsageError(
+            f"workload must be a Workload or None, not {given!r}; `load_workload` returns one by its name or path"
+        )
 
 
 def _check_load(given: object) -> None:
     if given is not None and not isinstance(given, Load):
-        raise UsageError(f"load is a Load or None, not {given!r}")
+        raise UsageError(f"load must be a Load or None, not {given!r}")
 
 
 def _check_limits(given: object) -> None:
     from uring_iopf.iommufd import QueueLimits  # loads the compiled part; who has some has loaded it
 
     if not isinstance(given, QueueLimits):
-        raise UsageError(f"limits is QueueLimits or None, not {given!r}")
+        raise UsageError(f"limits must be QueueLimits or None, not {given!r}")

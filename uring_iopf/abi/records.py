@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +77,7 @@ def unpack_messages(data: bytes | bytearray | memoryview) -> list[FaultMessage]:
     try:
         return list(map(FaultMessage._make, _MESSAGE.iter_unpack(data)))
     except struct.error:
-        raise UsageError(f"{len(data)} bytes are no whole messages, of {MESSAGE_BYTES} bytes each") from None
+        raise UsageError(f"data must be whole messages of {MESSAGE_BYTES} bytes each, not {len(data)} bytes") from None
 
 
 def unpack_plain(data: bytes | bytearray | memoryview) -> list[Message]:
@@ -89,8 +89,12 @@ def pack_message(message: FaultMessage) -> bytes:
     """Its 40 bytes."""
     try:
         return _MESSAGE.pack(*message)
-    except (struct.error, TypeError) as error:
-        raise UsageError(f"no message: {error}") from None
+    except (struct.error, TypeError):
+        if isinstance(message, FaultMessage):
+            for name, code in MESSAGE_FIELDS:
+                if not name.startswith("__"):
+                    check_fits(8 * struct.calcsize(code), **{name: getattr(message, name)})
+        raise UsageError(f"message must be a FaultMessage, not {message!r}") from None
 
 
 def pack_response(cookie: int, code: int) -> bytes:
@@ -103,7 +107,7 @@ def pack_responses(responses: Iterable[tuple[int, int]]) -> bytes:
     try:
         return b"".join(_RESPONSE.pack(cookie, code) for cookie, code in responses)
     except (struct.error, TypeError, ValueError):
-        raise UsageError(f"answers are pairs of cookie and code, numbers of 32 bits, not {responses!r}") from None
+        raise UsageError(f"responses must be pairs (cookie, code), each 0 to 2^32 - 1, not {responses!r}") from None
 
 
 def unpack_responses(data: bytes | bytearray | memoryview) -> list[tuple[int, int]]:
@@ -111,4 +115,4 @@ def unpack_responses(data: bytes | bytearray | memoryview) -> list[tuple[int, in
     try:
         return list(_RESPONSE.iter_unpack(data))
     except struct.error:
-        raise UsageError(f"{len(data)} bytes are no whole answers, of {RESPONSE_BYTES} bytes each") from None
+        raise UsageError(f"data must be whole answers of {RESPONSE_BYTES} bytes each, not {len(data)} bytes") from None

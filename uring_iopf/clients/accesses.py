@@ -55,7 +55,9 @@ class Accesses(NotCopied):
         token = trio.lowlevel.current_trio_token()
         with self._lock:
             if self._tasks and self._token is not token:
-                raise UsageError("tasks of another trio.run wait for accesses of this function: one run at a time")
+                raise UsageError(
+                    "tasks of another trio.run await accesses of this function; await them in one trio.run at a time"
+                )
             self._token = token
             self._tasks += 1
         try:

@@ -17,7 +17,9 @@ from uring_iopf.handles import NotCopied
 try:
     import numpy as np
 except ImportError as error:
-    raise UsageError("the batch client needs NumPy: pip install 'uring-iopf[numpy]'") from error
+    raise UsageError(
+        "the batch client needs NumPy, which is not installed; install it with `pip install 'uring-iopf[numpy]'`"
+    ) from error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +67,9 @@ class BatchClient(NotCopied):
         n = self._checked(n)
         answered = self.answered
         if answered and n and int(np.count_nonzero(self._flags[:n] & _LAST_PAGE)) <= answered:
-            raise UsageError(f"the groups of the first {n} messages are answered already")
+            raise UsageError(
+                f"respond({n}): every group among the first {n} messages is answered already; answer a group once"
+            )
         self._respond(n, answered, code)
 
     def serve_once(self) -> int:
@@ -105,9 +109,9 @@ class BatchClient(NotCopied):
         try:
             number = operator.index(n)  # type: ignore[arg-type]
         except TypeError:
-            raise UsageError(f"a number of messages, not {n!r}") from None
+            raise UsageError(f"n must be a whole number, not {n!r}") from None
         if not 0 <= number <= self.received:
-            raise UsageError(f"{number} messages, where the last receive had {self.received}")
+            raise UsageError(f"n must be 0 to {self.received}, the messages of the last receive, not {number}")
         return int(number)
 
     def _receive(self) -> int:

@@ -48,7 +48,7 @@ class FaultGroup(NotCopied):
         """
         channel = self._channel
         if channel is None:
-            raise UsageError(f"this group is answered already: {self!r}")
+            raise UsageError(f"this group is answered already; answer a group once: {self!r}")
         try:  # from here on: an exception must find it answered or not, and never in between
             self._channel = None
             channel.answer(self.messages[-1][_COOKIE], code)

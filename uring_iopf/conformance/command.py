@@ -55,12 +55,12 @@ def open_recording(file: str, kernel: str | None = None) -> Recording:
     """
     known = ", ".join(VERSIONS)
     if kernel is not None and kernel not in VERSIONS:
-        raise UsageError(f"--kernel {kernel}: no such kernel here; there are {known}")
+        raise UsageError(f"--kernel {kernel}: this kernel is not emulated; give one of {known}")
     kernel = kernel or kernel_of(file)
     if kernel is None:
-        raise RecordingError(file, None, f"its name does not say which kernel was recorded; give --kernel, of {known}")
+        raise RecordingError(file, None, f"the file's name has no kernel version; give --kernel, one of {known}")
     if kernel not in VERSIONS:
-        raise RecordingError(file, None, f"no kernel {kernel} here; there are {known}: see --kernel")
+        raise RecordingError(file, None, f"kernel {kernel} is not emulated; give --kernel, one of {known}")
     return Recording(file, kernel, load(file))
 
 

@@ -116,11 +116,11 @@ def load(path: Path | str) -> list[Script]:
     except _FormatError as error:
         raise RecordingError(file, number, str(error)) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise RecordingError(file, number + 1, f"gzip: {error}") from error
+        raise RecordingError(file, number + 1, f"the gzip file is damaged: {error}") from error
     except OSError as error:
-        raise RecordingError(file, None, str(error.strerror)) from error
+        raise RecordingError(file, None, f"the file cannot be read: {error.strerror}") from error
     if not scripts:
-        raise RecordingError(file, None, "there is no script in it")
+        raise RecordingError(file, None, "the file has no script")
     return scripts
 
 
@@ -141,7 +141,7 @@ def _script(line: bytes) -> Script:
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, a number of thousands of digits; a nest
-        raise _FormatError(f"not JSON: {error}") from error
+        raise _FormatError(f"expected JSON: {error}") from error
     _expect(isinstance(content, dict) and content.keys() == {"name", "steps"}, "keys name and steps", content)
     name, steps = content["name"], content["steps"]
     _expect(isinstance(name, str) and name != "" and name.isprintable(), "a printable name", name)

@@ -96,7 +96,10 @@ class FaultSource:
         while (done := lib.uiopf_faultq_read(self._queue.c, self._buffer, length)) == -errno.EINTR:
             pass
         if done == -errno.EINVAL:
-            raise UsageError(f"the oldest group has more messages than this source takes at once, {self._most}")
+            raise UsageError(
+                f"the oldest group has more than {self._most} messages, the most that this source takes at once; make "
+                "smaller groups (`group` of the machine)"
+            )
         if done <= 0:
             return []
         groups = in_groups(unpack_messages(ffi.buffer(self._buffer, done)))
@@ -217,6 +220,6 @@ def open_design(kind: type[Design], core: Core, queue: FaultQueue, most: int, *,
     """An open design of this class on a queue; *most*: messages that may be outstanding."""
     design = kind(FaultSource(queue, most), Cost(live=core.live))
     if not hasattr(design, "source") or not hasattr(design, "cost"):
-        raise DesignError(f"{kind.__name__}.__init__ does not call super().__init__(source, cost)")
+        raise DesignError(f"{kind.__name__}.__init__ must call super().__init__(source, cost)")
     design.sleeps = sleeps
     return design

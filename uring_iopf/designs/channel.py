@@ -81,12 +81,12 @@ class Channel(Protocol):
 
 def bad_code(code: object) -> UsageError:
     """What an answer with a code that the queue refuses raises."""
-    return UsageError(f"the queue takes PageResponse.SUCCESS (0) or INVALID (1) for this group, not {code!r}")
+    return UsageError(f"code must be PageResponse.SUCCESS (0) or INVALID (1) for this group, not {code!r}")
 
 
 def client_gone() -> UsageError:
     """What an answer after the client's end raises."""
-    return UsageError("this client is closed: the kernel answers for it what it has not answered")
+    return UsageError("this client is closed; the kernel answers the groups that it has left unanswered")
 
 
 def in_groups(messages: Iterable[AnyMessage]) -> list[tuple[AnyMessage, ...]]:

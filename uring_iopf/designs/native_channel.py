@@ -11,7 +11,7 @@ from uring_iopf._native import CChannel, check, ffi, lib
 from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, unpack_plain
 from uring_iopf.costs import Counts
 from uring_iopf.designs.channel import Wait, bad_code, client_gone
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits
 from uring_iopf.handles import Handle
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ class _Kept:
 def refuse(rc: int, call: str) -> None:
     """Raise what a call of the client's half says. Raises: UsageError, another thread is in one; or KernelError."""
     if rc == -errno.EALREADY:
-        raise UsageError("another thread is in a call of this channel's client: one thread at a time") from None
+        raise UsageError(
+            "another thread is in a call of this channel; use a channel from one thread at a time"
+        ) from None
     check(rc, call)
 
 
@@ -89,7 +91,7 @@ class NativeChannel(Handle[CChannel]):
         super().__init__()
         self._core = self._on = core
         if info.index is None:
-            raise UsageError(f"{info.name} is written in Python")
+            raise UsageError(f"{info.name} is a design in Python; open it as a PythonChannel")
         config = ffi.new(
             "struct uiopf_channel_config *",
             {"wait": wait, "in_flight": in_flight, "group_most": group_most, "report_flags": report_flags},
@@ -132,8 +134,11 @@ class NativeChannel(Handle[CChannel]):
         """
         try:
             rc = _answer_one(self._c, cookie, code)  # type: ignore[arg-type]
-        except (TypeError, OverflowError):  # cffi's, for None, or for a code that is no number of 32 bits
-            raise (self._refusal() if self._c is None else bad_code(code)) from None
+        except (TypeError, OverflowError):  # cffi's, for None, or for a number that does not fit into 32 bits
+            if self._c is None:
+                raise self._refusal() from None
+            check_fits(32, cookie=cookie)
+            raise bad_code(code) from None
         if rc < 0:
             if rc != -errno.EINTR:
                 refuse_answer(rc, code)

@@ -99,16 +99,19 @@ class PythonChannel(Handle["Design"]):
     def _checked(self, groups: object) -> list[FaultMessage]:
         """What the design's `receive` returned, as messages one behind the other. Raises: DesignError."""
         if not isinstance(groups, Sequence):
-            raise broken("groups", f"{self._named('receive')} returned {_shown(groups)}, and no sequence of groups")
+            raise broken("groups", f"{self._named('receive')} returned {_shown(groups)}, not a sequence of groups")
         messages: list[FaultMessage] = []
         for group in groups:
             if isinstance(group, FaultMessage) or not isinstance(group, Sequence):
                 raise broken(
-                    "groups", f"{self._named('receive')} returned {_shown(group)} where a group's messages belong"
+                    "groups", f"{self._named('receive')} returned {_shown(group)} in place of a group of messages"
                 )
             for at, message in enumerate(group, 1):
                 if not isinstance(message, FaultMessage):
-                    raise broken("groups", f"{self._named('receive')} returned a group with {_shown(message)} in it")
+                    raise broken(
+                        "groups",
+                        f"{self._named('receive')} returned a group with {_shown(message)}, not a FaultMessage",
+                    )
                 if bool(message.flags & _LAST_PAGE) != (at == len(group)):
                     which = f"message {at} of the {len(group)} of a group"
                     has = "has LAST_PAGE" if at < len(group) else "has no LAST_PAGE"
@@ -120,7 +123,8 @@ class PythonChannel(Handle["Design"]):
         self._visible -= len(groups)
         if self._received > (taken := self.design.source.taken):
             raise broken(
-                "once", f"{self._named('receive')} has returned {self._received} groups, of {taken} that it has taken"
+                "once",
+                f"{self._named('receive')} has returned {self._received} groups, but the design has taken {taken}",
             )
         return messages
 
@@ -182,12 +186,13 @@ class PythonChannel(Handle["Design"]):
         """Call the design's `wait`; whether there is something to receive, so that a call to sleep returns at once."""
         there = design.wait()
         if not isinstance(there, bool):
-            raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, neither True nor False")
+            raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, not True or False")
         if not there:
             self._in_vain = 0
         elif self._in_vain > MOST_IN_VAIN:
             raise broken(
-                "wait", f"{self._named('wait')} said {MOST_IN_VAIN:,} times that there is something to receive, in vain"
+                "wait",
+                f"{self._named('wait')} returned True {MOST_IN_VAIN:,} times, but there was nothing to receive",
             )
         return there or self._visible > 0
 
@@ -232,7 +237,8 @@ class PythonChannel(Handle["Design"]):
         if self._collected > self._given:
             raise broken(
                 "progress",
-                f"{self._named('collect')} has moved {self._collected} answers, of {self._given} given to it",
+                f"{self._named('collect')} has returned {self._collected} answers, but only {self._given} were "
+                "given to the design",
             )
         did = collected + self._core.produce()
         published = self._moved("publish", design.publish())
@@ -240,18 +246,20 @@ class PythonChannel(Handle["Design"]):
         self._visible += published
         if self._published > (taken := design.source.taken):
             raise broken(
-                "progress", f"{self._named('publish')} has moved {self._published} groups, of {taken} that it has taken"
+                "progress",
+                f"{self._named('publish')} has returned {self._published} groups, but the design has taken {taken}",
             )
         if published and design.asleep:
             raise broken(
-                "wake", f"{self._named('publish')} made groups visible ({published}) and left its client asleep"
+                "wake",
+                f"{self._named('publish')} made {published} groups visible, but did not wake the sleeping client",
             )
         return did + published
 
     def _moved(self, method: str, count: object) -> int:
         """How many groups or answers a half has moved."""
         if not isinstance(count, int) or count < 0:
-            raise broken("progress", f"{self._named(method)} returned {_shown(count)}, and not how many it moved")
+            raise broken("progress", f"{self._named(method)} returned {_shown(count)}, not the number that it moved")
         return count
 
     def unfinished(self) -> list[str]:

@@ -85,8 +85,8 @@ def resolve(spec: str | type[Design]) -> DesignInfo:
     if ":" in spec:
         return _of_class(_load(spec))
     raise UsageError(
-        f"no design is called {spec!r}; there are {', '.join(names())}, and your own as MODULE:CLASS "
-        "(a subclass of uring_iopf.designs.Design)"
+        f"there is no design {spec!r}; give one of {', '.join(names())}, or your own as MODULE:CLASS (a subclass of "
+        "uring_iopf.designs.Design)"
     )
 
 
@@ -112,14 +112,16 @@ def _of_class(candidate: object) -> DesignInfo:
     from uring_iopf.designs.base import Design
 
     if not (isinstance(candidate, type) and issubclass(candidate, Design)):
-        raise UsageError(f"{candidate!r} is not a subclass of uring_iopf.designs.Design")
+        raise UsageError(f"a design must be a subclass of uring_iopf.designs.Design, not {candidate!r}")
     needed = ("publish", "collect", "receive", "answer")
     if missing := [method for method in needed if getattr(candidate, method) is getattr(Design, method)]:
-        raise UsageError(f"{candidate.__name__} is no design yet: it does not define {', '.join(missing)}")
+        raise UsageError(f"{candidate.__name__} is incomplete; a design must define {', '.join(missing)} too")
     if not isinstance(candidate.name, str) or not isinstance(candidate.year, str):
-        raise UsageError(f"{candidate.__name__}: name and year are strings, not {candidate.name!r}, {candidate.year!r}")
+        raise UsageError(
+            f"{candidate.__name__}: name and year must be strings, not {candidate.name!r} and {candidate.year!r}"
+        )
     if not isinstance(candidate.alone, (Counters, NoneType)):
-        raise UsageError(f"{candidate.__name__}: alone is Counts or None, not {candidate.alone!r}")
+        raise UsageError(f"{candidate.__name__}: alone must be Counts or None, not {candidate.alone!r}")
     name = candidate.name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", candidate.__name__).lower()
     doc = (candidate.__doc__ or "").strip().splitlines()
     return DesignInfo(

@@ -63,8 +63,8 @@ class EndpointCounts(NamedTuple):
 def _check(rc: int, call: str, pages: int) -> int:
     if rc == -errno.ENOSPC:
         raise UsageError(
-            f"{call}: a group of {pages} pages needs {pages} credits, which this function has not: "
-            "enable PRI with more (`Endpoint.enable_pri`), or make smaller groups"
+            f"{call}: a group of {pages} pages needs {pages} credits, and this function has fewer; give it more "
+            "(`Endpoint.enable_pri`), or make smaller groups"
         )
     return check(rc, call)
 
@@ -72,9 +72,9 @@ def _check(rc: int, call: str, pages: int) -> int:
 def _check_told(rc: int, eventfd: int) -> None:
     """Raises: UsageError, this descriptor is not open; HostError, there is none for a duplicate."""
     if rc == -errno.EBADF:
-        raise UsageError(f"eventfd: {eventfd} is no open descriptor")
+        raise UsageError(f"eventfd must be an open descriptor, not {eventfd}")
     if rc < 0:
-        raise HostError(-rc, "duplicate an eventfd")
+        raise HostError(-rc, "the eventfd cannot be duplicated")
 
 
 class Endpoint(Handle[CEndpoint]):
@@ -108,7 +108,7 @@ class Endpoint(Handle[CEndpoint]):
         check_fits(32, allocation=wanted)
         rc = lib.uiopf_endpoint_enable_pri(self.c, wanted)
         if rc == -errno.ENOSPC:
-            raise UsageError(f"a group that is still to be sent has more pages than {wanted} credits: give it more")
+            raise UsageError(f"a group that waits to be sent has more pages than {wanted} credits; give more credits")
         check(rc, "enable PRI")
 
     def disable_pri(self) -> None:
@@ -130,7 +130,7 @@ class Endpoint(Handle[CEndpoint]):
         or a PASID of more than 20 bits.
         """
         if not isinstance(rows, (bytes, bytearray, memoryview)) or len(rows) % ROW_BYTES:
-            raise UsageError(f"rows are {ROW_BYTES} bytes for each access, not {rows!r:.40}")
+            raise UsageError(f"rows must be bytes, {ROW_BYTES} for each access, not {rows!r:.40}")
         data = ffi.from_buffer("struct uiopf_access[]", rows)
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
 
@@ -141,7 +141,7 @@ class Endpoint(Handle[CEndpoint]):
         more pages than the function has credits, and it would wait for ever.
         """
         if not isinstance(load, Load):
-            raise UsageError(f"load is a Load, not {load!r}")
+            raise UsageError(f"load must be a Load, not {load!r}")
         _check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load", load.filled().group or 0)
 
     def cancel(self) -> None:
@@ -190,7 +190,9 @@ class Endpoint(Handle[CEndpoint]):
         except (TypeError, OverflowError):  # cffi's, for no number of 64 bits
             rc = -1
         if rc < 0:
-            raise UsageError(f"no access of the last 1,024 was given the ticket {ticket!r}")
+            raise UsageError(
+                f"ticket must be one that `access` has returned for the last 1,024 accesses, not {ticket!r}"
+            )
         return AccessResult(rc)
 
     def tell_accesses(self, eventfd: int) -> None:
@@ -230,7 +232,7 @@ class Endpoint(Handle[CEndpoint]):
         except TypeError:
             known = False
         if not known:
-            raise UsageError(f"share is 0 to 1, not {share!r}")
+            raise UsageError(f"share must be 0 to 1, not {share!r}")
         return lib.uiopf_endpoint_latency(self.c, round(share * 1_000_000))
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class Load:
 
     def __post_init__(self) -> None:
         if not isinstance(self.mode, LoadMode):
-            raise UsageError(f"mode is a LoadMode, not {self.mode!r}")
+            raise UsageError(f"mode must be a LoadMode, not {self.mode!r}")
         if self.in_flight is not None:
             check_in_flight(self.in_flight)
         if self.group is not None:

@@ -110,9 +110,9 @@ class AddressSpace(Handle[CSpace]):
     def _error(self, call: str, rc: int, pasid: int, address: int) -> KernelError:
         why = ""
         if rc == -errno.ENOMEM:
-            why = f" (all {self.table_pages} pages for tables are used: give more table_pages)"
+            why = f" (all {self.table_pages} table pages are in use; give more table_pages)"
         elif pasid >= self.pasids:
-            why = f" (the PASID table has {self.pasids} entries: give more, as pasid_table of a Machine)"
+            why = f" (the PASID table has {self.pasids} entries; give a Machine a larger pasid_table)"
         return KernelError(-rc, f"{call} pasid {pasid}, address {address:#x}{why}")
 
     def reset(self) -> None:

@@ -35,13 +35,15 @@ class ClientMemory:
         """
         view = memoryview(buffer)
         if not view.nbytes or not view.c_contiguous:
-            raise UsageError("a window is a contiguous buffer with at least one byte")
+            raise UsageError("buffer must be contiguous and have at least one byte")
         if not 0 <= address <= _END - view.nbytes:
-            raise UsageError(f"{address:#x} plus {view.nbytes} bytes is no range of 64 bits")
+            raise UsageError(f"address must be 0 to 2^64 - {view.nbytes}, for {view.nbytes} bytes, not {address:#x}")
         at = bisect_right(self._starts, address)
         follows = at > 0 and self._starts[at - 1] + self._windows[at - 1].nbytes > address
         if follows or (at < len(self._starts) and address + view.nbytes > self._starts[at]):
-            raise UsageError(f"there is a window already in {address:#x} plus {view.nbytes} bytes")
+            raise UsageError(
+                f"the {view.nbytes} bytes from {address:#x} overlap with another window; windows must not overlap"
+            )
         self._starts.insert(at, address)
         self._windows.insert(at, view.cast("B"))
 

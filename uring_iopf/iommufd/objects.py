@@ -242,7 +242,7 @@ class ObjectTable(Unshared):
         self.check_own()
         if isinstance(ref, Object):
             if ref._table is not self:
-                raise UsageError(f"{call}: {ref} belongs to another context")
+                raise UsageError(f"{call}: {ref} belongs to another context; use objects of this one")
             found = ref if self.has(ref) else None
         else:
             found = self._objects.get(ref)
@@ -259,4 +259,4 @@ class ObjectTable(Unshared):
 
 
 def _another() -> UsageError:
-    return UsageError("another thread is in a call that changes this context: one at a time, so make the call again")
+    return UsageError("another thread was changing this context; only one can at a time, so make the call again")

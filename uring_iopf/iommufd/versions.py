@@ -112,4 +112,4 @@ def kernel_version(name: str) -> KernelVersion:
     try:
         return VERSIONS[name]
     except KeyError:
-        raise UsageError(f"no kernel {name!r} here; there are {', '.join(VERSIONS)}") from None
+        raise UsageError(f"kernel must be one of {', '.join(VERSIONS)}; not {name!r}") from None

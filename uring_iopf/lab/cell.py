@@ -39,8 +39,8 @@ def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellRe
     """
     if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
         raise UsageError(
-            "a measurement is of one function on one queue: several have no latency and no rate in common; "
-            "`compare_designs` counts what they cost"
+            "a measurement needs a machine with one function and one queue, because several have no common latency or "
+            "rate; use `compare_designs` to count the costs of several"
         )
     driver = "inline" if resolve(spec.design).inline_only else spec.parts.driver
     with client_and_worker_apart() as cpu:

@@ -34,7 +34,7 @@ def measure_replace(groups: int, times: int) -> float:
             device.replace(tables[1 - number % 2])
             seconds += time.perf_counter() - start
             if len(context.mock.take()) != groups:
-                raise RuntimeError("a group was not answered, or more than once")
+                raise RuntimeError("a group was not answered, or was answered more than once")
     return seconds
 
 

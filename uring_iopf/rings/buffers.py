@@ -108,7 +108,7 @@ class ProvidedBuffers(NotCopied):
     def __init__(self, ring: KernelRing, group: int, count: int, length_bytes: int, *, flags: int = 0) -> None:
         check_whole("length_bytes", length_bytes, 1, 2**31 - 1)
         if not 1 <= whole("count", count) <= MOST_ENTRIES or count & (count - 1):
-            raise UsageError(f"a power of two of buffers, at most {MOST_ENTRIES}, not {count}")
+            raise UsageError(f"count must be a power of two, 1 to {MOST_ENTRIES}, not {count}")
         self.length_bytes = length_bytes
         header = (count * _ENTRY_BYTES + PAGE - 1) & ~(PAGE - 1)
         self._window = Window(header + count * length_bytes)
@@ -126,7 +126,7 @@ class ProvidedBuffers(NotCopied):
     def data(self, cqe: Cqe) -> bytes:
         """Copy what a completion has read. Raises: UsageError, it names no buffer, or it failed."""
         if cqe.buffer_id is None or cqe.res < 0:
-            raise UsageError(f"{cqe} has no buffer")
+            raise UsageError(f"cqe must be one that succeeded and names a buffer, not {cqe}")
         return self._window.read(self._start + cqe.buffer_id * self.length_bytes, cqe.res)
 
     def give_back(self, buffer_id: int) -> None:

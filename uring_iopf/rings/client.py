@@ -98,7 +98,7 @@ class ClientRing(Handle[CClientRing]):
         """
         data = sqe.pack()
         if len(data) > self._sqe_bytes:
-            raise UsageError("an SQE of 128 bytes, in a ring without SQE128")
+            raise UsageError("an SQE of 128 bytes needs a ring with SetupFlags.SQE128; this ring has SQEs of 64 bytes")
         slot = lib.uiopf_client_push_wide(self.c, data.ljust(self._sqe_bytes, b"\0"))
         if slot < 0:
             return None
@@ -109,7 +109,8 @@ class ClientRing(Handle[CClientRing]):
         """Store *index* into a slot of the SQ array, where it stays. Raises: UsageError, no such slot, or no array."""
         whole("index", index)
         if not self._array or not 0 <= whole("slot", slot) < self.sq_entries:
-            raise UsageError(f"no slot {slot} in an SQ array")
+            has = f"0 to {self.sq_entries - 1}" if self._array else "a slot of an SQ array, which this ring has not"
+            raise UsageError(f"slot must be {has}, not {slot}")
         lib.uiopf_client_store(self.c, self._array + 4 * slot, index & _MASK)
 
     def publish(self) -> int:
@@ -157,7 +158,7 @@ class ClientRing(Handle[CClientRing]):
         try:
             return self._offsets[name]
         except (KeyError, TypeError):
-            raise UsageError(f"a word is one of {', '.join(WORDS)}; not {name!r}") from None
+            raise UsageError(f"name must be one of {', '.join(WORDS)}; not {name!r}") from None
 
     def store(self, name: WordName, value: int) -> None:
         """Store into a shared word, sequentially consistent; whatever it is, also where the kernel does that.

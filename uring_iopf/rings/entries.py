@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf.abi import CQE_BUFFER_SHIFT, CqeFlags, Op, PollFlags, SqeFlags
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits, check_signed, whole
 
 if TYPE_CHECKING:
     from typing import Self
@@ -77,7 +77,16 @@ class Sqe:
                 self.pad2 & _U64,
             )
         except (struct.error, TypeError) as error:
-            raise UsageError(f"no SQE: {error}") from error
+            self._check_fields()
+            raise UsageError(f"the fields of an SQE must be whole numbers: {error}") from error
+
+    def _check_fields(self) -> None:
+        """Raises: UsageError, which names the field."""
+        check_fits(8, opcode=self.opcode, flags=self.flags)
+        check_fits(16, ioprio=self.ioprio, buf_group=self.buf_group, personality=self.personality)
+        check_signed(32, fd=self.fd)
+        for name in ("off", "addr", "len", "op_flags", "user_data", "file_index", "addr3", "pad2"):
+            whole(name, getattr(self, name))
 
     @classmethod
     def nop(cls, user_data: int, **fields: int) -> Self:
@@ -133,7 +142,7 @@ class WideSqe(Sqe):
     def pack(self) -> bytes:
         """Its 128 bytes. Raises: UsageError, a field does not fit."""
         if len(self.cmd) > WIDE_SQE_BYTES - SQE_BYTES:
-            raise UsageError(f"cmd has at most {WIDE_SQE_BYTES - SQE_BYTES} bytes, not {len(self.cmd)}")
+            raise UsageError(f"cmd must have {WIDE_SQE_BYTES - SQE_BYTES} bytes at most, not {len(self.cmd)}")
         return (Sqe.pack(self) + self.cmd).ljust(WIDE_SQE_BYTES, b"\0")
 
 

@@ -61,7 +61,9 @@ class Ring(KernelRing):
         for sqe in sqes:
             sqe.pack()
         if len(sqes) > self.client.space():
-            raise UsageError(f"{len(sqes)} SQEs, and room for {self.client.space()}")
+            raise UsageError(
+                f"the SQ has room for {self.client.space()} SQEs, not for {len(sqes)}; submit fewer at once"
+            )
         for number, sqe in enumerate(sqes):
             slot = self.client.fill(sqe)
             assert slot is not None, "there was room"

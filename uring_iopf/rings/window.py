@@ -35,9 +35,11 @@ class Window(Unshared):
         if address is not None:
             whole("address", address)
         if address is not None and (address % PAGE or not 0 <= address <= 2**64 - length_bytes):
-            raise UsageError(f"{address:#x} is not the start of a page, or the window goes beyond 64 bits")
-        if memory is not None and memoryview(memory).nbytes < length_bytes:
-            raise UsageError(f"the memory has fewer than {length_bytes} bytes")
+            raise UsageError(
+                f"address must be a multiple of {PAGE:#x}, 0 to 2^64 - {length_bytes} (the length), not {address:#x}"
+            )
+        if memory is not None and (given_bytes := memoryview(memory).nbytes) < length_bytes:
+            raise UsageError(f"memory must have {length_bytes} bytes or more (length_bytes), not {given_bytes}")
         super().__init__()
         self.length_bytes = length_bytes
         given = mmap.mmap(-1, length_bytes) if memory is None else memory
@@ -59,7 +61,10 @@ class Window(Unshared):
     def _offset(self, address: int, length: int) -> int:
         start = whole("address", address) - self.address
         if start < 0 or length < 0 or start + length > self.length_bytes:
-            raise UsageError(f"{address:#x} plus {length} bytes is not in this window")
+            raise UsageError(
+                f"address and length: the {length} bytes from {address:#x} must be in this window, which has "
+                f"{self.length_bytes} bytes from {self.address:#x}"
+            )
         return start
 
     def read(self, address: int, length: int) -> bytes:

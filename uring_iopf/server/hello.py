@@ -56,13 +56,19 @@ def parse_reply_untrusted(data: bytes) -> Reply:
     """Understand a client's reply. Raises: PeerError, it is none, saying why."""
     size = ffi.sizeof("struct uiopf_hello_reply")
     if len(data) != size:
-        raise PeerError(f"a reply has {size} bytes, not {len(data)}")
+        raise PeerError(f"the client's reply must have {size} bytes, not {len(data)}")
     message = ffi.new("struct uiopf_hello_reply *")
     ffi.memmove(message, data, size)
     if message.magic != lib.UIOPF_HELLO_MAGIC:
-        raise PeerError(f"a reply begins with {lib.UIOPF_HELLO_MAGIC:#x}, not {message.magic:#x}")
+        raise PeerError(f"the client's reply must begin with {lib.UIOPF_HELLO_MAGIC:#x}, not {message.magic:#x}")
     if message.version != lib.UIOPF_HELLO_VERSION or message.size != size:
-        raise PeerError(f"a reply of version {message.version} and size {message.size}: only version 1 is spoken")
+        raise PeerError(
+            f"the client's reply must have version {lib.UIOPF_HELLO_VERSION} and size {size}, not version "
+            f"{message.version} and size {message.size}"
+        )
     if message.flags & ~lib.UIOPF_HELLO_KICKS or message.reserved:
-        raise PeerError(f"a reply with unknown flags {message.flags:#x}, or a reserved field that is not 0")
+        raise PeerError(
+            f"the client's reply must have known flags ({lib.UIOPF_HELLO_KICKS:#x}) and 0 in its reserved field, not "
+            f"flags {message.flags:#x} and {message.reserved:#x}"
+        )
     return Reply(int(message.data_address), bool(message.flags & lib.UIOPF_HELLO_KICKS))

@@ -119,7 +119,7 @@ class RingServer(Unshared):
         if clients is not None:
             whole("clients", clients)
         if interval_s is not None and not isinstance(interval_s, (int, float)):
-            raise UsageError(f"interval_s is a number of seconds or None, not {interval_s!r}")
+            raise UsageError(f"interval_s must be a number of seconds or None, not {interval_s!r}")
         until = None if interval_s is None else time.monotonic() + interval_s
         while not self._stopped and (clients is None or len(self.results) < clients):
             self._turn(self._timeout(until))
@@ -358,7 +358,7 @@ def _remove_stale(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_socket():
-        raise UsageError(f"cannot serve at {path}: there is a file that is no socket")
+        raise UsageError(f"cannot serve at {path}: a file that is no socket has this name; give another path")
     # Of another type, so that a server that is there never hears of it: EPROTOTYPE, or it would be taken for a client.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
@@ -369,4 +369,4 @@ def _remove_stale(path: Path) -> None:
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
                 raise UsageError(f"cannot serve at {path}: {error.strerror}") from error
-    raise UsageError(f"cannot serve at {path}: somebody does already")
+    raise UsageError(f"cannot serve at {path}: another server uses this socket; give another path")

@@ -149,12 +149,14 @@ class Session:
         if not data:
             return Ending.FINISHED if self.state is State.DONE else Ending.LEFT
         if self.state is not State.GREETED:
-            raise PeerError(f"{len(data)} bytes after the reply, where nothing is to be said")
+            raise PeerError(f"a client must send nothing after its reply, not {len(data)} bytes")
         reply = hello.parse_reply_untrusted(data)
         try:
             self.ring.attach(reply.data_address, kicks=reply.kicks)
         except KernelError as error:
-            raise PeerError(f"a data area at {reply.data_address:#x}, where no client can have it") from error
+            raise PeerError(
+                f"the data address in the client's reply must be one of its mappings, not {reply.data_address:#x}"
+            ) from error
         self.state = State.SERVING
         self.machine.tell_when_done(self.done_fd)
         self.machine.start()

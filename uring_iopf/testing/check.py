@@ -48,7 +48,7 @@ def check_design(
     """
     resolve(spec)
     if not any(only in name for name in case_names()):
-        raise UsageError(f"no case of the suite has {only!r} in its name")
+        raise UsageError(f"no case of the suite has {only!r} in its name; without it, all cases run and are listed")
     suite = type("Suite", (DesignSuite,), {"design": spec})()
     outcomes: list[Outcome] = []
     for name, case, wait in _cases(suite):

@@ -51,12 +51,17 @@ def compare_designs(
     ReplayError, a design has not served every fault; DesignError, it has broken a rule; and what it raises itself.
     """
     if options.setdefault("driver", "inline") != "inline":
-        raise UsageError("a comparison in a test runs inline: with a thread it would not be the same every time")
+        raise UsageError(
+            f"driver must be 'inline' in compare_designs, not {options['driver']!r}, because results with a thread are "
+            "not the same every time"
+        )
     chosen = list(designs)
     _check_names(chosen)
     parts = MachineParts.of(workload, **options)
     if any(one.mode is not LoadMode.CLOSED for one in parts.loads()):
-        raise UsageError("the clock of a comparison in a test stands still, so faults with times never come: no load")
+        raise UsageError(
+            "load must be a closed loop in compare_designs, whose clock stands still; timed faults would never come"
+        )
     results: dict[str, CellResult] = {}
     for design in chosen:
         result = count_cell(design, parts)
@@ -73,7 +78,7 @@ def _check_names(designs: Iterable[str | type[Design]]) -> None:
         name = resolve(design).name
         if name in seen:
             raise UsageError(
-                f"two designs are called {name!r}: {seen[name]!r} and {design!r}; set `name` in one of them"
+                f"two designs have the name {name!r}: {seen[name]!r} and {design!r}; set `name` in one of them"
             )
         seen[name] = design
 
@@ -82,7 +87,7 @@ def _missing(result: CellResult) -> list[str]:
     """Why this is no replay of the whole workload."""
     missing = list(result.missing)
     if not missing and result.replays != 1:
-        missing.append(f"{result.replays} passes over the workload have ended, and not 1")
+        missing.append(f"{result.replays} passes over the workload have ended, not 1")
     if result.auto_answered:
         missing.append(f"{result.auto_answered:,} faults were answered for the client")
     if result.answer_errors:

@@ -39,7 +39,7 @@ def workloads(*, most_faults: int = 200, pasids: int = 8) -> SearchStrategy[Work
     shrink to one fault. Raises: UsageError, no such number.
     """
     if most_faults < 1 or not 1 <= pasids <= PASIDS:
-        raise UsageError(f"most_faults is at least 1 and pasids 1 to {PASIDS}; not {most_faults} and {pasids}")
+        raise UsageError(f"most_faults must be 1 or more, and pasids 1 to {PASIDS}, not {most_faults} and {pasids}")
     return _workloads(most_faults, pasids)
 
 

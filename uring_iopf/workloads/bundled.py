@@ -40,7 +40,7 @@ def load_workload(name_or_path: str | Path) -> Workload:
     Raises: TraceError, a line (or the whole file) is not as it should be; UsageError, there is no such name or file.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
-        raise UsageError(f"a workload is a name or a path, not {name_or_path!r}")
+        raise UsageError(f"workload must be a name or a path, not {name_or_path!r}")
     name = str(name_or_path)
     path = Path(name_or_path)
     if name in BUNDLED:
@@ -50,8 +50,8 @@ def load_workload(name_or_path: str | Path) -> Workload:
     elif not _exists(path):
         shown = name if len(name) <= SHOWN else f"{name[:SHOWN]}..."
         raise UsageError(
-            f"no workload {shown!r}: the bundled ones are {', '.join(BUNDLED)}; "
-            "the path of a trace file is taken too (CSV, gzipped or plain), and - for standard input"
+            f"there is no workload or file {shown!r}; give a bundled workload ({', '.join(BUNDLED)}), the path of a "
+            "trace (CSV, gzipped or plain), or - for standard input"
         )
     return read_trace(path, name)
 

@@ -43,10 +43,10 @@ class Workload:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
-            raise UsageError(f"name is a string, not {self.name!r}")
+            raise UsageError(f"name must be a string, not {self.name!r}")
         if not isinstance(self.rows, bytes) or not self.rows or len(self.rows) % ROW.size:
             raise UsageError(
-                f"rows are bytes, {ROW.size} for each fault, at least one; `Workload.from_faults` packs them"
+                f"rows must be bytes, {ROW.size} for each fault, at least one; `Workload.from_faults` packs them"
             )
 
     @classmethod
@@ -65,7 +65,7 @@ class Workload:
                 raise UsageError(f"fault {number}: {error}") from None
             rows.append(ROW.pack(before, address, pasid, perm))
         if not rows:
-            raise UsageError("a workload has at least one fault")
+            raise UsageError("a workload needs at least one fault")
         return cls(name, b"".join(rows))
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ def _each(faults: object) -> Iterator[object]:
     try:
         return iter(faults)  # type: ignore[call-overload, no-any-return]
     except TypeError:
-        raise UsageError(f"faults are many of (time_ns, address, pasid, perm), not {faults!r}") from None
+        raise UsageError(f"faults must be tuples (time_ns, address, pasid, perm), not {faults!r}") from None
 
 
 def _checked(fault: object, before: int) -> tuple[int, int, int, int]:
@@ -132,13 +132,13 @@ def _checked(fault: object, before: int) -> tuple[int, int, int, int]:
     try:
         time_ns, address, pasid, perm = cast("tuple[int, int, int, int]", fault)
     except (TypeError, ValueError):
-        raise UsageError(f"it is (time_ns, address, pasid, perm), not {fault!r}") from None
+        raise UsageError(f"a fault must be a tuple (time_ns, address, pasid, perm), not {fault!r}") from None
     check_fits(63, time_ns=time_ns)
     check_whole("address", address, 0, ADDRESSES - PAGE)
     check_whole("pasid", pasid, 0, PASIDS - 1)
     check_whole("perm", perm, 1, 7)
     if time_ns < before:
-        raise UsageError(f"time_ns goes back from {before} to {time_ns}")
+        raise UsageError(f"time_ns must be {before} or more, the time of the fault before it, not {time_ns}")
     if address % PAGE:
-        raise UsageError(f"address is a multiple of {PAGE:#x}, not {address:#x}")
+        raise UsageError(f"address must be a multiple of {PAGE:#x}, not {address:#x}")
     return time_ns, address, pasid, perm

@@ -74,7 +74,7 @@ class VtdIommu(Handle[CIommu]):
             rc = lib.uiopf_vtd_bind(vtd, endpoint.c, device.c)
         except (AttributeError, TypeError):  # no handles, or cffi's, for handles of something else
             raise UsageError(
-                f"an Endpoint and a Device are bound to each other, not {endpoint!r} and {device!r}"
+                f"endpoint and device must be an Endpoint and a Device, not {endpoint!r} and {device!r}"
             ) from None
         check(rc, "bind to the IOMMU")
 

@@ -81,7 +81,7 @@ class Device(Object, Handle[CDevice]):
         check_whole("capacity", capacity, 1, MOST_REQUESTS, ", requests that a device may have outstanding")
         check_whole("max_pasids", max_pasids, 0, 1 << 20)
         if not _is_iommu(iommu):
-            raise UsageError(f"iommu is a VtdIommu or a MockIommu, not {iommu!r}")
+            raise UsageError(f"iommu must be a VtdIommu or a MockIommu, not {iommu!r}")
         Object.__init__(self, table)
         Handle.__init__(self)
         self.reserved = tuple(reserved)
@@ -293,7 +293,7 @@ class Device(Object, Handle[CDevice]):
         if not self._version.pasid_attach:
             raise KernelError(errno.EINVAL, call)
         if not 0 < pasid < 2**32:
-            raise UsageError(f"{call}: {pasid} is no PASID")
+            raise UsageError(f"{call}: pasid must be 0 to 2^32 - 1, not {pasid}")
         return pasid
 
     def _change(self, call: str, pt: ObjectRef, pasid: int | None) -> HWPT:

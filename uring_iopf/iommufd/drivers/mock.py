@@ -79,7 +79,7 @@ class MockIommu(Handle[CIommu]):
         mock = self._mock
         if mock is not None:
             if lib.uiopf_mock_lost(mock):
-                raise MemoryError("answers are missing in the log of a mock IOMMU")
+                raise MemoryError("a mock IOMMU had no memory for its log, so answers are missing in it")
             out = ffi.new("struct uiopf_mock_response[]", _BATCH)
             while n := lib.uiopf_mock_take(mock, out, _BATCH):
                 self._kept += [

@@ -64,11 +64,11 @@ def unpack_events(data: bytes, size_bytes: int) -> list[VirtualEvent]:
     at = 0
     while at < len(data):
         if len(data) - at < _HEADER.size:
-            raise UsageError("half a header: these are no records of that size")
+            raise UsageError(f"data must be whole records of {size_bytes} bytes; the last one has half a header")
         flags, sequence = _HEADER.unpack_from(data, at)
         end = at + (_HEADER.size if flags & VeventFlags.LOST_EVENTS else size_bytes)
         if end > len(data):
-            raise UsageError("half an event: these are no records of that size")
+            raise UsageError(f"data must be whole records of {size_bytes} bytes; the last one has half an event")
         events.append(VirtualEvent(flags, sequence, bytes(data[at + _HEADER.size : end])))
         at = end
     return events
@@ -202,7 +202,7 @@ class EventQueue(QueueFile[CEventQueue]):
         event of this queue. Source: iommufd_viommu_report_event, Linux 7.2.
         """
         if len(data) != self.event_bytes:
-            raise UsageError(f"an event of {len(data)} bytes, where they have {self.event_bytes}")
+            raise UsageError(f"data must be an event of {self.event_bytes} bytes in this queue, not {len(data)} bytes")
         check(lib.uiopf_eventq_report(self.c, ffi.from_buffer(data), len(data)), "iommufd_viommu_report_event")
 
     def read(self, length: int) -> bytes:
@@ -227,7 +227,7 @@ class EventQueue(QueueFile[CEventQueue]):
         Raises: UsageError, the size of its events is not known; KernelError, as `read`.
         """
         if self.event_bytes is None:
-            raise UsageError("a queue of a type that nobody reports to")
+            raise UsageError("the size of events of this queue's type is not known; use `read`")
         size = _HEADER.size + self.event_bytes
         return unpack_events(self.read(whole("most", most) * size), size)
 

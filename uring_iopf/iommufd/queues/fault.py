@@ -51,9 +51,12 @@ class QueueLimits:
         if self.timeout_ns is not None:
             check_whole("timeout_ns", self.timeout_ns, 1, 2**63 - 1, ", or None")
         if self.timeout_response not in (DriverResponse.INVALID, DriverResponse.FAILURE):
-            raise UsageError(f"timeout_response is INVALID or FAILURE, not {self.timeout_response!r}")
+            raise UsageError(
+                "timeout_response must be DriverResponse.INVALID or DriverResponse.FAILURE, not "
+                f"{self.timeout_response!r}"
+            )
         if not isinstance(self.by_group_index, bool):
-            raise UsageError(f"by_group_index is True or False, not {self.by_group_index!r}")
+            raise UsageError(f"by_group_index must be True or False, not {self.by_group_index!r}")
 
 
 AS_LINUX: Final = QueueLimits()
@@ -94,9 +97,9 @@ class FaultQueue(QueueFile[CFaultQueue]):
         self, table: ObjectTable, core: Core, personality: Personality, limits: QueueLimits = AS_LINUX
     ) -> None:
         if not isinstance(personality, Personality):
-            raise UsageError(f"personality is a Personality, not {personality!r}")
+            raise UsageError(f"personality must be a Personality, not {personality!r}")
         if not isinstance(limits, QueueLimits):
-            raise UsageError(f"limits is QueueLimits, not {limits!r}")
+            raise UsageError(f"limits must be QueueLimits, not {limits!r}")
         self.personality = personality
         self.limits = limits
         call = "IOMMU_FAULT_QUEUE_ALLOC"

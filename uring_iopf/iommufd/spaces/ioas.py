@@ -157,7 +157,7 @@ class IOAS(Object):
         KernelError(EEXIST), something is mapped there; KernelError(ENOSPC), no room; KernelError(ENOENT), destroyed.
         Source: IOMMU_IOAS_MAP, Linux 6.12.
         """
-        _check_u64(length, user_va, 0 if iova is None else iova)
+        _check_u64(length=length, user_va=user_va, iova=0 if iova is None else iova)
         check_map(MAP, iova or 0, length, readable, writeable)
         self._check_exists(MAP)
         if user_va + length > ULONG_MAX:
@@ -178,7 +178,7 @@ class IOAS(Object):
 
         Raises: KernelError(EBADF), *fd* is negative; else as `map`. Source: IOMMU_IOAS_MAP_FILE, Linux 7.2.
         """
-        _check_u64(length, start, 0 if iova is None else iova)
+        _check_u64(length=length, start=start, iova=0 if iova is None else iova)
         whole("fd", fd)
         check_map(MAP_FILE, iova or 0, length, readable, writeable)
         self._check_exists(MAP_FILE)
@@ -206,8 +206,8 @@ class IOAS(Object):
         first was not; else as `map`. Source: IOMMU_IOAS_COPY, Linux 6.12.
         """
         if not isinstance(source, IOAS):
-            raise UsageError(f"source is an IOAS, not {source!r}")
-        _check_u64(length, source_iova, 0 if iova is None else iova)
+            raise UsageError(f"source must be an IOAS, not {source!r}")
+        _check_u64(length=length, source_iova=source_iova, iova=0 if iova is None else iova)
         check_map(COPY, max(source_iova, iova or 0), length, readable, writeable)
         pieces = source.pieces(source_iova, length)
         return self.insert_pieces(pieces, iova, readable, writeable)
@@ -217,7 +217,7 @@ class IOAS(Object):
 
         Raises: KernelError(ENOENT, EINVAL or EOVERFLOW), as `copy`.
         """
-        _check_u64(iova, length)
+        _check_u64(iova=iova, length=length)
         self._check_exists(COPY)
         last = _last(COPY, iova, length)
         at = self._first(iova, iova)
@@ -245,7 +245,7 @@ class IOAS(Object):
         KernelError(EOVERFLOW), it goes beyond 2**64 - 1, or *iova* or *length* is that. Source: IOMMU_IOAS_UNMAP, Linux
         6.12.
         """
-        _check_u64(iova, length)
+        _check_u64(iova=iova, length=length)
         self._check_exists(UNMAP)
         if iova == 0 and length == ULONG_MAX:
             return self.unmap_all()
@@ -292,7 +292,7 @@ class IOAS(Object):
         self._check_exists(call)
         allowed: list[tuple[int, int]] = []
         for first, last in pairs("ranges", ranges):
-            _check_u64(first, last)
+            _check_u64(first=first, last=last)
             if first >= last or _meets(allowed, first, last):
                 raise KernelError(errno.EINVAL, call)
             allowed.insert(bisect_left(allowed, (first, last)), (first, last))
@@ -316,9 +316,9 @@ class IOAS(Object):
     def reserving(self, owner: object, ranges: Sequence[tuple[int, int]]) -> list[Step]:
         """What forbids ranges. Raises: as `reserve`."""
         for first, last in ranges:
-            _check_u64(first, last)
+            _check_u64(first=first, last=last)
             if last < first:
-                raise UsageError(f"{first:#x} to {last:#x} is no range")
+                raise UsageError(f"first must be at most last, not {first:#x} and {last:#x}")
             if self._first(first, last) is not None or _meets(self._allowed, first, last):
                 raise KernelError(errno.EADDRINUSE, "reserve")
         if not ranges:
@@ -523,6 +523,5 @@ def _last(call: str, iova: int, length: int) -> int:
     return iova + length - 1
 
 
-def _check_u64(*numbers: int) -> None:
-    for number in numbers:
-        check_fits(64, **{"an address or length": number})
+def _check_u64(**numbers: int) -> None:
+    check_fits(64, **numbers)
