@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "allocations.h"
 #include "check.h"
 #include "faults/faultq.h"
 #include "faults/iopf.h"
@@ -29,45 +30,10 @@ void __sanitizer_cov_trace_pc(void)
 	steps++;
 }
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-
-void *__wrap_malloc(size_t size)
+static bool may_allocate(uint64_t bytes)
 {
-	allocated += size;
-	return __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	allocated += n * size;
-	return __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	allocated += size;
-	return __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	allocated += n * size;
-	return __real_reallocarray(p, n, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-	allocated += size;
-	return __real_aligned_alloc(alignment, size);
+	allocated += bytes;
+	return true;
 }
 
 /* ---- a client of another process ---- */

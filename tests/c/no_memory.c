@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 
+#include "allocations.h"
 #include "check.h"
 #include "designs/design.h"
 #include "faults/faultq.h"
@@ -18,48 +19,13 @@
 static uint64_t seen, fails;	/* allocations made while it counts, and which one fails: from 1 */
 static bool counting, failed;
 
-static bool fails_now(void)
+static bool may_allocate(uint64_t bytes)
 {
+	(void)bytes;
 	if (!counting || ++seen != fails)
-		return false;
+		return true;
 	failed = true;
-	return true;
-}
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *p, size_t size);
-void *__real_reallocarray(void *p, size_t n, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *p, size_t size);
-void *__wrap_reallocarray(void *p, size_t n, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-	return fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-	return fails_now() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *p, size_t size)
-{
-	return fails_now() ? NULL : __real_realloc(p, size);
-}
-
-void *__wrap_reallocarray(void *p, size_t n, size_t size)
-{
-	return fails_now() ? NULL : __real_reallocarray(p, n, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-	return fails_now() ? NULL : __real_aligned_alloc(alignment, size);
+	return false;
 }
 
 /* An object, or a call that says -errno: refused once at most, and looked at in between. */

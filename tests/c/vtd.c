@@ -9,42 +9,27 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "core/core.h"
-#include "faults/faultq.h"
-#include "hardware/endpoint.h"
-#include "hardware/iommu/vtd.h"
+#include "scene.h"
 
 #define RID 0xab12u
 #define ID 77u
 #define GROUP_MOST 16u
 #define CAPACITY 1024u
 
-struct scene {
-	struct uiopf_core *core;
-	struct uiopf_vtd *vtd;
-	struct uiopf_endpoint *ep;
-	struct uiopf_device *device;
-	struct uiopf_faultq *q;
-	struct uiopf_space *space;
-	struct iommu_hwpt_pgfault m[2048];
-};
+static struct iommu_hwpt_pgfault message[2048];	/* what `take` has taken */
 
 static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 {
+	const struct scene_config config = {
+		.requester_id = RID, .device_id = ID, .capacity = CAPACITY, .group_most = GROUP_MOST, .pool = pool,
+		.vtd_flags = 1, .pages = 0x100000,
+	};
 	struct scene *s = calloc(1, sizeof *s);
 
 	CHECK(s);
-	s->core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
-	s->vtd = uiopf_vtd_new(s->core, 1);
-	s->ep = uiopf_endpoint_new(s->core, uiopf_vtd_port(s->vtd), RID, CAPACITY, GROUP_MOST);
-	s->device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID, RID, pool, 0);
-	s->q = uiopf_faultq_new(s->core, UIOPF_MERGED);
-	s->space = uiopf_space_new(0x100000, 64);
-	CHECK(s->vtd && s->ep && s->device && s->q && s->space);
-	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), 0);
+	*s = open_scene_of(&config);
 	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), -EBUSY);
 	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
-	uiopf_endpoint_set_tables(s->ep, s->space);
 	if (allocation) {
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), 0);
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), -EBUSY);
@@ -55,22 +40,16 @@ static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 static void close_scene(struct scene *s)
 {
 	uiopf_detach(s->device, UIOPF_NO_PASID);
-	uiopf_vtd_unbind(s->vtd, s->device);
-	uiopf_endpoint_free(s->ep);
-	uiopf_device_free(s->device);
-	uiopf_vtd_free(s->vtd);
-	CHECK_EQ(uiopf_faultq_free(s->q), 0);
-	uiopf_space_free(s->space);
-	CHECK_EQ(uiopf_core_free(s->core), 0);
+	close_scene_of(s);
 	free(s);
 }
 
 static int64_t take(struct scene *s)
 {
-	int64_t got = uiopf_faultq_read(s->q, s->m, sizeof s->m);
+	int64_t got = uiopf_faultq_read(s->q, message, sizeof message);
 
 	CHECK(got >= 0);
-	return got / (int64_t)sizeof s->m[0];
+	return got / (int64_t)sizeof message[0];
 }
 
 static void answer(struct scene *s, uint32_t cookie, uint32_t code)
@@ -85,8 +64,8 @@ static void answer_all(struct scene *s, uint32_t code)
 	int64_t i, n = take(s);
 
 	for (i = 0; i < n; i++)
-		if (s->m[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)
-			answer(s, s->m[i].cookie, code);
+		if (message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)
+			answer(s, message[i].cookie, code);
 }
 
 static struct uiopf_endpoint_counts counts_of(struct scene *s)
@@ -172,15 +151,15 @@ static void a_request_is_these_32_bytes(void)
 	CHECK_EQ(interrupt(s), 3);
 	CHECK_EQ(s->vtd->prq_status, 0);
 	CHECK_EQ(take(s), 3);
-	CHECK_EQ(s->m[0].addr, 0x7fffdeadb000);
-	CHECK_EQ(s->m[0].flags, 1 | 4);		/* PASID valid; Linux lets NEEDS_PASID show */
-	CHECK_EQ(s->m[1].flags, 1 | 2 | 4);
-	CHECK_EQ(s->m[1].perm, 3);
-	CHECK_EQ(s->m[1].pasid, 0xfedcb);
-	CHECK_EQ(s->m[1].dev_id, ID);
-	CHECK_EQ(s->m[1].grpid, 0);
-	CHECK_EQ(s->m[2].grpid, 1);
-	CHECK_EQ(s->m[2].perm, 1);
+	CHECK_EQ(message[0].addr, 0x7fffdeadb000);
+	CHECK_EQ(message[0].flags, 1 | 4);		/* PASID valid; Linux lets NEEDS_PASID show */
+	CHECK_EQ(message[1].flags, 1 | 2 | 4);
+	CHECK_EQ(message[1].perm, 3);
+	CHECK_EQ(message[1].pasid, 0xfedcb);
+	CHECK_EQ(message[1].dev_id, ID);
+	CHECK_EQ(message[1].grpid, 0);
+	CHECK_EQ(message[2].grpid, 1);
+	CHECK_EQ(message[2].perm, 1);
 	close_scene(s);
 }
 
@@ -213,11 +192,11 @@ static void every_bit_is_decoded(void)
 		request(s, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
 		CHECK_EQ(interrupt(s), 1);
 		CHECK_EQ(take(s), 1);
-		CHECK_EQ(s->m[0].pasid, cases[i].pasid);
-		CHECK_EQ(s->m[0].grpid, cases[i].grpid);
-		CHECK_EQ(s->m[0].perm, cases[i].perm);
-		CHECK_EQ(s->m[0].addr, cases[i].addr);
-		CHECK_EQ(s->m[0].cookie, 1);
+		CHECK_EQ(message[0].pasid, cases[i].pasid);
+		CHECK_EQ(message[0].grpid, cases[i].grpid);
+		CHECK_EQ(message[0].perm, cases[i].perm);
+		CHECK_EQ(message[0].addr, cases[i].addr);
+		CHECK_EQ(message[0].cookie, 1);
 		answer(s, 1, 0);
 	}
 	close_scene(s);
@@ -239,7 +218,7 @@ static void a_response_is_these_32_bytes(void)
 		request(s, 0x1 | (uint64_t)RID << 16 | cases[i].word0, cases[i].word1);
 		interrupt(s);
 		CHECK_EQ(take(s), 1);
-		answer(s, s->m[0].cookie, cases[i].code);
+		answer(s, message[0].cookie, cases[i].code);
 		CHECK_EQ(s->vtd->commands[UIOPF_CONSUMER].iq.tail, i + 1);	/* the write moved the tail register */
 		CHECK_EQ(d[0], cases[i].expected0);
 		CHECK_EQ(d[1], cases[i].expected1);
@@ -332,7 +311,7 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	CHECK_EQ(s->vtd->prq.tail % 2048, 1);
 	CHECK_EQ(interrupt(s), 2);
 	CHECK_EQ(take(s), 2);			/* one fault each: what was dropped is not in it */
-	CHECK_EQ(s->m[0].grpid, 7);
+	CHECK_EQ(message[0].grpid, 7);
 	close_scene(s);
 }
 
@@ -392,18 +371,18 @@ static void no_more_than_512_groups_are_outstanding(void)
 	n = take(s);
 	CHECK_EQ(n, 512);
 	for (i = 0; i < n; i++) {
-		CHECK(s->m[i].grpid < 512 && !seen[s->m[i].grpid]);
-		seen[s->m[i].grpid] = 1;
+		CHECK(message[i].grpid < 512 && !seen[message[i].grpid]);
+		seen[message[i].grpid] = 1;
 	}
 	/* Answered out of order: an index is used again only after its answer, the one that is free longest first. */
-	answer(s, s->m[300].cookie, 0);
-	answer(s, s->m[20].cookie, 0);
+	answer(s, message[300].cookie, 0);
+	answer(s, message[20].cookie, 0);
 	for (i = 0; i < 4; i++)
 		uiopf_core_produce(s->core);
 	CHECK_EQ(counts_of(s).outstanding, 512);
 	CHECK_EQ(take(s), 2);
-	CHECK_EQ(s->m[0].grpid, 300);
-	CHECK_EQ(s->m[1].grpid, 20);
+	CHECK_EQ(message[0].grpid, 300);
+	CHECK_EQ(message[1].grpid, 20);
 	CHECK_EQ(counts_of(s).unexpected, 0);
 	close_scene(s);
 }
@@ -540,7 +519,7 @@ static void a_clients_answers_beyond_the_queue_wait(void)
 		CHECK_EQ(interrupt(s), 500);
 		CHECK_EQ(take(s), 500);
 		for (i = 0; i < 500; i++)
-			r[n++].cookie = s->m[i].cookie;
+			r[n++].cookie = message[i].cookie;
 	}
 	CHECK_EQ(uiopf_faultq_write(s->q, r, n * sizeof r[0]), n * sizeof r[0]);
 	CHECK_EQ(iq->written - iq->head, 1024);
@@ -574,7 +553,7 @@ static void waiting_answers_come_in_beside_a_worker(void)
 			uiopf_control_end(s->core);
 			CHECK_EQ(take(s), 500);
 			for (i = 0; i < 500; i++)
-				r[n + i].cookie = s->m[i].cookie;
+				r[n + i].cookie = message[i].cookie;
 		}
 		CHECK_EQ(uiopf_faultq_write(s->q, r, n * sizeof r[0]), n * sizeof r[0]);
 		answered += n;
@@ -614,8 +593,8 @@ static void functions_that_share_a_queue_have_accounts_of_their_own(void)
 	CHECK_EQ(n, 20);
 	/* Three groups of the one are answered, one of the other; the rest is read and waits. */
 	for (i = 0; i < n; i++)
-		if ((s->m[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) && s->m[i].grpid < (s->m[i].dev_id == ID ? 3u : 1u))
-			answer(s, s->m[i].cookie, IOMMUFD_PAGE_RESP_INVALID);
+		if ((message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) && message[i].grpid < (message[i].dev_id == ID ? 3u : 1u))
+			answer(s, message[i].cookie, IOMMUFD_PAGE_RESP_INVALID);
 	CHECK_EQ(uiopf_account(s->core, a, 2), 0);
 	CHECK_EQ(a[0].answered, 9);
 	CHECK_EQ(a[0].pending, 3);
