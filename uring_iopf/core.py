@@ -1,4 +1,4 @@
-"""The emulated side as one object: its clock, who turns its steps, and its quiet moments."""
+"""The emulated kernel and hardware as one object: the clock, the steps, and the thread that runs them."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ FOREVER = 2**64 - 1
 
 
 class Driver(enum.IntEnum):
-    """Who turns the producer's and the consumer's steps (``cdefs/core/core.h``)."""
+    """The thread that runs the producer's and the consumer's steps (``cdefs/core/core.h``)."""
 
     INLINE = 0
-    """No thread: the calls themselves. Deterministic."""
+    """One thread: calls run the steps themselves, deterministically."""
     ENTER = 1
-    """A worker is the hardware; the kernel's part runs in the client's system calls."""
+    """A worker runs the hardware, and the kernel's part runs in the client's system calls."""
     SQPOLL = 2
-    """The worker is the hardware and the kernel."""
+    """A worker runs the hardware and the kernel."""
 
 
 class Clock(enum.IntEnum):
-    """What time the steps are given."""
+    """The clock that the steps use."""
 
     MANUAL = 0
-    """Stands still until `Core.tick`."""
+    """A clock that stands still until `Core.tick`."""
     MONOTONIC = 1
     """CLOCK_MONOTONIC."""
     COUNTER = 2
-    """The processor's counter, where it runs at a constant rate."""
+    """The processor's counter, if it runs at a constant rate; else CLOCK_MONOTONIC."""
 
 
 @functools.cache
@@ -55,14 +55,16 @@ def _version(kernel: str) -> tuple[int, int]:
 
 
 class Core(Handle[CCore]):
-    """One emulated machine's kernel and hardware side.
+    """The kernel and the hardware of one emulated machine.
 
-    *live*: emulated system calls and wake-ups are paid for with real ones, and time passes; otherwise nothing outside
-    is touched, unless a worker runs, and the clock stands still until `tick`. *clock* overrides the choice of clock.
-    *kernel*: whose rings these are, ``"6.12"`` or any later version: each feature is there from the release that
-    brought it.
+    *live*: each emulated system call and wake-up makes a real one, and time passes. Without it they are only counted
+    (a worker still makes real wake-ups), and the clock stands still until `tick`. *clock* overrides this choice of
+    clock. *kernel*: the version of Linux whose rings are emulated, ``"6.12"`` or later. A ring has each feature from
+    the release that introduced it.
 
-    A context manager; `close` stops the worker. Objects made on a core must be closed before it.
+    A context manager. `close` stops the worker. Close the objects made on a core before the core.
+
+    Raises: UsageError, no such clock or version; MemoryError; HostError, no descriptor is free.
     """
 
     _what = "core"
@@ -85,20 +87,20 @@ class Core(Handle[CCore]):
         lib.uiopf_core_set_kernel(self.c, *version)
 
     def follow(self, kernel: str) -> None:
-        """Make rings as this Linux does, from the next one on. Raises: UsageError, it is no version from 6.12 on."""
+        """Emulate this version of Linux from the next ring on. Raises: UsageError, it is no version from 6.12 on."""
         lib.uiopf_core_set_kernel(self.c, *_version(kernel))
 
     @property
     def driver(self) -> Driver:
-        """Who turns the steps now."""
+        """The thread that runs the steps now."""
         return Driver(lib.uiopf_core_driver(self.c))
 
     def now_ns(self) -> int:
-        """The core's time."""
+        """The time of the core's clock, in nanoseconds."""
         return lib.uiopf_core_now(self.c)
 
     def tick(self, now_ns: int) -> None:
-        """Set a manual clock; time does not go back."""
+        """Set a manual clock. Raises: UsageError, the clock is not manual, or *now_ns* is before its time."""
         if self.clock is not Clock.MANUAL:
             raise UsageError(f"tick sets a manual clock only, and this core's clock is {self.clock.name}")
         check_fits(64, now_ns=now_ns)
@@ -107,23 +109,23 @@ class Core(Handle[CCore]):
         lib.uiopf_core_tick(self.c, now_ns)
 
     def next_ns(self) -> int | None:
-        """When something happens by itself (an open loop's next arrival, a ring's time-out), or None."""
+        """The time of the next event that needs no call (an open loop's fault, a ring's time-out), or None."""
         when = lib.uiopf_core_next_ns(self.c)
         return None if when == FOREVER else when
 
     def produce(self) -> int:
-        """Turn the producer once: hardware, drivers, reports. Return how much was done; 0 where a worker does it."""
+        """Run one producer step: hardware, drivers, reports. Return the amount of work done; 0 if a worker does it."""
         return interruptible("produce", lib.uiopf_core_produce, self.c)
 
     def consume(self) -> int:
-        """Turn the consumer once: SQPOLL rings and designs in the kernel. Return how much was done."""
+        """Run one consumer step: SQPOLL rings, and designs in the kernel. Return the amount of work done."""
         return interruptible("consume", lib.uiopf_core_consume, self.c)
 
     def install_host_file(self, fd: int) -> int:
-        """Give rings of this core a descriptor of the host's that can be polled: a pipe, an eventfd, a socket.
+        """Make a descriptor of the host (a pipe, an eventfd, a socket) usable by rings of this core.
 
-        It is duplicated, and never blocks the core. Return its number for SQEs; `uninstall` closes that.
-        Raises: KernelError(EPERM), it cannot be polled; KernelError(EMFILE).
+        The descriptor is duplicated, and never blocks the core. Return its number for SQEs, which `uninstall` closes.
+        Raises: KernelError(EPERM), the descriptor cannot be polled; KernelError(EMFILE), no number is free.
         """
         check_signed(32, fd=fd)
         return check(lib.uiopf_core_install_host(self.c, fd), "install_host_file")
@@ -134,11 +136,11 @@ class Core(Handle[CCore]):
         lib.uiopf_core_uninstall(self.c, fd)
 
     def start_worker(self, driver: Driver, *, cpu: int = -1, idle_ns: int = FOREVER) -> None:
-        """Give the steps to a thread, which sleeps after *idle_ns* without work.
+        """Start a worker, a thread that runs the steps of *driver*, and sleeps after *idle_ns* without work.
 
-        It runs on *cpu*, if that is not negative and the host lets it.
+        *cpu*: the processor for the worker, if the host allows it; -1: any.
 
-        Raises: KernelError(EBUSY), there is one already; HostError, the host has no thread, or no descriptor, for it.
+        Raises: KernelError(EBUSY), a worker runs already; HostError, the host has no thread or descriptor for it.
         """
         if driver not in (Driver.ENTER, Driver.SQPOLL):
             raise UsageError(f"driver must be Driver.ENTER or Driver.SQPOLL for a worker, not {driver!r}")
@@ -151,32 +153,32 @@ class Core(Handle[CCore]):
 
     @property
     def yields(self) -> bool:
-        """Whether spinning gives the processor away at each look: the worker has no other than its starter's."""
+        """Whether a spinning thread yields at each poll, because worker and client have one processor only."""
         return bool(lib.uiopf_core_yields(self.c))
 
     def worker(self) -> object:
-        """Return a value that keeps the worker: when nothing refers to it any more, the worker is stopped."""
+        """Return a value that keeps the worker running. The worker is stopped when nothing refers to the value."""
         return owned(lib.uiopf_core_stop_held, lib.uiopf_core_hold, self.c)
 
     def worker_sleeps(self) -> int:
-        """How often the worker has fallen asleep."""
+        """The number of times that the worker has fallen asleep."""
         return lib.uiopf_core_worker_sleeps(self.c)
 
     def stop_worker(self) -> None:
-        """Join the worker, if there is one. The steps are inline again."""
+        """Stop and join the worker, if one runs. The driver is inline again."""
         lib.uiopf_core_stop(self.c)
 
     def close(self) -> None:
         """Stop the worker and free the core. Closing again does nothing.
 
-        Raises: UsageError, something made on it is still open; nothing has changed.
+        Raises: UsageError, an object on this core is still open. Nothing has changed then.
         """
         if self._c is not None and (still_open := {one._what for one in open_on(self)}):
             raise UsageError(f"objects on this core are still open; close them first: {', '.join(sorted(still_open))}")
         self.end()
 
     def end(self) -> None:
-        """The same, whatever is still open: it stays in memory, without a worker, until the last of that is closed."""
+        """Close the core even if objects on it are open. Its memory is freed when the last of them is closed."""
         if self._c is not None:
             lib.uiopf_core_stop(self.c)
             self._c = None

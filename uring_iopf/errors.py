@@ -1,7 +1,7 @@
-"""Errors that say whose fault it was: our caller's, the other side's, a design's, the host's, or what Linux answers.
+"""The errors of this library. The class tells the cause: the caller, the peer, a design, the host, or a Linux errno.
 
-For the life of a resource trio's own `trio.BusyResourceError`, `trio.ClosedResourceError` and
-`trio.BrokenResourceError` are used.
+A resource that is busy, closed or broken raises trio's own `trio.BusyResourceError`, `trio.ClosedResourceError` or
+`trio.BrokenResourceError`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class IopfError(Exception):
 
 
 class UsageError(IopfError, ValueError):
-    """Our caller asked for something that cannot be; nothing has changed."""
+    """The caller gave an argument or made a call that is not allowed. Nothing has changed."""
 
 
 def whole(name: str, number: object) -> int:
-    """Return *number* as an int. Raises: UsageError, it is no whole number; the message has *name*."""
+    """Return *number* as an int. Raises: UsageError, it is no whole number. The message begins with *name*."""
     try:
         return operator.index(number)  # type: ignore[arg-type]
     except TypeError:
@@ -32,7 +32,7 @@ def whole(name: str, number: object) -> int:
 
 
 def check_whole(name: str, number: object, least: int, most: int, of: str = "") -> None:
-    """Raises: UsageError, *number* is no whole number from *least* to *most*. *of*: what these are, for the message."""
+    """Raises: UsageError, *number* is no whole number from *least* to *most*. *of*: text that follows the range."""
     if not least <= whole(name, number) <= most:
         raise UsageError(f"{name} must be {least} to {most}{of}, not {number}")
 
@@ -58,21 +58,21 @@ def check_not_negative(name: str, number: object) -> None:
 
 
 def check_fits(bits: int, **numbers: object) -> None:
-    """Raises: UsageError, one of these is no number of so many bits without a sign: no field has room for it."""
+    """Raises: UsageError, one of *numbers* is no unsigned number of *bits* bits, and would not fit its field."""
     for name, number in numbers.items():
         if not 0 <= whole(name, number) < 1 << bits:
             raise UsageError(f"{name} must be 0 to 2^{bits} - 1, not {number}")
 
 
 def check_signed(bits: int, **numbers: object) -> None:
-    """Raises: UsageError, one of these is no number of so many bits with a sign."""
+    """Raises: UsageError, one of *numbers* is no signed number of *bits* bits."""
     for name, number in numbers.items():
         if not -(1 << bits - 1) <= whole(name, number) < 1 << bits - 1:
             raise UsageError(f"{name} must be -2^{bits - 1} to 2^{bits - 1} - 1, not {number}")
 
 
 def check_all_signed(bits: int, name: str, numbers: object) -> list[int]:
-    """Return *numbers* as a list. Raises: UsageError, they are no sequence of numbers of so many bits with a sign."""
+    """Return *numbers* as a list. Raises: UsageError, they are no sequence of signed numbers of *bits* bits."""
     try:
         found: list[int] = list(numbers)  # type: ignore[call-overload]
     except TypeError:
@@ -83,7 +83,7 @@ def check_all_signed(bits: int, name: str, numbers: object) -> list[int]:
 
 
 def pairs(name: str, given: object) -> Iterator[tuple[int, int]]:
-    """Each pair of whole numbers, as it is taken. Raises: UsageError, it is none, or *given* has no pairs."""
+    """Iterate over pairs of whole numbers. Raises: UsageError, *given* is no sequence, or has another element."""
     try:
         each = iter(given)  # type: ignore[call-overload]
     except TypeError:
@@ -97,13 +97,13 @@ def pairs(name: str, given: object) -> Iterator[tuple[int, int]]:
 
 
 class PeerError(IopfError):
-    """The other side of the shared memory broke the ABI."""
+    """The other side of the shared memory, or of a socket, broke the ABI."""
 
 
 class DesignError(IopfError):
-    """A delivery design broke a rule: the message says what was found, names the rule, and what it says.
+    """A delivery design broke a rule. The message has the finding, the name of the rule, and its text.
 
-    *rule*: its name in `uring_iopf.designs.rules`; None where there is none.
+    *rule*: the name in `uring_iopf.designs.rules`; None: the mistake has no rule.
     """
 
     def __init__(self, message: str, rule: str | None = None) -> None:
@@ -112,9 +112,9 @@ class DesignError(IopfError):
 
 
 class KernelError(IopfError, OSError):
-    """The emulated kernel refused a call; `errno` is exactly what Linux returns.
+    """The emulated kernel refused a call. `errno` is the one that Linux returns.
 
-    Pass the errno and the name of the call: ``KernelError(errno.EBUSY, "IOMMU_DESTROY")``.
+    *call*: the name of the call, for the message: ``KernelError(errno.EBUSY, "IOMMU_DESTROY")``.
     """
 
     def __init__(self, errno: int, call: str) -> None:
@@ -122,9 +122,9 @@ class KernelError(IopfError, OSError):
 
 
 class HostError(IopfError, OSError):
-    """The host refused what the library needs: a thread, or a descriptor. `errno` is the host's.
+    """The host refused a thread or a descriptor that the library needs. `errno` is the host's.
 
-    Without memory it is MemoryError.
+    A lack of memory raises MemoryError.
     """
 
     def __init__(self, errno: int, what: str) -> None:

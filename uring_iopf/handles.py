@@ -1,18 +1,19 @@
-"""Handles: objects in Python that stand for something in C, which is made, used and given back whatever comes between.
+"""Handles: objects in Python that own an object in C. They survive an exception at any bytecode.
 
-What comes between is an exception. Python runs signal handlers between two bytecodes of the main thread. What a handler
-raises comes out of the function that ran there: after an object was made in C and before its pointer was stored, or in
-the middle of a ``finally``. No ``try`` helps against that, since the exception can come just before it. Two rules do:
+Python runs signal handlers between two bytecodes of the main thread. An exception of a handler is raised in the
+function that ran there: after an object was made in C and before its pointer was stored, or in the middle of a
+``finally``. A ``try`` does not help, because the exception can come just before it. Two rules help:
 
-- **An object in C belongs to its value** (`owned`). One bytecode makes it and gives it its owner. It is freed when the
-  last reference to that value goes; a call that another thread is in has one. So `close` forgets the value: one store,
-  which cannot be done halfway or twice. The order in which values go makes no difference, since objects in C hold what
-  they work on (``cdefs/base/lifetime.h``).
-- **What must change together is changed by one bytecode** (`at_once`): a chain of functions that are written in C, all
-  prepared beforehand. A call checks everything, prepares, and changes at once.
+- **A value owns its object in C** (`owned`). One bytecode makes the object and its owner. The object is freed when the
+  last reference to that value is dropped. A call in another thread has such a reference. So `close` drops the value by
+  one store, which cannot be done halfway or twice. The order in which values are dropped makes no difference, because
+  objects in C hold the objects that they use (``cdefs/base/lifetime.h``).
+- **One bytecode makes all changes that belong together** (`at_once`): a chain of functions in C, all prepared
+  beforehand. A call checks everything, prepares the changes, and makes them at once.
 
-The child of a fork cannot use a handle: it has no worker, and the shared memory is the parent's. So the child lets go
-of all of them before anything else runs, which frees its copies and touches nothing shared. From then on they refuse.
+The child of a fork cannot use a handle: it has no worker, and the shared memory is the parent's. So the child drops all
+handles before anything else runs. That frees its copies and touches nothing shared. From then on a handle refuses its
+calls.
 """
 
 from __future__ import annotations
@@ -44,42 +45,42 @@ def owned(
     *arguments: object,
     keep: list[object] | None = None,
 ) -> Pointer | None:
-    """Make something by a C function. When nothing refers to the value any more, `free` is called; it takes NULL too.
+    """Make an object by the C function *make*. Return the value that owns it, or None if C returned NULL.
 
-    *keep*: what the object uses of Python's memory; all that is in the list stays until after `free`. Return the value,
-    or None where C returned NULL. Store it at once where `close` will forget it, and in no local variable: an
-    exception's traceback keeps the variables of the functions that it came through.
+    *free* is called when nothing refers to the value any more; it must accept NULL. *keep*: Python memory that the
+    object uses; the list's elements live until after *free*. Store the value at once where `close` drops it, and in no
+    local variable, because the traceback of an exception keeps local variables alive.
     """
     ffi.errno = 0
     if keep is None:
         return next(filter(None, map(ffi.gc, map(make, *zip(arguments, strict=True)), (free,))), None)
-    # Its destructor holds the list, and is let go of after `free`. That it appends once more harms nobody.
+    # The inner destructor holds the list, and is dropped after `free` has run. Its extra append has no effect.
     kept = map(ffi.gc, map(make, *zip(arguments, strict=True)), (keep.append,))
     return next(filter(None, map(ffi.gc, kept, (free,))), None)
 
 
 def no_room(what: str) -> Exception:
-    """What is raised where `owned` has returned None: HostError, there is no descriptor; MemoryError."""
+    """The error to raise when `owned` has returned None: HostError if no descriptor is free, else MemoryError."""
     if ffi.errno in (errno.EMFILE, errno.ENFILE):
         return HostError(ffi.errno, what)
     return MemoryError(f"there is no memory for this: {what}")
 
 
 def at_once(*steps: Step) -> object:
-    """Do all *steps* within one bytecode, or those up to the first that returns anything true. Return that, or None.
+    """Do all *steps* within one bytecode, up to the first that returns a true value. Return that value, or None.
 
-    A C function of ours that fails returns ``-errno``, so what follows is not done then.
+    A C function that fails returns ``-errno``, so the steps after it are not done.
     """
     return next(filter(None, map(call, steps)), None)
 
 
 def quietly(*steps: Step) -> Step:
-    """Make one step of several, whatever they return."""
+    """Make one step of several. Their return values are ignored."""
     return partial(deque, map(call, steps), 0)
 
 
 class NotCopied:
-    """Base of what exists once: a copy would give back, answer or close the same thing a second time."""
+    """Base of objects that exist once. A copy would free, answer or close the same object a second time."""
 
     __slots__ = ()
 
@@ -88,13 +89,13 @@ class NotCopied:
 
 
 class Unshared(NotCopied):
-    """Base of what belongs to one process: in the child of a fork it refuses."""
+    """Base of objects that belong to one process. In the child of a fork their calls raise UsageError."""
 
     _what: ClassVar[str] = "object"
-    """Its name, for errors."""
+    """The name of the object in errors."""
     _is_foreign = False
     _on: Unshared | None = None
-    """The core that it was made on."""
+    """The core on which it was made."""
 
     def __init__(self) -> None:
         _unshared.add(self)
@@ -103,17 +104,17 @@ class Unshared(NotCopied):
         return False
 
     def _abandon(self) -> None:
-        """In the child of a fork, before anything lets go."""
+        """Prepare the child of a fork, before any object is dropped."""
 
     def _disown(self) -> None:
-        """In the child of a fork: let go."""
+        """Drop the object in the child of a fork."""
         self._is_foreign = True
 
 
 class Handle(Unshared, Generic[Pointer]):
-    """Something in C, open until it is closed.
+    """An object in C, open until it is closed.
 
-    A subclass makes it by `_make`, and stores None into `_c` in its `close`.
+    A subclass makes the object by `_make`, and stores None into `_c` in its `close`.
     """
 
     _c: Pointer | None = None
@@ -125,7 +126,7 @@ class Handle(Unshared, Generic[Pointer]):
         *arguments: object,
         keep: list[object] | None = None,
     ) -> None:
-        """Make it; see `owned`. Raises: as `no_room`, C returned NULL."""
+        """Make the object; see `owned`. Raises: as `no_room`, C returned NULL."""
         try:
             self._c = owned(free, make, *arguments, keep=keep)
         except BaseException:
@@ -136,15 +137,15 @@ class Handle(Unshared, Generic[Pointer]):
 
     @property
     def c(self) -> Pointer:
-        """The C object, for the layers above. Raises: UsageError, it is closed, or the parent process has it."""
-        # No variable: an exception's traceback would keep it, and with it the object that `close` is to let go of.
+        """The C object, for the layers above. Raises: UsageError, it is closed, or belongs to the parent process."""
+        # Use no local variable: the traceback of an exception would keep the object that `close` is to free.
         return self._c or self._refuse()
 
     def _refuse(self) -> NoReturn:
         raise self._refusal()
 
     def _refusal(self) -> Exception:
-        """What use after the end raises."""
+        """The error for a call after `close`."""
         if self._is_foreign:
             return foreign(self._what)
         return UsageError(f"this {self._what} is closed")
@@ -158,15 +159,15 @@ class Handle(Unshared, Generic[Pointer]):
 
 
 def foreign(what: str) -> UsageError:
-    """What the child of a fork is told."""
+    """The error for a call in the child of a fork."""
     return UsageError(f"this {what} belongs to the parent process; make another one in this process")
 
 
 class _Known:
-    """All that is unshared, without keeping it.
+    """Weak references to all unshared objects.
 
-    No callback tells when one goes: a callback runs bytecodes of its own, and a signal handler's exception would be
-    lost in it. So what is gone is dropped now and then.
+    References have no callback: a callback runs bytecodes, and an exception of a signal handler would be lost in them.
+    So dead references are removed now and then.
     """
 
     def __init__(self) -> None:
@@ -175,7 +176,7 @@ class _Known:
         self._look_at = 256
 
     def add(self, one: Unshared) -> None:
-        """Remember one more."""
+        """Add an object."""
         if len(self._known) >= self._look_at:
             for number in [number for number, known in list(self._known.items()) if known() is None]:
                 self._known.pop(number, None)
@@ -183,7 +184,7 @@ class _Known:
         self._known[next(self._numbers)] = weakref.ref(one)
 
     def all(self) -> list[Unshared]:
-        """Those there are."""
+        """The objects that are alive."""
         return [one for known in list(self._known.values()) if (one := known()) is not None]
 
 
@@ -191,7 +192,7 @@ _unshared = _Known()
 
 
 def open_on(core: Unshared) -> list[Unshared]:
-    """What was made on a core and is open still."""
+    """The open objects on a core."""
     return [one for one in _unshared.all() if one._on is core and one._is_open()]
 
 
@@ -199,18 +200,18 @@ _watched: dict[int, weakref.ref[object]] = {}
 
 
 def watch(one: object, message: str) -> None:
-    """Give a ResourceWarning where *one* is forgotten, until `unwatch`.
+    """Give a ResourceWarning if *one* is garbage-collected before `unwatch`.
 
-    Not by ``__del__``: that runs bytecodes, and a signal handler's exception would be lost in them.
+    A ``__del__`` would run bytecodes, and an exception of a signal handler would be lost in them.
     """
     for number in [number for number, known in list(_watched.items()) if known() is None]:
         _watched.pop(number, None)
-    # What it is called with besides, the reference, is the warning's source: where that was made.
+    # The reference is passed as the warning's source, so the warning tells where the object was made.
     _watched[id(one)] = weakref.ref(one, partial(warnings.warn, message, ResourceWarning, 1))
 
 
 def unwatch(one: object) -> None:
-    """It is closed."""
+    """Give no ResourceWarning for *one*, because it is closed."""
     _watched.pop(id(one), None)
 
 

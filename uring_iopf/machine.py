@@ -1,4 +1,4 @@
-"""The thing one starts: an endpoint, an IOMMU, its driver, an iommufd context and one delivery design, put together."""
+"""`Machine`: PCI functions, an IOMMU and its driver, an iommufd context and one delivery design, put together."""
 
 from __future__ import annotations
 
@@ -44,19 +44,22 @@ _Before: TypeAlias = tuple[frozenset[Object], tuple[Unshared, ...], bool]
 _NOTHING: Final[_Before] = (frozenset(), (), False)
 
 DEFAULT_IDLE_NS = 1_000_000
-"""What a worker spins before it sleeps, where its client sleeps too."""
+"""The time that a worker spins before it sleeps, in nanoseconds, if ``wait="sleep"``."""
 
 
 class Machine(Unshared):
     """An emulated machine with PCI functions that fault, all behind one IOMMU, and one delivery design.
 
-    *workload*: a bundled trace's name, a trace file, a `Workload`, None for accesses made by hand
-    (``machine.endpoint.access``), or `MachineParts`, which have one. *options*: the parts besides, by their names in
-    `MachineParts`, where each is explained and has its default.
+    *workload*: the name of a bundled trace, the path of a trace, a `Workload`, None for accesses made by hand
+    (``machine.endpoint.access``), or `MachineParts`, which have a workload. *options*: the other parts, by their names
+    in `MachineParts`, which explains each and has its default.
 
-    Use it with `connect` from trio, or as a context manager with `open`; where it has several queues, with
-    `connect_each` and `open_each`. One design is connected at a time, once. A machine that was not closed, and that
-    nothing refers to any more, gives a ResourceWarning; its worker stops.
+    With trio, use `connect`. Without trio, use `open`, with the machine as a context manager. A machine with several
+    queues has `connect_each` and `open_each`. A machine opens one design, once. A machine that is garbage-collected
+    without `close` gives a ResourceWarning, and its worker stops.
+
+    Raises: UsageError, a part that is not allowed; TraceError, a bad trace; HostError or MemoryError, the host has no
+    descriptor or memory.
     """
 
     _what = "machine"
@@ -74,7 +77,7 @@ class Machine(Unshared):
         else:
             parts = MachineParts.of(workload, **options)
         self.parts = parts
-        """What it was made of."""
+        """The parts that the machine was made of."""
         self.workload = parts.workload
         self.driver = Driver[parts.driver.upper()]
         self.wait = Wait[parts.wait.upper()]
@@ -86,11 +89,11 @@ class Machine(Unshared):
         self._queues: dict[QueueKey, FaultQueue] = {}
         self._channels: dict[QueueKey, Channel] = {}
         self.functions: Mapping[str, Function] = MappingProxyType(self._functions)
-        """By their names."""
+        """The functions, by name."""
         self.queues: Mapping[QueueKey, FaultQueue] = MappingProxyType(self._queues)
-        """Once a design is open: its fault queues, by function and PASID. See `MachineParts.queues`."""
+        """The fault queues, by function and PASID, once a design is open. See `MachineParts.queues`."""
         self.channels: Mapping[QueueKey, Channel] = MappingProxyType(self._channels)
-        """The design on each."""
+        """The channel of the open design on each fault queue."""
         self._fed_by: dict[QueueKey, list[Function]] = {}
         self._before = _NOTHING
         self._endpoints: list[Endpoint] = []
@@ -105,7 +108,7 @@ class Machine(Unshared):
             raise
 
     def _build(self, parts: MachineParts) -> None:
-        """Make the hardware and the kernel around it; what has been made is closed when the rest fails."""
+        """Make the hardware and the kernel around it. The caller closes the parts made so far if this raises."""
         self.core = Core(live=self.live)
         self._worker: object = self.core.worker()
         self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
@@ -136,7 +139,7 @@ class Machine(Unshared):
             endpoint.set_rows(parts.workload.rows)
         self._functions[parts.name] = Function(self.core, parts, load, endpoint, device)
 
-    # ---- what there is one of ----
+    # ---- for machines with one function and one queue ----
 
     @property
     def _first(self) -> Function:
@@ -144,7 +147,7 @@ class Machine(Unshared):
 
     @property
     def function(self) -> Function:
-        """The function. Raises: UsageError, there are several: they are in `functions`."""
+        """The only function. Raises: UsageError, there are several (see `functions`)."""
         if len(self.functions) > 1:
             raise UsageError(
                 f"this machine has several functions ({', '.join(self.functions)}); choose one of machine.functions"
@@ -153,22 +156,22 @@ class Machine(Unshared):
 
     @property
     def endpoint(self) -> Endpoint:
-        """The function's hardware. Raises: UsageError, as `function`."""
+        """The hardware of the only function. Raises: UsageError, as `function`."""
         return self.function.endpoint
 
     @property
     def device(self) -> Device:
-        """The function, as iommufd knows it. Raises: UsageError, as `function`."""
+        """The iommufd device of the only function. Raises: UsageError, as `function`."""
         return self.function.device
 
     @property
     def queue(self) -> FaultQueue:
-        """The fault queue. Raises: UsageError, no design is open, or there are several: they are in `queues`."""
+        """The only fault queue. Raises: UsageError, no design is open, or there are several (see `queues`)."""
         return self._only(self.queues, "queue")
 
     @property
     def channel(self) -> Channel:
-        """The design that is open. Raises: UsageError, none is, or there are several: they are in `channels`."""
+        """The only channel. Raises: UsageError, no design is open, or there are several channels (see `channels`)."""
         return self._only(self.channels, "channel")
 
     def _only(self, these: Mapping[QueueKey, T], what: str) -> T:
@@ -189,30 +192,30 @@ class Machine(Unshared):
 
     @property
     def outstanding_most(self) -> int:
-        """Groups that all functions together may have outstanding at once; accesses by hand know no limit."""
+        """The groups that all functions together may have outstanding at once. Accesses by hand are not limited."""
         return sum(one.outstanding_most for one in self.functions.values())
 
     @property
     def group_most(self) -> int:
-        """Pages in a group at most."""
+        """The most pages in one group."""
         return max(one.group_most for one in self.functions.values())
 
     # ---- opening a design ----
 
     def open(self, design: str | type[Design]) -> Channel:
-        """Attach a table with a fault queue, put a design on the queue, and start the worker.
+        """Attach a table with a fault queue, open a design on the queue, and start the worker. Return the channel.
 
-        If that fails, or a signal's exception comes, the machine is as it was, and can be opened again.
+        If this raises, also because of a signal, the machine is as before and can be opened again.
 
-        *design*: a name, ``MODULE:CLASS``, or a class. Raises: UsageError, there is one already; no such design; or the
-        machine has several queues: `open_each`.
+        *design*: a name, ``MODULE:CLASS``, or a class. Raises: UsageError, a design was opened before, there is no such
+        design, or the machine has several queues (use `open_each`); HostError, the host has no thread or descriptor.
         """
         self._check_one_queue("open_each")
         self.open_each(design)
         return self.channel
 
     def open_each(self, design: str | type[Design]) -> Mapping[QueueKey, Channel]:
-        """The same with as many queues as the machine has: a channel of the design on each. Return them by queue."""
+        """Do what `open` does for all queues of the machine. Return a channel of the design for each queue."""
         self._check_can_open()
         info = resolve(design)
         if info.inline_only and self.driver is not Driver.INLINE:
@@ -317,11 +320,11 @@ class Machine(Unshared):
             self.core.start_worker(driver, cpu=self.parts.cpu, idle_ns=idle_ns)
 
     def _remember(self) -> None:
-        """What there is before `open`, which a refused one leaves alone: the user may have made something."""
+        """Remember the objects that exist before `open`. `_unopen` keeps them, because the user may have made them."""
         self._before = (frozenset(self.context), tuple(open_on(self.core)), self.core.driver is not Driver.INLINE)
 
     def _unopen(self) -> None:
-        """Take back what `open` has done so far; what is not there yet, or not any more, is passed over."""
+        """Undo the steps that `open` has done so far."""
         objects, open_before, worker_before = self._before
         self._channels.clear()
         for channel in open_on(self.core):  # it may not have been stored yet
@@ -345,11 +348,11 @@ class Machine(Unshared):
         self._opened = False
 
     def _driver_for(self, info: DesignInfo) -> Driver:
-        """A worker that polls rings has none to poll for a design of system calls: those run where they are made."""
+        """The driver for a design. A design without a ring leaves a worker nothing to poll, so it runs with ENTER."""
         return Driver.ENTER if info.has_client and not info.has_ring else self._ring_driver(info)
 
     def _ring_driver(self, info: DesignInfo) -> Driver:
-        """A design without a client runs wherever the kernel runs: in the worker."""
+        """The driver for a design with a ring. A design without a client runs in the worker."""
         return self.driver if info.has_client else Driver.SQPOLL
 
     def _open_channel(self, info: DesignInfo, key: QueueKey) -> Channel:
@@ -370,16 +373,19 @@ class Machine(Unshared):
         )
 
     def connect(self, design: str | type[Design] = "uring-multishot") -> Connection:
-        """Open a design and be its trio client; the load starts, and iteration ends when all of it is answered.
+        """Open a design, start the load, and return a connection, whose ``async with`` block gives a trio client.
 
-        To be used with ``async with``. On leaving, what is unanswered is answered for the client; the machine is
-        closed, unless it was entered itself. Raises: UsageError, a design without a user-space client, or the machine
-        has several queues: `connect_each`.
+        Iteration over the client ends when every fault of the load is answered. At the end of the block, the kernel
+        answers the remaining groups for the client, and the machine is closed unless it is used as a context manager
+        itself.
+
+        Raises, on entry: UsageError, as `open`, or the design has no client in user space, or the machine has several
+        queues (use `connect_each`).
         """
         return Connection(self, design)
 
     def connect_each(self, design: str | type[Design] = "uring-multishot") -> ConnectionToEach:
-        """The same with as many queues as the machine has: ``async with`` gives a client of each, by queue."""
+        """Do what `connect` does for all queues of the machine. The block gets a trio client for each queue."""
         return ConnectionToEach(self, design)
 
     def _connect_each(self, design: str | type[Design]) -> dict[QueueKey, TrioClient]:
@@ -409,17 +415,17 @@ class Machine(Unshared):
         return clients
 
     def _disconnect(self) -> None:
-        """End the clients: what they have answered still counts as answered, the rest is answered for them."""
+        """End the clients. Answers that they gave count; the kernel answers the remaining groups for them."""
         for client in self._clients:
             client.close()
         if not self._closed:
-            # A worker may not have come to the last answers yet, and inline nobody else would.
+            # The last answers may not have been collected yet, and without a worker nothing else would do it.
             for channel in self.channels.values():
                 channel.turn()
             self.detach()
 
     def tell_when_done(self, eventfd: int) -> None:
-        """Signal an eventfd at the end of each pass of each function; -1: none. Who sleeps on it does not oversleep."""
+        """Signal an eventfd at the end of each function's passes; -1: none. Raises: as `Endpoint.tell_when_done`."""
         for function in self.functions.values():
             function.endpoint.tell_when_done(eventfd)
 
@@ -430,13 +436,15 @@ class Machine(Unshared):
 
     @property
     def started(self) -> int:
-        """Passes over the workload that were started; of several functions, the most of any."""
+        """The number of passes over the workload that were started; with several functions, the highest of theirs."""
         return max(one.started for one in self.functions.values())
 
     def start(self) -> None:
-        """Begin a pass over the workload, in every function that has one; where none has, over rows set by hand.
+        """Start a pass over the workload in every function that has one.
 
-        Raises: KernelError(EBUSY), one is under way, and none was begun.
+        If no function has a workload, start a pass over the rows that `Endpoint.set_rows` has set.
+
+        Raises: KernelError(EBUSY), a pass is under way; no pass was started then.
         """
         self._check_open()
         if not self.is_idle():
@@ -445,54 +453,56 @@ class Machine(Unshared):
             one.start()
 
     def finish(self) -> None:
-        """No more accesses will be made by hand: a client's iteration ends when those that were made have ended.
+        """Declare that no more accesses will be made by hand. Clients' iteration ends when the earlier ones have ended.
 
-        Where there is a workload, iteration ends when that is served as well, and needs no call.
+        A machine with a workload needs no call: iteration ends when the workload is served.
         """
         self._check_open()
         for one in self.functions.values():
             one.finish()
 
     def is_idle(self) -> bool:
-        """Whether every pass that was started has ended: all sent, all answered."""
+        """Whether every pass that was started has ended, with all faults sent and answered."""
         return all(one.is_idle() for one in self.functions.values())
 
     async def access(self, pasid: int, address: int, perm: int, *, pages: int = 1) -> AccessResult:
-        """Make one access to neighbouring pages, as `Endpoint.access`, and return what became of it. Needs trio.
+        """Make one access to neighbouring pages, as `Endpoint.access` does, and wait for its result. Needs trio.
 
-        Cancelled, the access goes on, and nobody is told of its end. Inline it turns the hardware while it waits.
-        Raises: as `Endpoint.access`; trio.ClosedResourceError, the machine was closed meanwhile; UsageError, it has
-        several functions: each has an `access` of its own.
+        If the call is cancelled, the access goes on without it. With the driver ``inline`` the call runs the hardware
+        while it waits.
+
+        Raises: as `Endpoint.access`; trio.ClosedResourceError, the machine was closed meanwhile; UsageError, the
+        machine has several functions, each of which has its own `access`.
         """
         self._check_open()
         return await self.function.access(pasid, address, perm, pages=pages)
 
     def detach(self) -> None:
-        """Send no more, and let the kernel answer for the client what it has not answered."""
+        """Send no more faults, and detach the devices. The kernel answers the remaining groups for the client."""
         for one in self.functions.values():
             one.endpoint.cancel()
         for one in self.functions.values():
             if one.device.exists:
                 _detach(one.device)
-        # The answers are on their way; without a worker somebody must turn the hardware.
+        # The answers are on their way. Without a worker, this call must run the hardware that receives them.
         self.core.produce()
 
     def account(self) -> Account:
-        """Where every fault of all functions is now. After `detach` none is pending.
+        """The account of all functions' faults at this moment. After `detach` no fault is pending.
 
         Raises: UsageError, no design has been opened.
         """
         return Account(*map(sum, zip(*self.accounts().values(), strict=True)))
 
     def accounts(self) -> dict[str, Account]:
-        """The same of each function, by name, all at one moment: they add up to `account`. Raises: as `account`."""
+        """The account of each function, by name, at one moment. They add up to `account`. Raises: as `account`."""
         if not self._opened:
             raise UsageError("no design has been opened, so there are no faults to account for; open one first")
         functions = list(self.functions.values())
         return dict(zip(self.functions, accounts_of(self.core, functions), strict=True))
 
     def close(self) -> None:
-        """Close everything, in order. Closing again does nothing, or what an exception has left to be done.
+        """Close everything, in order. A second call does nothing, or the steps that an exception has prevented.
 
         Raises: KernelError(EBUSY), requests of a ring still hold the queue: close the ring, then close again.
         """
@@ -552,7 +562,7 @@ class Machine(Unshared):
 
 
 class _Connection(NotCopied):
-    """A machine that is opened for trio clients, and ends with them."""
+    """A machine that is open for trio clients, until the end of an ``async with`` block."""
 
     def __init__(self, machine: Machine, design: str | type[Design]) -> None:
         self._machine = machine
@@ -584,7 +594,7 @@ class _Connection(NotCopied):
 
 
 class Connection(_Connection):
-    """What `Machine.connect` returns: ``async with`` it, for the client."""
+    """The return value of `Machine.connect`. Its ``async with`` block gets the client."""
 
     async def __aenter__(self) -> TrioClient:
         try:
@@ -597,7 +607,7 @@ class Connection(_Connection):
 
 
 class ConnectionToEach(_Connection):
-    """What `Machine.connect_each` returns: ``async with`` it, for a client of each queue."""
+    """The return value of `Machine.connect_each`. Its ``async with`` block gets a client for each queue."""
 
     async def __aenter__(self) -> dict[QueueKey, TrioClient]:
         return self._connect()
@@ -608,7 +618,7 @@ def _are_served(functions: Sequence[Function]) -> bool:
 
 
 def _detach(device: Device, but: Container[Object] = ()) -> None:
-    """Detach a device and its PASIDs, but for what is attached to these tables."""
+    """Detach a device and its PASIDs, except those that are attached to the tables *but*."""
     for pasid in device.pasids():
         if device.attached_to(pasid) not in but:
             device.detach(pasid=pasid)

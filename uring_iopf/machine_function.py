@@ -1,4 +1,4 @@
-"""One PCI function of a machine: what makes it fault, and where each of its faults is."""
+"""One PCI function of a machine: its load, and the account of its faults."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 
 class Account(NamedTuple):
-    """Where every fault is, at one moment: sent = answered + auto_answered + pending + lost.
+    """The place of every fault at one moment: sent = answered + auto_answered + pending + lost.
 
-    Of one function, or of several: every field is a sum.
+    An account counts the faults of one function, or of several together.
     """
 
     sent: int
     answered: int
-    """By the client."""
+    """Faults that the client answered."""
     auto_answered: int
-    """For it: by detach, by the generic layer, by the driver."""
+    """Faults that were answered for the client: by a detach, by the generic fault layer, or by the driver."""
     lost: int
-    """Neither answered nor held by anything. A run with one has failed."""
+    """Faults that were not answered and are in no queue. A run with a lost fault has failed."""
     unmapped: int
-    """Of the answered: with success, and the page was not there."""
+    """Answered faults (a part of *answered*) whose answer was SUCCESS although the page was not mapped."""
     pending: int = 0
-    """Not answered yet: in the IOMMU's queue, in a group without its last fault, or in the fault queue."""
+    """Faults without an answer yet: in the IOMMU's queue, in a group without its last fault, or in the fault queue."""
     awaited: int = 0
-    """What the function still waits for: the pending ones, and answers on their way. More than these when nothing is on
-    the way any more (after `Machine.detach`): answers are lost."""
+    """Faults whose answer has not reached the function: the pending ones, and those with an answer on its way. After
+    `Machine.detach` no answer is on its way: *awaited* beyond *pending* then means lost answers."""
 
 
 class Function(NotCopied):
@@ -48,61 +48,63 @@ class Function(NotCopied):
     def __init__(self, core: Core, parts: FunctionParts, load: Load, endpoint: Endpoint, device: Device) -> None:
         self.name = parts.name
         self.parts = parts
-        """What it was made of, with nothing left open."""
+        """The parts that the function was made of, with every default filled in."""
         self.endpoint = endpoint
-        """Its hardware: `access`, `result`, `counts`, `latency_ns`."""
+        """The hardware of the function, with `access`, `result`, `counts` and `latency_ns`."""
         self.device = device
-        """As iommufd knows it: its id stands in the messages of its faults."""
+        """The iommufd device of the function. The messages of its faults have its id."""
         self.workload = parts.workload
         self.load = load
         self.started = 0
-        """Passes over its workload that were started."""
+        """The number of passes over the workload that were started."""
         self._core = core
         self._finished = False
         self._accesses: Accesses | None = None
 
     @property
     def in_flight(self) -> int:
-        """Groups of its workload outstanding at most."""
+        """The most groups of its workload that are outstanding at once."""
         assert self.load.in_flight is not None, "it is decided"
         return self.load.in_flight
 
     @property
     def outstanding_most(self) -> int:
-        """Groups that it may have outstanding at once; of accesses made by hand, as many as the hardware can."""
+        """The most groups that are outstanding at once. Without a workload it is the hardware's limit."""
         return GROUP_INDICES if self.workload is None else self.in_flight
 
     @property
     def group_most(self) -> int:
-        """Pages in a group at most."""
+        """The most pages in one group."""
         assert self.load.group is not None, "it is decided"
         return self.load.group
 
     def start(self) -> None:
-        """Begin a pass over its workload, or over what `Endpoint.set_rows` has given it.
+        """Start a pass over its workload, or over the rows that `Endpoint.set_rows` has set.
 
-        Raises: KernelError(EBUSY), one is under way; else as `Endpoint.start`.
+        Raises: KernelError(EBUSY), a pass is under way; else as `Endpoint.start`.
         """
         self.endpoint.start(self.load)
         self.started += 1
 
     def finish(self) -> None:
-        """No more accesses will be made by hand: see `Machine.finish`."""
+        """Declare that no more accesses will be made by hand; see `Machine.finish`."""
         self._finished = True
         self.endpoint.finish()
 
     def is_idle(self) -> bool:
-        """Whether every pass that was started has ended: all sent, all answered."""
+        """Whether every pass that was started has ended, with all faults sent and answered."""
         return self.endpoint.passes() >= self.started
 
     def is_served(self) -> bool:
-        """Whether nothing more will come: its passes have ended and its accesses, and no more are to be made."""
+        """Whether no more faults will come: all passes and accesses have ended, and no more accesses will be made."""
         return (self._finished or self.workload is not None) and self.endpoint.is_served(self.started)
 
     async def access(self, pasid: int, address: int, perm: int, *, pages: int = 1) -> AccessResult:
-        """Make one access to neighbouring pages, as `Endpoint.access`, and return what became of it. Needs trio.
+        """Make one access to neighbouring pages, as `Endpoint.access` does, and wait for its result. Needs trio.
 
-        Cancelled, the access goes on, and nobody is told of its end. Inline it turns the hardware while it waits.
+        If the call is cancelled, the access goes on without it. With the driver ``inline`` the call runs the hardware
+        while it waits.
+
         Raises: as `Endpoint.access`; trio.ClosedResourceError, the machine was closed meanwhile; UsageError, tasks of
         another `trio.run` wait for accesses of this function.
         """
@@ -116,7 +118,7 @@ class Function(NotCopied):
         return await self._accesses.make(partial(self.endpoint.access, pasid, address, perm, pages=pages))
 
     def close_accesses(self) -> None:
-        """End what waits in `access`."""
+        """End the tasks that wait in `access` by trio.ClosedResourceError."""
         if self._accesses is not None:
             self._accesses.close()
 
@@ -127,7 +129,8 @@ class Function(NotCopied):
 def accounts_of(core: Core, functions: Sequence[Function]) -> list[Account]:
     """The account of each function, all at one moment."""
     counts = ffi.new("struct uiopf_account[]", len(functions))
-    # Another thread may close the machine meanwhile; and a traceback is not to keep what that lets go of.
+    # Hold the objects, because another thread may close the machine meanwhile. Clear the list at the end, because the
+    # traceback of an exception would keep them in memory.
     held = [(function.endpoint.c, function.device.c) for function in functions]
     try:
         for at in range(len(held)):

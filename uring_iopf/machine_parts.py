@@ -1,7 +1,7 @@
-"""What a machine is made of, as data: `Machine`, comparisons, cells, the commands and the test fixture all take it.
+"""The parts of a machine, as data. `Machine`, comparisons, cells, the commands and the test fixture all use them.
 
-The defaults, the limits and what each part means are written here, once. It loads no compiled code, so that a command
-can refuse a mistake at once.
+This module defines the meaning, the default and the limits of each part, once. It does not load the extension, so
+that a command can refuse a mistake at once.
 """
 
 from __future__ import annotations
@@ -61,38 +61,38 @@ WAITS: Final = ("spin", "sleep")
 QUEUES: Final = ("one", "device", "pasid", "shared")
 DEFAULT_WORKLOAD: Final = "gcc-compile"
 MOST_FUNCTIONS: Final = 16
-"""Functions behind one VT-d here: there is room for the answers of so many."""
+"""The most functions behind one emulated VT-d, which has room for the answers of so many."""
 MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
-"""Page requests that a function can have outstanding: all its groups, each as large as can be."""
+"""The most page requests that a function can have outstanding: all its groups, each with the most pages."""
 FIRST_REQUESTER_ID: Final = 0x0100
 
 
 def share_of_credits(group: int, functions: int = 1) -> int:
-    """Page requests that each of so many functions may have outstanding, in groups of *group* pages at most.
+    """The page requests that each of *functions* functions may have outstanding, in groups of *group* pages at most.
 
-    All together no more than the IOMMU's queue holds: it could overflow otherwise, and lose some.
+    All functions together get no more than the IOMMU's queue holds, so that it never overflows and loses requests.
     """
     return min(MOST_IN_FLIGHT * group, (PRQ_ENTRIES - 1) // functions)
 
 
 class _Unsaid(int):
-    """A default that nobody has given: what a load says may take its place."""
+    """A default. A load's own value takes its place; a value that the user gave would contradict the load's."""
 
 
 class QueueKey(NamedTuple):
-    """Names one of a machine's fault queues, as does a plain tuple: ``("nic", 1)``."""
+    """The name of one of a machine's fault queues. A plain tuple works too: ``("nic", 1)``."""
 
     function: str
-    """The function, or the group of devices; ``all`` where there is one queue for all."""
+    """The name of the function, or of the group of devices; ``all``: the one queue for all."""
     pasid: int | None
-    """The PASID, where each has a queue; else None."""
+    """The PASID, if each PASID has a queue; else None."""
 
 
 ALL: Final = QueueKey("all", None)
 
 
 class MachineOptions(TypedDict, total=False):
-    """The parts besides the workload, for calls that take them by name; `MachineParts` says what they are."""
+    """The types of the parts without the workload, for calls that take them by name. `MachineParts` explains them."""
 
     kernel: str
     driver: str
@@ -113,24 +113,25 @@ class MachineOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class FunctionParts:
-    """One PCI function of a machine. Raises: UsageError, a part that cannot be."""
+    """One PCI function of a machine. Raises: UsageError, a part that is not allowed."""
 
     name: str = "function"
-    """By which `Machine.functions` and its queues are looked up."""
+    """The key of the function in `Machine.functions`, and of its queues."""
     requester_id: int | None = None
     """Bus, device and function number, 16 bits; None: 0x100 for the first function, 0x200 for the second, …"""
     workload: Workload | None = None
-    """What it faults on; None: the machine's."""
+    """The faults of the function; None: the workload of the machine."""
     load: Load | None = None
-    """When its faults come; None, in it too: as the machine says. The machine's *seed* is the first function's, the
-    second has the next number, …"""
+    """The times of the faults; None: the load of the machine. Fields of the load that are None have the machine's
+    values. The first function has the machine's *seed*, the second has the next number, …"""
     pasids: tuple[int, ...] = ()
-    """PASIDs that have a table of their own where *queues* is ``pasid`` or ``shared``. None are given: with ``pasid``
-    those of its workload."""
+    """The PASIDs that have a table of their own if *queues* is ``pasid`` or ``shared``. Empty, with ``pasid``: the
+    PASIDs of the workload."""
     device_group: str | None = None
-    """Functions with the same name here are one group of devices, which the IOMMU cannot tell apart; None: alone."""
+    """Functions with the same value are one group of devices, which the IOMMU cannot tell apart; None: a group of its
+    own."""
     credits: int | None = None
-    """Page requests that it may have outstanding; None: its share of the IOMMU's queue, which then never overflows."""
+    """Page requests that may be outstanding; None: a share of the IOMMU's queue, which then never overflows."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -153,46 +154,48 @@ class FunctionParts:
 
 @dataclass(frozen=True)
 class MachineParts:
-    """What a `Machine` is made of. Raises: UsageError, a part that cannot be, or parts that contradict each other."""
+    """The parts of a `Machine`. Raises: UsageError, a part that is not allowed, or parts that contradict each other."""
 
     workload: Workload | None = None
-    """What the function faults on; None for accesses made by hand (``machine.endpoint.access``)."""
+    """The faults of the functions; None: accesses are made by hand (``machine.endpoint.access``)."""
     kernel: str = "7.2"
-    """Whose rules iommufd and the rings follow."""
+    """The version of Linux whose rules iommufd and the rings follow: ``6.12`` or ``7.2``."""
     driver: str = "sqpoll"
-    """``sqpoll``: a worker is the hardware and the kernel. ``enter``: a worker is the hardware, the kernel runs in the
-    client's calls. ``inline``: no thread; deterministic."""
+    """The threads. ``sqpoll``: a worker runs the hardware and the kernel. ``enter``: a worker runs the hardware, and
+    the kernel runs in the client's calls. ``inline``: one thread runs everything, deterministically."""
     wait: str = "sleep"
-    """What a client does that has nothing to do: ``sleep`` or ``spin``. The worker does the same after a while."""
+    """A client without work sleeps until it is woken (``sleep``), or polls again at once (``spin``). A worker without
+    work does the same; with ``sleep`` it spins for a millisecond first."""
     in_flight: int = _Unsaid(DEFAULT_IN_FLIGHT)
-    """Groups of a function outstanding at most, 1 to 512. A *load* may say it instead."""
+    """The most groups of a function that are outstanding at once, 1 to 512. The *load* may give it instead."""
     group: int = _Unsaid(DEFAULT_GROUP)
-    """Pages in a group at most, 1 to 32: neighbours in the workload that are asked for and answered together. A *load*
-    may say it instead."""
+    """The most pages in one group, 1 to 32. Neighbours in the workload form a group. The *load* may give it instead."""
     seed: int = _Unsaid(DEFAULT_SEED)
-    """Of whatever is drawn at random in the load; nothing in a closed loop. A *load* may say it instead."""
+    """The seed of the random times of a load; a closed loop has none. The *load* may give it instead."""
     load: Load | None = None
-    """When faults come; None: a closed loop."""
+    """The times of the faults; None: a closed loop."""
     live: bool | None = None
-    """System calls and wake-ups are paid for with real ones, and time passes; None: unless inline. Beside a worker
-    wake-ups are real either way; without it the clock stands still there until ``core.tick``."""
+    """True: each emulated system call and wake-up makes a real one, and time passes. False: they are only counted, and
+    without a worker the clock stands still until ``core.tick``; a worker still makes real wake-ups. None: True, except
+    with the driver ``inline``."""
     cpu: int = -1
-    """Where the worker should run, if the host lets it; -1: anywhere."""
+    """The processor for the worker, if the host allows it; -1: any."""
     report_flags: int = 0
-    """For the design ``handler``."""
+    """Flags for the design ``handler``."""
     functions: tuple[FunctionParts, ...] = ()
-    """The PCI functions, all behind one IOMMU; none: one, called ``function``."""
+    """The PCI functions, all behind one IOMMU; empty: one function, with the name ``function``."""
     queues: str = "one"
-    """Who has a fault queue. ``one``: all functions are attached to one table with one queue. ``device``: each function
-    has a table with a queue, or each group of devices. ``pasid``: each of a function's *pasids* has; what another PASID
-    asks for is refused. ``shared``: a table for each function and each of its *pasids*, and one queue for all."""
+    """The fault queues. ``one``: all functions are attached to one table with one queue. ``device``: each function, or
+    each group of devices, has a table with a queue. ``pasid``: each of a function's *pasids* has a table with a queue;
+    faults of other PASIDs are refused. ``shared``: each function and each of its *pasids* has a table, and all tables
+    have one queue."""
     limits: QueueLimits | None = None
-    """Of every queue: what Linux has not; None: nothing of it."""
+    """Limits of every fault queue, which Linux does not have; None: no limits."""
     pasid_table: int | None = None
     """Entries of the PASID table; None: as many as the workloads and *pasids* need, 64 at least."""
     table_pages: int | None = None
-    """4 KiB pages that the page tables may use, all PASIDs together; None: as many as the workloads need, 1,024 at
-    least, which is room for some 2,000 MiB in one piece, or for 340 pages far from each other."""
+    """The 4 KiB pages for the page tables of all PASIDs together; None: as many as the workloads need, 1,024 at least.
+    1,024 pages map about 2,000 MiB in one piece, or 340 pages that are far apart."""
 
     def __post_init__(self) -> None:
         _check_workload(self.workload)
@@ -221,10 +224,10 @@ class MachineParts:
         self._check_tables()
         self._check_queues()
 
-    # ---- what contradicts itself ----
+    # ---- contradictions ----
 
     def _agree_with_load(self) -> None:
-        """Take what the load says where the machine says nothing. Raises: UsageError, they say different things."""
+        """Use the load's values where the machine has defaults. Raises: UsageError, the two have different values."""
         for name in ("in_flight", "group", "seed"):
             ours, its = getattr(self, name), None if self.load is None else getattr(self.load, name)
             if its is None or its == ours:
@@ -292,13 +295,13 @@ class MachineParts:
         workloads = {id(one.workload): one.workload for one in self.each_function() if one.workload is not None}
         return sum(one.table_pages for one in workloads.values())
 
-    # ---- what follows from the parts ----
+    # ---- values that follow from the parts ----
 
     @classmethod
     def of(
         cls, workload: str | Path | Workload | None = DEFAULT_WORKLOAD, **options: Unpack[MachineOptions]
     ) -> MachineParts:
-        """The parts with a workload by its name (bundled) or its path. Raises: UsageError, as `load_workload`, too."""
+        """Make the parts, with a workload by its name or path. Raises: UsageError, as the class and `load_workload`."""
         from uring_iopf.workloads import Workload, load_workload  # heavy for those who only look
 
         known = workload is None or isinstance(workload, Workload)
@@ -306,27 +309,27 @@ class MachineParts:
 
     @classmethod
     def checked(cls, **options: object) -> dict[str, object]:
-        """Return *options*. Raises: UsageError, there is no such part."""
+        """Return *options*. Raises: UsageError, an option is not the name of a part."""
         names = [field.name for field in fields(cls)]
         if unknown := [name for name in options if name not in names]:
             raise UsageError(f"a machine has no option {unknown[0]!r}; it has {', '.join(names)}")
         return options
 
     def with_options(self, **options: Unpack[MachineOptions]) -> Self:
-        """The same with other parts. Raises: UsageError."""
+        """Return a copy with other *options*. Raises: UsageError, as the class."""
         return replace(self, **self.checked(**options))  # type: ignore[arg-type]
 
     @property
     def is_live(self) -> bool:
-        """*live*, decided."""
+        """*live*, with the default filled in."""
         return self.driver != "inline" if self.live is None else self.live
 
     def make_load(self) -> Load:
-        """*load*, decided."""
+        """*load*, with the defaults filled in."""
         return (Load() if self.load is None else self.load).filled(self.in_flight, self.group, self.seed)
 
     def each_function(self) -> Iterator[FunctionParts]:
-        """The functions, with nothing left open but what a function has not at all."""
+        """The functions, with the defaults filled in: requester id, workload and credits."""
         functions = self.functions or (FunctionParts(),)
         for number, one in enumerate(functions):
             yield replace(
@@ -337,7 +340,7 @@ class MachineParts:
             )
 
     def loads(self) -> list[Load]:
-        """Each function's load, decided."""
+        """The load of each function, with the defaults filled in."""
         functions = self.functions or (FunctionParts(),)
         ours = self.make_load()
         assert ours.in_flight is not None, "it is filled"
@@ -355,7 +358,7 @@ class MachineParts:
         return max([self.group, *groups])
 
     def units(self) -> list[Unit]:
-        """What is attached, in order: each function, or each group of devices."""
+        """The functions and groups of devices that are attached, in order."""
         members: dict[str, list[FunctionParts]] = {}
         for one in self.each_function():
             members.setdefault(one.name if one.device_group is None else one.device_group, []).append(one)
@@ -378,27 +381,27 @@ class MachineParts:
 
     @property
     def pasid_entries(self) -> int:
-        """*pasid_table*, decided."""
+        """*pasid_table*, with the default filled in."""
         return max(DEFAULT_PASIDS, self._most_pasid() + 1) if self.pasid_table is None else self.pasid_table
 
     @property
     def pages_of_tables(self) -> int:
-        """*table_pages*, decided."""
+        """*table_pages*, with the default filled in."""
         return max(DEFAULT_TABLE_PAGES, self._pages_needed()) if self.table_pages is None else self.table_pages
 
 
 @dataclass(frozen=True)
 class Unit:
-    """Functions that are attached together: one, or a group of devices."""
+    """Functions that are attached together: one function, or a group of devices."""
 
     name: str
     functions: tuple[FunctionParts, ...]
     pasids: tuple[int, ...]
-    """Those that have a table of their own."""
+    """The PASIDs that have a table of their own."""
 
 
 def own_pasids(function: FunctionParts) -> tuple[int, ...]:
-    """The PASIDs of a function that have a table of their own, where any have."""
+    """The PASIDs of a function that get a table of their own if PASIDs have tables."""
     return function.pasids or _used(function.workload)
 
 
@@ -414,7 +417,7 @@ def _set(parts: object, name: str, value: object) -> None:
 
 
 def _make_plain(parts: object, *names: str) -> None:
-    """NumPy's whole numbers, and others, become Python's own: they go into JSON."""
+    """Convert NumPy's whole numbers, and others, to int, so that they can be written as JSON."""
     for name in names:
         if (value := getattr(parts, name)) is not None and not isinstance(value, _Unsaid):
             _set(parts, name, int(value))
@@ -462,7 +465,9 @@ def _check_load(given: object) -> None:
 
 
 def _check_limits(given: object) -> None:
-    from uring_iopf.iommufd import QueueLimits  # loads the compiled part; who has some has loaded it
+    from uring_iopf.iommufd import (
+        QueueLimits,
+    )  # this loads the extension, which a caller with limits has loaded already
 
     if not isinstance(given, QueueLimits):
         raise UsageError(f"limits must be QueueLimits or None, not {given!r}")

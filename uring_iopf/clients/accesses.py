@@ -1,9 +1,9 @@
-"""Waiting for accesses that were made by hand: `Machine.access`.
+"""Tasks that wait for accesses made by hand: `Machine.access`.
 
-As in the trio client, one task waits on an eventfd for all, the others are parked, and whenever it leaves, in whatever
-way, all look for themselves. The endpoint writes the eventfd after it has stored an access's result, so a result that
-comes after a look finds the eventfd readable; it is emptied before the next look. Inline nobody turns the hardware
-otherwise: whoever waits does, and is woken by whatever makes work for it.
+As in the trio client, one task waits on an eventfd for all, and the others are parked. When that task leaves, for any
+reason, all tasks look at their results again. The endpoint writes the eventfd after it has stored an access's result.
+So a result that comes after a look makes the eventfd readable, and the eventfd is emptied before the next look. Without
+a worker, the task that waits runs the hardware. It is woken when there is work for the hardware.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Accesses(NotCopied):
         endpoint.tell_accesses(self._eventfd)
 
     async def make(self, access: Callable[[], int]) -> AccessResult:
-        """Call *access*, which makes one and returns its ticket, and wait for its end.
+        """Call *access*, which makes an access and returns its ticket, and wait for its result.
 
-        Raises: what *access* does; trio.ClosedResourceError; UsageError, tasks of another `trio.run` wait here, and one
-        cannot wake them from this one.
+        Raises: as *access*; trio.ClosedResourceError, the machine was closed; UsageError, tasks of another `trio.run`
+        wait for accesses of this function, and a task of this one could not wake them.
         """
         token = trio.lowlevel.current_trio_token()
         with self._lock:
@@ -79,7 +79,7 @@ class Accesses(NotCopied):
         return result
 
     async def _sleep(self) -> None:
-        """Until an access may have ended."""
+        """Sleep until an access may have ended."""
         turner = self._turner
         if turner is None:
             raise trio.ClosedResourceError

@@ -1,4 +1,4 @@
-"""The batch client: NumPy arrays, one C call for each step of a batch. Needs ``uring-iopf[numpy]``."""
+"""The batch client: NumPy arrays, and one C call for each step of a batch. It needs ``uring-iopf[numpy]``."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from uring_iopf.hardware.tables import AddressSpace
 
 FAULT = np.dtype([(name.removeprefix("__"), "<" + code) for name, code in MESSAGE_FIELDS])
-"""A fault message as a structured array's element; 40 bytes."""
+"""The element of a structured array of fault messages, 40 bytes."""
 
 _LAST_PAGE = int(FaultFlags.LAST_PAGE)
 
 
 class BatchClient(NotCopied):
-    """Receives and answers whole arrays through a design written in C. One thread at a time.
+    """A client that receives and answers arrays of faults, through a design in C. One thread at a time may use it.
 
-    The array that `receive` returns is a view that the next `receive` overwrites.
+    `receive` returns a view of an array, which the next `receive` overwrites.
     """
 
     def __init__(self, channel: NativeChannel, address_space: AddressSpace) -> None:
@@ -47,22 +47,22 @@ class BatchClient(NotCopied):
         self._flags = self.faults["flags"]
 
     def receive(self) -> NDArray[Any]:
-        """Messages of whole groups (`FAULT`), without waiting; empty when there is nothing."""
+        """Return the messages of the groups that wait, as an array of `FAULT`; it is empty if no group waits."""
         return self.faults[: self._receive()]
 
     def map(self, n: int) -> None:
-        """Make the pages of the first *n* messages received present.
+        """Map the pages of the first *n* messages of the last `receive`.
 
-        Raises: UsageError, there are not so many; KernelError, as `AddressSpace.map`.
+        Raises: UsageError, *n* is more than the messages received; KernelError, as `AddressSpace.map`.
         """
         self._map(self._checked(n))
 
     def respond(self, n: int, code: PageResponse = PageResponse.SUCCESS) -> None:
         """Answer every group that ends among the first *n* messages received, and is not answered yet.
 
-        So parts of a batch may be answered one after the other, each with a code. Sent at the latest by the next
-        `receive`. Raises: UsageError, there are not so many messages, all of these groups are answered already, or the
-        queue refuses the code; nothing is answered then.
+        So the parts of a batch can be answered one after the other, each with its own *code*. The next `receive` sends
+        the answers at the latest. Raises: UsageError, *n* is more than the messages received, all of these groups are
+        answered already, or the queue refuses the code; no group is answered then.
         """
         n = self._checked(n)
         answered = self.answered
@@ -73,7 +73,7 @@ class BatchClient(NotCopied):
         self._respond(n, answered, code)
 
     def serve_once(self) -> int:
-        """Receive, map and answer with success what waits; return how many faults."""
+        """Receive the groups that wait, map their pages, and answer SUCCESS. Return the number of faults."""
         n = self._receive()
         if n:
             self._map(n)
@@ -97,12 +97,12 @@ class BatchClient(NotCopied):
 
     @property
     def received(self) -> int:
-        """Messages of the last `receive`, also of one that a signal's exception ended: they are in the array."""
+        """The number of messages of the last `receive`, also of one that a signal's exception has ended."""
         return lib.uiopf_channel_received(self._channel.c)
 
     @property
     def answered(self) -> int:
-        """Groups answered since the last `receive`: none or all of a `respond` that a signal's exception ended."""
+        """Groups answered since the last `receive`. A `respond` that a signal's exception ended adds all or none."""
         return lib.uiopf_channel_answered(self._channel.c)
 
     def _checked(self, n: object) -> int:

@@ -19,16 +19,16 @@ _COOKIE: Final = FaultMessage._fields.index("cookie")
 
 
 class FaultGroup(NotCopied):
-    """What gets answered: one or more faults, the last with LAST_PAGE.
+    """One or more faults that are answered together. The last one has LAST_PAGE.
 
     `faults` are the messages as they were read (`FaultMessage`: pasid, addr, perm, …).
     """
 
     __slots__ = ("_channel", "messages")
 
-    # Named tuples are made when somebody looks at them: they take longer than the rest of a receive.
+    # Named tuples are made on the first use of `faults`, because they take longer than the rest of a receive.
     messages: tuple[Message, ...]
-    """`faults`, perhaps as plain tuples of a message's fields in their order (`FaultMessage`)."""
+    """The faults, perhaps as plain tuples of a message's fields in their order (`FaultMessage`)."""
     _channel: Channel | None
 
     @property
@@ -40,16 +40,18 @@ class FaultGroup(NotCopied):
         return cast("tuple[FaultMessage, ...]", messages)
 
     def respond(self, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer the group; no await. INVALID fails the accesses.
+        """Answer the group, without await. SUCCESS: the device tries again. INVALID: the access fails.
 
-        Where the other side stands still it waits; a signal's exception then leaves the group unanswered.
-        Raises: UsageError, the group is answered already, the queue refuses the code, or the client or the machine is
-        closed. A group that was not answered by then can still be answered, if its client is open.
+        If the worker stands still, the call waits for it. An exception of a signal handler then leaves the group
+        unanswered.
+
+        Raises: UsageError, the group is answered already, the queue refuses *code*, or the client or the machine is
+        closed. After any other error than the first, the group can still be answered if its client is open.
         """
         channel = self._channel
         if channel is None:
             raise UsageError(f"this group is answered already; answer a group once: {self!r}")
-        try:  # from here on: an exception must find it answered or not, and never in between
+        try:  # from here on, an exception must leave the group answered or unanswered, and never in between
             self._channel = None
             channel.answer(self.messages[-1][_COOKIE], code)
         except BaseException:
@@ -64,12 +66,12 @@ class FaultGroup(NotCopied):
 
     @property
     def cookie(self) -> int:
-        """What the answer names it by; another group's once it is answered."""
+        """The cookie by which the answer names the group. After the answer another group can have it."""
         return self.faults[-1].cookie
 
     @property
     def pasid(self) -> int:
-        """The address space of its last fault; Linux merges groups of two PASIDs that use one index."""
+        """The PASID of the last fault. Linux merges groups of two PASIDs that use one group index."""
         return self.faults[-1].pasid
 
     @property
@@ -79,7 +81,7 @@ class FaultGroup(NotCopied):
 
     @property
     def grpid(self) -> int:
-        """The PRG index, or stall tag, that the device gave it."""
+        """The group index (PRGI), or the stall tag, that the device gave the group."""
         return self.faults[-1].grpid
 
     def __len__(self) -> int:
@@ -91,10 +93,10 @@ class FaultGroup(NotCopied):
 
 
 def receive_groups(channel: Channel) -> list[FaultGroup]:
-    """What waits in a channel, as groups."""
+    """Receive the groups that wait in a channel."""
     groups = []
     for messages in in_groups(channel.receive_plain()):
-        group = FaultGroup()  # what an __init__ would set is set here: that takes half the time
+        group = FaultGroup()  # set the fields here: that takes half the time of an __init__
         group.messages = messages
         group._channel = channel
         groups.append(group)

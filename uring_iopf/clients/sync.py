@@ -1,4 +1,4 @@
-"""The plain loop in Python: for designs written in Python, and for whoever has no event loop."""
+"""The synchronous client: a plain loop, for designs in Python and for programs without an event loop."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 def serve_once(
     channel: Channel, space: AddressSpace, code_of: Callable[[FaultGroup], PageResponse] | None = None
 ) -> int:
-    """Receive what waits and answer it; return how many faults. It never waits.
+    """Receive the groups that wait, and answer them. Return the number of faults. It never waits.
 
-    *code_of* says how a group is answered, SUCCESS where there is none; with SUCCESS its pages are made present.
+    *code_of*: returns the answer to a group; None: all answers are SUCCESS. The pages of a group are mapped if its
+    answer is SUCCESS. Raises: as `FaultGroup.respond` and `AddressSpace.map`.
     """
     served = _answer_what_waits(channel, space, code_of)
     channel.flush()
@@ -35,10 +36,11 @@ def serve(
     *,
     until: Callable[[], bool] | None = None,
 ) -> int:
-    """Receive and answer, and wait between, until about so many faults have been served; return how many.
+    """Receive and answer groups, and wait between, until *faults* faults or more are served. Return their number.
 
-    It is the native client's loop (``cdefs/designs/client.c``). It ends earlier when a wait finds that nothing has
-    come: inline, when nothing is left to do; or when *until* says so. What it has answered has been sent.
+    It is the native client's loop (``cdefs/designs/client.c``). It ends earlier if a wait ends without a fault (with
+    the driver ``inline``: when no work is left), or if *until* returns True. All answers are sent when it returns.
+    *code_of*: see `serve_once`.
     """
     served = 0
     while served < faults and channel.wait():

@@ -1,52 +1,53 @@
-"""The trio client: one await per batch, answers without awaiting.
+"""The trio client: one await for each batch, answers without await.
 
-A checkpoint costs about 2 µs, some twenty times what a design costs, so nothing here awaits per fault. Tasks share a
-client: any number may wait in `receive`, and any task may answer any group.
+A checkpoint costs about 2 µs, some twenty times the cost of a design, so nothing here awaits for each fault. Tasks
+share a client: any number may wait in `receive`, and any task may answer any group.
 
-**Who waits.** trio lets one task wait for a descriptor; a second gets BusyResourceError. So one task, the *sleeper*,
-waits on the channel's eventfd for all, and the others are parked. Whenever the sleeper leaves `_wait`, in whatever way,
-all that are parked run again and look for themselves; one of them is the next sleeper.
+**The sleeper.** trio lets one task wait for a descriptor; a second one gets BusyResourceError. So one task, the
+*sleeper*, waits on the channel's eventfd for all, and the others are parked. When the sleeper leaves `_wait`, for any
+reason, all parked tasks run again and look for groups; one of them is the next sleeper.
 
-**The races.** Between any look and the sleep that follows it the other side may move: a worker is another thread, and
-other tasks run at each checkpoint. Each look below prevents one loss. A test fails without it, by the name given.
+**The races.** The other side may move between a look and the sleep after it: a worker is another thread, and other
+tasks run at each checkpoint. Each look below prevents one loss. The test in parentheses fails without the look.
 
 ==============================================  ======================================================================
-where                                           what would be lost
+place                                           the loss that it prevents
 ==============================================  ======================================================================
-`prepare_sleep` says that something is there    A fault that came after `_take` has looked, and before the
-                                                channel was listed to be woken: nobody tells of it again.
+`prepare_sleep` returns True                    A fault came after the look of `_take`, and before the channel was
+                                                listed to be woken. No wake-up for it would come.
                                                 (a_fault_that_comes_before_the_sleep)
 a turn once the sleep is prepared (inline)      `prepare_sleep` sends the last answers, which makes room for faults.
-                                                Nobody but a client turns the hardware that would send them.
+                                                Only a client runs the hardware that would send these faults.
                                                 (the_last_answers_are_turned)
-a second look after *finished*                  A group that came between the look that found nothing and the word that
-                                                nothing more comes. (what_came_before_the_end)
-`_rouse` by who takes a batch                   The design `eventfd` is woken by a count that one read takes as a whole.
-                                                Who has read it may leave messages behind for the sleeper.
-                                                (a_receiver_that_leaves_messages)
-`_rouse` by who comes to the end                The same, of the signal that the load is over: the sleeper would never
-                                                hear of it. (every_task_comes_to_the_end)
-`_send` on every way out of `receive`           An answer given while we waited relies on us to send it. Cancelled, or
-                                                in the last checkpoint, we do not look again, which would.
+a second look after *finished*                  A group came after the look that found nothing, and before *finished*
+                                                returned True. (what_came_before_the_end)
+`_rouse` by a task that took a batch            The design `eventfd` wakes its client by a counter, which one read
+                                                empties. The task that has read it may leave messages behind for the
+                                                sleeper. (a_receiver_that_leaves_messages)
+`_rouse` by a task that comes to the end        The same for the signal that the load has ended: the sleeper would never
+                                                wake. (every_task_comes_to_the_end)
+`_send` on every way out of `receive`           An answer that another task gave while this one waited is sent by this
+                                                one. A task that is cancelled, or in its last checkpoint, looks no more,
+                                                which would send the answer.
                                                 (an_answer_given_to_a_cancelled_receiver,
                                                 an_answer_given_during_the_last_checkpoint)
-the shield of the last checkpoint               A batch in hand: nobody else has these groups. Cancelled here they would
-                                                never be answered. (groups_in_hand_are_returned)
-*unpark_all* on every way out                   The sleeper was cancelled, and nobody waits on the descriptor.
+the shield of the last checkpoint               The task holds a batch that no other task has. If it were cancelled, the
+                                                batch would never be answered. (groups_in_hand_are_returned)
+*unpark_all* on every way out                   The sleeper was cancelled, and no task waits on the descriptor.
                                                 (the_other_is_woken)
 ==============================================  ======================================================================
 
 **Answers while a task sleeps.** Some designs hold answers back until the client's next call, so that one system call
-carries many. The sleeper makes no call. So a channel wakes it for the first answer that is held back (C:
-``designs/channel.c``, `rouse`), and it sends all that have gathered by then: as many as other tasks gave in one pass of
-trio's scheduler. Sending each at once would cost a call per answer; not sending them was a hang, since a load with all
-its groups outstanding waits for one of them.
+carries many. The sleeper makes no call. So a channel wakes the sleeper for the first answer that is held back (C:
+``designs/channel.c``, `rouse`). The sleeper sends all answers that other tasks gave in the same pass of trio's
+scheduler. A system call for each answer would cost more. Without the wake-up the client would hang, because a load with
+all its groups outstanding waits for one of these answers.
 
-**Inline** there is no worker: a client that waits turns the other side, and while it sleeps it is woken by whatever
-makes work for a turn (C: ``core/core.h``, `uiopf_turner`). Turns that find nothing wake nobody, or two clients on one
-core would wake each other for ever. A load with times waits for the core's clock, which stands still inline. From the
-first time that something waits for it, the clock follows trio's, and the sleep ends when it is due: with trio's
-autojump clock hours take no time, with trio's own clock they take hours.
+**Inline.** With the driver ``inline`` there is no worker: a client that waits runs the other side. While it sleeps, any
+call that makes work for the other side wakes it (C: ``core/core.h``, `uiopf_turner`). Turns that find no work wake no
+client, because two clients on one core would wake each other forever. A load with times waits for the core's clock,
+which stands still inline. Once something waits for that clock, the clock follows trio's, and the sleep ends at the time
+that is due. With trio's autojump clock hours pass at once; with trio's own clock they take hours.
 """
 
 from __future__ import annotations
@@ -72,26 +73,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrioClientStatistics:
-    """What a `TrioClient` does and has done."""
+    """The state and the counts of a `TrioClient`."""
 
     tasks_waiting_receive: int
-    """In `receive`, also those that are about to return."""
+    """Tasks in `receive`, including those that are about to return."""
     is_open: bool
+    """Whether the client is open."""
     batches: int
-    """Received so far."""
+    """Batches received so far."""
     groups: int
-    """In them."""
+    """Groups received so far."""
 
 
 class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
     """The client's end of a design: a channel of batches of fault groups, to iterate over.
 
-    Any task may receive, and any may answer what another has received.
+    Any task may receive, and any task may answer a group that another has received. `Machine.connect` makes the client.
 
-    *finished* says whether nothing more will come: iteration ends then. *inline*: the core, where no worker turns its
-    steps; the client does while it waits. *timed*: its clock follows trio's from the beginning, and not only from the
-    first time that something waits for it. *spin*: beside a worker, the client never sleeps, but yields to other tasks
-    between two looks.
+    *finished*: returns True when no more groups will come; iteration ends then. *inline*: the core, if it has no
+    worker; the client then runs the other side while it waits. *timed*: the core's clock follows trio's from the
+    beginning, not only once something waits for it. *spin*: with a worker, the client never sleeps, and lets other
+    tasks run between two polls.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
     ) -> None:
         self._channel = channel
         self.address_space = address_space
-        """Where pages are made present."""
+        """The page tables of the function: `AddressSpace.map` maps the pages of a group."""
         self._finished = finished
         self._inline = inline
         self._clock = _FollowingClock(inline, timed) if inline is not None else None
@@ -118,10 +120,11 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
         self._receiving = self._batches = self._groups = 0
 
     async def receive(self) -> list[FaultGroup]:
-        """Return the groups that wait, at least one. A cancelled call has consumed nothing.
+        """Wait for groups, and return those that wait, at least one. A cancelled call has received no group.
 
-        What was answered before is sent first, and what other tasks answer meanwhile is sent, too. Raises:
-        trio.EndOfChannel, nothing more will come; trio.ClosedResourceError, the client is closed.
+        Earlier answers are sent first. Answers that other tasks give meanwhile are sent, too.
+
+        Raises: trio.EndOfChannel, no more groups will come; trio.ClosedResourceError, the client is closed.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._receiving += 1
@@ -136,21 +139,22 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
             self._send()
 
     def receive_nowait(self) -> list[FaultGroup]:
-        """Return the groups that wait, at least one.
+        """Return the groups that wait, at least one, without waiting.
 
-        Raises: trio.WouldBlock, there is none; trio.EndOfChannel, and nothing more will come; trio.ClosedResourceError.
+        Raises: trio.WouldBlock, no group waits; trio.EndOfChannel, no group waits and no more will come;
+        trio.ClosedResourceError, the client is closed.
         """
         if not (batch := self._take()):
             raise trio.WouldBlock
         return batch
 
     def _take(self) -> list[FaultGroup]:
-        """Take what waits, perhaps nothing. Raises: trio.EndOfChannel, trio.ClosedResourceError."""
+        """Return the groups that wait, perhaps none. Raises: trio.EndOfChannel, trio.ClosedResourceError."""
         if self._closed:
             raise trio.ClosedResourceError
         batch = receive_groups(self._channel)
         if not batch and self._finished():
-            batch = receive_groups(self._channel)  # it may have come between the two looks
+            batch = receive_groups(self._channel)  # a group may have come between the first look and *finished*
             if not batch:
                 self._rouse()
                 raise trio.EndOfChannel
@@ -160,16 +164,17 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
         return batch
 
     def flush(self) -> None:
-        """Send what has been answered, for a client that does something else for a while.
+        """Send the answers that are held back, before the client does other work for a while.
 
-        `receive` does it too, and what is answered while any task is in `receive` is sent without it.
+        `receive` sends them too. Answers that are given while a task is in `receive` are sent without this call.
+        Raises: trio.ClosedResourceError, the client is closed.
         """
         if self._closed:
             raise trio.ClosedResourceError
         self._channel.flush()
 
     async def _wait(self) -> None:
-        """Until there may be something."""
+        """Wait until there may be a group."""
         if self._turn() or self._spin:
             await trio.lowlevel.checkpoint()
             return
@@ -183,26 +188,26 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
                 return
             try:
                 self._asleep = True
-                if self._turn():  # the last answers went out just now
+                if self._turn():  # `prepare_sleep` has sent the last answers
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._sleep()
             finally:
                 self._awake()
         finally:
-            # Also when cancelled: one of the others waits from now on.
+            # Also when this task is cancelled: another task must be the sleeper from now on.
             self._waiting = False
             self._others.unpark_all()
 
     def _turn(self) -> bool:
-        """Inline: turn the other side once. Return whether it did anything."""
+        """Without a worker, run the other side once. Return whether it did any work."""
         if self._clock is None:
             return False
         self._clock.follow()
         return bool(self._channel.turn())
 
     async def _sleep(self) -> None:
-        """Until the eventfd is readable, or, inline, until something is due."""
+        """Sleep until the eventfd is readable or, without a worker, until an event is due."""
         if self._clock is None:
             await trio.lowlevel.wait_readable(self._channel.eventfd)
             return
@@ -210,12 +215,12 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
             await trio.lowlevel.wait_readable(self._channel.eventfd)
 
     def _send(self) -> None:
-        """Send what other tasks have answered meanwhile, relying on us."""
+        """Send the answers that other tasks gave while this task was in `receive`."""
         if not self._closed:
             self._channel.flush()
 
     def _rouse(self) -> None:
-        """Let the task that sleeps look for itself: what it is to be woken for, we may have seen or taken instead."""
+        """Wake the sleeper, because this task may have seen or received the group for which the sleeper waits."""
         if self._asleep:
             os.eventfd_write(self._channel.eventfd, 1)
 
@@ -225,34 +230,33 @@ class TrioClient(NotCopied, trio.abc.ReceiveChannel[list[FaultGroup]]):
             self._asleep = False
 
     def close(self) -> None:
-        """Send what has been answered, and take and answer no more.
+        """Send the answers that are held back, and end the client.
 
-        Tasks in `receive` get trio.ClosedResourceError, first the one that sleeps, which wakes the others. An answer
-        from now on is a UsageError; what was not answered the kernel answers when the machine detaches. Closing again
-        does nothing.
+        Tasks in `receive` get trio.ClosedResourceError. A later answer raises UsageError. The kernel answers the
+        remaining groups when the machine detaches. Closing again does nothing.
         """
         self._closed = True
         if self._asleep:
-            # The sleeping task runs again only later, when the channel may be gone: its sleep is ended here.
+            # The sleeper runs again only later, when the channel may be closed already. So its sleep is ended here.
             trio.lowlevel.notify_closing(self._channel.eventfd)
             self._awake()
         self._channel.shut()
 
     async def aclose(self) -> None:
-        """The same as `close`, and a checkpoint, as for every asynchronous resource."""
+        """Call `close`, and do a checkpoint, as every asynchronous resource does."""
         self.close()
         await trio.lowlevel.checkpoint()
 
     def statistics(self) -> TrioClientStatistics:
-        """What it does and has done."""
+        """Return the state and the counts of the client."""
         return TrioClientStatistics(self._receiving, not self._closed, self._batches, self._groups)
 
 
 class _FollowingClock:
-    """An inline core's clock, which follows trio's once something waits for it.
+    """Lets the clock of a core without a worker follow trio's clock, once something waits for it.
 
-    A nanosecond of the one is a nanosecond of the other. A clock that is set by hand besides goes on from there. A core
-    with a clock that runs by itself is left alone.
+    A nanosecond of the one is a nanosecond of the other. If the user sets the core's clock, it goes on from there. A
+    clock that runs by itself is not changed.
     """
 
     def __init__(self, core: Core, timed: bool) -> None:
@@ -260,11 +264,11 @@ class _FollowingClock:
         self._sets = core.clock is Clock.MANUAL
         self._follows = timed and self._sets
         self._offset_ns: int | None = None
-        """What the core's time is ahead of trio's."""
+        """The core's time minus trio's."""
         self._set_ns = 0
 
     def follow(self) -> None:
-        """Move the core's clock to where trio's is."""
+        """Set the core's clock to trio's time."""
         if not self._follows:
             return
         trio_ns = round(trio.current_time() * 1e9)
@@ -276,7 +280,7 @@ class _FollowingClock:
             self._set_ns = to_ns
 
     def due(self) -> float:
-        """When something happens by itself, in trio's time; never: math.inf."""
+        """The time of the next event that needs no call, in trio's time; math.inf: there is none."""
         when, now_ns = self._core.next_ns(), self._core.now_ns()
         if when is None:
             return math.inf

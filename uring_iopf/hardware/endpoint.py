@@ -18,44 +18,55 @@ if TYPE_CHECKING:
 _SLICE_NS = 20_000_000
 
 MOST_REQUESTS = 1 << 20
-"""That a function may have outstanding."""
+"""The most page requests that a function may have outstanding."""
 MOST_PAGES = 1 << 12
-"""In a group: memory is made for as many in each."""
+"""The most pages in one group. Memory for so many is allocated for each group."""
 ROW_BYTES = 24
-"""``struct uiopf_access``."""
+"""The size of ``struct uiopf_access``."""
 GROUP_INDICES = MOST_IN_FLIGHT
-"""PRG indices of a function: groups that can be outstanding at once."""
+"""The PRG indices of a function, and so the most groups that can be outstanding at once."""
 
 
 class AccessResult(enum.IntEnum):
-    """What became of an access made by hand."""
+    """The result of an access made by hand."""
 
     PENDING = 0
+    """The access waits for an answer."""
     OK = 1
+    """The page was mapped, at once or after the answer."""
     UNMAPPED = 2
-    """Answered with success, and the page was not there."""
+    """The answer was SUCCESS, but the page was not mapped."""
     INVALID = 3
+    """The answer was INVALID."""
     FAILED = 4
+    """The answer was FAILURE."""
 
 
 class EndpointCounts(NamedTuple):
-    """What a function has sent, and what came back; faults are page requests."""
+    """Counts of a function's page requests and of their answers."""
 
     sent: int
+    """Page requests that were sent."""
     sent_groups: int
+    """Groups that were sent."""
     succeeded: int
-    """Answered, and there when tried again."""
+    """Page requests whose answer was SUCCESS, and whose page was mapped when the function tried again."""
     unmapped: int
-    """Answered with success, and not there."""
+    """Page requests whose answer was SUCCESS, but whose page was not mapped."""
     invalid: int
+    """Page requests whose answer was INVALID."""
     failed: int
+    """Page requests whose answer was FAILURE."""
     unexpected: int
     """Answers to a group index that is not outstanding."""
     outstanding: int
+    """Page requests that wait for an answer."""
     busy_ns: int
-    """From the start of each pass to its last answer, added up."""
+    """The times of all passes added up, each from its start to its last answer, in nanoseconds."""
     latency_max_ns: int
+    """The longest latency of a group, in nanoseconds."""
     latency_count: int
+    """The groups whose latency was measured."""
     pri_status: int
     """PCIE_PRI_STATUS bits: RF 1, UPRGI 2, Stopped 0x100."""
 
@@ -70,7 +81,7 @@ def _check(rc: int, call: str, pages: int) -> int:
 
 
 def _check_told(rc: int, eventfd: int) -> None:
-    """Raises: UsageError, this descriptor is not open; HostError, there is none for a duplicate."""
+    """Raises: UsageError, this descriptor is not open; HostError, no descriptor is free for a duplicate."""
     if rc == -errno.EBADF:
         raise UsageError(f"eventfd must be an open descriptor, not {eventfd}")
     if rc < 0:
@@ -78,9 +89,12 @@ def _check_told(rc: int, eventfd: int) -> None:
 
 
 class Endpoint(Handle[CEndpoint]):
-    """A PCI function with PRI: credits, 512 group indices, groups of up to *group_most* pages.
+    """A PCI function with PRI: credits, 512 group indices, and groups of up to *group_most* pages.
 
-    *capacity*: Outstanding Page Request Capacity, in requests. PRI is off until `enable_pri`.
+    *requester_id*: bus, device and function number, 16 bits. *capacity*: PRI's Outstanding Page Request Capacity, in
+    page requests, 1 to 2^20. *group_most*: 1 to 4,096 pages. PRI is off until `enable_pri`.
+
+    Raises: UsageError, a number out of range; MemoryError.
     """
 
     _what = "endpoint"
@@ -100,9 +114,10 @@ class Endpoint(Handle[CEndpoint]):
         self._make(free, new, iommu.core.c, iommu.port, requester_id, capacity, group_most, keep=keep)
 
     def enable_pri(self, allocation: int | None = None) -> None:
-        """Turn PRI on with so many credits, at most its capacity.
+        """Enable PRI with *allocation* credits, at most the capacity; None: the capacity.
 
-        Raises: KernelError(EBUSY), it is not stopped; UsageError, a group that is still to be sent has more pages.
+        Raises: KernelError(EBUSY), PRI is not stopped; UsageError, a group that waits to be sent has more pages than
+        credits.
         """
         wanted = self.capacity if allocation is None else allocation
         check_fits(32, allocation=wanted)
@@ -112,7 +127,7 @@ class Endpoint(Handle[CEndpoint]):
         check(rc, "enable PRI")
 
     def disable_pri(self) -> None:
-        """Turn PRI off: nothing more is sent."""
+        """Disable PRI. The function sends no more page requests."""
         lib.uiopf_endpoint_disable_pri(self.c)
 
     def reset_pri(self) -> None:
@@ -120,14 +135,14 @@ class Endpoint(Handle[CEndpoint]):
         check(lib.uiopf_endpoint_reset_pri(self.c), "reset PRI")
 
     def use_tables(self, space: AddressSpace | None) -> None:
-        """Translate by these tables; None: by none."""
+        """Translate by the tables of *space*; None: no address is mapped."""
         lib.uiopf_endpoint_set_tables(self.c, ffi.NULL if space is None else space.c)
 
     def set_rows(self, rows: bytes) -> None:
-        """Give it what to fault on: ``struct uiopf_access`` of 24 bytes each.
+        """Set the accesses of the following passes: *rows* of ``struct uiopf_access``, 24 bytes each.
 
-        Raises: KernelError(EBUSY), in a pass; KernelError(EINVAL), an access that neither reads, writes nor executes,
-        or a PASID of more than 20 bits.
+        Raises: KernelError(EBUSY), a pass is under way; KernelError(EINVAL), an access that neither reads, writes nor
+        executes, or a PASID of more than 20 bits; UsageError, *rows* are not whole rows.
         """
         if not isinstance(rows, (bytes, bytearray, memoryview)) or len(rows) % ROW_BYTES:
             raise UsageError(f"rows must be bytes, {ROW_BYTES} for each access, not {rows!r:.40}")
@@ -135,25 +150,25 @@ class Endpoint(Handle[CEndpoint]):
         check(lib.uiopf_endpoint_set_rows(self.c, data, len(data)), "set rows")
 
     def start(self, load: Load) -> None:
-        """Go through the rows once.
+        """Start a pass over the rows.
 
-        Raises: KernelError(EBUSY), it is doing so; KernelError(EINVAL), a bad load; UsageError, a group of the load has
-        more pages than the function has credits, and it would wait for ever.
+        Raises: KernelError(EBUSY), a pass is under way; KernelError(EINVAL), a bad load; UsageError, a group of the
+        load has more pages than the function has credits, and would wait forever.
         """
         if not isinstance(load, Load):
             raise UsageError(f"load must be a Load, not {load!r}")
         _check(lib.uiopf_endpoint_start(self.c, load.as_c()), "start a load", load.filled().group or 0)
 
     def cancel(self) -> None:
-        """Send no more of the rows; the pass ends with the last answer."""
+        """Send no more rows. The pass ends with the last answer."""
         lib.uiopf_endpoint_cancel(self.c)
 
     def passes(self) -> int:
-        """How many passes have ended."""
+        """The number of passes that have ended."""
         return lib.uiopf_endpoint_passes(self.c)
 
     def wait(self, passes: int, timeout_ns: int) -> bool:
-        """Spin until so many passes have ended: True, or False when the time is over."""
+        """Spin until *passes* passes have ended. Return False if *timeout_ns* nanoseconds are over before that."""
         check_fits(32, passes=passes)
         check_signed(65, timeout_ns=timeout_ns)
         while timeout_ns > 0:  # in slices: signal handlers run in between
@@ -163,12 +178,13 @@ class Endpoint(Handle[CEndpoint]):
         return bool(lib.uiopf_endpoint_wait(self.c, passes, 0))
 
     def access(self, pasid: int, address: int, perm: int, *, pages: int = 1) -> int:
-        """Make one access to neighbouring pages, as one group where it faults. Return a ticket for `result`.
+        """Make one access to *pages* neighbouring pages from *address*. Return a ticket for `result`.
 
-        It is sent by the next producer step. A page that is there does not fault.
-        Raises: KernelError(EBUSY), 1,024 are pending; KernelError(EINVAL), more pages than a group holds,
-        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits; UsageError, *pages* are more than
-        the function has credits, and it would wait for ever.
+        *perm*: `FaultPerm`. The next producer step makes the access. Pages that are not mapped fault, as one group.
+
+        Raises: KernelError(EBUSY), 1,024 accesses are pending; KernelError(EINVAL), *pages* is more than a group holds,
+        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits; UsageError, *pages* is more than
+        the function's credits, and the access would wait forever.
         """
         c = self.c
         try:
@@ -180,9 +196,9 @@ class Endpoint(Handle[CEndpoint]):
         return ticket if ticket >= 0 else _check(ticket, "access", pages)
 
     def result(self, ticket: int) -> AccessResult:
-        """What became of an access. A ticket is good for 1,024 further accesses.
+        """The result of an access. A ticket is valid for 1,024 further accesses.
 
-        Raises: UsageError, no access of the last 1,024 was given this ticket.
+        Raises: UsageError, none of the last 1,024 accesses has this ticket.
         """
         c = self.c
         try:
@@ -203,30 +219,33 @@ class Endpoint(Handle[CEndpoint]):
     def tell_when_done(self, eventfd: int, *, also: bool = False) -> None:
         """Signal an eventfd at the end of each pass, and of the last access by hand; -1: none.
 
-        *also*: besides those that were given before, which it replaces otherwise. Raises: UsageError, it is not open;
-        HostError, there is no descriptor for a duplicate.
+        *also*: keep the eventfds of earlier calls, which the new one replaces otherwise. The eventfd is duplicated.
+        Raises: UsageError, *eventfd* is not open; HostError, no descriptor is free for the duplicate.
         """
         check_signed(32, eventfd=eventfd)
         tell = lib.uiopf_endpoint_add_done_eventfd if also else lib.uiopf_endpoint_set_done_eventfd
         _check_told(tell(self.c, eventfd), eventfd)
 
     def finish(self) -> None:
-        """No more accesses will be made by hand."""
+        """Declare that no more accesses will be made by hand."""
         lib.uiopf_endpoint_finish(self.c)
 
     def is_served(self, passes: int) -> bool:
-        """Whether so many passes have ended, and every access made by hand."""
+        """Whether *passes* passes have ended, and every access made by hand."""
         check_fits(32, passes=passes)
         return bool(lib.uiopf_endpoint_is_served(self.c, passes))
 
     def counts(self) -> EndpointCounts:
-        """What it has sent, and what came back."""
+        """The counts of page requests and answers so far."""
         counts = ffi.new("struct uiopf_endpoint_counts *")
         lib.uiopf_endpoint_get_counts(self.c, counts)
         return EndpointCounts(*(getattr(counts, field) for field in EndpointCounts._fields))
 
     def latency_ns(self, share: float) -> int:
-        """The latency that this share of all groups (0 to 1) does not exceed, to 1 %."""
+        """The latency that this *share* of all groups (0 to 1) does not exceed, in nanoseconds, accurate to 1 %.
+
+        Raises: UsageError, *share* is not 0 to 1.
+        """
         try:
             known = 0 <= share <= 1
         except TypeError:
@@ -236,5 +255,5 @@ class Endpoint(Handle[CEndpoint]):
         return lib.uiopf_endpoint_latency(self.c, round(share * 1_000_000))
 
     def close(self) -> None:
-        """Free it; what it has sent is no longer answered. Closing again does nothing."""
+        """Free the function. Its outstanding page requests get no answer. Closing again does nothing."""
         self._c = None

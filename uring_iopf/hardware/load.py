@@ -1,4 +1,4 @@
-"""When a function faults, and how much at once. It loads no compiled code: what a machine is made of has it."""
+"""The times and the sizes of a function's faults. This module does not load the extension: `MachineParts` uses it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ if TYPE_CHECKING:
     from uring_iopf._native import CData
 
 MOST_IN_FLIGHT: Final = 512
-"""PRG indices of a PCI function: groups that can be outstanding at once."""
+"""The PRG indices of a PCI function, and so the most groups that can be outstanding at once."""
 MOST_IN_GROUP: Final = 32
-"""Pages in one page request group."""
+"""The most pages in one page request group."""
 DEFAULT_IN_FLIGHT: Final = 16
 DEFAULT_GROUP: Final = 1
 DEFAULT_SEED: Final = 0
 
 
 class LoadMode(enum.IntEnum):
-    """When the next fault of a load comes."""
+    """The times of a load's faults."""
 
     CLOSED = 0
-    """As soon as an answer makes room."""
+    """Closed loop: a fault comes as soon as an answer makes room."""
     TRACE = 1
-    """When the trace says, times a speed; latency counts from then, also if the function was still busy."""
+    """Open loop: faults come at the times in the trace, divided by a speed. Latency counts from the time at which a
+    fault was due, even if the function was still busy."""
     POISSON = 2
-    """At a mean rate, with exponential gaps; latency as for TRACE."""
+    """Open loop: faults come at random times, with a mean rate and exponential gaps. Latency counts as for TRACE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How a function goes through its rows. Raises: UsageError, a field that cannot be.
+    """The times and sizes of a function's faults. Raises: UsageError, a field that is not allowed.
 
-    *in_flight*: groups outstanding at most. *group*: pages in one group at most, neighbours in the rows and of one
-    PASID. *speed*: how many times faster than recorded (TRACE). *rate*: faults a second (POISSON), drawn from *seed*.
+    *in_flight*: the most groups outstanding at once, 1 to 512. *group*: the most pages in one group, 1 to 32; its pages
+    are neighbours in the rows, of one PASID. *speed*: the factor by which TRACE is faster than recorded. *rate*: faults
+    per second of POISSON. *seed*: the seed of POISSON's random times, 64 bits.
 
-    None for *in_flight*, *group* or *seed*: as the machine says. Without a machine they are 16, 1 and 0.
+    If *in_flight*, *group* or *seed* is None, the machine's value is used. Without a machine they are 16, 1 and 0.
     """
 
     mode: LoadMode = LoadMode.CLOSED
@@ -63,7 +65,7 @@ class Load:
             check_fits(64, seed=self.seed)
 
     def filled(self, in_flight: int = DEFAULT_IN_FLIGHT, group: int = DEFAULT_GROUP, seed: int = DEFAULT_SEED) -> Self:
-        """Return the same with these in place of None."""
+        """Return a copy with these values in place of None."""
         return replace(
             self,
             in_flight=in_flight if self.in_flight is None else self.in_flight,
@@ -72,7 +74,7 @@ class Load:
         )
 
     def as_c(self) -> CData:
-        """The same as ``struct uiopf_load``."""
+        """The load as ``struct uiopf_load``."""
         from uring_iopf._native import ffi
 
         full = self.filled()
@@ -90,10 +92,10 @@ class Load:
 
 
 def check_in_flight(in_flight: object) -> None:
-    """Raises: UsageError, a function has not so many group indices."""
+    """Raises: UsageError, *in_flight* is not 1 to 512, the number of a function's group indices."""
     check_whole("in_flight", in_flight, 1, MOST_IN_FLIGHT, ", the group indices of a function")
 
 
 def check_group(group: object) -> None:
-    """Raises: UsageError, no group has so many pages."""
+    """Raises: UsageError, *group* is not 1 to 32 pages."""
     check_whole("group", group, 1, MOST_IN_GROUP, " pages")

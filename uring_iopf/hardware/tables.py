@@ -19,34 +19,36 @@ _map: Final = lib.uiopf_space_map  # called once a fault: not looked up each tim
 
 
 class SupportsFault(Protocol):
-    """A fault, as far as mapping its page goes."""
+    """The fields of a fault that `AddressSpace.map` uses."""
 
     @property
     def pasid(self) -> int:
-        """Which address space."""
+        """The PASID of the address space."""
 
     @property
     def addr(self) -> int:
-        """Which page."""
+        """The address of the page."""
 
     @property
     def perm(self) -> int:
-        """What the access needs, `FaultPerm`."""
+        """The permission that the access needs, `FaultPerm`."""
 
 
 class SupportsFaults(Protocol):
-    """A group of faults. If it has `messages` besides (`Message`, plain tuples), these are mapped: it is faster."""
+    """A group of faults. If it also has `messages` (`Message`, plain tuples), `AddressSpace.map` uses these: faster."""
 
     @property
     def faults(self) -> Iterable[SupportsFault]:
-        """All of it."""
+        """The faults of the group."""
 
 
 class AddressSpace(Handle[CSpace]):
-    """Four-level tables, one root for each PASID, in a sealed memfd that is charged in full when made.
+    """Four-level page tables, with a root for each PASID, in a sealed memfd whose memory is charged when it is made.
 
-    *pasids*: entries of the PASID table, 2**20 at most. *table_pages*: how many 4 KiB table pages fit behind it. Making
-    a page present is a store with release order into shared memory, and no call; one thread at a time may do it.
+    *pasids*: the entries of the PASID table, 1 to 2^20. *table_pages*: the 4 KiB pages for tables behind it, 1 to 2^20.
+    Mapping a page is a store with release order into shared memory, without a call. One thread at a time may map.
+
+    Raises: UsageError, a number out of range; MemoryError; HostError, no descriptor is free.
     """
 
     _what = "address space"
@@ -56,9 +58,9 @@ class AddressSpace(Handle[CSpace]):
         check_whole("table_pages", table_pages, 1, MOST_TABLE_PAGES)
         super().__init__()
         self.pasids = pasids
-        """Entries of the PASID table."""
+        """The entries of the PASID table."""
         self.table_pages = table_pages
-        """Pages behind it, for tables of all PASIDs together."""
+        """The pages for the tables of all PASIDs together."""
         self._make(lib.uiopf_space_free, lib.uiopf_space_new, pasids, table_pages)
 
     @property
@@ -67,13 +69,14 @@ class AddressSpace(Handle[CSpace]):
         return lib.uiopf_space_fd(self.c)
 
     def used_bytes(self) -> int:
-        """How much of the arena is in use: the PASID table, and the tables made so far."""
+        """The bytes of the memfd in use: the PASID table, and the tables made so far."""
         return lib.uiopf_space_used(self.c)
 
     def map(self, group: SupportsFaults) -> None:
-        """Make every page of a group present, with just the permissions that its fault asked for.
+        """Map every page of a group, with the permission of its fault.
 
-        Raises: KernelError(ENOMEM), the arena is full; KernelError(EINVAL), a PASID beyond the table.
+        Raises: KernelError(ENOMEM), all table pages are in use; KernelError(EINVAL), a PASID beyond the PASID table;
+        UsageError, closed.
         """
         c = self._c
         if c is None:
@@ -88,21 +91,21 @@ class AddressSpace(Handle[CSpace]):
                 raise self._error("map", rc, pasid, address)
 
     def map_page(self, pasid: int, address: int, perm: int) -> None:
-        """Make one page present; *perm* (`FaultPerm`) is added to what it has. Raises: as `map`."""
+        """Map one page, and add *perm* (`FaultPerm`) to its permissions. Raises: as `map`."""
         check_fits(32, pasid=pasid, perm=perm)
         check_fits(64, address=address)
         if (rc := lib.uiopf_space_map(self.c, pasid, address, perm)) < 0:
             raise self._error("map", rc, pasid, address)
 
     def unmap_page(self, pasid: int, address: int) -> None:
-        """Take one page away. Raises: as `map`."""
+        """Unmap one page. Raises: as `map`."""
         check_fits(32, pasid=pasid)
         check_fits(64, address=address)
         if (rc := lib.uiopf_space_unmap(self.c, pasid, address)) < 0:
             raise self._error("unmap", rc, pasid, address)
 
     def allows(self, pasid: int, address: int, perm: int) -> bool:
-        """Whether an access would go through now."""
+        """Whether the page is mapped now with the permission *perm*."""
         check_fits(32, pasid=pasid, perm=perm)
         check_fits(64, address=address)
         return bool(lib.uiopf_space_present(self.c, pasid, address, perm))
@@ -116,9 +119,9 @@ class AddressSpace(Handle[CSpace]):
         return KernelError(-rc, f"{call} pasid {pasid}, address {address:#x}{why}")
 
     def reset(self) -> None:
-        """Forget all tables. Nothing may be walking them."""
+        """Unmap everything. No endpoint may walk the tables meanwhile."""
         lib.uiopf_space_reset(self.c)
 
     def close(self) -> None:
-        """Map no more, and free it with the last endpoint that walks it. Closing again does nothing."""
+        """Close it. The memory is freed with the last endpoint that walks it. Closing again does nothing."""
         self._c = None

@@ -1,4 +1,4 @@
-"""The traces that come with the package, and how a workload is asked for: by their names, or as a file."""
+"""The bundled traces, and the loading of a workload by its name or path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUNDLED: Final[Mapping[str, str]] = {
     "parallel-sort": "seq, shuf and GNU sort in a pipe, 3 M lines",
     "git-repack": "git: one repository repacked with 2 threads",
 }
-"""The traces that come with the package, smallest first, and what ran."""
+"""The bundled traces, smallest first, each with the program that was recorded."""
 
 STANDARD_INPUT: Final = "-"
 
@@ -30,14 +30,15 @@ _TRACES: Final = Path(__file__).with_name("traces")
 
 
 def bundled_names() -> list[str]:
-    """The names of the traces that come with the package, smallest first."""
+    """The names of the bundled traces, smallest first."""
     return list(BUNDLED)
 
 
 def load_workload(name_or_path: str | Path) -> Workload:
-    """Return a bundled workload by its name, or one that is read from a CSV file, gzipped or plain; ``-``: from stdin.
+    """Return a workload: a bundled one by its name, or one from a trace file, CSV, gzipped or plain.
 
-    Raises: TraceError, a line (or the whole file) is not as it should be; UsageError, there is no such name or file.
+    *name_or_path*: a bundled name, a path, or ``-`` for standard input. Raises: TraceError, the file cannot be read or
+    a line is malformed; UsageError, there is no such name or file.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise UsageError(f"workload must be a name or a path, not {name_or_path!r}")

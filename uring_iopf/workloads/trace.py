@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HEADER: Final = b"time_ns,pasid,thread,address,access"
 
 SHOWN: Final = 60
-"""Characters of a bad value that stand in the message."""
+"""The most characters of a bad value in an error message."""
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -27,17 +27,17 @@ _OTHERS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"BZh", f"a bzip2 file; try {_INSTEAD.format('bzip2')}"),
     (b"\x04\x22\x4d\x18", f"an lz4 file; try {_INSTEAD.format('lz4')}"),
     (b"PK\x03\x04", "a zip file; unpack it"),
-    (b"PERFILE2", "what perf has recorded; docs/how-to/own-trace.md says how to make a trace of it"),
+    (b"PERFILE2", "a recording of perf; docs/how-to/own-trace.md explains how to make a trace of it"),
     (b"\xff\xfe", "UTF-16; write it as UTF-8"),
     (b"\xfe\xff", "UTF-16; write it as UTF-8"),
 )
-"""What is often given, by its first bytes, and what to do with it."""
+"""Other formats, by their first bytes, each with the remedy."""
 
 
 class TraceError(UsageError):
-    """A trace file is not as it should be.
+    """A trace file cannot be read, or a line of it is malformed.
 
-    `file`, `line` (from 1; None when the file as a whole is meant), `expected` and `found` say where and what.
+    `file` and `line` (counted from 1; None: the whole file) are the place. `expected` and `found` are the mistake.
     """
 
     def __init__(self, file: str, line: int | None, expected: str, found: str) -> None:
@@ -50,7 +50,7 @@ class TraceError(UsageError):
 
 
 def read_trace(path: Path, name: str) -> Workload:
-    """Return the workload of a trace file, under a name. Raises: TraceError, it is not as it should be."""
+    """Return the workload of a trace file, with the name *name*. Raises: TraceError, unreadable or malformed."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -59,7 +59,7 @@ def read_trace(path: Path, name: str) -> Workload:
 
 
 def parse_trace(content: bytes, name: str) -> Workload:
-    """Return the workload of a trace file's content. Raises: TraceError, it is not as it should be."""
+    """Return the workload of a trace file's content. Raises: TraceError, it is malformed."""
     if content.startswith(_GZIP_MAGIC):
         try:
             content = gzip.decompress(content)
@@ -74,7 +74,7 @@ def parse_trace(content: bytes, name: str) -> Workload:
 _ROW: Final = rb"([0-9]{1,19}),([0-9]{1,7}),[0-9]{1,10},0x([0-9a-fA-F]{1,16}),([rwx])"
 _ROW_SYNTAX: Final = re.compile(_ROW)
 
-# The same, column by column, for saying what is wrong with a line that does not match.
+# The same syntax column by column, to explain the mistake in a line that does not match.
 _COLUMNS: Final = (
     ("time_ns", re.compile(rb"[0-9]{1,19}"), "a whole number of at most 19 digits"),
     ("pasid", re.compile(rb"[0-9]{1,7}"), f"a whole number below {PASIDS}"),
@@ -115,18 +115,18 @@ def _parse(content: bytes, name: str) -> bytes:
 
 
 def _header_hint(line: bytes) -> str:
-    """What was expected of the first line, and what may be wrong with it."""
+    """The expectation of the first line, with a hint for frequent mistakes."""
     header = f"the header {HEADER.decode()}"
     if _ROW_SYNTAX.match(line):
-        return f"{header} in front of the first row"
+        return f"{header} before the first row"
     names = {name.strip().lower() for name in re.split(rb"[,;\t ]", line.replace(b'"', b""))}
     if names >= set(HEADER.split(b",")):
-        return f"{header}, just so: commas, this order, other columns behind these"
+        return f"{header} exactly: with commas, in this order, further columns after these"
     return header
 
 
 def _malformed(line: bytes, extra: int) -> tuple[str, str]:
-    """What was expected of a line that is not a row, with so many further columns, and what was found."""
+    """The expectation and the finding for a line that is no row. *extra*: the number of further columns."""
     values = line.split(b",")
     if len(values) != len(_COLUMNS) + extra:
         further = f" and {extra} more" if extra else ""
@@ -138,9 +138,9 @@ def _malformed(line: bytes, extra: int) -> tuple[str, str]:
 
 
 def _out_of_range(time_ns: int, pasid: int, address: int, before: int) -> tuple[str, str]:
-    """What was expected of a row whose values cannot be, and what was found."""
+    """The expectation and the finding for a row with a value out of range."""
     if time_ns < before:
-        return f"time_ns not to go back from {before}", str(time_ns)
+        return f"time_ns to be {before} or more, the time of the line before it", str(time_ns)
     if pasid >= PASIDS:
         return f"pasid to be a whole number below {PASIDS}", str(pasid)
     if address >= ADDRESSES:

@@ -1,4 +1,4 @@
-"""A workload: the page faults of a program, packed as the endpoint takes them."""
+"""A workload: the page faults of a program, packed as the endpoint accepts them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROW: Final = struct.Struct("<QQII")
 """``struct uiopf_access`` of ``cdefs/abi/api.h``: time_ns, address, pasid, access."""
 
 PASIDS: Final = 1 << 20
-"""PCIe's PASIDs have 20 bits."""
+"""The number of PASIDs in PCIe, which have 20 bits."""
 
 ADDRESSES: Final = 1 << 47
-"""Where user addresses end: the lower canonical half of 48 bits."""
+"""The end of user addresses: the lower canonical half of 48 bits."""
 
 PAGE: Final = 4096
 
@@ -32,10 +32,11 @@ PERMISSIONS: Final[Mapping[bytes, int]] = {b"r": 1, b"w": 2, b"x": 4}
 
 @dataclass(frozen=True)
 class Workload:
-    """Page faults in the order in which a program took them.
+    """Page faults, in the order in which a program took them.
 
-    *rows*: one ``struct uiopf_access`` of 24 bytes each, little-endian; C takes the buffer as it is. What is in them is
-    trusted: `load_workload` and `from_faults` check it. Raises: UsageError, *rows* are no rows, or there are none.
+    *rows*: a ``struct uiopf_access`` of 24 bytes for each fault, little-endian, which C reads as it is. The values are
+    not checked here; `load_workload` and `from_faults` check them. Raises: UsageError, *rows* are not whole rows, or
+    are empty.
     """
 
     name: str
@@ -51,10 +52,11 @@ class Workload:
 
     @classmethod
     def from_faults(cls, faults: Iterable[tuple[int, int, int, int]], *, name: str = "faults") -> Self:
-        """Make a workload of faults in memory, each ``(time_ns, address, pasid, perm)``, as iteration gives them.
+        """Make a workload of faults in memory, each ``(time_ns, address, pasid, perm)``, as iteration returns them.
 
-        *time_ns* does not go back; *address* is a page's, below 2**47; *pasid* is below 2**20; *perm* is made of
-        `FaultPerm.READ`, WRITE and EXEC. Raises: UsageError, with the number of the fault, from 0, and what is wrong.
+        *time_ns*: nanoseconds, rising or equal. *address*: a multiple of 4,096, below 2^47. *pasid*: below 2^20.
+        *perm*: one or more of `FaultPerm.READ`, WRITE and EXEC. Raises: UsageError, with the number of the bad fault,
+        counted from 0.
         """
         rows: list[bytes] = []
         before = 0
@@ -69,7 +71,7 @@ class Workload:
         return cls(name, b"".join(rows))
 
     def __len__(self) -> int:
-        """How many faults."""
+        """The number of faults."""
         return len(self.rows) // ROW.size
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
@@ -78,29 +80,29 @@ class Workload:
 
     @functools.cached_property
     def pasids(self) -> int:
-        """How many entries the PASID table needs: the highest PASID and one."""
+        """The entries that a PASID table needs: the highest PASID plus 1."""
         return 1 + self.used_pasids[-1]
 
     @functools.cached_property
     def used_pasids(self) -> tuple[int, ...]:
-        """The PASIDs that occur, rising."""
+        """The PASIDs of the faults, in rising order."""
         return tuple(sorted({pasid for _, _, pasid, _ in self}))
 
     @property
     def address_spaces(self) -> int:
-        """How many different PASIDs occur."""
+        """The number of different PASIDs."""
         return len(self.used_pasids)
 
     @functools.cached_property
     def pages(self) -> int:
-        """How many different pages it faults on."""
+        """The number of different pages."""
         return len({(pasid, address) for _, address, pasid, _ in self})
 
     @functools.cached_property
     def table_pages(self) -> int:
-        """How many pages of 4-level tables it takes to map every page: not one more, not one less.
+        """The exact number of pages of 4-level tables that map every page of the workload.
 
-        A root for each PASID that occurs, and a table for each 512 GiB, 1 GiB and 2 MiB of it that is touched.
+        These are a root for each PASID, and a table for each 512 GiB, 1 GiB and 2 MiB of it that has a page.
         """
         lowest = {(pasid, address >> 21) for _, address, pasid, _ in self}
         middle = {(pasid, region >> 9) for pasid, region in lowest}
@@ -109,13 +111,13 @@ class Workload:
 
     @functools.cached_property
     def mean_rate(self) -> float:
-        """Faults a second, as recorded, on average; infinite when all came at once."""
+        """The recorded average of faults per second; infinite if all faults have the same time."""
         first, last = (ROW.unpack_from(self.rows, at)[0] for at in (0, len(self.rows) - ROW.size))
         return len(self) * 1e9 / (last - first) if last > first else math.inf
 
     @functools.cached_property
     def digest(self) -> str:
-        """The start of the content's SHA-256, in hex: the same for the same faults, whatever the file was called."""
+        """The first 12 hexadecimal digits of the content's SHA-256. It does not depend on the name."""
         return hashlib.sha256(self.rows).hexdigest()[:12]
 
 
@@ -127,7 +129,7 @@ def _each(faults: object) -> Iterator[object]:
 
 
 def _checked(fault: object, before: int) -> tuple[int, int, int, int]:
-    """The fault. Raises: UsageError, it is none, or it comes before the one before it."""
+    """Return the fault. Raises: UsageError, it is no fault, or its time is before that of the fault before it."""
     time_ns: int
     try:
         time_ns, address, pasid, perm = cast("tuple[int, int, int, int]", fault)

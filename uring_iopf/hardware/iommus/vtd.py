@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class SupportsEndpoint(Protocol):
-    """A function, as `uring_iopf.hardware.endpoint.Endpoint`."""
+    """A PCI function, such as `uring_iopf.hardware.endpoint.Endpoint`."""
 
     @property
     def c(self) -> CEndpoint:
@@ -21,7 +21,7 @@ class SupportsEndpoint(Protocol):
 
 
 class SupportsDevice(Protocol):
-    """A device, as iommufd's `Context.bind` returns it."""
+    """An iommufd device, such as `Context.bind` returns."""
 
     @property
     def c(self) -> CDevice:
@@ -29,11 +29,11 @@ class SupportsDevice(Protocol):
 
 
 class VtdIommu(Handle[CIommu]):
-    """An Intel VT-d unit: its page request queue, its invalidation queue, and Linux' driver for both.
+    """An Intel VT-d unit: a page request queue, an invalidation queue, and Linux's driver for both.
 
-    *needs_pasid*: requests without a PASID are refused, as Linux 6.12 does. *drains*: detach and replace first see to
-    it that what is on the way is reported to whom it was meant for; without it a request can meet the next attachment,
-    and is counted there as stale (`DeviceCounts`).
+    *needs_pasid*: page requests without a PASID are refused, as in Linux 6.12. *drains*: detach and replace first
+    report the page requests in the queue to the old attachment. Without draining, such a request can reach the next
+    attachment, which counts it as stale (`DeviceCounts`).
     """
 
     _what = "IOMMU"
@@ -59,15 +59,15 @@ class VtdIommu(Handle[CIommu]):
 
     @property
     def port(self) -> CPort:
-        """The C object that functions are plugged into."""
+        """The C object to which functions connect."""
         return lib.uiopf_vtd_port(self.vtd)
 
     def bind(self, endpoint: SupportsEndpoint, device: SupportsDevice) -> None:
-        """Let the driver know that a function behind this IOMMU is that device of iommufd's: its requests are reported.
+        """Bind a function behind this IOMMU to an iommufd device. The driver reports its page requests to the device.
 
-        Raises: KernelError(EBUSY), it is bound, or another function has its requester id; KernelError(EINVAL), one of
-        the two is behind another IOMMU, or their requester ids differ; KernelError(ENOSPC), there are 16 functions;
-        UsageError, they are no function and no device.
+        Raises: KernelError(EBUSY), the function is bound, or another function has its requester id;
+        KernelError(EINVAL), one of the two is behind another IOMMU, or their requester ids differ; KernelError(ENOSPC),
+        16 functions are bound; UsageError, *endpoint* is no function, or *device* is no device.
         """
         vtd = self.vtd
         try:
@@ -79,13 +79,13 @@ class VtdIommu(Handle[CIommu]):
         check(rc, "bind to the IOMMU")
 
     def lost(self) -> int:
-        """Requests that a full queue did not take, and answers that did not reach the hardware."""
+        """The number of page requests that overflowed the queue, and of answers that did not reach the hardware."""
         counts = ffi.new("struct uiopf_vtd_counts *")
         lib.uiopf_vtd_get_counts(self.vtd, counts)
         return int(counts.overflowed + counts.commands_lost)
 
     def close(self) -> None:
-        """Take no more endpoints and devices; free it with the last that is behind it. Closing again does nothing."""
+        """Close it. It is freed with the last function and device behind it. Closing again does nothing."""
         self._vtd = self._c = None
 
     def _disown(self) -> None:
