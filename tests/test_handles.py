@@ -8,6 +8,7 @@ import inspect
 import itertools
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -447,6 +448,67 @@ def test_a_core_names_what_is_still_open() -> None:
         core.close()
     assert core.produce() > 0, "it is as it was"
     end_all(made)
+
+
+class Came(Exception):
+    """Out of a with block, as Ctrl-C does."""
+
+
+def leaves_parts_open(core: Core) -> None:
+    with core:
+        core.start_worker(Driver.SQPOLL)
+        _parts = VtdIommu(core), Ring(core, 8)
+        raise Came
+
+
+def leaves_a_ring_at_the_queue(context: Context) -> None:
+    """A read that waits holds the queue, and the ring is open still."""
+    with context:
+        queue, ring = context.fault_queue_alloc(), Ring(context.core, 8)
+        assert ring.run(Sqe.poll_add(1, queue.fd, select.POLLIN)) == []
+        raise Came
+
+
+def leaves_a_ring_at_the_machine(machine: Machine) -> None:
+    with machine:
+        queue = machine.open_queue(start_worker=False)
+        ring = Ring(machine.core, 8)
+        assert ring.run(Sqe.poll_add(1, queue.fd, select.POLLIN)) == []
+        raise Came
+
+
+def leaves_a_ring_at_a_connection() -> None:
+    async def main() -> None:
+        machine = Machine(None)
+        async with machine.connect("fd"):
+            ring = Ring(machine.core, 8)
+            (queue,) = machine.queues.values()
+            assert ring.run(Sqe.poll_add(1, queue.fd, select.POLLIN)) == []
+            raise Came
+
+    trio.run(main)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda: leaves_parts_open(Core()),
+        lambda: leaves_a_ring_at_the_queue(Context()),
+        lambda: leaves_a_ring_at_the_machine(Machine(None)),
+        leaves_a_ring_at_a_connection,
+    ],
+    ids=["core", "context", "machine", "connection"],
+)
+def test_an_exception_comes_out_of_a_with_block_that_cannot_be_closed(block: Callable[[], None]) -> None:
+    gc.collect()
+    before = Before()
+    with pytest.raises(Came) as raised:
+        block()
+    raised.value.__traceback__ = None
+    del raised
+    gc.collect()
+    before.nothing_is_left()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

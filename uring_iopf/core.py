@@ -193,4 +193,7 @@ class Core(Handle[CCore]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self.end()  # what is still open says less than the exception that came between

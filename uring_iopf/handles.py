@@ -29,7 +29,7 @@ from operator import call
 from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
 from uring_iopf._native import ffi
-from uring_iopf.errors import HostError, UsageError
+from uring_iopf.errors import HostError, KernelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,6 +77,15 @@ def at_once(*steps: Step) -> object:
 def quietly(*steps: Step) -> Step:
     """Make one step of several. Their return values are ignored."""
     return partial(deque, map(call, steps), 0)
+
+
+def leave(close: Step, error: BaseException | None) -> None:
+    """Close at the end of a with block. An exception out of the block comes out, not a refusal to close after it."""
+    try:
+        close()
+    except (KernelError, UsageError):
+        if error is None:
+            raise
 
 
 class NotCopied:

@@ -14,7 +14,7 @@ from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.handles import NotCopied, Unshared, foreign, open_on, unwatch, watch
+from uring_iopf.handles import NotCopied, Unshared, foreign, leave, open_on, unwatch, watch
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.load import Load, LoadMode
@@ -558,7 +558,7 @@ class Machine(Unshared):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        leave(self.close, error)
 
 
 class _Connection(NotCopied):
@@ -574,8 +574,8 @@ class _Connection(NotCopied):
         try:
             clients = self._machine._connect_each(self._design)
             self._connected = True
-        except BaseException:
-            self._end()
+        except BaseException as error:
+            self._end(error)
             raise
         return clients
 
@@ -586,11 +586,11 @@ class _Connection(NotCopied):
             if self._connected:
                 self._machine._disconnect()
         finally:
-            self._end()
+            self._end(error)
 
-    def _end(self) -> None:
+    def _end(self, error: BaseException | None) -> None:
         if self._closes:
-            self._machine.close()
+            leave(self._machine.close, error)
 
 
 class Connection(_Connection):
@@ -599,8 +599,8 @@ class Connection(_Connection):
     async def __aenter__(self) -> TrioClient:
         try:
             self._machine._check_one_queue("connect_each")
-        except BaseException:
-            self._end()
+        except BaseException as error:
+            self._end(error)
             raise
         (client,) = self._connect().values()
         return client

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from uring_iopf.core import Core
 from uring_iopf.errors import pairs, whole
-from uring_iopf.handles import Handle
+from uring_iopf.handles import Handle, leave
 from uring_iopf.iommufd.calls import Calls
 from uring_iopf.iommufd.devices.device import Device, VirtualFunction
 from uring_iopf.iommufd.drivers.mock import MockIommu
@@ -180,4 +180,4 @@ class Context(Calls):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        leave(self.close, error)
