@@ -990,19 +990,20 @@ def test_100_000_outstanding_groups_are_answered_once_each_when_the_table_is_rep
     assert refused(lambda: world.queue.respond(1)) == errno.EINVAL
 
 
-def test_the_lowest_of_a_million_ids_that_is_free_is_the_next() -> None:
+def test_the_lowest_of_many_ids_that_is_free_is_the_next() -> None:
+    """Of objects; a million numbers are in the allocator's own test, and cost a tenth."""
     table = ObjectTable()
 
     def thing() -> Object:
         table.begin()
         return Object(table).enter()
 
-    many = 1_000_000
+    many = 100_000
     things = [thing() for _ in range(many)]
     assert [things[0].id, things[-1].id, len(table)] == [1, many, many]
-    for number in (500_000, 999_999, 17, 3):
+    for number in (50_000, 99_999, 17, 3):
         table.destroy(things[number - 1], "test")
-    assert [thing().id for _ in range(5)] == [3, 17, 500_000, 999_999, many + 1]
+    assert [thing().id for _ in range(5)] == [3, 17, 50_000, 99_999, many + 1]
 
 
 def test_the_ranges_that_a_device_cannot_reach_are_reserved_where_it_is_attached(world: World) -> None:

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
+TESTS = [example for example in EXAMPLES if example.name.startswith("test_")]
 
 # A comment in front of a block says where its text is from: all of a file, or consecutive lines of it.
 QUOTATION = re.compile(r"<!-- (file|part of): (\S+) -->\n+```\w*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -52,21 +53,28 @@ def reference(page: str) -> str:
 # ---- examples ----
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=name_of)
-def test_an_example_runs(example: Path, tmp_path: Path) -> None:
-    """Programs as programs, tests by pytest; modules that others import at least import."""
-    how = [sys.executable, "-W", "error", str(example)]
-    if example.name.startswith("test_"):
-        how = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", str(example)]
+def run(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
-        how,
-        cwd=tmp_path,
+        [sys.executable, *arguments],
+        cwd=folder,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if one not in TESTS], ids=name_of)
+def test_an_example_runs(example: Path, tmp_path: Path) -> None:
+    """Programs as programs; modules that others import at least import."""
+    run(tmp_path, "-W", "error", str(example))
+
+
+def test_the_examples_that_are_tests_pass(tmp_path: Path) -> None:
+    """By one pytest: to begin takes it longer than they do."""
+    assert TESTS
+    run(tmp_path, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *map(str, TESTS))
 
 
 # ---- quotations ----

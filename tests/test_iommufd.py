@@ -98,9 +98,9 @@ def test_a_million_ids_come_back_lowest_first_and_are_kept_once() -> None:
     assert [ids.take() for _ in range(1000)] == list(range(1, 1001))
 
 
-def test_taking_and_giving_a_million_times_leaves_nothing_behind() -> None:
+def test_taking_and_giving_again_and_again_leaves_nothing_behind() -> None:
     ids = IdAllocator()
-    for _ in range(1_000_000):
+    for _ in range(100_000):  # each leaves it as it was
         ids.give(ids.take())
     assert (ids._freed, ids._blocks, ids._next) == ({0: 1 << 1}, [0], 2)
 
