@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -28,6 +30,7 @@ from uring_iopf.clients.batch import BatchClient
 from uring_iopf.clients.groups import receive_groups
 from uring_iopf.clients.trio_client import TrioClient
 from uring_iopf.core import Core, Driver
+from uring_iopf.designs import native_channel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
@@ -51,6 +54,10 @@ REFUSALS: Final = (
     StopAsyncIteration,
 )
 """What a handle may say. Anything else is a bug."""
+
+
+class Came(Exception):
+    """As Ctrl-C does."""
 
 
 @dataclass
@@ -397,6 +404,24 @@ def test_a_machine_is_closed_while_another_thread_is_in_a_call_of_its_client(dri
     assert [str(error) for error in refused] == ["this channel is closed"] * 10
 
 
+def test_a_machine_waits_for_a_channel_whose_close_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or that another thread is closing: it is not open any more, and not freed yet."""
+    one = Machine(None)
+    channel: Any = one.open("uring-multishot")
+    held = [channel.c]  # as a call of another thread has it
+
+    def interrupted(_: float) -> None:
+        raise Came
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=interrupted)
+    monkeypatch.setattr(native_channel, "time", clock)
+    with pytest.raises(Came):
+        channel.close()
+    clock.sleep = lambda _: held.clear()
+    one.close()
+    assert not held
+
+
 @pytest.mark.parametrize("driver", ["inline", "sqpoll"])
 def test_a_forgotten_machine_gives_a_warning_and_everything_back(driver: str) -> None:
     machine("uring-multishot", driver).close()
@@ -448,10 +473,6 @@ def test_a_core_names_what_is_still_open() -> None:
         core.close()
     assert core.produce() > 0, "it is as it was"
     end_all(made)
-
-
-class Came(Exception):
-    """Out of a with block, as Ctrl-C does."""
 
 
 def leaves_parts_open(core: Core) -> None:

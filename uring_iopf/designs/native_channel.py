@@ -75,6 +75,7 @@ class NativeChannel(Handle[CChannel]):
     """A design written in C. One thread at a time: a call while another thread is in one is a UsageError."""
 
     _what = "channel"
+    _kept: weakref.ref[object] | None = None
 
     def __init__(
         self,
@@ -192,5 +193,8 @@ class NativeChannel(Handle[CChannel]):
         if self._is_foreign:
             return  # that thread is the parent's
         until = time.monotonic() + _CALL_S
-        while self._kept() is not None and time.monotonic() < until:
+        while self._is_open() and time.monotonic() < until:
             time.sleep(0.0002)
+
+    def _is_open(self) -> bool:
+        return self._kept is not None and self._kept() is not None
