@@ -237,6 +237,8 @@ class Device(Thing):
     free_faults: int = PLENTY
     identity: tuple[Viommu, int] | None = None
     tally: Counter[str] = field(default_factory=Counter)
+    mock: bool = False
+    refuses_1024: bool = False  # the next table for that PASID, which the selftest's driver then fails
 
     def pasids(self) -> list[int]:
         return sorted(pasid for pasid, at in self.sharing.at.items() if pasid != NO_PASID and self in at.devices)
@@ -414,6 +416,7 @@ class Model:
         stdev = Selftest(self.free_id())
         self.add(stdev)
         stdev.device = self.bind(Sharing(), max_pasids, None, 0, PLENTY)
+        stdev.device.mock = True
         try:
             self.change(stdev.device, pt, NO_PASID, replace=False)
         except Refused:
@@ -509,6 +512,10 @@ class Model:
             old.devices.append(device)
             return
         self.check(device, table, pasid, old)
+        if device.mock and pasid == 1024:
+            device.refuses_1024 = not device.refuses_1024
+            if not device.refuses_1024:
+                raise Refused(errno.ENOMEM)
         reporting: set[Device] | None = None
         if not self.new:  # switched on for one device, and then for as long as tables take faults
             already = {one for one in sharing.devices if old is not None and old.takes(one)}
@@ -565,6 +572,8 @@ class Model:
         at.devices.remove(device)
         if not at.devices:
             del sharing.at[pasid]
+            if pasid == 1024:
+                device.refuses_1024 = False
             if pasid == NO_PASID:
                 self.identify(sharing, None)
             self.ended(sharing, at)

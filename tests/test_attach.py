@@ -221,6 +221,28 @@ def test_a_table_for_no_pasids_wins_over_a_driver_that_cannot_attach_any(world: 
     assert refused(lambda: device.attach(world.paging(), pasid=64)) == errno.EINVAL
 
 
+def test_the_selftests_driver_refuses_every_second_table_for_pasid_1024(world: World) -> None:
+    """As it does for testing the way back of a replace: the old table stays, and so does what it has outstanding."""
+    device, other = (world.context.mock_device(world.parent, 4) for _ in range(2))
+    device.attach(world.table, pasid=1024)
+    device.report(5, 0x1000, pasid=1024)
+    for _ in range(2):
+        assert refused(lambda: device.replace(world.plain, pasid=1024)) == errno.ENOMEM
+        assert device.attached_to(1024) is world.table
+        assert not world.context.mock.take()
+        device.replace(world.other, pasid=1024)
+        device.replace(world.table, pasid=1025) if device.attached_to(1025) else device.attach(world.table, pasid=1025)
+        assert [one.code for one in world.context.mock.take()] == [DriverResponse.INVALID]
+        assert refused(lambda: device.replace(world.table, pasid=1024)) == errno.ENOMEM
+        device.replace(world.table, pasid=1024)
+        device.report(5, 0x1000, pasid=1024)
+    device.replace(world.table, pasid=1024)  # the one it has: the driver is not asked
+    other.attach(world.plain, pasid=1024)  # each device has a memory of its own
+    device.detach(pasid=1024)
+    device.attach(world.plain, pasid=1024)
+    assert refused(lambda: device.replace(world.table, pasid=1024)) == errno.ENOMEM
+
+
 def test_a_driver_that_cannot_attach_pasids_wins_over_a_table_of_another_iommu(world: World) -> None:
     iommu = MockIommu(world.context.core)
     device = world.context.bind(iommu.c, 9, 64, driver=SMMUV3_DRIVER)

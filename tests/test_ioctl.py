@@ -110,7 +110,8 @@ class Client:
 
     def raw(self, request: int, arg: Any, cmd: Any = None) -> None:
         try:
-            assert self.context.ioctl(request, memoryview(arg), self.memory) == 0
+            given = None if arg is None else memoryview(arg)
+            assert self.context.ioctl(request, given, self.memory) == 0
         except KernelError as error:
             raise Refused(error.errno or 0, cmd) from error
 
@@ -257,6 +258,7 @@ def test_numbers_outside_the_table_are_not_looked_at(client: Client, request_num
 def test_a_request_is_more_than_its_number(client: Client, wrong: int) -> None:
     assert client.refused(lambda: client.raw(wrong, bytearray(8))) == "ENOTTY"
     assert client.refused(lambda: client.raw(wrong, bytearray(3))) == "EFAULT", "its size is read first"
+    assert client.refused(lambda: client.raw(wrong, None)) == "EFAULT", "a null pointer"
 
 
 def test_bits_beyond_32_are_cut_off(client: Client) -> None:
@@ -611,6 +613,7 @@ def test_tables_are_made_from_the_clients_data(client: Client) -> None:
     assert client.errno(nr, __reserved=1, data_type=1) == "EOPNOTSUPP"
     assert client.errno(nr, data_type=1) == "EINVAL"
     assert client.errno(nr, data_len=4) == "EINVAL"
+    assert client.errno(nr, dev_id=mock, pt_id=client.parent, **nested | {"data_type": 1}) == "EOPNOTSUPP"
     assert client.errno(nr, pt_id=client.parent, **nested) == "ENOENT"
     assert client.errno(nr, dev_id=mock, **nested) == "EINVAL"
     assert client.errno(nr, dev_id=mock, pt_id=client.parent) == "EOPNOTSUPP"
@@ -630,7 +633,7 @@ def test_data_that_cannot_be_read_is_missed_by_the_driver_only(client: Client) -
     assert client.errno(nr, **bad | {"dev_id": 0}) == "ENOENT"
     assert client.errno(nr, **bad) == "EINVAL"
     assert client.errno(nr, **bad, pt_id=client.parent, flags=0x10) == "EOPNOTSUPP"
-    assert client.errno(nr, **bad | {"data_type": 2}, pt_id=client.parent) == "EINVAL"
+    assert client.errno(nr, **bad | {"data_type": 2}, pt_id=client.parent) == "EOPNOTSUPP"
     assert client.errno(nr, **bad | {"data_len": 3}, pt_id=client.parent) == "EINVAL"
     wrong_queue = {"flags": HwptAllocFlags.FAULT_ID_VALID, "fault_id": client.ioas}
     assert client.errno(nr, **bad, pt_id=client.parent) == "EINVAL", "too long"
@@ -661,15 +664,30 @@ def test_the_mock_iommu_tells_its_struct(client: Client) -> None:
 
 def test_vtd_tells_its_registers(client: Client) -> None:
     made = client.call(IoctlNr.GET_HW_INFO, dev_id=client.vtd.id, data_len=24, data_uptr=AT)
-    assert (made.out_data_type, made.data_len, made.out_max_pasid_log2) == (HwInfoType.INTEL_VTD, 24, 20)
+    assert (made.out_data_type, made.data_len) == (HwInfoType.INTEL_VTD, 24)
     assert made.out_capabilities == 0
     flags, reserved, cap, ecap = struct.unpack_from("=2I2Q", client.window)
     assert (flags, reserved) == (0, 0)
     assert (cap >> 16 & 0x3F) + 1 == 48, "address bits"
     assert cap >> 8 & 0x1F == 1 << 2, "four levels"
-    assert (ecap >> 35 & 0x1F) + 1 == made.out_max_pasid_log2
+    assert (ecap >> 35 & 0x1F) + 1 == 20
     assert all(ecap >> bit & 1 for bit in (1, 26, 29, 40, 43, 46, 47))
     assert not ecap >> 45 & 1, "dirty pages are not tracked"
+
+
+@pytest.mark.parametrize("pasids", [0, 1, 2, 3, 8, 1000, 1 << 20])
+def test_hardware_info_says_how_many_pasids_the_device_has(client: Client, pasids: int) -> None:
+    """Of the device, and not of its IOMMU; before 7.2 the field was reserved."""
+    nr = IoctlNr.GET_HW_INFO
+    device = client.context.bind(client.context.mock.c, 0x77, 8, max_pasids=pasids)
+    if client.context.version.name == "6.12":
+        assert client.call(nr, dev_id=device.id).out_max_pasid_log2 == 0
+        assert client.errno(nr, dev_id=device.id, out_max_pasid_log2=1) == "EOPNOTSUPP"
+        return
+    log2 = {0: 0, 1: 0, 2: 1, 3: 1, 8: 3, 1000: 9, 1 << 20: 20}[pasids]
+    assert client.call(nr, dev_id=device.id, out_max_pasid_log2=7).out_max_pasid_log2 == log2
+    mock = client.context.mock_device(client.ioas, 4)
+    assert client.call(nr, dev_id=mock.id).out_max_pasid_log2 == 20
 
 
 def test_hardware_info_is_refused(client: Client) -> None:

@@ -179,7 +179,7 @@ REFUSED: dict[str, tuple[int, Callable[[World], object]]] = {
     ),
     "a nested table without data": (errno.EOPNOTSUPP, lambda w: w.context.hwpt_alloc(w.device, w.parent)),
     "a nested table of another vendor": (
-        errno.EINVAL,
+        errno.EOPNOTSUPP,
         lambda w: w.context.hwpt_alloc(w.device, w.parent, data_type=HwptDataType.VTD_S1, data=bytes(24)),
     ),
     "a nested table with too little data": (

@@ -100,7 +100,7 @@ FEW, SHORT, LONG, BY_INDEX = 2 << 3, 2 << 5, 3 << 5, 1 << 8
 BLANK = 0x1000
 """The client's address of what describes its nested tables."""
 CODES = st.sampled_from([0, 0, 0, 0, 1, 1, 2, 15])
-PASIDS = st.sampled_from([None, None, 1, 2, 3, 0, 17, MOCK_PASIDS])
+PASIDS = st.sampled_from([None, None, 1, 2, 3, 0, 17, 1024, MOCK_PASIDS])
 NEW_ONES = [
     "queue",
     "queue",

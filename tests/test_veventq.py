@@ -292,7 +292,7 @@ REFUSALS: dict[str, tuple[Call, int]] = {
     "table flags on a virtual IOMMU": (nested(flags=PARENT), errno.EOPNOTSUPP),
     "a table on a virtual IOMMU without data": (nested(data=b"", data_type=0), errno.EOPNOTSUPP),
     "a type without data": (nested(data=b""), errno.EINVAL),
-    "table data of another type": (nested(data_type=HwptDataType.ARM_SMMUV3), errno.EINVAL),
+    "table data of another type": (nested(data_type=HwptDataType.ARM_SMMUV3), errno.EOPNOTSUPP),
     "table data before the fault queue": (nested(data=bytes(3), flags=FAULT, fault=MISSING), errno.EINVAL),
     "no fault queue": (nested(flags=FAULT, fault=MISSING), errno.ENOENT),
     "an attached table": (lambda w: w.context.destroy(w.nested), errno.EBUSY),

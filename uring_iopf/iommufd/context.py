@@ -62,11 +62,11 @@ class Context(Calls):
         self._mock: MockIommu | None = None
         self._ioctl_state = IoctlState()
 
-    def ioctl(self, request: int, arg: Buffer, memory: ClientMemory | None = None) -> int:
+    def ioctl(self, request: int, arg: Buffer | None, memory: ClientMemory | None = None) -> int:
         """Do what ``ioctl`` on /dev/iommu does, by the request's number. Return 0.
 
-        *arg*: the uAPI struct, native byte order, into which results are written. *memory*: what pointers in it resolve
-        through; without it, none does.
+        *arg*: the uAPI struct, native byte order, into which results are written; None, a null pointer. *memory*: what
+        pointers in it resolve through; without it, none does.
 
         Raises: KernelError, Linux's errno. Source: iommufd_fops_ioctl, Linux 6.12 and 7.2.
         """

@@ -26,6 +26,9 @@ MOCK_CAPACITY = 256
 """Requests that a mock device has room for at first."""
 MOCK_HAS_PASIDS = 4
 """A mock device's flag: it supports PASIDs. Source: iommufd_test.h, MOCK_FLAGS_DEVICE_PASID, Linux 7.2."""
+MOCK_REFUSES_PASID = 1024
+"""A mock device fails every second time that a table is set for this PASID: ENOMEM, to test the way back of a replace.
+Source: selftest.c, mock_domain_set_dev_pasid_nop, Linux 7.2."""
 MOCK_PASIDS = 1 << 20
 """How many. Source: iommufd_test.h, MOCK_PASID_WIDTH, Linux 7.2."""
 
@@ -52,6 +55,7 @@ class MockDevice(Device):
     ) -> None:
         if flags & ~version.mock_device_flags:
             raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")
+        self._refuses_next = False
         self.stdev = SelftestDevice(table).enter()
         """The object to destroy when the device shall go."""
         try:
@@ -87,6 +91,17 @@ class MockDevice(Device):
     def unbind(self) -> None:
         """Destroy the selftest's object, and with it the device. Raises: KernelError(ENOENT), it is gone."""
         self._table.destroy(self._table.get(self.stdev, SelftestDevice, "IOMMU_DESTROY"), "IOMMU_DESTROY")
+
+    def _setting_pasid(self, call: str, pasid: int) -> list[Step]:
+        if pasid != MOCK_REFUSES_PASID:
+            return []
+        if self._refuses_next:
+            self._refuses_next = False
+            raise KernelError(errno.ENOMEM, call)
+        return [partial(setattr, self, "_refuses_next", True)]
+
+    def _clearing_pasid(self, pasid: int) -> list[Step]:
+        return [partial(setattr, self, "_refuses_next", False)] if pasid == MOCK_REFUSES_PASID else []
 
     def _unbinding_from_selftest(self) -> list[Step]:
         """iommufd_selftest_destroy(): only the device itself is detached.

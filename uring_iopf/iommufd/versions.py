@@ -54,6 +54,8 @@ class KernelVersion:
     """Whether VT-d's driver answers a page request without a PASID itself, INVALID."""
     hw_info_flags: HwInfoFlags
     """What GET_HW_INFO takes."""
+    hw_info_says_pasids: bool
+    """Whether GET_HW_INFO says how many PASIDs a device has; else the field is reserved."""
     hw_info_says_no_ats: bool
     """Whether GET_HW_INFO says of a device that it has no ATS."""
     invalidates_nested_only: bool
@@ -78,6 +80,7 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 one_device_reports=True,
                 vtd_needs_pasid=True,
                 hw_info_flags=HwInfoFlags(0),
+                hw_info_says_pasids=False,
                 hw_info_says_no_ats=False,
                 invalidates_nested_only=True,
             ),
@@ -94,6 +97,7 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
                 one_device_reports=False,
                 vtd_needs_pasid=False,
                 hw_info_flags=HwInfoFlags.INPUT_TYPE,
+                hw_info_says_pasids=True,
                 hw_info_says_no_ats=True,
                 invalidates_nested_only=False,
             ),

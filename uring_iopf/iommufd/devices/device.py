@@ -188,6 +188,7 @@ class Device(Object, Handle[CDevice]):
         steps: list[Step] = []
         if len(at.devices) == 1:
             steps += [partial(lib.uiopf_detach, c, key), partial(self.group.attachments.__delitem__, key)]
+            steps += self._clearing_pasid(key)
             if key == NO_PASID:
                 steps += _identifying([(one, None) for one in self.group.devices])
         steps += [partial(at.devices.remove, self), self.putting()]
@@ -342,6 +343,7 @@ class Device(Object, Handle[CDevice]):
             at = Attachment(hwpt)
             steps = [
                 partial(lib.uiopf_attach, self.c, pasid, _queue_of(hwpt), self._flags(hwpt)),
+                *self._setting_pasid("attach", pasid),
                 *_identifying(identities),
                 partial(self.group.attachments.__setitem__, pasid, at),
             ]
@@ -362,9 +364,11 @@ class Device(Object, Handle[CDevice]):
                 move += hwpt.space.reserving(one, one.reserved)
                 move += old.space.unreserving(one)
         identities = self._check_table("replace", hwpt, pasid, old)
+        set_pasid = self._setting_pasid("replace", pasid)
         self._table.change(
             "replace",
             partial(lib.uiopf_replace, self.c, pasid, _queue_of(hwpt), self._flags(hwpt)),
+            *set_pasid,
             *enter,
             *_identifying(identities),
             *move,
@@ -397,6 +401,14 @@ class Device(Object, Handle[CDevice]):
                 raise KernelError(errno.EINVAL, call)
             return []
         return [(one, virtual_identity(one, hwpt, call)) for one in self.group.devices]
+
+    def _setting_pasid(self, _call: str, _pasid: int) -> list[Step]:
+        """What the driver notes when a table is set for a PASID. Raises: KernelError, it refuses, all checks done."""
+        return []
+
+    def _clearing_pasid(self, _pasid: int) -> list[Step]:
+        """What it notes when the PASID has none any more."""
+        return []
 
     def _refused(self, hwpt: HWPT, old: HWPT | None) -> bool:
         """Whether it is a virtual function that may not use this table.

@@ -81,8 +81,6 @@ class HardwareInfo:
     """``iommu_hw_info.out_data_type``; NONE where the driver tells nothing, as some in Linux."""
     info: bytes = b""
     """The struct of that type."""
-    max_pasid_log2: int = 0
-    """Of its devices; 0 where PASIDs are off."""
     ats: bool = False
     """Whether its devices can use ATS."""
 

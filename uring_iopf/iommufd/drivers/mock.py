@@ -24,7 +24,7 @@ MOCK_VIOMMU_TYPE: Final = 0xDEADBEEF
 MOCK_VEVENTQ_TYPE: Final = 0xBEEFBEEF
 """The type of its event queue. Source: iommufd_test.h, ``IOMMU_VEVENTQ_TYPE_SELFTEST``, Linux 7.2."""
 
-MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=errno.EINVAL)
+MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=errno.EOPNOTSUPP)
 """How its nested tables are described. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
 
 MOCK_DRIVER: Final = IommuDriver(

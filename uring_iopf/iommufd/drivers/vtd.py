@@ -38,7 +38,6 @@ VTD_DRIVER: Final = IommuDriver(
     HardwareInfo(
         info_type=HwInfoType.INTEL_VTD,
         info=struct.pack("<2I2Q", 0, 0, _CAP, _ECAP),  # iommu_hw_info_vtd
-        max_pasid_log2=_PASID_BITS,
         ats=True,
     ),
     user_pasid_tables=True,

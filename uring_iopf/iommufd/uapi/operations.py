@@ -96,7 +96,7 @@ def operations(kernel: str) -> Mapping[int, Operation]:
     return MappingProxyType({int(one.nr): one for one in OPERATIONS if _release(one.since) <= _release(kernel)})
 
 
-def perform(context: Calls, state: IoctlState, request: int, arg: Buffer, memory: ClientMemory | None) -> int:
+def perform(context: Calls, state: IoctlState, request: int, arg: Buffer | None, memory: ClientMemory | None) -> int:
     """iommufd_fops_ioctl(). See `Context.ioctl`."""
     table = operations(context.version.name)
     request &= 0xFFFF_FFFF
@@ -104,7 +104,7 @@ def perform(context: Calls, state: IoctlState, request: int, arg: Buffer, memory
     # Linux asks VFIO's compatibility about numbers beyond its table, before it looks at the argument.
     if not min(table) <= nr <= max(table):
         raise KernelError(errno.ENOTTY, "ioctl")
-    client = memoryview(arg).cast("B")
+    client = memoryview(b"" if arg is None else arg).cast("B")
     if client.nbytes < _U32:
         raise KernelError(errno.EFAULT, "ioctl")
     size = int.from_bytes(client[:_U32], sys.byteorder)

@@ -42,7 +42,9 @@ def get_hw_info(call: Call) -> None:
     cmd, version = call.cmd, call.context.version
     call.supported(not cmd.flags & ~int(version.hw_info_flags))
     call.supported(not any(cmd.__reserved))
-    hardware = call.get(cmd.dev_id, Device).driver.hardware
+    call.supported(version.hw_info_says_pasids or not cmd.out_max_pasid_log2)  # it was reserved before
+    device = call.get(cmd.dev_id, Device)
+    hardware = device.driver.hardware
     if cmd.flags & HwInfoFlags.INPUT_TYPE and hardware.info:
         call.supported(cmd.in_data_type in (HwInfoType.DEFAULT, hardware.info_type))
     copied = min(cmd.data_len, len(hardware.info))
@@ -50,7 +52,8 @@ def get_hw_info(call: Call) -> None:
     call.memory.clear(cmd.data_uptr + copied, cmd.data_len - copied)
     cmd.data_len = len(hardware.info)
     cmd.out_data_type = hardware.info_type
-    cmd.out_max_pasid_log2 = hardware.max_pasid_log2
+    if version.hw_info_says_pasids:
+        cmd.out_max_pasid_log2 = max(device.max_pasids.bit_length() - 1, 0)
     # No driver here tracks dirty pages, and no device has PASIDs with execute permission or privileged mode.
     no_ats = version.hw_info_says_no_ats and not hardware.ats
     cmd.out_capabilities = HwCapabilities.PCI_ATS_NOT_SUPPORTED if no_ats else 0
