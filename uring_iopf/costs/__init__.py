@@ -1,4 +1,4 @@
-"""What delivering faults costs: the counters."""
+"""The counters of the costs of delivery."""
 
 from uring_iopf.costs.counters import COUNTERS, CostCounter, Counters, Counts, PerFault, Unit, total
 

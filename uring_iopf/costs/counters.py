@@ -1,8 +1,8 @@
-"""The table of cost counters: the name, the unit, who pays, what counts and what does not.
+"""The table of cost counters, each with its name, unit, side, and the rule of counting.
 
-`Counters` is the table: a field for each, with its facts. All else follows from it: what a channel or a ring has
-counted (`Counts`), the averages (`PerFault`), the columns that are printed, the keys in JSON, the help and the page on
-comparing. A counter of ``struct uiopf_cost`` has the name that it has there; a test holds the two together.
+`Counters` is the table: it has a field for each counter, with the facts. Everything else follows from it: the counts of
+a channel or a ring (`Counts`), the averages (`PerFault`), the printed columns, the keys in JSON, the help, and the page
+on comparing. A counter of ``struct uiopf_cost`` has the same name here; a test compares the two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Number = TypeVar("Number", int, float)
 
 
 class Unit(enum.Enum):
-    """Of what there are so many; it decides how a number is printed."""
+    """The unit of a counter. It decides how a number is printed."""
 
     EVENTS = "events"
     BYTES = "bytes"
@@ -32,21 +32,21 @@ class CostCounter(NamedTuple):
     name: str
     unit: Unit
     whose: str
-    """Which side it is counted on: the client's, the kernel's, or both."""
+    """The side that counts it: the client's, the kernel's, or both."""
     what: str
-    """What counts, in words that stand behind "per fault:"."""
+    """The events or bytes that are counted; the text follows the words "per fault:"."""
     but_not: str
-    """What does not, or an empty string."""
+    """The events or bytes that are not counted, or an empty string."""
     column: str | None
-    """Its heading in the table, lines apart by a newline; None: it is in the JSON alone."""
+    """The heading of the column in the table, with newlines; None: the counter is in the JSON only."""
     in_c: bool
-    """Whether it is in ``struct uiopf_cost``."""
+    """Whether ``struct uiopf_cost`` has the counter."""
 
 
 def _counter(
     unit: Unit, whose: str, what: str, *, but_not: str = "", column: str | None = None, in_c: bool = True
 ) -> Any:
-    """A field that starts at 0, with a counter's facts."""
+    """Return a field that starts at 0, with the facts of a counter."""
     return dataclasses.field(default=0, metadata={"facts": (unit, whose, what, but_not, column, in_c)})
 
 
@@ -92,18 +92,18 @@ class Counters(Generic[Number]):
 
     @classmethod
     def from_c(cls, cost: Any) -> Self:
-        """What a ``struct uiopf_cost *`` says."""
+        """Return the counters of a ``struct uiopf_cost *``."""
         return cls(**{one.name: getattr(cost, one.name) for one in COUNTERS if one.in_c})
 
     def per_fault(self, faults: int) -> PerFault:
-        """The averages over so many faults, 1 at least."""
+        """Return the averages over *faults* faults (at least 1)."""
         return Counters(**{one.name: getattr(self, one.name) / max(faults, 1) for one in COUNTERS})
 
 
 Counts: TypeAlias = Counters[int]
-"""What has been counted so far."""
+"""Counts so far."""
 PerFault: TypeAlias = Counters[float]
-"""What a fault cost on average, both sides added up; the time is the client's alone."""
+"""Averages per fault, with both sides added up. The processor time is the client's only."""
 
 COUNTERS: Final[tuple[CostCounter, ...]] = tuple(
     CostCounter(one.name, *one.metadata["facts"]) for one in dataclasses.fields(Counters)
@@ -112,6 +112,6 @@ COUNTERS: Final[tuple[CostCounter, ...]] = tuple(
 
 
 def total(counts: Iterable[Counts]) -> Counts:
-    """Everything that several have counted, added up."""
+    """Return the sum of several counts."""
     of_all = list(counts)
     return Counts(**{one.name: sum(getattr(each, one.name) for each in of_all) for one in COUNTERS})

@@ -1,11 +1,11 @@
-"""The base of designs written in Python.
+"""The base class of designs in Python.
 
-A design has two halves. The kernel's half takes groups from a `FaultSource` and makes them visible, and takes the
-client's answers to it; the client's half receives and answers. What happens in between is the design, and whatever it
-would cost in a real kernel it says to its `Cost`. The rules that it follows are in `uring_iopf.designs.rules`.
+A design has two halves. The kernel's half takes groups from a `FaultSource`, makes them visible to the client, and
+passes the client's answers back to the source. The client's half receives groups and answers them. A design reports the
+costs that it would have in a real kernel to its `Cost`. `uring_iopf.designs.rules` has the rules of a design.
 
-Designs in Python run on one thread, in batches, with the inline driver, and are marked so in every table: their counts
-can be compared with any design's, their times only with each other's.
+Designs in Python run on one thread, in batches, with the driver ``inline``. Every table marks them. Their counts are
+comparable with those of any design, their times only with each other's.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 
 class Cost(Counters[int]):
-    """What a design says that it costs. When live, a system call is paid for with a real one."""
+    """The costs that a design reports. *live*: each reported system call makes a real one."""
 
     def __init__(self, *, live: bool = False) -> None:
         super().__init__()
         self._live = live
 
     def counts(self) -> Counts:
-        """A copy of what it has said so far."""
+        """Return a copy of the counts so far."""
         return Counts(**{one.name: getattr(self, one.name) for one in COUNTERS})
 
     def system_call(self, *, found: bool = True) -> None:
-        """The client made a system call that moved data or waited; *found* is False for a look that found nothing."""
+        """Count a system call of the client. *found*: it moved data or waited; False: it was an empty poll."""
         if found:
             self.system_calls += 1
         else:
@@ -49,29 +49,32 @@ class Cost(Counters[int]):
             os.getppid()
 
     def wakeup(self) -> None:
-        """The kernel wrote an eventfd. `Design.wake` and `Design.signal` do that, and say it here."""
+        """Count a wake-up. `Design.wake` and `Design.signal` call this."""
         self.wakeups += 1
 
     def copied(self, length_bytes: int) -> None:
-        """So many bytes went from the kernel to the client, or back."""
+        """Count *length_bytes* bytes that went from the kernel to the client, or back."""
         check_fits(64, length_bytes=length_bytes)
         self.bytes_copied += length_bytes
 
     def answer_error(self) -> None:
-        """The kernel refused an answer."""
+        """Count an answer that the kernel refused."""
         self.answer_errors += 1
 
     def ended(self) -> None:
-        """A multishot request ended, and was armed again."""
+        """Count a multishot request that ended and was armed again."""
         self.ends += 1
 
     def punted(self) -> None:
-        """A request was handed to a worker thread of the kernel's, since its file may block."""
+        """Count a request that the kernel handed to a thread of its own, because its file may block."""
         self.punts += 1
 
 
 class FaultSource:
-    """The kernel's side of a fault queue, for a design: no system call, no cost of its own."""
+    """The kernel's side of a fault queue, for a design. Its calls are no system calls and cost nothing.
+
+    *most*: the most messages that one `take` returns.
+    """
 
     def __init__(self, queue: FaultQueue, most: int) -> None:
         check_whole("most", most, 1, 1 << 24, " messages")
@@ -79,18 +82,18 @@ class FaultSource:
         self._most = most
         self._buffer: CData = ffi.new("uint8_t[]", most * MESSAGE_BYTES)
         self.taken = 0
-        """Groups that `take` has returned so far."""
+        """The groups that `take` has returned so far."""
         self.answered = 0
-        """Answers that were passed to `answer` so far, good ones and others."""
+        """The answers that were passed to `answer` so far, including those that the kernel refused."""
         self.refused = 0
-        """Of these, those that the kernel refused."""
+        """The answers that the kernel refused."""
 
     def take(self) -> list[tuple[FaultMessage, ...]]:
-        """The groups that wait, oldest first, each with its messages; their cookies are live from now on.
+        """Return the groups that wait, oldest first, each with its messages. Their cookies are live from now on.
 
-        As a read of the queue's file it returns what its buffer holds: perhaps not all of them. Call it until it
-        returns nothing, or again at the next `Design.publish`. Raises: UsageError, the oldest group alone does not fit:
-        nobody would ever get it.
+        Like a read of the queue's file, it returns the groups that fit into its buffer, perhaps not all. Call it until
+        it returns an empty list, or again at the next `Design.publish`. Raises: UsageError, the oldest group alone does
+        not fit into the buffer.
         """
         length = self._most * MESSAGE_BYTES
         while (done := lib.uiopf_faultq_read(self._queue.c, self._buffer, length)) == -errno.EINTR:
@@ -107,7 +110,7 @@ class FaultSource:
         return groups
 
     def takes(self, cookie: int, code: int) -> bool:
-        """Whether the kernel would find the code of this answer good, whether or not there is such a group."""
+        """Whether the kernel would accept the code of this answer. The cookie need not be live."""
         try:
             while (rc := lib.uiopf_faultq_takes(self._queue.c, cookie, code)) == -errno.EINTR:
                 pass
@@ -116,7 +119,10 @@ class FaultSource:
         return bool(rc)
 
     def answer(self, cookie: int, code: int = PageResponse.SUCCESS) -> bool:
-        """Answer the group behind a cookie; False where the kernel refuses: a bad code, or no such cookie is live."""
+        """Answer the group with this cookie. Return False if the kernel refuses: a bad code, or no such live cookie.
+
+        Raises: UsageError, *cookie* or *code* is no number of 32 bits.
+        """
         response = pack_response(cookie, code)
         while (done := lib.uiopf_faultq_write(self._queue.c, response, RESPONSE_BYTES)) == -errno.EINTR:
             pass
@@ -128,28 +134,32 @@ class FaultSource:
 
 
 class Design:
-    """A delivery design of one's own: subclass it, and name it as ``MODULE:CLASS``.
+    """The base class of your own delivery design. Commands and calls accept it as ``MODULE:CLASS``, or as the class.
 
-    The methods are called by the driver and by the generic clients, on one thread. `publish`, `collect`, `receive` and
-    `answer` must be there; the others have a meaning if the design holds answers back, or sleeps in its own way.
+    The driver and the generic clients call the methods, on one thread. A design must define `publish`, `collect`,
+    `receive` and `answer`. It defines the others if it holds answers back, or sleeps in its own way.
     """
 
     name: ClassVar[str] = ""
-    """In tables; without one, the class's, in lower case."""
+    """The name in tables; empty: the name of the class, in lower case."""
     year: ClassVar[str] = "-"
+    """The year in tables."""
     proposed: ClassVar[bool] = False
-    """Whether the fault file is to be the proposed one (its read says EAGAIN when empty)."""
+    """Whether the design needs the proposed fault file, whose read returns EAGAIN when it is empty."""
     signals_awake: ClassVar[bool] = False
-    """Whether the kernel writes its eventfd also for a client that does not sleep, by `signal`."""
+    """Whether the kernel writes the eventfd also for a client that does not sleep, by `signal`."""
     alone: ClassVar[Counts | None] = None
-    """What one fault by itself costs, with a client that sleeps. The conformance suite holds the design to it."""
+    """The costs of one fault by itself, with a client that sleeps. The conformance suite compares them with the counts;
+    None: it does not."""
 
     source: FaultSource
+    """The fault queue."""
     cost: Cost
+    """The costs that the design reports."""
     sleeps = False
-    """Whether the client sleeps when it has nothing to do (``wait="sleep"``); otherwise it looks again and again."""
+    """Whether a client without work sleeps (``wait="sleep"``), or polls again at once (``wait="spin"``)."""
     asleep = False
-    """Whether it sleeps now: until `wake`."""
+    """Whether the client sleeps now, until `wake`."""
     _rouse: Callable[[], Callable[[], None] | None] = staticmethod(lambda: None)
 
     def __init__(self, source: FaultSource, cost: Cost) -> None:
@@ -159,23 +169,23 @@ class Design:
     # ---- the kernel's half ----
 
     def publish(self) -> int:
-        """Make waiting groups, from ``self.source.take()``, visible to the client; return how many.
+        """Make groups from ``self.source.take()`` visible to the client. Return their number.
 
-        When some have become visible, call ``self.wake()``.
+        Call ``self.wake()`` if any group became visible.
         """
         raise NotImplementedError
 
     def collect(self) -> int:
-        """Take what the client has sent, and pass it to ``self.source.answer``; return how many answers."""
+        """Pass the answers that the client has sent to ``self.source.answer``. Return their number."""
         raise NotImplementedError
 
     def wake(self) -> None:
-        """Wake the client if it sleeps: one wake-up. One that does not sleep needs none, and nothing is counted."""
+        """Wake the client if it sleeps, and count one wake-up. Otherwise do nothing and count nothing."""
         if self.asleep:
             self.signal()
 
     def signal(self) -> None:
-        """Write the client's eventfd, whether or not it sleeps: one wake-up. See `signals_awake`."""
+        """Write the client's eventfd, even if it does not sleep, and count one wake-up. See `signals_awake`."""
         self.cost.wakeup()
         if self.asleep:
             self.asleep = False
@@ -185,27 +195,28 @@ class Design:
     # ---- the client's half ----
 
     def receive(self) -> Sequence[Sequence[FaultMessage]]:
-        """Return the groups that are visible, each with its messages, without waiting; none if there are none."""
+        """Return the groups that are visible, each with its messages, without waiting. The list may be empty."""
         raise NotImplementedError
 
     def answer(self, responses: Sequence[tuple[int, int]]) -> None:
-        """Answer groups: cookies and codes (`PageResponse`), all that were given since the last call, at least one.
+        """Answer groups. *responses*: pairs of cookie and code (`PageResponse`), one or more, since the last call.
 
-        They may be held back, until `flush`.
+        The design may hold the answers back until `flush`.
         """
         raise NotImplementedError
 
     def flush(self) -> None:
-        """Send what `answer` has held back, if there is anything: `collect` finds it.
+        """Send the answers that `answer` has held back, if any, so that `collect` finds them.
 
-        It is called when the client asks for it, and when `receive` has returned nothing.
+        It is called when the client flushes, and when `receive` has returned no group.
         """
 
     def wait(self) -> bool:
-        """Return True if there is something to receive; otherwise send what is held back, and prepare to wait.
+        """Return True if there is something to receive. Otherwise send the answers held back, and return False.
 
-        It is called whenever the client has nothing to do, also if it spins; one that `sleeps` pays for its sleep. This
-        one is poll: a call that returns at once if groups are visible. A client that looks into memory first saves it.
+        It is called whenever the client has no work, even if the client spins. If it `sleeps`, count the call that it
+        sleeps in. This implementation counts a poll, which returns at once if groups are visible. A design whose client
+        can look into shared memory first can save that call.
         """
         self.flush()
         if self.sleeps:
@@ -213,11 +224,14 @@ class Design:
         return False
 
     def release(self) -> None:
-        """Let go of what the design holds: the channel closes. What is unanswered the detach that follows answers."""
+        """Release the resources of the design, because the channel closes. A detach then answers the open groups."""
 
 
 def open_design(kind: type[Design], core: Core, queue: FaultQueue, most: int, *, sleeps: bool = False) -> Design:
-    """An open design of this class on a queue; *most*: messages that may be outstanding."""
+    """Return an open design of this class on a queue. *most*: the most messages that may be outstanding.
+
+    Raises: DesignError, its ``__init__`` does not call the base class's.
+    """
     design = kind(FaultSource(queue, most), Cost(live=core.live))
     if not hasattr(design, "source") or not hasattr(design, "cost"):
         raise DesignError(f"{kind.__name__}.__init__ must call super().__init__(source, cost)")

@@ -1,4 +1,4 @@
-"""One open design between a fault queue and a client: what the generic clients use, whatever the design is made of."""
+"""A channel: one open design between a fault queue and a client. The generic clients use any design through it."""
 
 from __future__ import annotations
 
@@ -20,72 +20,77 @@ AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
 class Wait(enum.IntEnum):
-    """What a client does when there is nothing."""
+    """The wait mode of a client without work."""
 
     SPIN = 0
+    """Poll again at once."""
     SLEEP = 1
+    """Sleep until a wake-up."""
 
 
 class Channel(Protocol):
-    """What a generic client needs of an open design."""
+    """The calls of an open design that a generic client uses."""
 
     @property
     def eventfd(self) -> int:
-        """What an event loop sleeps on."""
+        """The eventfd on which an event loop sleeps."""
 
     def receive(self) -> list[FaultMessage]:
-        """Messages of whole groups, without waiting."""
+        """Return the messages of the whole groups that wait, perhaps none, without waiting."""
 
     def receive_plain(self) -> Sequence[Message]:
-        """The same, perhaps as plain tuples, for clients that look at few of the fields."""
+        """Do what `receive` does. The messages may be plain tuples, which are faster."""
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group; it is sent at the latest when the client looks for more, or by a flush.
+        """Answer a group. The answer is sent at the latest by the next `receive`, `wait` or `flush`.
 
-        While the client sleeps (after `prepare_sleep`), it is sent at once, or the eventfd wakes the client to send it.
+        While the client sleeps (after `prepare_sleep`), the answer is sent at once, or the eventfd wakes the client,
+        which then sends it.
         """
 
     def shut(self) -> None:
-        """The client goes: what it has answered is sent, and from now on its answers are refused."""
+        """End the client: send the answers held back, and refuse later ones."""
 
     def has_taken(self, cookie: int) -> bool:
-        """Whether the last answer was to this group: for who was interrupted in `answer`."""
+        """Whether the last answer was to this group, for a caller whose `answer` was interrupted by an exception."""
 
     def flush(self) -> None:
-        """Send what has been answered."""
+        """Send the answers that are held back."""
 
     def wait(self) -> bool:
-        """Wait as the design's client does, by its machine's *wait*: spinning, or asleep for a millisecond at most.
+        """Wait for a group in the machine's wait mode: spin, or sleep, for a millisecond at most.
 
-        False: nothing came. Inline the other side has its turns meanwhile, and False says that nothing is left to do.
+        Return False if no group came. Without a worker the call runs the other side meanwhile, and False means that no
+        work is left.
         """
 
     def prepare_sleep(self) -> bool:
-        """True: something is there. False: the eventfd will be readable when something is; then call `awake`.
+        """Prepare a sleep on the eventfd. Return True if a group waits already.
 
-        Inline the eventfd becomes readable when there is work for a `turn`.
+        After False, the eventfd becomes readable when a group comes. Then call `awake`. Without a worker the eventfd
+        becomes readable when there is work for a `turn`.
         """
 
     def awake(self) -> None:
-        """The sleep that was prepared is over."""
+        """End the sleep that was prepared."""
 
     def turn(self) -> int:
-        """Inline only: turn the other side once; return how much was done."""
+        """Run the other side once, if there is no worker. Return the amount of work done."""
 
     def cost(self) -> Counts:
-        """What it has cost so far."""
+        """Return the costs so far."""
 
     def close(self) -> None:
-        """Let go of both halves."""
+        """Close both halves."""
 
 
 def bad_code(code: object) -> UsageError:
-    """What an answer with a code that the queue refuses raises."""
+    """The error for an answer whose code the queue refuses."""
     return UsageError(f"code must be PageResponse.SUCCESS (0) or INVALID (1) for this group, not {code!r}")
 
 
 def client_gone() -> UsageError:
-    """What an answer after the client's end raises."""
+    """The error for an answer after the client's end."""
     return UsageError("this client is closed; the kernel answers the groups that it has left unanswered")
 
 

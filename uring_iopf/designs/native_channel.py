@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd import FaultQueue
 
 RECEIVE_MOST: Final = 512
-"""Messages in one receive, at most."""
+"""The most messages of one receive."""
 
 _WAIT_NS: Final = 1_000_000
 _CALL_S: Final = 2.0
@@ -37,7 +37,7 @@ class _Kept:
 
 
 def refuse(rc: int, call: str) -> None:
-    """Raise what a call of the client's half says. Raises: UsageError, another thread is in one; or KernelError."""
+    """Raise the error of a call. Raises: UsageError, another thread is in a call; KernelError, another errno."""
     if rc == -errno.EALREADY:
         raise UsageError(
             "another thread is in a call of this channel; use a channel from one thread at a time"
@@ -46,7 +46,7 @@ def refuse(rc: int, call: str) -> None:
 
 
 def again(call: str, function: Callable[..., int], channel: Handle[CChannel], *arguments: object) -> int:
-    """Call the client's half again while it answers EINTR, see `interruptible`. Raises: as `refuse`."""
+    """Repeat a call while it returns EINTR; see `interruptible`. Raises: as `refuse`."""
     while (rc := function(channel.c, *arguments)) == -errno.EINTR:
         pass
     if rc < 0:
@@ -55,7 +55,7 @@ def again(call: str, function: Callable[..., int], channel: Handle[CChannel], *a
 
 
 def refuse_answer(rc: int, code: object) -> None:
-    """Raise what an answer says. Raises: UsageError, the code, or the client has gone; as `refuse`."""
+    """Raise the error of an answer. Raises: UsageError, a bad code, or the client has ended; else as `refuse`."""
     if rc == -errno.EDOM:
         raise bad_code(code)
     if rc == -errno.ESHUTDOWN:
@@ -64,7 +64,7 @@ def refuse_answer(rc: int, code: object) -> None:
 
 
 def answer_again(function: Callable[..., int], channel: Handle[CChannel], code: object, *arguments: object) -> None:
-    """Answer again while that is EINTR. Raises: as `refuse_answer`."""
+    """Repeat an answer while it returns EINTR. Raises: as `refuse_answer`."""
     while (rc := function(channel.c, *arguments)) == -errno.EINTR:
         pass
     if rc < 0:
@@ -72,7 +72,7 @@ def answer_again(function: Callable[..., int], channel: Handle[CChannel], code: 
 
 
 class NativeChannel(Handle[CChannel]):
-    """A design written in C. One thread at a time: a call while another thread is in one is a UsageError."""
+    """The channel of a design in C. A call while another thread is in a call raises UsageError."""
 
     _what = "channel"
     _kept: weakref.ref[object] | None = None
@@ -112,15 +112,15 @@ class NativeChannel(Handle[CChannel]):
 
     @property
     def eventfd(self) -> int:
-        """What an event loop sleeps on."""
+        """The eventfd on which an event loop sleeps."""
         return lib.uiopf_channel_eventfd(self.c)
 
     def receive(self) -> list[FaultMessage]:
-        """Messages of whole groups, without waiting."""
+        """Return the messages of the whole groups that wait, perhaps none, without waiting."""
         return list(map(FaultMessage._make, self.receive_plain()))
 
     def receive_plain(self) -> list[Message]:
-        """The same as plain tuples."""
+        """Do what `receive` does, with plain tuples."""
         n = lib.uiopf_channel_receive(self.c, self._messages, RECEIVE_MOST)
         if n < 0:
             n = again("receive", lib.uiopf_channel_receive, self, self._messages, RECEIVE_MOST)
@@ -129,9 +129,10 @@ class NativeChannel(Handle[CChannel]):
         return unpack_plain(self._bytes[: n * MESSAGE_BYTES])
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group; it is sent at the latest when the client looks for more, or by a flush.
+        """Answer a group. The answer is sent at the latest by the next `receive`, `wait` or `flush`.
 
-        Raises: UsageError, a code that the queue refuses, the client has gone, or the channel is closed.
+        Raises: UsageError, *cookie* is no number of 32 bits, the queue refuses *code*, the client has ended, or the
+        channel is closed.
         """
         try:
             rc = _answer_one(self._c, cookie, code)  # type: ignore[arg-type]
@@ -146,40 +147,40 @@ class NativeChannel(Handle[CChannel]):
             answer_again(_answer_one, self, code, cookie, code)
 
     def shut(self) -> None:
-        """The client goes: what it has answered is sent, and from now on its answers are refused."""
+        """End the client: send the answers held back, and refuse later ones."""
         if self._c is not None:
             self.flush()
             lib.uiopf_channel_shut(self.c)
 
     def has_taken(self, cookie: int) -> bool:
-        """Whether this was the last answer that was taken, for who did not see `answer` return."""
+        """Whether the last answer was to this group, for a caller whose `answer` was interrupted by an exception."""
         try:
             return lib.uiopf_channel_last_answered(self.c) == cookie
         except UsageError:
             return False
 
     def flush(self) -> None:
-        """Send what has been answered."""
+        """Send the answers that are held back."""
         again("flush", lib.uiopf_channel_flush, self)
 
     def wait(self) -> bool:
-        """Wait as the design's client does, spinning or asleep, for a millisecond at most; False: nothing came."""
+        """Wait for a group: spin or sleep, for a millisecond at most. Return False if no group came."""
         return bool(again("wait", lib.uiopf_channel_wait, self, _WAIT_NS))
 
     def prepare_sleep(self) -> bool:
-        """True: something is there. False: sleep on the eventfd, then call `awake`."""
+        """Prepare a sleep. Return True if a group waits already; else sleep on the eventfd, then call `awake`."""
         return bool(again("prepare to sleep", lib.uiopf_channel_prepare_sleep, self))
 
     def awake(self) -> None:
-        """The sleep that was prepared is over."""
+        """End the sleep that was prepared."""
         again("awake", lib.uiopf_channel_awake, self)
 
     def turn(self) -> int:
-        """Inline only: turn the other side once; return how much was done."""
+        """Run the other side once, if there is no worker. Return the amount of work done."""
         return self._core.produce() + self._core.consume()
 
     def cost(self) -> Counts:
-        """What it has cost so far."""
+        """Return the costs so far."""
         cost = ffi.new("struct uiopf_cost *")
         lib.uiopf_channel_cost(self.c, cost)
         return Counts.from_c(cost)

@@ -1,7 +1,7 @@
-"""An open design that is written in Python.
+"""The channel of a design in Python.
 
-It is called as the C seam calls a design (``cdefs/designs/design.h``), and holds it to the rules of
-`uring_iopf.designs.rules` that can be seen here. A design that breaks one gets a DesignError that names it.
+It calls a design in the same way as C does (``cdefs/designs/design.h``). It checks those rules of
+`uring_iopf.designs.rules` that can be checked here. A broken rule raises a DesignError, which names the rule.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 _SUCCESS_OR_INVALID = (PageResponse.SUCCESS, PageResponse.INVALID)
 _LAST_PAGE: Final = int(FaultFlags.LAST_PAGE)
 MOST_IN_VAIN: Final = 1000
-"""Looks in a row at nothing, though the design says that there is something."""
+"""The most receives in a row that return no group, although the design's `wait` has returned True."""
 MOST_TURNS: Final = 100_000
-"""Turns of a replay that serves nothing."""
+"""The most turns of a replay that serves no fault."""
 
 
 class PythonChannel(Handle["Design"]):
-    """A design written in Python: inline, on one thread."""
+    """The channel of a design in Python. It runs inline, on one thread."""
 
     _what = "channel"
 
@@ -46,35 +46,36 @@ class PythonChannel(Handle["Design"]):
         self._c = design
         self._pending: list[tuple[int, int]] = []
         self._given = 0
-        """Answers handed to the design."""
+        """Answers given to the design."""
         self._collected = 0
-        """Answers that it says it has passed on."""
+        """The sum of the numbers that `collect` has returned."""
         self._published = 0
-        """Groups that it says it has made visible."""
+        """The sum of the numbers that `publish` has returned."""
         self._in_vain = 0
-        """Times that `receive` has returned nothing since the client last had to wait, or received."""
+        """Receives without a group since the client last waited, or received a group."""
         self._visible = 0
-        """Groups that should be visible: poll would not sleep."""
+        """Groups that should be visible, so that a poll would not sleep."""
         self._received = 0
-        """Groups that the design has returned."""
+        """Groups that `receive` has returned."""
         self._asleep = False
-        """The client sleeps on the eventfd, or is about to."""
+        """Whether the client sleeps on the eventfd, or is about to."""
         self._shut = False
         self._turner = owned(lib.uiopf_turner_free, lib.uiopf_turner_new, core.c)
         if self._turner is None:
             raise no_room(self._what)
-        design._rouse = weakref.WeakMethod(self._rouse)  # not to hold one another: a forgotten machine is noticed
+        # A weak reference: with a cycle, a machine that was not closed would not be collected, and give no warning.
+        design._rouse = weakref.WeakMethod(self._rouse)
 
     @property
     def design(self) -> Design:
-        """Both halves. Raises: UsageError, closed."""
+        """The design, with both halves. Raises: UsageError, the channel is closed."""
         if (design := self._c) is None:  # a design may be false
             raise self._refusal()
         return design
 
     @property
     def eventfd(self) -> int:
-        """What an event loop sleeps on."""
+        """The eventfd on which an event loop sleeps."""
         if self._turner is None:
             raise self._refusal()
         return lib.uiopf_turner_eventfd(self._turner)
@@ -82,22 +83,22 @@ class PythonChannel(Handle["Design"]):
     # ---- the client's half ----
 
     def receive_plain(self) -> Sequence[FaultMessage]:
-        """The same: they are named tuples already."""
+        """Do what `receive` does, whose messages are named tuples."""
         return self.receive()
 
     def receive(self) -> list[FaultMessage]:
-        """Messages of whole groups, without waiting. Raises: DesignError, they are none."""
+        """Return the messages of the whole groups that wait, without waiting. Raises: DesignError, a broken rule."""
         self._hand_over()
         design = self.design
         messages = self._checked(design.receive())
         self._in_vain = 0 if messages else self._in_vain + 1
         if not messages:
             self._visible = 0
-            design.flush()  # a client that spins comes here again and again, and nowhere else
+            design.flush()  # a client that spins calls `receive` again and again, and nothing else
         return messages
 
     def _checked(self, groups: object) -> list[FaultMessage]:
-        """What the design's `receive` returned, as messages one behind the other. Raises: DesignError."""
+        """Check the return value of the design's `receive`, and return its messages. Raises: DesignError."""
         if not isinstance(groups, Sequence):
             raise broken("groups", f"{self._named('receive')} returned {_shown(groups)}, not a sequence of groups")
         messages: list[FaultMessage] = []
@@ -129,7 +130,7 @@ class PythonChannel(Handle["Design"]):
         return messages
 
     def answer(self, cookie: int, code: int) -> None:
-        """Answer a group at the next flush. Raises: UsageError, a code that the queue refuses; the client has gone."""
+        """Answer a group at the next flush. Raises: UsageError, the queue refuses *code*, or the client has ended."""
         if self._shut:
             raise client_gone()
         known = isinstance(code, int) and code in _SUCCESS_OR_INVALID
@@ -142,29 +143,29 @@ class PythonChannel(Handle["Design"]):
             self._rouse()
 
     def has_taken(self, cookie: int) -> bool:
-        """Whether an answer to this is among those that will be sent."""
+        """Whether an answer to this group waits to be sent."""
         return any(pending == cookie for pending, _ in self._pending)
 
     def shut(self) -> None:
-        """The client goes: what it has answered is sent, and from now on its answers are refused."""
+        """End the client: send the answers held back, and refuse later ones."""
         self._shut = True
         if self._c is not None:
             self.flush()
 
     def flush(self) -> None:
-        """Send what has been answered."""
+        """Send the answers that are held back."""
         self._hand_over()
         self.design.flush()
 
     def _hand_over(self) -> None:
-        """Give the design the answers that have gathered: one call for all of them."""
+        """Give the design all answers since the last call, in one call."""
         if self._pending:
             pending, self._pending = self._pending, []
             self.design.answer(pending)
             self._given += len(pending)
 
     def wait(self) -> bool:
-        """Wait as the design's client does, while the other side has its turns; False: nothing came, or ever will."""
+        """Wait for a group, and run the other side meanwhile. Return False if no group came and no work is left."""
         self._hand_over()
         design = self.design
         if self._waits(design):
@@ -173,7 +174,7 @@ class PythonChannel(Handle["Design"]):
             return self.turn() > 0
         try:
             design.asleep = True
-            while True:  # not for ever: `turn` lets a design move no more than there is
+            while True:  # this ends, because `turn` raises if a design claims more progress than there can be
                 did = self.turn()
                 if not design.asleep:
                     return True
@@ -183,7 +184,7 @@ class PythonChannel(Handle["Design"]):
             design.asleep = False
 
     def _waits(self, design: Design) -> bool:
-        """Call the design's `wait`; whether there is something to receive, so that a call to sleep returns at once."""
+        """Call the design's `wait`. Return whether a group waits, so that a call to sleep would return at once."""
         there = design.wait()
         if not isinstance(there, bool):
             raise broken("wait", f"{self._named('wait')} returned {_shown(there)}, not True or False")
@@ -197,7 +198,7 @@ class PythonChannel(Handle["Design"]):
         return there or self._visible > 0
 
     def prepare_sleep(self) -> bool:
-        """True: something is there. False: sleep on the eventfd, then call `awake`.
+        """Prepare a sleep. Return True if a group waits already. After False, sleep on the eventfd, then call `awake`.
 
         The eventfd is written when the design wakes its client, and when there is work for a turn.
         """
@@ -212,7 +213,7 @@ class PythonChannel(Handle["Design"]):
         return False
 
     def awake(self) -> None:
-        """The sleep that was prepared is over."""
+        """End the sleep that was prepared."""
         self._asleep = False
         if self._turner is None:
             raise self._refusal()
@@ -222,7 +223,7 @@ class PythonChannel(Handle["Design"]):
             os.eventfd_read(self.eventfd)
 
     def _rouse(self) -> None:
-        """Wake the client that sleeps on the eventfd: once is enough."""
+        """Wake the client that sleeps on the eventfd, once for each sleep."""
         if self._asleep:
             self._asleep = False
             os.eventfd_write(self.eventfd, 1)
@@ -230,7 +231,7 @@ class PythonChannel(Handle["Design"]):
     # ---- the other side ----
 
     def turn(self) -> int:
-        """Collect the answers, turn the hardware, publish what it reports. Raises: DesignError, rules are broken."""
+        """Collect the answers, run the hardware, and publish its faults. Raises: DesignError, a broken rule."""
         design = self.design
         collected = self._moved("collect", design.collect())
         self._collected += collected
@@ -257,30 +258,30 @@ class PythonChannel(Handle["Design"]):
         return did + published
 
     def _moved(self, method: str, count: object) -> int:
-        """How many groups or answers a half has moved."""
+        """Check the number of groups or answers that a half returned, and return it."""
         if not isinstance(count, int) or count < 0:
             raise broken("progress", f"{self._named(method)} returned {_shown(count)}, not the number that it moved")
         return count
 
     def unfinished(self) -> list[str]:
-        """Which rules the design has broken, where nothing goes on any more: each with what is missing."""
+        """The rules that the design has broken when a replay stands still, each with the missing groups or answers."""
         design, found = self.design, []
         source = design.source
         if kept := source.taken - self._received:
             found.append(
                 f"{kept} of {source.taken} groups taken did not reach the client (rules 'once', 'wake', 'wait')"
             )
-        # An answer that the design itself finds bad may be counted without being passed on.
+        # A design may count an answer as refused without passing it to the fault queue.
         if (held := self._given - source.answered - (design.cost.answer_errors - source.refused)) > 0:
             found.append(f"{held} of {self._given} answers did not reach the fault queue (rules 'answers', 'flush')")
         return found
 
     def cost(self) -> Counts:
-        """What the design says that it has cost so far."""
+        """Return the costs that the design has reported so far."""
         return self.design.cost.counts()
 
     def close(self) -> None:
-        """Let go of both halves. Closing again does nothing."""
+        """Close both halves. Closing again does nothing."""
         design = self._c
         if design is not None:
             self._c = None
@@ -296,6 +297,6 @@ class PythonChannel(Handle["Design"]):
 
 
 def _shown(value: object) -> str:
-    """A value for an error, not too long, and the same every time."""
+    """The text of a value in an error: 100 characters at most, and without addresses, so that it is reproducible."""
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     return text if len(text) <= 100 else f"{text[:97]}..."

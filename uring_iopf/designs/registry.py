@@ -1,7 +1,4 @@
-"""Which designs there are, by name.
-
-Those in C are read from C's own list (``cdefs/designs/table.c``).
-"""
+"""The designs, by name. The designs in C come from the list in C (``cdefs/designs/table.c``)."""
 
 from __future__ import annotations
 
@@ -23,9 +20,10 @@ if TYPE_CHECKING:
 class DesignInfo:
     """A design, before it is opened.
 
-    *index*: its number in C; None for one in Python. *has_client*: whether user space takes part. *proposed*: whether
-    it wants the fault file that suits pre-posted reads. *signals_awake*: whether its eventfd is written also for a
-    client that does not sleep.
+    *index*: the number of a design in C; None: a design in Python. *has_client*: it has a client in user space.
+    *has_ring*: it has a ring, which a worker can poll. *proposed*: it needs the proposed fault file, with reads posted
+    ahead. *signals_awake*: its eventfd is written also for a client that does not sleep. *python*: the class of a
+    design in Python.
     """
 
     name: str
@@ -40,14 +38,14 @@ class DesignInfo:
 
     @property
     def inline_only(self) -> bool:
-        """Written in Python: it runs on one thread, and is marked so."""
+        """Whether the design is in Python, and so runs with the driver ``inline`` only."""
         return self.python is not None
 
 
 @cache
 def _native() -> tuple[DesignInfo, ...]:
-    """The designs in C, as its own list has them."""
-    from uring_iopf._native import ffi, lib  # the compiled part, for those who ask for a design
+    """The designs in C, in the order of its list."""
+    from uring_iopf._native import ffi, lib  # loads the extension, so it is imported on first use
 
     found: list[DesignInfo] = []
     while c := lib.uiopf_design_info(index := len(found)):
@@ -68,14 +66,14 @@ def _native() -> tuple[DesignInfo, ...]:
 
 
 def names() -> list[str]:
-    """The designs that come with the library, oldest first."""
+    """The names of the designs that come with the library, oldest first."""
     return [info.name for info in _native()]
 
 
 def resolve(spec: str | type[Design]) -> DesignInfo:
-    """The design behind a name, ``MODULE:CLASS``, or a subclass of `Design`.
+    """Return the facts of a design. *spec*: a name, ``MODULE:CLASS``, or a subclass of `Design`.
 
-    Raises: UsageError, with the names there are, or what is wrong with the class.
+    Raises: UsageError, there is no such design, it cannot be imported, or the class is no complete design.
     """
     if not isinstance(spec, str):
         return _of_class(spec)

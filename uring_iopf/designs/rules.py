@@ -1,7 +1,7 @@
-"""The rules that every delivery design follows: what it delivers, and what it counts.
+"""The rules of delivery and of counting, which every delivery design follows.
 
-They stand here once. `PythonChannel` and the conformance suite name the rule that a design has broken, ``uring-iopf
-check --help`` lists them, and a test holds the page docs/reference/design-rules.md to this table.
+`PythonChannel` and the conformance suite name the rule that a design has broken. ``uring-iopf check --help`` lists the
+rules. A test compares the page docs/reference/design-rules.md with this table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RULES: Final[Mapping[str, str]] = {
-    # ---- what it delivers ----
+    # ---- delivery ----
     "groups": "`receive` returns whole groups: each is a sequence of messages, and only the last message has LAST_PAGE",
     "once": "each group that the design takes from the fault queue reaches the client once, and unchanged",
     "order": "the groups of one PASID reach the client in the order of the fault queue",
@@ -24,7 +24,7 @@ RULES: Final[Mapping[str, str]] = {
     "wake": "the design wakes a sleeping client when groups become visible to it; in Python it calls `self.wake()`",
     "progress": "`publish` and `collect` return the number of groups or answers that they moved, which can be 0",
     "detach": "a detach answers the waiting groups; the kernel refuses a later answer, which has no other effect",
-    # ---- what it counts ----
+    # ---- counting ----
     "count: nothing": "a poll of a spinning client that finds no fault counts one empty poll at most, and nothing else",
     "count: sleep": "a client that goes to sleep makes a system call: poll, epoll_wait or io_uring_enter",
     "count: wake-ups": "each eventfd write, or client woken otherwise, is one wake-up; a spinning client needs none",
@@ -34,9 +34,9 @@ RULES: Final[Mapping[str, str]] = {
     "count: the same": "the same faults give the same counts, every time",
     "count: as said": "one fault by itself, with a sleeping client, gives the counts declared in `alone`",
 }
-"""Each rule by its name. Those of counting have names that begin with ``count:``."""
+"""The text of each rule, by its name. The names of the rules of counting begin with ``count:``."""
 
 
 def broken(rule: str, found: str) -> DesignError:
-    """The error that names a rule, what it says, and what was found instead."""
+    """Return the error for a broken rule: the finding, the name of the rule, and its text."""
     return DesignError(f"{found}\nrule {rule!r}: {RULES[rule]}", rule)

@@ -1,4 +1,4 @@
-"""Provided buffers: memory from which the kernel chooses when data are there, not when a request is made.
+"""Provided buffers: the kernel chooses a buffer when data are there, not when a request is made.
 
 Source: io_uring_register(2), IORING_REGISTER_PBUF_RING, Linux 6.12.
 """
@@ -22,13 +22,14 @@ MOST_ENTRIES: Final = 32768
 
 
 class BufferRing(NotCopied):
-    """The ring of a buffer group, in a *window* of the client's, at a client's *address*.
+    """The ring of a buffer group, in a *window* of the client's memory, at a client's *address*.
 
-    *entries*: a power of two, at most 32,768; it takes 16 bytes for each. *flags*: `PbufRingFlags`. *min_left*: with
-    INC, an incremental buffer with fewer bytes left is done with.
+    *group*: the number of the group, 16 bits. *entries*: a power of two, 1 to 32,768; each takes 16 bytes. *flags*:
+    `PbufRingFlags`. *min_left*: with INC, an incremental buffer with fewer bytes left is finished.
 
-    Raises: KernelError(EINVAL), entries, or an address that is not at a page's start; KernelError(EEXIST), the group
-    has buffers already; KernelError(EFAULT), no window of the ring covers it; UsageError, *window* does not.
+    Raises: KernelError(EINVAL), bad *entries*, or an address that is not the start of a page; KernelError(EEXIST), the
+    group has buffers already; KernelError(EFAULT), no window of the ring covers the address; UsageError, *window* does
+    not cover it.
     """
 
     def __init__(
@@ -65,10 +66,10 @@ class BufferRing(NotCopied):
         ring.register(RegisterOp.REGISTER_PBUF_RING, reg, 1)
 
     def provide(self, buffer_id: int, address: int, length_bytes: int) -> None:
-        """Give the kernel a buffer at a client's address, last in line. The client owns it again when a CQE names it.
+        """Give the kernel a buffer at a client's address, as the last in its queue.
 
-        At most `entries` may be with the kernel at once, which is not checked.
-        Raises: UsageError, *buffer_id* has more than 16 bits, or the window is closed.
+        The client owns the buffer again when a CQE names it. The kernel may have *entries* buffers at once, which is
+        not checked. Raises: UsageError, *buffer_id* has more than 16 bits, or the window is closed.
         """
         check_fits(16, buffer_id=buffer_id)
         check_fits(32, length_bytes=length_bytes)
@@ -85,24 +86,24 @@ class BufferRing(NotCopied):
             ffi.release(memory)
 
     def head(self) -> int:
-        """How many buffers the kernel has taken, of 16 bits. Source: IORING_REGISTER_PBUF_STATUS, Linux 6.12."""
+        """The number of buffers that the kernel has used, 16 bits. Source: IORING_REGISTER_PBUF_STATUS, Linux 6.12."""
         status = ffi.new("struct io_uring_buf_status *", {"buf_group": self.group})
         self._ring.register(RegisterOp.REGISTER_PBUF_STATUS, status, 1)
         return int(status.head)
 
     def unregister(self) -> None:
-        """End the group; buffers in requests that are under way stay in use. Raises: KernelError(ENOENT), gone."""
+        """End the group. Buffers of pending requests stay in use. Raises: KernelError(ENOENT), it has ended already."""
         reg = ffi.new("struct io_uring_buf_reg *", {"bgid": self.group})
         self._ring.register(RegisterOp.UNREGISTER_PBUF_RING, reg, 1)
 
 
 class ProvidedBuffers(NotCopied):
-    """A group of *count* buffers of *length_bytes* each, in memory of its own, all with the kernel at first.
+    """A group of *count* buffers of *length_bytes* each, in memory of its own. The kernel has all of them at first.
 
-    *count*: a power of two. For fault messages, a buffer must hold the largest group: 40 bytes for each of its pages.
-    The buffers go with the *ring*, when that is closed.
+    *count*: a power of two, 1 to 32,768. For fault messages, a buffer must hold the largest group, with 40 bytes for
+    each page. The buffers are freed when *ring* is closed.
 
-    Raises: UsageError, *count* is no power of two up to 32,768; KernelError, as `BufferRing`.
+    Raises: UsageError, *count* is no such power of two; KernelError, as `BufferRing`.
     """
 
     def __init__(self, ring: KernelRing, group: int, count: int, length_bytes: int, *, flags: int = 0) -> None:
@@ -124,18 +125,18 @@ class ProvidedBuffers(NotCopied):
         return self.ring.group
 
     def data(self, cqe: Cqe) -> bytes:
-        """Copy what a completion has read. Raises: UsageError, it names no buffer, or it failed."""
+        """Return a copy of the data of a completion. Raises: UsageError, it names no buffer, or it failed."""
         if cqe.buffer_id is None or cqe.res < 0:
             raise UsageError(f"cqe must be one that succeeded and names a buffer, not {cqe}")
         return self._window.read(self._start + cqe.buffer_id * self.length_bytes, cqe.res)
 
     def give_back(self, buffer_id: int) -> None:
-        """Give a buffer back to the kernel, last in line."""
+        """Give a buffer back to the kernel, as the last in its queue."""
         check_fits(16, buffer_id=buffer_id)
         self.ring.provide(buffer_id, self._start + buffer_id * self.length_bytes, self.length_bytes)
 
     def take(self, cqe: Cqe) -> bytes:
-        """`data`, and `give_back`. Raises: UsageError, as `data`."""
+        """Return a copy of the data of a completion, and give its buffer back. Raises: UsageError, as `data`."""
         data = self.data(cqe)
         assert cqe.buffer_id is not None
         self.give_back(cqe.buffer_id)

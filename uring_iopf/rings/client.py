@@ -1,7 +1,7 @@
-"""The client's side of a ring: its mapping of the shared memory, as liburing has it.
+"""The client's side of a ring: its mapping of the shared memory, as in liburing.
 
-It is C that loads and stores what the two sides share, with io_uring's barriers; here are the calls. Heads and tails
-are free-running numbers of 32 bits; a slot is one of them, masked. One thread at a time.
+C loads and stores the shared words, with io_uring's barriers. This module makes the calls. Heads and tails are
+free-running numbers of 32 bits. A slot is a masked head or tail. One thread at a time may use a ring.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _BATCH: Final = 256
 
 
 class ClientRing(Handle[CClientRing]):
-    """A mapping of the ring whose memory is *fd*, with what setup wrote into *params* (``struct io_uring_params *``).
+    """A mapping of the ring whose memory is *fd*. *params*: the ``struct io_uring_params *`` that setup has filled in.
 
-    *size_bytes*: of that memory; *sqes_offset*: of the SQEs in it. It fills the SQ array with the identity, and goes on
-    at the heads and tails that it finds.
+    *size_bytes*: the size of that memory. *sqes_offset*: the offset of the SQEs in it, in bytes. The mapping stores the
+    identity into the SQ array, and continues at the heads and tails that it finds.
 
-    Raises: MemoryError, it cannot be mapped.
+    Raises: MemoryError, the memory cannot be mapped.
     """
 
     _what = "ring"
@@ -82,19 +82,19 @@ class ClientRing(Handle[CClientRing]):
 
     @property
     def has_array(self) -> bool:
-        """Whether there is an SQ array; NO_SQARRAY leaves it out."""
+        """Whether the ring has an SQ array. A ring with NO_SQARRAY has none."""
         return bool(self._array)
 
     # ---- submission ----
 
     def space(self) -> int:
-        """How many SQEs can be filled now."""
+        """The number of SQEs that can be filled now."""
         return self.sq_entries - (self._filled - self.load("sq_head") & _MASK)
 
     def fill(self, sqe: Sqe) -> int | None:
-        """Fill in the next free SQE; the kernel does not see it before `publish`. Return its slot, or None: full.
+        """Fill the next free SQE. Return its slot, or None if the SQ is full. The kernel sees it after `publish`.
 
-        Raises: UsageError, a field does not fit, or a `WideSqe` in a ring without SQE128.
+        Raises: UsageError, a field is out of range, or *sqe* is a `WideSqe` and the ring has no SQE128.
         """
         data = sqe.pack()
         if len(data) > self._sqe_bytes:
@@ -106,7 +106,7 @@ class ClientRing(Handle[CClientRing]):
         return slot
 
     def set_index(self, slot: int, index: int) -> None:
-        """Store *index* into a slot of the SQ array, where it stays. Raises: UsageError, no such slot, or no array."""
+        """Store *index* into a slot of the SQ array for good. Raises: UsageError, no such slot, or no array."""
         whole("index", index)
         if not self._array or not 0 <= whole("slot", slot) < self.sq_entries:
             has = f"0 to {self.sq_entries - 1}" if self._array else "a slot of an SQ array, which this ring has not"
@@ -114,13 +114,13 @@ class ClientRing(Handle[CClientRing]):
         lib.uiopf_client_store(self.c, self._array + 4 * slot, index & _MASK)
 
     def publish(self) -> int:
-        """Show the kernel what was filled, by the SQ tail; return how many SQEs that were."""
+        """Publish the filled SQEs by the SQ tail. Return their number."""
         return lib.uiopf_client_submit(self.c)
 
     # ---- completion ----
 
     def reap(self, most: int = 1 << 16) -> list[Cqe]:
-        """Take completions, oldest first, at most *most*; none where none are there."""
+        """Return the completions that wait, oldest first, at most *most*, and advance the CQ head. It may be empty."""
         whole("most", most)
         if self._mixed:
             return self._reap_mixed(most)
@@ -138,7 +138,7 @@ class ClientRing(Handle[CClientRing]):
         return found
 
     def _reap_mixed(self, most: int) -> list[Cqe]:
-        """One slot after another: a CQE of 32 bytes is in two, which the kernel publishes together."""
+        """Read slot by slot, because a CQE of 32 bytes has two slots, which the kernel publishes together."""
         found: list[Cqe] = []
         while len(found) < most and lib.uiopf_client_reap_wide(self.c, self._out, 1):
             words = ffi.unpack(self._out, 2)
@@ -151,7 +151,7 @@ class ClientRing(Handle[CClientRing]):
     # ---- the shared words ----
 
     def load(self, name: WordName) -> int:
-        """A shared word, with acquire order."""
+        """Return a shared word, loaded with acquire order. Raises: UsageError, *name* is none of `WORDS`."""
         return lib.uiopf_client_load(self.c, self._offset(name))
 
     def _offset(self, name: WordName) -> int:
@@ -161,18 +161,18 @@ class ClientRing(Handle[CClientRing]):
             raise UsageError(f"name must be one of {', '.join(WORDS)}; not {name!r}") from None
 
     def store(self, name: WordName, value: int) -> None:
-        """Store into a shared word, sequentially consistent; whatever it is, also where the kernel does that.
+        """Store *value* into a shared word, sequentially consistent, even into a word that only the kernel stores.
 
-        A client stores ``cq_flags``. The others are for tests: this side does not read its own indices back.
+        A client stores ``cq_flags``. The other words are for tests, because this side does not read its own indices.
         """
         lib.uiopf_client_store(self.c, self._offset(name), whole("value", value) & _MASK)
 
     def close(self) -> None:
-        """Unmap it. Closing again does nothing."""
+        """Unmap the ring. Closing again does nothing."""
         self._c = None
 
 
 def _cqe(user_data: int, second: int, *big_cqe: int) -> Cqe:
-    """A CQE of its words: res and flags are the halves of the second."""
+    """Make a CQE of its words. The second word has res and flags."""
     res = second & _MASK
     return Cqe(user_data, res - (res >> 31 << 32), second >> 32, (big_cqe[0], big_cqe[1]) if big_cqe else None)

@@ -1,4 +1,4 @@
-"""What goes into a ring and what comes out of it: SQEs and CQEs, as values.
+"""The entries of a ring: SQEs and CQEs, as values.
 
 Source: linux/io_uring.h, ``struct io_uring_sqe`` and ``struct io_uring_cqe``, Linux 6.12 and 7.2.
 """
@@ -25,40 +25,44 @@ _U64: Final = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Sqe:
-    """A submission queue entry, by its fields; those that are not given are 0.
+    """A submission queue entry. Fields that are not given are 0.
 
-    Numbers are cut to their field, so that -1 is all ones. The class methods make the requests that a client of a fault
-    queue has most use for; each takes further *fields* by name.
+    Numbers in fields of 32 and 64 bits are cut to their field, so that -1 is all ones. The class methods make the
+    requests that clients of a fault queue use most; each accepts further *fields* by name.
     """
 
     opcode: int = 0
-    """`Op`."""
+    """`Op`, 8 bits."""
     flags: int = 0
-    """`SqeFlags`."""
+    """`SqeFlags`, 8 bits."""
     ioprio: int = 0
-    """For accept, receive and send: flags of the operation."""
+    """Flags of the operation, for accept, receive and send, 16 bits."""
     fd: int = 0
-    """A descriptor of the core (`FaultQueue.fd`, `Core.install_host_file`), or a registered file's place with
-    FIXED_FILE."""
+    """A descriptor of the core (`FaultQueue.fd`, `Core.install_host_file`), or, with FIXED_FILE, the index of a
+    registered file."""
     off: int = 0
+    """An offset or another argument of the operation, 64 bits."""
     addr: int = 0
-    """A client's address, in a `Window`; or the ``user_data`` of a target."""
+    """A client's address, in a `Window`, or the ``user_data`` of a target, 64 bits."""
     len: int = 0
-    """Bytes, or a count."""
+    """A length in bytes, or a count, 32 bits."""
     op_flags: int = 0
-    """The operation's flags: ``rw_flags``, ``poll32_events``, ``timeout_flags`` and others share this place."""
+    """Flags of the operation, 32 bits: ``rw_flags``, ``poll32_events``, ``timeout_flags`` and others."""
     user_data: int = 0
-    """Comes back in the CQE, of 64 bits."""
+    """A number that the CQE returns, 64 bits."""
     buf_group: int = 0
-    """Of provided buffers, with BUFFER_SELECT; ``buf_index`` shares this place."""
+    """The group of provided buffers, with BUFFER_SELECT, 16 bits; also ``buf_index``."""
     personality: int = 0
+    """A registered personality, 16 bits."""
     file_index: int = 0
+    """``file_index`` or ``splice_fd_in``, 32 bits."""
     addr3: int = 0
+    """A third address, 64 bits."""
     pad2: int = 0
-    """``__pad2``: must be 0."""
+    """``__pad2``, which must be 0."""
 
     def pack(self) -> bytes:
-        """Its 64 bytes. Raises: UsageError, a field does not fit."""
+        """Return the 64 bytes of the entry. Raises: UsageError, a field is out of range; the message names it."""
         try:
             return _SQE.pack(
                 self.opcode,
@@ -90,44 +94,44 @@ class Sqe:
 
     @classmethod
     def nop(cls, user_data: int, **fields: int) -> Self:
-        """Does nothing; completes with 0."""
+        """Make a request that does nothing. It completes with 0."""
         return cls(Op.NOP, user_data=user_data, **fields)
 
     @classmethod
     def read(cls, user_data: int, fd: int, addr: int, length: int, **fields: int) -> Self:
-        """Read at most *length* bytes to *addr*; completes with how many, or -errno."""
+        """Read at most *length* bytes to *addr*. It completes with the number of bytes, or -errno."""
         return cls(Op.READ, user_data=user_data, fd=fd, addr=addr, len=length, **fields)
 
     @classmethod
     def read_multishot(cls, user_data: int, fd: int, group: int, **fields: int) -> Self:
-        """Read again and again into provided buffers of *group*: a CQE per read, with F_MORE until the last.
+        """Read again and again into provided buffers of *group*. Each read has a CQE, with F_MORE except the last.
 
-        A fault queue takes it only with `Personality.PROPOSED`, or with O_NONBLOCK behind a linked POLL_ADD.
+        A fault queue accepts it only with `Personality.PROPOSED`, or with O_NONBLOCK after a linked POLL_ADD.
         """
         flags = fields.pop("flags", 0) | SqeFlags.BUFFER_SELECT
         return cls(Op.READ_MULTISHOT, flags, user_data=user_data, fd=fd, buf_group=group, **fields)
 
     @classmethod
     def write(cls, user_data: int, fd: int, addr: int, length: int, **fields: int) -> Self:
-        """Write *length* bytes from *addr*; completes with how many were taken, or -errno."""
+        """Write *length* bytes from *addr*. It completes with the number of bytes written, or -errno."""
         return cls(Op.WRITE, user_data=user_data, fd=fd, addr=addr, len=length, **fields)
 
     @classmethod
     def poll_add(cls, user_data: int, fd: int, events: int, *, multishot: bool = False, **fields: int) -> Self:
-        """Completes with the events, of *events* (``select.POLLIN`` and others), that hold; at once if some do."""
+        """Poll for *events* (``select.POLLIN`` and others). It completes with the events that hold, when one holds."""
         mode = PollFlags.ADD_MULTI if multishot else 0
         return cls(Op.POLL_ADD, user_data=user_data, fd=fd, op_flags=events, len=mode, **fields)
 
     @classmethod
     def async_cancel(cls, user_data: int, target: int = 0, cancel_flags: int = 0, **fields: int) -> Self:
-        """Cancel the request with ``user_data`` *target*, or those that *cancel_flags* (`AsyncCancelFlags`) name."""
+        """Cancel the request with ``user_data`` *target*, or the requests of *cancel_flags* (`AsyncCancelFlags`)."""
         return cls(Op.ASYNC_CANCEL, user_data=user_data, addr=target, op_flags=cancel_flags, **fields)
 
     @classmethod
     def timeout(cls, user_data: int, addr: int, count: int = 0, timeout_flags: int = 0, **fields: int) -> Self:
-        """Completes with -ETIME after the time at *addr* (``struct __kernel_timespec``, 16 bytes).
+        """Wait for a time-out: -ETIME after the time at *addr* (``struct __kernel_timespec``, 16 bytes).
 
-        Or with 0 once *count* other CQEs have come, if *count* is not 0. *timeout_flags*: `TimeoutFlags`.
+        If *count* is not 0, it completes with 0 after *count* other CQEs. *timeout_flags*: `TimeoutFlags`.
         """
         return cls(Op.TIMEOUT, user_data=user_data, addr=addr, len=1, off=count, op_flags=timeout_flags, **fields)
 
@@ -137,10 +141,10 @@ class WideSqe(Sqe):
     """A submission queue entry of 128 bytes, for rings with SQE128."""
 
     cmd: bytes = b""
-    """What follows the first 64 bytes, at most 64 more."""
+    """The data after the first 64 bytes, 64 bytes at most."""
 
     def pack(self) -> bytes:
-        """Its 128 bytes. Raises: UsageError, a field does not fit."""
+        """Return the 128 bytes of the entry. Raises: UsageError, a field is out of range, or *cmd* is too long."""
         if len(self.cmd) > WIDE_SQE_BYTES - SQE_BYTES:
             raise UsageError(f"cmd must have {WIDE_SQE_BYTES - SQE_BYTES} bytes at most, not {len(self.cmd)}")
         return (Sqe.pack(self) + self.cmd).ljust(WIDE_SQE_BYTES, b"\0")
@@ -150,17 +154,17 @@ class Cqe(NamedTuple):
     """A completion queue entry."""
 
     user_data: int
-    """The request's."""
+    """The ``user_data`` of the request."""
     res: int
-    """What the system call would return: a count, or -errno."""
+    """The result of the request: a count, or -errno."""
     flags: int
     """`CqeFlags`, and the id of a provided buffer in the upper 16 bits."""
     big_cqe: tuple[int, int] | None = None
-    """The two words more of a CQE of 32 bytes (CQE32, or F_32 in a CQE_MIXED ring)."""
+    """The last two words of a CQE of 32 bytes (CQE32, or F_32 in a CQE_MIXED ring)."""
 
     @property
     def more(self) -> bool:
-        """Whether its request goes on, and another CQE comes."""
+        """Whether the request goes on, so that another CQE follows."""
         return bool(self.flags & CqeFlags.F_MORE)
 
     @property

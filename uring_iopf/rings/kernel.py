@@ -1,6 +1,6 @@
 """The kernel's side of a ring: io_uring's three system calls, mmap, and the table of the client's memory.
 
-Refusals are `KernelError` with Linux's errno. What holds for which version says docs/reference/rings.md.
+Refusals raise `KernelError` with Linux's errno. docs/reference/rings.md lists the differences between versions.
 Source: io_uring/io_uring.c and register.c, Linux 6.12 and 7.2.
 """
 
@@ -27,22 +27,22 @@ _U32: Final = 2**32 - 1
 
 
 class Mapped(NamedTuple):
-    """What ``mmap`` of a ring's descriptor would map."""
+    """The memory that ``mmap`` of a ring's descriptor would map."""
 
     fd: int
-    """The descriptor of the memory; the ring's own."""
+    """The descriptor of the memory, which belongs to the ring."""
     offset: int
-    """In that, in bytes."""
+    """The offset in that memory, in bytes."""
     length: int
-    """In bytes."""
+    """The length, in bytes."""
 
 
 def enter_fd(
     core: Core, fd: int, to_submit: int, min_complete: int, flags: int, argument: Memory = ffi.NULL, size: int = 0
 ) -> int:
-    """io_uring_enter(2) by a descriptor of the core (`KernelRing.fd`), or with REGISTERED_RING by a registered number.
+    """Call io_uring_enter(2) for a descriptor of the core (`KernelRing.fd`), or for a ring with REGISTERED_RING.
 
-    Raises: KernelError(EBADF or EOPNOTSUPP), it is no ring; else as `KernelRing.enter_ext`.
+    Raises: KernelError(EBADF or EOPNOTSUPP), *fd* is no ring; else as `KernelRing.enter_ext`.
     """
     check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
     check_fits(64, size=size)
@@ -51,9 +51,9 @@ def enter_fd(
 
 
 def register_fd(core: Core, fd: int, opcode: int, arg: Memory = ffi.NULL, nr_args: int = 0) -> int:
-    """io_uring_register(2) by a descriptor of the core, or with USE_REGISTERED_RING in *opcode* by a registered number.
+    """Call io_uring_register(2) for a descriptor of the core or, with USE_REGISTERED_RING, a registered ring.
 
-    Raises: KernelError(EBADF or EOPNOTSUPP), it is no ring; else as `KernelRing.register`.
+    Raises: KernelError(EBADF or EOPNOTSUPP), *fd* is no ring; else as `KernelRing.register`.
     """
     check_fits(32, opcode=opcode, nr_args=nr_args)
     return check(lib.uiopf_register_fd(core.c, whole("fd", fd) & _U32, opcode, arg, nr_args), "io_uring_register")
@@ -62,11 +62,12 @@ def register_fd(core: Core, fd: int, opcode: int, arg: Memory = ffi.NULL, nr_arg
 class KernelRing(Handle[CEngine]):
     """A ring on *core*, as io_uring_setup makes it.
 
-    *entries*: SQEs, rounded up to a power of two. *cq_entries*: CQEs, with CQSIZE, which it sets; 0 for twice as many.
-    *flags*: `SetupFlags`. *sq_thread_idle_ms*: of SQPOLL, which a core with a worker turns. *params*: a ``struct
-    io_uring_params *`` that is used as it is, in place of all these; setup writes into it.
+    *entries*: the number of SQEs, rounded up to a power of two. *cq_entries*: the number of CQEs (it sets CQSIZE); 0:
+    twice *entries*. *flags*: `SetupFlags`. *sq_thread_idle_ms*: the idle time of SQPOLL, in milliseconds; the core's
+    worker polls such a ring. *params*: a ``struct io_uring_params *``, which replaces all other arguments but
+    *entries*; setup writes into it.
 
-    Raises: KernelError(EINVAL or EFAULT), flags or sizes that cannot be; KernelError(ENOMEM).
+    Raises: KernelError(EINVAL or EFAULT), bad flags or sizes; KernelError(ENOMEM).
     Source: io_uring_setup(2), Linux 6.12.
     """
 
@@ -102,29 +103,29 @@ class KernelRing(Handle[CEngine]):
         self._core = self._on = core
         self._number: int | None = None
         self.params: CData = params
-        """What setup wrote: sizes, features, and where everything is in the ring."""
+        """The parameters that setup has filled in: sizes, features, and the offsets of everything in the ring."""
         self.flags = SetupFlags(params.flags)
         self.features = Features(params.features)
 
     @property
     def sq_entries(self) -> int:
-        """How many SQEs it has."""
+        """The number of SQEs."""
         return int(self.params.sq_entries)
 
     @property
     def cq_entries(self) -> int:
-        """How many CQEs it has."""
+        """The number of CQEs."""
         return int(self.params.cq_entries)
 
     # ---- system calls ----
 
     def enter(self, to_submit: int, min_complete: int = 0, flags: int = 0, *, timeout_ns: int = FOREVER) -> int:
-        """Submit, and with GETEVENTS wait for *min_complete* CQEs; return how many SQEs were taken.
+        """Submit SQEs and, with GETEVENTS, wait for *min_complete* CQEs. Return the number of SQEs submitted.
 
-        *flags*: `EnterFlags`. *timeout_ns*: with EXT_ARG, for how long to wait.
+        *flags*: `EnterFlags`. *timeout_ns*: with EXT_ARG, the longest wait, in nanoseconds.
 
-        Raises: KernelError(EDEADLK), inline, and nothing that is waited for can come; KernelError(ETIME), the time is
-        over; KernelError(EBADR), CQEs have been lost; KernelError, what Linux has besides.
+        Raises: KernelError(EDEADLK), there is no worker, and no event can end the wait; KernelError(ETIME), the time is
+        over; KernelError(EBADR), CQEs have been lost; KernelError, Linux's other errnos.
         Source: io_uring_enter(2), Linux 6.12.
         """
         check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
@@ -137,16 +138,16 @@ class KernelRing(Handle[CEngine]):
         return check(rc, "io_uring_enter")
 
     def enter_ext(self, to_submit: int, min_complete: int, flags: int, argument: Memory, size: int) -> int:
-        """The same with io_uring_enter's own *argument* of *size* bytes; addresses in it are the client's."""
+        """Do what `enter` does, with io_uring_enter's own *argument* of *size* bytes, whose addresses are the client's."""
         check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
         check_fits(64, size=size)
         return check(lib.uiopf_enter_ext(self.c, to_submit, min_complete, flags, argument, size), "io_uring_enter")
 
     def register(self, opcode: int, arg: Memory = ffi.NULL, nr_args: int = 0) -> int:
-        """Do what io_uring_register does; return what it returns.
+        """Do what io_uring_register does, with the same return value.
 
-        *opcode*: `RegisterOp`. *arg*: a cffi object that is read, and written where Linux writes; addresses in it are
-        the client's.
+        *opcode*: `RegisterOp`. *arg*: a cffi object, which is read, and written as Linux does. Addresses in it are the
+        client's.
 
         Raises: KernelError, Linux's errno. Source: io_uring_register(2), Linux 6.12.
         """
@@ -154,37 +155,37 @@ class KernelRing(Handle[CEngine]):
         return check(lib.uiopf_register(self.c, opcode, arg, nr_args), "io_uring_register")
 
     def register_files(self, files: Sequence[int]) -> None:
-        """Register descriptors of the core; requests with FIXED_FILE name them by their place. -1 leaves one empty.
+        """Register descriptors of the core. Requests with FIXED_FILE name them by their index. -1: an empty slot.
 
-        Raises: KernelError(EBUSY), there are some; KernelError(EBADF), a descriptor is not open.
+        Raises: KernelError(EBUSY), files are registered already; KernelError(EBADF), a descriptor is not open.
         """
         descriptors = check_all_signed(32, "files", files)
         self.register(RegisterOp.REGISTER_FILES, ffi.new("int32_t[]", descriptors), len(descriptors))
 
     def unregister_files(self) -> None:
-        """Forget them; requests that are under way keep theirs. Raises: KernelError(ENXIO), there are none."""
+        """Unregister all files. Pending requests keep theirs. Raises: KernelError(ENXIO), no files are registered."""
         self.register(RegisterOp.UNREGISTER_FILES)
 
     def register_eventfd(self, fd: int) -> None:
-        """Signal an eventfd of the host, which is duplicated, with each CQE. Raises: KernelError(EBUSY), it has one."""
+        """Signal an eventfd of the host, duplicated, with each CQE. Raises: KernelError(EBUSY), one is registered."""
         check_signed(32, fd=fd)
         self.register(RegisterOp.REGISTER_EVENTFD, ffi.new("int32_t *", fd), 1)
 
     def unregister_eventfd(self) -> None:
-        """Signal it no more. Raises: KernelError(ENXIO), it has none."""
+        """Unregister the eventfd. Raises: KernelError(ENXIO), none is registered."""
         self.register(RegisterOp.UNREGISTER_EVENTFD)
 
     def mmap(self, offset: int) -> Mapped:
-        """Say what ``mmap`` at *offset* (`MmapOffset`) maps. After RESIZE_RINGS it is another descriptor.
+        """Return the memory that ``mmap`` at *offset* (`MmapOffset`) maps. RESIZE_RINGS changes the descriptor.
 
-        Raises: KernelError(ENOMEM), nothing is there. Source: io_uring_mmap, Linux 6.12.
+        Raises: KernelError(ENOMEM), *offset* has no memory. Source: io_uring_mmap, Linux 6.12.
         """
         check_fits(64, offset=offset)
         fd, at, length = ffi.new("int *"), ffi.new("uint64_t *"), ffi.new("uint64_t *")
         check(lib.uiopf_engine_mmap(self.c, offset, fd, at, length), "mmap")
         return Mapped(fd[0], at[0], length[0])
 
-    # ---- what is not a system call ----
+    # ---- calls that are no system calls ----
 
     @property
     def memory(self) -> Mapped:
@@ -193,13 +194,14 @@ class KernelRing(Handle[CEngine]):
 
     @property
     def sqes_offset(self) -> int:
-        """Where the SQEs begin in `memory`, in bytes."""
+        """The offset of the SQEs in `memory`, in bytes."""
         return lib.uiopf_engine_sqes_offset(self.c)
 
     def add_window(self, window: Window) -> None:
-        """Let requests reach a window; what none covers is EFAULT. The window stays open until the ring is closed.
+        """Let requests use the addresses of a window. Addresses without a window return EFAULT.
 
-        Raises: KernelError(ENOSPC), there are 16; KernelError(EINVAL), it overlaps with another.
+        The ring holds the window until the ring is closed. Raises: KernelError(ENOSPC), the ring has 16 windows;
+        KernelError(EINVAL), it overlaps with another window.
         """
         self._windows.append(window.hold())
         rc = lib.uiopf_engine_add_window(self.c, window.address, window.length_bytes, self._windows[-1])
@@ -209,23 +211,23 @@ class KernelRing(Handle[CEngine]):
 
     @property
     def fd(self) -> int:
-        """Its descriptor among those of the core, so that requests can poll it and send to it; made when asked for."""
+        """The ring's descriptor in the core, for requests that poll the ring or send to it. It is made on first use."""
         if self._number is None:
             file = lib.uiopf_engine_file(self.c)
             self._number = check(lib.uiopf_core_install(self._core.c, file), "install a ring")
         return self._number
 
     def pending(self) -> int:
-        """How many requests have not ended."""
+        """The number of requests that have not completed."""
         return lib.uiopf_engine_pending(self.c)
 
     def cost(self) -> Counts:
-        """What its system calls have cost so far."""
+        """Return the costs of the ring's system calls so far."""
         cost = ffi.new("struct uiopf_cost *")
         lib.uiopf_engine_cost(self.c, cost)
         return Counts.from_c(cost)
 
     def close(self) -> None:
-        """Cancel what is under way and free it. Mappings stay, and nobody reads them. Closing again does nothing."""
+        """Cancel pending requests, and free the ring. Mappings stay, but are unused. Closing again does nothing."""
         self._c = self._number = None
         self._windows = []

@@ -1,4 +1,4 @@
-"""A ring with both of its sides in one program: what one starts with."""
+"""`Ring`: a ring with both sides in one program."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Ring(KernelRing):
-    """A ring on *core*, with the client's mapping of it. For the arguments see `KernelRing`.
+    """A ring on *core*, with the client's mapping of it. `KernelRing` explains the arguments.
 
-    On a core without a worker the calls themselves do the kernel's work: `submit` returns when what can complete has
-    completed, and `Core.tick` moves time. With a worker, a ring of SQPOLL needs no enter.
+    On a core without a worker the calls do the kernel's work: `submit` returns when every request that can complete has
+    completed, and `Core.tick` moves time. On a core with a worker, a ring with SQPOLL needs no enter.
 
     A context manager; see `close`. Raises: KernelError, as `KernelRing`; MemoryError.
     """
@@ -54,9 +54,9 @@ class Ring(KernelRing):
         return ClientRing(memory.fd, self.params, size_bytes=memory.length, sqes_offset=self.sqes_offset)
 
     def push(self, *sqes: Sqe, slots: Sequence[int] | None = None) -> None:
-        """Fill in SQEs and publish them. *slots*: what goes into the SQ array instead of each one's own slot.
+        """Fill SQEs and publish them. *slots*: the values for the SQ array, in place of each SQE's own slot.
 
-        Raises: UsageError, there is no room for all of them, or a field does not fit; nothing was published.
+        Raises: UsageError, the SQ has no room for all SQEs, or a field is out of range. No SQE was published then.
         """
         for sqe in sqes:
             sqe.pack()
@@ -74,21 +74,21 @@ class Ring(KernelRing):
         self.client.publish()
 
     def submit(self, *sqes: Sqe, flags: int = 0) -> int:
-        """`push` them and enter for as many; return how many were taken. Raises: as `push` and `enter`."""
+        """Push SQEs, and enter for as many. Return the number of SQEs submitted. Raises: as `push` and `enter`."""
         self.push(*sqes)
         return self.enter(len(sqes), 0, flags)
 
     def run(self, *sqes: Sqe) -> list[Cqe]:
-        """Submit with GETEVENTS and return the completions that are there. Raises: as `submit`."""
+        """Submit SQEs with GETEVENTS, and return the completions that wait. Raises: as `submit`."""
         self.submit(*sqes, flags=EnterFlags.GETEVENTS)
         return self.reap()
 
     def reap(self, most: int = 1 << 16) -> list[Cqe]:
-        """Take completions, oldest first; see `ClientRing.reap`."""
+        """Return the completions that wait, oldest first; see `ClientRing.reap`."""
         return self.client.reap(most)
 
     def word(self, name: WordName) -> int:
-        """A shared word; see `ClientRing.load`."""
+        """Return a shared word; see `ClientRing.load`."""
         return self.client.load(name)
 
     def store(self, name: WordName, value: int) -> None:
@@ -96,7 +96,7 @@ class Ring(KernelRing):
         self.client.store(name, value)
 
     def close(self) -> None:
-        """Unmap it, cancel what is under way, and free it. Closing again does nothing."""
+        """Cancel pending requests, unmap the ring, and free it. Closing again does nothing."""
         super().close()
         self.client.close()
 

@@ -1,4 +1,4 @@
-"""A client's memory: what the addresses in its requests mean."""
+"""Windows: the memory that the addresses in a client's requests name."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PAGE: Final = 4096
 
 
 class Window(Unshared):
-    """*length_bytes* of memory, zeros at first, which begins on a page, and which a client has at *address*.
+    """A piece of the client's memory, *length_bytes* bytes from *address*, zeros at first.
 
-    *address*: where requests say that it is; its real address by default, as in a process that has its ring to itself.
-    *memory*: a writeable buffer of that length to use, in place of memory of its own.
-    `Ring.add_window` makes it known to a ring, which holds it until the ring is closed; several rings may share one.
+    *address*: the address in the client's requests, the start of a page; None: the real address of the memory.
+    *memory*: a writeable buffer of that length or more to use; None: the window allocates its own.
+    `Ring.add_window` adds it to a ring, which holds it until the ring is closed. Several rings may share a window.
 
-    A context manager; see `close`. Raises: UsageError, no length, or an address that is not at a page's start.
+    A context manager; see `close`. Raises: UsageError, a length, address or memory that is not allowed.
     """
 
     _what = "window"
@@ -46,11 +46,11 @@ class Window(Unshared):
         self._memory: memoryview | None = memoryview(given)[:length_bytes]
         real = int(ffi.cast("uintptr_t", ffi.from_buffer(self._memory)))
         self.address = real if address is None else address
-        """Where the client has it."""
+        """The address in the client's requests."""
 
     @property
     def memory(self) -> memoryview:
-        """Its bytes. Raises: UsageError, it is closed."""
+        """The bytes of the window. Raises: UsageError, it is closed."""
         memory = self._memory
         if self._is_foreign:
             raise foreign(self._what)
@@ -68,21 +68,21 @@ class Window(Unshared):
         return start
 
     def read(self, address: int, length: int) -> bytes:
-        """Copy *length* bytes at a client's address. Raises: UsageError, they are not all in here."""
+        """Return a copy of *length* bytes at a client's address. Raises: UsageError, they are not all in the window."""
         start = self._offset(address, whole("length", length))
         return bytes(self.memory[start : start + length])
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
-        """Copy *data* to a client's address. Raises: UsageError, it is not all in here."""
+        """Copy *data* to a client's address. Raises: UsageError, they are not all in the window."""
         start = self._offset(address, len(data))
         self.memory[start : start + len(data)] = data
 
     def hold(self) -> CData:
-        """Its bytes as C has them, for a ring; they stay as long as the value does."""
+        """The bytes as a C array, for a ring. They live as long as the value."""
         return ffi.from_buffer("uint8_t[]", self.memory, require_writable=True)
 
     def close(self) -> None:
-        """Let go of the memory, which is unmapped with the last ring that uses it. Closing again does nothing."""
+        """Close the window. Its memory is freed with the last ring that uses it. Closing again does nothing."""
         self._memory = None
 
     def _disown(self) -> None:
