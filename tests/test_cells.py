@@ -86,7 +86,7 @@ def test_one_group_in_a_thousand_decides_between_percentiles() -> None:
 def test_what_the_iommu_lost_is_an_error_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VtdIommu, "lost", lambda _iommu: 3)
     result = count_cell("fd", MachineParts(GCC, driver="inline"))
-    assert result.missing == ("3 requests or answers lost in the IOMMU's queues",)
+    assert result.missing == ("the IOMMU's queues lost 3 requests or answers",)
     assert not result.accounted
 
 
@@ -96,7 +96,7 @@ def test_what_a_queue_of_the_iommu_has_no_room_for_is_counted_there(monkeypatch:
     many = Workload("many", b"".join(ROW.pack(n, n << 12, 1, 1) for n in range(20_000)))
     result = count_cell("fd", MachineParts(many, driver="inline", in_flight=512, group=32))
     error, *_ = result.missing
-    assert re.fullmatch(r"stuck: \d+ faults without an answer .*; [1-9]\d{3,} requests or answers lost in .*", error)
+    assert re.fullmatch(r"stuck: \d+ faults got no answer .*; the IOMMU's queues lost [1-9]\d{3,} requests .*", error)
 
 
 def test_answers_that_outnumber_their_faults_are_an_error_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_answers_that_outnumber_their_faults_are_an_error_of_the_cell(monkeypatc
         return account._replace(answered=2 * account.answered, lost=account.lost - account.answered)
 
     monkeypatch.setattr(Machine, "account", doubled)
-    assert "5075 answers more than faults" in count_cell("fd", MachineParts(GCC, driver="inline")).missing
+    assert "there are 5075 more answers than faults" in count_cell("fd", MachineParts(GCC, driver="inline")).missing
 
 
 def test_costs_are_of_one_fault() -> None:

@@ -317,7 +317,7 @@ def test_a_machine_that_is_unfit_is_named_in_table_json_and_on_standard_error(
     [
         ({"lost": 7, "answered": 993}, "7 lost"),
         ({"answered": 999}, "999 answers to 1,000 faults"),
-        ({"unmapped": 4}, "4 answered with success, but without a mapping"),
+        ({"unmapped": 4}, "4 answered with SUCCESS, but the page was not mapped"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -138,7 +138,7 @@ class Raises(FdTwin):
         (LosesAnswers, ReplayError, r"; 16 of \d+ answers did not reach the fault queue"),
         (LosesGroups, ReplayError, "groups taken did not reach the client"),
         (DeliversTwice, DesignError, "DeliversTwice.receive has returned 32 groups, but the design has taken 16"),
-        (SaysInvalid, ReplayError, "5075 faults were answered INVALID"),
+        (SaysInvalid, ReplayError, "5075 faults got INVALID"),
         (
             AnswersTwice,
             DesignError,
@@ -178,7 +178,7 @@ def test_answers_that_the_design_itself_refused_have_not_been_lost() -> None:
         ({"replays": 2}, ["2 passes over the workload have ended, not 1"]),
         ({"answered": 5072, "auto_answered": 3}, ["3 faults were answered for the client"]),
         ({"answered": 5072, "lost": 3}, ["3 lost"]),
-        ({"unmapped": 1}, ["1 answered with success, but without a mapping"]),
+        ({"unmapped": 1}, ["1 answered with SUCCESS, but the page was not mapped"]),
         ({"answer_errors": 1}, ["1 answers were refused"]),
         ({"error": "no"}, ["no"]),
     ],
@@ -225,7 +225,7 @@ def test_it_fails_without_assertions_too(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-O", str(program)], cwd=EXAMPLES, capture_output=True, text=True, timeout=120, check=True
     )
-    assert "silent: stuck: 16 faults without an answer" in done.stdout
+    assert "silent: stuck: 16 faults got no answer" in done.stdout
 
 
 @pytest.mark.parametrize("design", ["fd", FdTwin, Doorbell])

@@ -210,5 +210,5 @@ class Silent(Doorbell):
 def test_a_design_that_answers_nothing_is_given_up_at_once_where_time_stands_still(
     compare_designs: Callable[..., dict[str, CellResult]],
 ) -> None:
-    with pytest.raises(AssertionError, match="silent: stuck: 16 faults without an answer with nothing left to do"):
+    with pytest.raises(AssertionError, match="silent: stuck: 16 faults got no answer with nothing left to do"):
         compare_designs([Silent], in_flight=16)

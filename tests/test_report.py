@@ -352,7 +352,7 @@ def test_nothing_measured_says_so() -> None:
             "fd !",
             "! faults are not accounted for:\n  fd, enter, 16 in flight: 3 lost\n",
         ),
-        ({"unmapped": 2}, "fd !", "fd, enter, 16 in flight: 2 answered with success, but without a mapping\n"),
+        ({"unmapped": 2}, "fd !", "fd, enter, 16 in flight: 2 answered with SUCCESS, but the page was not mapped\n"),
         ({"answered": 5}, "fd !", "fd, enter, 16 in flight: 15 answers to 1,000,000 faults\n"),
         ({"error": "KernelError: no"}, "fd !", "fd, enter, 16 in flight: KernelError: no\n"),
         ({"mode": "inline", "partial": True, "error": "no"}, "fd *~!", "~ partial: "),

@@ -1,7 +1,7 @@
-"""What ``uring-iopf bench`` measures: what the path reaches, beside what it is measured against, in one run.
+"""The measurements of ``uring-iopf bench``: the path of a fault, beside its references, in one run.
 
-The machines this runs on are noisy, so everything is measured in turn, round by round, and a ratio is the median of
-the rounds' ratios: both of its sides then saw the same minute. A rate is the median over rounds.
+The machines are noisy. So everything is measured in turn, round by round. A rate is the median of the rounds. A ratio
+is the median of the rounds' ratios, so that both of its sides were measured in the same minute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WORKLOAD: Final = "gcc-compile"
 IN_FLIGHT: Final = (1, 16, 64)
 BATCHES: Final = (1, 8, 64)
-"""NOPs in one call."""
+"""The numbers of NOPs in one call."""
 MEMORY_FAULTS: Final = 50_000_000
 HEAVY: Final = ("numpy", "rich", "hypothesis")
 
@@ -50,35 +50,35 @@ RATIOS: Final = {
     "path_vs_host_stream_64": ("path_64", "host_stream_64"),
     **{f"nop_vs_host_{n}": (f"nop_{n}", f"host_nop_{n}") for n in BATCHES},
 }
-"""Which rate is held against which."""
+"""The rates of each ratio."""
 
 GROWTH: Final = {
     "replace_100k_vs_10k": ("replace_100k", "replace_10k_10"),
     "ids_1m_vs_1k": ("ids_1m", "ids_1k"),
 }
-"""Which time is held against which: 1 where ten or a thousand times as many make no difference."""
+"""The times of each ratio of growth. A ratio of 1 means that the number of objects makes no difference."""
 
 
 @dataclass
 class Bench:
-    """What a run came to; a part that it did not come to is empty or None."""
+    """The results of a run. A part that was not measured is empty or None."""
 
     meters: tuple[str, ...]
-    """The names of what was measured as a rate."""
+    """The names of the rates."""
     timers: tuple[str, ...]
-    """The names of what was timed."""
+    """The names of the times."""
     samples: list[Rates] = field(default_factory=list)
-    """By round: rates and seconds, by name."""
+    """The rates and seconds of each round, by name."""
     floor: Floor | None = None
     memory: dict[str, Any] | None = None
     imports: dict[str, Any] | None = None
     missing: dict[str, str] = field(default_factory=dict)
-    """Why something could not be measured here, by name."""
+    """The reasons why a part could not be measured here, by name."""
     partial: bool = False
-    """Interrupted."""
+    """Whether the run was interrupted."""
 
     def attempt(self, name: str, measure: Callable[[], Measured]) -> Measured | None:
-        """Return what *measure* does, or None with the reason kept in `missing`; then it is not tried again."""
+        """Return the result of *measure*. If it fails, keep the reason in `missing`, return None, and never retry."""
         if name in self.missing:
             return None
         try:
@@ -87,12 +87,12 @@ class Bench:
             self.missing[name] = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return None
         if not measured:
-            self.missing[name] = "this machine cannot do it"
+            self.missing[name] = "this machine cannot measure it"
             return None
         return measured
 
     def medians(self, names: Iterable[str]) -> Rates:
-        """Over the rounds, for each name that was measured."""
+        """The medians over the rounds, for each of *names* that was measured."""
         return {name: middle for name in names if (middle := _median(s[name] for s in self.samples if name in s))}
 
     def ratios(self) -> Rates:
@@ -105,10 +105,10 @@ class Bench:
 
 
 def measure(*, quick: bool, tell: Callable[[str, float], None]) -> Bench:
-    """Measure everything; on Ctrl-C return what there is, marked as partial.
+    """Measure everything. On Ctrl-C return the results until then, marked as partial.
 
-    *quick*: fewer and shorter rounds, and the memory check over 2 million faults instead of 50. *tell* is given what is
-    being measured, and the share that is done.
+    *quick*: make fewer and shorter rounds, and check memory over 2 million faults instead of 50. *tell*: called with
+    the name of the measurement, and the share that is done.
     """
     rounds, seconds, memory_faults = (2, 0.15, 2_000_000) if quick else (7, 0.4, MEMORY_FAULTS)
     meters = _meters()
@@ -139,7 +139,7 @@ def measure(*, quick: bool, tell: Callable[[str, float], None]) -> Bench:
 
 
 def _meters() -> list[Meter]:
-    """What is measured each round, in an order that puts both sides of a ratio side by side."""
+    """The rates to measure in each round, ordered so that both sides of a ratio are neighbours."""
     workload = load_workload(WORKLOAD)
 
     def path(
@@ -183,7 +183,7 @@ def _meters() -> list[Meter]:
 
 
 def _timers() -> list[Meter]:
-    """What is timed each round, however long it takes."""
+    """The times to measure in each round."""
     many, few = measure_ids(1_000_000), measure_ids(1000)
     return [
         ("replace_100k", lambda _seconds: measure_replace(100_000, 1)),
@@ -207,7 +207,7 @@ def _resident_kib() -> int:
 
 
 def _memory(faults: int) -> dict[str, Any]:
-    """How much this process grows while one machine serves so many faults; nothing is allocated per fault."""
+    """The growth of this process while a machine serves *faults* faults. Nothing is allocated for each fault."""
     workload = load_workload(WORKLOAD)
     parts = MachineParts(workload, driver="sqpoll", wait="spin", in_flight=64)
     warm = CellSpec("uring-multishot", "native", parts, seconds=0.0, faults=1_000_000)
@@ -226,10 +226,10 @@ def _memory(faults: int) -> dict[str, Any]:
 
 
 def _imports() -> dict[str, Any]:
-    """How long importing takes beyond starting Python, what heavy modules come with it, and ``--help``'s time.
+    """The time of an import beyond the start of Python, the heavy modules that it loads, and the time of ``--help``.
 
-    The children look for the package where it is installed and not in the current folder (``-P``), which may be a
-    checkout of something else than what is being measured.
+    The children import the installed package and not the current folder (``-P``), which may be a checkout of another
+    version.
     """
 
     def fastest_ms(*arguments: str) -> float:

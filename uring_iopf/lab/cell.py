@@ -1,4 +1,4 @@
-"""Measure one cell of a comparison: replay a workload through a design until there is enough to tell."""
+"""Measure one cell of a comparison: replay a workload through a design, for a time and a number of faults."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ if TYPE_CHECKING:
 
 
 def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
-    """Replay *spec* live until it has run for its time and its number of faults, or its limit of time is over.
+    """Replay *spec* live until it has reached its time and its number of faults, or until its limit of time is over.
 
-    Tables are reset off the clock.
-
-    *on_progress* is told the share that is done, 0 to 1. Raises: UsageError, a design or client that cannot be;
-    CellInterrupted, with what was measured until Ctrl-C.
+    Tables are reset outside the measured time. *on_progress*: called with the share that is done, 0 to 1. Raises:
+    UsageError, no such design or client, or a machine with several functions or queues; CellInterrupted, on Ctrl-C,
+    with the result until then.
     """
     if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
         raise UsageError(
@@ -49,7 +48,7 @@ def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellRe
 
 
 def count_cell(design: str | type[Design], parts: MachineParts) -> CellResult:
-    """Replay the workload of *parts*, inline, once: counts alone, the same every time. Raises: UsageError."""
+    """Replay the workload of *parts* inline, once, for reproducible counts without times. Raises: UsageError."""
     spec = CellSpec(resolve(design).name, "native", parts, seconds=0.0, faults=1)
     return _replay(spec, design, StandingClock(), lambda _share: None)
 
@@ -57,7 +56,7 @@ def count_cell(design: str | type[Design], parts: MachineParts) -> CellResult:
 def _replay(
     spec: CellSpec, design: str | type[Design], clock: ReplayClock, on_progress: Callable[[float], None]
 ) -> CellResult:
-    """The loop of every replay: passes until there is enough, and the account."""
+    """Run passes until the cell has enough, and return the result."""
     with Machine(spec.parts) as machine:
         machine.open_each(design)
         replay = Replay(machine, spec, clock)
@@ -87,7 +86,7 @@ def _run(replay: Replay, on_progress: Callable[[float], None]) -> None:
 
 
 def _one_pass(replay: Replay, serve: Serve, on_progress: Callable[[float], None]) -> bool:
-    """Serve until the pass has ended. False: it has not, or it was cut off; *replay* says which."""
+    """Serve one pass. Return False if it is stuck (*replay* has the error), or was cut off by the limit of time."""
     machine, clock = replay.machine, replay.clock
     clock.progressed()
     _next_load(machine)
@@ -100,7 +99,7 @@ def _one_pass(replay: Replay, serve: Serve, on_progress: Callable[[float], None]
         elif clock.runs and _gets_on(replay):
             clock.progressed()
         else:
-            replay.error = f"stuck: {machine.account().awaited} faults without an answer {clock.stuck}"
+            replay.error = f"stuck: {machine.account().awaited} faults got no answer {clock.stuck}"
             for channel in machine.channels.values():
                 if isinstance(channel, PythonChannel):
                     replay.error = "; ".join([replay.error, *channel.unfinished()])
@@ -115,14 +114,14 @@ def _one_pass(replay: Replay, serve: Serve, on_progress: Callable[[float], None]
 
 
 def _next_load(machine: Machine) -> None:
-    """Each pass of a load that is drawn at random is drawn anew; all of them follow from the seed."""
+    """Give each pass of a random load another seed. All of them follow from the first."""
     for function, first in zip(machine.functions.values(), machine.parts.loads(), strict=True):
         if function.load.mode is LoadMode.POISSON:
             function.load = replace(function.load, seed=((first.seed or 0) + function.started) % 2**64)
 
 
 def _gets_on(replay: Replay) -> bool:
-    """Whether a load goes on that the client has heard nothing of: in a lull, or answered in the kernel."""
+    """Whether a load makes progress without the client: its faults pause, or the kernel answers them."""
     functions = replay.machine.functions.values()
     counts = [(one.sent, one.outstanding) for one in (function.endpoint.counts() for function in functions)]
     seen, replay.seen = replay.seen, counts
@@ -134,7 +133,7 @@ def _gets_on(replay: Replay) -> bool:
 
 
 def _result(replay: Replay, *, partial: bool) -> CellResult:
-    """What the machine's counters say, once it has been brought to rest."""
+    """Stop the machine, and return the result from its counters."""
     machine, spec = replay.machine, replay.spec
     endpoints = [one.endpoint for one in machine.functions.values()]
     measured = [endpoint.counts() for endpoint in endpoints]
@@ -147,12 +146,12 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
     failed = sum(one.invalid + one.failed for one in counts)
     error = replay.error
     if error is None and account.lost < 0:
-        error = f"{-account.lost} answers more than faults"
-    # Every client here answers SUCCESS; the rest was answered in its stead.
+        error = f"there are {-account.lost} more answers than faults"
+    # Every client here answers SUCCESS. Other answers must be those that the kernel gave for the client.
     if error is None and (bad := failed - account.auto_answered) > 0:
-        error = f"{bad} faults were answered INVALID or FAILURE, and not by the kernel in the client's stead"
-    if lost := machine.iommu.lost():  # said beside another error, of which it may be the cause
-        error = "; ".join([*([error] if error else []), f"{lost} requests or answers lost in the IOMMU's queues"])
+        error = f"{bad} faults got INVALID or FAILURE, but not from the kernel"
+    if lost := machine.iommu.lost():  # added to another error, because it may be its cause
+        error = "; ".join([*([error] if error else []), f"the IOMMU's queues lost {lost} requests or answers"])
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
     busy_ns = max(one.busy_ns for one in measured)
     # One whose time was over has ended, with fewer faults than the workload has.
@@ -179,7 +178,7 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
 
 
 def _latency(endpoints: list[Endpoint]) -> Latency:
-    """Of the function; of several, the time of none passes (see `measure_cell`)."""
+    """The latency of the only function. Several functions are replayed without a clock, so they have none."""
     if len(endpoints) > 1:
         return Latency()
     (one,) = endpoints

@@ -1,4 +1,4 @@
-"""By which time a workload is replayed: the host's, beside a worker, or one that stands still, on one thread."""
+"""The clocks of a replay: the host's, with a worker, or a clock that stands still, on one thread."""
 
 from __future__ import annotations
 
@@ -10,47 +10,48 @@ if TYPE_CHECKING:
     from uring_iopf.machine import Machine
 
 SLICE_NS = 40_000_000
-"""The longest time in C at a stretch: Ctrl-C is noticed between two."""
+"""The longest call of C. Signal handlers, and so Ctrl-C, run between two calls."""
 STUCK_S = 5.0
-"""Without any progress for so long, a pass is given up, and its faults are counted where they are."""
+"""A pass without progress for so many seconds is given up."""
 STUCK_LOOKS = 100
-"""… and so many looks: a quarter more are made in that time by the client with the longest turns."""
+"""A pass is given up only after so many looks without progress, too. The client with the longest turns makes about 125
+looks in `STUCK_S`."""
 SETTLE_S = 1.0
-"""How long answers that are on their way may take after the detach."""
+"""The longest time, in seconds, to wait for the last answers after the detach."""
 
 
 class ReplayClock(Protocol):
-    """What a replay asks of time."""
+    """The clock of a replay."""
 
     runs: bool
-    """Whether what does not come at once may still come."""
+    """Whether time passes, so that faults can come later."""
     stuck: str
-    """How `wait` says that nothing more comes, in words that stand behind the number of faults."""
+    """The words after "faults got no answer" when `wait` has returned False."""
 
     def cpu_ns(self) -> int:
-        """What this thread has run."""
+        """The processor time of this thread, in nanoseconds."""
 
     def slice_end(self) -> int:
-        """When a turn of the client is to end that begins now."""
+        """The time at which a turn of the client that begins now must end."""
 
     def end(self, limit_s: float) -> int | None:
-        """When so many seconds are over; None: never."""
+        """The time after *limit_s* seconds; None: it never comes."""
 
     def over(self, end: int) -> bool:
-        """Whether that time has come."""
+        """Whether the time *end* has come."""
 
     def progressed(self) -> None:
-        """A fault was served."""
+        """Note that a fault was served."""
 
     def wait(self, machine: Machine) -> bool:
-        """Nothing was served: let the machine go on. False: nothing more will come."""
+        """Wait after a turn without a fault. Return False if no more faults will come."""
 
     def settle(self, machine: Machine) -> None:
-        """Let the answers arrive that are on their way."""
+        """Wait for the answers that are on their way."""
 
 
 class RunningClock:
-    """The host's time."""
+    """The host's clock."""
 
     runs = True
     stuck = f"for {STUCK_S:g} s"
@@ -59,31 +60,31 @@ class RunningClock:
         self.progressed()
 
     def cpu_ns(self) -> int:
-        """What this thread has run."""
+        """The processor time of this thread, in nanoseconds."""
         return time.thread_time_ns()
 
     def slice_end(self) -> int:
-        """When a turn of the client is to end that begins now."""
+        """The time at which a turn of the client that begins now must end."""
         return time.monotonic_ns() + SLICE_NS
 
     def end(self, limit_s: float) -> int | None:
-        """When so many seconds are over; None: never."""
+        """The time after *limit_s* seconds; None: it never comes."""
         return None if math.isinf(limit_s) else time.monotonic_ns() + round(limit_s * 1e9)
 
     def over(self, end: int) -> bool:
-        """Whether that time has come."""
+        """Whether the time *end* has come."""
         return time.monotonic_ns() >= end
 
     def progressed(self) -> None:
-        """A fault was served."""
+        """Note that a fault was served."""
         self._last = time.monotonic()
         self._looks = 0
 
     def wait(self, machine: Machine) -> bool:
-        """Nothing was served: look again in a millisecond. False: nothing was served for `STUCK_S`.
+        """Wait for a millisecond. Return False if no fault was served for `STUCK_S`, in `STUCK_LOOKS` looks or more.
 
-        That takes many looks, too: a machine that stood still itself (a suspended one, a paused virtual one) has had
-        none meanwhile.
+        The number of looks matters too: a machine that stood still itself (suspended, or a paused virtual one) has
+        made none meanwhile.
         """
         self._looks += 1
         return (
@@ -93,14 +94,14 @@ class RunningClock:
         )
 
     def settle(self, machine: Machine) -> None:
-        """Let the answers arrive that are on their way."""
+        """Wait for the answers that are on their way."""
         deadline = time.monotonic() + SETTLE_S
         while machine.endpoint.counts().outstanding and time.monotonic() < deadline:
             machine.core.produce()
 
 
 class StandingClock:
-    """Time stands still, and costs nothing: a replay counts, and comes out the same every time."""
+    """A clock that stands still, for replays that only count and are reproducible."""
 
     runs = False
     stuck = "with nothing left to do"
@@ -125,10 +126,10 @@ class StandingClock:
         """Nothing waits for it."""
 
     def wait(self, machine: Machine) -> bool:  # noqa: ARG002
-        """All that could be done has been."""
+        """Return False: without a worker, no work is left after a turn without a fault."""
         return False
 
     def settle(self, machine: Machine) -> None:
-        """Turn the hardware until it has nothing to do."""
+        """Run the hardware until it has no work."""
         while machine.core.produce():
             pass

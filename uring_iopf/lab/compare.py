@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     OnProgress: TypeAlias = Callable[[str, float], None]
 
 PATIENCE: Final = 10.0
-"""How many times its seconds a measurement in a closed loop may take, until it is stopped with less than its faults."""
+"""A measurement in a closed loop is stopped after so many times its seconds, even with fewer faults than planned."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to compare. Every design gets the same client and the same machine, of *parts*, with each of *in_flight*.
+    """The plan of a comparison. Every design gets the same client and the same machine, with each of *in_flight*.
 
-    *drivers*: for a design that is measured with others than the one of *parts*, all of them. *load*: ``closed``,
-    ``trace`` or ``poisson``; an open one with each of *rates*, in faults a second (None, of a trace: as recorded).
-    *repeat*: how often each cell is measured. *seconds* and *faults*: what each measurement in a closed loop must
-    reach, both of them, but not for longer than `PATIENCE`; in an open loop each takes *seconds*. *about*: a line for
-    people on each design. *bounds*: the designs without user space, which bound the others.
+    *parts*: the machine. *drivers*: the drivers of designs that are measured with others than the one of *parts*.
+    *load*: ``closed``, ``trace`` or ``poisson``. *rates*: the rates of an open loop, in faults per second (None: the
+    recorded rate of a trace). *repeat*: the number of measurements of each cell. *seconds* and *faults*: a measurement
+    in a closed loop must reach both, but stops after `PATIENCE`; in an open loop it takes *seconds*. *about*: a line of
+    text on each design. *bounds*: the designs without user space, which are bounds for the others.
     """
 
     parts: MachineParts
@@ -53,13 +53,13 @@ class Plan:
 
     @property
     def workload(self) -> Workload:
-        """What is replayed."""
+        """The workload to replay."""
         assert self.parts.workload is not None, "a comparison replays something"
         return self.parts.workload
 
     @property
     def cells(self) -> tuple[CellSpec, ...]:
-        """The cells of the table: equals side by side, all designs at one load and then the next."""
+        """The cells of the table: all designs at one load, then all designs at the next."""
         return tuple(
             self._cell(design, driver, in_flight, rate)
             for rate in self.rates
@@ -83,12 +83,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a plan came to.
+    """The results of a plan.
 
-    *results*: one for each cell that was measured, in the plan's order; of several measurements the median by
-    faults/s. *measurements*: all of them, in the order in which they were made. *floor*: of the machine, before;
-    *floor_after*: again, after all of them. *partial*: interrupted. *unfit*: why the results should not be trusted.
-    *rounds*: for each of *results*, all measurements of its cell.
+    *results*: a result for each cell that was measured, in the plan's order; of several measurements, the median by
+    faults/s. *measurements*: all measurements, in the order in which they were made. *floor* and *floor_after*: the
+    floor of the machine before and after the measurements. *partial*: the run was interrupted. *unfit*: the reasons not
+    to trust the results. *rounds*: for each of *results*, all measurements of its cell.
     """
 
     plan: Plan
@@ -102,7 +102,7 @@ class Comparison:
 
     @property
     def unaccounted(self) -> tuple[CellResult, ...]:
-        """The measurements in which not every fault was answered as it should be."""
+        """The measurements in which a fault is not accounted for."""
         return tuple(result for result in self.measurements if not result.accounted)
 
 

@@ -1,4 +1,4 @@
-"""The floor of this machine: what a round trip costs before any design is involved."""
+"""The floor of this machine: the cost of round trips without any design."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 DURING_NS = 50_000_000
-"""For how long each is measured."""
+"""The time of each measurement, in nanoseconds."""
 
 
 def measure_floor(in_flight: Iterable[int] = (), *, during_ns: int = DURING_NS) -> Floor:
-    """Measure a cache line and an eventfd there and back between two threads, and a system call that does nothing.
+    """Measure the floor, on the two processors that a cell uses (`two_processors`).
 
-    And the bare rings with each of *in_flight*, and whether the two processors run at the same time. On the two
-    processors that a cell uses (`two_processors`). Two threads that spin need two; with one they are not measurable.
+    It measures a cache line and an eventfd, there and back between two threads, a system call that does nothing, the
+    bare rings with each of *in_flight*, and the share of the time in which both processors run. Threads that spin need
+    two processors; with one processor, their values are None.
     """
     two = two_processors() is not None
     rings = {n: lib.uiopf_measure_bare_rings(n, during_ns) for n in in_flight if two}
@@ -33,5 +34,5 @@ def measure_floor(in_flight: Iterable[int] = (), *, during_ns: int = DURING_NS) 
 
 
 def _each_ns(per_second: float) -> float | None:
-    """The nanoseconds of one, of so many a second; C says 0 when it could not measure."""
+    """Convert a rate into nanoseconds for each. C returns 0 if it could not measure; then return None."""
     return 1e9 / per_second if per_second > 0 else None

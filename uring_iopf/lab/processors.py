@@ -1,4 +1,4 @@
-"""Which processors a measurement uses: of those that its caller may use, and of no others."""
+"""The processors of a measurement. They are among those that the caller may use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def two_processors() -> tuple[int, int] | None:
-    """The two with the lowest numbers that this thread may use (`taskset`, a container's set); None: there is one."""
+    """The two lowest-numbered processors that this thread may use (`taskset`, a container's set); None: only one."""
     allowed = sorted(os.sched_getaffinity(0))
     return (allowed[0], allowed[1]) if len(allowed) > 1 else None
 
 
 @contextmanager
 def client_and_worker_apart() -> Iterator[int]:
-    """Run this thread, the client, on the second of the two, and give the first, for the worker; -1: there is one."""
+    """Run this thread, the client, on the second of the two, and give the first, for the worker; -1: only one."""
     before = os.sched_getaffinity(0)
     two = two_processors()
     if two is None:

@@ -1,4 +1,4 @@
-"""How many groups of a workload can be in flight at once."""
+"""The most groups of a workload that can be in flight at once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def most_in_flight(workload: Workload, group: int) -> int:
-    """The greatest number of groups of *group* pages at most that a closed loop can have outstanding.
+    """The most groups, of *group* pages at most, that a closed loop can have outstanding.
 
-    A function has so many group indices, the workload so many groups, and the IOMMU's queue room for so many requests:
-    a group begins only when as many as it may have pages are left of that.
+    Three numbers limit it: the group indices of a function, the groups of the workload, and the room in the IOMMU's
+    queue. A group begins only if the queue has room for *group* requests.
     """
     if group == 1:
         return min(MOST_IN_FLIGHT, len(workload))
@@ -33,7 +33,7 @@ def most_in_flight(workload: Workload, group: int) -> int:
 
 
 def _group_sizes(workload: Workload, group: int) -> Iterator[int]:
-    """As the function cuts its rows: neighbours of one PASID, *group* at most."""
+    """The sizes of the groups into which the function cuts its rows: rows of one PASID, *group* at most."""
     size, of = 0, -1
     for _, _, pasid, _ in workload:
         if size and (pasid != of or size == group):

@@ -1,4 +1,4 @@
-"""One replay under way: a machine, what is measured on it, by which clock, and what its passes have come to."""
+"""The state of one replay: a machine, the cell that is measured on it, the clock, and the passes so far."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Replay:
-    """What the loop of a cell, its client and its result share."""
+    """The state that the loop of a cell, its client and its result share."""
 
     machine: Machine
     spec: CellSpec
     clock: ReplayClock
     replays: int = 0
-    """Passes that have ended, whole."""
+    """The complete passes."""
     client_cpu_ns: int = 0
     error: str | None = None
     end: int | None = None
-    """When the cell's time is over, on the host's clock; None: never."""
+    """The time at which the cell ends, on the host's clock; None: it has no limit."""
     cut: bool = False
-    """It was over before the last pass had sent all: it ended with what was outstanding then."""
+    """Whether the time ended before the last pass had sent every fault. Its outstanding faults were still answered."""
     seen: object = None
-    """What the functions had sent and got back when nothing was served for long."""
+    """The functions' counts at the last look without progress."""
 
     @property
     def rows(self) -> int:

@@ -1,4 +1,4 @@
-"""What one measured cell of a comparison came to: numbers only, as they go into tables and JSON."""
+"""The result of one measured cell of a comparison, for tables and JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """From a group's request to its answer, in nanoseconds; p99_9 is what 999 of 1,000 groups do not exceed."""
+    """Percentiles of the time from a group's request to its answer, in nanoseconds.
+
+    Of 1,000 groups, 999 do not exceed *p99_9*.
+    """
 
     p50: int = 0
     p99: int = 0
@@ -23,7 +26,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """What no design can beat on this machine: there and back, in nanoseconds. None: not measurable here."""
+    """The costs of round trips on this machine, in nanoseconds; None: not measurable here."""
 
     cache_line_ns: float | None
     eventfd_ns: float | None
@@ -31,22 +34,21 @@ class Floor:
     together: float | None = None
     """The share of the time, 0 to 1, in which the two processors ran at the same time."""
     bare_rings_per_s: Mapping[int, float] = field(default_factory=dict)
-    """Messages a second through two rings and nothing else, by how many are in flight."""
+    """Messages per second through two rings without a design, by the number in flight."""
 
     def to_json(self) -> dict[str, Any]:
-        """The same under the same names."""
+        """Return the fields by their names."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """One design, one client, one load, measured.
+    """The measurement of one design with one client and one load.
 
-    *mode*: ``live``, on two threads and paid for in real time, or ``inline``, on one thread, since the design is
-    written in Python; *client* and *driver* then say ``sync`` and ``inline``. *load*: ``closed``, ``trace`` or
-    ``poisson``; *rate*: the faults a second that an open one offered, None for a closed one. *partial*: interrupted
-    before its time. *limited*: stopped by its limit of time, before it had enough. *error*: why it could not be
-    measured.
+    *mode*: ``live``, on two threads, in real time; or ``inline``, on one thread, for a design in Python, whose *client*
+    is ``sync`` and whose *driver* is ``inline``. *load*: ``closed``, ``trace`` or ``poisson``. *rate*: the faults per
+    second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*: it was stopped
+    by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did not.
     """
 
     design: str
@@ -75,24 +77,24 @@ class CellResult:
 
     @property
     def accounted(self) -> bool:
-        """Whether every fault was answered, by the client or for it, and found its page when it was to."""
+        """Whether every fault was answered, by the client or for it, and every SUCCESS had a mapped page."""
         return not self.missing
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What stands in the way of `accounted`, in words."""
+        """The reasons why `accounted` is False, in words; empty: it is True."""
         reasons = []
         if self.error is not None:
             reasons.append(self.error)
         if self.lost:
             reasons.append(f"{self.lost:,} lost")
         if self.unmapped:
-            reasons.append(f"{self.unmapped:,} answered with success, but without a mapping")
+            reasons.append(f"{self.unmapped:,} answered with SUCCESS, but the page was not mapped")
         answers = self.answered + self.auto_answered
         if answers + self.lost != self.faults:
             reasons.append(f"{answers:,} answers to {self.faults:,} faults")
         return tuple(reasons)
 
     def to_json(self) -> dict[str, Any]:
-        """Every field under its name, and `accounted`."""
+        """Return the fields by their names, and `accounted`."""
         return {**asdict(self), "accounted": self.accounted}

@@ -1,4 +1,4 @@
-"""How what the emulated iommufd keeps grows with its number: seconds, each measured once a call."""
+"""Timings of the emulated iommufd with many objects, in seconds, to see how they grow with the number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TAKES: Final = 20_000
 
 
 def measure_replace(groups: int, times: int) -> float:
-    """Seconds to replace a device's table *times* times, each with so many *groups* outstanding, half of them read."""
+    """The seconds to replace a device's table *times* times, each time with *groups* outstanding, half of them read."""
     with Context() as context:
         ioas = context.ioas_alloc()
         device = context.mock_device(ioas)
@@ -39,7 +39,10 @@ def measure_replace(groups: int, times: int) -> float:
 
 
 def measure_ids(alive: int) -> Callable[[], float]:
-    """Return what measures the seconds to free and allocate one id with so many *alive*, and a tenth as many holes."""
+    """Return a function that measures the seconds to free and allocate one id, with *alive* ids in use.
+
+    A tenth as many ids are free among those in use.
+    """
     ids = IdAllocator()
     numbers = [ids.take() for _ in range(alive + alive // 10)]
     random.Random(0).shuffle(numbers)  # noqa: S311  an order, not a secret

@@ -1,4 +1,4 @@
-"""The clients of a replay: each starts a pass, if it is told to, and serves what there is for a short while."""
+"""The clients of a replay. Each starts a pass, on request, and serves faults for a short while."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FOREVER_NS = 2**62
 
 
 class Serve(Protocol):
-    """How a client takes part in a pass."""
+    """A client of a replay."""
 
     def __call__(self, start: bool, /) -> int:
-        """Serve what there is for a short while, after starting a pass if *start*; return how many faults."""
+        """Start a pass if *start*, then serve faults for a short while. Return their number."""
 
 
 def server(replay: Replay) -> Serve:
-    """The client that the cell names; inline, the loop of the design's language."""
+    """Return the client of the cell. With the driver ``inline`` it is the loop of the design's language."""
     if replay.machine.driver is Driver.INLINE:
         return _serve_inline(replay)
     if not replay.machine.design.has_client:
@@ -68,7 +68,7 @@ def _serve_native(replay: Replay) -> Serve:
             lib.uiopf_client_serve(channel.c, space, left, SLICE_NS, served)
         replay.client_cpu_ns = int(served.cpu_ns)
         if served.error:
-            raise IopfError(f"the native client stopped: {os.strerror(-served.error)}")
+            raise IopfError(f"the native client stopped with an error: {os.strerror(-served.error)}")
         return int(served.faults) - before
 
     return serve
@@ -140,7 +140,7 @@ def _serve_trio(replay: Replay) -> Serve:
 
 
 def _serve_inline(replay: Replay) -> Serve:
-    """Everything on this thread: the loop of the design's language, then turns, until the last answers have arrived."""
+    """Serve on this thread: first the loop of the design's language, then turns until the last answers arrive."""
     from uring_iopf.clients.sync import serve as serve_plainly
 
     machine, clock = replay.machine, replay.clock
@@ -149,7 +149,7 @@ def _serve_inline(replay: Replay) -> Serve:
     left = 0
 
     def client(channel: Channel) -> int:
-        """Serve as long as something comes. Both loops are the same, so that counts can be compared."""
+        """Serve until no more faults come. Both loops do the same, so that counts are comparable."""
         if isinstance(channel, NativeChannel):
             by_c = ffi.new("struct uiopf_served *")
             lib.uiopf_client_serve(channel.c, space.c, left, FOREVER_NS, by_c)

@@ -1,4 +1,4 @@
-"""What to measure: one cell of a comparison, and how its measurement ends early."""
+"""The specification of one cell of a comparison, and the exception for a measurement that is interrupted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellSpec:
-    """One cell: replay the workload of *parts* through *design* until *seconds* and *faults* have both been reached.
+    """One cell: replay the workload of *parts* through *design* until it has reached both *seconds* and *faults*.
 
-    *design*: a registered name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``. *limit_s*: after so long
-    it sends no more, whatever it has reached. *rate*: what an open load of *parts* offers, in faults a second.
+    *design*: a name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``. *limit_s*: it sends no more faults
+    after so many seconds. *rate*: the faults per second of an open loop in *parts*.
     """
 
     design: str
@@ -32,19 +32,19 @@ class CellSpec:
 
     @property
     def workload(self) -> Workload:
-        """What is replayed."""
+        """The workload to replay."""
         assert self.parts.workload is not None, "a cell replays something"
         return self.parts.workload
 
     @property
     def label(self) -> str:
-        """For people: which cell this is."""
+        """The name of the cell in messages."""
         offered = "" if self.rate is None else f", {self.rate:,.0f} faults/s offered"
         return f"{self.design}, {self.parts.driver}, {self.parts.in_flight} in flight{offered}"
 
     @property
     def load_name(self) -> str:
-        """When faults come: ``closed``, ``trace`` or ``poisson``."""
+        """The name of the load: ``closed``, ``trace`` or ``poisson``."""
         return "closed" if self.parts.load is None else self.parts.load.mode.name.lower()
 
     def nothing_measured(self, *, error: str | None = None, partial: bool = False) -> CellResult:
@@ -76,9 +76,9 @@ class CellSpec:
 
 
 class CellInterrupted(KeyboardInterrupt):
-    """Ctrl-C while a cell was measured; `result` is what it had come to, if it had come to anything.
+    """Ctrl-C during the measurement of a cell. `result`: the result until then, or None if it has no fault.
 
-    A KeyboardInterrupt, so that whoever does not know it still stops.
+    It is a KeyboardInterrupt, so that callers that do not know it stop too.
     """
 
     def __init__(self, result: CellResult | None = None) -> None:

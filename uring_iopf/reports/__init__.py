@@ -1,1 +1,1 @@
-"""What is printed and written of results: numbers, tables, JSON documents, progress."""
+"""The output of results: numbers, tables, JSON documents, progress."""

@@ -1,4 +1,4 @@
-"""What every JSON document has: the environment of a run, and how it is written."""
+"""The common part of every JSON document: the environment of a run, and the format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def environment() -> dict[str, Any]:
-    """What a run was made with: versions, processor, kernel. It goes into every JSON document."""
+    """The environment of a run, for every JSON document: versions, processor, kernel."""
     from uring_iopf._native import source_hash
 
     return {

@@ -1,4 +1,4 @@
-"""Numbers and names as text for people: plain ASCII, three digits that matter."""
+"""Numbers and names as text: plain ASCII, three significant digits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SMALLEST: Final = 0.001
 
 
 def three_digits(value: float) -> str:
-    """*value* below 1,000 with three digits: 123, 12.3, 1.23, 0.123; what is tiny, but not zero, as <0.001."""
+    """*value*, below 1,000, with three digits: 123, 12.3, 1.23, 0.123. A smaller value that is not zero is <0.001."""
     if value == 0:
         return "0"
     if abs(value) < _SMALLEST:
@@ -34,23 +34,23 @@ def _scaled(value: float, units: Iterable[tuple[float, str]], unit: str) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Something per second: 12.3M, 812k, 950."""
+    """A rate per second: 12.3M, 812k, 950."""
     return _scaled(per_second, _RATE_UNITS, "")
 
 
 def duration(ns: float) -> str:
-    """Nanoseconds: 812 ns, 1.23 us, 45.1 ms; whole ones without a fraction."""
+    """A time in nanoseconds: 812 ns, 1.23 us, 45.1 ms. A whole number below 1,000 has no fraction."""
     if ns == int(ns) and ns < 1000:
         return f"{int(ns)} ns"
     return _scaled(ns, _LATENCY_UNITS, " ns")
 
 
 def plain(text: str) -> str:
-    """*text* in printable ASCII, whatever a file or a class is called."""
+    """*text* in printable ASCII, with escapes for other characters in the names of files and classes."""
     escaped = text.encode("ascii", "backslashreplace").decode()
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped)
 
 
 def paragraph(text: str, *, label: str = "") -> str:
-    """*text* wrapped behind *label*, its further lines below its first."""
+    """*text*, wrapped after *label*. Further lines are indented as far as the label."""
     return textwrap.fill(plain(text), WIDTH, initial_indent=label, subsequent_indent=" " * len(label))

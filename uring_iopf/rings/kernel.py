@@ -138,7 +138,7 @@ class KernelRing(Handle[CEngine]):
         return check(rc, "io_uring_enter")
 
     def enter_ext(self, to_submit: int, min_complete: int, flags: int, argument: Memory, size: int) -> int:
-        """Do what `enter` does, with io_uring_enter's own *argument* of *size* bytes, whose addresses are the client's."""
+        """Do what `enter` does, with io_uring_enter's own *argument* of *size* bytes (client addresses)."""
         check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)
         check_fits(64, size=size)
         return check(lib.uiopf_enter_ext(self.c, to_submit, min_complete, flags, argument, size), "io_uring_enter")

@@ -1,6 +1,6 @@
-"""Fault queues for clients in other processes: rings that they map as io_uring's, handed out over a Unix socket.
+"""Fault queues for clients in other processes. They get rings over a Unix socket, and map them with liburing.
 
-`RingServer` is the thing one starts; how a client is written says docs/how-to/attach-a-process.md.
+Start with `RingServer`. docs/how-to/attach-a-process.md explains how to write a client.
 """
 
 from uring_iopf.server.ring_server import RingServer

@@ -1,4 +1,4 @@
-"""A ring that another process attaches to: the kernel's side of it, and the descriptors that go there."""
+"""A ring for a client in another process: the kernel's side, and the descriptors for the client."""
 
 from __future__ import annotations
 
@@ -16,29 +16,36 @@ if TYPE_CHECKING:
 
 
 MOST_DATA_BYTES: Final = 1 << 30
-"""Of a client's memory for buffers, all of which is charged at once."""
+"""The most bytes of a client's memory for buffers. All of them are charged at once."""
 
 
 class Attachment(NamedTuple):
-    """What a client is sent: descriptors, which stay the ring's own, and the sizes in bytes of two of them."""
+    """The descriptors for a client, which the ring owns, and the sizes of two of them."""
 
     ring_fd: int
+    """The memfd of the ring."""
     data_fd: int
+    """The memfd of the client's memory for buffers."""
     completion_eventfd: int
+    """The eventfd that the kernel signals with each CQE."""
     wake_eventfd: int
+    """The eventfd by which the client wakes a sleeping worker."""
     ring_size: int
+    """The size of the ring's memory, in bytes."""
     data_size: int
+    """The size of the memory for buffers, in bytes."""
 
 
 class AttachableRing(Handle[CEngine]):
     """An SQPOLL ring on *core* for one client in another process, which maps its memfd with ``io_uring_queue_mmap``.
 
-    *files*: descriptors of the core that its requests may name, by their place here (IOSQE_FIXED_FILE); it reaches no
-    others. *groups*, *group_entries*: buffer rings that are registered, and mapped at io_uring's offsets.
-    *data_bytes*: the client's memory for buffers.
+    *files*: the only descriptors of the core that its requests can use, by their index (IOSQE_FIXED_FILE). *entries*
+    and *cq_entries*: the numbers of SQEs and CQEs. *groups*, *group_entries*: the number of registered buffer rings,
+    and the entries of each. The client maps them at io_uring's offsets. *data_bytes*: the size of the client's memory
+    for buffers.
 
-    Raises: KernelError(EINVAL), sizes, or more than 4,096 entries in a group; KernelError(ENOSYS), the host has no
-    io_submit, by which the client is signalled. Source: io_uring_setup(2), io_uring_register(2), Linux 6.12.
+    Raises: KernelError(EINVAL), bad sizes, or more than 4,096 entries in a group; KernelError(ENOSYS), the host has no
+    io_submit, which signals the client. Source: io_uring_setup(2), io_uring_register(2), Linux 6.12.
     """
 
     _what = "ring"
@@ -83,23 +90,23 @@ class AttachableRing(Handle[CEngine]):
 
     @property
     def attachment(self) -> Attachment:
-        """What its client is to be sent."""
+        """The descriptors and sizes for the client."""
         out = ffi.new("struct uiopf_attachment *")
         lib.uiopf_engine_attachment(self.c, out)
         return Attachment(*(getattr(out, field) for field in Attachment._fields))
 
     def attach(self, data_address: int, *, kicks: bool) -> None:
-        """Take the client's word for where it has its data, and for whether it will kick a sleeping worker.
+        """Attach the client. *data_address*: the client's address of its data. *kicks*: it wakes a sleeping worker.
 
-        Raises: KernelError(EINVAL), no such address; KernelError(EBUSY), it has said so before.
+        Raises: KernelError(EINVAL), a bad address; KernelError(EBUSY), a client is attached already.
         """
         check_fits(64, data_address=data_address)
         check(lib.uiopf_engine_attach(self.c, data_address, kicks), "attach")
 
     def pending(self) -> int:
-        """How many of its requests have not ended."""
+        """The number of requests that have not completed."""
         return lib.uiopf_engine_pending(self.c)
 
     def close(self) -> None:
-        """Free it, with whatever is under way; the client's mappings stay, and nobody looks at them any more."""
+        """Free the ring and its pending requests. The client's mappings stay, but are unused."""
         self._c = None

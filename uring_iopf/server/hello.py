@@ -1,4 +1,4 @@
-"""The three messages between a server and its client (``cdefs/abi/hello.h``), to and from bytes."""
+"""The messages between a server and its client (``cdefs/abi/hello.h``), to and from bytes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from uring_iopf._native import CData
 
 MOST_BYTES = 512
-"""No message is longer; what comes is read with room for one byte more."""
+"""The most bytes of a message. Received messages are read with room for one byte more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a client answers to a hello."""
+    """A client's reply to a hello."""
 
     data_address: int
-    """Where it has mapped the data descriptor; not checked yet."""
+    """The address at which the client has mapped the data descriptor; not checked yet."""
     kicks: bool
-    """It writes to the wake-up eventfd when it sees NEED_WAKEUP."""
+    """Whether the client writes the wake-up eventfd when it sees NEED_WAKEUP."""
 
 
 def _new(name: str, **fields: object) -> CData:
@@ -36,24 +36,24 @@ def _new(name: str, **fields: object) -> CData:
 
 
 def pack_hello(params: CData, **fields: int) -> bytes:
-    """A hello to a client that is served; *fields* are the struct's."""
+    """Return a hello for a client that is served. *fields*: the struct's fields."""
     message = _new("uiopf_hello", **fields)
     message.params = params[0]
     return bytes(ffi.buffer(message))
 
 
 def pack_refusal(errno: int) -> bytes:
-    """A hello to a client that is not."""
+    """Return a hello for a client that is refused with *errno*."""
     return bytes(ffi.buffer(_new("uiopf_hello", status=errno)))
 
 
 def pack_goodbye(answered: int) -> bytes:
-    """The end: every fault of the load has been answered, so many by the client."""
+    """Return a goodbye: every fault of the load is answered, *answered* of them by the client."""
     return bytes(ffi.buffer(_new("uiopf_goodbye", answered=answered)))
 
 
 def parse_reply_untrusted(data: bytes) -> Reply:
-    """Understand a client's reply. Raises: PeerError, it is none, saying why."""
+    """Parse a client's reply. Raises: PeerError, with the mistake in it."""
     size = ffi.sizeof("struct uiopf_hello_reply")
     if len(data) != size:
         raise PeerError(f"the client's reply must have {size} bytes, not {len(data)}")

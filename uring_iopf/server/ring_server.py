@@ -1,4 +1,4 @@
-"""The listener: takes clients in, calls their sessions when sockets do, and says what became of each."""
+"""The listener: accepts clients, calls their sessions when sockets are readable, and keeps each client's result."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ _GONE_AGAIN: Final = (errno.EAGAIN, errno.ECONNABORTED)
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST_S: Final = 0.1
 _BACKLOG: Final = 128
-"""How many may wait to be taken in."""
+"""The most connections that may wait to be accepted."""
 
 
 class RingServer(Unshared):
-    """Serves fault queues to processes that connect to the Unix socket at *path*, a machine of its own to each.
+    """Serves fault queues to processes that connect to the Unix socket at *path*. Each client gets its own machine.
 
-    *new_machine*: makes the machine for one client, with ``driver="sqpoll"`` and a workload, which is replayed once the
-    client has attached; a client that has answered all of it is told so. What one does, or leaves undone, no other
-    notices: they share nothing but this loop. *most_clients*: at once; who comes then is told EBUSY.
-    *reply_timeout_s*: how long a client may take to answer the hello, and to go after the goodbye. *buffer_groups*:
-    buffer rings in the ring's descriptor; without any it is 256 MiB long and not 2 GiB, nearly all of it holes.
-    *on_attach*, *on_end*, *on_refuse*: called as it happens.
+    *new_machine*: makes the machine for one client, with ``driver="sqpoll"`` and a workload. The workload is replayed
+    once the client has attached; the client gets a goodbye when every fault is answered. Clients share only this loop,
+    so no client can disturb another. *most_clients*: the most clients at once; more are refused with EBUSY.
+    *reply_timeout_s*: the seconds that a client may take to reply to the hello, and to leave after the goodbye.
+    *buffer_groups*: the number of buffer rings in the ring's descriptor; with 0 the descriptor is 256 MiB long, else
+    2 GiB, nearly all of it holes. *on_attach*, *on_end*, *on_refuse*: called when a client attaches, ends, is refused.
 
-    A client for whom there are no descriptors or no memory is refused with that errno, and the others go on.
-    The socket is for this user alone (mode 0600). A context manager; `close` ends every client, and takes the socket
-    away unless another server has put its own in that place.
-    Raises: UsageError, somebody serves at *path*, or there is something else.
+    If there are no descriptors or no memory for a client, it is refused with that errno, and the others go on. Only
+    this user may connect to the socket (mode 0600). A context manager; `close` ends every client, and removes the
+    socket unless another server has put its own in that place.
+
+    Raises: UsageError, another server uses *path*, it is no socket, or the socket cannot be made.
     """
 
     _what = "server"
@@ -85,9 +86,9 @@ class RingServer(Unshared):
         self._deadlines: dict[Session, float] = {}  # of those who owe a reply, or should have gone
         self._sessions: list[Session] = []
         self.results: list[ClientResult] = []
-        """Of all who have gone, in that order."""
+        """The results of the clients that have ended, in that order."""
         self.refused = 0
-        """Clients that were not served, for want of a place, of descriptors or of memory."""
+        """The number of clients that were refused, because there was no place, descriptor or memory for them."""
         self._stopped = self._closed = False
         # `stop` may be called by a signal handler in the middle of `close`, and by another thread beside it.
         self._stop_lock = threading.RLock()
@@ -106,13 +107,13 @@ class RingServer(Unshared):
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """Who is being served now."""
+        """The sessions of the clients that are served now."""
         return tuple(self._sessions)
 
     def serve(self, clients: int | None = None, *, interval_s: float | None = None) -> bool:
-        """Serve until that many clients have gone (None: for ever), or `stop`. Return whether it was not the latter.
+        """Serve until *clients* clients have ended (None: without end), or until `stop`. Return False after `stop`.
 
-        *interval_s*: return after so long in any case, for callers with something else to do.
+        *interval_s*: return after so many seconds in any case, for callers with other work; None: do not.
         """
         if self._is_foreign:
             raise foreign(self._what)
@@ -128,19 +129,19 @@ class RingServer(Unshared):
         return not self._stopped
 
     def stop(self) -> None:
-        """Make `serve` return. From any thread, or a signal handler; of a closed server it does nothing."""
+        """Make `serve` return. Any thread or signal handler may call it. On a closed server it does nothing."""
         with self._stop_lock:
             if not self._closed and not self._is_foreign:
                 os.eventfd_write(self._stop_file.fileno(), 1)
 
     def close(self) -> None:
-        """End every client, answering for it what it has not answered, and take the socket away.
+        """End every client, and remove the socket. The kernel answers the remaining groups of each client.
 
-        Closing again does nothing, or what an exception has left to be done. In the child of a fork it gives up the
-        child's descriptors: the clients and the socket are the parent's.
+        A second call does nothing, or the steps that an exception has prevented. In the child of a fork it closes the
+        child's descriptors; the clients and the socket belong to the parent.
         """
         with self._stop_lock:
-            self._closed = True  # from here on nobody writes to the descriptor, which is given up below
+            self._closed = True  # from here on `stop` does not write to the descriptor, which is closed below
         while self._sessions:
             if self._is_foreign:
                 self._sessions.pop().connection.close()
@@ -166,7 +167,7 @@ class RingServer(Unshared):
         self.close()
 
     def _turn(self, timeout: float | None) -> None:
-        """Whatever is to be done now: making and ending sessions takes time, so newcomers have every other turn."""
+        """Handle the events that wait. New clients get every other turn, because starting a session takes time."""
         newcomers = False
         for key, _ in self._selector.select(timeout):
             if self._stopped:
@@ -178,7 +179,7 @@ class RingServer(Unshared):
             if len(self._sessions) < self._most_clients:
                 self._accept()
         self._end_late()
-        if newcomers and not self._stopped:  # who finds no place after all this is told so
+        if newcomers and not self._stopped:  # this refuses new clients if there is still no place
             self._accept()
 
     # ---- what sockets call ----
@@ -235,10 +236,10 @@ class RingServer(Unshared):
             self._on_refuse(OSError(reason, os.strerror(reason)))
 
     def _accept_without_descriptors(self, reason: int) -> None:
-        """Take a client in by the one descriptor that is kept for this, to tell it that there are no others.
+        """Accept a client with the spare descriptor, and refuse it, because no other descriptor is free.
 
-        Otherwise it would wait for ever, and the loop be called for it again and again. Where even that fails (it is
-        the host that has no more), the listener rests for a moment.
+        Otherwise the client would wait forever, and the loop would be called for it again and again. If even that fails
+        (the whole host has no descriptors), the listener rests for a moment.
         """
         self._spare.close()
         try:
@@ -299,7 +300,7 @@ class RingServer(Unshared):
                 self._selector.unregister(watched)
         self._deadlines.pop(session, None)
         result = session.end(ending, reason)
-        # It is among them until here: whoever is interrupted ends it again.
+        # The session stays in the list until here, so that a caller that was interrupted ends it again.
         if result is None:
             self._sessions.remove(session)
             return
@@ -328,7 +329,7 @@ def _try_to_send(connection: socket.socket, message: bytes) -> None:
 
 
 def _place_of(path: Path) -> Place | None:
-    """What is at a path now; None: nothing."""
+    """The device and inode of the file at a path; None: there is no file."""
     try:
         status = path.lstat()
     except OSError:
@@ -354,12 +355,12 @@ def _listen(path: Path) -> tuple[socket.socket, Place | None]:
 
 
 def _remove_stale(path: Path) -> None:
-    """Take away a socket whose server has gone. Raises: UsageError, it has not, or it is no socket."""
+    """Remove a socket whose server has ended. Raises: UsageError, a server uses it, or it is no socket."""
     if not path.exists():
         return
     if not path.is_socket():
         raise UsageError(f"cannot serve at {path}: a file that is no socket has this name; give another path")
-    # Of another type, so that a server that is there never hears of it: EPROTOTYPE, or it would be taken for a client.
+    # A socket of another type: a running server then returns EPROTOTYPE, and does not see a client.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))

@@ -1,4 +1,4 @@
-"""One client and its machine from the hello to the account. Nothing here waits; the server calls when a socket does."""
+"""One client and its machine, from the hello to the account. No call here waits; the server calls on socket events."""
 
 from __future__ import annotations
 
@@ -24,42 +24,44 @@ _MOST_BUFFERS = 4096
 
 
 class State(enum.Enum):
-    """Where a session is. It ends in `Ending`, from any of these."""
+    """The state of a session. It ends with an `Ending`, from any state."""
 
-    GREETED = "the hello is sent, its reply is waited for"
+    GREETED = "the hello was sent, and the server waits for the reply"
     SERVING = "the ring is attached, and the load runs"
-    DONE = "all of the load is answered, the goodbye is sent, and the client may go"
+    DONE = "every fault of the load is answered, the goodbye was sent, and the client may leave"
 
 
 class Ending(enum.Enum):
-    """How a client went."""
+    """The end of a client."""
 
-    FINISHED = "all of the load was answered"
-    LEFT = "it closed the socket, or died, before that"
-    REFUSED = "it said what no client says"
-    STOPPED = "the server was stopped, or its time to reply was over"
+    FINISHED = "every fault of the load was answered"
+    LEFT = "the client closed the socket, or died, before that"
+    REFUSED = "the client broke the protocol"
+    STOPPED = "the server was stopped, or the client's time to reply was over"
 
 
 @dataclass(frozen=True, slots=True)
 class ClientResult:
-    """What became of one client, and of its faults: sent = answered + auto_answered, nothing pending, nothing lost."""
+    """The result of one client. Its account has sent = answered + auto_answered, with no fault pending or lost."""
 
     number: int
-    """From 1, in the order in which they came."""
+    """The number of the client, counted from 1 in the order of arrival."""
     pid: int
-    """Of who connected, as the host's kernel says."""
+    """The process id of the client, as the host's kernel reports it."""
     ending: Ending
+    """The end of the client."""
     reason: str
-    """What was wrong with what a refused client said; empty otherwise."""
+    """The mistake of a client that was refused, or the time-out; else empty."""
     account: Account
+    """The account of the client's faults."""
     pending: int
-    """Requests that were under way when its ring was freed."""
+    """The requests that had not completed when the ring was freed."""
     worker_sleeps: int
-    """How often the worker that polled its ring fell asleep."""
+    """The number of times that the worker that polled the ring fell asleep."""
 
     @property
     def complete(self) -> bool:
-        """Whether every fault was answered: by the client, or for it."""
+        """Whether every fault was answered, by the client or for it."""
         account = self.account
         return account.lost == account.pending == account.awaited == 0
 
@@ -69,9 +71,9 @@ def _power_of_two(n: int) -> int:
 
 
 class Session:
-    """Owns the socket and the machine that it is given, and closes both.
+    """Owns a client's socket and machine, and closes both.
 
-    Raises: whatever making the ring raises, with the machine closed; the socket is still the caller's then.
+    Raises: as `AttachableRing`; the machine is closed then, and the caller still owns the socket.
     """
 
     def __init__(self, connection: socket.socket, machine: Machine, number: int, *, buffer_groups: int = 1) -> None:
@@ -107,7 +109,7 @@ class Session:
             self._stack.push(stack.pop_all())
 
     def greet(self) -> None:
-        """Send the hello, with the descriptors. Raises: OSError, the client has gone already."""
+        """Send the hello, with the descriptors. Raises: OSError, the client has left already."""
         space = self.machine.address_space
         attachment = self.ring.attachment
         message = hello.pack_hello(
@@ -136,9 +138,9 @@ class Session:
         )
 
     def on_message(self) -> Ending | None:
-        """Take what the client sent. Return how it ended, if it has.
+        """Handle a message of the client. Return its ending if it has ended, else None.
 
-        Raises: PeerError, it said what no client says.
+        Raises: PeerError, the client broke the protocol.
         """
         try:
             data = self.connection.recv(hello.MOST_BYTES + 1)
@@ -163,7 +165,7 @@ class Session:
         return None
 
     def on_done(self) -> None:
-        """A pass has ended: say so to the client, if that was all."""
+        """Handle the end of a pass. Send the goodbye if every function's pass has ended."""
         os.eventfd_read(self.done_fd)
         if self.state is not State.SERVING or not self.machine.is_idle():
             return
@@ -172,21 +174,21 @@ class Session:
             self.connection.send(hello.pack_goodbye(self.machine.account().answered))
 
     def progress(self) -> tuple[int, int]:
-        """How many faults the client has answered by now, and how many there are."""
+        """The number of faults that the client has answered, and the number of all faults."""
         workloads = [one.workload for one in self.machine.functions.values()]
         return self.machine.account().answered, sum(len(one) for one in workloads if one is not None)
 
     def end(self, ending: Ending, reason: str = "") -> ClientResult | None:
-        """Free the ring, answer for the client what it has not answered, close everything. Return the account.
+        """Free the ring, detach, so that the kernel answers the remaining groups, and close everything.
 
-        Where an exception has ended this before, close what is left, and return None.
+        Return the result. If an exception has interrupted an earlier call, close the rest and return None.
         """
         if self._ended:
             self._stack.close()
             return None
         self._ended = True
         with self._stack:
-            # First, so that the rest waits for no worker: each call to one that runs takes until it has a processor.
+            # Stop the worker first: each call below would wait for a running worker until it gets a processor.
             self.machine.core.stop_worker()
             pending = self.ring.pending()
             self.ring.close()

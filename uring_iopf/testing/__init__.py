@@ -1,1 +1,1 @@
-"""What users' own tests need: comparisons that are the same every time, and suites that a design must pass."""
+"""Tools for users' own tests: reproducible comparisons, and the suites that designs and clients must pass."""

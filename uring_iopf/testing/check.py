@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 class Verdict(enum.Enum):
-    """How a case ended."""
+    """The result of a case."""
 
     OK = "ok"
     FAILED = "FAILED"
@@ -29,22 +29,28 @@ class Verdict(enum.Enum):
 
 
 class Outcome(NamedTuple):
-    """One case: what it says, the wait where it runs for both, how it ended, why, and which rule was broken."""
+    """The outcome of one case."""
 
     case: str
+    """The name of the case, a sentence."""
     wait: str | None
+    """The wait mode, if the case runs for both; else None."""
     verdict: Verdict
+    """The result."""
     why: str = ""
+    """The finding of a case that failed, or the reason of one that was skipped."""
     rule: str | None = None
+    """The name of the rule that the design broke, if there is one."""
 
 
 def check_design(
     spec: str | type[Design], on_outcome: Callable[[Outcome], None] = lambda _one: None, *, only: str = ""
 ) -> list[Outcome]:
-    """Run every case of the suite with a design: a name, MODULE:CLASS or a class. Return what came out of each.
+    """Run every case of the suite with a design. Return the outcomes.
 
-    *on_outcome* is called as each case ends. What a design raises is the outcome of the case. *only*: those cases whose
-    names have this in them. Raises: UsageError, as `resolve`; there is no such case.
+    *spec*: a name, MODULE:CLASS or a class. *on_outcome*: called at the end of each case. *only*: run only the cases
+    with this text in their names. An exception of the design fails the case. Raises: UsageError, there is no such
+    design (see `resolve`) or no such case.
     """
     resolve(spec)
     if not any(only in name for name in case_names()):
@@ -60,12 +66,12 @@ def check_design(
 
 
 def case_names() -> list[str]:
-    """The names of the cases, in their order: sentences, as they are printed."""
+    """The names of the cases, in order. Each is a sentence."""
     return [name.removeprefix("test_").replace("_", " ") for name in vars(DesignSuite) if name.startswith("test_")]
 
 
 def _cases(suite: DesignSuite) -> Iterator[tuple[str, Callable[..., None], str | None]]:
-    """Each case in the order of the source: its name as a sentence, and once for each wait if it has a machine."""
+    """The cases in the order of the source. A case with a machine comes once for each wait mode."""
     for name in case_names():
         case = getattr(suite, f"test_{name.replace(' ', '_')}")
         waits: tuple[str | None, ...] = WAITS if "machine" in inspect.signature(case).parameters else (None,)
@@ -90,7 +96,7 @@ def _run(suite: DesignSuite, case: Callable[..., None], wait: str | None) -> tup
 
 
 def _told(error: Exception | SystemExit) -> str:
-    """What a design raised, and where."""
+    """The text of an exception of a design, with its place in the design's code."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     theirs: list[Any] = [frame for frame in frames if not Path(frame.filename).is_relative_to(_PACKAGE)]

@@ -1,4 +1,4 @@
-"""What every client must do, as tests: subclass `ClientConformance` and say how the client serves.
+"""The suite that every client must pass: subclass `ClientConformance`, and define `serve` with your client.
 
 .. code-block:: python
 
@@ -14,7 +14,7 @@
             client.flush()
             return served
 
-Each test is one behaviour, and runs with each design, driver and wait that comes with the library.
+Each test checks one behaviour. It runs with each design in C that has a client, each driver and each wait mode.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 PAGE = 4096
 BASE = 0x7F00_0000_0000
 LIMIT_S = 60
-"""A client that has not served what there is after so long has failed."""
+"""A client fails if it has not served all faults after so many seconds."""
 
 
 class Way(NamedTuple):
-    """What a client is tried with."""
+    """A design, a driver and a wait mode with which a client is tested."""
 
     design: str
     driver: str
@@ -63,7 +63,7 @@ WAYS = [
 
 
 def nap(machine: Machine) -> None:
-    """Wait for the other side as an event loop does, but no longer than a millisecond; inline, turn it."""
+    """Wait for the other side as an event loop does, for a millisecond at most. Without a worker, run it once."""
     channel = machine.channel
     if machine.driver is Driver.INLINE and channel.turn():
         return
@@ -77,45 +77,45 @@ def nap(machine: Machine) -> None:
 
 
 def present(_pasid: int, _address: int) -> PageResponse:
-    """Every page can be made present."""
+    """Answer SUCCESS, because every page can be mapped."""
     return PageResponse.SUCCESS
 
 
 def pages(n: int) -> Workload:
-    """So many neighbouring pages of one address space, each touched once."""
+    """Return a workload of *n* neighbouring pages of one address space, each with one fault."""
     return Workload(f"{n} pages", b"".join(ROW.pack(i, BASE + i * PAGE, 1, FaultPerm.READ) for i in range(n)))
 
 
 class ClientConformance:
-    """Subclass it in a test module, with `serve`."""
+    """The suite. Subclass it in a test module, and define `serve`."""
 
     chooses: ClassVar[bool] = True
-    """Whether the client can answer INVALID; False for one that answers SUCCESS alone."""
+    """Whether the client can answer INVALID; False: it answers SUCCESS only."""
 
     def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
-        """Serve the open channel of *machine* with the client until *until* says so; return how many faults that was.
+        """Serve the open channel of *machine* with your client until *until* returns True. Return the number of faults.
 
-        For each group: ``code_of(pasid, address)`` of its last fault is the answer; with SUCCESS, its pages are made
-        present first. *until* is to be called now and then, also while nothing comes. What was answered has been sent
-        when this returns, and no group is left that the client has received and not answered.
+        The answer to a group is ``code_of(pasid, address)`` of its last fault. If it is SUCCESS, map the group's pages
+        first. Call *until* now and then, also while no fault comes. When `serve` returns, all answers must be sent, and
+        the client must have answered every group that it has received.
         """
         raise NotImplementedError
 
     @pytest.fixture(params=WAYS, ids=str)
     def way(self, request: pytest.FixtureRequest) -> Way:
-        """A design, driver and wait."""
+        """A design, a driver and a wait mode."""
         way: Way = request.param
         return way
 
     @pytest.fixture
     def machine(self, way: Way) -> Iterator[Machine]:
-        """A machine with the design open, up to four pages a group, and no load but what a test makes."""
+        """A machine with the design open, and up to four pages in a group. Each test makes its own faults."""
         with Machine(None, driver=way.driver, wait=way.wait, in_flight=64, group=4) as machine:
             machine.open(way.design)
             yield machine
 
     def serve_all(self, machine: Machine, tickets: Iterable[int], code_of: CodeOf = present) -> list[AccessResult]:
-        """Serve until these accesses have ended; return what became of them."""
+        """Serve until these accesses have ended. Return their results."""
         tickets = list(tickets)
 
         def ended() -> bool:
@@ -125,17 +125,17 @@ class ClientConformance:
         return [machine.endpoint.result(ticket) for ticket in tickets]
 
     def within_the_limit(self, until: Callable[[], bool]) -> Callable[[], bool]:
-        """The same, failing where it takes too long."""
+        """Return *until*, which fails the test when `LIMIT_S` is over."""
         limit = time.monotonic() + LIMIT_S
 
         def checked() -> bool:
-            assert time.monotonic() < limit, "the client has not served what there is"
+            assert time.monotonic() < limit, f"the client has not served all faults within {LIMIT_S} s"
             return until()
 
         return checked
 
     def replay(self, way: Way, n: int, **options: int) -> tuple[int, Account, int]:
-        """Serve a workload; return how many faults the client counted, the account, and refused answers."""
+        """Serve a workload of *n* faults. Return the client's count of faults, the account, and the refused answers."""
         with Machine(pages(n), driver=way.driver, wait=way.wait, **options) as machine:  # type: ignore[arg-type]
             machine.open(way.design)
             machine.start()
@@ -144,7 +144,7 @@ class ClientConformance:
 
     # ---- what a client must do ----
 
-    # Few where each waits for the one before: where two sides that spin share a processor, that takes a while.
+    # Few faults for 1 in flight: two sides that spin on one processor take a while for each.
     @pytest.mark.parametrize(("in_flight", "faults"), [(1, 60), (16, 400), (512, 1200)])
     def test_every_fault_is_answered_once(self, way: Way, in_flight: int, faults: int) -> None:
         served, account, refused = self.replay(way, faults, in_flight=in_flight)
@@ -165,9 +165,9 @@ class ClientConformance:
         assert machine.channel.cost().answer_errors == 0
 
     def test_each_group_gets_its_own_code(self, machine: Machine) -> None:
-        """Also the one after an INVALID: codes do not stick."""
+        """A client that answers INVALID once must not answer INVALID to the next group."""
         if not self.chooses:
-            pytest.skip("the client answers SUCCESS alone")
+            pytest.skip("the client answers SUCCESS only")
 
         def odd_ones_are_bad(_pasid: int, address: int) -> PageResponse:
             return PageResponse.INVALID if (address - BASE) // PAGE % 2 else PageResponse.SUCCESS
@@ -192,7 +192,7 @@ class ClientConformance:
         assert machine.account() == Account(0, 0, 0, 0, 0)
 
     def test_another_run_goes_on_where_one_has_stopped(self, way: Way) -> None:
-        """What was answered has been sent, and nothing is kept back."""
+        """The first run must have sent its answers, and must hold no group back."""
         with Machine(pages(300), driver=way.driver, wait=way.wait, in_flight=32) as machine:
             machine.open(way.design)
             machine.start()

@@ -1,4 +1,4 @@
-"""Compare designs in a test: on one thread, with counters only, the same every time."""
+"""Compare designs in a test: on one thread, by counts only, with reproducible results."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class ReplayError(IopfError, AssertionError):
-    """A design did not serve the whole workload: *result* is what it came to, *results* those of all that did.
+    """A design did not serve the whole workload. *result*: its own result. *results*: those of designs that did.
 
-    An AssertionError, so that a test fails by it; raised, so that it is raised under ``python -O`` too.
+    It is an AssertionError, so that it fails a test. It is also raised under ``python -O``.
     """
 
     def __init__(self, message: str, result: CellResult, results: Mapping[str, CellResult]) -> None:
@@ -39,16 +39,18 @@ def compare_designs(
     workload: str | Path | Workload = DEFAULT_WORKLOAD,
     **options: Unpack[MachineOptions],
 ) -> dict[str, CellResult]:
-    """Replay *workload* once through each design; return the results by the designs' names.
+    """Replay *workload* once through each design. Return the results, by the names of the designs.
 
-    Everything runs on the calling thread, with a clock that stands still: results are the same every time, to the last
-    count, and say nothing about time (`faults_per_s` and the latencies are 0). *designs*: names, MODULE:CLASS or
-    classes. *options*: of the machine, by their names in `MachineParts`; the driver is ``inline``, the loop is closed.
+    Everything runs on the calling thread, with a clock that stands still. So every count is reproducible, and results
+    have no times (`faults_per_s` and the latencies are 0). *designs*: names, MODULE:CLASS or classes. *options*: parts
+    of the machine, by their names in `MachineParts`. The driver is ``inline``, and the load is a closed loop.
 
-    Each design has then served every fault: each was answered once, by the client, with success, and found its page.
+    When it returns, each design has served every fault: the client answered each once, with SUCCESS, and mapped its
+    page.
 
-    Raises: UsageError, no such design or workload, two designs of one name, another driver, a load with times;
-    ReplayError, a design has not served every fault; DesignError, it has broken a rule; and what it raises itself.
+    Raises: UsageError, no such design or workload, two designs of one name, another driver, or a load with times;
+    ReplayError, a design has not served every fault; DesignError, a design has broken a rule. Exceptions of a design
+    are passed on.
     """
     if options.setdefault("driver", "inline") != "inline":
         raise UsageError(
@@ -72,7 +74,7 @@ def compare_designs(
 
 
 def _check_names(designs: Iterable[str | type[Design]]) -> None:
-    """Results have their designs' names. Raises: UsageError, two have the same; or as `resolve`."""
+    """Raises: UsageError, two designs have the same name, which would be the same key; or as `resolve`."""
     seen: dict[str, str | type[Design]] = {}
     for design in designs:
         name = resolve(design).name
@@ -84,7 +86,7 @@ def _check_names(designs: Iterable[str | type[Design]]) -> None:
 
 
 def _missing(result: CellResult) -> list[str]:
-    """Why this is no replay of the whole workload."""
+    """The reasons why this is no replay of the whole workload; empty: it is one."""
     missing = list(result.missing)
     if not missing and result.replays != 1:
         missing.append(f"{result.replays} passes over the workload have ended, not 1")

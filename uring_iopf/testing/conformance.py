@@ -1,4 +1,4 @@
-"""What every delivery design must do, as tests: subclass `DesignConformance` and name the design.
+"""The suite that every delivery design must pass, for pytest: subclass `DesignConformance`, and set `design`.
 
 .. code-block:: python
 
@@ -7,8 +7,8 @@
     class TestMine(DesignConformance):
         design = Mine           # a class, a name, or "MODULE:CLASS"
 
-Each test is one behaviour; each runs inline, on one thread, and leaves nothing to chance. Without pytest:
-``uring-iopf check MODULE:CLASS``. The cases are in `uring_iopf.testing.design_suite`.
+Each test checks one behaviour. It runs inline, on one thread, and is reproducible. ``uring-iopf check MODULE:CLASS``
+runs the same cases without pytest. The cases are in `uring_iopf.testing.design_suite`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class DesignConformance(DesignSuite):
-    """Subclass it in a test module, with `design` set."""
+    """The suite. Subclass it in a test module, and set `design`: a class, a name or ``MODULE:CLASS``."""
 
     @pytest.fixture(params=WAITS)
     def machine(self, request: pytest.FixtureRequest) -> Iterator[Machine]:
@@ -35,5 +35,5 @@ class DesignConformance(DesignSuite):
             yield machine
 
     def skip(self, reason: str) -> NoReturn:
-        """Pass over a test that says nothing of this design."""
+        """Skip a test that does not apply to this design."""
         pytest.skip(reason)

@@ -1,7 +1,7 @@
-"""What every delivery design must do, as cases: `DesignConformance` runs them by pytest, `uring-iopf check` without.
+"""The cases that every delivery design must pass. `DesignConformance` runs them by pytest, `uring-iopf check` without.
 
-Nothing here imports pytest, and nothing is an assert: a case that fails raises a DesignError, which names the rule of
-`uring_iopf.designs.rules` that the design broke and shows what was found, under ``python -O`` too.
+This module does not import pytest, and uses no assert. A case that fails raises a DesignError, also under
+``python -O``. The error has the finding, and names the rule of `uring_iopf.designs.rules` that the design broke.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ WAITS = ("sleep", "spin")
 MOST_TURNS = 10_000
 COUNTED = tuple(one.name for one in COUNTERS if one.in_c)
 LEAST_MESSAGE_BYTES, LEAST_ANSWER_BYTES = 8, 4
-"""An address, and a cookie: no design can do with less."""
+"""The least bytes of a message (an address) and of an answer (a cookie)."""
 
 
-class NotApplicable(Exception):  # noqa: N818  no error: the case is passed over, and says why
-    """A case says nothing of this design."""
+class NotApplicable(Exception):  # noqa: N818  this is no error: the case is skipped, with a reason
+    """A case does not apply to this design."""
 
 
 def open_machine(design: str | type[Design], wait: str) -> Machine:
-    """A machine with the design open, up to four pages a group, and no load but what a case makes."""
+    """Return a machine with the design open, and up to four pages in a group. Each case makes its own faults."""
     machine = Machine(None, driver="inline", in_flight=64, group=4, wait=wait)
     try:
         machine.open(design)
@@ -54,54 +54,55 @@ def open_machine(design: str | type[Design], wait: str) -> Machine:
 
 
 class DesignSuite:
-    """The cases: each method whose name begins with ``test_``. Those with a *machine* run for both waits."""
+    """The cases: the methods whose names begin with ``test_``. Cases with a *machine* run for both wait modes."""
 
     design: ClassVar[str | type[Design]]
+    """The design: a class, a name or ``MODULE:CLASS``."""
     alone: ClassVar[Counts | None] = None
-    """What one fault by itself costs, with a client that sleeps; None: what the design says, if it is in Python."""
+    """The costs of one fault by itself, with a client that sleeps; None: the `alone` of a design in Python."""
 
-    # ---- what the cases are made of ----
+    # ---- helpers of the cases ----
 
     def skip(self, reason: str) -> NoReturn:
-        """Pass over a case that says nothing of this design."""
+        """Skip a case that does not apply to this design."""
         raise NotApplicable(reason)
 
     @property
     def info(self) -> DesignInfo:
-        """The design, before it is opened."""
+        """The facts of the design."""
         return resolve(self.design)
 
     @property
     def has_client(self) -> bool:
-        """Whether user space takes part."""
+        """Whether the design has a client in user space."""
         return self.info.has_client
 
     def needs_a_client(self) -> None:
-        """Pass over what a design without a client cannot show."""
+        """Skip a case that needs a client if the design has none."""
         if not self.has_client:
             self.skip("the design has no user-space client")
 
     def same(self, rule: str, what: str, found: object, expected: object) -> None:
-        """Raises: DesignError, they are not equal."""
+        """Raises: DesignError, *found* does not equal *expected*."""
         if found != expected:
             raise broken(rule, f"{what}: {found!r}, expected {expected!r}")
 
     def holds(self, rule: str, what: str, condition: bool) -> None:
-        """Raises: DesignError, it does not."""
+        """Raises: DesignError, *condition* is false."""
         if not condition:
             raise broken(rule, what)
 
     def turn(self, machine: Machine) -> None:
-        """Let the hardware and the kernel's half have turns until they have nothing to do, and some more."""
+        """Run the hardware and the kernel's half until they have no work, and a few times more."""
         idle = 0
         for _ in range(MOST_TURNS):
             idle = 0 if machine.channel.turn() else idle + 1
             if idle == 4:
                 return
-        raise broken("progress", f"{MOST_TURNS:,} turns, and each says that it did something")
+        raise broken("progress", f"the design reported progress in each of {MOST_TURNS:,} turns")
 
     def receive(self, machine: Machine) -> list[FaultGroup]:
-        """What the client gets after some turns of the other side."""
+        """Return the groups that the client receives after some turns of the other side."""
         self.turn(machine)
         if self.has_client:  # as an event loop does before it would sleep: a ring's client enters here
             machine.channel.prepare_sleep()
@@ -112,48 +113,48 @@ class DesignSuite:
         return groups
 
     def receive_one(self, machine: Machine, rule: str = "once") -> FaultGroup:
-        """The same, where one group was reported."""
+        """Return the group that the client receives. Raises: DesignError, it is not exactly one."""
         groups = self.receive(machine)
         self.same(rule, "groups received, of one that was reported", len(groups), 1)
         return groups[0]
 
     def respond(self, machine: Machine, group: FaultGroup, code: PageResponse = PageResponse.SUCCESS) -> None:
-        """Answer, send, and let the answer reach the hardware."""
+        """Answer a group, flush, and let the answer reach the hardware."""
         group.respond(code)
         machine.channel.flush()
         self.turn(machine)
 
     def access(self, machine: Machine, number: int, *, pages: int = 1, pasid: int = 1) -> int:
-        """Touch pages that nothing else touches; return the ticket."""
+        """Access pages that no other *number* accesses. Return the ticket."""
         return machine.endpoint.access(pasid, BASE + number * 4 * PAGE, READ, pages=pages)
 
     def results(self, machine: Machine, tickets: Iterable[int]) -> list[str]:
-        """What has become of accesses."""
+        """Return the names of the accesses' results."""
         return [machine.endpoint.result(ticket).name for ticket in tickets]
 
     def replay(self, workload: str | Workload = "gcc-compile", **options: object) -> CellResult:
-        """A whole workload through the design. Raises: DesignError, it was not served."""
+        """Replay a whole workload through the design. Raises: DesignError, the design did not serve it."""
         try:
             (result,) = compare_designs([self.design], workload=workload, **options).values()  # type: ignore[arg-type]
         except ReplayError as error:
             how = ", ".join(f"{name} {value}" for name, value in options.items())
-            raise broken("answers", f"a workload is not served with {how}: {error}") from None
+            raise broken("answers", f"the design did not serve a whole workload with {how}: {error}") from None
         return result
 
     def steadily(self, wait: str) -> dict[str, float]:
-        """What one fault by itself costs, one after the other, without what is only at the beginning and the end."""
+        """Return the costs of one fault by itself, without the costs that occur only at the beginning and the end."""
         short, long = (self.replay(pages(n), in_flight=1, wait=wait) for n in (20, 60))
         return {
             name: (getattr(long.per_fault, name) * 60 - getattr(short.per_fault, name) * 20) / 40 for name in COUNTED
         }
 
     def spent(self, machine: Machine, before: Counts) -> dict[str, int]:
-        """What was counted since."""
+        """Return the counts since *before*."""
         now = machine.channel.cost()
         return {name: getattr(now, name) - getattr(before, name) for name in COUNTED}
 
     def warm(self, machine: Machine) -> Counts:
-        """Serve one fault, so that what is done only once has been done; return the counts."""
+        """Serve one fault, so that the costs of the beginning are over. Return the counts."""
         self.needs_a_client()
         self.access(machine, 1000)
         serve(machine.channel, machine.address_space, 1)
@@ -234,7 +235,7 @@ class DesignSuite:
         self.same("answers", "the accesses", self.results(machine, tickets), ["OK"] * 5)
 
     def test_each_group_gets_its_own_code(self, machine: Machine) -> None:
-        """Also the one after an INVALID: codes do not stick."""
+        """A design that delivers INVALID once must not deliver INVALID for the next group."""
         self.needs_a_client()
         for turn, count in enumerate((2, 9, 1, 1)):
             tickets = [self.access(machine, 20 * turn + n) for n in range(count)]
@@ -260,7 +261,7 @@ class DesignSuite:
     # ---- when answers leave ----
 
     def test_a_flush_sends_what_was_answered(self, machine: Machine) -> None:
-        """However few: nobody may come to answer more."""
+        """A flush must send even a single answer, because the client may never give another."""
         self.needs_a_client()
         for number, count in enumerate((1, 3, 7, 9)):
             tickets = [self.access(machine, 20 * number + n) for n in range(count)]
@@ -297,7 +298,7 @@ class DesignSuite:
         self.same("flush", "an access, answered before the event loop sleeps", found, ["OK"])
 
     def test_answers_are_sent_when_a_client_that_spins_finds_nothing(self) -> None:
-        """It looks again and again, and makes no other call."""
+        """A client that spins receives again and again, and makes no other call."""
         self.needs_a_client()
         with open_machine(self.design, "spin") as machine:
             tickets = [self.access(machine, n) for n in range(3)]
@@ -324,7 +325,7 @@ class DesignSuite:
             self.same("answers", "the access", self.results(machine, [ticket]), ["OK"])
 
     def test_a_client_does_not_sleep_on_what_is_there(self, machine: Machine) -> None:
-        """What became visible while it was awake, nobody wakes it for."""
+        """A group that became visible while the client was awake causes no wake-up, so `wait` must notice it."""
         self.needs_a_client()
         for n in range(3):
             self.access(machine, n)
@@ -406,7 +407,7 @@ class DesignSuite:
         self.same("detach", "refused answers, of one after the detach", machine.channel.cost().answer_errors, 1)
         self.same("detach", "faults that are lost", machine.account().lost, 0)
 
-    # ---- what it counts ----
+    # ---- counting ----
 
     def test_where_nothing_faults_nothing_counts(self) -> None:
         self.needs_a_client()
@@ -434,7 +435,7 @@ class DesignSuite:
             self.paid(machine, before, "5 sleeps of an event loop")
 
     def paid(self, machine: Machine, before: Counts, what: str) -> None:
-        """Each of five sleeps was a call at least, and nothing else counted."""
+        """Check that each of five sleeps was at least one call, and that nothing else was counted."""
         spent = self.spent(machine, before)
         calls = spent.pop("system_calls")
         self.holds("count: sleep", f"{calls} system calls for {what}", calls >= 5)
@@ -473,7 +474,7 @@ class DesignSuite:
         self.holds("count: bytes", f"{answered} bytes for 8 answers: at least {least}", answered >= least)
 
     def test_a_batch_costs_no_more_than_its_faults_by_themselves(self) -> None:
-        """More in a batch is something that was counted twice, or for each look."""
+        """A higher cost in a batch means that something was counted twice, or for each poll."""
         self.needs_a_client()
         for wait in WAITS:
             alone = self.steadily(wait)
@@ -506,7 +507,7 @@ class DesignSuite:
         if said is None and self.info.python is not None:
             said = self.info.python.alone
         if said is None:
-            self.skip("the design does not say in `alone` what one fault costs")
+            self.skip("the design does not declare the costs of one fault in `alone`")
         found = self.steadily("sleep")
         expected = {name: getattr(said, name) for name in COUNTED}
         self.same("count: as said", "counts of one fault by itself", found, expected)
@@ -518,5 +519,5 @@ class DesignSuite:
 
 
 def pages(n: int) -> Workload:
-    """So many neighbouring pages of one address space, each touched once."""
+    """Return a workload of *n* neighbouring pages of one address space, each with one fault."""
     return Workload(f"{n} pages", b"".join(ROW.pack(i, BASE + i * PAGE, 1, READ) for i in range(n)))

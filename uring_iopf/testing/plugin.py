@@ -20,7 +20,7 @@ pytest.register_assert_rewrite("uring_iopf.testing.clients", "uring_iopf.testing
 def compare_designs() -> Callable[..., dict[str, CellResult]]:
     """`uring_iopf.testing.compare.compare_designs`: replay a workload through designs, deterministically.
 
-    It keeps nothing, so one serves a whole session, and hypothesis calls it for each example.
+    The fixture has no state, so its scope is the session, and hypothesis can call it for each example.
     """
     from uring_iopf.testing.compare import compare_designs
 

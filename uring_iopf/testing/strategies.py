@@ -35,8 +35,8 @@ _RUN: Final = 40
 def workloads(*, most_faults: int = 200, pasids: int = 8) -> SearchStrategy[Workload]:
     """Workloads of 1 to *most_faults* faults in address spaces 0 to *pasids* - 1.
 
-    They have runs of neighbours, which make groups, pages that are far apart, and pages that are touched again. They
-    shrink to one fault. Raises: UsageError, no such number.
+    They have runs of neighbours, which form groups, pages that are far apart, and pages that fault again. They shrink
+    to one fault. Raises: UsageError, a number out of range.
     """
     if most_faults < 1 or not 1 <= pasids <= PASIDS:
         raise UsageError(f"most_faults must be 1 or more, and pasids 1 to {PASIDS}, not {most_faults} and {pasids}")
