@@ -209,9 +209,10 @@ void uiopf_core_publish(struct uiopf_core *core);
 uint32_t uiopf_core_sync(struct uiopf_core *core);
 
 /*
- * Waiting for another thread. A client may stand in a call of ours when a signal comes, and its language runs the handler
- * only after we have returned. So nothing that a client calls waits for longer than a slice: it returns -EINTR with
- * nothing done, and is called again.
+ * Waiting for what another thread holds. A client may stand in a call of ours when a signal comes, and its language runs
+ * the handler only after we have returned. So no call waits for it longer than a slice: it returns -EINTR with nothing
+ * done, and is called again. Waiting for completions is another matter: uiopf_enter() sleeps as io_uring_enter() does,
+ * until they come, its time is over or a signal ends it.
  */
 #define UIOPF_SLICE_NS 20000000u
 
