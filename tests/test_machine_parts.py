@@ -9,6 +9,7 @@ import pickle
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -242,6 +243,28 @@ def test_numbers_of_other_kinds_become_plain_ones_that_go_into_json() -> None:
     parts = MachineParts(in_flight=numpy.int64(3), functions=(FunctionParts(pasids=tuple(numpy.arange(1, 3))),))
     assert json.dumps([parts.in_flight, parts.functions[0].pasids, parts.seed]) == "[3, [1, 2], 0]"
     assert pickle.loads(pickle.dumps(parts)) == parts
+    # A sum of NumPy's and a number of 64 bits overflows.
+    for load in (None, Load(LoadMode.POISSON, seed=numpy.int64(3), group=numpy.uint8(2), in_flight=numpy.uint8(200))):
+        loads = MachineParts(seed=numpy.int64(3), load=load, functions=(FunctionParts("a"), FunctionParts("b"))).loads()
+        assert [one.seed for one in loads] == [3, 4]
+        assert json.dumps([one.in_flight for one in loads]) == ("[16, 16]" if load is None else "[200, 200]")
+
+
+def test_any_whole_number_is_a_number() -> None:
+    class Seven:
+        """It knows no arithmetic."""
+
+        def __index__(self) -> int:
+            return 7
+
+    seven: Any = Seven()
+    assert MachineParts(in_flight=seven, group=seven, seed=seven).make_load() == Load(LoadMode.CLOSED, 7, 7, seed=7)
+    workload = Workload.from_faults([(seven, 0, seven, seven)])
+    assert list(workload) == [(7, 0, 7, 7)]
+    with Machine(workload, driver="inline", in_flight=seven, group=seven) as machine:
+        machine.core.tick(seven)
+        machine.open("fd")
+        assert machine.endpoint.result(machine.endpoint.access(seven, 4096, seven, pages=seven)).name == "PENDING"
 
 
 def test_functions_take_from_the_machine_what_they_do_not_say() -> None:

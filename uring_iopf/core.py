@@ -104,6 +104,7 @@ class Core(Handle[CCore]):
         if self.clock is not Clock.MANUAL:
             raise UsageError(f"tick sets a manual clock only, and this core's clock is {self.clock.name}")
         check_fits(64, now_ns=now_ns)
+        now_ns = int(now_ns)
         if now_ns < self.now_ns():
             raise UsageError(f"now_ns must be {self.now_ns()} or more, the clock's time now, not {now_ns}")
         lib.uiopf_core_tick(self.c, now_ns)

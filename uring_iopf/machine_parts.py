@@ -210,6 +210,7 @@ class MachineParts:
             raise UsageError(f"live must be True, False or None, not {self.live!r}")
         check_whole("cpu", self.cpu, -1, 1023, ", -1 for any")
         check_fits(32, report_flags=self.report_flags)
+        _make_plain(self, "in_flight", "group", "seed", "cpu", "report_flags")
         self._agree_with_load()
         _set(self, "functions", _tuple("functions", self.functions))
         self._check_functions()
@@ -220,7 +221,7 @@ class MachineParts:
             check_whole("pasid_table", self.pasid_table, 1, MOST_PASIDS)
         if self.table_pages is not None:
             check_whole("table_pages", self.table_pages, 1, MOST_TABLE_PAGES)
-        _make_plain(self, "in_flight", "group", "seed", "cpu", "report_flags", "pasid_table", "table_pages")
+        _make_plain(self, "pasid_table", "table_pages")
         self._check_tables()
         self._check_queues()
 

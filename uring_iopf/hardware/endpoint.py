@@ -192,7 +192,7 @@ class Endpoint(Handle[CEndpoint]):
         except (TypeError, OverflowError):  # cffi's
             check_fits(32, pasid=pasid, perm=perm, pages=pages)
             check_fits(64, address=address)
-            raise
+            ticket = lib.uiopf_endpoint_access(c, int(pasid), int(address), int(perm), int(pages))
         return ticket if ticket >= 0 else _check(ticket, "access", pages)
 
     def result(self, ticket: int) -> AccessResult:

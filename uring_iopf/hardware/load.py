@@ -63,6 +63,9 @@ class Load:
         check_positive("rate", self.rate)
         if self.seed is not None:
             check_fits(64, seed=self.seed)
+        for name in ("in_flight", "group", "seed"):  # NumPy's numbers, and others, which overflow in a sum
+            if (number := getattr(self, name)) is not None:
+                object.__setattr__(self, name, int(number))
 
     def filled(self, in_flight: int = DEFAULT_IN_FLIGHT, group: int = DEFAULT_GROUP, seed: int = DEFAULT_SEED) -> Self:
         """Return a copy with these values in place of None."""

@@ -139,6 +139,7 @@ def _checked(fault: object, before: int) -> tuple[int, int, int, int]:
     check_whole("address", address, 0, ADDRESSES - PAGE)
     check_whole("pasid", pasid, 0, PASIDS - 1)
     check_whole("perm", perm, 1, 7)
+    time_ns, address = int(time_ns), int(address)  # another type may not know the comparison and the remainder
     if time_ns < before:
         raise UsageError(f"time_ns must be {before} or more, the time of the fault before it, not {time_ns}")
     if address % PAGE:
