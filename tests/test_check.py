@@ -520,6 +520,7 @@ def test_a_mistake_in_the_code_is_shown_with_its_place(
         (":X", "cannot import ''"),
         ("broken_module:X", "SyntaxError: "),
         ("raising_module:X", "KeyError: 'gone' ("),
+        ("ending_module:X", "SystemExit: 0 ("),
         ("unready:Mine", "Mine is incomplete; a design must define collect, receive, answer too"),
         ("unready:Named", "name and year must be strings"),
         ("unready:Counted", "alone must be Counts or None"),
@@ -530,6 +531,7 @@ def test_what_is_no_design_is_refused_before_anything_runs(
 ) -> None:
     (tmp_path / "broken_module.py").write_text("class X(:\n")
     (tmp_path / "raising_module.py").write_text("{}['gone']\n")
+    (tmp_path / "ending_module.py").write_text("import sys\n\nsys.exit(0)\n")
     (tmp_path / "unready.py").write_text(
         "from my_design import Doorbell\nfrom uring_iopf import Design\n\n\n"
         "class Mine(Design):\n    def publish(self):\n        return 0\n\n\n"

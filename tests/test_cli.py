@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -99,6 +100,13 @@ def cells_asked_for(*argv: str) -> list[CellSpec]:
 
     assert run("compare", *argv, parts=PARTS._replace(measure_cell=remember)) == 0
     return asked
+
+
+def test_two_designs_of_one_name_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """Their rows could not be told apart, and the lines that describe them were mixed up."""
+    parts = PARTS._replace(resolve_design=lambda _spec: FakeDesign("mine"))
+    assert run("compare", "--design", "a:Mine", "--design", "b:Mine", parts=parts) == 2
+    assert "two designs have the name 'mine': 'a:Mine' and 'b:Mine'" in capsys.readouterr().err
 
 
 # ---- what is measured ----
@@ -415,6 +423,53 @@ def test_a_full_disk_does_not_take_the_table_away(capsys: pytest.CaptureFixture[
     out, err = capsys.readouterr()
     assert "Speed and latency" in out
     assert err == "uring-iopf: --json /dev/full: the file was not written: No space left on device\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["compare"], ["conformance", "report"], ["--version"], ["check", "fd"]], ids=str)
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "closed"])
+def test_a_standard_output_that_accepts_nothing_is_a_clear_line(
+    command: list[str], closed: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = os.strerror(errno.EBADF if closed else errno.ENOSPC)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", None if closed else full)
+        assert run(*command) == 1
+        what = "--output -: the file was not written" if command[0] == "conformance" else "standard output"
+        assert capsys.readouterr().err == f"uring-iopf: {what}: {why}\n"
+
+
+def test_a_closed_standard_output_leaves_the_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "out.json"
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert run("compare", "--json", str(file)) == 1
+    assert len(json.loads(file.read_text())["results"]) == 12
+
+
+def test_the_file_behind_standard_input_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("time_ns,pasid,thread,address,access\n0,1,0,0x1000,r\n")
+    with trace.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert run("compare", "--workload", "-", "--in-flight", "1", "--json", str(trace)) == 2
+    assert "this file is the command's input" in capsys.readouterr().err
+    assert trace.read_text().startswith("time_ns")
+
+
+def test_a_closed_standard_input_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert run("compare", "--workload", "-") == 2
+    assert "standard input: expected a stream that can be read, found a closed one" in capsys.readouterr().err
+
+
+def test_an_error_has_no_character_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compare", "--workload", "a\x1b[2Jb\udcff") == 2
+    assert r"'a\x1b[2Jb\udcff'" in capsys.readouterr().err
+    assert run("compare", "--json", "/nowhere/a\x1b[2J\udcff") == 2
+    assert r"/nowhere/a\x1b[2J\udcff" in capsys.readouterr().err
 
 
 # ---- help ----

@@ -254,6 +254,19 @@ def test_two_designs_of_one_name_are_refused(designs: list[str | type[Design]]) 
         compare_designs(designs)
 
 
+@pytest.mark.parametrize("designs", ["fd", Doorbell, [], (), None, 5])
+def test_designs_are_a_sequence_of_one_or_more(designs: Any) -> None:
+    with pytest.raises(UsageError, match=r"^designs must "):
+        compare_designs(designs)
+
+
+def test_a_comparison_without_a_workload_is_refused() -> None:
+    """There was nothing to replay, again and again."""
+    nothing: Any = None
+    with pytest.raises(UsageError, match=r"^workload must be given"):
+        compare_designs(["fd"], workload=nothing)
+
+
 def test_a_load_with_times_is_refused_where_time_stands_still() -> None:
     with pytest.raises(UsageError, match="stands still"):
         compare_designs(["fd"], load=Load(LoadMode.TRACE))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from my_design import Doorbell
+from uring_iopf.abi.records import FaultMessage
 from uring_iopf.errors import KernelError, PeerError, UsageError
 from uring_iopf.lab.clock import STUCK_LOOKS, STUCK_S, RunningClock
 from uring_iopf.lab.compare import Comparison, Plan, median, run_comparison
@@ -221,6 +224,29 @@ def test_a_mistake_in_a_design_is_its_cell_s_error_and_says_where() -> None:
     assert failed.error is not None
     assert re.fullmatch(r"ZeroDivisionError: somebody's mistake \(.*/test_compare_plan\.py:\d+\)", failed.error)
     assert [result.accounted for result in others] == [True, True, True]
+
+
+class Misled(Doorbell):
+    """raises, in its own code, what the library raises for a mistake in the plan"""
+
+    def receive(self) -> Sequence[Sequence[FaultMessage]]:
+        raise UsageError("a bad cookie")
+
+
+class Leaving(Doorbell):
+    """ends the process"""
+
+    def receive(self) -> Sequence[Sequence[FaultMessage]]:
+        sys.exit(3)
+
+
+@pytest.mark.parametrize(("design", "told"), [(Misled, "UsageError: a bad cookie"), (Leaving, "SystemExit: 3")])
+def test_a_design_s_own_error_does_not_stop_the_others(design: type[Doorbell], told: str) -> None:
+    plan = replace(PLAN, designs=("fd", f"{__name__}:{design.__name__}"), in_flight=(1,), seconds=0.0, faults=1)
+    good, failed = run_comparison(plan, measure_floor=lambda _in_flight: Floor(None, None, None)).results
+    assert good.accounted
+    assert failed.error is not None
+    assert re.fullmatch(rf"DesignError: {told} \(.*/test_compare_plan\.py:\d+\)", failed.error)
 
 
 @pytest.mark.parametrize("error", [UsageError("no such design"), SystemExit("not ours to catch")], ids=repr)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from uring_iopf.clients.groups import FaultGroup
     from uring_iopf.clients.trio_client import TrioClient
     from uring_iopf.designs.base import Design
-    from uring_iopf.errors import HostError, IopfError, KernelError, PeerError, UsageError
+    from uring_iopf.errors import DesignError, HostError, IopfError, KernelError, PeerError, UsageError
     from uring_iopf.hardware.endpoint import AccessResult
     from uring_iopf.hardware.load import Load, LoadMode
     from uring_iopf.iommufd import Context, QueueLimits
@@ -27,6 +27,7 @@ __all__ = [
     "Account",
     "Context",
     "Design",
+    "DesignError",
     "FaultGroup",
     "FaultPerm",
     "FunctionParts",
@@ -50,6 +51,7 @@ _WHERE = {
     "Account": "machine_function",
     "Context": "iommufd",
     "Design": "designs.base",
+    "DesignError": "errors",
     "FaultGroup": "clients.groups",
     "FaultPerm": "abi.iommufd",
     "FunctionParts": "machine_parts",

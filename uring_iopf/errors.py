@@ -96,6 +96,17 @@ def pairs(name: str, given: object) -> Iterator[tuple[int, int]]:
         yield whole(f"{name}[{at}]: first", first), whole(f"{name}[{at}]: last", last)
 
 
+def told_with_place(error: BaseException) -> str:
+    """The class and text of *error*, and where it was raised: the last place outside this package, if there is one."""
+    import traceback  # slow to load, for an error
+
+    package = f"{os.path.dirname(__file__)}{os.sep}"  # noqa: PTH120  # pathlib is slow to load, too
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(package)]
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return "".join([text, *(f" ({frame.filename}:{frame.lineno})" for frame in (theirs or frames)[-1:])])
+
+
 class PeerError(IopfError):
     """The other side of the shared memory, or of a socket, broke the ABI."""
 

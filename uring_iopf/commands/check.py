@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -83,26 +82,16 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
     infos = [resolve(spec) for spec in specs]  # all of them, before the first is run
     failed = 0
     for spec, info in zip(specs, infos, strict=True):
+        report = _Report(sys.stdout, f"{info.name} ({spec})" if info.name != spec else spec, arguments.failures)
         try:
-            report = _Report(sys.stdout, f"{info.name} ({spec})" if info.name != spec else spec, arguments.failures)
-            try:
-                check_design(spec, report.add, only=arguments.case)
-            except KeyboardInterrupt:
-                report.end()
-                sys.stderr.write("uring-iopf: interrupted; the suite has not ended\n")
-                return INTERRUPTED
+            check_design(spec, report.add, only=arguments.case)
+        except KeyboardInterrupt:
             report.end()
-        except _CannotPrintError as error:
-            # What is left in the buffer would be tried once more while Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.stderr.write(f"uring-iopf: standard output: {error}\n")
-            return UNACCOUNTED
+            sys.stderr.write("uring-iopf: interrupted; the suite has not ended\n")
+            return INTERRUPTED
+        report.end()
         failed += report.failed
     return UNACCOUNTED if failed else OK
-
-
-class _CannotPrintError(Exception):
-    """Standard output takes no more: a full disk, say."""
 
 
 class _Report:
@@ -148,12 +137,7 @@ class _Report:
             self._write(f"rules broken: {', '.join(map(repr, self._rules))}\n")
 
     def _write(self, text: str) -> None:
+        from uring_iopf.reports.output import write_out
         from uring_iopf.reports.text import plain
 
-        try:
-            self._out.write("\n".join(map(plain, text.split("\n"))))
-            self._out.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise _CannotPrintError(error.strerror) from None
+        write_out(self._out, "\n".join(map(plain, text.split("\n"))))

@@ -203,6 +203,7 @@ def _described(design: DesignFacts) -> tuple[str, str]:
 
 def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     """What to compare. Raises: UsageError."""
+    from uring_iopf.designs.registry import check_names
     from uring_iopf.lab.compare import Plan
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
@@ -216,6 +217,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     )
     designs = _designs(arguments.design, parts)
     facts = {spec: parts.resolve_design(spec) for spec in designs}
+    check_names((spec, fact.name) for spec, fact in facts.items())
     return Plan(
         machine,
         designs=designs,
@@ -305,6 +307,7 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
     from uring_iopf.lab.compare import run_comparison
     from uring_iopf.reports import comparison as report
     from uring_iopf.reports.document import environment, json_text
+    from uring_iopf.reports.output import write_out
     from uring_iopf.reports.progress import progress
 
     plan = _plan(arguments, parts)
@@ -324,8 +327,7 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
             if (complaint := json_file.write(json_text(content))) is not None:
                 complaints.append(complaint)  # for example a full disk: the table is still printed
     out = sys.stderr if json_file is not None and json_file.is_stdout else sys.stdout
-    out.write(report.render(comparison, made_with))
-    out.flush()
+    write_out(out, report.render(comparison, made_with))
     # Standard error repeats the warnings and explains the exit status, for a caller that keeps only the table.
     for reason in comparison.unfit:
         sys.stderr.write(f"uring-iopf: do not trust these numbers: {reason}\n")

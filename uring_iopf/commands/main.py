@@ -6,6 +6,8 @@ Only what parsing needs is imported up here, so that help and mistakes answer at
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 from functools import partial
@@ -56,13 +58,25 @@ _COMMANDS: Final = {
 }
 
 
+class _Closed(io.TextIOBase):
+    """In place of a standard output that was closed (a shell's ``>&-``), where Python has None."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
 class _VersionAction(argparse.Action):
     """``--version``. It looks up the version only when the option is given."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib import metadata
 
-        sys.stdout.write(f"uring-iopf {metadata.version('uring-iopf')}\n")
+        from uring_iopf.reports.output import StandardOutputError, write_out
+
+        try:
+            write_out(sys.stdout, f"uring-iopf {metadata.version('uring-iopf')}\n")
+        except StandardOutputError as error:
+            raise SystemExit(_cannot_print(error)) from None
         parser.exit()
 
 
@@ -92,21 +106,43 @@ def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:
 
     Raises: SystemExit, as argparse does, after help and for options that it refuses.
     """
+    _replace_closed_streams()
     arguments = build_parser(parts).parse_args(argv)
     with Interrupts() as interrupts:
         return interrupts.status(_run(arguments, parts))
 
 
+def _replace_closed_streams() -> None:
+    """Let writes to a standard output that was closed be errors, and those to standard error be nothing."""
+    if sys.stdout is None:
+        sys.stdout = _Closed()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()  # nobody reads it
+
+
+def _cannot_print(error: Exception) -> int:
+    from uring_iopf.reports.output import discard_output
+
+    discard_output()
+    sys.stderr.write(f"uring-iopf: standard output: {error}\n")
+    return UNACCOUNTED
+
+
 def _run(arguments: argparse.Namespace, parts: Parts) -> int:
+    from uring_iopf.reports.output import StandardOutputError, discard_output
+    from uring_iopf.reports.text import plain
+
     try:
         return int(arguments.run(arguments, parts))
     except UsageError as error:
-        sys.stderr.write(f"{arguments.parser.prog}: {error}\n")
+        # A file's name may have anything in it, also what a terminal obeys.
+        sys.stderr.write("\n".join(map(plain, f"{arguments.parser.prog}: {error}\n".split("\n"))))
         return USAGE
     except KeyboardInterrupt:
         sys.stderr.write("uring-iopf: interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output (head, less) closed the pipe. Python would report that once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # its reader (head, less) closed the pipe
         return UNACCOUNTED
+    except StandardOutputError as error:
+        return _cannot_print(error)

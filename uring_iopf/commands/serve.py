@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parser, Parts, listed, whole_number
@@ -163,9 +161,10 @@ class _Speaker:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()  # a program may wait for the first line before it connects
         except OSError:  # the reader closed the pipe, or the disk is full: clients are served all the same
+            from uring_iopf.reports.output import discard_output
+
             self._heard = False
-            with suppress(OSError, ValueError):  # discard what is still in the buffer, also at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
 
 
 def _account(of: Account) -> str:

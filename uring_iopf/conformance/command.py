@@ -14,6 +14,7 @@ from uring_iopf.conformance.recording import RecordingError, Script, kernel_of, 
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd import VERSIONS
 from uring_iopf.reports.document import environment, json_text
+from uring_iopf.reports.output import write_out
 from uring_iopf.reports.progress import progress
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: 
         )
         if (complaint := json_file.write(json_text(content))) is not None:
             complaints.append(complaint)  # a full disk, say: what was found is still printed
-    out.write("".join(f"{line}\n" for line in _text(recordings, partial=partial)))
-    out.flush()
+    write_out(out, "".join(f"{line}\n" for line in _text(recordings, partial=partial)))
     for complaint in complaints:
         sys.stderr.write(f"uring-iopf: {complaint}\n")
     if partial:

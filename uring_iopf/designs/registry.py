@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
-import traceback
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING
 
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, told_with_place
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from uring_iopf.designs.base import Design
 
 
@@ -88,17 +89,25 @@ def resolve(spec: str | type[Design]) -> DesignInfo:
     )
 
 
+def check_names(named: Iterable[tuple[object, str]]) -> None:
+    """Raises: UsageError, two of these designs have one name. Results are known by it, so they would be confused."""
+    seen: dict[str, object] = {}
+    for design, name in named:
+        if name in seen:
+            raise UsageError(
+                f"two designs have the name {name!r}: {seen[name]!r} and {design!r}; set `name` in one of them"
+            )
+        seen[name] = design
+
+
 def _load(spec: str) -> object:
     module_name, _, class_name = spec.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UsageError(f"design {spec!r}: cannot import {module_name!r}: {error}") from error
-    except Exception as error:  # a mistake in the module, or a name that no module can have
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{frame.filename}:{frame.lineno}"
-        said = f"{type(error).__name__}: {error}"
-        raise UsageError(f"design {spec!r}: cannot import {module_name!r}: {said} ({where})") from error
+    except (Exception, SystemExit) as error:  # a mistake in the module, or a name that no module can have
+        raise UsageError(f"design {spec!r}: cannot import {module_name!r}: {told_with_place(error)}") from error
     try:
         return getattr(module, class_name)
     except AttributeError:

@@ -9,7 +9,7 @@ from uring_iopf.core import Driver
 from uring_iopf.costs import total
 from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.designs.registry import resolve
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import DesignError, UsageError, told_with_place
 from uring_iopf.hardware.load import LoadMode
 from uring_iopf.lab.clock import RunningClock, StandingClock
 from uring_iopf.lab.processors import client_and_worker_apart
@@ -33,18 +33,25 @@ def measure_cell(spec: CellSpec, on_progress: Callable[[float], None]) -> CellRe
     """Replay *spec* live until it has reached its time and its number of faults, or until its limit of time is over.
 
     Tables are reset outside the measured time. *on_progress*: called with the share that is done, 0 to 1. Raises:
-    UsageError, no such design or client, or a machine with several functions or queues; CellInterrupted, on Ctrl-C,
-    with the result until then.
+    UsageError, no such design or client, or a machine with several functions or queues; DesignError, the own code of a
+    design in Python raised UsageError or SystemExit; CellInterrupted, on Ctrl-C, with the result until then.
     """
     if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
         raise UsageError(
             "a measurement needs a machine with one function and one queue, because several have no common latency or "
             "rate; use `compare_designs` to count the costs of several"
         )
-    driver = "inline" if resolve(spec.design).inline_only else spec.parts.driver
+    inline_only = resolve(spec.design).inline_only
+    driver = "inline" if inline_only else spec.parts.driver
     with client_and_worker_apart() as cpu:
         live = replace(spec, parts=replace(spec.parts, driver=driver, live=True, cpu=cpu))
-        return _replay(live, spec.design, RunningClock(), on_progress)
+        try:
+            return _replay(live, spec.design, RunningClock(), on_progress)
+        except (UsageError, SystemExit) as error:
+            if not inline_only:
+                raise
+            # The design's own mistake, such as a bad cookie. As a mistake in the plan it would end the comparison.
+            raise DesignError(told_with_place(error)) from error
 
 
 def count_cell(design: str | type[Design], parts: MachineParts) -> CellResult:

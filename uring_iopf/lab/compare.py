@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from uring_iopf.errors import IopfError, UsageError
+from uring_iopf.errors import IopfError, UsageError, told_with_place
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.lab.fit import reasons_against
 from uring_iopf.lab.processors import two_processors
@@ -191,8 +190,7 @@ def _measured(measure_cell: MeasureCell, spec: CellSpec, on_progress: Callable[[
         return spec.nothing_measured(error=f"{type(error).__name__}: {error}")
     except Exception as error:
         # A mistake in somebody's design, most likely. The others' results are kept; where it was helps to mend it.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        return spec.nothing_measured(error=f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})")
+        return spec.nothing_measured(error=told_with_place(error))
 
 
 def median(results: Sequence[CellResult]) -> CellResult:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.lab.bench import HEAVY, measure
 from uring_iopf.reports.document import environment, json_text
+from uring_iopf.reports.output import write_out
 from uring_iopf.reports.progress import progress
 from uring_iopf.reports.text import duration, rate
 
@@ -47,8 +48,7 @@ def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
         bench = measure(quick=quick, tell=tell)
     content = document(bench, quick=quick)
     complaint = None if json_file is None else json_file.write(json_text(content))
-    out.write(_text(content))
-    out.flush()
+    write_out(out, _text(content))
     if complaint is not None:  # for example a full disk: the text was printed all the same
         sys.stderr.write(f"uring-iopf: {complaint}\n")
     if bench.partial:

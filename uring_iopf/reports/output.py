@@ -19,6 +19,28 @@ if TYPE_CHECKING:
     from typing import Self, TextIO
 
 _STDOUT: Final = "-"
+_STDIN: Final = "-"
+
+
+class StandardOutputError(Exception):
+    """Standard output accepts no more: it is closed, or its disk is full. Its text is the reason."""
+
+
+def write_out(out: TextIO, text: str) -> None:
+    """Write *text* to *out*, and flush it. Raises: StandardOutputError; BrokenPipeError, its reader has gone."""
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise StandardOutputError(error.strerror or str(error)) from None
+
+
+def discard_output() -> None:
+    """Discard what standard output has not accepted. Python would try, and report it, once more at its exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Output:
@@ -44,7 +66,7 @@ class Output:
             return
         try:
             for other in inputs:
-                if self._target.exists() and Path(other).exists() and self._target.samefile(other):
+                if self._target.exists() and _is_file(self._target, other):
                     raise UsageError(f"{self._name}: this file is the command's input; give another name")
             self._open()
         except (OSError, ValueError) as error:
@@ -96,6 +118,16 @@ class Output:
         if self._file is not None:
             with suppress(OSError):  # `write` has returned the error already
                 self._file.close()
+
+
+def _is_file(target: Path, other: str) -> bool:
+    """Whether *target* is the file *other*; ``-`` is the file that standard input reads."""
+    if other != _STDIN:
+        return Path(other).exists() and target.samefile(other)
+    try:
+        return sys.stdin is not None and os.path.samestat(target.stat(), os.fstat(sys.stdin.fileno()))
+    except (OSError, ValueError):  # it is closed, or no file
+        return False
 
 
 def _umask() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf.designs.registry import resolve
+from uring_iopf.designs.registry import check_names, resolve
 from uring_iopf.errors import IopfError, UsageError
 from uring_iopf.hardware.load import LoadMode
 from uring_iopf.lab.cell import count_cell
@@ -57,9 +57,11 @@ def compare_designs(
             f"driver must be 'inline' in compare_designs, not {options['driver']!r}, because results with a thread are "
             "not the same every time"
         )
-    chosen = list(designs)
-    _check_names(chosen)
+    chosen = _listed(designs)
+    check_names((design, resolve(design).name) for design in chosen)
     parts = MachineParts.of(workload, **options)
+    if all(one.workload is None for one in parts.each_function()):
+        raise UsageError("workload must be given in compare_designs, because without one there is nothing to replay")
     if any(one.mode is not LoadMode.CLOSED for one in parts.loads()):
         raise UsageError(
             "load must be a closed loop in compare_designs, whose clock stands still; timed faults would never come"
@@ -73,16 +75,17 @@ def compare_designs(
     return results
 
 
-def _check_names(designs: Iterable[str | type[Design]]) -> None:
-    """Raises: UsageError, two designs have the same name, which would be the same key; or as `resolve`."""
-    seen: dict[str, str | type[Design]] = {}
-    for design in designs:
-        name = resolve(design).name
-        if name in seen:
-            raise UsageError(
-                f"two designs have the name {name!r}: {seen[name]!r} and {design!r}; set `name` in one of them"
-            )
-        seen[name] = design
+def _listed(designs: object) -> list[str | type[Design]]:
+    """The designs as a list. Raises: UsageError, one design in place of a sequence, or none at all."""
+    if isinstance(designs, (str, type)):
+        raise UsageError(f"designs must be a sequence of designs, not {designs!r}; put it into a list")
+    try:
+        chosen: list[str | type[Design]] = list(designs)  # type: ignore[call-overload]
+    except TypeError:
+        raise UsageError(f"designs must be a sequence of designs, not {designs!r}") from None
+    if not chosen:
+        raise UsageError("designs must have one design or more; a comparison of none would pass without a replay")
+    return chosen
 
 
 def _missing(result: CellResult) -> list[str]:

@@ -69,5 +69,6 @@ def _from_standard_input() -> Workload:
     try:
         content = sys.stdin.buffer.read()
     except (AttributeError, OSError, ValueError) as error:  # there is none, or it is closed
-        raise TraceError(name, None, "a stream that can be read", str(error) or type(error).__name__) from error
+        found = "a closed one" if sys.stdin is None else str(error) or type(error).__name__
+        raise TraceError(name, None, "a stream that can be read", found) from error
     return parse_trace(content, name)
