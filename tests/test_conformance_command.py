@@ -447,7 +447,7 @@ def test_the_page_can_be_written_to_a_file(tmp_path: Path, capsys: pytest.Captur
 def test_without_recordings_the_page_has_no_coverage(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("report") == 0
     out = capsys.readouterr().out
-    assert "## What the recordings cover" not in out
+    assert "## Coverage of the recordings" not in out
     assert all(f"## {section.title}" in out for section in SECTIONS)
 
 
@@ -468,11 +468,11 @@ def test_recordings_of_one_kernel_are_counted_together() -> None:
 def test_the_page_says_what_each_kernel_s_rules_are() -> None:
     """Every field of every version is there, with words of its own and not the field's bare name."""
     text = conformance_page.page()
-    table = text[text.index("## What kernels differ in") :].split("\n\n")[2]
+    table = text[text.index("## Differences between kernels") :].split("\n\n")[2]
     header, _, *rows = table.splitlines()
     assert header == f"| | {' | '.join(VERSIONS)} |"
     assert len(rows) == len(dataclasses.fields(KernelVersion)) - 1
-    assert "| What HWPT_ALLOC takes for a nested table | FAULT_ID_VALID | FAULT_ID_VALID, PASID |" in rows
+    assert "| The flags that HWPT_ALLOC accepts for a nested table | FAULT_ID_VALID | FAULT_ID_VALID, PASID |" in rows
     assert len({row.split(" | ")[0] for row in rows}) == len(rows)
     assert all(len(row.split(" | ")[0]) > 20 for row in rows)
 

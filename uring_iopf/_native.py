@@ -1,8 +1,7 @@
-"""The one seam between Python and C, typed and checked.
+"""The only interface between Python and C, typed and checked.
 
-cffi's own ``lib`` is ``Any`` to a type checker; `lib` here is the same object behind a hand-kept protocol of every
-function in ``cdefs/abi/api.h``, which a test holds against that file. What the functions do, and which thread may call
-them, is said there.
+cffi's own ``lib`` is ``Any`` to a type checker. `lib` here is the same object with a protocol of every
+function in ``cdefs/abi/api.h``. A test compares the two. That file documents the functions and their threads.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from uring_iopf.errors import KernelError
 
 
 def _use_installed_core() -> str | None:
-    """Load the compiled part of an installed uring_iopf that this folder, a checkout, stands in front of.
+    """Load the extension of an installed uring_iopf that this folder, a checkout, hides.
 
-    Python finds the current folder first in a prompt, and with ``python -m``; after ``pip install .`` the compiled part
-    is elsewhere. Return where; None: nowhere.
+    Python finds the current folder first in a prompt, and with ``python -m``. After ``pip install .`` the extension is
+    in another folder. Return that folder; None: there is none.
     """
     from importlib.machinery import PathFinder
     from importlib.util import module_from_spec
@@ -40,7 +39,7 @@ def _use_installed_core() -> str | None:
 
 
 installed: str | None = None
-"""The folder of the installed package, of which the compiled part is used in place of one beside these files."""
+"""The folder of the installed package whose extension is used; None: the extension beside these files is used."""
 
 try:
     from uring_iopf._core import ffi as ffi
@@ -301,16 +300,16 @@ lib = cast("_Lib", _untyped_lib)
 
 
 def check(rc: int, call: str) -> int:
-    """Return *rc*, or raise `KernelError` if C answered ``-errno``."""
+    """Return *rc*, or raise `KernelError` if C returned ``-errno``. *call*: the name of the call, for the message."""
     if rc < 0:
         raise KernelError(-rc, call)
     return rc
 
 
 def interruptible(call: str, function: Callable[..., int], *arguments: object) -> int:
-    """Call C again while it answers EINTR, which it does with nothing done; signal handlers run in between.
+    """Call a function of C, and repeat the call while it returns EINTR, which means that it has done nothing.
 
-    Return what it returned, or raise `KernelError`. What a handler raises comes through.
+    Signal handlers run between two calls, and their exceptions are passed on. Return the result. Raises: KernelError.
     """
     while (rc := function(*arguments)) == -errno.EINTR:
         pass
@@ -321,14 +320,14 @@ Pointer = TypeVar("Pointer")
 
 
 def made(pointer: Pointer, what: str) -> Pointer:
-    """Return *pointer*, or raise `MemoryError` if C had none to give."""
+    """Return *pointer*, or raise `MemoryError` if it is NULL."""
     if not pointer:
         raise MemoryError(f"no memory for {what}")
     return pointer
 
 
 def source_hash() -> str:
-    """The hash of the C sources that the compiled part was built from."""
+    """The hash of the C sources from which the extension was built."""
     return cast("bytes", ffi.string(lib.uiopf_source_hash())).decode()
 
 
@@ -342,10 +341,10 @@ def _sources_hash(cdefs: Path) -> str:
 
 
 def check_build() -> None:
-    """In a checkout, refuse a compiled part that was built from other sources than those beside it.
+    """In a checkout, refuse an extension that was built from other sources than those beside it.
 
-    An editable install keeps its extension when C changes. Outside a checkout there is nothing to compare.
-    Raises: ImportError, saying what to do.
+    An editable install keeps its extension when the C sources change. Outside a checkout there are no sources to
+    compare. Raises: ImportError, which says how to build the extension again.
     """
     from pathlib import Path
 
@@ -354,8 +353,8 @@ def check_build() -> None:
         return
     if _sources_hash(cdefs) != source_hash() and installed is not None:
         raise ImportError(
-            f"the checkout in {cdefs.parent} hides the installed uring_iopf in {installed}, and the two differ: "
-            "start Python in another folder for the installed one, or install this one with "
+            f"the checkout in {cdefs.parent} hides the installed uring_iopf in {installed}, and the two differ; "
+            "start Python in another folder to use the installed one, or install this one with "
             f"`{sys.executable} -m pip install -e .`"
         )
     if _sources_hash(cdefs) != source_hash():

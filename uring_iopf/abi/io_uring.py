@@ -41,7 +41,7 @@ class SetupFlags(IntFlag):
 
 
 class Features(IntFlag):
-    """``io_uring_params.features``: what the kernel can do; it only answers this.
+    """``io_uring_params.features``: the features of the kernel, which setup fills in.
 
     6.12 sets 0xffff, 7.2 sets 0x3ffff.
 
@@ -119,7 +119,7 @@ class EnterFlags(IntFlag):
 
 
 class Op(IntEnum):
-    """``io_uring_sqe.opcode``: what a request does. `OP_LAST` says how many a version knows.
+    """``io_uring_sqe.opcode``: the operation of a request. `OP_LAST` has the number of operations of each version.
 
     Source: linux/io_uring.h, IORING_OP_*, Linux 6.12 and 7.2.
     """
@@ -270,7 +270,7 @@ class TimeoutFlags(IntFlag):
 
 
 class AsyncCancelFlags(IntFlag):
-    """``io_uring_sqe.cancel_flags``: what to look for. None is ``user_data``.
+    """``io_uring_sqe.cancel_flags``: the key of the requests to cancel. Without a flag the key is ``user_data``.
 
     Source: linux/io_uring.h, IORING_ASYNC_CANCEL_*, Linux 6.12 and 7.2.
     """

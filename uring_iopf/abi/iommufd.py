@@ -60,7 +60,7 @@ class FaultFlags(IntFlag):
 
 
 class FaultPerm(IntFlag):
-    """``iommu_hwpt_pgfault.perm``: what the device wanted to do.
+    """``iommu_hwpt_pgfault.perm``: the permission that the device's access needs.
 
     Source: linux/iommufd.h, IOMMU_PGFAULT_PERM_*, Linux 6.12 and 7.2.
     """
@@ -72,7 +72,7 @@ class FaultPerm(IntFlag):
 
 
 class PageResponse(IntEnum):
-    """``iommu_hwpt_page_response.code``: what the device is told. Nothing else is accepted.
+    """``iommu_hwpt_page_response.code``: a client's answer. The kernel refuses every other code.
 
     Source: linux/iommufd.h, IOMMUFD_PAGE_RESP_*, Linux 6.12 and 7.2.
     """

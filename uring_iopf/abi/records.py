@@ -1,6 +1,6 @@
-"""What goes through a fault queue's file, packed: the message of 40 bytes that is read, the answer of 8 bytes.
+"""The records of a fault queue's file: a message has 40 bytes, an answer has 8.
 
-Each layout stands here once, as the list of its fields; the rest of the package, and NumPy's arrays, are made from it.
+This module defines each layout once, as the list of its fields. The rest of the package and NumPy's arrays use it.
 Source: linux/iommufd.h, ``iommu_hwpt_pgfault`` and ``iommu_hwpt_page_response``, Linux 6.12.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 LOST_GROUPS: Final = 0x8000_0000
-"""In a message's flags: it is no fault, but says that `FaultMessage.lost` groups were lost. Ours, not Linux's."""
+"""A flag of a message that is no fault: `FaultMessage.lost` groups were lost. Linux does not have it."""
 
 MESSAGE_FIELDS: Final = (
     ("flags", "I"),
@@ -28,13 +28,13 @@ MESSAGE_FIELDS: Final = (
     ("length", "I"),
     ("cookie", "I"),
 )
-"""The message's fields in their order, with the codes that `struct` has for them; nothing is between them."""
+"""The fields of a message in their order, with their codes in `struct`. There is no padding."""
 RESPONSE_FIELDS: Final = (("cookie", "I"), ("code", "I"))
-"""The answer's fields."""
+"""The fields of an answer."""
 
 
 def _format(fields: Iterable[tuple[str, str]]) -> struct.Struct:
-    """Reserved fields are passed over when unpacked, and packed as 0."""
+    """Return the format of fields. Reserved fields are packed as 0, and skipped when unpacked."""
     codes = (f"{struct.calcsize('<' + code)}x" if name.startswith("__") else code for name, code in fields)
     return struct.Struct("<" + "".join(codes))
 
@@ -49,22 +49,25 @@ class FaultMessage(NamedTuple):
     """One fault, as a client reads it. The faults of a group share their *cookie*; the last has LAST_PAGE."""
 
     flags: int
-    """`FaultFlags`, and on VT-d and AMD 0x4."""
+    """`FaultFlags`, and 0x4 on VT-d and AMD."""
     dev_id: int
+    """The iommufd id of the device."""
     pasid: int
-    """0 where the flags do not have PASID_VALID."""
+    """The PASID; 0 if the flags do not have PASID_VALID."""
     grpid: int
-    """A PRG index or a stall tag."""
+    """The group index (PRGI), or the stall tag."""
     perm: int
     """`FaultPerm`."""
     addr: int
+    """The address of the access."""
     length: int
-    """0: nobody sets it."""
+    """0 for a fault, because Linux does not set it."""
     cookie: int
+    """The number by which the client answers the group."""
 
     @property
     def lost(self) -> int:
-        """How many groups were lost here, for the record of a queue with a depth; 0: this is a fault."""
+        """The number of groups that were lost, if this is such a record of a queue with a depth; 0: this is a fault."""
         return self.length if self.flags & LOST_GROUPS else 0
 
 
@@ -73,7 +76,7 @@ Message: TypeAlias = "tuple[int, int, int, int, int, int, int, int]"
 
 
 def unpack_messages(data: bytes | bytearray | memoryview) -> list[FaultMessage]:
-    """The messages in what a read returned. Raises: UsageError, not a multiple of 40 bytes."""
+    """Return the messages in the data of a read. Raises: UsageError, *data* is not a multiple of 40 bytes."""
     try:
         return list(map(FaultMessage._make, _MESSAGE.iter_unpack(data)))
     except struct.error:
@@ -81,12 +84,12 @@ def unpack_messages(data: bytes | bytearray | memoryview) -> list[FaultMessage]:
 
 
 def unpack_plain(data: bytes | bytearray | memoryview) -> list[Message]:
-    """The same as plain tuples, which take a third of the time. Raises: struct.error, not a multiple of 40 bytes."""
+    """Return the messages as plain tuples, in a third of the time. Raises: struct.error, not a multiple of 40 bytes."""
     return list(_MESSAGE.iter_unpack(data))
 
 
 def pack_message(message: FaultMessage) -> bytes:
-    """Its 40 bytes."""
+    """Return the 40 bytes of a message. Raises: UsageError, a field is out of range."""
     try:
         return _MESSAGE.pack(*message)
     except (struct.error, TypeError):
@@ -98,12 +101,15 @@ def pack_message(message: FaultMessage) -> bytes:
 
 
 def pack_response(cookie: int, code: int) -> bytes:
-    """The 8 bytes that answer the group behind *cookie*; *code*: `PageResponse`, or any other number of 32 bits."""
+    """Return the 8 bytes of an answer to the group with *cookie*. *code*: `PageResponse`, or another 32-bit number.
+
+    Raises: UsageError, a number is out of range.
+    """
     return pack_responses([(cookie, code)])
 
 
 def pack_responses(responses: Iterable[tuple[int, int]]) -> bytes:
-    """Several answers, pairs of cookie and code, one behind the other."""
+    """Return the bytes of several answers. *responses*: pairs of cookie and code. Raises: UsageError, out of range."""
     try:
         return b"".join(_RESPONSE.pack(cookie, code) for cookie, code in responses)
     except (struct.error, TypeError, ValueError):
@@ -111,7 +117,7 @@ def pack_responses(responses: Iterable[tuple[int, int]]) -> bytes:
 
 
 def unpack_responses(data: bytes | bytearray | memoryview) -> list[tuple[int, int]]:
-    """The answers in what is written, pairs of cookie and code. Raises: UsageError, not a multiple of 8 bytes."""
+    """Return the answers in *data*, as pairs of cookie and code. Raises: UsageError, not a multiple of 8 bytes."""
     try:
         return list(_RESPONSE.iter_unpack(data))
     except struct.error:

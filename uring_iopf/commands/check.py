@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
 
 
 class _Report:
-    """What is printed of one design, as it comes."""
+    """Prints the cases of one design as they end."""
 
     def __init__(self, out: TextIO, title: str, failures_alone: bool) -> None:
         self._out = out
@@ -108,7 +108,7 @@ class _Report:
 
     @property
     def failed(self) -> int:
-        """How many cases have failed."""
+        """The number of cases that have failed."""
         return self._counts["failed"]
 
     def add(self, outcome: Outcome) -> None:

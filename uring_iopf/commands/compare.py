@@ -202,7 +202,7 @@ def _described(design: DesignFacts) -> tuple[str, str]:
 
 
 def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
-    """What to compare. Raises: UsageError."""
+    """Return the plan of the comparison. Raises: UsageError."""
     from uring_iopf.designs.registry import check_names
     from uring_iopf.lab.compare import Plan
 

@@ -1,4 +1,4 @@
-"""``uring-iopf conformance golden``: replays files of recordings, and prints what differs and what they cover."""
+"""``uring-iopf conformance golden``: replay recordings, and print the differences and the coverage."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from uring_iopf.reports.output import Output
 
 SCHEMA: Final = 1
-"""Goes up when a key of the JSON document changes its meaning or goes away."""
+"""The number is raised when a key of the JSON document is removed or changes its meaning."""
 
 INTERRUPTED: Final = 130
 
 
 @dataclass
 class Recording:
-    """One file, and what has come of it so far."""
+    """One recording, with the results of its replay so far."""
 
     file: str
     kernel: str
     scripts: Sequence[Script]
     coverage: Coverage = field(default_factory=Coverage)
-    """Of the scripts that were replayed to their end."""
+    """The coverage of the scripts that were replayed to their end."""
     differences: list[Difference] = field(default_factory=list)
 
     def replay(self, on_script: Callable[[], object]) -> None:
-        """Replay all of it, and tell of each script that is done."""
+        """Replay the whole recording. Call *on_script* after each script."""
         for script in self.scripts:
             found = list(replay(script, kernel=self.kernel))
             self.differences += found
@@ -50,9 +50,9 @@ class Recording:
 
 
 def open_recording(file: str, kernel: str | None = None) -> Recording:
-    """Read a file; its kernel is *kernel*, else the one in its name.
+    """Load a recording. *kernel*: the kernel to emulate; None: the version in the file's name.
 
-    Raises: UsageError, no such kernel here, or the name says none; RecordingError, what is wrong with the file.
+    Raises: UsageError, *kernel* is not emulated; RecordingError, the name has no known version, or the file is bad.
     """
     known = ", ".join(VERSIONS)
     if kernel is not None and kernel not in VERSIONS:
@@ -66,12 +66,10 @@ def open_recording(file: str, kernel: str | None = None) -> Recording:
 
 
 def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: Output | None) -> int:
-    """Replay *files*, print to *out* what differs, what is covered, and the counts; return the exit status.
+    """Replay *files*, and print the differences, the coverage and the totals to *out*. Return the exit status.
 
-    0: no difference; 1: some, or *json_file*, which gets the same, could not be written; 130: interrupted, after
-    printing what there was.
-
-    Raises: as `open_recording`, before anything is replayed.
+    *json_file* gets the same as JSON. 0: no difference; 1: a difference, or *json_file* could not be written; 130:
+    interrupted, after the results until then were printed. Raises: as `open_recording`, before anything is replayed.
     """
     started = time.time()
     recordings: list[Recording] = []
@@ -85,12 +83,12 @@ def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: 
         partial = True
     different = any(one.differences for one in recordings)
     complaints = ["interrupted; the counts are partial"] if partial else []
-    if json_file is not None:  # first, since whoever reads the text may go away
+    if json_file is not None:  # before the text: the reader of the text (head, less) may close the pipe
         content = _document(
             recordings, partial=partial, arguments={"file": list(files), "kernel": kernel}, started=started
         )
         if (complaint := json_file.write(json_text(content))) is not None:
-            complaints.append(complaint)  # a full disk, say: what was found is still printed
+            complaints.append(complaint)  # for example a full disk: the text is still printed
     write_out(out, "".join(f"{line}\n" for line in _text(recordings, partial=partial)))
     for complaint in complaints:
         sys.stderr.write(f"uring-iopf: {complaint}\n")
@@ -136,7 +134,7 @@ def _text(recordings: Sequence[Recording], *, partial: bool) -> Iterator[str]:
 
 
 def _table(coverage: Coverage) -> Iterator[str]:
-    """How often each operation came, and how it ended."""
+    """The table of operations, with the number of each outcome."""
     yield f"  {'operation':<10} {'count':>7}  how it ended"
     for name, outcomes in coverage.rows():
         yield f"  {name:<10} {outcomes.total():>7,}  {shown(outcomes)}"
@@ -185,5 +183,5 @@ def _document(
 
 
 def _difference(difference: Difference) -> dict[str, Any]:
-    """Without `expected` or `got` where that side has no such value."""
+    """The fields of a difference, without `expected` or `got` if that side has no such value."""
     return {name: value for name, value in vars(difference).items() if value != NOTHING}

@@ -1,4 +1,4 @@
-"""What recorded scripts cover: how often each operation ended with each errno, and what the hardware saw."""
+"""The coverage of recorded scripts: the number of each outcome of each operation, and of the hardware's events."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OK: Final = "0"
 """Stands for success, as in the recordings."""
 
 REPORT, RESPONSE = "report", "response"
-"""What the hardware saw: a fault reported to the kernel, and a page response to a device."""
+"""The hardware's events: a fault reported to the kernel, and a page response to a device."""
 
 _RESPONSES: Final = {int(code): code.name for code in DriverResponse}
 

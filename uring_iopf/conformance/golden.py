@@ -97,7 +97,7 @@ def _in_any_order(events: Any) -> list[Any]:
 
 
 class _File(Protocol):
-    """What the queues have in common: of faults, or of events."""
+    """The calls that fault queues and event queues share."""
 
     @property
     def closed(self) -> bool: ...
@@ -380,7 +380,7 @@ def _number(error: KernelError) -> int:
 
 
 def _events(data: bytes) -> Iterator[dict[str, int]]:
-    """What a read of an event queue returned: headers, and behind each, unless it says "lost", a virtual device."""
+    """The events in the data of a read: a header each, then a virtual device id unless events were lost."""
     at = 0
     while at < len(data):
         flags, sequence = struct.unpack_from("<2I", data, at)
@@ -393,7 +393,7 @@ def _events(data: bytes) -> Iterator[dict[str, int]]:
 
 
 def _write_operands(words: list[str], step: Step) -> dict[str, Any]:
-    """What a `write` passes, from its words: `responses` and `count`.
+    """The arguments of a `write`, from its words: `responses` and `count`.
 
     ``#n:code`` is a number, ``o0:code`` the oldest unanswered cookie and ``c0:code`` the first one ever read, by the
     recorder's book-keeping, of which the recorded cookies are the result: those are taken from there.
@@ -401,7 +401,7 @@ def _write_operands(words: list[str], step: Step) -> dict[str, Any]:
     answers = [word.split(":") for word in words[1:] if not word.startswith("+")]
     recorded = step.get("responses", [])
     if len(recorded) != len(answers):
-        raise UnknownOperationError("another number of responses than recorded")
+        raise UnknownOperationError(f"the words have {len(answers)} responses, but {len(recorded)} were recorded")
     responses = [
         [int(name[1:], 0) if name[0] == "#" else cookie, int(code, 0)]
         for (name, code), (cookie, _) in zip(answers, recorded, strict=True)

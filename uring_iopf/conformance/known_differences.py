@@ -1,4 +1,4 @@
-"""Every known difference from Linux and from the hardware, with its reason; and what the rest is held against.
+"""Every known difference from Linux and from the hardware, with its reason, and the judges of the rest.
 
 `uring-iopf conformance report` writes the conformance page from this. Text is Markdown; links are as from
 ``docs/reference/``.
@@ -12,24 +12,24 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Reference:
-    """What one part is held against."""
+    """The judge of one part of the emulator."""
 
     part: str
     reference: str
-    """`RECORDINGS` in it stands for the recordings that the report was given."""
+    """The judge; `RECORDINGS` in it stands for the recordings given to the report."""
     how: str
 
 
 @dataclass(frozen=True)
 class KnownDifference:
-    """Something that is not as in Linux, or as the specification has it, or that one may take for such a thing."""
+    """A difference from Linux or from a specification, or a behaviour that can be taken for one."""
 
     difference: str
     reason: str
     test: str = ""
-    """The name of a test that shows it, where there is one. Of a C program's: ``FILE.c: FUNCTION``."""
+    """The name of a test that shows it, or an empty string. The name in a C program is ``FILE.c: FUNCTION``."""
     id: str = ""
-    """What the judge of the rings (`tests/rings`) knows it by: programs that run into it are skipped and counted."""
+    """Its name for the judge of the rings (`tests/rings`), which skips and counts programs that meet it."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Section:
 
 @dataclass(frozen=True)
 class ByHand:
-    """A refusal that no recording has, and that a test written by hand has instead."""
+    """A refusal that is in no recording, but in a test written by hand."""
 
     operation: str
-    """As the recordings call it."""
+    """The name of the operation in recordings."""
     errno: str
     when: str
     test: str

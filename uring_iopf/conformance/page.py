@@ -1,6 +1,6 @@
-"""``uring-iopf conformance report``: the page of known differences, of what is covered and of what kernels differ in.
+"""``uring-iopf conformance report``: the page of known differences, of coverage, and of differences between kernels.
 
-Markdown. Nothing in it depends on when or where it is made.
+The page is Markdown. It does not depend on the time or the machine.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 TITLE: Final = "# Conformance"
 
 HEAD: Final = """\
-What is implemented, what it is held against, and every known difference with its reason. This page is written by
-`uring-iopf conformance report`; its text is in `uring_iopf/conformance/known_differences.py`."""
+This page lists the judges that the emulator is compared with, and every known difference with its reason.
+`uring-iopf conformance report` writes it; its text is in `uring_iopf/conformance/known_differences.py`."""
 
 KERNELS: Final = """\
-What `Context(kernel=...)` chooses: `uring_iopf/iommufd/versions.py`, all of it. Besides, with 7.2 VT-d takes requests
-without a PASID."""
+`Context(kernel=...)` chooses the kernel. The table has all rules of `uring_iopf/iommufd/versions.py`. With 7.2, VT-d
+accepts page requests without a PASID, too."""
 
 COVERAGE: Final = """\
-How often each operation of the recordings ended with each errno, 0 for none; then what the hardware saw: results of
-reporting a fault, and codes of page responses. The operations are described in
-[how to replay a recording](../how-to/replay-a-recording.md)."""
+The table has the number of each outcome of each operation in the recordings. Then come the hardware's events: the
+results of reported faults, and the codes of page responses.
+[How to replay a recording](../how-to/replay-a-recording.md) explains the operations."""
 
-BEYOND: Final = "What no recording has, and tests written by hand have:"
+BEYOND: Final = "These refusals are in no recording, but in tests written by hand:"
 
 
 def page(recordings: Sequence[Recording] = ()) -> str:
-    """The whole page, with a newline at its end. Coverage is of *recordings*, and left out without any."""
+    """Return the page, with a newline at its end. *recordings*: their coverage is on the page, if there are any."""
     coverage: dict[str, Coverage] = {}
     for recording in recordings:
         coverage.setdefault(recording.kernel, Coverage()).add_all(recording.scripts)
-    blocks = [TITLE, HEAD, "## What it is held against", _references(coverage), "## What kernels differ in", KERNELS]
+    blocks = [TITLE, HEAD, "## Judges", _references(coverage), "## Differences between kernels", KERNELS]
     blocks.append(_versions())
     if coverage:
-        blocks += ["## What the recordings cover", COVERAGE, _coverage(coverage), BEYOND, _by_hand()]
+        blocks += ["## Coverage of the recordings", COVERAGE, _coverage(coverage), BEYOND, _by_hand()]
     for section in SECTIONS:
         blocks += [f"## {section.title}", section.before, _known(section.rows), section.after]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -109,7 +109,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _type_doc(value: object) -> str:
-    """What an enum of ours says of itself, for a field that says nothing."""
+    """The docstring of an enum's class, for a field without a docstring."""
     return " ".join((type(value).__doc__ or "").split()) if isinstance(value, enum.Enum) else ""
 
 

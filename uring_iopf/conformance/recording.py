@@ -1,8 +1,8 @@
-"""Recordings of what a real kernel's iommufd did: their format, and reading a file of them.
+"""Recordings of a real kernel's iommufd: the format, and the loading of a file.
 
-A file is JSON Lines, gzipped or plain, one script a line: a name, and steps, each an operation with all that it
-returned and all that the hardware saw meanwhile. What can be wrong with a file is found here and told with its place,
-so that a replay need not doubt what it replays.
+A file is JSON Lines, gzipped or plain. Each line is a script, with a name and steps. A step has an operation, its
+results, and the hardware's events meanwhile. Loading checks everything, and an error names the place, so that a replay
+can rely on its script.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "destroy": "object",
     "end": "",
 }
-"""Every operation there is, and the kinds of its operands; [] may be left out, {} may be there any number of times."""
+"""Every operation, with the kinds of its operands. An operand in [] is optional; one in {} may be repeated."""
 
 _NUMBER: Final = r"(0x[0-9a-fA-F]{1,16}|0|[1-9][0-9]{0,19})"
 _NAME: Final = r"[A-Za-z][A-Za-z0-9_]{0,31}"
@@ -64,7 +64,7 @@ _KINDS: Final[Mapping[str, re.Pattern[str]]] = {
         "answer": rf"(?:#{_NUMBER}|[oc][0-9]{{1,9}}):{_NUMBER}|\+{_NUMBER}",
     }.items()
 }
-"""What is captured are numbers, of as many bits as `_bits` says."""
+"""The captured parts are numbers. `_bits` returns their greatest number of bits."""
 
 _ALWAYS: Final = frozenset({"op", "ret", "errno", "hw"})
 _SOMETIMES: Final = frozenset({"id", "stdev", "hwpt", "pt", "msgs", "responses", "count", "vevents", "revents"})
@@ -83,9 +83,9 @@ class Script:
 
 
 class RecordingError(UsageError):
-    """A file of recordings is not as it should be.
+    """A recording cannot be read, or a line of it is malformed.
 
-    `file` and `line` (from 1; None when the file as a whole is meant) say where.
+    `file` and `line` (counted from 1; None: the whole file) are the place.
     """
 
     def __init__(self, file: str, line: int | None, what: str) -> None:
@@ -95,15 +95,15 @@ class RecordingError(UsageError):
 
 
 def kernel_of(path: Path | str) -> str | None:
-    """The kernel that a file's name says was recorded: ``6.12`` of ``iommufd-6.12.jsonl.gz``; None, it says none."""
+    """The kernel version in a file's name: ``6.12`` in ``iommufd-6.12.jsonl.gz``; None: the name has none."""
     versions = set(re.findall(r"(?<![\w.])v?(\d+\.\d+)(?![0-9])", Path(path).name))
     return versions.pop() if len(versions) == 1 else None
 
 
 def load(path: Path | str) -> list[Script]:
-    """The scripts in a file.
+    """Return the scripts in a file.
 
-    Raises: RecordingError, it cannot be read, is not in the format, or has no script.
+    Raises: RecordingError, the file cannot be read, is malformed, or has no script.
     """
     file, scripts, number = str(path), [], 0
     try:
@@ -128,7 +128,7 @@ def load(path: Path | str) -> list[Script]:
 
 
 class _FormatError(Exception):
-    """What is wrong with a line."""
+    """A mistake in a line."""
 
 
 def _expect(holds: bool, what: str, found: object) -> None:
@@ -185,7 +185,7 @@ def _check_operands(verb: str, *words: str) -> None:
 
 
 def _bits(kind: str, word: str) -> int:
-    """How large a number may be. Bytes beyond are made for the call: no file makes us take gigabytes."""
+    """The most bits of a number. Bytes beyond the answers are allocated, so their number is limited to 16 bits."""
     return 64 if kind == "u64" else 16 if word[0] == "+" else 32
 
 

@@ -1,4 +1,4 @@
-"""The emulated iommufd: what a client opens as /dev/iommu, object by object, with Linux's rules and errnos."""
+"""The emulated iommufd: /dev/iommu and its objects, with Linux's rules and errnos."""
 
 from uring_iopf.abi.records import LOST_GROUPS, FaultMessage, unpack_messages
 from uring_iopf.iommufd.client_memory import ClientMemory

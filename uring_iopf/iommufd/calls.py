@@ -46,7 +46,7 @@ class Calls(Unshared):
     def __init__(self, core: Core, version: KernelVersion, *, generic_reports: bool) -> None:
         super().__init__()
         self.version = version
-        """What differs in this kernel."""
+        """The rules of the emulated kernel."""
         self.core = core
         self.generic_reports = generic_reports
         self.table = ObjectTable()
@@ -61,7 +61,7 @@ class Calls(Unshared):
         return iter(self.table)
 
     def get(self, object_id: int) -> Object:
-        """The object that has an id now. Raises: KernelError(ENOENT), none."""
+        """Return the object that has this id now. Raises: KernelError(ENOENT), no object has it."""
         return self.table.get(object_id, Object, "get")
 
     def ioas_alloc(self) -> IOAS:
@@ -72,7 +72,7 @@ class Calls(Unshared):
     def fault_queue_alloc(
         self, flags: int = 0, *, personality: Personality = Personality.MERGED, limits: QueueLimits = AS_LINUX
     ) -> FaultQueue:
-        """Make a fault queue, with its file open. *limits*: what Linux has not, none by default.
+        """Make a fault queue, with its file open. *limits*: limits that Linux does not have; none by default.
 
         Raises: KernelError(EOPNOTSUPP), *flags* are not 0; KernelError(EMFILE), no descriptor is free.
         Source: IOMMU_FAULT_QUEUE_ALLOC, Linux 6.12.
@@ -83,12 +83,12 @@ class Calls(Unshared):
         return FaultQueue(self.table, self.core, personality, limits).enter()
 
     def report_queue_alloc(self, kind: int, flags: int = 0) -> ReportQueue:
-        """Make a queue of other reports than page faults, with its file open. In a context with *generic_reports*.
+        """Make a queue of other reports than page faults, with its file open, in a context with *generic_reports*.
 
-        *kind*: `VeventqType`, or the mock's. It is given to `hwpt_alloc` as a fault queue is; `Device.report_event`
-        then reports to it.
+        *kind*: `VeventqType`, or the mock's type. Pass the queue to `hwpt_alloc` like a fault queue;
+        `Device.report_event` then reports to it.
 
-        Raises: KernelError(E2BIG), the context has no such queues: a type is more than Linux knows of;
+        Raises: KernelError(E2BIG), the context has no *generic_reports*, and Linux knows no such field;
         KernelError(EOPNOTSUPP), *flags* are not 0, or no such type; KernelError(EMFILE), no descriptor is free.
         Source: the sketch of July 2024, see `ReportQueue`.
         """
@@ -112,8 +112,8 @@ class Calls(Unshared):
         """Make a page table for the IOMMU of *device*, exactly as the ioctl does.
 
         *pt*: an address space, for a `PagingHWPT`; or a paging table made with NEST_PARENT, for a `NestedHWPT`, which
-        *data* of *data_type* describes; or a virtual IOMMU, for a nested table on its parent. *fault*: its fault queue;
-        looked at only where *flags* (`HwptAllocFlags`) have FAULT_ID_VALID.
+        *data* of *data_type* describes; or a virtual IOMMU, for a nested table on its parent. *fault*: its fault queue,
+        which is used only if *flags* (`HwptAllocFlags`) have FAULT_ID_VALID.
 
         Raises: KernelError(ENOENT), no such device or fault queue; KernelError(EINVAL), nothing to make it on, or
         *data* and *data_type* do not fit together, or *data* is shorter or longer than the driver's struct;
@@ -149,7 +149,7 @@ class Calls(Unshared):
         return hwpt.enter()
 
     def _carry(self, hwpt: HWPT, fault: ObjectRef) -> None:
-        """Give a new table its queue, which is looked for last."""
+        """Give a new table its queue. Linux looks up the queue last."""
         queue: Object | None = None
         with suppress(KernelError):
             queue = self.table.get(fault, Object, ALLOC)
@@ -203,7 +203,7 @@ class Calls(Unshared):
     ) -> Viommu:
         """Make a virtual IOMMU: a guest's part of the IOMMU of *device*, with the nest parent *hwpt* as its stage 2.
 
-        *viommu_type*: `ViommuType`, or the mock's. *data*: what the driver wants for it.
+        *viommu_type*: `ViommuType`, or the mock's type. *data*: the driver's struct.
 
         Raises: KernelError(EOPNOTSUPP), *flags* or type 0, or the driver has no such type; KernelError(ENOENT), no such
         device or paging table; KernelError(EINVAL), no nest parent, of another IOMMU, or *data* of a wrong length;
@@ -254,7 +254,7 @@ class Calls(Unshared):
         self.table.destroy(self.table.get(which, Object, "IOMMU_DESTROY"), "IOMMU_DESTROY")
 
     def check_open(self, call: str) -> None:
-        """At the beginning of each call. Raises: KernelError(EBADF), closed; UsageError, another process has it."""
+        """Begin a call. Raises: KernelError(EBADF), the context is closed; UsageError, it is the parent process's."""
         self.table.check_own()
         if self.closed:
             raise KernelError(errno.EBADF, call)

@@ -1,4 +1,4 @@
-"""A client's memory, as the emulated kernel sees it: what pointers in requests resolve through."""
+"""A client's memory, through which the emulated kernel resolves the pointers in requests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 DriverData: TypeAlias = "bytes | UserData"
-"""A struct for a driver: a program's, or where a client says that it is."""
+"""A struct for a driver: bytes of the program, or the place of the struct in a client's memory."""
 
 _END: Final = 2**64
 
 
 class ClientMemory:
-    """Windows from addresses of a client to buffers of ours. What no window covers is EFAULT.
+    """Windows that map a client's addresses to buffers. An access to an address without a window returns EFAULT.
 
-    An access may go on from one window into the next where they touch.
+    An access may cross from one window into the next if they touch.
     """
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class ClientMemory:
         self._windows: list[memoryview] = []
 
     def add(self, address: int, buffer: Buffer) -> None:
-        """Make *buffer* readable at a client's address, and writeable if it is. It is used, not copied.
+        """Map *buffer* at a client's address. It is readable, and writeable if the buffer is. It is not copied.
 
-        Raises: UsageError, it is empty, not contiguous, goes beyond 64 bits, or overlaps with another.
+        Raises: UsageError, the buffer is empty or not contiguous, or the range goes beyond 64 bits or overlaps another.
         """
         view = memoryview(buffer)
         if not view.nbytes or not view.c_contiguous:
@@ -48,11 +48,11 @@ class ClientMemory:
         self._windows.insert(at, view.cast("B"))
 
     def read(self, address: int, length: int) -> bytes:
-        """Copy *length* bytes from the client. Raises: KernelError(EFAULT), not all of them are covered."""
+        """Copy *length* bytes from the client. Raises: KernelError(EFAULT), a byte has no window."""
         return b"".join(self._pieces("copy_from_user", address, length))
 
     def write(self, address: int, data: bytes) -> None:
-        """Copy *data* to the client. Raises: KernelError(EFAULT), not covered or not writeable; nothing was copied."""
+        """Copy *data* to the client. Raises: KernelError(EFAULT), a byte has no writeable window; nothing is copied."""
         done = 0
         for piece in self._writeable("copy_to_user", address, len(data)):
             piece[:] = data[done : done + len(piece)]
@@ -84,7 +84,7 @@ class ClientMemory:
 
 
 class UserData:
-    """Bytes at a client's address, of which only the number is known until a driver copies them."""
+    """Bytes at a client's address. Only their number is known until a driver copies them."""
 
     def __init__(self, memory: ClientMemory, address: int, length: int) -> None:
         self._memory, self._address, self._length = memory, address, length
@@ -93,10 +93,10 @@ class UserData:
         return self._length
 
     def copy(self) -> bytes:
-        """Raises: KernelError(EFAULT), not all of them are covered."""
+        """Copy the bytes from the client. Raises: KernelError(EFAULT), a byte has no window."""
         return self._memory.read(self._address, self._length)
 
 
 def copied(data: DriverData) -> bytes:
-    """What a driver has of *data* once it has copied them. Raises: KernelError(EFAULT), they are not all there."""
+    """Return *data* as a driver copies them. Raises: KernelError(EFAULT), a byte has no window."""
     return data if isinstance(data, bytes) else data.copy()

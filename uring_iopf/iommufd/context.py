@@ -33,17 +33,18 @@ if TYPE_CHECKING:
 
 
 class Context(Calls):
-    """An open of /dev/iommu on *core*, or on an inline core of its own that it closes, by the rules of one *kernel*.
+    """An open of /dev/iommu, with the rules of one *kernel* (``6.12`` or ``7.2``).
 
-    Where a call names an object, it takes the object or its id. Ids count from 1, the lowest free one first. Every
-    refusal is a `KernelError` with Linux's errno, and has changed nothing.
+    *core*: the core; None: an inline core of its own, which it closes. A call that names an object accepts the object
+    or its id. Ids count from 1, the lowest free one first. A refusal raises `KernelError` with Linux's errno, and
+    changes nothing.
 
-    Two switches go beyond Linux. *virtual_pri_reset*: virtual functions that share PRI may have faults; a Response
-    Failure then stops the page requests of that function alone, until `Device.reset_pri`, and the hardware is told
-    INVALID (what reviewers sketched in 2024 as the emulation that is missing). *generic_reports*: a fault queue can be
-    made of another type than page faults (`report_queue_alloc`).
+    Two switches go beyond Linux. *virtual_pri_reset*: virtual functions that share PRI may have faults. A Response
+    Failure then stops the page requests of that function only, until `Device.reset_pri`, and the hardware gets INVALID
+    (reviewers sketched this emulation in 2024). *generic_reports*: `report_queue_alloc` makes queues of other reports
+    than page faults.
 
-    A context manager; see `close`. Raises: UsageError, no such kernel here.
+    A context manager; see `close`. Raises: UsageError, no such kernel.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Context(Calls):
     def ioctl(self, request: int, arg: Buffer | None, memory: ClientMemory | None = None) -> int:
         """Do what ``ioctl`` on /dev/iommu does, by the request's number. Return 0.
 
-        *arg*: the uAPI struct, native byte order, into which results are written; None, a null pointer. *memory*: what
-        pointers in it resolve through; without it, none does.
+        *arg*: the uAPI struct in native byte order, into which results are written; None: a null pointer. *memory*: the
+        client's memory, to which the struct's pointers point; None: every pointer returns EFAULT.
 
         Raises: KernelError, Linux's errno. Source: iommufd_fops_ioctl, Linux 6.12 and 7.2.
         """
@@ -78,7 +79,7 @@ class Context(Calls):
 
     @property
     def mock(self) -> MockIommu:
-        """The IOMMU of this context's mock devices, with the answers that reached it; also after `close`."""
+        """The IOMMU of this context's mock devices, with the log of its answers. It stays usable after `close`."""
         if self._mock is None:
             self.check_open("IOMMU_TEST_OP_MOCK_DOMAIN")
             self._mock = MockIommu(self.core)
@@ -109,16 +110,17 @@ class Context(Calls):
         reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> Device:
-        """Bind a device that is behind *iommu* (a `VtdIommu` or `MockIommu` on this core). It is not attached.
+        """Bind a device that is behind *iommu* (a `VtdIommu` or `MockIommu` on this core). Return it, not attached.
 
-        *capacity*: how many requests it may have outstanding. *driver*: its IOMMU's. *group*: the devices that the
-        IOMMU cannot tell from it; alone by default. *max_pasids*: of its PASID capability; 0, it has none.
-        *virtual_function*: says that it is one. *reserved*: first and last addresses of ranges that it cannot reach
-        through an address space, and where nothing may be mapped while it is attached. *on_unbind* is called when the
-        binding ends, detached already, before the C object goes.
+        *requester_id*: bus, device and function number. *capacity*: the most requests that may be outstanding, 1 to
+        2^20. *driver*: the driver of its IOMMU. *group*: the group of devices that the IOMMU cannot tell apart; None: a
+        group of its own. *max_pasids*: the PASIDs of its PASID capability; 0: it has no such capability.
+        *virtual_function*: given for a PCIe virtual function. *reserved*: pairs (first, last) of addresses that it
+        cannot reach through an address space; nothing may be mapped there while it is attached. *on_unbind*: called at
+        the end of the binding, after the detach and before the C object is freed.
 
-        Raises: KernelError(EPERM), the group is another context's; UsageError, *capacity* is not 1 to 2^20, or
-        *requester_id* no number of 32 bits. Source: iommufd_device_bind, Linux 6.12.
+        Raises: KernelError(EPERM), the group belongs to another context; UsageError, a number out of range.
+        Source: iommufd_device_bind, Linux 6.12.
         """
         self.check_open("iommufd_device_bind")
         ranges = list(pairs("reserved", reserved))
@@ -142,9 +144,9 @@ class Context(Calls):
     # ---- the end ----
 
     def close(self) -> None:
-        """End everything, as when the process that has it open exits: files are closed, devices unbound, all destroyed.
+        """Close every file, unbind every device, and destroy every object, as at the exit of the process.
 
-        What is unanswered is answered INVALID. Closing again does nothing.
+        Open groups are answered INVALID. Closing again does nothing.
 
         Raises: KernelError(EBUSY), requests of a ring still hold a queue: close the ring, then close again.
         Source: iommufd_fops_release, Linux 6.12.
@@ -156,14 +158,14 @@ class Context(Calls):
                 one.close()
             elif isinstance(one, Device) and not isinstance(one, MockDevice):
                 one.unbind()
-        # Linux goes through all objects and takes those that nobody uses, until none is left.
+        # Linux goes through all objects, and destroys those without a user, until none is left.
         while before := len(self.table):
             for one in self.table:
                 if one.exists and not one.users:
                     self.table.destroy(one, "close")
             if len(self.table) < before:
                 continue
-            # Linux stops here, and leaks what a mock device that is gone has attached PASIDs to.
+            # Linux stops here, and leaks the tables to which an unplugged mock device has attached PASIDs.
             leaked = [one for one in self.table if isinstance(one, MockDevice)]
             assert leaked, "objects use each other in a circle"
             for device in leaked:

@@ -1,4 +1,4 @@
-"""What an IOMMU's paging tables can translate: asked of drivers, enforced by address spaces."""
+"""The geometry of an IOMMU's paging tables. Drivers declare it, and address spaces enforce it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ PAGE_SIZE: Final = 4096
 
 
 class Geometry(NamedTuple):
-    """What an IOMMU's paging tables can translate. Source: linux/iommu.h, ``iommu_domain_geometry``, Linux 6.12."""
+    """The IOVAs that paging tables can translate. Source: linux/iommu.h, ``iommu_domain_geometry``, Linux 6.12."""
 
     page_size: int
-    """The smallest, in bytes."""
+    """The smallest page, in bytes."""
     first: int
+    """The first IOVA that is translated."""
     last: int
-    """IOVAs outside *first* to *last* are not translated."""
+    """The last IOVA that is translated."""
 
 
 DEFAULT_GEOMETRY: Final = Geometry(PAGE_SIZE, 0, 2**48 - 1)

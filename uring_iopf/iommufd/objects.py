@@ -1,11 +1,11 @@
-"""Ids and references: what every object of an open of /dev/iommu has in common.
+"""The ids and references of the objects of an open of /dev/iommu.
 
-An object stays while somebody uses it. Linux counts the table's own reference too; here `Object.users` counts only the
-others, so that 0 means "may be destroyed". Source: drivers/iommu/iommufd/main.c, Linux 6.12.
+An object exists while it has a user. Linux counts the table's own reference too. Here `Object.users` counts only the
+other users, so an object with 0 users may be destroyed. Source: drivers/iommu/iommufd/main.c, Linux 6.12.
 
-A call checks everything first and collects what is to change as *steps* (`uring_iopf.handles`), which
-`ObjectTable.change` then does at once. So a signal's exception finds the call done, or not begun. Steps say what
-changes and not what it changes to (append, remove), since two of one call may concern the same object.
+A call checks everything first, and collects its changes as *steps* (`uring_iopf.handles`). `ObjectTable.change` then
+does all steps at once. So an exception of a signal handler finds the call done, or not begun. A step names a change
+(append, remove) and not a new value, because two steps of a call may change the same object.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ LAST_ID = 2**31 - 1
 
 
 NO_IOMMU: Final = CIommu(ffi.NULL)
-"""The IOMMU of what is gone: an object keeps no IOMMU in memory once it is destroyed."""
+"""The IOMMU of a destroyed object, which must not keep its IOMMU in memory."""
 
 _BLOCK: Final = 1024
 
 
 class IdAllocator:
-    """Hands out the lowest free number from 1.
+    """Allocates the lowest free number, from 1.
 
-    Numbers given back are bits, `_BLOCK` to an integer, and a heap has the blocks with any: what a call takes does not
-    grow with the numbers in use, but for the logarithm of the blocks.
+    Freed numbers are bits of integers, `_BLOCK` numbers in each, and a heap has the integers that are not 0. So the
+    time of a call grows only with the logarithm of the number of blocks.
     """
 
     def __init__(self, last: int = LAST_ID) -> None:
@@ -51,7 +51,7 @@ class IdAllocator:
         self._returned: list[int] = []  # not among those yet
 
     def peek(self) -> int:
-        """Return the lowest free number, which stays free. Raises: KernelError(EBUSY), all are taken (``xa_alloc``)."""
+        """Return the lowest free number, which stays free. Raises: KernelError(EBUSY), none is free (``xa_alloc``)."""
         self._settle()
         if self._blocks:
             block = self._blocks[0]
@@ -62,7 +62,7 @@ class IdAllocator:
         return self._next
 
     def taking(self) -> Step:
-        """What takes the number that `peek` returned."""
+        """The step that allocates the number that `peek` returned."""
         if not self._blocks:
             return partial(setattr, self, "_next", self._next + 1)
         block = self._blocks[0]
@@ -73,17 +73,17 @@ class IdAllocator:
         return quietly(partial(heapq.heappop, self._blocks), partial(self._freed.__delitem__, block))
 
     def take(self) -> int:
-        """Return the lowest free number, and take it. Raises: as `peek`."""
+        """Allocate the lowest free number, and return it. Raises: as `peek`."""
         number = self.peek()
         at_once(self.taking())
         return number
 
     def giving(self, number: int) -> Step:
-        """What takes back a number that was handed out."""
+        """The step that frees a number."""
         return partial(self._returned.append, number)
 
     def give(self, number: int) -> None:
-        """Take back a number that was handed out."""
+        """Free a number."""
         at_once(self.giving(number))
         self._settle()
 
@@ -108,37 +108,37 @@ class Object(NotCopied):
         self._users: list[None] = []
         self._entering: list[Step] = []
         self.id = table.free_id()
-        """Its number in this context. It may be given to another object once this one is gone."""
+        """Its number in this context. Another object may get the number once this one is destroyed."""
 
     def enter(self, *steps: Step) -> Self:
-        """Put it into the table, with all that its making changes, and *steps*. Return it."""
+        """Put the object into the table, with all changes that its creation makes, and *steps*. Return it."""
         self._table.change("enter", *self.entering(), *steps)
         return self
 
     def entering(self) -> list[Step]:
-        """What `enter` does."""
+        """The steps of `enter`."""
         return [*self._entering, *self._table.adding(self)]
 
     @property
     def users(self) -> int:
-        """How many others use it; it can be destroyed at 0."""
+        """The number of its users. It can be destroyed at 0."""
         return len(self._users)
 
     @property
     def exists(self) -> bool:
-        """Whether it is in its context's table."""
+        """Whether the object is in its context's table."""
         return self._table.has(self)
 
     def holding(self) -> Step:
-        """What counts one more user."""
+        """The step that adds a user."""
         return partial(self._users.append, None)
 
     def putting(self) -> Step:
-        """What counts one user less."""
+        """The step that removes a user."""
         return partial(self._users.remove, None)
 
     def leaving(self) -> list[Step]:
-        """What gives back all that it uses, for `ObjectTable.destroy`. Raises: KernelError, it cannot go."""
+        """The steps that release the objects that it uses. Raises: KernelError, it cannot be destroyed."""
         return []
 
     def __repr__(self) -> str:
@@ -146,13 +146,13 @@ class Object(NotCopied):
 
 
 ObjectRef: TypeAlias = Object | int
-"""Where a call names an object, it takes the object or its id, as the ioctls do."""
+"""An object or its id. Calls that name an object accept both."""
 
 T = TypeVar("T", bound=Object)
 
 
 class ObjectTable(Unshared):
-    """The objects of one context by id: Linux's ``ictx->objects``. And who may change them: one thread at a time."""
+    """The objects of one context by id: Linux's ``ictx->objects``. One thread at a time may change them."""
 
     _what = "context"
 
@@ -164,9 +164,9 @@ class ObjectTable(Unshared):
         self._seen: dict[int, object] = {}  # by thread: at the beginning of its call
 
     def begin(self) -> None:
-        """At the beginning of each call that changes something: what it checks from now on must still hold then.
+        """Begin a call that changes objects. `change` fails if another thread has changed anything since then.
 
-        Raises: UsageError, another thread is changing something now, or the parent process has the context.
+        Raises: UsageError, another thread is changing objects now, or the context belongs to the parent process.
         """
         self.check_own()
         try:
@@ -180,9 +180,9 @@ class ObjectTable(Unshared):
             raise foreign(self._what)
 
     def change(self, call: str, *steps: Step) -> None:
-        """Do all steps at once, or those up to the first that C refuses, which must be the first.
+        """Do all steps at once. Only the first step may be one that C can refuse; then no step is done.
 
-        Raises: KernelError, C refuses; UsageError, another thread has changed something since `begin`.
+        Raises: KernelError, C refused; UsageError, another thread has changed an object since `begin`.
         """
         refusals: list[object] = []
         begun: list[None] = []
@@ -206,38 +206,39 @@ class ObjectTable(Unshared):
         return self._ids.peek()
 
     def adding(self, which: Object) -> list[Step]:
-        """What puts an object in, under the id that is free."""
+        """The steps that add an object, under the free id."""
         if which.id != self.free_id():  # another was put in since it was made
             raise _another()
         return [self._ids.taking(), partial(self._objects.__setitem__, which.id, which)]
 
     def removing(self, which: Object) -> list[Step]:
-        """What takes an object out and frees its id."""
+        """The steps that remove an object, and free its id."""
         return [partial(self._objects.__delitem__, which.id), self._ids.giving(which.id)]
 
     def __len__(self) -> int:
         return len(self._objects)
 
     def __iter__(self) -> Iterator[Object]:
-        """Those there are now, by rising id."""
+        """Iterate over the objects, by rising id."""
         return iter([self._objects[number] for number in sorted(self._objects)])
 
     def has(self, which: Object) -> bool:
-        """Whether this very object is in the table, not only one with its id."""
+        """Whether this object itself is in the table, and not another one with its id."""
         return self._objects.get(which.id) is which
 
     def burying(self, which: Object) -> list[Step]:
-        """What takes an object out, and keeps its id from all others for good.
+        """The steps that remove an object, and never free its id.
 
-        Its user has not destroyed it, and may not know yet that it is gone: the id must not name another object then.
-        To every call, and so to DESTROY, it names none. Source: iommufd_object_tombstone_user, Linux 7.2.
+        The client has not destroyed the object, and may not know yet that it is gone. So the id must not name another
+        object. Every call, and so DESTROY, returns ENOENT for it. Source: iommufd_object_tombstone_user, Linux 7.2.
         """
         return [partial(self._objects.__delitem__, which.id)]
 
     def get(self, ref: ObjectRef, kind: type[T], call: str, missing: int = errno.ENOENT) -> T:
-        """Return the object of that *kind* which *ref* names.
+        """Return the object that *ref* names.
 
-        Raises: KernelError(*missing*), there is none, or it is of another kind. UsageError, another context's.
+        Raises: KernelError(*missing*), there is no such object, or it is of another *kind*; UsageError, it belongs to
+        another context.
         """
         self.check_own()
         if isinstance(ref, Object):
@@ -251,7 +252,7 @@ class ObjectTable(Unshared):
         return found
 
     def destroy(self, which: Object, call: str) -> None:
-        """Release an object and take it out. Raises: KernelError(EBUSY), it has users; nothing has changed."""
+        """Destroy an object. Raises: KernelError(EBUSY), it has users. Nothing has changed then."""
         self.begin()
         if which.users:
             raise KernelError(errno.EBUSY, call)

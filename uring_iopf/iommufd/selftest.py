@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd.versions import KernelVersion
 
 MOCK_CAPACITY = 256
-"""Requests that a mock device has room for at first."""
+"""The requests for which a mock device has room at first."""
 MOCK_HAS_PASIDS = 4
 """A mock device's flag: it supports PASIDs. Source: iommufd_test.h, MOCK_FLAGS_DEVICE_PASID, Linux 7.2."""
 MOCK_REFUSES_PASID = 1024
 """A mock device fails every second time that a table is set for this PASID: ENOMEM, to test the way back of a replace.
 Source: selftest.c, mock_domain_set_dev_pasid_nop, Linux 7.2."""
 MOCK_PASIDS = 1 << 20
-"""How many. Source: iommufd_test.h, MOCK_PASID_WIDTH, Linux 7.2."""
+"""The number of PASIDs of such a device. Source: iommufd_test.h, MOCK_PASID_WIDTH, Linux 7.2."""
 
 
 class SelftestDevice(Object):
@@ -41,7 +41,7 @@ class SelftestDevice(Object):
         self.device: MockDevice | None = None
 
     def leaving(self) -> list[Step]:
-        """What unbinds the device, which is detached."""
+        """The steps that unbind the device, which is detached."""
         if self.device is None:
             return []
         return [*self.device._unbinding_from_selftest(), partial(setattr, self, "device", None)]
@@ -57,7 +57,7 @@ class MockDevice(Device):
             raise KernelError(errno.EINVAL, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS")
         self._refuses_next = False
         self.stdev = SelftestDevice(table).enter()
-        """The object to destroy when the device shall go."""
+        """The selftest's object. Destroying it removes the device."""
         try:
             super().__init__(
                 table,
@@ -78,7 +78,7 @@ class MockDevice(Device):
             raise
 
     def raise_event(self) -> None:
-        """Report an event of the selftest's type to the virtual IOMMU of what it is attached to.
+        """Report an event of the selftest's type to the virtual IOMMU of the table that it is attached to.
 
         Raises: KernelError(ENOENT), it is attached to no nested table on one, or has the virtual id 0 there, or is
         gone; else as `Viommu.report_event`. Source: iommufd_test_trigger_vevent, Linux 7.2.
@@ -106,8 +106,8 @@ class MockDevice(Device):
     def _unbinding_from_selftest(self) -> list[Step]:
         """iommufd_selftest_destroy(): only the device itself is detached.
 
-        PASIDs that are still attached keep the object, its id and its tables until the context ends; the device is gone
-        then, and what they answer reaches nobody (recorded: random-2065, partial-fault-with-two-attached-pasids).
+        PASIDs that are still attached keep the object, its id and its tables until the context ends. The device is gone
+        then, and answers reach no hardware (recorded: random-2065, partial-fault-with-two-attached-pasids).
         """
         if not self.pasids():
             return self.unbinding()
@@ -121,6 +121,6 @@ class MockDevice(Device):
         ]
 
     def end_leak(self) -> None:
-        """Detach the PASIDs of a device that was unplugged with them: at the context's end."""
+        """Detach the PASIDs of a device that was unplugged with them, at the end of the context."""
         for pasid in self.pasids():
             self._detach(pasid)

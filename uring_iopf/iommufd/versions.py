@@ -1,4 +1,4 @@
-"""What differs between kernels, in one table; everything else in this package is the same for all of them."""
+"""The differences between kernels, in one table. Everything else in this package is the same for all kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DIRTY_TRACKING, FAULT_ID_VALID, NEST_PARENT, PASID = (
 
 
 class RefusedFunctions(enum.Enum):
-    """Which PCIe virtual functions may not use a table that carries a fault queue."""
+    """The PCIe virtual functions that may not use a table with a fault queue."""
 
     ALL = "every virtual function"
     WITH_PRI = "those whose physical function has the PRI capability: it is shared, and so is a Response Failure"
@@ -30,37 +30,37 @@ class RefusedFunctions(enum.Enum):
 
 @dataclass(frozen=True)
 class KernelVersion:
-    """The rules of one kernel that others do not share."""
+    """The rules of one kernel that other kernels do not share."""
 
     name: str
     paging_flags: HwptAllocFlags
-    """What HWPT_ALLOC takes for a paging table. With FAULT_ID_VALID, such a table may carry a fault queue."""
+    """The flags that HWPT_ALLOC accepts for a paging table. FAULT_ID_VALID: such a table may have a fault queue."""
     nested_flags: HwptAllocFlags
-    """What HWPT_ALLOC takes for a nested table."""
+    """The flags that HWPT_ALLOC accepts for a nested table."""
     refused_functions: RefusedFunctions
     mock_passes_over_paging_data: bool
-    """Whether the mock IOMMU accepts data for a paging table and does not look at it."""
+    """Whether the mock IOMMU accepts data for a paging table and ignores them."""
     mock_device_flags: int
-    """What a mock device can be made with: 1 no dirty tracking, 2 large addresses, 4 PASIDs."""
+    """The flags of a mock device: 1 no dirty tracking, 2 large addresses, 4 PASIDs."""
     pasid_attach: bool
     """Whether a PASID can be attached to a table of its own."""
     virtual_iommus: bool
     """Whether there are virtual IOMMUs, virtual devices and their event queues."""
     attached_is_busy: bool
-    """Whether attaching an attached device is EBUSY for every table; else EINVAL for another one."""
+    """Whether an attach of an attached device returns EBUSY for every table; else EINVAL for another table."""
     one_device_reports: bool
-    """Whether, of a group of devices, only the one that makes the attachment has its faults switched on."""
+    """Whether only the device of a group that makes the attachment has its faults enabled."""
     vtd_needs_pasid: bool
     """Whether VT-d's driver answers a page request without a PASID itself, INVALID."""
     hw_info_flags: HwInfoFlags
-    """What GET_HW_INFO takes."""
+    """The flags that GET_HW_INFO accepts."""
     hw_info_says_pasids: bool
     """Whether GET_HW_INFO says how many PASIDs a device has; else the field is reserved."""
     hw_info_says_no_ats: bool
-    """Whether GET_HW_INFO says of a device that it has no ATS."""
+    """Whether GET_HW_INFO reports that a device has no ATS."""
     invalidates_nested_only: bool
-    """Whether HWPT_INVALIDATE looks for a nested table alone (anything else is ENOENT); else for a virtual IOMMU too,
-    and refuses another object with EINVAL."""
+    """Whether HWPT_INVALIDATE accepts a nested table only (another object returns ENOENT); else it accepts a virtual
+    IOMMU too, and another object returns EINVAL."""
 
 
 VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
@@ -104,15 +104,15 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
         )
     }
 )
-"""The kernels there are, by name."""
+"""The emulated kernels, by name."""
 
 
 DEFAULT_KERNEL: Final = "7.2"
-"""Whose rules hold where none are asked for."""
+"""The default kernel."""
 
 
 def kernel_version(name: str) -> KernelVersion:
-    """The rules of one kernel. Raises: UsageError, there is no such kernel here."""
+    """Return the rules of a kernel. Raises: UsageError, this kernel is not emulated."""
     try:
         return VERSIONS[name]
     except KeyError:

@@ -36,7 +36,7 @@ MEANINGS: Final = {
     "ids_1m": "free an id and allocate one, with 1,000,000 in use",
     "ids_1k": "free an id and allocate one, with 1,000 in use",
 }
-"""What each rate and each time measures. The number at the end of a rate's name is the groups in flight."""
+"""The meaning of each rate and time. The number at the end of a rate's name is the groups in flight, or in a call."""
 
 
 def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:

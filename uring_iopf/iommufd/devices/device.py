@@ -1,4 +1,4 @@
-"""Devices that are bound to a context: what they are attached to, and what they report.
+"""Devices that are bound to a context: their attachments and their reports.
 
 The emulated kernel's own drivers call these (VFIO in Linux), not a client. Source: drivers/iommu/iommufd/device.c and
 fault.c, Linux 6.12.
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 
 MOST_REQUESTS: Final = 1 << 20
-"""That a device may have outstanding: memory is made for them."""
+"""The most requests that a device may have outstanding. Memory for all of them is allocated."""
 
 
 class DeviceCounts(NamedTuple):
-    """What a device reported."""
+    """The counts of a device's reports."""
 
     reported: int
-    """Faults."""
+    """Faults that were reported."""
     refused: int
-    """Faults that were answered without asking a client: no queue, no memory, or malformed."""
+    """Faults that the kernel answered without a client: no queue, no memory, or malformed."""
     dropped: int
-    """Faults of unfinished groups that were forgotten without an answer."""
+    """Faults of unfinished groups that were dropped without an answer."""
     stale: int
-    """Faults that met another attachment than the one they were sent under: an IOMMU that does not drain."""
+    """Faults that reached a later attachment than the one of their time, because the IOMMU does not drain."""
 
 
 class VirtualFunction(NamedTuple):
-    """Says that a device is a PCIe virtual function."""
+    """Marks a device as a PCIe virtual function."""
 
     pf_has_pri: bool
     """Whether its physical function has the PRI capability."""
@@ -85,26 +85,26 @@ class Device(Object, Handle[CDevice]):
         Object.__init__(self, table)
         Handle.__init__(self)
         self.reserved = tuple(reserved)
-        """First and last addresses of what it cannot reach through an address space: MSIs, peers."""
+        """Pairs (first, last) of addresses that it cannot reach through an address space: MSIs, peers."""
         self._version = version
         self._on_unbind = on_unbind
         self.iommu = iommu
         self.requester_id = requester_id
         self.driver = driver
-        """Of its IOMMU."""
+        """The driver of its IOMMU."""
         self.max_pasids = max_pasids
-        """How many PASIDs it can use; 0: it has no PASID capability."""
+        """The number of PASIDs that it can use; 0: it has no PASID capability."""
         self.virtual_function = virtual_function
         self.shares_pri = shares_pri
-        """It is a virtual function whose Response Failures stop its own requests only, until `reset_pri`."""
+        """Whether it is a virtual function whose Response Failures stop its own requests only, until `reset_pri`."""
         self.group = DeviceGroup() if group is None else group
-        """The devices that the IOMMU cannot tell from it, itself among them."""
+        """The group of devices that the IOMMU cannot tell apart, including this one."""
         self.vdevice: Vdevice | None = None
-        """The virtual device that stands for it."""
+        """The virtual device that stands for it in a guest."""
         self.virtual: VirtualIdentity | None = None
-        """Where its events go, and under which number: as the driver found it at the last attach."""
+        """The virtual IOMMU for its events, and its number there, as the driver found them at the last attach."""
         self.unplugged = False
-        """The hardware is gone; the object is kept by what it is still attached to."""
+        """Whether the hardware is gone. Its attachments keep the object then."""
         others = list(self.group.devices)
         join = self.group.joining(self, table)
         new, free = lib.uiopf_device_new, lib.uiopf_device_free
@@ -116,7 +116,7 @@ class Device(Object, Handle[CDevice]):
         self._entering += [*join, self.holding()]  # its driver's
 
     def _flags(self, hwpt: HWPT | None = None) -> int:
-        """How the C side is to attach."""
+        """The flags for an attachment in C."""
         flags = lib.UIOPF_ALONE if self._version.one_device_reports else 0
         if isinstance(hwpt, NestedHWPT) and self.driver.user_pasid_tables:
             flags |= lib.UIOPF_USER_MANAGED
@@ -124,26 +124,26 @@ class Device(Object, Handle[CDevice]):
 
     @property
     def hwpt(self) -> HWPT | None:
-        """What it is attached to; None also where only others of its group are."""
+        """The table that it is attached to; None: it is not attached, even if others of its group are."""
         return self.attached_to(NO_PASID)
 
     def attached_to(self, pasid: int) -> HWPT | None:
-        """The table that this PASID of the device is attached to."""
+        """The table that this PASID of the device is attached to; None: it is not attached."""
         return self.group.attachments[pasid].hwpt if self.group.is_attached(self, pasid) else None
 
     def pasids(self) -> list[int]:
-        """The PASIDs that are attached, rising."""
+        """The PASIDs that are attached, in rising order."""
         return sorted(p for p in self.group.attachments if p != NO_PASID and self.group.is_attached(self, p))
 
     def _refusal(self) -> Exception:
         return foreign("device") if self._is_foreign else KernelError(errno.ENOENT, "device")
 
     def attach(self, pt: ObjectRef, *, pasid: int | None = None) -> HWPT:
-        """Attach the device, or one PASID of it, to a table, or to an address space and so to a table made for it.
+        """Attach the device, or one PASID of it, to a table, or to an address space, which gets one. Return the table.
 
-        The other devices of its group are attached with it, and are attached to the same table or not at all. Faults of
-        a PASID that is attached go to that table's queue; those of one that is not, to the device's own table if its
-        PASIDs are user-managed. *pasid* 0 is the same as None, as in Linux. Return the table.
+        All devices of a group share one table. Faults of a PASID that is attached go to its table's queue. Faults of
+        another PASID go to the queue of the device's own table, if that table's PASIDs are user-managed. *pasid*: None
+        or 0: the device itself, as in Linux.
 
         Raises: KernelError(ENOENT), no such object, or the device is unbound, or it has no virtual device on the nested
         table's virtual IOMMU; KernelError(EBUSY), it is attached (6.12: to this table; it does not look, and damages
@@ -157,9 +157,9 @@ class Device(Object, Handle[CDevice]):
     def replace(self, pt: ObjectRef, *, pasid: int | None = None) -> HWPT:
         """Move the device and its group, or one PASID, to another table or address space. Return the table.
 
-        With the one it is attached to nothing happens. What the old attachment has outstanding is answered INVALID
-        after the switch. An unfinished group goes along to a table with a fault queue, and is forgotten with the
-        device's last one.
+        If *pt* is the table that it is attached to, nothing happens. The open groups of the old attachment are answered
+        INVALID after the switch. An unfinished group moves along to a table with a fault queue. It is dropped when the
+        device has no attachment with a fault queue any more.
 
         Raises: KernelError(EINVAL), it is not attached; else as `attach`. Nothing has changed then.
         Source: iommufd_device_replace, Linux 6.12 and 7.2.
@@ -169,8 +169,8 @@ class Device(Object, Handle[CDevice]):
     def detach(self, *, pasid: int | None = None) -> None:
         """Detach the device, or one PASID, if it is attached.
 
-        With the last of its group what is outstanding is answered INVALID. Unfinished groups are forgotten with the
-        device's last fault queue.
+        When the last device of its group is detached, the open groups are answered INVALID. Unfinished groups are
+        dropped with the device's last fault queue.
 
         Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), PASIDs cannot be attached in this kernel.
         Source: iommufd_device_detach, Linux 6.12 and 7.2.
@@ -197,7 +197,7 @@ class Device(Object, Handle[CDevice]):
         self._table.change("detach", *steps, *at.hwpt.detaching())
 
     def unbind(self) -> None:
-        """Detach what is attached, PASIDs first, and end the binding, as VFIO does when a device's file is closed.
+        """Detach the device, PASIDs first, and end the binding, as VFIO does when a device's file is closed.
 
         Raises: KernelError(ENOENT), it is unbound already. Source: vfio_iommufd_physical_unbind, Linux 7.2.
         """
@@ -207,7 +207,7 @@ class Device(Object, Handle[CDevice]):
         self._table.change("unbind", *steps)
 
     def unbinding(self) -> list[Step]:
-        """Detach what is attached; return what ends the binding. Raises: KernelError, it is used, or unplugged."""
+        """Detach the device. Return the steps that end the binding. Raises: KernelError, it is used or unplugged."""
         for pasid in self.pasids():
             self._detach(pasid)
         self.detach()
@@ -217,10 +217,10 @@ class Device(Object, Handle[CDevice]):
         return [self.putting(), *self.leaving(), *self._table.removing(self)]
 
     def reset_pri(self) -> None:
-        """Let a virtual function's page requests through again, after a Response Failure has stopped them.
+        """Reset the virtual PRI capability of a virtual function whose page requests a Response Failure has stopped.
 
-        What its driver does to its (virtual) PRI capability. Raises: KernelError(EOPNOTSUPP), it does not share PRI, or
-        the context does not emulate that; KernelError(ENOENT), it is unbound.
+        Raises: KernelError(EOPNOTSUPP), the function does not share PRI, or the context has no *virtual_pri_reset*;
+        KernelError(ENOENT), it is unbound.
         """
         check(lib.uiopf_device_reset_pri(self.c), "PRI reset")
 
@@ -232,11 +232,13 @@ class Device(Object, Handle[CDevice]):
     def report(
         self, grpid: int, addr: int, *, pasid: int | None = None, perm: int = FaultPerm.READ, last: bool = True
     ) -> None:
-        """Report one page request, as the IOMMU's driver would; *last* completes the group of that index.
+        """Report one page request, as the IOMMU's driver does. *last*: it completes the group with this index.
 
-        Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), nothing takes the fault, and it has been
-        answered INVALID; KernelError(ENOMEM), dropped; UsageError, *addr* is no number of 64 bits, or another none of
-        32. Source: iommu_report_device_fault, Linux 6.12.
+        *grpid*: the group index. *addr*: 64 bits. *pasid*: None: a request without a PASID. *perm*: `FaultPerm`.
+
+        Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), no queue accepts the fault, which was answered
+        INVALID; KernelError(ENOMEM), the fault was dropped; UsageError, a number is out of range.
+        Source: iommu_report_device_fault, Linux 6.12.
         """
         check_fits(32, grpid=grpid, pasid=pasid or 0, perm=perm)
         check_fits(64, addr=addr)
@@ -249,13 +251,13 @@ class Device(Object, Handle[CDevice]):
         )
 
     def report_event(self, kind: int, data: bytes) -> None:
-        """Report an event of type *kind* (`VeventqType`), as the IOMMU's driver would; nobody answers it.
+        """Report an event of type *kind* (`VeventqType`), as the IOMMU's driver does. Events need no answer.
 
-        It goes to the virtual IOMMU of the nested table that the device is attached to, or else to the table's own
-        `ReportQueue`.
+        The event goes to the virtual IOMMU of the nested table that the device is attached to, or else to the table's
+        own `ReportQueue`.
 
-        Raises: KernelError(ENOENT), it is unbound; KernelError(EOPNOTSUPP), nothing there takes events of that type;
-        else as `EventQueue.report`. Source: iommufd_viommu_report_event, Linux 7.2.
+        Raises: KernelError(ENOENT), it is unbound; KernelError(EOPNOTSUPP), there is no queue for this type; else as
+        `EventQueue.report`. Source: iommufd_viommu_report_event, Linux 7.2.
         """
         if self._c is None or self.unplugged:
             raise KernelError(errno.ENOENT, "report event")
@@ -268,13 +270,13 @@ class Device(Object, Handle[CDevice]):
             raise KernelError(errno.EOPNOTSUPP, "report event")
 
     def counts(self) -> DeviceCounts:
-        """What it reported. Raises: KernelError(ENOENT), it is unbound."""
+        """Return the counts of its reports. Raises: KernelError(ENOENT), it is unbound."""
         counts = ffi.new("struct uiopf_device_counts *")
         lib.uiopf_device_get_counts(self.c, counts)
         return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale)
 
     def leaving(self) -> list[Step]:
-        """What frees it. It is detached. A virtual device goes before it."""
+        """The steps that free it, once it is detached. Its virtual device is destroyed first."""
         revoke = [] if self.vdevice is None else self.vdevice.revoking()
         if self._on_unbind is not None:
             self._on_unbind()
@@ -329,7 +331,7 @@ class Device(Object, Handle[CDevice]):
         return hwpt
 
     def _attach(self, hwpt: HWPT, pasid: int, *enter: Step) -> None:
-        """iommufd_hw_pagetable_attach(). *enter*: what makes a new table exist."""
+        """iommufd_hw_pagetable_attach(). *enter*: the steps that enter a new table."""
         at = self.group.attachments.get(pasid)
         if at is not None:
             if self in at.devices and (at.hwpt is hwpt or self._version.attached_is_busy):
@@ -351,7 +353,7 @@ class Device(Object, Handle[CDevice]):
         self._table.change("attach", *steps, *enter, *reserve, *attached)
 
     def _replace(self, hwpt: HWPT, pasid: int, *enter: Step) -> None:
-        """iommufd_device_do_replace(). *enter*: what makes a new table exist."""
+        """iommufd_device_do_replace(). *enter*: the steps that enter a new table."""
         if not self.group.is_attached(self, pasid):
             raise KernelError(errno.EINVAL, "replace")
         at = self.group.attachments[pasid]
@@ -380,10 +382,10 @@ class Device(Object, Handle[CDevice]):
     def _check_table(
         self, call: str, hwpt: HWPT, pasid: int, old: HWPT | None
     ) -> list[tuple[Member, VirtualIdentity | None]]:
-        """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and what the IOMMU core and driver ask.
+        """iommufd_hwpt_pasid_compat(), iommufd_hwpt_compatible_device(), and the checks of the IOMMU core and driver.
 
-        *old*: what it is attached to. Return what the driver learns meanwhile of the group's devices: their places
-        behind a virtual IOMMU.
+        *old*: the table that it is attached to. Return the virtual identities of the group's devices, which the driver
+        finds meanwhile.
         """
         if pasid == NO_PASID:
             fits = hwpt.pasid_compatible or not self.group.has_pasids()
@@ -396,25 +398,25 @@ class Device(Object, Handle[CDevice]):
         if hwpt.iommu != self.iommu:
             raise KernelError(errno.EINVAL, call)
         if pasid != NO_PASID:
-            # The others of its group that have no PASID capability cannot send one, and are not asked.
+            # Devices of its group without a PASID capability cannot send a PASID, and are not checked.
             if pasid >= self.max_pasids or any(0 < one.max_pasids <= pasid for one in self.group.devices):
                 raise KernelError(errno.EINVAL, call)
             return []
         return [(one, virtual_identity(one, hwpt, call)) for one in self.group.devices]
 
     def _setting_pasid(self, _call: str, _pasid: int) -> list[Step]:
-        """What the driver notes when a table is set for a PASID. Raises: KernelError, it refuses, all checks done."""
+        """The steps by which the driver notes a PASID's table, after all checks. Raises: KernelError, it refuses."""
         return []
 
     def _clearing_pasid(self, _pasid: int) -> list[Step]:
-        """What it notes when the PASID has none any more."""
+        """The steps by which the driver notes that a PASID has no table any more."""
         return []
 
     def _refused(self, hwpt: HWPT, old: HWPT | None) -> bool:
         """Whether it is a virtual function that may not use this table.
 
-        6.12 asks only when faults are switched on (iommufd_fault_iopf_enable), so that a function which came to a table
-        with a queue through another device of its group may replace it by another such; 7.2 asks every time.
+        6.12 checks only when faults are enabled (iommufd_fault_iopf_enable). So a function that got a table with a
+        queue through another device of its group may replace it by another such table. 7.2 checks every time.
         """
         if self.virtual_function is None or hwpt.fault is None or self.shares_pri:
             return False

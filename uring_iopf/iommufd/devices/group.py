@@ -1,4 +1,4 @@
-"""Groups of devices that the IOMMU cannot tell apart, and what they are attached to, PASID by PASID.
+"""Groups of devices that the IOMMU cannot tell apart, and their attachments by PASID.
 
 Source: drivers/iommu/iommufd/device.c (``iommufd_group``), Linux 6.12 and 7.2.
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd.spaces.hwpt import HWPT
 
 NO_PASID: Final = 0
-"""Stands for requests without a PASID, as in Linux; those that name it are the same to the kernel."""
+"""The key for requests without a PASID, as in Linux. Requests with PASID 0 are the same to the kernel."""
 
 
 class Member(Identified, Protocol):
-    """What a device asks of the others in its group."""
+    """The attributes of a device that the others in its group use."""
 
     max_pasids: int
     reserved: tuple[tuple[int, int], ...]
@@ -36,9 +36,9 @@ class Member(Identified, Protocol):
 
 @dataclass
 class Attachment:
-    """One PASID's table, and the devices that have been attached to it one by one.
+    """One PASID's table, and the devices that were attached to it one by one.
 
-    The table is every device's of the group from the first of them on. Linux keeps count of each all the same.
+    From the first attach on, the table belongs to every device of the group. Linux still counts each device.
     """
 
     hwpt: HWPT
@@ -46,27 +46,27 @@ class Attachment:
 
 
 class DeviceGroup:
-    """Devices that share whatever any of them is attached to. Give the same one to several `Context.bind` calls."""
+    """Devices that share their attachments. Pass the same group to several `Context.bind` calls."""
 
     def __init__(self) -> None:
         self.devices: list[Member] = []
-        """Those bound now."""
+        """The devices that are bound."""
         self.attachments: dict[int, Attachment] = {}
-        """By PASID; `NO_PASID` is what the devices themselves are attached to."""
+        """The attachments by PASID. `NO_PASID` is the key of the devices themselves."""
         self._owner: ObjectTable | None = None
 
     def joining(self, device: Member, table: ObjectTable) -> list[Step]:
-        """What takes a device in. Raises: KernelError(EPERM), the group's devices belong to another context."""
+        """The steps that add a device. Raises: KernelError(EPERM), the group's devices belong to another context."""
         if self.devices and self._owner is not table:
             raise KernelError(errno.EPERM, "iommu_device_claim_dma_owner")
         return [partial(setattr, self, "_owner", table), partial(self.devices.append, device)]
 
     def leaving(self, device: Member) -> Step:
-        """What lets a device go; it is attached to nothing."""
+        """The step that removes a device, which is not attached."""
         return partial(self.devices.remove, device)
 
     def is_attached(self, device: Member, pasid: int) -> bool:
-        """Whether this very device has been attached."""
+        """Whether this device itself was attached."""
         at = self.attachments.get(pasid)
         return at is not None and device in at.devices
 
@@ -75,6 +75,6 @@ class DeviceGroup:
         return any(pasid != NO_PASID for pasid in self.attachments)
 
     def takes_pasids(self) -> bool:
-        """Whether the table of the devices themselves, if there is one, lets PASIDs be attached beside it."""
+        """Whether PASIDs can be attached beside the table of the devices themselves."""
         at = self.attachments.get(NO_PASID)
         return at is None or at.hwpt.pasid_compatible

@@ -1,4 +1,4 @@
-"""What a driver remembers of an attached device: which virtual IOMMU gets its events, under which number.
+"""The virtual identity of an attached device: the virtual IOMMU for its events, and the device's number there.
 
 Source: drivers/iommu/iommufd/driver.c and the drivers, Linux 7.2.
 """
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
 
 
 class VirtualIdentity(NamedTuple):
-    """Which virtual IOMMU gets a device's events, and which number stands in them."""
+    """The virtual IOMMU for a device's events, and the device's number in them."""
 
     viommu: Viommu
     virt_id: int
 
 
 class Identified(BehindIommu, Protocol):
-    """A device of which the driver remembers that."""
+    """A device with a virtual identity."""
 
     virtual: VirtualIdentity | None
 
 
 def virtual_identity(device: Identified, hwpt: HWPT, call: str) -> VirtualIdentity | None:
-    """What the driver remembers of *device* when it is attached to *hwpt*, itself and not a PASID; nothing changes.
+    """Return the identity that *device* gets when it is attached to *hwpt* without a PASID. Nothing changes.
 
-    None: no nested table on a virtual IOMMU, or one whose description does not translate, without a virtual device.
+    None: *hwpt* is no nested table on a virtual IOMMU, or its description does not translate and the device has no
+    virtual device.
     Raises: KernelError(ENOENT), the device has no virtual device on the table's virtual IOMMU.
     Source: mock_domain_nop_attach, arm_smmu_attach_prepare_vmaster, Linux 7.2.
     """

@@ -1,7 +1,7 @@
 """Virtual IOMMUs, the virtual devices behind them, and their event queues.
 
-A virtual IOMMU stands for the part of a physical one that a guest has: its stage 2 is a nest parent, and nested tables
-can be made on it instead. A virtual device says which number the guest has given to a device.
+A virtual IOMMU is a guest's part of a physical IOMMU. Its stage 2 is a nest parent. Nested tables can be made on the
+virtual IOMMU instead of the parent. A virtual device has the guest's number of a device.
 
 Source: drivers/iommu/iommufd/{viommu,eventq,driver,hw_pagetable}.c, Linux 7.2.
 """
@@ -30,7 +30,7 @@ VDEVICE_ALLOC, VEVENTQ_ALLOC = "IOMMU_VDEVICE_ALLOC", "IOMMU_VEVENTQ_ALLOC"
 
 
 class BehindIommu(Protocol):
-    """What a virtual IOMMU asks of a device: where it is, by whose rules, and what stands for it in a guest."""
+    """The attributes of a device that a virtual IOMMU uses."""
 
     iommu: CIommu
     driver: IommuDriver
@@ -40,7 +40,7 @@ class BehindIommu(Protocol):
 class Viommu(Object):
     """A virtual IOMMU, which holds its *parent*. Made by `Context.viommu_alloc`.
 
-    What a driver writes back into the *data* (pages to map into the guest) is not emulated.
+    A driver's output in the *data* (pages to map into the guest) is not emulated.
     """
 
     def __init__(
@@ -55,16 +55,16 @@ class Viommu(Object):
         self.type = kind
         """`ViommuType`, or the mock's."""
         self.iommu = device.iommu
-        """The C object of the IOMMU that it is a part of."""
+        """The C object of its physical IOMMU."""
         self.driver = device.driver
         self.parent = parent
         self.vdevices: dict[int, Vdevice] = {}
-        """By virtual id."""
+        """The virtual devices, by virtual id."""
         self._queues: dict[int, VirtualEventQueue] = {}
         self._entering.append(parent.holding())
 
     def leaving(self) -> list[Step]:
-        """What lets go of the parent."""
+        """The steps that release the parent."""
         return [self.parent.putting(), partial(setattr, self, "iommu", NO_IOMMU)]
 
     def vdevice_of(self, device: BehindIommu) -> Vdevice | None:
@@ -74,7 +74,7 @@ class Viommu(Object):
     def report_event(self, kind: int, data: bytes) -> None:
         """Report an event of type *kind* (`VeventqType`), as a driver does from its interrupt thread.
 
-        A device's reports by hand, these too, are part of the control plane: its one thread makes them.
+        Only the thread that makes the control calls of a context may report by hand.
 
         Raises: KernelError(EOPNOTSUPP), no queue of that type; else as `EventQueue.report`.
         Source: iommufd_viommu_report_event, Linux 7.2.
@@ -99,9 +99,10 @@ class Viommu(Object):
 
 
 class Vdevice(Object):
-    """A device by its number in a guest. Made by `Context.vdevice_alloc`; it holds its *viommu*.
+    """A device with its number in a guest. `Context.vdevice_alloc` makes it. It holds its *viommu*.
 
-    The device is not held: when it is unbound, the virtual device goes first, and its id names nothing ever after.
+    It does not hold the device. When the device is unbound, the virtual device is destroyed first, and its id is never
+    used again.
     """
 
     def __init__(self, table: ObjectTable, viommu: Viommu, device: BehindIommu, virt_id: int) -> None:
@@ -122,7 +123,7 @@ class Vdevice(Object):
         ]
 
     def leaving(self) -> list[Step]:
-        """What lets go of the virtual IOMMU."""
+        """The steps that release the virtual IOMMU."""
         return [
             partial(setattr, self.device, "vdevice", None),
             partial(self.viommu.vdevices.__delitem__, self.virt_id),
@@ -130,7 +131,7 @@ class Vdevice(Object):
         ]
 
     def revoking(self) -> list[Step]:
-        """What ends it because the device goes. Source: iommufd_device_pre_destroy, Linux 7.2."""
+        """The steps that destroy it before its device. Source: iommufd_device_pre_destroy, Linux 7.2."""
         return [*self.leaving(), *self._table.burying(self)]
 
 
@@ -147,7 +148,7 @@ class VirtualEventQueue(EventQueue):
         self._entering += [viommu.holding(), partial(viommu._queues.__setitem__, kind, self)]
 
     def leaving(self) -> list[Step]:
-        """What frees the queue, with what is unread, and lets go of the virtual IOMMU. Raises: KernelError(EBUSY)."""
+        """The steps that free the queue and its events, and release the virtual IOMMU. Raises: KernelError(EBUSY)."""
         return [
             *super().leaving(),
             partial(self.viommu._queues.__delitem__, self.type),
@@ -171,7 +172,7 @@ def alloc_viommu(table: ObjectTable, device: BehindIommu, hwpt: ObjectRef, kind:
 def alloc_veventq(
     table: ObjectTable, core: Core, viommu: ObjectRef, kind: int, depth: int, flags: int
 ) -> VirtualEventQueue:
-    """IOMMU_VEVENTQ_ALLOC: what can be refused by itself is, before the virtual IOMMU is looked for."""
+    """IOMMU_VEVENTQ_ALLOC. Linux checks the arguments before it looks up the virtual IOMMU."""
     if flags or not kind:
         raise KernelError(errno.EOPNOTSUPP, VEVENTQ_ALLOC)
     if not 1 <= depth <= MOST_EVENTS:

@@ -1,1 +1,1 @@
-"""What iommufd asks the drivers of IOMMUs: one description a driver."""
+"""The descriptions of IOMMU drivers for iommufd."""

@@ -1,4 +1,4 @@
-"""What iommufd asks an IOMMU's driver, as data: one `IommuDriver` a driver, and every rule of its own a field of it."""
+"""The rules of an IOMMU's driver, as data: each driver is an `IommuDriver`, and each of its rules is a field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VIOMMU_ALLOC: Final = "IOMMU_VIOMMU_ALLOC"
 
 
 class DriverResponse(enum.IntEnum):
-    """What a driver is told to answer: the kernel's own codes, neither the client's nor PCIe's.
+    """The kernel's answer to a driver. These codes are neither the client's (`PageResponse`) nor PCIe's.
 
     Source: linux/iommu.h, ``iommu_page_response_code``, Linux 6.12.
     """
@@ -44,21 +44,21 @@ def _always(_data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class NestedFormat:
-    """How a driver takes the description of a nested table."""
+    """A driver's format for the description of a nested table."""
 
     data_type: int
     """``iommu_hwpt_alloc.data_type``."""
     size_bytes: int
-    """Of the struct that describes it."""
+    """The size of the struct, in bytes."""
     wrong_type: int
     """The errno for another type."""
     checked: Callable[[bytes], bytes] = _as_given
-    """Makes of a description what the driver keeps. Raises: KernelError, one that a guest may not have."""
+    """Returns the description as the driver keeps it. Raises: KernelError, a guest may not have it."""
     translates: Callable[[bytes], bool] = _always
     """Whether a device attached by this description uses the guest's tables, and does not only abort or bypass."""
 
     def copy(self, data_type: int, data: DriverData) -> bytes:
-        """Raises: KernelError, as ``iommu_copy_struct_from_user`` and the driver before it."""
+        """Copy and check a description. Raises: KernelError, as ``iommu_copy_struct_from_user`` and the driver."""
         if data_type != self.data_type:
             raise KernelError(self.wrong_type, HWPT_ALLOC)
         if len(data) != self.size_bytes:
@@ -73,12 +73,12 @@ class NestedFormat:
 
 @dataclass(frozen=True)
 class HardwareInfo:
-    """What a driver says of its IOMMU. Source: GET_HW_INFO, Linux 6.12 and 7.2."""
+    """A driver's information on its IOMMU. Source: GET_HW_INFO, Linux 6.12 and 7.2."""
 
     geometry: Geometry = DEFAULT_GEOMETRY
-    """Of its paging tables."""
+    """The geometry of its paging tables."""
     info_type: int = HwInfoType.NONE
-    """``iommu_hw_info.out_data_type``; NONE where the driver tells nothing, as some in Linux."""
+    """``iommu_hw_info.out_data_type``; NONE: the driver gives no information, as some in Linux."""
     info: bytes = b""
     """The struct of that type."""
     ats: bool = False
@@ -87,30 +87,31 @@ class HardwareInfo:
 
 @dataclass(frozen=True)
 class ViommuFormat:
-    """How a driver takes one type of virtual IOMMU."""
+    """A driver's rules for one type of virtual IOMMU."""
 
     data_least: int = 0
-    """Bytes of data that VIOMMU_ALLOC brings at least, if it brings any."""
+    """The least bytes of data in VIOMMU_ALLOC, if it has any."""
     data_most: int | None = None
-    """At most; None: the driver does not look at them."""
+    """The most bytes of data; None: the driver ignores the data."""
     data_required: bool = False
+    """Whether data are required."""
     virtual_id_bits: int = 64
-    """Of the number that a device has in the guest."""
+    """The most bits of a device's number in the guest."""
 
     def check_data(self, data: DriverData) -> None:
-        """Raises: KernelError(EINVAL), missing, too short or too long; KernelError(EFAULT), they are not all there."""
+        """Raises: KernelError(EINVAL), missing, too short or too long; KernelError(EFAULT), a byte has no window."""
         if self.data_most is None:
             return
         if not data and self.data_required:
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
         if data and not self.data_least <= len(data) <= self.data_most:
             raise KernelError(errno.EINVAL, VIOMMU_ALLOC)
-        copied(data)  # and nothing in them matters here
+        copied(data)  # the content does not matter here
 
 
 @dataclass(frozen=True)
 class IommuDriver:
-    """A driver's answers. Devices behind it share one `MockIommu` or other model."""
+    """The rules of a driver. Devices behind it share one `MockIommu` or another model."""
 
     name: str
     nested_format: NestedFormat
@@ -125,13 +126,13 @@ class IommuDriver:
     nests_on_parents: bool = True
     """Nested tables can be made on a paging table; else on a virtual IOMMU only."""
     viommu_types: Mapping[int, ViommuFormat] = field(default_factory=lambda: MappingProxyType({}))
-    """``iommu_viommu_alloc.type`` that it has."""
+    """The types of virtual IOMMU that it has, by ``iommu_viommu_alloc.type``."""
     viommu_nested_flags: HwptAllocFlags = HwptAllocFlags.FAULT_ID_VALID | HwptAllocFlags.PASID
-    """What a nested table on a virtual IOMMU can be made with."""
+    """The flags that a nested table on a virtual IOMMU can have."""
     keeps_identity: bool = False
-    """It looks for a device's virtual id only when the virtual IOMMU is another; else each time a table is attached."""
+    """It looks up a device's virtual id only when the virtual IOMMU changes; False: at each attach."""
     passes_over_paging_data: bool = False
-    """It does not look at the data of a paging table, in kernels whose `KernelVersion` says so of the mock."""
+    """It ignores the data of a paging table, in kernels with `KernelVersion.mock_passes_over_paging_data`."""
 
     def has_pasids(self, *, nested: bool) -> bool:
         """Whether such a table can be attached to a PASID."""

@@ -1,4 +1,4 @@
-"""The IOMMU that Linux tests iommufd with: faults are reported by hand, and a log keeps the answers that reach it.
+"""The mock IOMMU of Linux's iommufd selftest. Faults are reported by hand, and a log keeps the answers.
 
 Source: drivers/iommu/iommufd/selftest.c, Linux 6.12.
 """
@@ -25,7 +25,7 @@ MOCK_VEVENTQ_TYPE: Final = 0xBEEFBEEF
 """The type of its event queue. Source: iommufd_test.h, ``IOMMU_VEVENTQ_TYPE_SELFTEST``, Linux 7.2."""
 
 MOCK_FORMAT: Final = NestedFormat(data_type=0xDEAD, size_bytes=4, wrong_type=errno.EOPNOTSUPP)
-"""How its nested tables are described. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
+"""The description of its nested tables. Source: iommufd_test.h, IOMMU_HWPT_DATA_SELFTEST, Linux 6.12."""
 
 MOCK_DRIVER: Final = IommuDriver(
     "mock",
@@ -72,9 +72,9 @@ class MockIommu(Handle[CIommu]):
         self._make(lib.uiopf_iommu_let_go, lib.uiopf_mock_hold_iommu, self._mock)
 
     def take(self) -> list[MockResponse]:
-        """Take the answers out of the log, oldest first. After `close` too: those that the end brought.
+        """Return the answers in the log, oldest first, and empty the log. After `close` it returns the last ones.
 
-        Raises: MemoryError, some are missing for want of it.
+        Raises: MemoryError, the log had no memory, so answers are missing.
         """
         mock = self._mock
         if mock is not None:
@@ -89,7 +89,7 @@ class MockIommu(Handle[CIommu]):
         return taken
 
     def close(self) -> None:
-        """Keep its log, and free it with its last device. Closing again does nothing."""
+        """Keep the log, and free the IOMMU with its last device. Closing again does nothing."""
         self._kept = self.take()
         self._mock = self._c = None
 

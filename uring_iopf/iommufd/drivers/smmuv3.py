@@ -1,4 +1,4 @@
-"""SMMUv3, with the Tegra241's command queues; what its driver makes of a guest's stream table entry.
+"""SMMUv3, with the Tegra241's command queues, and the driver's checks of a guest's stream table entry.
 
 The entry is the description of a nested table. Source: arm-smmu-v3-iommufd.c, arm_smmu_validate_vste,
 Linux 7.2; fields: Arm SMMUv3 (IHI 0070), ch. 5.2.
@@ -34,9 +34,9 @@ def _config(word: int) -> int:
 
 
 def check_stream_table_entry(data: bytes) -> bytes:
-    """Return the entry as the driver keeps it: one that is not valid as zeros, which abort.
+    """Return the entry as the driver keeps it. An entry that is not valid becomes zeros, which abort.
 
-    *data*: its first two words, 16 bytes. Raises: KernelError(EIO), it sets what a guest may not, or what is reserved.
+    *data*: its first two words, 16 bytes. Raises: KernelError(EIO), it sets reserved bits, or bits not for guests.
     """
     words = _WORDS.unpack(data)
     if not words[0] & _VALID:

@@ -43,20 +43,20 @@ class VirtualEvent(NamedTuple):
     flags: int
     """`VeventFlags`."""
     sequence: int
-    """Counts reports, lost ones too: 0 to 2**31 - 1, then 0 again. A gap says how many were lost before this one."""
+    """The number of the report: 0 to 2^31 - 1, then 0 again. Lost reports count too, so a gap is their number."""
     data: bytes
-    """The event, of the queue's type; empty where events are lost."""
+    """The event, of the queue's type; empty for a record of lost events."""
 
     @property
     def lost(self) -> bool:
-        """Whether this stands for lost events, of which *sequence* is the newest."""
+        """Whether this is a record of lost events, of which *sequence* is the newest."""
         return bool(self.flags & VeventFlags.LOST_EVENTS)
 
 
 def unpack_events(data: bytes, size_bytes: int) -> list[VirtualEvent]:
-    """The records in what a read returned.
+    """Return the records in the data of a read.
 
-    *size_bytes*: of one record, its header of 8 bytes included. A record of lost events is the header only.
+    *size_bytes*: the size of a record, with its header of 8 bytes. A record of lost events is a header only.
     Raises: UsageError, *data* are not whole records of that size.
     """
     check_whole("size_bytes", size_bytes, _HEADER.size, 2**31 - 1)
@@ -96,44 +96,44 @@ class Smmuv3Event(NamedTuple):
 
     @property
     def event_id(self) -> int:
-        """What happened: 0x10 is a translation fault."""
+        """The type of the event: 0x10 is a translation fault."""
         return self.evt[0] & 0xFF
 
     @property
     def stream_id(self) -> int:
-        """Whose it is: the hardware's number in the hardware's event, the virtual one in what a guest sees."""
+        """The StreamID of the device: the hardware's in the hardware's event, the virtual one in a guest's event."""
         return self.evt[0] >> 32
 
     @property
     def stalled(self) -> bool:
-        """Whether the transaction waits: a fault, for the fault queue."""
+        """Whether the transaction is stalled: the event is a fault, for the fault queue."""
         return bool(self.evt[1] >> 31 & 1)
 
     @property
     def stage_2(self) -> bool:
-        """Whether the host's stage faulted, of which a guest must not know."""
+        """Whether stage 2, the host's, faulted. A guest must not see such an event."""
         return bool(self.evt[1] >> 39 & 1)
 
     @property
     def forwarded(self) -> bool:
-        """Whether it goes to the event queue of the device's virtual IOMMU.
+        """Whether the event goes to the event queue of the device's virtual IOMMU.
 
-        Those are the guest's own mistakes: of its stream table entry, its context descriptor, or its first stage.
+        Such events are the guest's own mistakes: in its stream table entry, its context descriptor, or its first stage.
         Source: arm_smmu_handle_event, Linux 7.2.
         """
         return self.event_id in _FORWARDED and not self.stalled and not self.stage_2
 
     def seen_by_guest(self, virt_id: int) -> Smmuv3Event:
-        """The same with the virtual StreamID: 32 bits of it. Source: arm_vmaster_report_event, Linux 7.2."""
+        """Return the event with the virtual StreamID, 32 bits. Source: arm_vmaster_report_event, Linux 7.2."""
         first, *others = self.evt
         return Smmuv3Event((first & 0xFFFF_FFFF | (virt_id & 0xFFFF_FFFF) << 32, others[0], others[1], others[2]))
 
 
 class CmdqvEvent(NamedTuple):
-    """Which of a Tegra241's logical command queues have errors. Source: iommufd.h, Linux 7.2."""
+    """The logical command queues of a Tegra241 that have errors. Source: iommufd.h, Linux 7.2."""
 
     lvcmdq_err_map: tuple[int, int]
-    """A bit for each, 64 in a word."""
+    """A bit for each queue, 64 in a word."""
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
@@ -146,7 +146,7 @@ class CmdqvEvent(NamedTuple):
 
 
 class SelftestEvent(NamedTuple):
-    """What the mock IOMMU reports. Source: iommufd_test.h, iommu_viommu_event_selftest, Linux 7.2."""
+    """The event of the mock IOMMU. Source: iommufd_test.h, iommu_viommu_event_selftest, Linux 7.2."""
 
     virt_id: int
 
@@ -167,27 +167,29 @@ EVENT_BYTES: Final[Mapping[int, int]] = MappingProxyType(
         MOCK_VEVENTQ_TYPE: _SELFTEST.size,
     }
 )
-"""The data of one event by the queue's type. A queue may have any other type: nobody reports to it."""
+"""The size of an event's data, in bytes, by the queue's type. A queue of another type gets no events."""
 
 
 # ---- the queue ----
 
 
 class EventQueueCounts(NamedTuple):
-    """What has been reported to a queue, and what became of it."""
+    """The counts of a queue's events."""
 
     reported: int
+    """Events that were reported."""
     stored: int
+    """Events that were stored in the queue."""
     lost: int
-    """The queue was full, or there was no memory."""
+    """Events that were lost, because the queue was full or there was no memory."""
     delivered: int
-    """Read, of those stored."""
+    """Stored events that were read."""
 
 
 class EventQueue(QueueFile[CEventQueue]):
-    """A queue of events and its file. It holds *depth* events at most; what comes beyond is lost.
+    """A queue of events, and its file. It holds *depth* events; further events are lost.
 
-    *event_bytes*: the data of one event, or None where that is not known.
+    *event_bytes*: the size of an event's data, in bytes; None: it is not known.
     """
 
     def __init__(self, table: ObjectTable, core: Core, depth: int, event_bytes: int | None, call: str) -> None:
@@ -196,10 +198,10 @@ class EventQueue(QueueFile[CEventQueue]):
         super().__init__(table, core, _CALLS, lib.uiopf_eventq_new, depth, call)
 
     def report(self, data: bytes) -> None:
-        """Report an event, as a driver does. Where the queue is full it is lost, and that is no error.
+        """Report an event, as a driver does. If the queue is full, the event is lost, which is no error.
 
-        Raises: KernelError(ENOMEM), lost for want of memory; KernelError(ENOENT), destroyed; UsageError, *data* are no
-        event of this queue. Source: iommufd_viommu_report_event, Linux 7.2.
+        Raises: KernelError(ENOMEM), the event is lost, because there is no memory; KernelError(ENOENT), the queue is
+        destroyed; UsageError, *data* have the wrong size. Source: iommufd_viommu_report_event, Linux 7.2.
         """
         if len(data) != self.event_bytes:
             raise UsageError(f"data must be an event of {self.event_bytes} bytes in this queue, not {len(data)} bytes")
@@ -244,7 +246,7 @@ class EventQueue(QueueFile[CEventQueue]):
         return lib.uiopf_eventq_poll(self._file("poll"))
 
     def counts(self) -> EventQueueCounts:
-        """What was reported, and what became of it. Raises: KernelError(ENOENT), destroyed."""
+        """Return the counts of its events. Raises: KernelError(ENOENT), destroyed."""
         counts = ffi.new("struct uiopf_eventq_counts *")
         lib.uiopf_eventq_counts(self.c, counts)
         return EventQueueCounts(*(getattr(counts, field) for field in EventQueueCounts._fields))

@@ -23,27 +23,28 @@ if TYPE_CHECKING:
 
 
 class Personality(enum.IntEnum):
-    """What the fault queue's file can do."""
+    """The behaviour of a fault queue's file."""
 
     MERGED = 0
-    """As Linux has it: an empty queue reads as 0 bytes, and rings cannot post reads ahead."""
+    """Linux's: a read of an empty queue returns 0 bytes, and rings cannot post reads ahead."""
     PROPOSED = 1
-    """Ours: an empty queue is EAGAIN, and reads can be posted ahead. Everything else is the same."""
+    """A proposal: a read of an empty queue returns EAGAIN, and rings can post reads ahead. All else is the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """What Linux's fault queue has not; each is off by default. Raises: UsageError, a limit that makes no sense."""
+    """Limits that Linux's fault queue does not have, each off by default. Raises: UsageError, a value out of range."""
 
     depth: int | None = None
-    """Groups that may wait to be read. One more is answered FAILURE at once, and a message says so (`LOST_GROUPS`)."""
+    """The most groups that may wait to be read. The next one is answered FAILURE at once, and a message reports it
+    (`LOST_GROUPS`). None: no limit."""
     timeout_ns: int | None = None
-    """From the report of a group to its answer, read or not. After it the queue answers for the client, as the 2023 RFC
-    did; a later answer is EINVAL. By the core's clock, in a turn of the producer."""
+    """The longest time from the report of a group to its answer, in nanoseconds of the core's clock. After it a turn of
+    the producer answers for the client, as in the 2023 RFC, and a later answer returns EINVAL. None: no limit."""
     timeout_response: DriverResponse = DriverResponse.FAILURE
-    """What it answers then: INVALID or FAILURE."""
+    """The answer after the time-out: INVALID or FAILURE."""
     by_group_index: bool = False
-    """Answers may name device, PASID and group index (`FaultQueue.respond_to`), as before the cookie."""
+    """Whether answers may name device, PASID and group index (`FaultQueue.respond_to`) instead of the cookie."""
 
     def __post_init__(self) -> None:
         if self.depth is not None:
@@ -64,33 +65,36 @@ AS_LINUX: Final = QueueLimits()
 
 
 class FaultQueueCounts(NamedTuple):
-    """What has gone through a fault queue, and what is in it."""
+    """The counts of a fault queue's groups and faults."""
 
     delivered_groups: int
+    """Groups that the client has read."""
     answered_groups: int
+    """Groups that the client has answered."""
     answered_faults: int
-    """By the client, as are the groups."""
+    """Faults that the client has answered."""
     auto_answered_groups: int
+    """Groups that the kernel has answered for the client: at detach, replace or close, or after a time-out."""
     auto_answered_faults: int
-    """INVALID, for the client: detach, replace or close."""
+    """Faults that the kernel has answered for the client."""
     waiting_groups: int
-    """Now: to be read."""
+    """Groups that wait to be read now."""
     unanswered_groups: int
-    """Now: read, to be answered."""
+    """Groups that were read and wait for an answer now."""
     timed_out_groups: int
-    """Of those answered for the client: not answered in time."""
+    """Groups that the kernel has answered after a time-out; *auto_answered_groups* counts them too."""
     lost_groups: int
-    """Never queued, since *depth* groups were waiting, and answered FAILURE."""
+    """Groups that were never queued, because *depth* groups were waiting, and were answered FAILURE."""
 
 
 _CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_busy, lib.uiopf_faultq_let_go)
 
 
 class FaultQueue(QueueFile[CFaultQueue]):
-    """A fault object and its file. Made by `Context.fault_queue_alloc`, open.
+    """A fault queue, and its file. `Context.fault_queue_alloc` makes it, with the file open.
 
-    Closing the file drops the file's reference and nothing else: what is unanswered stays so, and only detach, replace
-    or destruction of what the devices are attached to answers it. A closed file cannot be opened again.
+    Closing the file only drops the file's reference. Open groups stay open until a detach, a replace, or the
+    destruction of the table answers them. A closed file cannot be opened again.
     """
 
     def __init__(
@@ -113,18 +117,18 @@ class FaultQueue(QueueFile[CFaultQueue]):
             check(lib.uiopf_faultq_limit(self.c, in_c), call)
 
     def read(self, length: int) -> bytes:
-        """Return the oldest groups, whole, as many as fit into *length* bytes; each gets the lowest free cookie.
+        """Return the oldest whole groups, as many as fit into *length* bytes. Each gets the lowest free cookie.
 
-        Never waits. With nothing to read, 0 bytes (`Personality.PROPOSED`: EAGAIN).
+        It never waits. If no group waits, it returns 0 bytes (with `Personality.PROPOSED` it raises EAGAIN).
 
-        Raises: KernelError(ESPIPE), *length* is no multiple of 40, checked first; KernelError(EINVAL), the oldest
-        group does not fit, and stays; KernelError(EBADF), closed. Source: iommufd_fault_fops_read, Linux 6.12.
+        Raises: KernelError(ESPIPE), *length* is no multiple of 40, which is checked first; KernelError(EINVAL), the
+        oldest group does not fit, and stays; KernelError(EBADF), closed. Source: iommufd_fault_fops_read, Linux 6.12.
         """
         c = self._file("read")
         if whole("length", length) < 0:
             raise KernelError(errno.EINVAL, "read")
         length = min(length, MAX_RW_COUNT)
-        # A length that is no multiple is refused before the memory is looked at.
+        # A length that is no multiple is refused before the memory is used.
         to = unset("uint8_t[]", 0 if length % MESSAGE_BYTES else length)
         done = interruptible("read", lib.uiopf_faultq_read, c, to, length)
         return bytes(ffi.buffer(to, done))
@@ -137,13 +141,13 @@ class FaultQueue(QueueFile[CFaultQueue]):
         return unpack_messages(self.read(whole("most", most) * MESSAGE_BYTES))
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Answer with what *data* holds, in order; return how many bytes were taken, stopping before a bad response.
+        """Answer groups, in order. *data*: responses of 8 bytes each, cookie and code (``iommu_hwpt_page_response``).
 
-        A response is 8 bytes: cookie, code (``iommu_hwpt_page_response``).
+        It stops before a bad response. Return the number of bytes that were accepted.
 
-        Raises: KernelError(ESPIPE), the length is no multiple of 8, nothing was taken; KernelError(EINVAL), the first
-        is bad: a code that is not 0 or 1 (looked at first; the cookie stays live), or an unknown cookie;
-        KernelError(EBADF), closed. Source: iommufd_fault_fops_write, Linux 6.12.
+        Raises: KernelError(ESPIPE), the length is no multiple of 8, and no response was accepted; KernelError(EINVAL),
+        the first response is bad: a code that is not 0 or 1 (checked first; the cookie stays live), or an unknown
+        cookie; KernelError(EBADF), closed. Source: iommufd_fault_fops_write, Linux 6.12.
         """
         c = self._file("write")
         source = ffi.from_buffer(data)
@@ -152,8 +156,8 @@ class FaultQueue(QueueFile[CFaultQueue]):
     def respond(self, cookie: int, code: PageResponse | int = PageResponse.SUCCESS) -> None:
         """Answer one group.
 
-        Raises: KernelError(EINVAL), no such cookie is live, or the code is not 0 or 1; KernelError(EBADF), closed;
-        UsageError, a number is none of 32 bits.
+        Raises: KernelError(EINVAL), no such cookie is live, or *code* is not 0 or 1; KernelError(EBADF), closed;
+        UsageError, a number is out of range (32 bits).
         """
         check_fits(32, cookie=cookie, code=code)
         self.write(pack_response(cookie, code))
@@ -161,11 +165,11 @@ class FaultQueue(QueueFile[CFaultQueue]):
     def respond_to(
         self, dev_id: int, grpid: int, code: PageResponse | int = PageResponse.SUCCESS, *, pasid: int | None = None
     ) -> None:
-        """Answer the oldest group that was read of a device (its id), group index and PASID; None: one without.
+        """Answer the oldest group that was read with this device id, group index and PASID (None: without a PASID).
 
         Raises: KernelError(EOPNOTSUPP), the queue was made without `QueueLimits.by_group_index`; KernelError(EINVAL),
-        no such group is live, or the code; KernelError(EBADF), closed; UsageError, a number is none of 32 bits.
-        Source: IOMMU_PAGE_RESPONSE of the 2023 RFC.
+        no such group is live, or *code* is bad; KernelError(EBADF), closed; UsageError, a number is out of range (32
+        bits). Source: IOMMU_PAGE_RESPONSE of the 2023 RFC.
         """
         c = self._file("page response")
         check_fits(32, dev_id=dev_id, grpid=grpid, code=code, pasid=pasid or 0)
@@ -173,14 +177,14 @@ class FaultQueue(QueueFile[CFaultQueue]):
         check(lib.uiopf_faultq_answer_index(c, dev_id, flags, pasid or 0, grpid, code), "page response")
 
     def poll(self) -> int:
-        """Return what holds now: POLLOUT always; POLLIN | POLLRDNORM while a group waits to be read.
+        """Return the events that hold now: always POLLOUT, and POLLIN | POLLRDNORM while a group waits to be read.
 
         Raises: KernelError(EBADF), closed.
         """
         return lib.uiopf_faultq_poll(self._file("poll"))
 
     def counts(self) -> FaultQueueCounts:
-        """What has gone through, and what is in it. Raises: KernelError(ENOENT), destroyed."""
+        """Return the counts of groups and faults. Raises: KernelError(ENOENT), destroyed."""
         counts = ffi.new("struct uiopf_faultq_counts *")
         lib.uiopf_faultq_counts(self.c, counts)
         return FaultQueueCounts(*(getattr(counts, field) for field in FaultQueueCounts._fields))

@@ -1,4 +1,4 @@
-"""What fault queues and event queues have in common: an object with one file, which a ring can have, too.
+"""The common part of fault queues and event queues: an object with one file, which rings can use, too.
 
 Source: drivers/iommu/iommufd/eventq.c, ``iommufd_eventq``, Linux 7.2.
 """
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from uring_iopf.core import Core
 
 MAX_RW_COUNT: Final = 0x7FFF_F000
-"""What the kernel cuts the length of every read and write to. Source: linux/fs.h, Linux 6.12."""
+"""The kernel cuts the length of every read and write to this number of bytes. Source: linux/fs.h, Linux 6.12."""
 
 unset: Final = ffi.new_allocator(should_clear_after_alloc=False)
-"""Memory to read into: what a read does not fill is not looked at."""
+"""Allocates memory to read into, without clearing it, because the part that a read does not fill is unused."""
 
 
 class QueueCalls(NamedTuple, Generic[Pointer]):
     """The C functions of one kind of queue."""
 
     what: str
-    """Its name, for errors."""
+    """The name of the queue in errors."""
     file: Callable[[Pointer], CFile]
     busy: Callable[[Pointer], int]
     let_go: Callable[[Pointer], None]
 
 
 class QueueFile(Object, Handle[Pointer]):
-    """A queue and its file, open when it is made.
+    """A queue and its file, which is open at first.
 
-    Closing the file drops the file's reference and nothing else. A closed file cannot be opened again.
+    Closing the file only drops the file's reference. A closed file cannot be opened again.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class QueueFile(Object, Handle[Pointer]):
 
     @property
     def fd(self) -> int:
-        """Its descriptor in the rings of this core; not one of this process. Raises: KernelError(EBADF), closed."""
+        """Its descriptor in rings of this core. It is none of this process. Raises: KernelError(EBADF), closed."""
         if self._fd is None:
             raise KernelError(errno.EBADF, self._calls.what)
         return self._fd
@@ -78,12 +78,12 @@ class QueueFile(Object, Handle[Pointer]):
         return self._fd is None
 
     def set_nonblocking(self, nonblocking: bool) -> None:
-        """Set or clear O_NONBLOCK, which rings look at; `read` never waits. Raises: KernelError(EBADF), closed."""
+        """Set or clear O_NONBLOCK, which rings obey; `read` never waits. Raises: KernelError(EBADF), closed."""
         file = self._calls.file(self._file("fcntl"))
         check(lib.uiopf_core_set_nonblock(self._core.c, file, nonblocking), "fcntl")
 
     def close(self) -> None:
-        """Close the file: drop its reference. Raises: KernelError(EBADF), closed already."""
+        """Close the file, and drop its reference. Raises: KernelError(EBADF), it is closed already."""
         if self._is_foreign:
             return
         self._table.begin()
@@ -91,7 +91,7 @@ class QueueFile(Object, Handle[Pointer]):
         self._table.change("close", uninstall, partial(setattr, self, "_fd", None), self.putting())
 
     def leaving(self) -> list[Step]:
-        """What frees the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
+        """The steps that free the queue. Raises: KernelError(EBUSY), requests of a ring still hold the file."""
         check(self._calls.busy(self.c), "IOMMU_DESTROY")
         return [partial(setattr, self, "_c", None)]
 

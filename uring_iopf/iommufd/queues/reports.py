@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAULT_QUEUE_ALLOC: Final = "IOMMU_FAULT_QUEUE_ALLOC"
 PAGE_FAULTS: Final = 0
-"""The type that every caller has who does not know of types."""
+"""The type of page faults. A caller that does not know the field gives 0."""
 
 
 class ReportQueue(EventQueue):

@@ -1,1 +1,1 @@
-"""What devices are attached to: address spaces and hardware page tables."""
+"""The targets of attachments: address spaces and hardware page tables."""

@@ -1,6 +1,6 @@
-"""Hardware page tables: what a device is attached to, and where its faults go from there.
+"""Hardware page tables (HWPTs). A device is attached to one, and its faults go to the HWPT's queue.
 
-The tables' contents are not here: what a device can reach is in the page tables that the endpoint walks.
+These objects have no page-table entries. The endpoint walks the tables of an `AddressSpace`.
 Source: drivers/iommu/iommufd/hw_pagetable.c, Linux 6.12.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 AnyQueue: TypeAlias = FaultQueue | ReportQueue
-"""What a table can carry; the second, which is not in Linux, only in a context that has such queues."""
+"""The queues that a table can have. Linux has no `ReportQueue`; only a context with *generic_reports* has them."""
 
 
 class HWPT(Object):
@@ -38,7 +38,7 @@ class HWPT(Object):
     fault: FaultQueue | None = None
     """Its fault queue."""
     reports: ReportQueue | None = None
-    """A queue of other reports, which it has instead."""
+    """Its queue of other reports, instead of a fault queue."""
 
     def __init__(self, table: ObjectTable, iommu: CIommu, flags: HwptAllocFlags) -> None:
         super().__init__(table)
@@ -47,7 +47,7 @@ class HWPT(Object):
         """The C object of the IOMMU whose devices can use it."""
 
     space: IOAS
-    """What its addresses are, or (nested) what its parent's are."""
+    """Its address space; for a nested table, its parent's."""
 
     @property
     def pasid_compatible(self) -> bool:
@@ -55,12 +55,12 @@ class HWPT(Object):
         return HwptAllocFlags.PASID in self.flags
 
     def leaving(self) -> list[Step]:
-        """What lets go of the queue, and of the IOMMU."""
+        """The steps that release the queue and the IOMMU."""
         steps = [queue.putting() for queue in (self.fault, self.reports) if queue is not None]
         return [*steps, partial(setattr, self, "iommu", NO_IOMMU)]
 
     def carry(self, queue: AnyQueue) -> None:
-        """Give it the queue that faults, or other reports, of attached devices go to. Before `enter`."""
+        """Set the queue for the faults, or other reports, of attached devices. Call it before `enter`."""
         if isinstance(queue, FaultQueue):
             self.fault = queue
         else:
@@ -68,14 +68,14 @@ class HWPT(Object):
         self._entering.append(queue.holding())
 
     def detaching(self, devices: int = 1) -> list[Step]:
-        """What counts so many attached devices less; a table that was made for devices goes with the last."""
+        """The steps that remove *devices* attached devices. A table made by an attach is destroyed with the last."""
         return [self.putting() for _ in range(devices)]
 
 
 class PagingHWPT(HWPT):
-    """A table that the kernel manages, over an `IOAS`, of which it can translate what its *geometry* has.
+    """A table that the kernel manages, over an `IOAS`. *geometry*: the IOVAs that it can translate.
 
-    Raises: KernelError(EADDRINUSE or EINVAL), it does not suit what is mapped or allowed there.
+    Raises: KernelError(EADDRINUSE or EINVAL), a mapping or an allowed range of the space is outside the geometry.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class PagingHWPT(HWPT):
         self._entering += ioas.adding_domain(self, geometry)
         self.ioas = self.space = ioas
         self.auto = auto
-        """Made by an attach to the space, not by HWPT_ALLOC."""
+        """Whether an attach to the space has made it, and not HWPT_ALLOC."""
         self._entering.append(ioas.holding())
         if auto:
             self._entering.append(partial(ioas.auto_hwpts.append, self))
@@ -103,14 +103,14 @@ class PagingHWPT(HWPT):
         return HwptAllocFlags.NEST_PARENT in self.flags
 
     def leaving(self) -> list[Step]:
-        """What lets go of the space, and the fault queue."""
+        """The steps that release the space and the fault queue."""
         steps = [*super().leaving(), *self.ioas.removing_domain(self), self.ioas.putting()]
         if self.auto:
             steps.append(partial(self.ioas.auto_hwpts.remove, self))
         return steps
 
     def detaching(self, devices: int = 1) -> list[Step]:
-        """What counts so many attached devices less."""
+        """The steps that remove *devices* attached devices."""
         steps = super().detaching(devices)
         if self.auto and self.users == devices:
             steps += [*self.leaving(), *self._table.removing(self)]
@@ -118,7 +118,7 @@ class PagingHWPT(HWPT):
 
 
 class NestedHWPT(HWPT):
-    """A table that the user manages, on a parent that translates what it points to."""
+    """A table that the client manages, on a *parent* that translates its output addresses."""
 
     def __init__(
         self,
@@ -136,11 +136,11 @@ class NestedHWPT(HWPT):
         self.data = data
         """The driver's description of it, as given."""
         self.made_on: Object = parent if made_on is None else made_on
-        """What HWPT_ALLOC named: the parent itself, or the virtual IOMMU that holds the parent. The table holds it."""
+        """The object that HWPT_ALLOC named, which the table holds: the parent, or the virtual IOMMU of the parent."""
         self._entering.append(self.made_on.holding())
 
     def leaving(self) -> list[Step]:
-        """What lets go of what it was made on, and of the fault queue."""
+        """The steps that release the parent or virtual IOMMU, and the fault queue."""
         return [*super().leaving(), self.made_on.putting()]
 
 
@@ -150,7 +150,7 @@ def auto_tables(ioas: IOAS) -> list[PagingHWPT]:
 
 
 def check_paging(version: KernelVersion, flags: int, data: DriverData) -> None:
-    """Raises: KernelError(EOPNOTSUPP), a paging table cannot be made so."""
+    """Raises: KernelError(EOPNOTSUPP), a paging table cannot have these flags or data."""
     # int(): an inverted flag enumeration has only the bits that it knows.
     queue_on_parent = HwptAllocFlags.NEST_PARENT | HwptAllocFlags.FAULT_ID_VALID
     if flags & ~int(version.paging_flags) or flags & queue_on_parent == queue_on_parent or data:
@@ -166,9 +166,9 @@ def check_nested(
     kind: int,
     data: DriverData,
 ) -> bytes:
-    """The table's description, as the driver copies it.
+    """Return the description of a nested table, as the driver copies it.
 
-    Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot be made so, or not on that parent.
+    Raises: KernelError(EOPNOTSUPP or EINVAL), a nested table cannot have these flags or data, or this parent.
     """
     if flags & ~int(version.nested_flags) or not data:
         raise KernelError(errno.EOPNOTSUPP, ALLOC)

@@ -1,8 +1,7 @@
-"""I/O address spaces: which ranges of I/O virtual addresses (IOVA) there are, and what is mapped where.
+"""I/O address spaces: the ranges of I/O virtual addresses (IOVAs), and their mappings.
 
-A mapping says where a range points to, a user address or an offset in a file, and who may do what. Nothing is read or
-pinned: tables take from here what they need. Source: drivers/iommu/iommufd/{ioas,io_pagetable,pages}.c, Linux 6.12 and
-7.2.
+A mapping has the target of a range, a user address or an offset in a file, and its permissions. The memory is not read
+or pinned. Source: drivers/iommu/iommufd/{ioas,io_pagetable,pages}.c, Linux 6.12 and 7.2.
 """
 
 from __future__ import annotations
@@ -24,25 +23,27 @@ if TYPE_CHECKING:
     from uring_iopf.iommufd.geometry import Geometry
 
 HUGE_PAGE_SIZE: Final = 2 << 20
-"""What a chosen IOVA is aligned to at most: ``HPAGE_SIZE`` of x86-64."""
+"""The greatest alignment of an IOVA that the kernel chooses: ``HPAGE_SIZE`` of x86-64."""
 ULONG_MAX: Final = 2**64 - 1
 
 MAP, MAP_FILE, COPY, UNMAP = "IOMMU_IOAS_MAP", "IOMMU_IOAS_MAP_FILE", "IOMMU_IOAS_COPY", "IOMMU_IOAS_UNMAP"
 
 
 class Mapping(NamedTuple):
-    """A range of IOVAs, and where it points to. Linux calls it an area."""
+    """A range of IOVAs, and its target. Linux calls it an area."""
 
     iova: int
+    """The first IOVA."""
     length: int
-    """In bytes."""
+    """The length in bytes."""
     address: int
-    """Where it points to: a user address; or an offset in the file, where *fd* is not None."""
+    """The target: a user address, or an offset in the file *fd*."""
     fd: int | None
+    """The descriptor of the file; None: the target is a user address."""
     readable: bool
     writeable: bool
     source_writeable: bool
-    """Whether the first mapping of this memory was writeable; a copy may not be where that was not."""
+    """Whether the first mapping of this memory was writeable. If not, a copy may not be writeable."""
 
     @property
     def last(self) -> int:
@@ -51,7 +52,7 @@ class Mapping(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of what a mapping points to; see `Mapping` for the fields."""
+    """A part of a mapping's target. `Mapping` explains the fields."""
 
     address: int
     length: int
@@ -60,9 +61,9 @@ class Piece(NamedTuple):
 
 
 def check_map(call: str, iova: int, length: int, readable: bool, writeable: bool) -> None:
-    """What is looked at before the space itself.
+    """Check the arguments that Linux checks before it looks up the space.
 
-    Raises: KernelError(EOVERFLOW), *iova* or *length* is 2**64 - 1 or more; KernelError(EINVAL), no permission at all.
+    Raises: KernelError(EOVERFLOW), *iova* or *length* is 2^64 - 1 or more; KernelError(EINVAL), no permission is given.
     """
     if iova >= ULONG_MAX or length >= ULONG_MAX:
         raise KernelError(errno.EOVERFLOW, call)
@@ -93,7 +94,7 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _holes(used: Iterable[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """What sorted spans leave free of *first* to *last*."""
+    """The parts of *first* to *last* that sorted spans leave free."""
     at = first
     for start, end in used:
         if start > last:
@@ -112,19 +113,18 @@ def _meets(spans: Sequence[tuple[int, int]], first: int, last: int) -> bool:
 
 
 class IOAS(Object):
-    """An I/O address space: what paging tables are made for.
+    """An I/O address space (IOAS), for which paging tables are made.
 
-    Destroying it ends its mappings. Addresses and lengths are bytes; one that does not fit into 64 bits is a
-    `UsageError`.
+    Destroying it removes its mappings. Addresses and lengths are bytes. A number beyond 64 bits raises `UsageError`.
     """
 
     def __init__(self, table: ObjectTable) -> None:
         super().__init__(table)
         self.auto_hwpts: list[Object] = []
-        """Tables made because a device was attached to the space itself; each goes with its last device. The space
-        keeps them, oldest first, and asks nothing of them."""
+        """The tables that were made because a device was attached to the space itself, oldest first. Each is destroyed
+        with its last device."""
         self.iova_alignment = 1
-        """What IOVAs, lengths and offsets in pages must be multiples of. 1 until a table needs more."""
+        """IOVAs, lengths and offsets in pages must be multiples of it. It is 1 until a table needs more."""
         self._starts: list[int] = []  # of the mappings; in the same order
         self._mappings: list[Mapping] = []  # by rising IOVA; they do not overlap
         self._reserved: dict[object, tuple[tuple[int, int], ...]] = {}  # by owner
@@ -136,26 +136,26 @@ class IOAS(Object):
     # ---- mappings ----
 
     def mappings(self) -> Iterator[Mapping]:
-        """Those there are now, by rising IOVA."""
+        """Iterate over the mappings, by rising IOVA."""
         return iter(self._mappings[:])
 
     def find(self, iova: int) -> Mapping | None:
-        """The mapping that has an address, or None. O(log n)."""
+        """Return the mapping with this address, or None, in O(log n)."""
         at = self._first(iova, iova)
         return None if at is None else self._mappings[at]
 
     def map(
         self, length: int, *, user_va: int, iova: int | None = None, readable: bool = True, writeable: bool = True
     ) -> int:
-        """Map *length* bytes at a user address. Return the IOVA: *iova*, or the lowest that is free and suits.
+        """Map *length* bytes at a user address. Return the IOVA: *iova*, or the lowest free one if *iova* is None.
 
-        One is chosen from the allowed ranges, never 0, and aligned as the user address is: to the next power of two of
-        the length, at most 2 MiB.
+        The kernel chooses an IOVA from the allowed ranges, never 0. It has the alignment of the user address, at most
+        the next power of two of the length, and at most 2 MiB.
 
-        Raises: KernelError(EOVERFLOW), *length* or *iova* is 2**64 - 1, or a range goes beyond that;
+        Raises: KernelError(EOVERFLOW), *length* or *iova* is 2^64 - 1, or a range goes beyond that;
         KernelError(EINVAL), no permission, no length, not aligned to `iova_alignment`, or *iova* is reserved;
-        KernelError(EEXIST), something is mapped there; KernelError(ENOSPC), no room; KernelError(ENOENT), destroyed.
-        Source: IOMMU_IOAS_MAP, Linux 6.12.
+        KernelError(EEXIST), the range overlaps with a mapping; KernelError(ENOSPC), no free range;
+        KernelError(ENOENT), destroyed. Source: IOMMU_IOAS_MAP, Linux 6.12.
         """
         _check_u64(length=length, user_va=user_va, iova=0 if iova is None else iova)
         check_map(MAP, iova or 0, length, readable, writeable)
@@ -174,7 +174,7 @@ class IOAS(Object):
         readable: bool = True,
         writeable: bool = True,
     ) -> int:
-        """Map *length* bytes from offset *start* of a file, which is recorded by its descriptor. Return the IOVA.
+        """Map *length* bytes from offset *start* of a file. Only its descriptor is recorded. Return the IOVA.
 
         Raises: KernelError(EBADF), *fd* is negative; else as `map`. Source: IOMMU_IOAS_MAP_FILE, Linux 7.2.
         """
@@ -200,10 +200,10 @@ class IOAS(Object):
         readable: bool = True,
         writeable: bool = True,
     ) -> int:
-        """Map what *length* bytes of another space, or of this one, point to. Return the IOVA.
+        """Map the targets of *length* bytes at *source_iova* of another space, or of this one. Return the IOVA.
 
-        Raises: KernelError(ENOENT), not all of it is mapped there; KernelError(EPERM), writeable, and what was mapped
-        first was not; else as `map`. Source: IOMMU_IOAS_COPY, Linux 6.12.
+        Raises: KernelError(ENOENT), a part is not mapped in *source*; KernelError(EPERM), *writeable*, but the first
+        mapping of the memory was not; else as `map`. Source: IOMMU_IOAS_COPY, Linux 6.12.
         """
         if not isinstance(source, IOAS):
             raise UsageError(f"source must be an IOAS, not {source!r}")
@@ -213,7 +213,7 @@ class IOAS(Object):
         return self.insert_pieces(pieces, iova, readable, writeable)
 
     def pieces(self, iova: int, length: int) -> list[Piece]:
-        """The first half of `copy`: what a range points to.
+        """Return the targets of a range, the first half of `copy`.
 
         Raises: KernelError(ENOENT, EINVAL or EOVERFLOW), as `copy`.
         """
@@ -232,18 +232,19 @@ class IOAS(Object):
         return out
 
     def insert_pieces(self, pieces: Sequence[Piece], iova: int | None, readable: bool, writeable: bool) -> int:
-        """The second half of `copy`. Raises: KernelError, as `copy`."""
+        """Map targets, the second half of `copy`. Raises: KernelError, as `copy`."""
         self._check_exists(COPY)
         return self._insert(COPY, pieces, iova, readable, writeable)
 
     def unmap(self, iova: int, length: int) -> int:
-        """End the mappings that lie in a range; return how many bytes they had. All of (0, 2**64 - 1) is `unmap_all`.
+        """Remove the mappings in a range. Return the number of bytes that they had. (0, 2^64 - 1) does `unmap_all`.
 
-        Mappings are not cut. Where the range ends inside one, those before it are gone all the same, as in Linux.
+        Mappings are never cut. If the range ends inside a mapping, the earlier ones are removed all the same, as in
+        Linux.
 
         Raises: KernelError(ENOENT), the range cuts a mapping, or has none; KernelError(EINVAL), no length;
-        KernelError(EOVERFLOW), it goes beyond 2**64 - 1, or *iova* or *length* is that. Source: IOMMU_IOAS_UNMAP, Linux
-        6.12.
+        KernelError(EOVERFLOW), the range goes beyond 2^64 - 1, or *iova* or *length* is 2^64 - 1.
+        Source: IOMMU_IOAS_UNMAP, Linux 6.12.
         """
         _check_u64(iova=iova, length=length)
         self._check_exists(UNMAP)
@@ -265,14 +266,14 @@ class IOAS(Object):
         return done
 
     def unmap_all(self) -> int:
-        """End all mappings; return how many bytes they had, perhaps 0. Raises: KernelError(ENOENT), destroyed."""
+        """Remove all mappings. Return the number of bytes that they had. Raises: KernelError(ENOENT), destroyed."""
         self._check_exists(UNMAP)
         return self._remove(0, len(self._mappings))
 
     # ---- ranges ----
 
     def iova_ranges(self) -> list[tuple[int, int]]:
-        """The ranges that are not reserved, as (first, last), mapped or not.
+        """Return the ranges that are not reserved, as pairs (first, last), including mapped ones.
 
         Raises: KernelError(ENOENT), destroyed. Source: IOMMU_IOAS_IOVA_RANGES, Linux 6.12.
         """
@@ -280,12 +281,12 @@ class IOAS(Object):
         return list(_holes(self._reserved_spans, 0, ULONG_MAX))
 
     def allow_iovas(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Say which ranges, (first, last), IOVAs are chosen from, and may not become reserved; none: from everywhere.
+        """Set the ranges, pairs (first, last), from which the kernel chooses IOVAs. An empty list allows all addresses.
 
-        Those that a mapping asks for by number need not lie in them.
+        Allowed ranges cannot become reserved. An *iova* that the caller gives may be outside of them.
 
-        Raises: KernelError(EINVAL), a range has not two addresses or more, or they overlap;
-        KernelError(EADDRINUSE), one is reserved; nothing has changed then. KernelError(ENOENT), destroyed.
+        Raises: KernelError(EINVAL), a range has fewer than two addresses, or ranges overlap; KernelError(EADDRINUSE), a
+        range is reserved; KernelError(ENOENT), destroyed. Nothing has changed then.
         Source: IOMMU_IOAS_ALLOW_IOVAS, Linux 6.12.
         """
         call = "IOMMU_IOAS_ALLOW_IOVAS"
@@ -301,20 +302,20 @@ class IOAS(Object):
         self._table.change(call, partial(setattr, self, "_allowed", allowed))
 
     def reserve(self, owner: object, first: int, last: int) -> None:
-        """Forbid a range for *owner*, who may reserve several.
+        """Reserve a range for *owner*, which may have several. No mapping can use it.
 
-        Raises: KernelError(EADDRINUSE), some of it is mapped or allowed. Source: iopt_reserve_iova, Linux 6.12.
+        Raises: KernelError(EADDRINUSE), a part is mapped or allowed. Source: iopt_reserve_iova, Linux 6.12.
         """
         self._table.begin()
         self._table.change("reserve", *self.reserving(owner, [(first, last)]))
 
     def unreserve(self, owner: object) -> None:
-        """Give back all that *owner* reserved, if anything. Source: iopt_remove_reserved_iova, Linux 6.12."""
+        """Release all ranges that *owner* has reserved. Source: iopt_remove_reserved_iova, Linux 6.12."""
         self._table.begin()
         self._table.change("unreserve", *self.unreserving(owner))
 
     def reserving(self, owner: object, ranges: Sequence[tuple[int, int]]) -> list[Step]:
-        """What forbids ranges. Raises: as `reserve`."""
+        """The steps that reserve ranges. Raises: as `reserve`."""
         for first, last in ranges:
             _check_u64(first=first, last=last)
             if last < first:
@@ -327,12 +328,12 @@ class IOAS(Object):
         return [partial(self._reserved.__setitem__, owner, reserved), self._forget_merged()]
 
     def unreserving(self, owner: object) -> list[Step]:
-        """What gives back all that *owner* reserved."""
+        """The steps that release all ranges of *owner*."""
         return [quietly(partial(self._reserved.pop, owner, None)), self._forget_merged()]
 
     @property
     def _reserved_spans(self) -> list[tuple[int, int]]:
-        """What is reserved, sorted and merged."""
+        """The reserved ranges, sorted and merged."""
         merged = self._merged_reserved
         if merged is None:
             merged = _merged(sorted(span for spans in self._reserved.values() for span in spans))
@@ -345,16 +346,16 @@ class IOAS(Object):
     # ---- tables ----
 
     def add_domain(self, owner: object, geometry: Geometry) -> None:
-        """Take note of a table that translates this space: alignment grows, what it cannot translate is reserved.
+        """Add a table that translates this space. It raises the alignment, and reserves IOVAs beyond its geometry.
 
-        Raises: KernelError(EADDRINUSE), a mapping is not aligned so, or something is mapped or allowed where the table
-        does not reach; KernelError(EINVAL), its pages are too large. Source: iopt_table_add_domain, Linux 6.12.
+        Raises: KernelError(EADDRINUSE), a mapping is not aligned, or a mapping or an allowed range is beyond the
+        geometry; KernelError(EINVAL), its pages are too large. Source: iopt_table_add_domain, Linux 6.12.
         """
         self._table.begin()
         self._table.change("add_domain", *self.adding_domain(owner, geometry))
 
     def adding_domain(self, owner: object, geometry: Geometry) -> list[Step]:
-        """What takes note of a table. Raises: as `add_domain`."""
+        """The steps that add a table. Raises: as `add_domain`."""
         alignment = max(geometry.page_size, self.iova_alignment)
         if alignment > PAGE_SIZE:
             raise KernelError(errno.EINVAL, "add_domain")
@@ -370,7 +371,7 @@ class IOAS(Object):
         ]
 
     def removing_domain(self, owner: object) -> list[Step]:
-        """What forgets a table. Source: iopt_table_remove_domain, Linux 6.12."""
+        """The steps that remove a table. Source: iopt_table_remove_domain, Linux 6.12."""
         alignment = self._alignment(self._large_pages, [one for one in self._domains if one is not owner])
         return [
             partial(self._domains.__delitem__, owner),
@@ -384,9 +385,9 @@ class IOAS(Object):
         return self._large_pages
 
     def set_large_pages(self, enabled: bool) -> None:
-        """Say whether tables may use large pages; without them, everything is aligned to 4 KiB.
+        """Allow or forbid large pages in tables. Without them, all mappings must be aligned to 4 KiB.
 
-        Raises: KernelError(EINVAL), a table has mappings already; KernelError(EADDRINUSE), a mapping is not aligned so.
+        Raises: KernelError(EINVAL), a table has mappings already; KernelError(EADDRINUSE), a mapping is not aligned.
         Source: IOMMU_OPTION_HUGE_PAGES, Linux 6.12.
         """
         if not enabled and self._large_pages and self._domains and self._mappings:
@@ -400,7 +401,7 @@ class IOAS(Object):
         )
 
     def leaving(self) -> list[Step]:
-        """What ends the mappings."""
+        """The steps that remove the mappings."""
         return [self._mappings.clear, self._starts.clear]
 
     # ---- within ----
@@ -492,7 +493,7 @@ class IOAS(Object):
         raise KernelError(errno.ENOSPC, call)
 
     def _used(self, start: int) -> Iterator[tuple[int, int]]:
-        """What is mapped or reserved at *start* and above, by rising address."""
+        """The mapped and reserved ranges at *start* and above, by rising address."""
         mapped = range(max(bisect_right(self._starts, start) - 1, 0), len(self._starts))
         reserved = max(bisect_right(self._reserved_spans, (start, ULONG_MAX)) - 1, 0)
         return heapq.merge(
@@ -506,7 +507,7 @@ class IOAS(Object):
                 raise KernelError(errno.EADDRINUSE, "alignment")
 
     def _alignment(self, large_pages: bool, domains: Iterable[object]) -> int:
-        """iopt_calculate_iova_alignment(), for these tables. Raises: KernelError(EADDRINUSE), a mapping is not so."""
+        """iopt_calculate_iova_alignment(), for these tables. Raises: KernelError(EADDRINUSE), a mapping not aligned."""
         pages = [self._domains[owner].page_size for owner in domains]
         alignment = max([1 if large_pages else PAGE_SIZE, *pages])
         if alignment > self.iova_alignment:

@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Object)
 
 @dataclass
 class IoctlState:
-    """What a context keeps for its ioctls alone."""
+    """The state that only the ioctls of a context use."""
 
     account_mm: bool = False
     """OPTION_RLIMIT_MODE: whether pinned memory is charged to the process, not to the user. Nothing is pinned here."""
@@ -33,22 +33,22 @@ class IoctlState:
 
 @dataclass
 class Call:
-    """One ioctl on its way."""
+    """One ioctl that is being done."""
 
     name: str
-    """As the uAPI header has it."""
+    """The name in the uAPI header."""
     context: Calls
     state: IoctlState
     cmd: CData
     """The kernel's copy of the struct."""
     extra: bytearray
-    """What the kernel's struct has beyond it, with `Context.generic_reports`."""
+    """The kernel's copy of further fields after the struct, which exist with `Context.generic_reports`."""
     memory: ClientMemory
     client: memoryview
-    """The client's struct, all that it says it has."""
+    """The client's struct, in the size that it gives."""
 
     def refuse(self, number: int) -> KernelError:
-        """An error of this call, to be raised."""
+        """Return the error of this call, for the caller to raise."""
         return KernelError(number, self.name)
 
     def supported(self, condition: bool) -> None:

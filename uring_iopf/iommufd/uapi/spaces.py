@@ -107,7 +107,7 @@ def ioas_unmap(call: Call) -> None:
 
 
 def ioas_change_process(call: Call) -> None:
-    """Only memory of files can go to another process; who is charged for it is not modelled."""
+    """Only memory of files can go to another process. Its charge to a process or user is not modelled."""
     call.supported(not call.cmd.__reserved)
     for one in call.context:
         if isinstance(one, IOAS) and any(mapping.fd is None for mapping in one.mappings()):
