@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TextIO
 
 import pytest
@@ -20,7 +21,7 @@ import pytest
 from uring_iopf.commands import main as cli
 from uring_iopf.commands.shared import Parts
 from uring_iopf.errors import KernelError, UsageError
-from uring_iopf.hardware.load import LoadMode
+from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine_parts import MachineParts
@@ -100,6 +101,26 @@ def cells_asked_for(*argv: str) -> list[CellSpec]:
 
     assert run("compare", *argv, parts=PARTS._replace(measure_cell=remember)) == 0
     return asked
+
+
+def test_a_signal_that_comes_while_modules_are_loaded_is_a_clear_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(name: str, *_: object) -> None:
+        if name == "uring_iopf.reports.output":
+            raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "uring_iopf.reports.output")
+    monkeypatch.setattr("sys.meta_path", [SimpleNamespace(find_spec=interrupted), *sys.meta_path])
+    assert run("compare") == 130
+    assert capsys.readouterr().err == "uring-iopf: interrupted\n"
+
+
+def test_random_times_need_none_in_the_trace(tmp_path: Path) -> None:
+    trace = tmp_path / "one.csv"
+    trace.write_text("time_ns,pasid,thread,address,access\n5,1,0,0x1000,r\n")
+    (cell,) = cells_asked_for("--workload", str(trace), "--load", "poisson", "--rate", "100", "--design", "fd")
+    assert cell.parts.load == Load(LoadMode.POISSON, 1, 1, rate=100.0, seed=0)
 
 
 def test_two_designs_of_one_name_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

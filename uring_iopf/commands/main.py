@@ -129,6 +129,16 @@ def _cannot_print(error: Exception) -> int:
 
 
 def _run(arguments: argparse.Namespace, parts: Parts) -> int:
+    """Run the command. A signal may come at any moment, also in the imports of `_told`."""
+    try:
+        return _told(arguments, parts)
+    except KeyboardInterrupt:
+        sys.stderr.write("uring-iopf: interrupted\n")
+        return INTERRUPTED
+
+
+def _told(arguments: argparse.Namespace, parts: Parts) -> int:
+    """Run the command, and say its errors in a line."""
     from uring_iopf.reports.output import StandardOutputError, discard_output
     from uring_iopf.reports.text import plain
 
@@ -138,9 +148,6 @@ def _run(arguments: argparse.Namespace, parts: Parts) -> int:
         # A file's name may have anything in it, also what a terminal obeys.
         sys.stderr.write("\n".join(map(plain, f"{arguments.parser.prog}: {error}\n".split("\n"))))
         return USAGE
-    except KeyboardInterrupt:
-        sys.stderr.write("uring-iopf: interrupted\n")
-        return INTERRUPTED
     except BrokenPipeError:
         discard_output()  # its reader (head, less) closed the pipe
         return UNACCOUNTED

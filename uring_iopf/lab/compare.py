@@ -75,7 +75,8 @@ class Plan:
         mode = LoadMode[self.load.upper()]
         recorded = self.workload.mean_rate
         offered = recorded if rate is None else rate
-        load = Load(mode, in_flight, parts.group, speed=offered / recorded, rate=offered, seed=parts.seed)
+        speed = offered / recorded if mode is LoadMode.TRACE else 1.0  # the faults of others may have no times
+        load = Load(mode, in_flight, parts.group, speed=speed, rate=offered, seed=parts.seed)
         parts = replace(parts, load=load)
         return CellSpec(design, self.client, parts, seconds=self.seconds, faults=1, limit_s=self.seconds, rate=offered)
 
