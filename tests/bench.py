@@ -125,7 +125,7 @@ def group_of(message: bytes) -> int:
 
 
 class Bench:
-    """A core, a queue and a ring with an arena, closed in the right order."""
+    """A core, a queue and a ring with an arena, closed in the right order. Its kernel is the oldest."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Bench:
         flags: int = 0,
     ) -> None:
         with ExitStack() as stack:
-            self.core = stack.enter_context(Core(live=live))
+            self.core = stack.enter_context(Core(live=live, kernel="6.12"))
             self.queue = Queue(self.core, personality, nonblock=nonblock)
             stack.callback(self.queue.close)
             self.arena = stack.enter_context(Arena())

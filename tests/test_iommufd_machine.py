@@ -181,7 +181,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
 
     @initialize(virtual_pri_reset=st.booleans(), seeds=st.lists(WHICH, min_size=6, max_size=6))
     def start(self, virtual_pri_reset: bool, seeds: list[int]) -> None:
-        self.context = Context(Core(), kernel=self.kernel, virtual_pri_reset=virtual_pri_reset)
+        self.context = Context(Core(kernel=self.kernel), virtual_pri_reset=virtual_pri_reset)
         self.model = Model(self.kernel, virtual_pri_reset)
         self.iommus = [self.context.mock, MockIommu(self.context.core)]
         self.real: dict[Thing, Object] = {}

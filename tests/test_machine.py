@@ -427,14 +427,14 @@ def test_a_mapping_for_reading_does_not_do_for_a_write() -> None:
 def forgetful_kernel(capacity: int) -> Iterator[tuple[Core, Endpoint]]:
     """A function that may ask for more than its kernel has memory for: the rest is answered FAILURE."""
     with ExitStack() as stack:
-        core = stack.enter_context(Core())
+        core = stack.enter_context(Core(kernel="6.12"))
         iommu = VtdIommu(core)
         stack.callback(iommu.close)
         space = AddressSpace(64, 64)
         stack.callback(space.close)
         endpoint = Endpoint(iommu, capacity=1024, group_most=1)
         stack.callback(endpoint.close)
-        context = Context(core, kernel="6.12")
+        context = Context(core)
         stack.callback(context.close)
         device = context.bind(iommu.c, endpoint.requester_id, capacity)
         stack.callback(lambda: lib.uiopf_vtd_unbind(iommu.vtd, device.c))

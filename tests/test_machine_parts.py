@@ -15,10 +15,10 @@ import pytest
 
 from uring_iopf import Load, LoadMode, Machine, UsageError
 from uring_iopf.commands.main import build_parser
-from uring_iopf.core import Driver
+from uring_iopf.core import DEFAULT_KERNEL, Driver
 from uring_iopf.designs.channel import Wait
 from uring_iopf.hardware.endpoint import GROUP_INDICES
-from uring_iopf.iommufd import DEFAULT_KERNEL, VERSIONS, QueueLimits
+from uring_iopf.iommufd import VERSIONS, QueueLimits
 from uring_iopf.machine_parts import (
     DRIVERS,
     KERNELS,

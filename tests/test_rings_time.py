@@ -29,6 +29,8 @@ from uring_iopf._core import ffi, lib
 from uring_iopf.abi import CqeFlags, EnterFlags, MmapOffset, Op, PbufRingFlags, RegisterOp, SetupFlags, SqeFlags
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.iommufd import Context
+from uring_iopf.machine import Machine
 from uring_iopf.rings import BufferRing, Cqe, KernelRing, Ring, Sqe
 
 LINK, DRAIN, FIXED, SELECT = SqeFlags.IO_LINK, SqeFlags.IO_DRAIN, SqeFlags.FIXED_FILE, SqeFlags.BUFFER_SELECT
@@ -336,6 +338,24 @@ def test_a_regular_file_cannot_be_installed() -> None:
 def test_a_kernel_is_a_version_from_6_12_on(kernel: str) -> None:
     with pytest.raises(UsageError, match=r"6\.12"):
         Core(kernel=kernel)
+
+
+@pytest.mark.parametrize("kernel", ["6.12", "6.18", "7.1", "7.2", "7.9"])
+def test_a_context_goes_by_the_kernel_of_its_core(kernel: str) -> None:
+    """Rings of one kernel beside an iommufd of another are no machine that there is."""
+    rules = "6.12" if kernel < "7.2" else "7.2"
+    with Core(kernel=kernel) as core:
+        assert core.kernel == kernel
+        for given in (None, rules):
+            with Context(core, kernel=given) as context:
+                assert context.version.name == rules
+        with pytest.raises(UsageError, match=f"Core.kernel={'6.12' if rules == '7.2' else '7.2'!r}"):
+            Context(core, kernel="6.12" if rules == "7.2" else "7.2")
+    for name in ("6.12", "7.2"):
+        with Context(kernel=name) as context:
+            assert (context.version.name, context.core.kernel) == (name, name)
+        with Machine(None, kernel=name) as machine:
+            assert (machine.context.version.name, machine.core.kernel) == (name, name)
 
 
 def opened(kernel: str, flags: int) -> bool | int:

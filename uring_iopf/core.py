@@ -6,7 +6,7 @@ import enum
 import errno
 import functools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CCore, check, interruptible, lib
 from uring_iopf.errors import HostError, UsageError, check_fits, check_signed
@@ -47,6 +47,10 @@ def _calibration() -> int:
     return lib.uiopf_counter_calibrate(20_000_000)
 
 
+DEFAULT_KERNEL: Final = "7.2"
+"""The version of Linux that is emulated where none is given."""
+
+
 def _version(kernel: str) -> tuple[int, int]:
     version = re.fullmatch(r"(\d{1,3})\.(\d{1,2})", kernel) if isinstance(kernel, str) else None
     if not version or (int(version[1]), int(version[2])) < (6, 12):
@@ -69,7 +73,7 @@ class Core(Handle[CCore]):
 
     _what = "core"
 
-    def __init__(self, *, live: bool = False, clock: Clock | None = None, kernel: str = "6.12") -> None:
+    def __init__(self, *, live: bool = False, clock: Clock | None = None, kernel: str = DEFAULT_KERNEL) -> None:
         super().__init__()
         version = _version(kernel)
         if clock is not None and not isinstance(clock, Clock):
@@ -83,12 +87,14 @@ class Core(Handle[CCore]):
                 clock = Clock.MONOTONIC
         self.live = live
         self.clock = clock
+        self._kernel = kernel
         self._make(lib.uiopf_core_let_go, lib.uiopf_core_new, clock, ns_per_count, live)
         lib.uiopf_core_set_kernel(self.c, *version)
 
-    def follow(self, kernel: str) -> None:
-        """Emulate this version of Linux from the next ring on. Raises: UsageError, it is no version from 6.12 on."""
-        lib.uiopf_core_set_kernel(self.c, *_version(kernel))
+    @property
+    def kernel(self) -> str:
+        """The version of Linux that is emulated."""
+        return self._kernel
 
     @property
     def driver(self) -> Driver:

@@ -109,11 +109,10 @@ class Machine(Unshared):
 
     def _build(self, parts: MachineParts) -> None:
         """Make the hardware and the kernel around it. The caller closes the parts made so far if this raises."""
-        self.core = Core(live=self.live)
+        self.core = Core(live=self.live, kernel=parts.kernel)
         self._worker: object = self.core.worker()
         self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
-        self.context = Context(self.core, kernel=parts.kernel)
-        self.core.follow(parts.kernel)
+        self.context = Context(self.core)
         self.iommu = VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
         ioas = self.context.ioas_alloc()
         groups: dict[str, DeviceGroup] = {}

@@ -35,7 +35,7 @@ from uring_iopf.iommufd.queues.reports import ReportQueue
 from uring_iopf.iommufd.selftest import MockDevice, SelftestDevice
 from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT
 from uring_iopf.iommufd.spaces.ioas import IOAS, Mapping
-from uring_iopf.iommufd.versions import DEFAULT_KERNEL, VERSIONS, KernelVersion, RefusedFunctions
+from uring_iopf.iommufd.versions import VERSIONS, KernelVersion, RefusedFunctions
 
 __all__ = [
     "AS_LINUX",
@@ -43,7 +43,6 @@ __all__ = [
     "CmdqvEvent",
     "ClientMemory",
     "Context",
-    "DEFAULT_KERNEL",
     "Device",
     "DeviceGroup",
     "DeviceCounts",

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf.core import Core
-from uring_iopf.errors import pairs, whole
+from uring_iopf.core import DEFAULT_KERNEL, Core
+from uring_iopf.errors import UsageError, pairs, whole
 from uring_iopf.handles import Handle, leave
 from uring_iopf.iommufd.calls import Calls
 from uring_iopf.iommufd.devices.device import Device, VirtualFunction
@@ -18,7 +18,7 @@ from uring_iopf.iommufd.queues.file import QueueFile
 from uring_iopf.iommufd.selftest import MockDevice
 from uring_iopf.iommufd.uapi.call import IoctlState
 from uring_iopf.iommufd.uapi.operations import perform
-from uring_iopf.iommufd.versions import DEFAULT_KERNEL, kernel_version
+from uring_iopf.iommufd.versions import kernel_version, rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,28 +35,36 @@ if TYPE_CHECKING:
 class Context(Calls):
     """An open of /dev/iommu, with the rules of one *kernel* (``6.12`` or ``7.2``).
 
-    *core*: the core; None: an inline core of its own, which it closes. A call that names an object accepts the object
-    or its id. Ids count from 1, the lowest free one first. A refusal raises `KernelError` with Linux's errno, and
-    changes nothing.
+    *core*: the core; None: an inline core of its own, which it closes. *kernel* is for a core of its own. On a given
+    core the rules are those of the core's kernel, since its rings and this context belong to one machine. Up to 7.1
+    they are those of 6.12.
+
+    A call that names an object accepts the object or its id. Ids count from 1, the lowest free one first. A refusal
+    raises `KernelError` with Linux's errno, and changes nothing.
 
     Two switches go beyond Linux. *virtual_pri_reset*: virtual functions that share PRI may have faults. A Response
     Failure then stops the page requests of that function only, until `Device.reset_pri`, and the hardware gets INVALID
     (reviewers sketched this emulation in 2024). *generic_reports*: `report_queue_alloc` makes queues of other reports
     than page faults.
 
-    A context manager; see `close`. Raises: UsageError, no such kernel.
+    A context manager; see `close`. Raises: UsageError, no such kernel, or it contradicts the core's.
     """
 
     def __init__(
         self,
         core: Core | None = None,
         *,
-        kernel: str = DEFAULT_KERNEL,
+        kernel: str | None = None,
         virtual_pri_reset: bool = False,
         generic_reports: bool = False,
     ) -> None:
-        version = kernel_version(kernel)
-        super().__init__(Core() if core is None else core, version, generic_reports=generic_reports)
+        if kernel is not None:
+            kernel_version(kernel)
+        on = Core(kernel=kernel or DEFAULT_KERNEL) if core is None else core
+        version = rules_of(on.kernel)
+        if kernel is not None and kernel_version(kernel) is not version:
+            raise UsageError(f"kernel is {kernel!r}, but the core emulates {on.kernel!r}: make Core(kernel={kernel!r})")
+        super().__init__(on, version, generic_reports=generic_reports)
         self.virtual_pri_reset = virtual_pri_reset
         self._owns_core = core is None
         self._on = core

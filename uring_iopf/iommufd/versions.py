@@ -104,11 +104,7 @@ VERSIONS: Final[Mapping[str, KernelVersion]] = MappingProxyType(
         )
     }
 )
-"""The emulated kernels, by name."""
-
-
-DEFAULT_KERNEL: Final = "7.2"
-"""The default kernel."""
+"""The emulated kernels, by name, the oldest first."""
 
 
 def kernel_version(name: str) -> KernelVersion:
@@ -117,3 +113,12 @@ def kernel_version(name: str) -> KernelVersion:
         return VERSIONS[name]
     except KeyError:
         raise UsageError(f"kernel must be one of {', '.join(VERSIONS)}; not {name!r}") from None
+
+
+def rules_of(kernel: str) -> KernelVersion:
+    """The rules of a version of Linux from 6.12 on: of the newest that is known here and not newer than it."""
+    return [one for one in VERSIONS.values() if _number(one.name) <= _number(kernel)][-1]
+
+
+def _number(name: str) -> tuple[int, ...]:
+    return tuple(map(int, name.split(".")))
