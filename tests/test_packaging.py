@@ -96,7 +96,7 @@ def test_a_checkout_that_hides_another_uring_iopf_says_so(checkout: tuple[Path, 
     finally:
         changed.write_text(text)
     assert f"ImportError: the checkout in {checkout[0]} hides the installed uring_iopf in {checkout[1]}" in done.stderr
-    assert "start Python in another folder for the installed one" in done.stderr
+    assert "start Python in another folder to use the installed one" in done.stderr
     assert "pip install -e ." in done.stderr
 
 

@@ -359,7 +359,7 @@ def check_build() -> None:
         )
     if _sources_hash(cdefs) != source_hash():
         raise ImportError(
-            "uring_iopf's compiled part was built from other C sources than those in cdefs/: build it again with "
+            "uring_iopf's compiled part was built from other C sources than those in cdefs/; build it again with "
             f"`{sys.executable} -m pip install -e .`"
         )
 

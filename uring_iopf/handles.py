@@ -62,7 +62,7 @@ def owned(
 def no_room(what: str) -> Exception:
     """The error to raise when `owned` has returned None: HostError if no descriptor is free, else MemoryError."""
     if ffi.errno in (errno.EMFILE, errno.ENFILE):
-        return HostError(ffi.errno, what)
+        return HostError(ffi.errno, f"no descriptor is free for this: {what}")
     return MemoryError(f"there is no memory for this: {what}")
 
 
