@@ -27,7 +27,7 @@ from uring_iopf.errors import DesignError, UsageError
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.iommufd import QueueLimits
 from uring_iopf.machine import Machine
-from uring_iopf.machine_parts import MOST_IN_FLIGHT, MachineOptions, MachineParts
+from uring_iopf.machine_parts import MOST_IN_FLIGHT, FunctionParts, MachineOptions, MachineParts
 from uring_iopf.testing import compare
 from uring_iopf.testing.compare import ReplayError, _missing, compare_designs
 from uring_iopf.testing.strategies import options, workloads
@@ -263,8 +263,10 @@ def test_designs_are_a_sequence_of_one_or_more(designs: Any) -> None:
 def test_a_comparison_without_a_workload_is_refused() -> None:
     """There was nothing to replay, again and again."""
     nothing: Any = None
-    with pytest.raises(UsageError, match=r"^workload must be given"):
-        compare_designs(["fd"], workload=nothing)
+    workload = Workload.from_faults([(0, 0, 1, 1)])
+    for functions in ((), (FunctionParts(workload=workload),)):
+        with pytest.raises(UsageError, match=r"^workload must not be None"):
+            compare_designs(["fd"], workload=nothing, functions=functions)
 
 
 def test_a_load_with_times_is_refused_where_time_stands_still() -> None:

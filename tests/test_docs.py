@@ -58,6 +58,7 @@ def run(folder: Path, *arguments: str) -> None:
         [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        input="5 1 2 0x1000 0x4\n",  # a fault as bpftrace prints it, for the program that converts them
         capture_output=True,
         text=True,
         timeout=120,

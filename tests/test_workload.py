@@ -217,8 +217,18 @@ def test_what_was_recorded_becomes_a_trace(recorded: str, monkeypatch: pytest.Mo
         "4705,2,0,0x7f6e5f5ae000,w\n"
         "10947,2,1,0x7f6e5f57b000,r\n"
     )
+    assert done.stderr == f"{1 if recorded is RECORDED_BY_PERF else 3} other lines were left out\n"
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(done.stdout.encode())))
     assert len(load_workload("-")) == 3
+
+
+def test_a_recording_without_a_fault_is_refused() -> None:
+    """As perf prints it without ``--ns``: it became a trace without faults, in silence."""
+    program = Path(__file__).parent.parent / "docs" / "examples" / "faults_to_trace.py"
+    recorded = RECORDED_BY_PERF.replace("601:", ":").replace("896:", ":").replace("843:", ":").replace("176:", ":")
+    done = subprocess.run([sys.executable, str(program)], input=recorded, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("none of 4 lines is a page fault; ")
 
 
 def test_an_unknown_name_lists_the_bundled_ones_and_mentions_paths() -> None:

@@ -7,7 +7,7 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib
-from uring_iopf.errors import HostError, UsageError, check_fits, check_signed, check_whole
+from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_signed, check_whole
 from uring_iopf.handles import Handle
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 
@@ -109,6 +109,7 @@ class Endpoint(Handle[CEndpoint]):
         self._on = iommu.core
         self.requester_id = requester_id
         self.capacity = capacity
+        self.group_most = group_most
         new, free = lib.uiopf_endpoint_new, lib.uiopf_endpoint_free
         keep: list[object] = [iommu.vtd]  # which the port is a part of
         self._make(free, new, iommu.core.c, iommu.port, requester_id, capacity, group_most, keep=keep)
@@ -193,6 +194,11 @@ class Endpoint(Handle[CEndpoint]):
             check_fits(32, pasid=pasid, perm=perm, pages=pages)
             check_fits(64, address=address)
             ticket = lib.uiopf_endpoint_access(c, int(pasid), int(address), int(perm), int(pages))
+        if ticket == -errno.EINVAL and pages > self.group_most:
+            raise KernelError(
+                errno.EINVAL,
+                f"access to {pages} pages in one group, which has {self.group_most} at most (`group` of the machine)",
+            )
         return ticket if ticket >= 0 else _check(ticket, "access", pages)
 
     def result(self, ticket: int) -> AccessResult:

@@ -60,8 +60,8 @@ def compare_designs(
     chosen = _listed(designs)
     check_names((design, resolve(design).name) for design in chosen)
     parts = MachineParts.of(workload, **options)
-    if all(one.workload is None for one in parts.each_function()):
-        raise UsageError("workload must be given in compare_designs, because without one there is nothing to replay")
+    if parts.workload is None:
+        raise UsageError("workload must not be None in compare_designs, because without one there is nothing to replay")
     if any(one.mode is not LoadMode.CLOSED for one in parts.loads()):
         raise UsageError(
             "load must be a closed loop in compare_designs, whose clock stands still; timed faults would never come"
