@@ -211,6 +211,11 @@ def test_a_batch_client_after_the_end_of_its_machine_is_an_error() -> None:
             call()
 
 
+def test_a_batch_client_needs_a_design_in_c() -> None:
+    with Machine(None, driver="inline") as machine, pytest.raises(UsageError, match="design in C"):
+        BatchClient(machine.open("my_design:Doorbell"), machine.address_space)  # type: ignore[arg-type]
+
+
 def test_a_batch_client_serves_all_that_waits_at_once() -> None:
     with Machine(None, driver="inline", group=2) as machine:
         client = BatchClient(machine.open("fd"), machine.address_space)  # type: ignore[arg-type]

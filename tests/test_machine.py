@@ -367,8 +367,21 @@ def test_more_pages_than_a_group_holds_are_refused() -> None:
         assert machine.endpoint.counts().sent == 0
 
 
-def test_there_is_nothing_to_account_for_without_a_design() -> None:
-    with Machine(None) as machine, pytest.raises(UsageError, match="no design has been opened"):
+def test_faults_are_accounted_for_before_a_design_is_open_too() -> None:
+    with Machine("gcc-compile", driver="inline", in_flight=8) as machine:
+        assert machine.account() == Account(0, 0, 0, 0, 0)
+        machine.start()
+        machine.core.produce()
+        account = machine.account()
+        assert account.auto_answered == account.sent > 0
+        machine.open("fd")
+        served = 0
+        while not machine.is_idle():
+            served += serve(machine)
+        account = machine.account()
+        assert (account.sent, account.lost, account.answered) == (5075, 0, served)
+        assert served == 5075 - account.auto_answered
+    with pytest.raises(UsageError, match="this machine is closed"):
         machine.account()
 
 

@@ -93,11 +93,17 @@ def test_a_checkout_that_hides_another_uring_iopf_says_so(checkout: tuple[Path, 
     changed.write_text(text + "/* of another day */\n")
     try:
         done = in_the_checkout(checkout, "-c", "import uring_iopf; uring_iopf.Machine")
+        command = in_the_checkout(checkout, "-m", "uring_iopf", "compare")
     finally:
         changed.write_text(text)
     assert f"ImportError: the checkout in {checkout[0]} hides the installed uring_iopf in {checkout[1]}" in done.stderr
     assert "start Python in another folder to use the installed one" in done.stderr
     assert "pip install -e ." in done.stderr
+    assert command.returncode == 2
+    assert command.stderr.startswith(
+        f"uring-iopf compare: the checkout in {checkout[0]} hides the installed uring_iopf"
+    )
+    assert command.stderr.count("\n") == 1
 
 
 def test_a_checkout_without_an_installed_package_says_how_to_install_it(checkout: tuple[Path, Path]) -> None:

@@ -49,7 +49,8 @@ except ImportError as error:
     if installed is None:
         raise ImportError(
             "uring_iopf's compiled part is missing: install the package (`pip install .`, or `pip install -e .` in a "
-            "checkout), which needs gcc and Python's headers (Debian: apt install gcc python3-dev)"
+            "checkout), which needs gcc and Python's headers (Debian: apt install gcc python3-dev)",
+            name="uring_iopf._core",
         ) from error
     from uring_iopf._core import ffi as ffi
     from uring_iopf._core import lib as _untyped_lib
@@ -355,12 +356,14 @@ def check_build() -> None:
         raise ImportError(
             f"the checkout in {cdefs.parent} hides the installed uring_iopf in {installed}, and the two differ; "
             "start Python in another folder to use the installed one, or install this one with "
-            f"`{sys.executable} -m pip install -e .`"
+            f"`{sys.executable} -m pip install -e .`",
+            name="uring_iopf._core",
         )
     if _sources_hash(cdefs) != source_hash():
         raise ImportError(
             "uring_iopf's compiled part was built from other C sources than those in cdefs/; build it again with "
-            f"`{sys.executable} -m pip install -e .`"
+            f"`{sys.executable} -m pip install -e .`",
+            name="uring_iopf._core",
         )
 
 

@@ -489,14 +489,13 @@ class Machine(Unshared):
     def account(self) -> Account:
         """The account of all functions' faults at this moment. After `detach` no fault is pending.
 
-        Raises: UsageError, no design has been opened.
+        Before a design is open, the kernel answers each fault by itself. Raises: UsageError, the machine is closed.
         """
         return Account(*map(sum, zip(*self.accounts().values(), strict=True)))
 
     def accounts(self) -> dict[str, Account]:
         """The account of each function, by name, at one moment. They add up to `account`. Raises: as `account`."""
-        if not self._opened:
-            raise UsageError("no design has been opened, so there are no faults to account for; open one first")
+        self._check_open()
         functions = list(self.functions.values())
         return dict(zip(self.functions, accounts_of(self.core, functions), strict=True))
 

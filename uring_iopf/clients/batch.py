@@ -10,7 +10,7 @@ from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_FIELDS
 from uring_iopf.designs.channel import bad_code
-from uring_iopf.designs.native_channel import RECEIVE_MOST, again, answer_again, refuse_answer
+from uring_iopf.designs.native_channel import RECEIVE_MOST, NativeChannel, again, answer_again, refuse_answer
 from uring_iopf.errors import UsageError
 from uring_iopf.handles import NotCopied
 
@@ -24,7 +24,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from uring_iopf.designs.native_channel import NativeChannel
     from uring_iopf.hardware.tables import AddressSpace
 
 FAULT = np.dtype([(name.removeprefix("__"), "<" + code) for name, code in MESSAGE_FIELDS])
@@ -40,6 +39,8 @@ class BatchClient(NotCopied):
     """
 
     def __init__(self, channel: NativeChannel, address_space: AddressSpace) -> None:
+        if not isinstance(channel, NativeChannel):
+            raise UsageError(f"channel must be that of a design in C, whose messages are in an array, not {channel!r}")
         self._channel = channel
         self.address_space = address_space
         self._c_faults = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)

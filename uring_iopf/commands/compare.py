@@ -203,7 +203,6 @@ def _described(design: DesignFacts) -> tuple[str, str]:
 
 def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     """Return the plan of the comparison. Raises: UsageError."""
-    from uring_iopf.designs.registry import check_names
     from uring_iopf.lab.compare import Plan
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
@@ -217,6 +216,8 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     )
     designs = _designs(arguments.design, parts)
     facts = {spec: parts.resolve_design(spec) for spec in designs}
+    from uring_iopf.designs.registry import check_names  # loads the compiled part, which a mistake above does not need
+
     check_names((spec, fact.name) for spec, fact in facts.items())
     return Plan(
         machine,

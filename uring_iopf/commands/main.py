@@ -148,6 +148,11 @@ def _told(arguments: argparse.Namespace, parts: Parts) -> int:
         # A file's name may have anything in it, also what a terminal obeys.
         sys.stderr.write("\n".join(map(plain, f"{arguments.parser.prog}: {error}\n".split("\n"))))
         return USAGE
+    except ImportError as error:
+        if error.name != "uring_iopf._core":
+            raise
+        sys.stderr.write(f"{arguments.parser.prog}: {error}\n")  # the compiled part: the text says what to do
+        return USAGE
     except BrokenPipeError:
         discard_output()  # its reader (head, less) closed the pipe
         return UNACCOUNTED
