@@ -20,7 +20,7 @@ examples:
 
 _STATUSES: Final = (
     ("0", "everything that this machine allows was measured; the output lists the rest"),
-    ("1", "the JSON could not be written"),
+    ("1", "the table or the JSON could not be written"),
     ("2", "an argument is wrong; nothing was measured"),
     ("130", "interrupted by Ctrl-C; the results so far were printed"),
     ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),

@@ -66,7 +66,7 @@ examples:
 
 _STATUSES: Final = (
     ("0", "every fault of every row is accounted for"),
-    ("1", "faults are not accounted for, or the JSON could not be written; standard error has the details"),
+    ("1", "faults are not accounted for, or the table or the JSON could not be written; standard error says which"),
     ("2", "an argument or the workload is wrong; nothing was measured"),
     ("130", "interrupted by Ctrl-C; the results so far were printed, marked as partial"),
     ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),

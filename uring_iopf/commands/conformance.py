@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _GOLDEN_STATUSES: Final = (
     ("0", "every value of every step is as recorded"),
-    ("1", "a value differs, or the JSON could not be written"),
+    ("1", "a value differs, or the table or the JSON could not be written"),
     ("2", "an argument or a recording is wrong; nothing was replayed"),
     ("130", "interrupted by Ctrl-C; the results so far were printed, marked as partial"),
     ("143, 129", "interrupted by SIGTERM or SIGHUP, in the same way"),
