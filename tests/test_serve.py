@@ -120,6 +120,22 @@ def test_at_whatever_moment_of_its_start_it_ends_it_leaves_no_socket(tmp_path: P
     assert statuses
 
 
+def test_a_signal_that_comes_just_before_a_wait_is_heard(tmp_path: Path) -> None:
+    """Python runs its handler after the wait, which has an end, even if nobody connects."""
+    waits: list[float | None] = []
+    with RingServer(tmp_path / "socket", lambda: Machine("gcc-compile", driver="sqpoll")) as server:
+
+        def select(timeout: float | None) -> list[object]:
+            waits.append(timeout)
+            if len(waits) == 3:
+                server._on_stop()
+            return []
+
+        server._selector.select = select  # type: ignore[assignment, method-assign]
+        assert not server.serve()
+    assert waits == [1.0, 1.0, 1.0]
+
+
 def test_a_signal_that_was_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
     with serving(tmp_path / "socket", ignoring=(signal.SIGINT, signal.SIGHUP)) as server:
         server.process.send_signal(signal.SIGINT)

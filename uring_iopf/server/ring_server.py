@@ -35,6 +35,8 @@ Place: TypeAlias = "tuple[int, int]"
 _GONE_AGAIN: Final = (errno.EAGAIN, errno.ECONNABORTED)
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REST_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 1.0
+"""A signal that comes just before a wait does not end it, and Python runs the signal's handler only after the wait."""
 _BACKLOG: Final = 128
 """The most connections that may wait to be accepted."""
 
@@ -166,7 +168,7 @@ class RingServer(Unshared):
     ) -> None:
         self.close()
 
-    def _turn(self, timeout: float | None) -> None:
+    def _turn(self, timeout: float) -> None:
         """Handle the events that wait. New clients get every other turn, because starting a session takes time."""
         newcomers = False
         for key, _ in self._selector.select(timeout):
@@ -276,9 +278,10 @@ class RingServer(Unshared):
         if session.state is State.DONE:
             self._deadlines[session] = time.monotonic() + self._reply_timeout_s
 
-    def _timeout(self, until: float | None) -> float | None:
+    def _timeout(self, until: float | None) -> float:
         times = [*self._deadlines.values(), *(time for time in (until, self._accept_again) if time is not None)]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+        now = time.monotonic()
+        return max(0.0, min(*times, now + _LONGEST_WAIT_S) - now) if times else _LONGEST_WAIT_S
 
     def _end_late(self) -> None:
         now = time.monotonic()
