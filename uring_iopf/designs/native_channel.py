@@ -105,6 +105,7 @@ class NativeChannel(Handle[CChannel]):
         try:
             self._make(free, new, core.c, queue.c, info.index, config, tables, error, keep=keep)
         except MemoryError:
+            self._kept = None  # nothing was made, and the exception's traceback keeps the list that says so
             check(error[0], f"open {info.name}")
             raise
         self._messages = ffi.new("struct iommu_hwpt_pgfault[]", RECEIVE_MOST)
