@@ -466,9 +466,8 @@ def _check_load(given: object) -> None:
 
 
 def _check_limits(given: object) -> None:
-    from uring_iopf.iommufd import (
-        QueueLimits,
-    )  # this loads the extension, which a caller with limits has loaded already
+    # This loads the extension, which a caller with limits has loaded already.
+    from uring_iopf.iommufd import QueueLimits
 
     if not isinstance(given, QueueLimits):
         raise UsageError(f"limits must be QueueLimits or None, not {given!r}")
