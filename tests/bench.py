@@ -60,7 +60,7 @@ class Queue:
 
     def close(self) -> None:
         lib.uiopf_detach(self.device, lib.UIOPF_NO_PASID)
-        lib.uiopf_core_uninstall(self._core.c, self.fd)
+        lib.uiopf_core_uninstall(self._core.c, self.fd, ffi.NULL)
         assert lib.uiopf_faultq_free(self.c) == 0
         lib.uiopf_device_free(self.device)
         lib.uiopf_mock_free(self.mock)

@@ -537,10 +537,8 @@ def test_a_read_of_nothing_completes_at_once_and_takes_nothing() -> None:
 
 def test_a_request_keeps_the_file_when_its_descriptor_goes() -> None:
     with Bench() as bench:
-        from uring_iopf._core import lib
-
         bench.ring.run(bench.read(1))
-        lib.uiopf_core_uninstall(bench.core.c, bench.queue.fd)
+        lib.uiopf_core_uninstall(bench.core.c, bench.queue.fd, ffi.NULL)
         assert bench.ring.run(bench.read(2)) == [failed(2, EBADF)]
         assert lib.uiopf_faultq_free(bench.queue.c) == -errno.EBUSY
         bench.queue.report()
@@ -860,14 +858,12 @@ def test_a_completed_request_is_not_found() -> None:
 
 
 def test_a_duplicate_of_the_descriptor_matches_by_its_file() -> None:
-    from uring_iopf._core import lib
-
     with Bench() as bench:
         other = int(lib.uiopf_core_install(bench.core.c, lib.uiopf_faultq_file(bench.queue.c)))
         bench.ring.run(bench.read(1))
         cqes = bench.ring.run(cancel(9, fd=other, cancel_flags=int(BY_FD)))
         assert cqes == [done(9, 0), failed(1, ECANCELED)]
-        lib.uiopf_core_uninstall(bench.core.c, other)
+        lib.uiopf_core_uninstall(bench.core.c, other, ffi.NULL)
 
 
 # ---- more completions than there is room for -----------------------------------------------------

@@ -438,7 +438,7 @@ def test_an_attached_client_reaches_registered_files_alone() -> None:
                 (provide, errno.EACCES),
             ):
                 assert submit.one(opcode, fd=fd, length=0 if opcode in (poll, close) else 1) == -wanted
-            lib.uiopf_core_uninstall(core.c, fd)
+            core.uninstall(fd)
 
 
 class Nops:

@@ -7,6 +7,7 @@ import mmap
 import os
 import struct
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -256,7 +257,7 @@ def test_faults_are_read_and_answered_with_fixed_files_and_buffers() -> None:
         write = Sqe(Op.WRITE_FIXED, addr=data_address(2), len=8, user_data=2, **fixed)
         assert ring.run(write) == [Cqe(2, 8, 0)]
         assert bench.queue.answers() == [(0, 1)]
-        lib.uiopf_core_uninstall(bench.core.c, bench.queue.fd)
+        lib.uiopf_core_uninstall(bench.core.c, bench.queue.fd, ffi.NULL)
         assert lib.uiopf_faultq_free(bench.queue.c) == -errno.EBUSY  # the slot holds it
         ring.unregister_files()
 
@@ -329,6 +330,39 @@ def test_a_regular_file_cannot_be_installed() -> None:
         with pytest.raises(KernelError) as caught:
             core.install_host_file(file.fileno())
         assert caught.value.errno == errno.EPERM
+
+
+def test_uninstall_takes_only_what_install_host_file_gave() -> None:
+    """Not a ring, not a fault queue, not what is closed by now; what another file's number is stays open."""
+    context = Context()
+    core = context.core
+    reader, writer = os.pipe()
+    with Ring(core, 8) as ring:
+        queue = context.fault_queue_alloc()
+        fd = core.install_host_file(reader)
+        close = partial(Sqe, Op.CLOSE, user_data=1)
+        for other in (-1, 0, 2, ring.fd, queue.fd, fd + 1, 1 << 20, -(1 << 31), (1 << 31) - 1):
+            with pytest.raises(KernelError, match="uninstall") as caught:
+                core.uninstall(other)
+            assert caught.value.errno == errno.EBADF, other
+        core.uninstall(fd)
+        with pytest.raises(KernelError):
+            core.uninstall(fd)
+        fd = core.install_host_file(reader)
+        assert ring.run(close(fd=fd)) == [Cqe(1, 0, 0)]
+        with pytest.raises(KernelError):
+            core.uninstall(fd)
+        # The queue's number is closed by a ring and given to the pipe: closing the queue leaves it alone.
+        number = queue.fd
+        assert ring.run(close(fd=number)) == [Cqe(1, 0, 0)]
+        assert core.install_host_file(reader) == number
+        queue.close()
+        os.write(writer, b"here")
+        assert ring.run(Sqe(Op.POLL_ADD, fd=number, op_flags=1, user_data=2)) == [Cqe(2, 1, 0)]
+        core.uninstall(number)
+    context.close()
+    os.close(reader)
+    os.close(writer)
 
 
 # ---- versions ------------------------------------------------------------------------------------

@@ -138,9 +138,12 @@ class Core(Handle[CCore]):
         return check(lib.uiopf_core_install_host(self.c, fd), "install_host_file")
 
     def uninstall(self, fd: int) -> None:
-        """Close a number that `install_host_file` returned. Requests that hold the file keep it until they end."""
+        """Close a number that `install_host_file` returned. Requests that hold the file keep it until they end.
+
+        Raises: KernelError(EBADF), `install_host_file` did not return *fd*, or it is closed already.
+        """
         check_signed(32, fd=fd)
-        lib.uiopf_core_uninstall(self.c, fd)
+        check(lib.uiopf_core_uninstall_host(self.c, fd), "uninstall")
 
     def start_worker(self, driver: Driver, *, cpu: int = -1, idle_ns: int = FOREVER) -> None:
         """Start a worker, a thread that runs the steps of *driver*, and sleeps after *idle_ns* without work.

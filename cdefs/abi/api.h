@@ -129,12 +129,15 @@ void uiopf_faultq_counts(struct uiopf_faultq *queue, struct uiopf_faultq_counts 
 struct uiopf_file *uiopf_faultq_file(struct uiopf_faultq *queue);
 /* A descriptor for rings of this core; -EMFILE. */
 int uiopf_core_install(struct uiopf_core *core, struct uiopf_file *file);
-void uiopf_core_uninstall(struct uiopf_core *core, int fd);
+/* Closes the number if that file is behind it, NULL: whatever is: a ring may have closed it, and it may be another's by now. */
+void uiopf_core_uninstall(struct uiopf_core *core, int fd, const struct uiopf_file *file);
 /*
  * A descriptor for rings of this core on one of the host's that can be polled (a pipe, an eventfd, a socket), which is
  * duplicated. It lives until it is uninstalled and no request holds it. -EPERM: it cannot be polled.
  */
 int uiopf_core_install_host(struct uiopf_core *core, int fd);
+/* -EBADF: uiopf_core_install_host() did not give that number, or it is closed by now. */
+int uiopf_core_uninstall_host(struct uiopf_core *core, int fd);
 int uiopf_core_set_nonblock(struct uiopf_core *core, struct uiopf_file *file, int nonblock);	/* O_NONBLOCK */
 
 /* ---- event queues ---- */

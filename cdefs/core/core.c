@@ -640,10 +640,11 @@ void uiopf_core_set_kernel(struct uiopf_core *core, uint32_t major, uint32_t min
 	uiopf_control_end(core);
 }
 
-void uiopf_core_uninstall(struct uiopf_core *core, int fd)
+void uiopf_core_uninstall(struct uiopf_core *core, int fd, const struct uiopf_file *file)
 {
 	uiopf_control_begin(core);
-	uiopf_core_close_fd(core, fd);
+	if (!file || (fd >= 0 && fd < UIOPF_MAX_FILES && core->file[fd] == file))
+		uiopf_core_close_fd(core, fd);
 	uiopf_control_end(core);
 }
 

@@ -444,7 +444,7 @@ static void close_multishot(struct uiopf_channel *ch)
 	if (m->engine)
 		uiopf_engine_free(m->engine);
 	if (m->fd >= 0)
-		uiopf_core_uninstall(ch->core, m->fd);
+		uiopf_core_uninstall(ch->core, m->fd, uiopf_faultq_file(ch->queue));
 	if (m->map)
 		munmap(m->map, m->arena.size);
 	uiopf_region_close(&m->arena);

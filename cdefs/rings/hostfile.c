@@ -401,3 +401,18 @@ int uiopf_core_install_host(struct uiopf_core *core, int fd)
 	uiopf_control_end(core);
 	return rc;
 }
+
+int uiopf_core_uninstall_host(struct uiopf_core *core, int fd)
+{
+	const struct uiopf_file *file;
+	int rc = -EBADF;
+
+	uiopf_control_begin(core);
+	file = fd >= 0 && fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
+	if (file && (file->ops == &host_ops || file->ops == &socket_ops)) {
+		uiopf_core_close_fd(core, fd);
+		rc = 0;
+	}
+	uiopf_control_end(core);
+	return rc;
+}

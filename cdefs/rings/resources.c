@@ -204,22 +204,24 @@ int uiopf_files_update(struct uiopf_engine *e, uint32_t offset, uint64_t fds, co
 	return update_files(e, offset, fds, at, 0, n);
 }
 
-/* The next free slot from the hint on, round the range that may be used. */
+/*
+ * The next free slot from the hint on, round the range that may be used. Any slot that was filled or given up is the hint,
+ * also one that is outside: the search begins with the range then, as io_file_bitmap_get() does since that was mended.
+ */
 static int find_slot(const struct uiopf_table *t)
 {
-	uint32_t slot, end = t->end, from = t->hint;
+	const uint32_t from = t->hint >= t->first && t->hint < t->end ? t->hint : t->first;
+	uint32_t slot;
 
 	if (!t->node)
 		return -ENFILE;
-	for (;;) {
-		for (slot = from; slot < end; slot++)
-			if (!t->node[slot])
-				return (int)slot;
-		if (from == t->first)
-			return -ENFILE;
-		end = from < t->end ? from : t->end;
-		from = t->first;
-	}
+	for (slot = from; slot < t->end; slot++)
+		if (!t->node[slot])
+			return (int)slot;
+	for (slot = t->first; slot < from; slot++)
+		if (!t->node[slot])
+			return (int)slot;
+	return -ENFILE;
 }
 
 int uiopf_fixed_install(struct uiopf_engine *e, struct uiopf_file *file, uint32_t slot)

@@ -136,7 +136,7 @@ static void close_client(struct client *c)
 	uint32_t i;
 
 	for (i = 0; i < FILES; i++)
-		uiopf_core_uninstall(c->core, c->fd[i]);
+		uiopf_core_uninstall(c->core, c->fd[i], NULL);
 	uiopf_engine_free(c->engine);
 	uiopf_detach(c->device, UIOPF_NO_PASID);
 	CHECK_EQ(uiopf_faultq_free(c->queue), 0);
@@ -519,7 +519,7 @@ static void messages(void)
 	CHECK_EQ(c.engine->backlog_count, UIOPF_ATTACHED_MOST);
 	CHECK_EQ(refused, 10000 - 4096 - UIOPF_ATTACHED_MOST);
 	CHECK_EQ(*uiopf_ring_word(&c.engine->ring, RING_CQ_OVERFLOW), refused);
-	uiopf_core_uninstall(c.core, fd);
+	uiopf_core_uninstall(c.core, fd, NULL);
 	uiopf_engine_free(sender.engine);
 	close_client(&c);
 }

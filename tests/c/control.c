@@ -249,7 +249,7 @@ static void use_ring(struct world *w, uint64_t *random, struct uiopf_faultq *q)
 	uiopf_engine_cost(engine, &cost);
 	uiopf_engine_free(engine);
 	uiopf_client_ring_unmap(ring);
-	uiopf_core_uninstall(w->core, fd);
+	uiopf_core_uninstall(w->core, fd, NULL);
 	free(memory);
 }
 

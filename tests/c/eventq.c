@@ -346,7 +346,7 @@ static void read_all(struct world *w, struct seen *seen, uint64_t *random)
 	CHECK_EQ(uiopf_eventq_free(w->queue), -EBUSY);
 	uiopf_engine_free(engine);
 	uiopf_client_ring_unmap(ring);
-	uiopf_core_uninstall(w->core, fd);
+	uiopf_core_uninstall(w->core, fd, NULL);
 }
 
 static void test_between_threads(enum uiopf_driver driver, uint32_t depth, uint64_t reports, uint64_t seed)

@@ -83,13 +83,13 @@ static void a_closed_host_descriptor_is_forgotten(void)
 	fd = uiopf_core_install_host(f.core, f.pipe[0]);
 	other = uiopf_core_install_host(f.core, f.pipe[0]);
 	CHECK(fd >= 3 && other >= 3);
-	uiopf_core_uninstall(f.core, fd);
+	uiopf_core_uninstall(f.core, fd, NULL);
 	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .fd = other, .poll32_events = POLLIN });
 	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
 	CHECK_EQ(write(f.pipe[1], "", 1), 1);
 	CHECK_EQ(uiopf_enter(f.engine[0], 0, 1, IORING_ENTER_GETEVENTS, 0), 0);
 	CHECK_EQ(result(f.engine[0]), POLLIN);
-	uiopf_core_uninstall(f.core, other);
+	uiopf_core_uninstall(f.core, other, NULL);
 	close_found(&f);
 }
 
@@ -113,7 +113,7 @@ static void a_freed_ring_frees_what_waits_in_chains(void)
 	CHECK_EQ(uiopf_engine_pending(f.engine[0]), 4);
 	uiopf_engine_free(f.engine[0]);
 	f.engine[0] = NULL;
-	uiopf_core_uninstall(f.core, fd);
+	uiopf_core_uninstall(f.core, fd, NULL);
 	close_found(&f);
 }
 
@@ -167,7 +167,7 @@ static void a_broken_pipe_is_an_errno(void)
 	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_WRITE, .fd = fd, .addr = ARENA_AT, .len = 8 });
 	CHECK_EQ(uiopf_enter(f.engine[0], 1, 0, 0, 0), 1);
 	CHECK_EQ(result(f.engine[0]), -EPIPE);
-	uiopf_core_uninstall(f.core, fd);
+	uiopf_core_uninstall(f.core, fd, NULL);
 	close_found(&f);
 }
 

@@ -188,7 +188,7 @@ static void open_stream(struct stream *s, struct uiopf_core *core, bool multisho
 
 static void close_stream(struct stream *s)
 {
-	uiopf_core_uninstall(s->core, s->fd);	/* while a request may hold it */
+	uiopf_core_uninstall(s->core, s->fd, NULL);	/* while a request may hold it */
 	uiopf_client_ring_unmap(s->mapped);
 	uiopf_engine_free(s->engine);
 	close(s->to);

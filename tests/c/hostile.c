@@ -469,7 +469,7 @@ static void reopen(struct hostile *h)
 
 	fd = 3 + (int)below(&h->random, 20);
 	if (fd != h->prey.ring_fd && below(&h->random, 2))
-		uiopf_core_uninstall(core, fd);
+		uiopf_core_uninstall(core, fd, NULL);
 	if (below(&h->random, 2)) {
 		fd = uiopf_core_install_host(core, host[below(&h->random, 4)]);
 	} else {
@@ -478,7 +478,7 @@ static void reopen(struct hostile *h)
 			h->prey.queue_fd = fd;
 	}
 	if (fd > 40)
-		uiopf_core_uninstall(core, fd);
+		uiopf_core_uninstall(core, fd, NULL);
 }
 
 /* One SQE at a time, by an index that is good or bad; scribblers change what it says, not how it is counted. */
@@ -674,7 +674,7 @@ static void open_channel(struct world *w)
 	CHECK_EQ(uiopf_channel_open(w->core, w->honest.queue, design, &config, NULL, &w->channel), 0);
 	CHECK(w->core->file[HONEST_FD]);
 	for (fd = 3; fd < HONEST_FD; fd++)
-		uiopf_core_uninstall(w->core, fd);
+		uiopf_core_uninstall(w->core, fd, NULL);
 }
 
 static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
@@ -717,7 +717,7 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	       w.passes);
 	uiopf_channel_close(w.channel);
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
-		uiopf_core_uninstall(w.core, fd);
+		uiopf_core_uninstall(w.core, fd, NULL);
 	for (i = 0; i < HOSTILES; i++)
 		close_hostile(&w, &w.hostile[i]);
 	CHECK_EQ(uiopf_detach(w.honest.device, UIOPF_NO_PASID), 0);

@@ -400,8 +400,8 @@ static void the_life_of_a_ring(void)
 	DONE(uiopf_register(e, IORING_UNREGISTER_FILES, NULL, 0), );
 	uiopf_client_ring_unmap(ring);
 	uiopf_engine_free(e);
-	uiopf_core_uninstall(core, fd);
-	uiopf_core_uninstall(core, host);
+	uiopf_core_uninstall(core, fd, NULL);
+	uiopf_core_uninstall(core, host, NULL);
 	CHECK_EQ(uiopf_faultq_free(queue), 0);
 	CHECK_EQ(uiopf_core_free(core), 0);
 	close(pipe_fd[0]);

@@ -500,7 +500,7 @@ static void use_host(struct world *w, struct program *p)
 		break;
 	default:	/* who is armed for the pipe has it taken away by the core's own side */
 		if (w->fd[1 + (how >> 3 & 1)] >= 0 && w->core->file[w->fd[1 + (how >> 3 & 1)]])
-			uiopf_core_uninstall(w->core, w->fd[1 + (how >> 3 & 1)]);
+			uiopf_core_uninstall(w->core, w->fd[1 + (how >> 3 & 1)], NULL);
 	}
 	(void)n;
 }
@@ -613,7 +613,7 @@ static void close_host(struct world *w)
 
 	for (i = 1; i < 5; i++)
 		if (w->core->file[w->fd[i]])
-			uiopf_core_uninstall(w->core, w->fd[i]);
+			uiopf_core_uninstall(w->core, w->fd[i], NULL);
 	for (i = 0; i < 2; i++) {
 		close(w->pipe[i]);
 		close(w->socket[i]);
@@ -690,7 +690,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uiopf_faultq_counts(w.queue, &counts);
 	CHECK_EQ(counts.waiting_groups + counts.unanswered_groups, 0);
 	if (w.core->file[w.fd[0]])
-		uiopf_core_uninstall(w.core, w.fd[0]);
+		uiopf_core_uninstall(w.core, w.fd[0], NULL);
 	if (w.host)
 		close_host(&w);
 	CHECK_EQ(uiopf_faultq_free(w.queue), 0);

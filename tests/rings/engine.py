@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS
@@ -108,7 +109,8 @@ class EnginePlayer(Player):
     def forget(self, name: str) -> None:
         number = self._numbers.pop(name)
         if number >= 0:  # a file that cannot be polled has none
-            self._core.uninstall(number)
+            with suppress(KernelError):  # a ring may have closed it
+                self._core.uninstall(number)
 
     # ---- time ----
 

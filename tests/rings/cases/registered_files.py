@@ -18,6 +18,7 @@ from tests.rings.language import (
     Register,
     Setup,
     Sqe,
+    Step,
     Write,
     cancel,
     case,
@@ -268,6 +269,25 @@ _FILES: Final = (
 )
 _SPAN: Final = RegisterOp.REGISTER_FILE_ALLOC_RANGE
 
+
+def _allocations(first: int, count: int) -> Register:
+    return Register(_SPAN, Blob("IIQ", (first, count, 0)), 0)
+
+
+def take_slots(count: int, refused: int = 0) -> tuple[Step, ...]:
+    """One after the other, each wherever there is room, and where that was; then some that find none."""
+    steps: list[Step] = []
+    for number in range(count):
+        steps += (
+            Put(data(1), "i", (Fd("pipe.r"),)),
+            *run(update_slots(20 + number, ALLOC, -1, addr=data(1))),
+            Look(data(1), 0, "i"),
+        )
+    for number in range(refused):
+        steps += run(update_slots(30 + number, ALLOC, Fd("pipe.r")))
+    return tuple(steps)
+
+
 _MORE_FILES: Final = (
     case(
         "files: more refusals",
@@ -362,6 +382,91 @@ _MORE_FILES: Final = (
         run(update_slots(1, ALLOC, -1, addr=data(2))),
         Look(data(2), 0, "i"),
         run(update_slots(1, ALLOC, Fd("pipe.r"))),
+    ),
+    case(
+        "files: a range, and a slot behind it is given up",
+        "nothing behind the range is handed out, however full it is",
+        Setup(),
+        pipe(),
+        files(*(-1,) * 10, Fd("pipe.r"), Fd("pipe.w")),
+        _allocations(2, 3),
+        run(close(1, 11)),
+        take_slots(2),
+        run(close(1, 12)),
+        take_slots(1, refused=2),
+    ),
+    case(
+        "files: a range, and a slot before it is given up",
+        "nothing before the range is handed out",
+        Setup(),
+        pipe(),
+        files(Fd("pipe.r"), Fd("pipe.w"), *(-1,) * 10),
+        _allocations(4, 2),
+        run(close(1, 1)),
+        take_slots(1),
+        run(close(1, 2)),
+        take_slots(1, refused=2),
+    ),
+    case(
+        "files: a range, and slots around it are filled",
+        "as where they are given up: the next search begins in the range",
+        Setup(),
+        pipe(),
+        files(*(-1,) * 12),
+        _allocations(4, 3),
+        update(9, Fd("pipe.r")),
+        take_slots(1),
+        update(1, Fd("pipe.r")),
+        take_slots(1),
+        update(3, Fd("pipe.r")),
+        take_slots(1),
+        update(7, Fd("pipe.r")),
+        take_slots(0, refused=1),
+    ),
+    case(
+        "files: a range at the end of the table",
+        "the search ends with the range",
+        Setup(),
+        pipe(),
+        files(*(-1,) * 6),
+        _allocations(4, 2),
+        update(5, Fd("pipe.r")),
+        take_slots(1),
+        update(5, -1),
+        update(0, Fd("pipe.w")),
+        take_slots(1, refused=1),
+    ),
+    case(
+        "files: an empty range",
+        "ENFILE, whatever is free around it",
+        Setup(),
+        pipe(),
+        files(*(-1,) * 6),
+        _allocations(3, 0),
+        take_slots(0, refused=1),
+        update(2, Fd("pipe.r")),
+        take_slots(0, refused=1),
+        update(2, -1),
+        take_slots(0, refused=1),
+        update(5, Fd("pipe.r")),
+        take_slots(0, refused=1),
+    ),
+    case(
+        "files: a range, another, and the first slots again",
+        "each search begins where its range does",
+        Setup(),
+        pipe(),
+        files(*(-1,) * 8),
+        _allocations(6, 2),
+        take_slots(1),
+        _allocations(0, 2),
+        take_slots(1),
+        _allocations(6, 2),
+        take_slots(1, refused=1),
+        run(close(1, 1)),
+        take_slots(0, refused=1),
+        _allocations(0, 8),
+        take_slots(4, refused=1),
     ),
     case(
         "files: update by a ring, the end of the table",

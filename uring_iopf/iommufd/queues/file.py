@@ -87,7 +87,7 @@ class QueueFile(Object, Handle[Pointer]):
         if self._is_foreign:
             return
         self._table.begin()
-        uninstall = partial(lib.uiopf_core_uninstall, self._core.c, self.fd)
+        uninstall = partial(lib.uiopf_core_uninstall, self._core.c, self.fd, self._calls.file(self.c))
         self._table.change("close", uninstall, partial(setattr, self, "_fd", None), self.putting())
 
     def leaving(self) -> list[Step]:
