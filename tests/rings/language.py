@@ -204,7 +204,10 @@ class Store:
 
 @dataclass(frozen=True)
 class Open:
-    """Make a file: *pipe* (name.r, name.w), *eventfd*, *stream*, *dgram* or *seqpacket* (name.a, name.b), *file*."""
+    """Make a file: *pipe* (name.r, name.w), *eventfd*, *file*, or a pair of connected sockets (name.a, name.b).
+
+    Unix sockets are *stream*, *dgram* and *seqpacket*; *tcp* and *udp* are on the loopback.
+    """
 
     name: str
     kind: str
@@ -266,6 +269,20 @@ class Shutdown:
     how: int
 
 
+Outside: TypeAlias = Write | Read | Told | Fill | Drain | Close | Shutdown
+"""What is done to a file by system calls other than a ring's. The rings' task work runs before it returns."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """Do several things outside, between which no ring gets a turn. Seen: what each showed.
+
+    Where a ring does not put its task work off, only Write and Close can be done so.
+    """
+
+    steps: tuple[Outside, ...]
+
+
 @dataclass(frozen=True)
 class Put:
     """Store a struct at a place in the arena: a format of `struct` without padding, and values."""
@@ -323,6 +340,7 @@ Step: TypeAlias = (
     | Drain
     | Close
     | Shutdown
+    | Together
     | Put
     | PutBytes
     | MapPut
@@ -566,6 +584,10 @@ def files(*fds: Operand, nr: int | None = None) -> Register:
 def resources(op: int, count: int, flags: int, what: Operand, tags: Operand, resv: int = 0, size: int = 32) -> Register:
     """struct io_uring_rsrc_register."""
     return Register(op, Blob("IIQQQ", (count, flags, resv, what, tags)), size)
+
+
+def together(*steps: Outside) -> Together:
+    return Together(steps)
 
 
 def pipe(name: str = "pipe", **options: Any) -> Open:

@@ -63,6 +63,24 @@ int munmap(void *addr, size_t length);
 libc: Any = ffi.dlopen(None)
 
 
+def _sockets(kind: str) -> tuple[socket.socket, socket.socket]:
+    """Two connected sockets."""
+    unix = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
+    if kind in unix:
+        return socket.socketpair(socket.AF_UNIX, unix[kind])
+    if kind == "tcp":
+        with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+            a = socket.create_connection(server.getsockname())
+            return a, server.accept()[0]
+    assert kind == "udp", kind
+    a, b = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    a.bind(("127.0.0.1", 0))
+    b.bind(("127.0.0.1", 0))
+    a.connect(b.getsockname())
+    b.connect(a.getsockname())
+    return a, b
+
+
 class Memory:
     """The arena: pages at an address of their own, with nothing behind them."""
 
@@ -212,6 +230,10 @@ class Player(abc.ABC):
     def wait(self, ring: Ring, count: int) -> None:
         """Until so many completions are there, or nothing more comes."""
 
+    def together(self, steps: tuple[say.Outside, ...]) -> list[Seen]:
+        """Do these, and let no ring have a turn in between."""
+        return [self.outside(step) for step in steps]
+
     # ---- playing ----
 
     def play(self, program: Program) -> list[Seen]:
@@ -270,8 +292,12 @@ class Player(abc.ABC):
             return None
         if isinstance(step, say.Look):
             return self._look(step)
-        if isinstance(step, say.Write | say.Read | say.Told | say.Fill | say.Drain | say.Close | say.Shutdown):
-            seen = self._file(step)
+        if isinstance(step, say.Together):
+            together = self.together(step.steps)
+            self.settle()
+            return together
+        if isinstance(step, say.Outside):
+            seen = self.outside(step)
             self.settle()
             return seen
         ring = self.rings.get(step.ring)
@@ -419,8 +445,7 @@ class Player(abc.ABC):
         elif step.kind == "file":
             opened[name] = os.memfd_create(name)
         else:
-            kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
-            for end, one in zip("ab", socket.socketpair(socket.AF_UNIX, kinds[step.kind]), strict=True):
+            for end, one in zip("ab", _sockets(step.kind), strict=True):
                 one.setblocking(not step.nonblock)
                 opened[f"{name}.{end}"] = one.detach()
         self.files |= opened
@@ -433,7 +458,7 @@ class Player(abc.ABC):
             self.forget(name)
             os.close(fd)
 
-    def _file(self, step: say.Write | say.Read | say.Told | say.Fill | say.Drain | say.Close | say.Shutdown) -> Seen:
+    def outside(self, step: say.Outside) -> Seen:
         fd = self.files.get(step.file)
         if fd is None:
             return "no file"
