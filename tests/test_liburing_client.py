@@ -141,6 +141,8 @@ FINISH: Final[Mapping[str, list[object]]] = {
     "asleep in poll on the eventfd": ["wait"],
     "that kicks a worker that sleeps": ["wait", "nap", 100],
     "that promises no kick, and lets the worker fall asleep": ["wait", "no-kick", "nap", 250],
+    "that submits before it has replied": ["early", 20],
+    "that does, and promises no kick": ["wait", "no-kick", "early", 20],
     "that reads no completions for a while": ["overflow", 1000],
     "that does, asleep in poll": ["wait", "overflow", 1000],
 }
@@ -424,8 +426,30 @@ def test_a_kicked_worker_reads_no_eventfd() -> None:
         assert os.eventfd_read(ring.attachment.wake_eventfd) == 5
 
 
+@pytest.mark.parametrize("driver", [Driver.INLINE, Driver.SQPOLL])
+def test_what_a_client_submits_before_it_attaches_waits_for_that(driver: Driver) -> None:
+    """Its pointers mean nothing before it has said where its memory is; the SQEs stay in the ring until then."""
+    with Core(live=driver is Driver.SQPOLL) as core, attachable(core) as ring, nops(ring, core) as submit:
+        if driver is Driver.SQPOLL:
+            core.start_worker(driver, idle_ns=0)
+        submit(3)
+        for _ in range(3):
+            slept = core.worker_sleeps()
+            with pytest.raises(KernelError):
+                ring.attach(1, kicks=True)  # an address that is refused changes nothing, but wakes the worker
+            core.consume()
+            if driver is Driver.SQPOLL:
+                wait_for(lambda before=slept: core.worker_sleeps() > before)  # type: ignore[misc]
+            assert submit.completed() == 0
+        ring.attach(1 << 30, kicks=True)
+        core.consume()
+        wait_for(lambda: submit.completed() == 3)
+        core.stop_worker()
+
+
 def test_an_attached_client_reaches_registered_files_alone() -> None:
     with Core() as core, attachable(core) as ring, nops(ring, core) as submit:
+        ring.attach(1 << 30, kicks=False)
         pair = socket.socketpair()
         with pair[0], pair[1]:
             fd = lib.uiopf_core_install_host(core.c, pair[0].fileno())

@@ -68,6 +68,8 @@ int uiopf_attachable_open(struct uiopf_engine *e, const struct uiopf_attachable 
 		else
 			rc = uiopf_wake_watch(e->core, e->wake_eventfd);
 	}
+	/* Until its client has said where its memory is, its SQEs wait in the ring: their pointers mean nothing yet. */
+	e->disabled = true;
 	if (rc < 0) {
 		uiopf_attachable_close(e);
 		if (e->eventfd >= 0)
@@ -115,6 +117,7 @@ int uiopf_engine_attach(struct uiopf_engine *e, uint64_t data_address, int kicks
 	if (rc == 0) {
 		e->attached = true;
 		e->kicks = kicks;
+		e->disabled = false;
 	}
 	uiopf_control_end(e->core);
 	return rc;

@@ -159,7 +159,7 @@ struct uiopf_engine {
 	uint32_t request_count;
 	bool new_work;				/* some was added since it was last run */
 	bool unusual;		/* submission takes the long way: a chain is open, IOPOLL, or one of the next three */
-	bool disabled;				/* R_DISABLED, not enabled yet */
+	bool disabled;				/* R_DISABLED, not enabled yet; attachable, not attached yet */
 	bool restricted;			/* SQEs are looked at by `restrictions` */
 	bool drain_active, drain_next, drain_disabled;
 	uint32_t second_halves;			/* slots that SQEs of 128 bytes took besides, in this batch */

@@ -4,9 +4,10 @@
  * It maps the ring with io_uring_queue_mmap(), reads faults with a multishot read, stores page-table entries, and answers
  * with writes. Written for liburing 2.3: what came later is used by its number, with io_uring_prep_rw().
  *
- *   liburing_client SOCKET [wait] [no-kick] [die N] [overflow N] [nap N] [bad-magic | bad-address | chatter]
+ *   liburing_client SOCKET [wait] [no-kick] [early N] [die N] [overflow N] [nap N] [bad-magic | bad-address | chatter]
  *
- * wait: sleep in poll on the eventfd (otherwise look again and again). no-kick: promise nothing. die N: _exit with faults
+ * wait: sleep in poll on the eventfd (otherwise look again and again). no-kick: promise nothing. early N: submit N answers
+ * that name no group before replying to the hello, each with a pointer: each is EINVAL, none EFAULT. die N: _exit with faults
  * unanswered once N have come. overflow N: post N completions without reading any, every now and then. nap N: at every
  * Nth fault, wait until the worker sleeps before answering (kick it then), or, with no-kick, for 5 ms.
  */
@@ -43,12 +44,12 @@ struct response {
 	uint32_t cookie, code;
 };
 
-enum { READ_DATA = 1, WRITE_DATA, NOP_DATA };	/* user_data */
+enum { READ_DATA = 1, WRITE_DATA, NOP_DATA, EARLY_DATA };	/* user_data */
 
 static struct {
 	const char *socket;
 	bool wait, no_kick, bad_magic, bad_address, chatter;
-	long die, overflow, nap;
+	long early, die, overflow, nap;
 } option;
 
 static struct {
@@ -60,7 +61,7 @@ static struct {
 	uint64_t next_table;
 	uint32_t stride;
 	bool armed;
-	uint64_t faults, answers, kicks, naps, ends, nops, nops_wanted;
+	uint64_t faults, answers, kicks, naps, ends, nops, nops_wanted, early;
 } client;
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *what, ...)
@@ -124,6 +125,8 @@ static void reply(void)
 		die("chatter: %s", strerror(errno));
 }
 
+static void submit_early(void);
+
 static void attach(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -145,6 +148,7 @@ static void attach(void)
 	client.data = map(client.fd[UIOPF_HELLO_DATA], 0, h->data_size);
 	client.space = map(client.fd[UIOPF_HELLO_SPACE], 0, h->space_size);
 	client.next_table = h->first_table;
+	submit_early();
 	reply();
 }
 
@@ -265,6 +269,25 @@ static void answer(uint32_t cookie)
 	client.answers++;
 }
 
+/* The worker may look as soon as they are published. */
+static void submit_early(void)
+{
+	const struct response nobody = { .cookie = UINT32_MAX };
+	long i;
+
+	client.stride = (client.hello.group_most * (uint32_t)sizeof(struct fault) + 63) / 64 * 64;
+	for (i = 0; i < option.early; i++) {
+		struct io_uring_sqe *sqe = next_sqe();
+		struct response *r = answer_of(sqe);
+
+		*r = nobody;
+		io_uring_prep_write(sqe, (int)client.hello.queue, r, sizeof *r, (uint64_t)-1);
+		on_queue(sqe, EARLY_DATA, 0);
+	}
+	submit();
+	poll(NULL, 0, option.early ? 20 : 0);	/* for the worker to do what it does, right or wrong */
+}
+
 /* Waits until the worker sleeps, or, where one is not told of that, for long enough. */
 static void nap(void)
 {
@@ -305,6 +328,10 @@ static bool take_cqe(void)
 		die("io_uring_peek_cqe: %s", strerror(-rc));
 	if (cqe->user_data == NOP_DATA) {
 		client.nops++;
+	} else if (cqe->user_data == EARLY_DATA) {
+		if (cqe->res != -EINVAL)
+			die("what was submitted before the reply: %s", strerror(-cqe->res));
+		client.early++;
 	} else if (cqe->user_data == WRITE_DATA) {
 		die("an answer failed: %s", strerror(-cqe->res));
 	} else {
@@ -383,7 +410,6 @@ static void run(void)
 	uint64_t overflowed = 0;
 	uint32_t id;
 
-	client.stride = (h->group_most * (uint32_t)sizeof(struct fault) + 63) / 64 * 64;
 	io_uring_buf_ring_init(client.buffers);
 	for (id = 0; id < h->buffer_entries; id++)
 		provide(id, (int)id);
@@ -439,6 +465,8 @@ int main(int argc, char **argv)
 			option.bad_address = true;
 		else if (!strcmp(*a, "chatter"))
 			option.chatter = true;
+		else if (!strcmp(*a, "early"))
+			option.early = number(++a);
 		else if (!strcmp(*a, "die"))
 			option.die = number(++a);
 		else if (!strcmp(*a, "overflow"))
@@ -450,6 +478,8 @@ int main(int argc, char **argv)
 	}
 	attach();
 	run();
+	if (client.early != (uint64_t)option.early)
+		die("%llu of %ld submitted early have completed", (unsigned long long)client.early, option.early);
 	printf("faults %llu answers %llu kicks %llu naps %llu ends %llu nops %llu\n", (unsigned long long)client.faults,
 	       (unsigned long long)client.answers, (unsigned long long)client.kicks, (unsigned long long)client.naps,
 	       (unsigned long long)client.ends, (unsigned long long)client.nops);
