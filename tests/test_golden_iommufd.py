@@ -10,7 +10,7 @@ import pytest
 from uring_iopf.conformance.golden import Script, kernel_of, load, replay
 from uring_iopf.conformance.recording import OPERATIONS
 
-FILES = sorted((Path(__file__).parent / "data" / "golden").glob("*.jsonl.gz"))
+FILES = sorted((Path(__file__).parent / "data" / "golden").glob("iommufd-*.jsonl.gz"))
 RECORDED = {str(kernel_of(file)): load(file) for file in FILES}
 NAMED = {
     kernel: {script.name: script for script in scripts if not script.name.startswith("random-")}

@@ -85,7 +85,7 @@ int uiopf_control_try_begin(struct uiopf_core *core);
 
 /* ---- fault queues ---- */
 
-enum uiopf_personality { UIOPF_MERGED, UIOPF_PROPOSED };
+enum uiopf_personality { UIOPF_MERGED, UIOPF_PROPOSED, UIOPF_PROPOSED_UNKEYED };
 
 struct uiopf_faultq_counts {
 	uint64_t delivered_groups;

@@ -623,8 +623,10 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 	q->core = core;
 	q->file.ops = &faultq_file_ops;
 	q->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
-	if (personality == UIOPF_PROPOSED)
+	if (personality != UIOPF_MERGED)
 		q->file.mode |= UIOPF_FILE_ITER;
+	if (personality == UIOPF_PROPOSED)
+		q->file.mode |= UIOPF_FILE_KEYED;
 	q->notify_fd = -1;
 	uiopf_idmap_init(&q->cookies, 1);
 	if (uiopf_faultq_reserve(q, 64) < 0) {

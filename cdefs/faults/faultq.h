@@ -95,9 +95,9 @@ static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 	if (came) {
 		/*
 		 * Linux wakes for every group, and without saying what for (wake_up_interruptible), so that whoever is
-		 * woken looks for himself. A file that suits pre-posted reads would say. More than two make no difference.
+		 * woken looks for himself. The proposed file says, in one of its two forms. More than two make no difference.
 		 */
-		uint32_t events = q->file.mode & UIOPF_FILE_ITER ? POLLIN | POLLRDNORM : 0;
+		uint32_t events = q->file.mode & UIOPF_FILE_KEYED ? POLLIN | POLLRDNORM : 0;
 
 		q->woken = published;
 		uiopf_file_wake(&q->file, events);

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.conformance.coverage import Coverage, in_order, shown
 from uring_iopf.conformance.golden import NOTHING, Difference, replay
+from uring_iopf.conformance.known_scripts import known_of
 from uring_iopf.conformance.recording import RecordingError, Script, kernel_of, load
 from uring_iopf.errors import UsageError
 from uring_iopf.iommufd import VERSIONS
@@ -35,34 +36,68 @@ class Recording:
 
     file: str
     kernel: str
+    """The kernel of all scripts that do not name theirs."""
     scripts: Sequence[Script]
+    given: bool = False
+    """Whether *kernel* replaces the scripts' own."""
     coverage: Coverage = field(default_factory=Coverage)
     """The coverage of the scripts that were replayed to their end."""
     differences: list[Difference] = field(default_factory=list)
+    listed: int = 0
+    """Scripts that differ as the conformance page says."""
+
+    @property
+    def label(self) -> str:
+        """The kernels, and the fault files of scripts with rings."""
+        kernels = sorted({self._kernel_of(script) for script in self.scripts})
+        files = sorted({f"{script.fault_file} fault file" for script in self.scripts if script.fault_file})
+        return ", ".join([f"Linux {' and '.join(kernels)}", *files])
+
+    def _kernel_of(self, script: Script) -> str:
+        return self.kernel if self.given or script.kernel is None else script.kernel
 
     def replay(self, on_script: Callable[[], object]) -> None:
         """Replay the whole recording. Call *on_script* after each script."""
         for script in self.scripts:
-            found = list(replay(script, kernel=self.kernel))
-            self.differences += found
+            kernel = self._kernel_of(script)
+            found = list(replay(script, kernel=kernel))
+            if not script.varies:
+                self.differences += self._unlisted(script, kernel, found)
             self.coverage.add(script)
             on_script()
 
+    def _unlisted(self, script: Script, kernel: str, found: list[Difference]) -> list[Difference]:
+        """The differences that are not on the conformance page. A listed script that differs otherwise is one, too."""
+        known = known_of(script) if kernel == script.kernel else None
+        if known is None:
+            return found
+        if len(found) == known.values:
+            self.listed += 1
+            return []
+        listed = f"{known.values} differences ({known.cause})"
+        return [*found, Difference(script.name, 0, "", "listed", listed, f"{len(found)}")]
+
 
 def open_recording(file: str, kernel: str | None = None) -> Recording:
-    """Load a recording. *kernel*: the kernel to emulate; None: the version in the file's name.
+    """Load a recording. *kernel*: the kernel to emulate; None: the scripts' own, or the version in the file's name.
 
-    Raises: UsageError, *kernel* is not emulated; RecordingError, the name has no known version, or the file is bad.
+    Raises: UsageError, *kernel* is not emulated; RecordingError, there is no known version, or the file is bad.
     """
     known = ", ".join(VERSIONS)
     if kernel is not None and kernel not in VERSIONS:
         raise UsageError(f"--kernel {kernel}: this kernel is not emulated; give one of {known}")
-    kernel = kernel or kernel_of(file)
-    if kernel is None:
+    scripts = load(file)
+    if kernel is not None:
+        return Recording(file, kernel, scripts, given=True)
+    own = {script.kernel for script in scripts}
+    named = kernel_of(file) if None in own else None
+    if None in own and named is None:
         raise RecordingError(file, None, f"the file's name has no kernel version; give --kernel, one of {known}")
-    if kernel not in VERSIONS:
-        raise RecordingError(file, None, f"kernel {kernel} is not emulated; give --kernel, one of {known}")
-    return Recording(file, kernel, load(file))
+    versions = sorted({one or str(named) for one in own})
+    for version in versions:
+        if version not in VERSIONS:
+            raise RecordingError(file, None, f"kernel {version} is not emulated; give --kernel, one of {known}")
+    return Recording(file, named or versions[0], scripts)
 
 
 def golden(files: Sequence[str], *, kernel: str | None, out: TextIO, json_file: Output | None) -> int:
@@ -125,7 +160,12 @@ def _text(recordings: Sequence[Recording], *, partial: bool) -> Iterator[str]:
     for recording in recordings:
         coverage = recording.coverage
         counts = f"{coverage.scripts:,} scripts ({coverage.named:,} named), {coverage.steps:,} steps"
-        yield f"{_plain(recording.file)}, Linux {recording.kernel}: {counts}"
+        yield f"{_plain(recording.file)}, {recording.label}: {counts}"
+        if coverage.not_compared or recording.listed:
+            yield (
+                f"  {coverage.values:,} values compared; {coverage.not_compared} scripts vary, and are not compared; "
+                f"{recording.listed} scripts differ as the conformance page says"
+            )
         yield from _table(coverage)
         yield ""
     steps = sum(one.coverage.steps for one in recordings)
@@ -135,9 +175,10 @@ def _text(recordings: Sequence[Recording], *, partial: bool) -> Iterator[str]:
 
 def _table(coverage: Coverage) -> Iterator[str]:
     """The table of operations, with the number of each outcome."""
-    yield f"  {'operation':<10} {'count':>7}  how it ended"
+    width = max(len(name) for name, _ in coverage.rows())
+    yield f"  {'operation':<{width}} {'count':>7}  how it ended"
     for name, outcomes in coverage.rows():
-        yield f"  {name:<10} {outcomes.total():>7,}  {shown(outcomes)}"
+        yield f"  {name:<{width}} {outcomes.total():>7,}  {shown(outcomes)}"
 
 
 def _plain(file: str) -> str:
@@ -172,6 +213,9 @@ def _document(
                 "kernel": one.kernel,
                 "scripts": one.coverage.scripts,
                 "steps": one.coverage.steps,
+                "values": one.coverage.values,
+                "not_compared": one.coverage.not_compared,
+                "listed": one.listed,
                 "differences": [_difference(difference) for difference in one.differences],
                 "operations": {name: dict(in_order(ends)) for name, ends in one.coverage.operations.items()},
                 "hardware": {name: dict(in_order(ends)) for name, ends in one.coverage.hardware.items()},

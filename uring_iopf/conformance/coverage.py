@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from uring_iopf.conformance.recording import OPERATIONS, Script
+from uring_iopf.conformance.recording import OPERATIONS, RING_OPERATIONS, Script, operation_of
 from uring_iopf.iommufd import DriverResponse
 
 OK: Final = "0"
@@ -16,6 +16,9 @@ OK: Final = "0"
 
 REPORT, RESPONSE = "report", "response"
 """The hardware's events: a fault reported to the kernel, and a page response to a device."""
+
+COMPLETION: Final = "completion"
+"""Completions of the rings, by their results."""
 
 _RESPONSES: Final = {int(code): code.name for code in DriverResponse}
 
@@ -28,18 +31,30 @@ class Coverage:
     named: int = 0
     """Scripts that are scenarios, not random ones."""
     steps: int = 0
-    operations: Mapping[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in OPERATIONS})
-    """By operation, in the order of the format: how often each errno, `OK` for none. Nothing is left out."""
-    hardware: Mapping[str, Counter[str]] = field(default_factory=lambda: {REPORT: Counter(), RESPONSE: Counter()})
+    not_compared: int = 0
+    """Scripts that vary, among those: they are replayed, and not compared."""
+    values: int = 0
+    """Recorded values that were compared."""
+    operations: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in OPERATIONS})
+    """By operation, in the order of the format: how often each errno, `OK` for none. Nothing is left out. Operations of
+    rings are there if there is a script with rings."""
+    hardware: dict[str, Counter[str]] = field(default_factory=lambda: {REPORT: Counter(), RESPONSE: Counter()})
     """Results of `REPORT` (an errno, or `OK`) and codes of `RESPONSE` (SUCCESS, INVALID, FAILURE)."""
 
     def add(self, script: Script) -> None:
         """Count one script, one that `recording.load` has checked."""
         self.scripts += 1
-        self.named += not script.name.startswith("random-")
+        self.named += script.named
+        self.not_compared += script.varies
         self.steps += len(script.steps)
+        if script.fault_file is not None and COMPLETION not in self.hardware:
+            self.operations |= {name: Counter() for name in RING_OPERATIONS}
+            self.hardware[COMPLETION] = Counter()
         for step in script.steps:
-            self.operations[step["op"][0]][step["errno"]] += 1
+            self.values += 0 if script.varies else len(step.keys() - {"op"})
+            self.operations[operation_of(step["op"])][step["errno"]] += 1
+            for cqe in step.get("cqes", []):
+                self.hardware[COMPLETION][errno_name(-min(cqe["res"], 0))] += 1
             for event in step["hw"]:
                 if event["ev"] == "report":
                     self.hardware[REPORT][errno_name(-event["ret"])] += 1
@@ -52,7 +67,7 @@ class Coverage:
             self.add(script)
 
     def rows(self) -> list[tuple[str, Counter[str]]]:
-        """Operations, then what the hardware saw, each with its outcomes."""
+        """Operations, then what the hardware saw, then completions, each with its outcomes."""
         return [*self.operations.items(), *self.hardware.items()]
 
 

@@ -1,4 +1,4 @@
-"""Replays recorded iommufd scripts on the emulator and says where it differs from the kernel that was recorded.
+"""Replays recorded scripts on the emulator and says where it differs from the kernel that was recorded.
 
 Every recorded value is compared, and an operation that cannot be done here is a difference, so that nothing passes
 unseen. The scripts are those of `load`; the operations are described beside the recordings' format.
@@ -15,16 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from uring_iopf.abi.iommufd import HwptAllocFlags
-from uring_iopf.abi.records import pack_responses
+from uring_iopf.abi.records import FaultMessage, pack_responses
 from uring_iopf.conformance.coverage import errno_name
-from uring_iopf.conformance.recording import RecordingError, Script, Step, kernel_of, load
-from uring_iopf.errors import KernelError
+from uring_iopf.conformance.recording import FAULT_FILES, RecordingError, Script, Step, kernel_of, load
+from uring_iopf.conformance.ring_player import RingPlayer
+from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd import (
     MOCK_FORMAT,
     MOCK_VEVENTQ_TYPE,
     MOCK_VIOMMU_TYPE,
     Context,
+    FaultQueue,
     MockDevice,
+    Personality,
     SelftestDevice,
     unpack_messages,
 )
@@ -33,6 +36,14 @@ __all__ = ["NOTHING", "Difference", "RecordingError", "Script", "Step", "kernel_
 
 LOST_EVENTS: Final = 1
 """In the header of an event: events were lost here, and nothing follows. Source: iommufd.h, Linux 7.2."""
+
+PERSONALITIES: Final = dict(
+    zip(FAULT_FILES, (Personality.MERGED, Personality.PROPOSED, Personality.PROPOSED_UNKEYED), strict=True)
+)
+"""The personality that is each of the recorded fault files."""
+
+STORES: Final = frozenset({"sqe", "give", "reap"})
+"""Operations on memory that is shared with the kernel: no call, after which task work would run."""
 
 NOTHING: Final = "(nothing)"
 """Stands for a value that one side does not have at all."""
@@ -64,19 +75,22 @@ def _shown(value: object) -> str:
     return NOTHING if value == NOTHING else json.dumps(value)
 
 
-def replay(script: Script, *, kernel: str) -> Iterator[Difference]:
+def replay(script: Script, *, kernel: str | None = None) -> Iterator[Difference]:
     """Run one script on a fresh context, by the rules of *kernel*, and yield the differences, in order.
 
-    Raises: UsageError, no such kernel here.
+    *kernel*: None: the script's own. Raises: UsageError, no such kernel here, or the script names none.
     """
-    player = _Player(kernel)
+    kernel = kernel or script.kernel
+    if kernel is None:
+        raise UsageError(f"script {script.name} does not name its kernel: give kernel")
+    player = _Player(kernel, PERSONALITIES[script.fault_file or "merged"])
     try:
         for index, step in enumerate(script.steps):
             op = step["op"]
             for name, expected, got in _compare(step, player.play(step)):
                 yield Difference(script.name, index, " ".join(op), name, expected, got)
     finally:
-        player.context.close()
+        player.leave()
 
 
 def _compare(step: Step, outcome: Mapping[str, object]) -> Iterator[tuple[str, object, object]]:
@@ -117,6 +131,7 @@ class _Player:
     """
 
     kernel: str
+    personality: Personality = Personality.MERGED
     context: Context = field(init=False)
     ids: dict[str, int] = field(default_factory=dict)
     stdevs: dict[str, int] = field(default_factory=dict)
@@ -128,6 +143,14 @@ class _Player:
     def __post_init__(self) -> None:
         self.context = Context(kernel=self.kernel)
         self.mock = self.context.mock
+        self.descriptors: dict[str, int] = {}
+        """Of fault queues, in rings; a closed one has none."""
+        self.rings = RingPlayer(self.context.core, self.descriptors, self.described)
+
+    def leave(self) -> None:
+        """Close what the script has left open."""
+        self.rings.close()
+        self.context.close()
 
     def play(self, step: Step) -> dict[str, object]:
         """Do one step; return what the recording would hold of it."""
@@ -140,10 +163,27 @@ class _Player:
             outcome |= {"ret": -1, "errno": errno_name(_number(error))}
             if verb == "write":
                 outcome |= _write_operands(words, step)
-        except (UnknownOperationError, ValueError, TypeError, OverflowError, struct.error) as error:
+        except (
+            UnknownOperationError,
+            UsageError,
+            LookupError,
+            ValueError,
+            TypeError,
+            OverflowError,
+            struct.error,
+        ) as error:
             # In a script that `load` has not seen: words that are no numbers, too large, too many or too few.
             outcome = {"op": f"not supported: {error}"}
-        outcome["hw"] = [
+        hardware = self.responses() + hardware
+        if self.rings.rings and verb not in STORES:
+            self.rings.returned()
+            hardware += self.responses()
+        outcome["hw"] = hardware
+        return outcome
+
+    def responses(self) -> list[dict[str, object]]:
+        """The page responses that have reached the hardware since the last time."""
+        return [
             {
                 "ev": "resp",
                 "dev": self.device_names.get(one.dev_id, one.dev_id),
@@ -152,14 +192,15 @@ class _Player:
                 "code": int(one.code),
             }
             for one in self.mock.take()
-        ] + hardware
-        return outcome
+        ]
 
     def do(self, verb: str, words: list[str], step: Step, hardware: list[dict[str, object]]) -> Mapping[str, object]:
         if verb == "pri":
             return self.pri(*words, hardware=hardware)
         if verb == "write":
             return self.write(words, step)
+        if verb == "sqe":
+            return self.sqe(*words, step=step)
         calls: dict[str, Callable[..., Mapping[str, object]]] = {
             "ioas": self.ioas,
             "dev": self.dev,
@@ -183,6 +224,17 @@ class _Player:
             "detach": self.detach,
             "destroy": self.destroy,
             "end": self.end,
+            "nonblock": self.nonblock,
+            "ring": self.rings.ring,
+            "buffers": self.rings.buffers,
+            "unbuffers": self.rings.unbuffers,
+            "give": self.rings.give,
+            "files": self.rings.files,
+            "enter": self.rings.enter,
+            "reap": self.rings.reap,
+            "kick": self.rings.kick,
+            "settle": self.rings.settle,
+            "closering": self.rings.closering,
         }
         if verb not in calls:
             raise UnknownOperationError(verb)
@@ -227,9 +279,17 @@ class _Player:
         return {"id": made.id, "stdev": made.stdev.id, "hwpt": made.hwpt.id}
 
     def fault(self, name: str, flags: str = "0") -> Mapping[str, object]:
-        self.files[name] = made = self.context.fault_queue_alloc(int(flags, 0))
+        made = self.context.fault_queue_alloc(int(flags, 0), personality=self.personality)
+        self.files[name] = made
         self.ids[name] = made.id
+        self.descriptors[name] = made.fd
         return {"id": made.id}
+
+    def nonblock(self, name: str, on: str) -> Mapping[str, object]:
+        queue = self.queue(name)
+        assert isinstance(queue, FaultQueue)
+        queue.set_nonblocking(on == "1")
+        return {}
 
     def hwpt(self, name: str, device: str, pt: str, flags: str, fault: str = "#0") -> Mapping[str, object]:
         made = self.context.hwpt_alloc(
@@ -293,20 +353,25 @@ class _Player:
 
     def read(self, queue: str, length: str) -> Mapping[str, object]:
         data = self.queue(queue).read(int(length, 0))
-        messages = [
-            {
-                "flags": one.flags,
-                "dev": "?" if one.dev_id in self.gone else self.device_names.get(one.dev_id, "?"),
-                "pasid": one.pasid,
-                "grpid": one.grpid,
-                "perm": one.perm,
-                "addr": one.addr,
-                "length": one.length,
-                "cookie": one.cookie,
-            }
-            for one in unpack_messages(data)
-        ]
+        messages = [self.described(one) for one in unpack_messages(data)]
         return {"ret": len(data)} | ({"msgs": messages} if messages else {})
+
+    def described(self, one: FaultMessage) -> dict[str, object]:
+        """A message as recordings have it."""
+        return {
+            "flags": one.flags,
+            "dev": "?" if one.dev_id in self.gone else self.device_names.get(one.dev_id, "?"),
+            "pasid": one.pasid,
+            "grpid": one.grpid,
+            "perm": one.perm,
+            "addr": one.addr,
+            "length": one.length,
+            "cookie": one.cookie,
+        }
+
+    def sqe(self, ring: str, kind: str, user_data: str, flags: str, *words: str, step: Step) -> Mapping[str, object]:
+        operands = _write_operands(list(words), step) if kind == "write" else {}
+        return {**operands, **self.rings.sqe(ring, kind, user_data, flags, *words, step=operands)}
 
     def write(self, words: list[str], step: Step) -> Mapping[str, object]:
         operands = _write_operands(words, step)
@@ -324,6 +389,7 @@ class _Player:
 
     def close(self, queue: str) -> Mapping[str, object]:
         self.queue(queue).close()
+        self.descriptors.pop(queue, None)
         return {}
 
     def viommu(
@@ -369,6 +435,7 @@ class _Player:
         return {}
 
     def end(self) -> Mapping[str, object]:
+        self.rings.close()
         self.context.close()
         return {}
 

@@ -16,7 +16,7 @@ class Reference:
 
     part: str
     reference: str
-    """The judge; `RECORDINGS` in it stands for the recordings given to the report."""
+    """The judge; `RECORDINGS` and `RING_RECORDINGS` in it stand for the recordings given to the report."""
     how: str
 
 
@@ -55,6 +55,7 @@ class ByHand:
 
 
 RECORDINGS: Final = "{recordings}"
+RING_RECORDINGS: Final = "{ring recordings}"
 
 REFERENCES: Final = (
     Reference(
@@ -76,8 +77,10 @@ REFERENCES: Final = (
     ),
     Reference(
         "rings on a fault file",
-        "what Linux 7.2 was seen doing with io_uring on its fault fd; source of 6.12",
-        "`tests/test_engine.py`",
+        f"{RING_RECORDINGS}. The patch to Linux's fault file is to `eventq.c` alone: `read_iter` and `write_iter`, "
+        "FMODE_NOWAIT, -EAGAIN in place of 0; keyed, its wake-up says POLLIN; unkeyed, it says nothing",
+        "replayed step by step, each return value, completion, message, flags word and response: "
+        "`uring-iopf conformance golden`, `tests/test_golden_rings.py`",
     ),
     Reference(
         "VT-d page requests",
@@ -116,7 +119,8 @@ checked, and no device's accesses go by them: those walk the tables of the addre
             KnownDifference(
                 "personality `proposed`",
                 "ours: the file has what io_uring needs to post reads ahead, and an empty queue is EAGAIN. `merged` is "
-                "Linux's",
+                "Linux's. Its wake-ups say POLLIN (`PROPOSED`) or nothing (`PROPOSED_UNKEYED`); Linux with a patch to "
+                "one file does the same, and is recorded",
                 "test_only_the_proposed_file_says_not_yet",
             ),
             KnownDifference("groups of one index but two PASIDs are merged", "as Linux does; recorded"),

@@ -13,7 +13,15 @@ import textwrap
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.conformance.coverage import Coverage, shown
-from uring_iopf.conformance.known_differences import BY_HAND, RECORDINGS, REFERENCES, SECTIONS, KnownDifference
+from uring_iopf.conformance.known_differences import (
+    BY_HAND,
+    RECORDINGS,
+    REFERENCES,
+    RING_RECORDINGS,
+    SECTIONS,
+    KnownDifference,
+)
+from uring_iopf.conformance.known_scripts import CAUSES, KNOWN_SCRIPTS
 from uring_iopf.iommufd import VERSIONS, KernelVersion
 
 if TYPE_CHECKING:
@@ -36,18 +44,37 @@ The table has the number of each outcome of each operation in the recordings. Th
 results of reported faults, and the codes of page responses.
 [How to replay a recording](../how-to/replay-a-recording.md) explains the operations."""
 
+RING_COVERAGE: Final = """\
+The table has the same for rings on fault files: Linux's own (merged), and two that were patched. They are
+`Personality.MERGED`, `PROPOSED` (keyed) and `PROPOSED_UNKEYED`. Completions are counted by their results."""
+
+KNOWN_RECORDED: Final = """\
+These scripts differ from the recordings of rings on fault files. `uring-iopf conformance golden` counts them apart, and
+notices each one that differs otherwise, or no longer. Scripts that went differently when the kernel was run again are
+not compared."""
+
 BEYOND: Final = "These refusals are in no recording, but in tests written by hand:"
 
 
 def page(recordings: Sequence[Recording] = ()) -> str:
     """Return the page, with a newline at its end. *recordings*: their coverage is on the page, if there are any."""
     coverage: dict[str, Coverage] = {}
+    rings: dict[str, Coverage] = {}
     for recording in recordings:
-        coverage.setdefault(recording.kernel, Coverage()).add_all(recording.scripts)
-    blocks = [TITLE, HEAD, "## Judges", _references(coverage), "## Differences between kernels", KERNELS]
+        for script in recording.scripts:
+            if script.fault_file is None:
+                coverage.setdefault(recording.kernel, Coverage()).add(script)
+            else:
+                rings.setdefault(f"{script.kernel}, {script.fault_file}", Coverage()).add(script)
+    rings = dict(sorted(rings.items()))
+    blocks = [TITLE, HEAD, "## Judges", _references(coverage, rings), "## Differences between kernels", KERNELS]
     blocks.append(_versions())
     if coverage:
         blocks += ["## Coverage of the recordings", COVERAGE, _coverage(coverage), BEYOND, _by_hand()]
+    if rings:
+        blocks += ["## Coverage of the recordings of rings", RING_COVERAGE, _coverage(rings)]
+    if KNOWN_SCRIPTS:
+        blocks += ["## Recorded scripts that differ", KNOWN_RECORDED, _known_scripts()]
     for section in SECTIONS:
         blocks += [f"## {section.title}", section.before, _known(section.rows), section.after]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -65,16 +92,23 @@ def _cell(text: str) -> str:
 # ---- what it is held against ----
 
 
-def _references(coverage: dict[str, Coverage]) -> str:
-    given = "; ".join(
-        f"a recording of Linux {kernel}: {counts.named:,} named scenarios, {counts.scripts - counts.named:,} random "
-        f"scripts, {counts.steps:,} steps"
-        for kernel, counts in coverage.items()
-    )
-    given = given or f"recordings of Linux {' and '.join(VERSIONS)}"
+def _references(coverage: dict[str, Coverage], rings: dict[str, Coverage]) -> str:
+    given = _recordings(coverage, "a recording of Linux {}") or f"recordings of Linux {' and '.join(VERSIONS)}"
+    with_rings = _recordings(rings, "a recording of Linux {} fault file") or "recordings of rings on fault files"
     return _table(
         ("part", "reference", "how"),
-        [(one.part, one.reference.replace(RECORDINGS, given), one.how) for one in REFERENCES],
+        [
+            (one.part, one.reference.replace(RECORDINGS, given).replace(RING_RECORDINGS, with_rings), one.how)
+            for one in REFERENCES
+        ],
+    )
+
+
+def _recordings(coverage: dict[str, Coverage], what: str) -> str:
+    return "; ".join(
+        f"{what.format(name)}: {counts.named:,} named scenarios, {counts.scripts - counts.named:,} random "
+        f"scripts, {counts.steps:,} steps" + (f", {counts.not_compared} not compared" if counts.not_compared else "")
+        for name, counts in coverage.items()
     )
 
 
@@ -130,7 +164,8 @@ def _value(value: object) -> str:
 
 def _coverage(coverage: dict[str, Coverage]) -> str:
     columns = [dict(counts.rows()) for counts in coverage.values()]
-    rows = [[f"`{name}`", *(shown(column[name]) for column in columns)] for name in columns[0]]
+    used = {name for column in columns for name in column if column[name]}
+    rows = [[f"`{name}`", *(shown(column[name]) for column in columns)] for name in columns[0] if name in used]
     return _table(["operation", *coverage], rows)
 
 
@@ -152,3 +187,13 @@ def _known_rows(rows: Iterable[KnownDifference]) -> Iterator[tuple[str, str, str
     for one in rows:
         shown = f"`{one.test}`" if one.test else f"judge: `{one.id}`" if one.id else ""
         yield one.difference, one.reason, shown
+
+
+def _known_scripts() -> str:
+    rows = []
+    for (kernel, file), scripts in KNOWN_SCRIPTS.items():
+        for cause, why in CAUSES.items():
+            names = [name for name, one in scripts.items() if one.cause == cause]
+            if names:
+                rows.append((f"{kernel}, {file}", why.difference, why.reason, ", ".join(f"`{one}`" for one in names)))
+    return _table(("recording", "difference", "reason", "scripts"), rows)

@@ -23,12 +23,21 @@ if TYPE_CHECKING:
 
 
 class Personality(enum.IntEnum):
-    """The behaviour of a fault queue's file."""
+    """The behaviour of a fault queue's file.
+
+    `PROPOSED` is the one that we propose. Its wake-ups say POLLIN, as those of pipes, sockets and eventfds. A request
+    that waits for other events is not woken, and none of the woken ones polls the file again: a multishot read takes
+    the fault with one call of the file. The price is paid by clients that share a queue: if another reader has taken
+    the group first, a poll still completes with POLLIN, and a multishot read without buffers with ENOBUFS. A queue that
+    has one reader behaves the same with both. Source: io_poll_wake, Linux 7.2.
+    """
 
     MERGED = 0
     """Linux's: a read of an empty queue returns 0 bytes, and rings cannot post reads ahead."""
     PROPOSED = 1
-    """A proposal: a read of an empty queue returns EAGAIN, and rings can post reads ahead. All else is the same."""
+    """Proposed: a read of an empty queue returns EAGAIN, and rings can post reads ahead. A fault wakes with POLLIN."""
+    PROPOSED_UNKEYED = 2
+    """As `PROPOSED`, but a fault wakes without saying why, as in Linux, so that each woken request polls the file."""
 
 
 @dataclass(frozen=True, slots=True)
