@@ -49,7 +49,8 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "designs": (
         {"design"},
         {"channel"},
-        {"client", "eventfd", "fd", "handler", "uring_multishot"},
+        {"client", "eventfd", "fd", "handler", "ring_client"},
+        {"uring_multishot"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

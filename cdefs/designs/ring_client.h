@@ -1,0 +1,62 @@
+/*
+ * What the designs on a ring share: all but what they post to receive faults. A READ_MULTISHOT on the fault file, posted by
+ * the design, fills buffers that the client has provided, a completion for each read; each answer is a WRITE whose
+ * completion is skipped on success. When what was posted has ended, for whatever reason, it is posted again by the next
+ * receive or wait, and counted (`ends`). The kernel's half is the ring's engine.
+ *
+ * The client's memory is one arena: the buffer ring, the buffers, and a place for the eight bytes of each answer, one
+ * for each SQE, which is free again when its SQE is.
+ */
+#pragma once
+#include "designs/channel.h"
+
+#define UIOPF_MOST_POSTED 2
+
+struct uiopf_ring_client;
+
+/* What a design posts: `fill` gets this many SQEs in a row, cleared but for the user_data, and they are submitted together. */
+struct uiopf_ring_posts {
+	uint32_t sqes;
+	void (*fill)(const struct uiopf_ring_client *c, struct io_uring_sqe *const *sqe);
+};
+
+struct uiopf_ring_client {
+	const struct uiopf_ring_posts *posts;
+	struct uiopf_engine *engine;
+	struct uiopf_client_ring *ring;
+	struct uiopf_region arena;
+	uint8_t *map;			/* the client's mapping of it */
+	uint32_t buffers;		/* a power of two */
+	uint32_t *buffer_at;		/* where each is in the arena */
+	uint64_t answers_at;
+	uint16_t tail;			/* of the buffer ring */
+	int fd;				/* the queue's file */
+	bool sqpoll, armed, told;	/* told: the eventfd is registered */
+	bool found_none;		/* the last receive, and the client has not waited since */
+};
+
+/* Fills in the READ_MULTISHOT. */
+void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_sqe *sqe);
+
+/* The functions of struct uiopf_design; a design has an `open` of its own, which calls this one. */
+int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts);
+void uiopf_ring_client_close(struct uiopf_channel *ch);
+int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most);
+int uiopf_ring_client_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n);
+int uiopf_ring_client_flush(struct uiopf_channel *ch);
+int uiopf_ring_client_wait(struct uiopf_channel *ch, uint64_t timeout_ns);
+int uiopf_ring_client_prepare_sleep(struct uiopf_channel *ch);
+void uiopf_ring_client_awake(struct uiopf_channel *ch, bool told);
+bool uiopf_ring_client_holds(const struct uiopf_channel *ch);
+void uiopf_ring_client_kernel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost);
+
+#define UIOPF_RING_CLIENT_FUNCTIONS				\
+	.close = uiopf_ring_client_close,			\
+	.receive = uiopf_ring_client_receive,			\
+	.answer = uiopf_ring_client_answer,			\
+	.flush = uiopf_ring_client_flush,			\
+	.wait = uiopf_ring_client_wait,				\
+	.prepare_sleep = uiopf_ring_client_prepare_sleep,	\
+	.awake = uiopf_ring_client_awake,			\
+	.holds = uiopf_ring_client_holds,			\
+	.kernel_cost = uiopf_ring_client_kernel_cost
