@@ -45,6 +45,11 @@ class TestUringMultishot(DesignConformance):
     alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 8 + 16 + 40)
 
 
+class TestUringLinked(DesignConformance):
+    design = "uring-linked"
+    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 8 + 16 + 40)
+
+
 class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
 
@@ -60,9 +65,10 @@ def test_the_registry_has_what_c_has_in_its_order() -> None:
 
 
 def test_what_c_says_of_a_design_is_known_of_it() -> None:
-    handler, multishot = resolve("handler"), resolve("uring-multishot")
+    handler, multishot, linked = resolve("handler"), resolve("uring-multishot"), resolve("uring-linked")
     assert (handler.has_client, handler.has_ring, handler.proposed) == (False, False, False)
     assert (multishot.has_client, multishot.has_ring, multishot.proposed) == (True, True, True)
+    assert (linked.has_client, linked.has_ring, linked.proposed) == (True, True, False)
 
 
 def test_a_design_is_found_by_module_and_class() -> None:
@@ -73,7 +79,7 @@ def test_a_design_is_found_by_module_and_class() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("nosuch", "handler, eventfd, fd, uring-multishot"),
+        ("nosuch", "handler, eventfd, fd, uring-multishot, uring-linked"),
         ("nosuch_module:X", "cannot import"),
         ("my_design:Nosuch", "has no 'Nosuch'"),
         ("pathlib:Path", "must be a subclass"),
@@ -109,10 +115,11 @@ def test_what_each_design_costs_is_what_its_description_says(
     # poll, read, write; the sleeper is woken; 40 + 8 bytes.
     assert counts["fd"] == (3, 1, 48)
     # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
-    calls, wakeups, copied = counts["uring-multishot"]
-    assert calls == pytest.approx(1, abs=0.01)
-    assert wakeups == pytest.approx(1, abs=0.01)
-    assert copied == pytest.approx(40 + 16 + 64 + 8, abs=0.1)
+    for design in ("uring-multishot", "uring-linked"):
+        calls, wakeups, copied = counts[design]
+        assert calls == pytest.approx(1, abs=0.01)
+        assert wakeups == pytest.approx(1, abs=0.01)
+        assert copied == pytest.approx(40 + 16 + 64 + 8, abs=0.1)
 
 
 @pytest.mark.parametrize(

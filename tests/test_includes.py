@@ -50,7 +50,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"design"},
         {"channel"},
         {"client", "eventfd", "fd", "handler", "ring_client"},
-        {"uring_multishot"},
+        {"uring_linked", "uring_multishot"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

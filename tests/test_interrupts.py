@@ -327,7 +327,7 @@ def accessing(driver: str) -> Callable[[None], None]:
 
 SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
 
-DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot")
+DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot", "uring-linked")
 
 
 def opening(design: str) -> Callable[[Machine], object]:
@@ -392,7 +392,7 @@ CASES: Final[dict[str, Case]] = {
             lambda state: serve_once(state[0].channel, state[0].address_space),
             serves_or_not,
         )
-        for design in ("eventfd", "fd", "uring-multishot")
+        for design in DESIGNS[1:]
     },
     "BatchClient.serve_once": Case(batch, lambda state: state[1].serve_once(), serves_or_not),
     "Ring()": Case(Core, lambda core: Ring(core, 8).close(), closes),

@@ -38,6 +38,8 @@ def measured(
         ("eventfd", "enter"),
         ("uring-multishot", "enter"),
         ("uring-multishot", "sqpoll"),
+        ("uring-linked", "enter"),
+        ("uring-linked", "sqpoll"),
         ("handler", "enter"),
     ],
 )

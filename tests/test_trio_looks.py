@@ -24,7 +24,7 @@ PAGE = 4096
 BASE = 0x7F00_0000_0000
 LONG_S = 5  # a test that takes so long has failed
 
-designs = pytest.mark.parametrize("design", ["fd", "eventfd", "uring-multishot"])
+designs = pytest.mark.parametrize("design", ["fd", "eventfd", "uring-multishot", "uring-linked"])
 drivers = pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
 
 
@@ -82,7 +82,7 @@ async def test_a_fault_that_comes_before_the_sleep_is_seen(design: str, driver: 
                 made = True
                 fault(machine, 3)
                 while not machine.queue.poll():  # a worker reports it
-                    if driver == "sqpoll" and design == "uring-multishot" and ring_has_it(machine):
+                    if driver == "sqpoll" and design.startswith("uring-") and ring_has_it(machine):
                         break
 
             wrap(client, "prepare_sleep", before=before)
@@ -95,7 +95,7 @@ def ring_has_it(machine: Machine) -> bool:
     return machine.queue.counts().delivered_groups == 1
 
 
-@pytest.mark.parametrize("design", ["fd", "uring-multishot"])
+@pytest.mark.parametrize("design", ["fd", "uring-multishot", "uring-linked"])
 async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: str) -> None:
     """With one group at a time, every fault but the first waits for an answer, which a client that sleeps has sent."""
     workload = Workload("20 pages", b"".join(ROW.pack(n, BASE + n * PAGE, 1, FaultPerm.READ) for n in range(20)))

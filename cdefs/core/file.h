@@ -11,7 +11,7 @@
 
 #include "base/atomics.h"
 
-/* Modes. The merged fault file lacks UIOPF_FILE_ITER, which is why pre-posted reads do not work on it. */
+/* Modes. The merged fault file lacks UIOPF_FILE_ITER: a read of it that finds nothing ends with 0 bytes, and is not kept. */
 #define UIOPF_FILE_READ 0x1
 #define UIOPF_FILE_WRITE 0x2
 #define UIOPF_FILE_POLL 0x4		/* has a poll method */

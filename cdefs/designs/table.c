@@ -10,7 +10,8 @@
 	_(handler) \
 	_(eventfd) \
 	_(fd) \
-	_(uring_multishot)
+	_(uring_multishot) \
+	_(uring_linked)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;
 #define NAME(design) &uiopf_design_##design,

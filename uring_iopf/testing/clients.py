@@ -56,7 +56,7 @@ class Way(NamedTuple):
 
 WAYS = [
     Way(design, driver, wait)
-    for design in ("eventfd", "fd", "uring-multishot")
+    for design in ("eventfd", "fd", "uring-multishot", "uring-linked")
     for driver in ("inline", "enter", "sqpoll")
     for wait in ("sleep", "spin")
 ]
