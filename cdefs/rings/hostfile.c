@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -175,7 +177,18 @@ static int64_t socket_write_pieces(struct uiopf_file *file, const struct iovec *
 	return count ? host_write_pieces(file, piece, count, position) : socket_write(file, NULL, 0, position);
 }
 
-/* TCP says how much is left, and since 6.17 so do Unix streams. */
+/* Whether the other side has ended a TCP stream. What is left to receive does not count its end. */
+static bool tcp_ended(const struct host_file *h)
+{
+	uint8_t state = 0;	/* the first byte of struct tcp_info */
+	socklen_t size = sizeof state;
+
+	if (getsockopt(h->fd[0], IPPROTO_TCP, TCP_INFO, &state, &size) < 0)
+		return false;
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_TIME_WAIT;
+}
+
+/* TCP says how much is left, or 1 at the end of the stream (tcp_inq_hint). Since 6.17 Unix streams say how much, too. */
 static int64_t host_unread(struct uiopf_file *file, uint32_t kernel)
 {
 	const struct host_file *h = host_of(file);
@@ -183,7 +196,9 @@ static int64_t host_unread(struct uiopf_file *file, uint32_t kernel)
 
 	if (!(h->counts_tcp || (h->counts_unix && kernel >= UIOPF_LINUX(6, 17))))
 		return -1;
-	return ioctl(h->fd[0], FIONREAD, &left) < 0 ? -1 : left;
+	if (ioctl(h->fd[0], FIONREAD, &left) < 0)
+		return -1;
+	return left || !h->counts_tcp ? left : tcp_ended(h);
 }
 
 static int32_t host_command(struct uiopf_file *file, uint32_t command, uint64_t address, uint32_t length)

@@ -31,6 +31,7 @@ CASES: Final[Mapping[str, str]] = {
     "resize: larger": "rings-resize",
     "resize: smaller": "rings-resize",
     "resize: CQ only": "rings-resize",
+    "end: stream, poll first": "rings-poll-first-end",
     "socket: MSG_WAITALL, a longer message": "rings-waitall",
     "feeding: a ring's own poll, put off": "rings-first-poll",
     "feeding: a ring's own poll, ready at once, put off": "rings-first-poll",

@@ -129,11 +129,29 @@ static uint32_t more_to_read(const struct uiopf_request *r)
 	return file->ops->unread && file->ops->unread(file, r->engine->kernel) > 0 ? IORING_CQE_F_SOCK_NONEMPTY : 0;
 }
 
+/* Where the socket can say that nothing is left, that is believed, and no buffer missed. */
+static bool nothing_left(const struct uiopf_request *r)
+{
+	const struct uiopf_file_ops *ops = r->file->ops;
+
+	return ops->unread && ops->unread(r->file, r->engine->kernel) == 0;
+}
+
+/*
+ * The end of the stream may have come together with the data, and nothing would wake for it once more. (Linux counts its
+ * wakes, and goes on after several if the socket has hung up: io_poll_check_events.)
+ */
+static bool has_ended(const struct uiopf_request *r)
+{
+	return r->file->ops->poll(r->file) & (POLLHUP | POLLRDHUP);
+}
+
 enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
 	const struct uiopf_file_ops *ops = r->file->ops;
 	uint32_t loops = 0, flags;
+	bool nothing, more;
 	int64_t n;
 
 	if (polls_first(r))
@@ -176,13 +194,16 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			r->cqe_flags = flags;
 			return end(r, n);
 		}
-		/* Where the socket can say that nothing is left, that is believed, and no buffer missed. */
-		if (ops->unread && ops->unread(r->file, e->kernel) == 0)
-			return uiopf_wait_for_file(r);
-		if (++loops >= LOOPS) {
+		nothing = nothing_left(r);
+		more = !nothing || has_ended(r);
+		/* What is submitted looks for an end by task work. */
+		if (more && ++loops < LOOPS && (!nothing || r->started))
+			continue;
+		if (r->op_flags & MSG_DONTWAIT)
+			return end(r, -EAGAIN);
+		if (more)
 			uiopf_engine_add_work(r);
-			return uiopf_wait_for_file(r);
-		}
+		return uiopf_wait_for_file(r);
 	}
 }
 

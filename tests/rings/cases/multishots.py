@@ -32,15 +32,12 @@ from tests.rings.language import (
     run,
     sqe,
     submit,
-    together,
 )
 from uring_iopf.abi import Op, SetupFlags, SqeFlags
 
 SELECT, SKIP = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
-COOP = int(SetupFlags.COOP_TASKRUN)
 POLL_FIRST, MULTISHOT, BUNDLE = 1, 2, 16
-KINDS: Final = (("", 0), (", put off", DEFER), (", not interrupted", COOP))
 
 _ONE_AFTER_THE_OTHER = [(Write("pipe.w", b"abc"), Reap()) for _ in range(4)]
 
@@ -437,22 +434,6 @@ _MULTISHOTS: Final = (
     ),
 )
 
-_AT_ONCE: Final = tuple(
-    case(
-        f"recv multishot: messages and the end at once{name}",
-        "each message, and then the end, though the ring had no turn in between",
-        Setup(flags=flags),
-        Open("socket", "seqpacket"),
-        buffer_ring(),
-        give(0, 1, 2),
-        run(recv_multishot(1)),
-        together(Write("socket.b", b"abc"), Write("socket.b", b"de"), Close("socket.b")),
-        Reap(),
-        look_again(),
-    )
-    for name, flags in KINDS
-)
-
 _BUNDLES: Final = (
     case(
         "bundle: a receive",
@@ -491,4 +472,4 @@ _BUNDLES: Final = (
     ),
 )
 
-CASES: Final = (*_MULTISHOTS, *_AT_ONCE, *_BUNDLES)
+CASES: Final = (*_MULTISHOTS, *_BUNDLES)

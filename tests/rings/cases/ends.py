@@ -1,0 +1,236 @@
+"""Multishot receives and the end of a stream: data and the end, before the ring has a turn and one after the other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.rings.language import (
+    Case,
+    Close,
+    Open,
+    Outside,
+    Reap,
+    Setup,
+    Shutdown,
+    Step,
+    Wait,
+    Write,
+    buffer_ring,
+    case,
+    flat,
+    give,
+    look_again,
+    nop,
+    read_multishot,
+    recv,
+    recv_multishot,
+    run,
+    submit,
+    together,
+)
+from uring_iopf.abi import SetupFlags, SqeFlags
+
+SELECT, SKIP, LINK = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.IO_LINK)
+DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
+POLL_FIRST, MULTISHOT = 1, 2
+DONTWAIT: Final = 0x40
+RINGS: Final = (
+    ("", 0),
+    (", put off", DEFER),
+    (", put off and shown", int(DEFER | SetupFlags.TASKRUN_FLAG)),
+    (", not interrupted", int(SetupFlags.COOP_TASKRUN)),
+)
+SOCKETS: Final = ("stream", "tcp", "seqpacket")
+_DATA: Final = Write("socket.b", b"abc")
+_LONG: Final = Write("socket.b", b"x" * 20)
+_CLOSED: Final = Close("socket.b")
+_PUT_OFF: Final = (
+    ("shut down", (_DATA, Shutdown("socket.b", 1))),
+    ("shut down both ways", (_DATA, Shutdown("socket.b", 2))),
+    ("shut down and closed", (_DATA, Shutdown("socket.b", 1), _CLOSED)),
+    ("shut down by the receiver", (_DATA, Shutdown("socket.a", 0))),
+    ("closed with data unread", (Write("socket.a", b"zzz"), _DATA, _CLOSED)),
+    ("closed with data unread, and none sent", (Write("socket.a", b"zzz"), _CLOSED)),
+)
+"""Where task work is put off, these need not be one system call of the host."""
+
+
+def _socket(kind: str, flags: int = 0, *buffers: int, length: int = 8) -> tuple[Step, ...]:
+    return flat(Setup(flags=flags), Open("socket", kind), buffer_ring(), give(*(buffers or (0, 1, 2)), length=length))
+
+
+def _end(name: str, kind: str, flags: int, what: tuple[Outside, ...], since: tuple[int, int] = (6, 17)) -> Case:
+    return case(
+        f"end: {kind}, {name}",
+        "what came, and then the end, though the ring had no turn in between",
+        _socket(kind, flags),
+        run(recv_multishot(1)),
+        together(*what),
+        Reap(),
+        look_again(),
+        look_again(),
+        since=since,
+    )
+
+
+_TOGETHER: Final = tuple(
+    _end(name + suffix, kind, flags, what)
+    for kind in SOCKETS
+    for suffix, flags in RINGS
+    for name, what in (
+        ("data and closed", (_DATA, _CLOSED)),
+        ("data, more, and closed", (_LONG, _DATA, _CLOSED)),
+        ("just closed", (_CLOSED,)),
+    )
+)
+_TOGETHER_PUT_OFF: Final = tuple(_end(name, kind, DEFER, what) for kind in SOCKETS for name, what in _PUT_OFF)
+
+_OTHERS: Final = tuple(
+    made
+    for kind in SOCKETS
+    for made in (
+        case(
+            f"end: {kind}, as many bytes as buffers have",
+            "the end needs a buffer, too: ENOBUFS",
+            _socket(kind),
+            run(recv_multishot(1)),
+            together(Write("socket.b", b"y" * 24), _CLOSED),
+            look_again(),
+        ),
+        case(
+            f"end: {kind}, there at the beginning",
+            "the submission posts the data, and task work the end",
+            _socket(kind),
+            together(_DATA, _CLOSED),
+            run(nop(5), recv_multishot(1), nop(6)),
+            look_again(),
+            since=(6, 17),
+        ),
+        case(
+            f"end: {kind}, limits",
+            "of each completion, and of all: the end comes behind the last that a limit leaves",
+            _socket(kind),
+            run(recv_multishot(1, len=2)),
+            together(_DATA, _CLOSED),
+            look_again(),
+            since=(6, 17),
+        ),
+        case(
+            f"end: {kind}, in silence",
+            "the end of a silent multishot is silent, and what is linked to it fails",
+            _socket(kind),
+            run(recv_multishot(1, flags=SELECT | SKIP)),
+            together(_DATA, _CLOSED),
+            look_again(),
+            since=(6, 17),
+        ),
+        case(
+            f"end: {kind}, one after the other",
+            "with a turn in between",
+            _socket(kind),
+            run(recv_multishot(1)),
+            _DATA,
+            Reap(),
+            _CLOSED,
+            Reap(),
+            look_again(),
+        ),
+        case(
+            f"end: {kind}, receives one by one",
+            "the flags say whether a socket has more to tell, its end included",
+            _socket(kind),
+            run(recv(1, len=2), recv(2, flags=SELECT, buf_group=1, addr=0)),
+            together(_DATA, _CLOSED),
+            look_again(),
+            run(recv(3)),
+            run(recv(4)),
+            since=(6, 17),
+        ),
+        case(
+            f"end: {kind}, reads",
+            "a multishot read does the same",
+            _socket(kind),
+            run(read_multishot(1, "socket.a")),
+            together(_DATA, _CLOSED),
+            look_again(),
+            since=(6, 7),
+        ),
+        case(
+            f"end: {kind}, a polling thread",
+            "the same, by itself",
+            _socket(kind, int(SetupFlags.SQPOLL)),
+            submit(recv_multishot(1), flags=2),
+            Wait(0),
+            together(_DATA, _CLOSED),
+            Wait(2),
+            Reap(),
+            since=(6, 17),
+        ),
+        case(
+            f"end: {kind}, poll first",
+            "a multishot that waits before it looks",
+            _socket(kind),
+            together(_DATA, _CLOSED),
+            run(recv_multishot(1, ioprio=MULTISHOT | POLL_FIRST)),
+            look_again(),
+            since=(6, 17),
+        ),
+    )
+)
+
+_DO_NOT_WAIT: Final = tuple(
+    made
+    for kind in (*SOCKETS, "dgram", "udp")
+    for made in (
+        case(
+            f"not to wait: {kind}, nothing is there",
+            "EAGAIN",
+            _socket(kind),
+            run(recv_multishot(1, op_flags=DONTWAIT)),
+            _DATA,
+            look_again(),
+        ),
+        case(
+            f"not to wait: {kind}, data are there",
+            "these, and then EAGAIN",
+            _socket(kind),
+            _DATA,
+            _LONG,
+            run(recv_multishot(1, op_flags=DONTWAIT)),
+            _DATA,
+            look_again(),
+            since=(6, 17),
+        ),
+        case(
+            f"not to wait: {kind}, in a chain",
+            "EAGAIN fails it",
+            _socket(kind),
+            _DATA,
+            run(recv_multishot(1, op_flags=DONTWAIT, flags=SELECT | LINK), recv(2)),
+            look_again(),
+            since=(6, 17),
+        ),
+        case(
+            f"not to wait: {kind}, poll first",
+            "EAGAIN, whatever is there",
+            _socket(kind),
+            _DATA,
+            run(recv_multishot(1, op_flags=DONTWAIT, ioprio=MULTISHOT | POLL_FIRST)),
+            look_again(),
+        ),
+    )
+)
+
+_END_NOT_WAITED_FOR: Final = (
+    case(
+        "not to wait: the end is there",
+        "EAGAIN before the end is found",
+        _socket("stream"),
+        together(_DATA, _CLOSED),
+        run(recv_multishot(1, op_flags=DONTWAIT)),
+        look_again(),
+        since=(6, 17),
+    ),
+)
+
+CASES: Final = (*_TOGETHER, *_TOGETHER_PUT_OFF, *_OTHERS, *_DO_NOT_WAIT, *_END_NOT_WAITED_FOR)
