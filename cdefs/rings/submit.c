@@ -128,6 +128,10 @@ static void carry_on(struct uiopf_request *r)
 		if (r->wait.link)
 			r->file->ops->cancel(r->file, &r->wait);
 		r->res = -ECANCELED;
+		if (unlikely(r->partial)) {	/* a failure that says what was moved (io_sendrecv_fail) */
+			set_failed(r);
+			r->res = (int32_t)r->position;
+		}
 		if (!r->selected)	/* a classic buffer that it holds is reported, however it ends */
 			r->cqe_flags = 0;
 		finish(r);

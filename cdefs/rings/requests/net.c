@@ -79,6 +79,7 @@ static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
 	r->address += (uint64_t)n;
 	r->length -= (uint32_t)n;
 	r->position += (uint64_t)n;
+	r->partial = true;
 	return true;
 }
 

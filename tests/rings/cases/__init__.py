@@ -22,6 +22,7 @@ from tests.rings.cases import (
     restrictions,
     submission,
     times,
+    waitall,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ CASES: Final[tuple[Case, ...]] = (
     *buffers.CASES,
     *multishots.CASES,
     *ends.CASES,
+    *waitall.CASES,
     *feeding.CASES,
     *registered_files.CASES,
     *registered_buffers.CASES,

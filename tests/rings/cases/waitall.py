@@ -1,0 +1,237 @@
+"""MSG_WAITALL: receives and sends that wait for the rest, and what is said of the bytes that were moved."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.rings.cases.cancels import sync_cancel
+from tests.rings.language import (
+    MS,
+    Close,
+    Drain,
+    Fill,
+    Open,
+    Read,
+    Reap,
+    Setup,
+    Wait,
+    Write,
+    cancel,
+    case,
+    link_timeout,
+    look_again,
+    nop,
+    pipe,
+    recv,
+    run,
+    send,
+    write,
+)
+from uring_iopf.abi import SetupFlags, SqeFlags
+
+LINK, HARD, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK), int(SqeFlags.CQE_SKIP_SUCCESS)
+DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
+WAITALL: Final = 0x100
+RINGS: Final = (("", 0), (", put off", DEFER))
+SOCKETS: Final = ("stream", "tcp", "seqpacket")
+MUCH: Final = 260_000
+"""More than a Unix socket has room for."""
+ALL: Final = 4
+
+_RECEIVES: Final = tuple(
+    made
+    for suffix, flags in RINGS
+    for kind in SOCKETS
+    for made in (
+        case(
+            f"part of a receive: {kind}, cancelled{suffix}",
+            "the bytes that came, and the chain fails",
+            Setup(flags=flags),
+            Open("socket", kind),
+            run(recv(1, len=8, op_flags=WAITALL, flags=LINK), nop(2)),
+            Write("socket.b", b"abc"),
+            look_again(),
+            run(cancel(9, 1)),
+            look_again(),
+        ),
+        case(
+            f"part of a receive: {kind}, cancelled by a call{suffix}",
+            "the same",
+            Setup(flags=flags),
+            Open("socket", kind),
+            run(recv(1, len=8, op_flags=WAITALL)),
+            Write("socket.b", b"abc"),
+            look_again(),
+            sync_cancel(1),
+            look_again(),
+        ),
+        case(
+            f"part of a receive: {kind}, out of time{suffix}",
+            "the same, and the time-out says that it has ended it",
+            Setup(flags=flags),
+            Open("socket", kind),
+            run(recv(1, len=8, op_flags=WAITALL, flags=LINK), link_timeout(2, 0, MS, flags=LINK), nop(3)),
+            Write("socket.b", b"abc"),
+            Wait(3),
+            Reap(),
+        ),
+        case(
+            f"part of a receive: {kind}, cancelled with more to come{suffix}",
+            "what the cancel overtakes stays in the socket",
+            Setup(flags=flags),
+            Open("socket", kind),
+            run(recv(1, len=8, op_flags=WAITALL)),
+            Write("socket.b", b"abc"),
+            look_again(),
+            Write("socket.b", b"de"),
+            run(cancel(9, 1)),
+            look_again(),
+            run(recv(3)),
+        ),
+    )
+)
+
+_RECEIVES_MORE: Final = (
+    case(
+        "part of a receive: none yet",
+        "ECANCELED",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL, flags=LINK), nop(2)),
+        run(cancel(9, 1)),
+        look_again(),
+    ),
+    case(
+        "part of a receive: a hard link",
+        "goes on",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL, flags=HARD), nop(2)),
+        Write("socket.b", b"abc"),
+        run(cancel(9, 1)),
+        look_again(),
+    ),
+    case(
+        "part of a receive: in silence",
+        "it is a failure, and is said",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL, flags=SKIP)),
+        Write("socket.b", b"abc"),
+        run(cancel(9, 1)),
+        look_again(),
+    ),
+    case(
+        "part of a receive: all that wait are cancelled",
+        "each says what it has",
+        Setup(),
+        Open("socket", "stream"),
+        Open("other", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL), recv(2, "other.a", len=8, op_flags=WAITALL)),
+        Write("socket.b", b"abc"),
+        run(cancel(9, how=ALL), order=False, why="which is found first is up to a hash table"),
+        look_again(),
+    ),
+    case(
+        "part of a receive: the ring goes",
+        "and takes what came with it",
+        Setup(),
+        Setup("other"),
+        Open("socket", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL)),
+        Write("socket.b", b"abc"),
+        Write("socket.b", b"de"),
+        run(recv(2, len=8), ring="other"),
+    ),
+    case(
+        "part of a receive: the other end closes",
+        "the bytes that came, and the chain fails",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, len=8, op_flags=WAITALL, flags=LINK), nop(2)),
+        Write("socket.b", b"abc"),
+        Close("socket.b"),
+        look_again(),
+    ),
+)
+
+_SENDS: Final = tuple(
+    made
+    for suffix, flags in RINGS
+    for made in (
+        case(
+            f"part of a send: cancelled{suffix}",
+            "the bytes that went, and the chain fails",
+            Setup(flags=flags),
+            Open("socket", "stream"),
+            run(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), nop(2)),
+            run(cancel(9, 1)),
+            look_again(),
+            Drain("socket.b"),
+        ),
+        case(
+            f"part of a send: cancelled by a call{suffix}",
+            "the same; half of it has been read",
+            Setup(flags=flags),
+            Open("socket", "stream"),
+            run(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), nop(2)),
+            Read("socket.b", 100_000),
+            look_again(),
+            sync_cancel(1),
+            look_again(),
+            Drain("socket.b"),
+        ),
+        case(
+            f"part of a send: out of time{suffix}",
+            "the same",
+            Setup(flags=flags),
+            Open("socket", "stream"),
+            run(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), link_timeout(2, 0, MS)),
+            Wait(2),
+            Reap(),
+        ),
+        case(
+            f"part of a send: none yet{suffix}",
+            "ECANCELED",
+            Setup(flags=flags),
+            Open("socket", "stream"),
+            Fill("socket.a"),
+            run(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), nop(2)),
+            sync_cancel(1),
+            look_again(),
+        ),
+        case(
+            f"part of a send: the other end closes{suffix}",
+            "the bytes that went",
+            Setup(flags=flags),
+            Open("socket", "stream"),
+            run(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), nop(2)),
+            Close("socket.b"),
+            look_again(),
+        ),
+    )
+)
+
+_AT_ONCE: Final = (
+    case(
+        "part of a send: not all at once",
+        "without MSG_WAITALL a part is the result, and nothing is left to be cancelled",
+        Setup(),
+        Open("socket", "stream"),
+        run(send(1, len=MUCH, flags=LINK), nop(2)),
+        run(cancel(9, 1)),
+    ),
+    case(
+        "part of a write: not all at once",
+        "a part is the result, and nothing is left to be cancelled; the chain fails",
+        Setup(),
+        pipe(value=4096),
+        run(write(1, len=6000, flags=LINK), nop(2)),
+        look_again(),
+        run(write(3, len=6000)),
+        run(cancel(9, 3)),
+        look_again(),
+    ),
+)
+
+CASES: Final = (*_RECEIVES, *_RECEIVES_MORE, *_SENDS, *_AT_ONCE)
