@@ -12,13 +12,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-bool uiopf_is_eventfd(int fd)
+bool uiopf_is_anonymous(int fd, const char *kind)
 {
-	static const char name[] = "anon_inode:[eventfd]";
-	char path[32], target[32];
+	char path[32], name[64] = { 0 };
 
 	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-	return readlink(path, target, sizeof target) == sizeof name - 1 && !memcmp(target, name, sizeof name - 1);
+	return readlink(path, name, sizeof name - 1) > 0 && !strncmp(name, "anon_inode:", 11) && !strcmp(name + 11, kind);
+}
+
+bool uiopf_is_eventfd(int fd)
+{
+	return uiopf_is_anonymous(fd, "[eventfd]");
 }
 
 int uiopf_eventfd_id(int fd)

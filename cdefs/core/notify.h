@@ -12,6 +12,8 @@
 #pragma once
 #include "core/core.h"
 
+/* Of the host's files without a name, what the host calls them: "[eventfd]", "inotify". */
+bool uiopf_is_anonymous(int fd, const char *kind);
 bool uiopf_is_eventfd(int fd);
 /* What all descriptors of one eventfd have in common; -1: it is none, or the host does not say. */
 int uiopf_eventfd_id(int fd);

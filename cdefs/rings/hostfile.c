@@ -29,6 +29,7 @@
 #include "core/core.h"
 #include "core/notify.h"
 
+#define EVERY_EVENT (POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLMSG | POLLRDHUP)
 #define EVENTS_A_LOOK 32
 #define MOST_LOOKS (2 * UIOPF_MAX_FILES / EVENTS_A_LOOK)	/* for all there can be, twice: some go on while we look */
 
@@ -38,6 +39,7 @@ struct host_file {
 	int fd[2];		/* two duplicates: an epoll set takes a descriptor once */
 	uint32_t armed;
 	bool no_nowait[2];	/* reading, writing: RWF_NOWAIT is refused */
+	bool counts;		/* what is read is a count of 8 bytes (eventfd, timerfd): never into less */
 	bool inet;		/* a socket that has commands */
 	bool counts_tcp, counts_unix;	/* a stream socket that says what is left to receive */
 	struct uiopf_host_eventfd eventfd;	/* in the core's list, of an eventfd */
@@ -50,7 +52,7 @@ static struct host_file *host_of(struct uiopf_file *file)
 
 static uint32_t host_poll(struct uiopf_file *file)
 {
-	struct pollfd p = { host_of(file)->fd[0], (short)(POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLWRNORM | POLLRDHUP), 0 };
+	struct pollfd p = { host_of(file)->fd[0], (short)EVERY_EVENT, 0 };
 
 	return poll(&p, 1, 0) > 0 ? (uint32_t)(unsigned short)p.revents : 0;
 }
@@ -95,8 +97,8 @@ static int64_t transfer(struct host_file *h, const struct iovec *piece, uint32_t
 static int64_t host_read_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
 {
 	(void)position;
-	/* An eventfd says so before it waits, and before read(2) returns 0 for nothing. */
-	if ((file->mode & UIOPF_FILE_LOOPS) && uiopf_pieces_total(piece, count) < sizeof(uint64_t))
+	/* It says so before it waits, and before read(2) returns 0 for nothing. */
+	if (host_of(file)->counts && uiopf_pieces_total(piece, count) < sizeof(uint64_t))
 		return -EINVAL;
 	return transfer(host_of(file), piece, count, false);
 }
@@ -384,6 +386,12 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 	}
 	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS;
 	/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
+	h->counts = uiopf_is_eventfd(fd) || uiopf_is_anonymous(fd, "[timerfd]");
+	/* Those that read with `read` alone, as the merged fault file does. */
+	if (uiopf_is_anonymous(fd, "inotify") || uiopf_is_anonymous(fd, "[fanotify]"))
+		h->file.mode &= ~(uint32_t)UIOPF_FILE_ITER;
+	/* It can be neither read nor written, which Linux's rings say once it is ready: they poll before they try. */
+	h->no_nowait[0] = h->no_nowait[1] = uiopf_is_anonymous(fd, "[eventpoll]");
 	if (uiopf_is_eventfd(fd)) {
 		h->file.mode |= UIOPF_FILE_LOOPS;
 		h->eventfd = (struct uiopf_host_eventfd){ core->host_eventfds, uiopf_eventfd_id(fd), false };
