@@ -1,5 +1,5 @@
 /*
- * uring-linked: receives that are posted ahead on the fault file as Linux has it since 6.11.
+ * uring-linked: receives that are posted ahead on the fault file as Linux has it since 6.11. Recorded on 6.12 and 7.2.
  *
  * That file has no read_iter, and returns 0 when it is empty. A READ_MULTISHOT alone ends with that 0 at once. Behind a
  * linked POLL_ADD its first read comes when a fault waits; from then on io_uring polls the file before each read, and the

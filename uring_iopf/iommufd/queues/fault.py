@@ -33,7 +33,7 @@ class Personality(enum.IntEnum):
     """
 
     MERGED = 0
-    """Linux's: a read of an empty queue returns 0 bytes, and rings cannot post reads ahead."""
+    """Linux's: a read of an empty queue returns 0 bytes. Rings post reads ahead behind a linked poll."""
     PROPOSED = 1
     """Proposed: a read of an empty queue returns EAGAIN, and rings can post reads ahead. A fault wakes with POLLIN."""
     PROPOSED_UNKEYED = 2
