@@ -110,9 +110,9 @@ static bool has_room(const struct uiopf_ring_client *c, uint32_t sqes)
 }
 
 /*
- * The queue is full, and the kernel is made to take some: 0, or -errno, when there is no room yet. Its worker may sleep, also
- * when all was published long ago: answers are published without a call, and wake nobody. It may stand still as well, for
- * as long as another thread likes.
+ * The queue has no room for that many, and the kernel is made to take some: 0, or -errno, when there is no room yet. Its
+ * worker may sleep, also when all was published long ago: answers are published without a call, and wake nobody. It may
+ * stand still as well, for as long as another thread likes.
  */
 static int make_room(struct uiopf_channel *ch, uint32_t sqes)
 {
@@ -172,7 +172,7 @@ static int arm(struct uiopf_channel *ch)
 
 	if (likely(c->armed))
 		return 0;
-	/* A chain that is published in two parts is two chains: there is room for all of it, or none of it is filled. */
+	/* Room for all of them first: a chain that is submitted in two parts is two chains. */
 	while (!has_room(c, c->posts->sqes)) {
 		rc = make_room(ch, c->posts->sqes);
 		if (rc < 0)
@@ -242,7 +242,7 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 			}
 			provide(ch, id);
 		}
-		if (!(flags & IORING_CQE_F_MORE)) {	/* whatever it was that ended, and why: all is posted again below */
+		if (!(flags & IORING_CQE_F_MORE)) {	/* whatever ended, and why: arm() posts it again */
 			c->armed = false;
 			ch->cost.ends++;
 		}

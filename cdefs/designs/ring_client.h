@@ -1,8 +1,9 @@
 /*
- * What the designs on a ring share: all but what they post to receive faults. A READ_MULTISHOT on the fault file, posted by
- * the design, fills buffers that the client has provided, a completion for each read; each answer is a WRITE whose
- * completion is skipped on success. When what was posted has ended, for whatever reason, it is posted again by the next
- * receive or wait, and counted (`ends`). The kernel's half is the ring's engine.
+ * What the designs on a ring share: everything except what they post to receive faults. Each design posts a
+ * READ_MULTISHOT on the fault file, alone or in a chain. It fills buffers that the client has provided, and posts a
+ * completion for each read. Each answer is a WRITE whose completion is skipped on success. When the receive has ended,
+ * for whatever reason, the next receive or wait posts it again, and `ends` counts it. The kernel's half is the ring's
+ * engine.
  *
  * The client's memory is one arena: the buffer ring, the buffers, and a place for the eight bytes of each answer, one
  * for each SQE, which is free again when its SQE is.
@@ -14,7 +15,7 @@
 
 struct uiopf_ring_client;
 
-/* What a design posts: `fill` gets this many SQEs in a row, cleared but for the user_data, and they are submitted together. */
+/* What a design posts. `fill` gets this many SQEs, with nothing but their user_data set; they are submitted together. */
 struct uiopf_ring_posts {
 	uint32_t sqes;
 	void (*fill)(const struct uiopf_ring_client *c, struct io_uring_sqe *const *sqe);

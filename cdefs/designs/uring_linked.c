@@ -1,18 +1,19 @@
 /*
- * uring-linked: receives that are posted ahead on the fault file as Linux has it since 6.11. Recorded on 6.12 and 7.2.
+ * uring-linked: receives that are posted ahead, on the fault file as Linux has had it since 6.11. Recorded on 6.12, 7.2.
  *
- * That file has no read_iter, and returns 0 when it is empty. A READ_MULTISHOT alone ends with that 0 at once. Behind a
- * linked POLL_ADD its first read comes when a fault waits; from then on io_uring polls the file before each read, and the
- * multishot lives on. Two conditions:
+ * That file has no read_iter, and its read returns 0 when the queue is empty. A READ_MULTISHOT alone ends at once with
+ * that 0. Behind a linked POLL_ADD its first read comes when a fault waits. From then on io_uring polls the file before
+ * each read, so that no read finds an empty queue, and the multishot goes on. There are two conditions:
  *
- * - The file is O_NONBLOCK. A read of a file without read_iter that may block is a worker thread's, and a multishot cannot
- *   be that: nothing would ever complete.
- * - One consumer. A group that another reader takes between the poll and the read leaves a read of 0 bytes, which ends the
- *   multishot. No fault is lost by that, but none is delivered until poll and read are posted again, which the next
- *   receive or wait does; `ends` counts how often. So does every other end: no buffer, a completion queue that overflows.
+ * - The file is O_NONBLOCK. Otherwise its read may block and is given to a worker thread, which a multishot cannot be:
+ *   it would never complete.
+ * - The queue has one consumer. If another reader takes the group between the poll and the read, the read returns 0 and
+ *   the multishot ends. No fault is lost by that: the other reader has it. Later faults wait in the queue until poll and
+ *   read are posted again by the next receive or wait. Every other end is handled in the same way: no buffer was left,
+ *   the completion queue overflowed, the poll failed. `ends` counts them all.
  *
- * The poll has no completion of its own unless it fails, and then that is the only one: IOSQE_CQE_SKIP_SUCCESS on the head
- * of a chain that fails covers what was linked to it.
+ * The poll posts no completion unless it fails. Then its completion is the only one: IOSQE_CQE_SKIP_SUCCESS on a request
+ * that fails also silences those that are linked to it.
  */
 #include <poll.h>
 

@@ -282,17 +282,17 @@ static struct uiopf_faultq *queue_of(struct uiopf_file *file)
 }
 
 /*
- * A read of one message by a ring, which is what pre-posted buffers are made for: the group that waits has one fault,
- * nothing was lost, and the file is one that says "not yet". False: it is not so, and nothing has happened.
+ * A read of one message by a ring, which is what pre-posted buffers are made for: nothing waits, or a group of one
+ * fault, and nothing was lost. False: it is not so, and nothing has happened.
  */
 hot_inline bool read_one(struct uiopf_faultq *q, uint8_t *to, int64_t *done)
 {
 	struct uiopf_group *group;
 
-	if (unlikely(q->policy || !(q->file.mode & UIOPF_FILE_ITER)))
+	if (unlikely(q->policy != NULL))
 		return false;
 	if (!uiopf_faultq_has_group(q)) {
-		*done = -EAGAIN;
+		*done = q->file.mode & UIOPF_FILE_ITER ? -EAGAIN : 0;
 		return true;
 	}
 	group = q->ring[q->head & q->mask];

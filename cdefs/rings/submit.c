@@ -285,14 +285,20 @@ static void prefetch_data(const struct uiopf_engine *e)
 		__builtin_prefetch(map);
 }
 
+/* By write_iter, or by a plain write with O_NONBLOCK. A socket of the host says an error once; here it would be lost. */
+hot_inline bool takes_at_once(uint32_t mode)
+{
+	const uint32_t how = mode & (UIOPF_FILE_WRITE | UIOPF_FILE_ITER | UIOPF_FILE_LOOPS | UIOPF_FILE_HINTS);
+
+	return how == (UIOPF_FILE_WRITE | UIOPF_FILE_ITER) || (how == UIOPF_FILE_WRITE && (mode & UIOPF_FILE_NONBLOCK));
+}
+
 /*
  * A WRITE that asks for nothing special, to a file that takes it at once, needs no request: there is nothing to hold on
  * to. Answers to faults are such writes. Whatever is out of the ordinary is left to the general way, untouched.
  */
 static bool write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe)
 {
-	/* A file that takes it at once; but a socket of the host says an error once, and here it would be lost. */
-	const uint32_t looked_at = UIOPF_FILE_WRITE | UIOPF_FILE_ITER | UIOPF_FILE_LOOPS | UIOPF_FILE_HINTS;
 	struct uiopf_file *file;
 	const uint8_t *from;
 	int64_t n;
@@ -301,7 +307,7 @@ static bool write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe
 	    sqe->personality | sqe->attr_type_mask)
 		return false;
 	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
-	if (!file || (file->mode & looked_at) != (UIOPF_FILE_WRITE | UIOPF_FILE_ITER))
+	if (!file || !takes_at_once(file->mode))
 		return false;
 	if (sqe->off + 1 > 1)	/* neither the beginning nor the file's own position */
 		return false;
