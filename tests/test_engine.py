@@ -1263,6 +1263,32 @@ def test_a_merged_multishot_that_does_not_block_delivers_what_is_there_and_stays
         assert bench.ring.run() == served[2:]
 
 
+DEFERRED = 0x3000  # SINGLE_ISSUER and DEFER_TASKRUN
+LINKED = SqeFlags.IO_LINK | SqeFlags.CQE_SKIP_SUCCESS
+
+
+def test_a_merged_multishot_behind_a_poll_delivers_each_fault_that_follows() -> None:
+    with Bench(MERGED, nonblock=True) as bench:
+        bench.buffers(0).give(*range(4))
+        assert bench.ring.run(bench.poll(1, flags=LINKED), bench.read_multishot(2)) == []
+        for n in range(4):
+            bench.queue.report()
+            assert bench.ring.run() == [done(2, MESSAGE, buffer(n, MORE))]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_between_a_poll_and_the_read_behind_it_another_reader_may_come(taken: bool) -> None:
+    """A deferred ring's call that waits for nothing runs the poll, and only the next one the read."""
+    with Bench(MERGED, nonblock=True, flags=DEFERRED) as bench:
+        bench.buffers(0).give(0)
+        assert bench.ring.run(bench.poll(1, flags=LINKED), bench.read_multishot(2)) == []
+        bench.queue.report()
+        assert bench.ring.run() == []
+        if taken:
+            bench.queue.read()
+        assert bench.ring.run() == [done(2, 0) if taken else done(2, MESSAGE, buffer(0, MORE))]
+
+
 def test_nops_are_measured_on_both_sides() -> None:
     assert lib.uiopf_measure_nop(8, 1_000_000) > 0
     if reason := refusal():
