@@ -5,14 +5,12 @@
 #include "rings/resources.h"
 #include "rings/timer.h"
 
-static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *target)
+static bool means(const struct uiopf_cancel *c, const struct uiopf_request *target)
 {
 	const uint32_t f = c->flags;
 	const bool by_user_data = (f & IORING_ASYNC_CANCEL_USERDATA) ||
 				  !(f & (IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_OP));
 
-	if (target == c->by || target->cancelled || (target->working && target->todo == UIOPF_FINISH))
-		return false;
 	if (f & IORING_ASYNC_CANCEL_ANY)
 		return true;
 	if ((f & IORING_ASYNC_CANCEL_FD) && target->file != c->file)
@@ -20,6 +18,12 @@ static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *ta
 	if ((f & IORING_ASYNC_CANCEL_OP) && target->opcode != c->opcode)
 		return false;
 	return !by_user_data || target->user_data == c->user_data;
+}
+
+static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *target)
+{
+	return target != c->by && !target->cancelled && !(target->working && target->todo == UIOPF_FINISH) &&
+	       means(c, target);
 }
 
 /*
@@ -92,7 +96,10 @@ int uiopf_cancel_matching(struct uiopf_engine *e, const struct uiopf_cancel *c)
 
 	if ((all || !n) && !(c->flags & IORING_ASYNC_CANCEL_FD))
 		n += cancel_timeouts(e, c, all);
-	return all ? n : n ? 0 : -ENOENT;
+	if (all || n)
+		return all ? n : 0;
+	/* Who looks for himself finds himself running, where a worker thread runs him. */
+	return c->by && c->by->punted && means(c, c->by) ? -EALREADY : -ENOENT;
 }
 
 /* A request is never so far under way that its cancellation would have to be waited for. */

@@ -191,20 +191,29 @@ void uiopf_set_unusual(struct uiopf_engine *e)
 		     e->setup_flags & IORING_SETUP_IOPOLL;
 }
 
-/* Lets those go for whom everything before has ended. */
+/*
+ * Lets those go for whom everything before has ended. The first of the list waits for all that has left the list before
+ * it, whether it drains or not: what is behind a drain waits for it, also when the drain has started and waits itself.
+ * Those behind go along with the first up to the next that drains (io_queue_deferred, Linux 6.16 and later).
+ */
 static void queue_drained(struct uiopf_engine *e)
 {
+	bool first = true, drain_seen = false;
+
 	while (e->drained) {
 		struct uiopf_request *r = e->drained;
 
-		if ((r->sqe_flags & IOSQE_IO_DRAIN) && e->alive != e->drained_count)
+		drain_seen = drain_seen || (r->sqe_flags & IOSQE_IO_DRAIN);
+		if ((first || drain_seen) && e->alive != e->drained_count)
 			return;
 		e->drained = r->work_next;
 		if (!e->drained)
 			e->drained_end = &e->drained;
 		e->drained_count -= chain_length(r);
 		r->drained = false;
+		r->punted = true;	/* Linux asks a worker thread for each */
 		uiopf_request_add_work(r, UIOPF_START);
+		first = false;
 	}
 }
 

@@ -7,6 +7,8 @@ from typing import Final
 from tests.rings.language import (
     GETEVENTS,
     MS,
+    Blob,
+    Case,
     Close,
     Look,
     Reap,
@@ -37,6 +39,7 @@ from tests.rings.language import (
     run,
     submit,
     timeout,
+    timeout_remove,
     write,
 )
 from uring_iopf.abi import RegisterOp, SetupFlags, SqeFlags
@@ -487,6 +490,212 @@ def settled(count: int) -> tuple[Wait, Reap]:
     return Wait(count), Reap(order=False, why=WORKERS)
 
 
+def _sync_cancel(target: int) -> Register:
+    """SYNC_CANCEL of one, which needs no request of its own, and so is behind no drain."""
+    return Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", (target, 0, 0, 0, 100 * MS, *(0,) * 11)), 1)
+
+
+_A_WHILE = enter_ext(0, 60, arg=ext(0, 4 * MS))
+"""So that a worker thread has taken what it was given, and what it should not have been given."""
+
+
+def _so_far(count: int) -> Steps:
+    """So many completions by now, in any order, and no more although there was time."""
+    return Wait(count), _A_WHILE, Reap(order=False, why=WORKERS)
+
+
+def _waiting_drains(kind: str, flags: int) -> tuple[Case, ...]:
+    """A drain that has started, and waits itself: what comes behind it waits for it, also in later calls."""
+    return (
+        *(
+            case(
+                f"drain: {what} that waits{kind}",
+                "those behind it wait for it, also those of later calls",
+                Setup(flags=flags),
+                pipe(),
+                submit(nop(1), waits, nop(3), nop(4, flags=LINK), nop(5), flags=GETEVENTS),
+                _so_far(1),
+                submit(nop(6), flags=GETEVENTS),
+                submit(nop(7, flags=DRAIN), nop(8), flags=GETEVENTS),
+                _so_far(0),
+                ends,
+                settled(7),
+            )
+            for what, waits, ends in (
+                ("a read", read(2, flags=DRAIN), Write("pipe.w", b"abc")),
+                ("a poll", poll(2, flags=DRAIN), Write("pipe.w", b"abc")),
+                ("a read to the end of a file", read(2, flags=DRAIN), Close("pipe.w")),
+            )
+        ),
+        case(
+            f"drain: a time-out that drains{kind}",
+            "those behind it wait until it has fired, or been removed",
+            Setup(flags=flags),
+            submit(timeout(1, 0, MS, flags=DRAIN), nop(2), flags=GETEVENTS),
+            settled(2),
+            submit(timeout(3, 3600, flags=DRAIN), nop(4), timeout_remove(5, 3), flags=GETEVENTS),
+            _so_far(0),
+            _sync_cancel(4),
+            _sync_cancel(5),
+            _sync_cancel(3),
+            settled(3),
+        ),
+        case(
+            f"drain: a poll again and again that drains{kind}",
+            "those behind it wait for its end",
+            Setup(flags=flags),
+            pipe(),
+            submit(poll(1, len=1, flags=DRAIN), nop(2), flags=GETEVENTS),
+            _so_far(0),
+            Write("pipe.w", b"abc"),
+            _so_far(1),
+            submit(nop(3), flags=GETEVENTS),
+            _so_far(0),
+            _sync_cancel(1),
+            settled(3),
+        ),
+        case(
+            f"drain: a multishot read before it{kind}",
+            "all behind it wait for its end",
+            Setup(flags=flags),
+            pipe(),
+            buffer_ring(),
+            give(0, 1),
+            submit(read_multishot(1), nop(2, flags=DRAIN), nop(3), flags=GETEVENTS),
+            Write("pipe.w", b"abc"),
+            _so_far(1),
+            Close("pipe.w"),
+            settled(3),
+            since=(6, 7),
+        ),
+        case(
+            f"drain: a chain whose head drains, and waits{kind}",
+            "what is behind the chain waits for all of it",
+            Setup(flags=flags),
+            pipe("one"),
+            pipe("two"),
+            submit(read(1, "one.r", flags=DRAIN | HARD), read(2, "two.r", flags=LINK), nop(3), nop(4), flags=GETEVENTS),
+            submit(nop(5), flags=GETEVENTS),
+            _so_far(0),
+            Write("one.w", b"abc"),
+            _so_far(1),
+            Write("two.w", b"x" * 64),
+            settled(4),
+        ),
+        case(
+            f"drain: a chain whose second drains, and waits{kind}",
+            "it is the chain that drains, and so does what is behind it",
+            Setup(flags=flags),
+            pipe("one"),
+            pipe("two"),
+            submit(
+                read(1, "one.r"), nop(2, flags=LINK), read(3, "two.r", flags=DRAIN), nop(4), nop(5), flags=GETEVENTS
+            ),
+            submit(nop(6, flags=LINK), nop(7), flags=GETEVENTS),
+            _so_far(0),
+            Write("one.w", b"abc"),
+            _so_far(2),
+            Write("two.w", b"abc"),
+            settled(5),
+        ),
+        case(
+            f"drain: a chain with a time-out that drains{kind}",
+            "which ends it, and what waited for it starts",
+            Setup(flags=flags),
+            pipe(),
+            submit(
+                read(1, flags=DRAIN | LINK), link_timeout(2, 0, 2 * MS, flags=LINK), nop(3), nop(4), flags=GETEVENTS
+            ),
+            settled(4),
+            submit(nop(5), flags=GETEVENTS),
+            settled(1),
+        ),
+        case(
+            f"drain: two that wait{kind}",
+            "one after the other, what is between them before the second",
+            Setup(flags=flags),
+            pipe("one"),
+            pipe("two"),
+            pipe("three"),
+            submit(
+                poll(1, "one.r", flags=DRAIN),
+                read(2, "two.r"),
+                poll(3, "three.r", flags=DRAIN),
+                nop(4),
+                flags=GETEVENTS,
+            ),
+            _so_far(0),
+            Write("three.w", b"abc"),
+            _so_far(0),
+            Write("one.w", b"abc"),
+            _so_far(1),
+            Write("two.w", b"abc"),
+            settled(3),
+        ),
+        case(
+            f"drain: cancelling what has not started{kind}",
+            "is not found by who does not drain, and a cancel behind it waits with it",
+            Setup(flags=flags),
+            pipe("one"),
+            pipe("two"),
+            submit(read(1, "one.r"), read(2, "two.r", flags=DRAIN), nop(3), flags=GETEVENTS),
+            _sync_cancel(2),
+            _sync_cancel(3),
+            submit(cancel(4, 2), cancel(5, 1), flags=GETEVENTS),
+            _so_far(0),
+            _sync_cancel(1),
+            _so_far(1),
+            _sync_cancel(2),
+            settled(4),
+        ),
+        case(
+            f"drain: a cancel that drains{kind}",
+            "and would cancel itself, which a worker thread does already",
+            Setup(flags=flags),
+            submit(cancel(1, 1, flags=DRAIN), flags=GETEVENTS),
+            settled(1),
+            submit(cancel(2, 2, 1, flags=DRAIN), flags=GETEVENTS),
+            settled(1),
+        ),
+        case(
+            f"drain: silent ones behind it{kind}",
+            "wait too, and say nothing",
+            Setup(flags=flags),
+            pipe(),
+            submit(poll(1, flags=DRAIN), nop(2, flags=SKIP), inject(3, -5, flags=SKIP), nop(4), flags=GETEVENTS),
+            _so_far(0),
+            Write("pipe.w", b"abc"),
+            settled(3),
+            submit(nop(5), nop(6, flags=SKIP), flags=GETEVENTS),
+            settled(1),
+        ),
+        case(
+            f"drain: refused ones behind it{kind}",
+            "speak at once",
+            Setup(flags=flags | SUBMIT_ALL),
+            pipe(),
+            submit(poll(1, flags=DRAIN), bad(2), nop(3, flags=LINK), bad(4), nop(5), flags=GETEVENTS),
+            _so_far(3),
+            Write("pipe.w", b"abc"),
+            settled(2),
+        ),
+        case(
+            f"drain: it is over{kind}",
+            "the first behind it is still queued, and those behind that one are as ever",
+            Setup(flags=flags),
+            pipe(),
+            submit(nop(1, flags=DRAIN), flags=GETEVENTS),
+            settled(1),
+            submit(read(2), nop(3), flags=GETEVENTS),
+            _so_far(1),
+            submit(nop(4), flags=GETEVENTS),
+            settled(1),
+            Write("pipe.w", b"abc"),
+            settled(1),
+        ),
+    )
+
+
 _DRAINS: Final = (
     case(
         "drain: nothing before it",
@@ -669,9 +878,6 @@ _MORE_DRAINS: Final = (
     ),
 )
 
-_A_WHILE = enter_ext(0, 1, arg=ext(0, 4 * MS))
-"""So that a worker thread has taken what it was given."""
-
 _BY_WORKERS: Final = (
     case(
         "async: a NOP",
@@ -769,4 +975,44 @@ _POLLED: Final = (
     ),
 )
 
-CASES: Final = (*_POLLED, *_LINKS, *_SHAPED, *_SILENT, *_SILENT_CHAINS, *_DRAINS, *_MORE_DRAINS, *_BY_WORKERS)
+_POLLED_DRAINS: Final = (
+    case(
+        "drain: a poll that waits, for a polling thread",
+        "those behind it wait for it",
+        Setup(flags=_LONG[1]),
+        pipe(),
+        _at_once(nop(1), poll(2, flags=DRAIN), nop(3), nop(4)),
+        _so_far(1),
+        Write("pipe.w", b"abc"),
+        settled(3),
+        needs=("sqpoll",),
+    ),
+    case(
+        "drain: a chain that waits, for a polling thread",
+        "those behind it wait for all of it, also when they are many",
+        Setup(entries=_LONG[0], flags=_LONG[1]),
+        pipe("one"),
+        pipe("two"),
+        _at_once(read(1, "one.r"), nop(2, flags=LINK), poll(3, "two.r", flags=DRAIN), *(nop(n) for n in range(4, 40))),
+        _so_far(0),
+        Write("one.w", b"abc"),
+        _so_far(2),
+        Write("two.w", b"abc"),
+        settled(37),
+        needs=("sqpoll",),
+    ),
+)
+
+CASES: Final = (
+    *_POLLED,
+    *_LINKS,
+    *_SHAPED,
+    *_SILENT,
+    *_SILENT_CHAINS,
+    *_DRAINS,
+    *_MORE_DRAINS,
+    *_waiting_drains("", 0),
+    *_waiting_drains(", put off", DEFER),
+    *_POLLED_DRAINS,
+    *_BY_WORKERS,
+)
