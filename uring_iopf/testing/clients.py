@@ -145,7 +145,7 @@ class ClientConformance:
     # ---- what a client must do ----
 
     # Few faults for 1 in flight: two sides that spin on one processor take a while for each.
-    @pytest.mark.parametrize(("in_flight", "faults"), [(1, 60), (16, 400), (512, 1200)])
+    @pytest.mark.parametrize(("in_flight", "faults"), [(1, 30), (16, 240), (512, 1200)])
     def test_every_fault_is_answered_once(self, way: Way, in_flight: int, faults: int) -> None:
         served, account, refused = self.replay(way, faults, in_flight=in_flight)
         assert (account, refused) == (Account(faults, faults, 0, 0, 0), 0)
