@@ -22,8 +22,12 @@ static bool means(const struct uiopf_cancel *c, const struct uiopf_request *targ
 
 static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *target)
 {
-	return target != c->by && !target->cancelled && !(target->working && target->todo == UIOPF_FINISH) &&
-	       means(c, target);
+	if (target == c->by || target->cancelled)
+		return false;
+	/* Nor is one found that waits for no file, nor for a worker, but to be issued (IO_APOLL_READY). */
+	if (target->working && (target->todo == UIOPF_FINISH || (target->todo == UIOPF_START && !target->punted)))
+		return false;
+	return means(c, target);
 }
 
 /*

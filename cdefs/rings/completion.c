@@ -90,7 +90,8 @@ static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
 
 /*
  * Puts a CQE of 32 bytes into the ring; false where there is no room. In a ring of both kinds it takes two slots and
- * never wraps: the last slot is filled with one that says to skip it. (io_cqe_cache_refill, Linux 6.18.)
+ * never wraps: the last slot is filled with one that says to skip it. A ring of 16 bytes has only the first half of it,
+ * which a message asked for, and is searched for two slots all the same. (io_cqe_cache_refill, Linux 6.18.)
  */
 static bool put_wide(struct uiopf_engine *e, const struct uiopf_backlog *b)
 {
@@ -100,7 +101,7 @@ static bool put_wide(struct uiopf_engine *e, const struct uiopf_backlog *b)
 
 	if (uiopf_cq_full(ring))
 		return false;
-	if (ring->mixed) {
+	if (ring->cqe_shift == 4) {
 		flags |= IORING_CQE_F_32;
 		if ((ring->cq_tail & ring->cq_mask) == ring->cq_mask)
 			uiopf_cq_put(ring, 0, 0, IORING_CQE_F_SKIP);
@@ -113,8 +114,10 @@ static bool put_wide(struct uiopf_engine *e, const struct uiopf_backlog *b)
 	ring->cq_tail += ring->mixed ? 2 : 1;
 	WRITE_ONCE(&cqe[0], b->user_data);
 	WRITE_ONCE(&cqe[1], (uint32_t)b->res | (uint64_t)flags << 32);
-	WRITE_ONCE(&cqe[2], b->extra[0]);
-	WRITE_ONCE(&cqe[3], b->extra[1]);
+	if (ring->mixed || ring->cqe_shift != 4) {
+		WRITE_ONCE(&cqe[2], b->extra[0]);
+		WRITE_ONCE(&cqe[3], b->extra[1]);
+	}
 	return true;
 }
 
@@ -132,6 +135,8 @@ bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t 
 	if (unlikely(e->attachable && e->alive + e->backlog_count >= UIOPF_ATTACHED_MOST) &&
 	    (e->backlog_count || uiopf_cq_full(&e->ring)))
 		return lose(e);
+	if (unlikely(flags & IORING_CQE_F_32) && e->kernel >= UIOPF_LINUX(6, 18))
+		return uiopf_complete_wide(e, user_data, res, flags, 0, 0);
 	return uiopf_complete(e, user_data, res, flags);
 }
 

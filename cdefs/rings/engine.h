@@ -76,6 +76,7 @@ enum uiopf_todo {
 	UIOPF_CONTINUE,		/* the file or the time has called: go on */
 	UIOPF_START,		/* its turn in a chain or behind a drain has come, or a worker takes it */
 	UIOPF_FINISH,		/* res stands */
+	UIOPF_POST,		/* it is no request, but the completion that another ring's has sent */
 };
 
 #define UIOPF_NO_TIMER UINT32_MAX
@@ -191,6 +192,10 @@ struct uiopf_engine {
 	int eventfd_id;
 	bool eventfd_async, by_worker;		/* … only for what a worker completed */
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
+	/* A ring with DEFER_TASKRUN tells of completions only when it has been polled, from the end of that call on. */
+	bool pollers_told, polled;
+	struct uiopf_engine *next_polled;
+	struct uiopf_engine *polled_first;	/* those that this ring's requests have polled for the first time */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
 	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
 	uint32_t fired_told;			/* `timeouts_fired` when those who wait were last told */

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "rings/completion.h"
+#include "rings/ringfile.h"
 #include "rings/submit.h"
 #include "rings/timer.h"
 #include "rings/waiters.h"
@@ -27,13 +28,13 @@ static uint32_t least(uint32_t a, uint32_t b)
 
 /*
  * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
- * runs it itself, and once around unless more is waited for (__io_run_local_work). True where something is left that
- * nothing calls for.
+ * runs it itself, and once around unless more is waited for, so many at once or as many as are wanted
+ * (__io_run_local_work). True where something is left that nothing calls for.
  */
-static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
+static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint32_t at_once)
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
-	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : wanted > MOST_AT_ONCE ? wanted : MOST_AT_ONCE;
+	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : wanted > at_once ? wanted : at_once;
 	uint32_t n, before, done = 0;
 
 	uiopf_core_sync(e->core);
@@ -50,10 +51,21 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted)
 		/* What ran may have written to a host's file that another request waits for: Linux calls that at once. */
 		if (unlikely(READ_ONCE(&e->core->host_waits)) && done != before && done < MOST_WORK)
 			uiopf_core_sync(e->core);
+		if (!deferred)
+			uiopf_rings_polled(e);
 		/* Completions that were counted may have called TIMEOUTs. */
 	} while (unlikely(e->work && !deferred && done < MOST_WORK));
 	uiopf_core_kick(e->core);
 	return e->work && !deferred;
+}
+
+/* Task work is put off, and this call does not ask for it: but what was submitted may have called some. */
+static void submitted_only(struct uiopf_engine *e)
+{
+	if (unlikely(READ_ONCE(&e->core->host_waits)))
+		uiopf_core_sync(e->core);
+	uiopf_rings_polled(e);
+	uiopf_core_kick(e->core);
 }
 
 static uint32_t cqes_for_client(const struct uiopf_engine *e)
@@ -246,6 +258,7 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 	struct uiopf_core *core = e->core;
 	const bool first = !w->begun;
 	uint32_t did = 0;
+	int32_t left;
 	bool done;
 
 	if (unlikely(uiopf_consumer_try_begin(core) < 0))
@@ -257,7 +270,14 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 		did = work_for_others(e);
 	if (unlikely(e->setup_flags & IORING_SETUP_SQPOLL))
 		did += e->consumer.ops->run(&e->consumer);	/* no worker does it */
-	*more = task_work(e, true, w->wanted) || did;
+	left = (int32_t)(w->waiter.target - e->ring.cq_tail_published);	/* who has slept runs no more than is missing */
+	*more = first ? task_work(e, true, w->wanted, MOST_AT_ONCE) :
+			task_work(e, true, left > 1 ? (uint32_t)left : 1, 1);
+	*more = *more || did;
+	if (unlikely(e->polled_first)) {	/* behind what was put off: what this calls is put off in turn */
+		uiopf_rings_polled(e);
+		*more = true;
+	}
 	done = enough(e, w);
 	if (first) {	/* what was there to be done counts before the wait begins */
 		w->waiter.fired = e->timeouts_fired;
@@ -426,7 +446,7 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 				*rc = -EINTR;
 				return false;
 			}
-			task_work(e, false, 0);
+			task_work(e, false, 0, MOST_AT_ONCE);
 			uiopf_consumer_end(core);
 		}
 		return true;
@@ -446,9 +466,9 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
 	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))
-		task_work(e, false, min_complete);
+		task_work(e, false, min_complete, MOST_AT_ONCE);
 	else
-		uiopf_core_kick(core);
+		submitted_only(e);
 	uiopf_consumer_end(core);
 	return *rc == (int)to_submit;
 }

@@ -308,11 +308,11 @@ static uint32_t host_sync(struct uiopf_core *core)
 			for (i = 0; i < n; i++) {
 				struct host_file *h = event[i].data.ptr;
 				/* An error or the end is news only where there is one. */
-				uint32_t events = about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP));
+				uint32_t events = about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP | POLLRDHUP));
 
 				if (!way && h->eventfd.signalled) {
 					h->eventfd.signalled = false;
-					events |= UIOPF_WAKE_BY_RING;
+					events = POLLIN | UIOPF_WAKE_BY_RING;
 				}
 				if (!h->armed)
 					continue;

@@ -50,8 +50,14 @@ static void on_wake(struct uiopf_wait *wait, uint32_t events)
 	/* Multishots keep their place in the file's list; others leave it, and go to its head if they wait again. */
 	if (!r->multishot)
 		r->file->ops->cancel(r->file, wait);
-	/* One wake is believed: what it said is not checked again. After more, or a hint, only the file knows. */
-	r->woken = r->working || (r->file->mode & UIOPF_FILE_HINTS) ? 0 : events & r->events;
+	/*
+	 * One wake is believed: what it said is not checked again. After more, or a hint, only the file knows; that a ring
+	 * has signalled an eventfd is no hint.
+	 */
+	if (r->working || ((r->file->mode & UIOPF_FILE_HINTS) && !(events & UIOPF_WAKE_BY_RING)))
+		r->woken = 0;
+	else
+		r->woken = events & r->events;
 	uiopf_engine_add_work(r);
 }
 

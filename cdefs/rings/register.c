@@ -127,6 +127,7 @@ static int enable(struct uiopf_engine *e)
 	if (e->restrictions.registered)
 		e->restricted = e->unusual = true;
 	WRITE_ONCE(&e->disabled, false);
+	uiopf_ring_enabled(e);
 	uiopf_core_wake_worker(e->core);
 	return 0;
 }

@@ -167,6 +167,28 @@ void uiopf_request_end_later(struct uiopf_request *r, int32_t res)
 	uiopf_request_add_work(r, UIOPF_FINISH);
 }
 
+bool uiopf_request_post_later(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t cqe_flags)
+{
+	struct uiopf_request *r;
+
+	if (unlikely(!e->free_requests) && !uiopf_grow_requests(e))
+		return false;
+	r = uiopf_request_take(e);
+	e->alive--;
+	*r = (struct uiopf_request){
+		.engine = e, .user_data = user_data, .res = res, .cqe_flags = cqe_flags, .timer = UIOPF_NO_TIMER,
+		.opcode = IORING_OP_NOP,
+	};
+	uiopf_request_add_work(r, UIOPF_POST);
+	return true;
+}
+
+void uiopf_request_posted(struct uiopf_request *r)
+{
+	r->work_next = r->engine->free_requests;
+	r->engine->free_requests = r;
+}
+
 void uiopf_request_cancel(struct uiopf_request *r)
 {
 	r->cancelled = true;

@@ -28,6 +28,10 @@ void uiopf_request_add_work(struct uiopf_request *request, enum uiopf_todo todo)
 void uiopf_engine_add_work(struct uiopf_request *request);
 /* Ends a request with this result, as task work. */
 void uiopf_request_end_later(struct uiopf_request *request, int32_t res);
+/* A completion as task work, of a message: it counts for no drain. False: there is no memory for it. */
+bool uiopf_request_post_later(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t cqe_flags);
+/* Gives it back when it has been posted. */
+void uiopf_request_posted(struct uiopf_request *request);
 /* Stops a request that is under way; it completes with -ECANCELED as task work. */
 void uiopf_request_cancel(struct uiopf_request *request);
 

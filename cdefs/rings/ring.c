@@ -37,6 +37,8 @@ int uiopf_ring_sizes(uint32_t entries, struct io_uring_params *p)
 	} else {
 		p->cq_entries = 2 * p->sq_entries;
 	}
+	if ((p->flags & IORING_SETUP_CQE_MIXED) && p->cq_entries < 2)
+		return -EOVERFLOW;
 	return 0;
 }
 

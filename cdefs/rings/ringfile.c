@@ -9,10 +9,13 @@ static uint32_t file_poll(struct uiopf_file *file)
 {
 	struct uiopf_engine *e = container_of(file, struct uiopf_engine, file);
 	uint32_t events = 0;
+	bool ready;
 
 	if (uiopf_sq_ready(&e->ring) < e->ring.sq_entries)
 		events |= POLLOUT | POLLWRNORM;
-	if (e->backlog_count || uiopf_cqes_ready(e))
+	/* Task work that is put off counts, and what has not been shown does not (io_has_work). */
+	ready = e->ring.cq_tail_published != LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD));
+	if (ready || e->backlog_count || (e->work && e->setup_flags & IORING_SETUP_DEFER_TASKRUN))
 		events |= POLLIN | POLLRDNORM;
 	return events;
 }
@@ -26,6 +29,7 @@ static const struct uiopf_file_ops ring_file_ops = {
 void uiopf_ringfile_open(struct uiopf_engine *e)
 {
 	e->file.ops = &ring_file_ops;
+	e->pollers_told = !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN);
 	e->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
 }
 
@@ -58,9 +62,48 @@ static const struct uiopf_file_ops closed_ops = {
 	.release = closed_release,
 };
 
+/*
+ * The first poll of a ring with DEFER_TASKRUN asks that ring's task to tell of completions from now on. It does so as
+ * ordinary task work, at the end of the call, and calls those who wait once for what they may have missed
+ * (io_activate_pollwq). Until then the polled ring's memory is kept, whatever becomes of the ring.
+ */
+void uiopf_ring_polled(struct uiopf_engine *by, struct uiopf_file *file)
+{
+	struct uiopf_engine *e = uiopf_engine_of(file);
+
+	if (!e || e->pollers_told || e->polled || e->disabled)
+		return;
+	e->polled = true;
+	e->file.users++;
+	e->next_polled = by->polled_first;
+	by->polled_first = e;
+}
+
+void uiopf_rings_polled(struct uiopf_engine *by)
+{
+	while (by->polled_first) {
+		struct uiopf_engine *e = by->polled_first;
+
+		by->polled_first = e->next_polled;
+		e->pollers_told = true;
+		e->polled = false;
+		uiopf_file_wake(&e->file, 0);
+		uiopf_file_put(&e->file);
+	}
+}
+
+void uiopf_ring_enabled(struct uiopf_engine *e)
+{
+	if (!e->file.waits)
+		return;
+	e->pollers_told = true;
+	uiopf_file_wake(&e->file, 0);
+}
+
 /* The engine is a user of its own file until it has put that. */
 void uiopf_ringfile_close(struct uiopf_engine *e)
 {
+	uiopf_rings_polled(e);
 	while (e->file.waits)
 		uiopf_file_cancel(&e->file, e->file.waits);
 	e->file.users++;

@@ -17,9 +17,15 @@ int uiopf_engine_find(const struct uiopf_core *core, uint32_t fd, bool registere
 int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
 int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
 
+/* Requests of a ring are about to poll this file; what follows from it when the call that did so has run its task work. */
+void uiopf_ring_polled(struct uiopf_engine *by, struct uiopf_file *file);
+void uiopf_rings_polled(struct uiopf_engine *by);
+/* The ring is enabled: it has been polled before, perhaps. */
+void uiopf_ring_enabled(struct uiopf_engine *engine);
+
 /* Those who poll the ring's descriptor: CQEs have come. (io_poll_wq_wake) */
 static inline void uiopf_engine_wake_pollers(struct uiopf_engine *engine)
 {
-	if (unlikely(engine->file.waits != NULL))
+	if (unlikely(engine->file.waits != NULL) && engine->pollers_told)
 		uiopf_file_wake(&engine->file, POLLIN | UIOPF_WAKE_BY_RING);
 }

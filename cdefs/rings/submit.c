@@ -140,8 +140,11 @@ static void carry_on(struct uiopf_request *r)
 			finish(r);
 	} else if (r->todo == UIOPF_START) {
 		start(r);
-	} else {
+	} else if (likely(r->todo == UIOPF_FINISH)) {
 		finish(r);
+	} else {
+		uiopf_complete_message(r->engine, r->user_data, r->res, r->cqe_flags);
+		uiopf_request_posted(r);
 	}
 }
 

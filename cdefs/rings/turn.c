@@ -2,6 +2,7 @@
 
 #include "rings/attachable.h"
 #include "rings/completion.h"
+#include "rings/ringfile.h"
 #include "rings/submit.h"
 #include "rings/timer.h"
 #include "rings/waiters.h"
@@ -48,6 +49,7 @@ static uint32_t run_work_of_client(struct uiopf_engine *e, uint32_t most)
 		return 0;
 	did = uiopf_timers_fire(e, most) + uiopf_run_work(e, most);
 	uiopf_publish_cqes(e);
+	uiopf_rings_polled(e);
 	return did;
 }
 
@@ -75,6 +77,8 @@ static uint32_t run(struct uiopf_consumer *consumer)
 	did = uiopf_timers_fire(e, WORK_PER_TURN) + uiopf_run_work(e, WORK_PER_TURN);
 	if (ready && uiopf_submit(e, ready, most) >= 0)
 		did += ready;
+	if (unlikely(e->polled_first))
+		uiopf_rings_polled(e);
 	/* Nobody else would flush: a client that polls memory never enters. */
 	if (e->backlog_count)
 		uiopf_flush_backlog(e);

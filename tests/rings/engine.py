@@ -120,8 +120,8 @@ class EnginePlayer(Player):
         The engine does that when it is entered to submit something; where task work is put off it only listens to
         wake-ups then. Nothing may be there to be submitted meanwhile.
         """
-        for name, ring in list(self.rings.items()):
-            if ring.flags & SetupFlags.SQPOLL or self.number(name) == but:
+        for name, ring in [*self.rings.items(), *self.rings.items()]:
+            if ring.flags & SetupFlags.SQPOLL or (self.number(name) == but and ring.flags & SetupFlags.DEFER_TASKRUN):
                 continue
             tail = ring.load("sq_tail")
             ring.store("sq_tail", ring.load("sq_head"))

@@ -9,7 +9,7 @@ import collections
 from typing import TYPE_CHECKING, Final
 
 from tests.rings.language import Blob, Enter, Fd, Hole, Look, Read, Reap, Register, Setup, Sqe, Told, Wait
-from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
+from uring_iopf.abi import Op, RegisterOp, SqeFlags
 from uring_iopf.conformance.known_differences import SECTIONS
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ CASES: Final[Mapping[str, str]] = {
     "poll: a regular file": "regular-files",
     "multishot: a file that cannot be polled": "regular-files",
     "overflow: a head beyond the tail": "rings-head",
-    "message: where task work is put off": "rings-message",
+    "message: of 32 bytes, room for half of one": "rings-half",
+    "message: of 32 bytes, the end of a queue of such": "rings-wide-message",
     "bundle: a receive": "rings-bundles",
     "bundle: without select": "rings-bundles",
     "bundle: a multishot": "rings-bundles",
@@ -33,25 +34,11 @@ CASES: Final[Mapping[str, str]] = {
     "resize: CQ only": "rings-resize",
     "end: stream, poll first": "rings-poll-first-end",
     "socket: MSG_WAITALL, a longer message": "rings-waitall",
-    "feeding: a ring's own poll, put off": "rings-first-poll",
-    "feeding: a ring's own poll, ready at once, put off": "rings-first-poll",
-    "feeding: a ring's own poll, for both, put off": "rings-first-poll",
-    "feeding: a ring's own poll, for room, put off": "rings-first-poll",
-    "feeding: two rings that poll each other, put off": "rings-first-poll",
 }
 """Cases that run into a known difference, by their names."""
 
 ORDER: Final = "rings-order"
 TOLD: Final = "rings-told"
-
-
-def _message_put_off(sqe: Sqe, program: Program) -> bool:
-    """A message to a ring that puts task work off."""
-    target = dict(sqe.fields).get("fd")
-    return sqe.opcode == Op.MSG_RING and any(
-        isinstance(step, Setup) and target == Fd(step.ring) and step.flags & SetupFlags.DEFER_TASKRUN
-        for step in program.steps
-    )
 
 
 def _counts(sqe: Sqe, _program: Program) -> bool:
@@ -122,7 +109,6 @@ def _is_cancel(step: Step) -> bool:
 
 _MOVE: Final = (Op.READ, Op.WRITE, Op.READV, Op.WRITEV, Op.RECV, Op.SEND)
 REQUESTS: Final[Mapping[str, Callable[[Sqe, Program], bool]]] = {
-    "rings-message": _message_put_off,
     "rings-counts": _counts,
     "rings-host-poll": _polls,
     "rings-fault": _nowhere,

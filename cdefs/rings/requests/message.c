@@ -15,6 +15,12 @@ int uiopf_message_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 	return r->op_flags & ~(uint32_t)(IORING_MSG_RING_CQE_SKIP | IORING_MSG_RING_FLAGS_PASS) ? -EINVAL : 0;
 }
 
+/* Only the task of a ring with DEFER_TASKRUN completes anything there (io_msg_need_remote). */
+static bool is_put_off(const struct uiopf_engine *to)
+{
+	return to->setup_flags & IORING_SETUP_DEFER_TASKRUN;
+}
+
 static int post(struct uiopf_engine *to, uint64_t user_data, int32_t res, uint32_t flags)
 {
 	if (!uiopf_complete_message(to, user_data, res, flags))
@@ -24,16 +30,22 @@ static int post(struct uiopf_engine *to, uint64_t user_data, int32_t res, uint32
 
 static int send_data(const struct uiopf_request *r, struct uiopf_engine *to)
 {
+	uint32_t flags;
+
 	if (r->extra || (r->op_flags & ~(uint32_t)IORING_MSG_RING_FLAGS_PASS))
 		return -EINVAL;
 	if (!(r->op_flags & IORING_MSG_RING_FLAGS_PASS) && r->expected)
 		return -EINVAL;
 	if (to->disabled)
 		return -EBADFD;
-	return post(to, r->position, (int32_t)r->length, r->op_flags & IORING_MSG_RING_FLAGS_PASS ? r->expected : 0);
+	flags = r->op_flags & IORING_MSG_RING_FLAGS_PASS ? r->expected : 0;
+	if (is_put_off(to))
+		return uiopf_request_post_later(to, r->position, (int32_t)r->length, flags) ? 0 : -ENOMEM;
+	return post(to, r->position, (int32_t)r->length, flags);
 }
 
-static int send_file(const struct uiopf_request *r, struct uiopf_engine *to)
+/* `*late`: the other ring's task installs the file, on its way back from a call (io_msg_fd_remote). */
+static int send_file(const struct uiopf_request *r, struct uiopf_engine *to, bool *late)
 {
 	const struct uiopf_node *node;
 	int rc;
@@ -45,6 +57,7 @@ static int send_file(const struct uiopf_request *r, struct uiopf_engine *to)
 	node = r->extra <= UINT32_MAX ? uiopf_fixed_file(r->engine, (uint32_t)r->extra) : NULL;
 	if (!node)
 		return -EBADF;
+	*late = is_put_off(to);
 	rc = uiopf_fixed_install(to, node->file, r->expected);
 	if (rc < 0 || (r->op_flags & IORING_MSG_RING_CQE_SKIP))
 		return rc;
@@ -54,15 +67,21 @@ static int send_file(const struct uiopf_request *r, struct uiopf_engine *to)
 enum uiopf_issue uiopf_message_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *to = uiopf_engine_of(r->file);
+	bool late = false;
 	int rc;
 
 	if (!to)
 		return uiopf_done(r, -EBADFD);
-	rc = r->address == IORING_MSG_DATA ? send_data(r, to) : r->address == IORING_MSG_SEND_FD ? send_file(r, to) : -EINVAL;
+	rc = r->address == IORING_MSG_DATA ? send_data(r, to) :
+	     r->address == IORING_MSG_SEND_FD ? send_file(r, to, &late) : -EINVAL;
 	if (to != r->engine) {
 		uiopf_publish_cqes(to);
 		if (LOAD_SEQ(&to->core->sleepers_count))	/* its client may sleep in an enter of its own */
 			uiopf_core_wake_sleepers(to->core, NULL);
+	}
+	if (late) {
+		uiopf_request_end_later(r, rc);
+		return UIOPF_PENDING;
 	}
 	return uiopf_done(r, rc);
 }

@@ -66,9 +66,10 @@ static enum uiopf_issue poll_first(struct uiopf_request *r)
 {
 	if (r->op_flags & MSG_DONTWAIT)
 		return uiopf_done(r, -EAGAIN);
-	if (r->file->ops->poll(r->file) & r->events)
-		uiopf_engine_add_work(r);
-	return uiopf_wait_for_file(r);
+	if (!(r->file->ops->poll(r->file) & r->events))
+		return uiopf_wait_for_file(r);
+	uiopf_request_add_work(r, UIOPF_START);
+	return UIOPF_PENDING;
 }
 
 /* With MSG_WAITALL part of it may be there: true where more is wanted. */

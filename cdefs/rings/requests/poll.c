@@ -2,6 +2,7 @@
 #include <sys/epoll.h>
 
 #include "rings/requests/requests.h"
+#include "rings/ringfile.h"
 
 #define POLL_ALWAYS (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP)
 #define ADJUSTABLE 0xffffu	/* the events that an update replaces */
@@ -27,6 +28,7 @@ enum uiopf_issue uiopf_poll_add_issue(struct uiopf_request *r)
 	if (!(r->file->mode & UIOPF_FILE_POLL))	/* as a regular file: always ready */
 		return uiopf_done(r, (int32_t)((POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM) & r->events));
 	r->woken = 0;
+	uiopf_ring_polled(r->engine, r->file);
 	if (!mask)
 		mask = r->file->ops->poll(r->file) & r->events;
 	if (!mask)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.rings.language import (
     CQSIZE,
     GETEVENTS,
+    MS,
     Blob,
     Case,
     Drain,
@@ -17,27 +18,44 @@ from tests.rings.language import (
     Reap,
     Register,
     Setup,
+    Sqe,
+    Steps,
+    Word,
     Write,
     buffer_ring,
+    cancel,
     case,
     data,
     enter,
+    enter_ext,
+    ext,
     give,
+    inject,
+    link_timeout,
     look_again,
+    message,
     nop,
     pipe,
     poll,
+    read,
     read_multishot,
     recv,
     run,
     send,
     submit,
+    timeout,
+    write,
 )
-from uring_iopf.abi import RegisterOp, SetupFlags
+from uring_iopf.abi import RegisterOp, SetupFlags, SqeFlags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MULTI, IN, OUT = 1, 1, 4
 DONTWAIT, WAITALL = 0x40, 0x100
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
+LINK, HARD, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK), int(SqeFlags.CQE_SKIP_SUCCESS)
+TASKRUN = int(SetupFlags.TASKRUN_FLAG)
 ONE = b"\1" + bytes(7)
 _AGAIN = [look_again()] * 3
 
@@ -96,6 +114,284 @@ def _polls_of_rings(kind: str, flags: int) -> tuple[Case, ...]:
             [(enter(0, 0, GETEVENTS), enter(0, 0, GETEVENTS, "second"))] * 3,
             Reap(),
             Reap(ring="second"),
+        ),
+    )
+
+
+_EVENTS: Final = ((IN, "for data"), (IN | OUT, "for both"), (OUT, "for room"))
+
+
+def _woken_by_rings(kind: str, flags: int, multi: int) -> tuple[Case, ...]:
+    """What a ring's own completions wake, by way of whatever there is; from the first poll of a ring on."""
+    how = kind + (", again and again" if multi else ", once")
+    event: Steps = (Open("event", "eventfd", nonblock=True), _signals())
+    return flat_cases(
+        (
+            case(
+                f"waking: the own ring by a message, {what}{how}",
+                "a completion like another",
+                Setup(flags=flags),
+                Setup("third"),
+                run(poll(1, "ring", on_, len=multi)),
+                [(run(message(9, "ring", 77), ring="third"), _AGAIN) for _ in range(2)],
+            ),
+            case(
+                f"waking: the own ring by another poll, {what}{how}",
+                "of a file, which goes on",
+                Setup(flags=flags),
+                pipe(),
+                run(poll(1, "ring", on_, len=multi), poll(5, "pipe.r", IN, len=MULTI)),
+                [(Write("pipe.w", b"a"), _AGAIN) for _ in range(2)],
+            ),
+            case(
+                f"waking: two polls of the own ring, {what}{how}",
+                "each does not see what its batch has not shown yet",
+                Setup(flags=flags),
+                run(poll(1, "ring", on_, len=multi), poll(2, "ring", on_, len=multi)),
+                _AGAIN,
+                [(run(nop(3)), _AGAIN) for _ in range(2)],
+            ),
+            case(
+                f"waking: another ring by a message, {what}{how}",
+                "also one that puts it off",
+                Setup(flags=flags),
+                Setup("second", flags=DEFER),
+                run(poll(1, "second", on_, len=multi)),
+                [(run(message(7, "second", 77)), _AGAIN, look_again("second"), _AGAIN) for _ in range(2)],
+            ),
+            case(
+                f"waking: a ring that puts off, {what}{how}",
+                "its task work counts as ready",
+                Setup(flags=flags),
+                Setup("second", flags=DEFER),
+                pipe(),
+                run(poll(1, "second", on_, len=multi)),
+                run(poll(5, "pipe.r", IN, len=MULTI), ring="second"),
+                [(Write("pipe.w", b"a"), _AGAIN, look_again("second"), _AGAIN) for _ in range(2)],
+            ),
+            case(
+                f"waking: two rings that poll each other, {what}{how}",
+                "both end",
+                Setup(flags=flags),
+                Setup("second"),
+                run(poll(1, "second", on_, len=multi)),
+                run(poll(2, "ring", on_, len=multi), ring="second"),
+                run(nop(4)),
+                look_again("second"),
+                _AGAIN,
+            ),
+            case(
+                f"waking: the eventfd that the ring signals, {what}{how}",
+                "data is all that a signal says",
+                Setup(flags=flags),
+                event,
+                run(poll(1, "event", on_, len=multi)),
+                run(nop(2)),
+                _AGAIN,
+                Write("event", ONE),
+                _AGAIN,
+                run(nop(3)),
+                _AGAIN,
+            ),
+            case(
+                f"waking: the eventfd of two rings, {what}{how}",
+                "each hears the other's",
+                Setup(flags=flags),
+                Setup("second"),
+                event,
+                _signals(ring="second"),
+                run(poll(1, "event", on_, len=multi)),
+                run(poll(2, "event", on_, len=multi), ring="second"),
+                _AGAIN,
+                look_again("second"),
+                [(run(nop(7), ring="second"), _AGAIN, look_again("second")) for _ in range(2)],
+            ),
+        )
+        for on_, what in _EVENTS
+    )
+
+
+def flat_cases(groups: Iterable[tuple[Case, ...]]) -> tuple[Case, ...]:
+    return tuple(case for group in groups for case in group)
+
+
+def _reads_of_the_eventfd(kind: str, flags: int) -> tuple[Case, ...]:
+    """READ of the eventfd that the ring signals: what it posts signals again."""
+    event: Steps = (pipe(), Open("event", "eventfd"), _signals())
+
+    def one(user_data: int, **fields: int) -> Sqe:
+        return read(user_data, "event", len=8, **fields)
+
+    return (
+        case(
+            f"feeding: a read of that eventfd{kind}",
+            "ends with the first signal, and its own is the next one's",
+            Setup(flags=flags),
+            event,
+            run(one(1)),
+            run(nop(2)),
+            _AGAIN,
+            run(nop(3)),
+            _AGAIN,
+            run(one(4)),
+            _AGAIN,
+        ),
+        case(
+            f"feeding: a read of that eventfd in a batch{kind}",
+            "before and behind what signals it",
+            Setup(flags=flags),
+            event,
+            run(nop(2), one(1)),
+            _AGAIN,
+            run(one(4), nop(5)),
+            _AGAIN,
+            run(nop(3)),
+            _AGAIN,
+        ),
+        case(
+            f"feeding: reads of that eventfd, no events{kind}",
+            "where task work is put off, it comes with events only",
+            Setup(flags=flags),
+            event,
+            submit(one(1), poll(5, "pipe.r", IN)),
+            Write("pipe.w", b"a"),
+            Reap(),
+            enter(),
+            Reap(),
+            _AGAIN,
+            submit(nop(4)),
+            Reap(),
+            enter(),
+            _AGAIN,
+        ),
+        case(
+            f"feeding: what a ring writes to its own pipe{kind}",
+            "who waits for it has been called when the call returns, and a flag says so",
+            Setup(flags=flags),
+            Setup("second", flags=flags),
+            pipe("one"),
+            pipe("two"),
+            submit(read(1, "one.r")),
+            submit(read(2, "two.r"), ring="second"),
+            submit(write(3, "one.w")),
+            Word("sq_flags"),
+            Reap(),
+            enter(),
+            look_again(),
+            submit(nop(4, flags=LINK), write(5, "two.w")),
+            Word("sq_flags"),
+            Word("sq_flags", "second"),
+            Reap(ring="second"),
+            enter(0, 0, GETEVENTS),
+            Word("sq_flags", "second"),
+            look_again("second"),
+            _AGAIN,
+        ),
+    )
+
+
+def _many(kind: str, flags: int) -> tuple[Case, ...]:
+    """More than 20 at a time."""
+    setup = Setup(flags=flags | CQSIZE, entries=64, cq_entries=256)
+    waiting = submit(*[poll(n, "pipe.r", IN) for n in range(1, 46)])
+    return (
+        case(
+            f"many: behind a batch{kind}",
+            "the submission runs some, and the wait runs more",
+            setup,
+            pipe(),
+            waiting,
+            Write("pipe.w", b"a"),
+            run(nop(99)),
+            _AGAIN,
+            since=(6, 13),
+        ),
+        case(
+            f"many: more are waited for{kind}",
+            "as many at a time as are wanted",
+            setup,
+            pipe(),
+            waiting,
+            Write("pipe.w", b"a"),
+            nop(99),
+            enter_ext(1, 22, arg=ext(0, MS)),
+            Reap(),
+            _AGAIN,
+            since=(6, 13),
+        ),
+        case(
+            f"many: cancelled{kind}",
+            "each is task work",
+            setup,
+            pipe(),
+            submit(*[poll(7, "pipe.r", IN) for _ in range(45)]),
+            run(cancel(99, 7, 1)),
+            _AGAIN,
+            since=(6, 13),
+        ),
+        case(
+            f"many: chains{kind}",
+            "so is the start of each next",
+            setup,
+            pipe(),
+            submit(*[one for n in range(1, 26) for one in (poll(n, "pipe.r", IN, flags=LINK), nop(100 + n))]),
+            Write("pipe.w", b"a"),
+            _AGAIN,
+            look_again(),
+            since=(6, 13),
+        ),
+        case(
+            f"many: counted time-outs{kind}",
+            "one completion ends them all",
+            setup,
+            submit(*[timeout(n, 3600, off=1) for n in range(1, 46)]),
+            run(nop(99)),
+            _AGAIN,
+            since=(6, 13),
+        ),
+    )
+
+
+def _ready_already(kind: str, flags: int) -> tuple[Case, ...]:
+    """What is to be issued by task work is found by nobody."""
+    socket = (Setup(flags=flags), Open("socket", "stream"))
+    return (
+        case(
+            f"poll first: ready, and cancelled{kind}",
+            "ENOENT: it only waits for its turn",
+            socket,
+            Write("socket.b", b"abc"),
+            run(recv(1, ioprio=1), cancel(2, 1)),
+            _AGAIN,
+            run(send(3, ioprio=1), cancel(4, 3, 1)),
+            _AGAIN,
+        ),
+        case(
+            f"poll first: not ready, and cancelled{kind}",
+            "as any that waits",
+            socket,
+            run(recv(1, ioprio=1), cancel(2, 1)),
+            _AGAIN,
+        ),
+        case(
+            f"link timeout: too short to stop{kind}",
+            "ENOENT: it fires before the request's end takes it back, and finds nothing",
+            Setup(flags=flags),
+            [
+                (
+                    run(nop(1, flags=how), link_timeout(2, 0, ns)),
+                    _AGAIN,
+                    run(inject(1, -5, flags=how), link_timeout(2, 0, ns)),
+                    _AGAIN,
+                )
+                for how in (LINK, HARD)
+                for ns in (0, 1, 1000)
+            ],
+            run(nop(1, flags=LINK), link_timeout(2, 0, 5, op_flags=1)),
+            run(nop(1, flags=LINK), link_timeout(2, 0, 0, flags=SKIP)),
+            _AGAIN,
+            run(nop(1, flags=LINK | SKIP), link_timeout(2, 0, 0, flags=SKIP)),
+            _AGAIN,
         ),
     )
 
@@ -301,9 +597,15 @@ _PARTS: Final = (
     ),
 )
 
+_KINDS: Final = (("", 0), (", put off", DEFER), (", put off, with the flag", DEFER | TASKRUN))
+
 CASES: Final = (
     *_polls_of_rings("", 0),
     *_polls_of_rings(", put off", DEFER),
+    *(one for kind, flags in _KINDS for multi in (0, MULTI) for one in _woken_by_rings(kind, flags, multi)),
+    *(one for kind, flags in _KINDS for one in _reads_of_the_eventfd(kind, flags)),
+    *(one for kind, flags in _KINDS for one in _many(kind, flags)),
+    *(one for kind, flags in _KINDS for one in _ready_already(kind, flags)),
     *_others("", 0),
     *_others(", put off", DEFER),
     *_PARTS,

@@ -6,8 +6,12 @@ from typing import Final
 
 from tests.rings.language import (
     CQSIZE,
+    GETEVENTS,
     Blob,
+    Case,
     Fd,
+    HostFd,
+    Open,
     Operand,
     PutBytes,
     Read,
@@ -15,6 +19,7 @@ from tests.rings.language import (
     Register,
     Setup,
     Sqe,
+    Wait,
     Word,
     Write,
     buffer_ring,
@@ -39,6 +44,7 @@ from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 FIXED, SELECT, SKIP = int(SqeFlags.FIXED_FILE), int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
+MIXED, TASKRUN = int(SetupFlags.CQE_MIXED), int(SetupFlags.TASKRUN_FLAG)
 
 _MESSAGES: Final = (
     case(
@@ -154,6 +160,145 @@ _MESSAGES: Final = (
     ),
 )
 
+WIDE_FLAG, PASS = 1 << 15, 2
+
+
+def _wide(user_data: int, target_data: int, ring: str = "second") -> Sqe:
+    """A message that says it has 32 bytes."""
+    return message(user_data, ring, target_data, 5, op_flags=PASS, file_index=WIDE_FLAG)
+
+
+def _plain(user_data: int, target_data: int) -> Sqe:
+    return message(user_data, "second", target_data, 6, op_flags=PASS, file_index=3)
+
+
+def _of_32_bytes(kind: str, flags: int) -> tuple[Case, ...]:
+    return (
+        case(
+            f"message: of 32 bytes{kind}",
+            "in a mixed ring it has them, and never wraps; a plain ring says so, and has the half of it",
+            Setup(entries=16),
+            Setup("second", entries=8, cq_entries=8, flags=flags | CQSIZE),
+            [
+                (run(_plain(10 + n, 20 + n)), look_again("second"), run(_wide(30 + n, 40 + n)), look_again("second"))
+                for n in range(7)
+            ],
+            Word("cq_tail", "second"),
+            since=(6, 18),
+        ),
+        case(
+            f"message: of 32 bytes, to itself{kind}",
+            "the same",
+            Setup(entries=16, cq_entries=16, flags=flags | CQSIZE),
+            [(run(_wide(1, 71, "ring")), look_again()) for _ in range(8)],
+            since=(6, 18),
+        ),
+        case(
+            f"message: of 32 bytes, a full queue{kind}",
+            "it is kept, with what comes behind it, and comes when there is room for all of it",
+            Setup(entries=16),
+            Setup("second", entries=2, cq_entries=4, flags=flags | CQSIZE),
+            run(_wide(1, 71), _wide(2, 72), _wide(3, 73), _plain(4, 74), _wide(5, 75)),
+            Word("sq_flags", "second"),
+            [look_again("second")] * 4,
+            run(_plain(6, 76), _plain(7, 77)),
+            [look_again("second")] * 2,
+            since=(6, 18),
+        ),
+    )
+
+
+_WIDE: Final = (
+    *_of_32_bytes("", 0),
+    *_of_32_bytes(", put off", DEFER),
+    *_of_32_bytes(", mixed", MIXED),
+    *_of_32_bytes(", mixed, put off", MIXED | DEFER),
+    case(
+        "message: of 32 bytes, to a queue of such",
+        "as any other",
+        Setup(entries=16),
+        Setup("second", entries=8, flags=int(SetupFlags.CQE32)),
+        run(_wide(1, 71), _plain(2, 72), _wide(3, 73)),
+        look_again("second"),
+        since=(6, 18),
+    ),
+    case(
+        "message: of 32 bytes, the end of a queue of such",
+        "as any other",
+        Setup(entries=16),
+        Setup("second", entries=1, cq_entries=1, flags=int(SetupFlags.CQE32) | CQSIZE),
+        run(_wide(1, 71)),
+        look_again("second"),
+        since=(6, 18),
+    ),
+    case(
+        "message: of 32 bytes, room for half of one",
+        "it is kept, and so is the next",
+        Setup(entries=16),
+        Setup("second", entries=4, cq_entries=4, flags=MIXED | CQSIZE),
+        run(_wide(1, 71), _plain(2, 72), _wide(3, 73), _plain(4, 74)),
+        Word("cq_tail", "second"),
+        since=(6, 18),
+    ),
+    case(
+        "message: a mixed queue of one",
+        "EOVERFLOW: there is no room for 32 bytes",
+        Setup(entries=1, cq_entries=1, flags=MIXED | CQSIZE),
+        Setup(entries=1, cq_entries=2, flags=MIXED | CQSIZE),
+        since=(6, 18),
+    ),
+)
+
+_PUT_OFF: Final = (
+    case(
+        "message: put off, with the flag",
+        "that ring shows TASKRUN, and its eventfd is signalled; many come 20 at a time",
+        Setup(entries=64),
+        Setup("second", entries=64, flags=DEFER | TASKRUN),
+        Open("event", "eventfd", nonblock=True),
+        Register(RegisterOp.REGISTER_EVENTFD, Blob("i", (HostFd("event"),)), 1, ring="second"),
+        submit(*(message(n, "second", 100 + n) for n in range(1, 51))),
+        Reap(),
+        Word("sq_flags", "second"),
+        Read("event"),
+        Reap(ring="second"),
+        [(look_again("second"), Word("sq_flags", "second"))] * 4,
+        since=(6, 13),
+    ),
+    case(
+        "message: put off, to itself",
+        "comes with events",
+        Setup(flags=DEFER),
+        submit(message(1, "ring", 77, 5), nop(2)),
+        Reap(),
+        look_again(),
+    ),
+    case(
+        "message: put off, behind a drain",
+        "a drain does not wait for it",
+        Setup(),
+        Setup("second", flags=DEFER),
+        run(message(1, "second", 77)),
+        submit(nop(2, flags=int(SqeFlags.IO_DRAIN)), flags=GETEVENTS, ring="second"),
+        Wait(2, "second"),
+        Reap(ring="second", order=False, why="a worker thread does one of them"),
+    ),
+    case(
+        "message: put off, sending a file",
+        "is installed by the end of the call, behind the batch",
+        Setup(),
+        Setup("second", flags=DEFER),
+        pipe(),
+        Register(RegisterOp.REGISTER_FILES, Blob("i", (Fd("pipe.r"),)), 1),
+        Register(RegisterOp.REGISTER_FILES, Blob("ii", (-1, -1)), 2, ring="second"),
+        submit(message(1, "second", 77, addr=1, addr3=0, file_index=1), nop(2)),
+        Reap(),
+        Reap(ring="second"),
+        run(message(3, "second", 78, addr=1, addr3=0, file_index=9), nop(4)),
+        look_again("second"),
+    ),
+)
+
 _RINGS: Final = (
     case(
         "ring: read and written",
@@ -236,4 +381,4 @@ _COMMANDS: Final = (
     ),
 )
 
-CASES: Final = (*_MESSAGES, *_RINGS, *_COMMANDS)
+CASES: Final = (*_MESSAGES, *_WIDE, *_PUT_OFF, *_RINGS, *_COMMANDS)
