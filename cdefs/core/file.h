@@ -21,6 +21,8 @@
 #define UIOPF_FILE_LOOPS 0x40		/* has read_iter, but only a plain `write` */
 #define UIOPF_FILE_KEYED 0x80		/* a fault file that says for what it wakes */
 
+#define UIOPF_FILE_DATAGRAMS 0x80	/* a socket whose messages come and go whole, unlike those of a seqpacket */
+
 /*
  * Among the events of a wake (EPOLL_URING_WAKE): a ring's completions caused it. A poll whose completions could cause the
  * next wake ends with it.
@@ -49,8 +51,8 @@ struct uiopf_file_ops {
 	/* Starts and stops calling wait->wake. */
 	void (*arm)(struct uiopf_file *file, struct uiopf_wait *wait);
 	void (*cancel)(struct uiopf_file *file, struct uiopf_wait *wait);
-	/* Sockets only, NULL otherwise: as read and write, with MSG_* flags. */
-	int64_t (*receive)(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags);
+	/* Sockets only, NULL otherwise: as read and write, with MSG_* flags. What was received has flags, too (MSG_TRUNC). */
+	int64_t (*receive)(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags);
 	int64_t (*send)(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
 			uint32_t address_length);
 	/* Bytes that are left to receive, as a kernel of this version says; -1: it does not. */

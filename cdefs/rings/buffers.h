@@ -58,6 +58,7 @@ hot_inline int uiopf_buffer_select(struct uiopf_engine *e, uint16_t group, uint3
 	if (wanted && wanted < length)
 		length = wanted;
 	selected->from = b;
+	selected->address = address;
 	selected->length = length;
 	if (unlikely(address > UIOPF_USER_END - length))
 		return -EFAULT;

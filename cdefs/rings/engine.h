@@ -123,7 +123,7 @@ struct uiopf_request {
 	bool guarded_by_timeout;	/* … and started */
 	bool timed;			/* it is among the time-outs, not those under way */
 	bool drained;			/* … or behind a drain */
-	bool selected;			/* it holds a classic buffer: at address, in cqe_flags */
+	bool selected;			/* it holds a provided buffer: at address, in cqe_flags */
 	bool partial;			/* `position` bytes were moved: its result, whatever else ends it */
 	bool wide;			/* the CQE has 32 bytes: address and position are its second half */
 	bool owns_memory;		/* `extra` is to be freed */

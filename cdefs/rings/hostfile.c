@@ -31,6 +31,7 @@
 
 #define EVERY_EVENT (POLLIN | POLLOUT | POLLPRI | POLLRDNORM | POLLRDBAND | POLLWRNORM | POLLWRBAND | POLLMSG | POLLRDHUP)
 #define EVENTS_A_LOOK 32
+#define CMSG_COMPAT INT32_MIN	/* MSG_CMSG_COMPAT, which the kernel's headers keep to themselves */
 #define MOST_LOOKS (2 * UIOPF_MAX_FILES / EVENTS_A_LOOK)	/* for all there can be, twice: some go on while we look */
 
 struct host_file {
@@ -137,10 +138,14 @@ static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 	return host_write_pieces(file, &whole, 1, position);
 }
 
-static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
+static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags)
 {
-	ssize_t n = recv(host_of(file)->fd[0], to, length, flags | MSG_DONTWAIT);
+	struct iovec whole = { to, length };
+	struct msghdr message = { .msg_iov = &whole, .msg_iovlen = 1 };
+	/* recvmsg(2) is the call that says what became of the message, and that refuses a flag which recv(2) ignores. */
+	ssize_t n = recvmsg(host_of(file)->fd[0], &message, (*flags & ~CMSG_COMPAT) | MSG_DONTWAIT);
 
+	*flags = message.msg_flags;
 	return n < 0 ? -errno : n;
 }
 
@@ -362,6 +367,7 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 	struct host_file *h = calloc(1, sizeof *h);
 	struct stat status;
 	int rc, flags = fcntl(fd, F_GETFL), access = flags & O_ACCMODE;
+	bool datagrams = false;
 
 	if (!h)
 		return -ENOMEM;
@@ -381,10 +387,11 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 		getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size);
 		getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
 		h->inet = domain == AF_INET || domain == AF_INET6;
+		datagrams = type != SOCK_STREAM && type != SOCK_SEQPACKET;
 		h->counts_tcp = type == SOCK_STREAM && h->inet;
 		h->counts_unix = type == SOCK_STREAM && domain == AF_UNIX;
 	}
-	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS;
+	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS | (datagrams ? UIOPF_FILE_DATAGRAMS : 0);
 	/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
 	h->counts = uiopf_is_eventfd(fd) || uiopf_is_anonymous(fd, "[timerfd]");
 	/* Those that read with `read` alone, as the merged fault file does. */

@@ -132,7 +132,7 @@ static void carry_on(struct uiopf_request *r)
 			set_failed(r);
 			r->res = (int32_t)r->position;
 		}
-		if (!r->selected)	/* a classic buffer that it holds is reported, however it ends */
+		if (!r->selected)	/* a buffer that it holds is reported, however it ends */
 			r->cqe_flags = 0;
 		finish(r);
 	} else if (likely(r->todo == UIOPF_CONTINUE)) {

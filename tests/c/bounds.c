@@ -73,9 +73,9 @@ static int64_t one_byte(struct uiopf_file *file, uint8_t *to, uint64_t length, i
 	return length != 0;
 }
 
-static int64_t one_byte_received(struct uiopf_file *file, uint8_t *to, uint64_t length, int flags)
+static int64_t one_byte_received(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags)
 {
-	(void)flags;
+	*flags = 0;
 	return one_byte(file, to, length, 0);
 }
 

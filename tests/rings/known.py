@@ -33,7 +33,6 @@ CASES: Final[Mapping[str, str]] = {
     "resize: smaller": "rings-resize",
     "resize: CQ only": "rings-resize",
     "end: stream, poll first": "rings-poll-first-end",
-    "socket: MSG_WAITALL, a longer message": "rings-waitall",
 }
 """Cases that run into a known difference, by their names."""
 

@@ -340,11 +340,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-cancel-again",
             ),
             KnownDifference(
-                "RECV with MSG_WAITALL of a message that is longer does not fail its chain",
-                "recv(2) does not say that it was cut",
-                id="rings-waitall",
-            ),
-            KnownDifference(
                 "a multishot RECV with POLL_FIRST reports the end that has come together with the first data",
                 "Linux 6.18 counts one wake for both, and waits for another, which never comes",
                 id="rings-poll-first-end",

@@ -7,14 +7,17 @@
 #define LIMITED_SINCE UIOPF_LINUX(6, 17)	/* a multishot may have limits */
 #define LOOPS 32u				/* messages in a row, then others have their turn */
 
-/* address, length: what is left; position: what has been done before; op_flags: MSG_*; ioprio: IORING_RECV*. */
+/*
+ * address, length: what is left; position: what has been done before; op_flags: MSG_*; ioprio: IORING_RECV*; expected: a
+ * multishot's limit of each message.
+ */
 
 static int prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe, uint32_t known)
 {
 	r->address = sqe->addr;
 	r->length = sqe->len;
 	r->position = 0;
-	if (r->ioprio & ~known)
+	if ((r->ioprio & ~known) || r->length > INT32_MAX)
 		return -EINVAL;
 	r->op_flags = sqe->msg_flags;
 	r->buffer_group = sqe->buf_group;
@@ -48,6 +51,7 @@ int uiopf_receive_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 		if (r->engine->kernel < LIMITED_SINCE ? r->length != 0 || sqe->file_index != 0 : false)
 			return -EINVAL;
 		r->extra = sqe->optlen;		/* bytes in all; 0: no limit */
+		r->expected = r->length;
 		r->multishot = true;
 	} else if (sqe->file_index) {
 		return -EINVAL;
@@ -72,16 +76,24 @@ static enum uiopf_issue poll_first(struct uiopf_request *r)
 	return UIOPF_PENDING;
 }
 
-/* With MSG_WAITALL part of it may be there: true where more is wanted. */
-static bool wants_rest(struct uiopf_request *r, int64_t n, uint32_t length)
+/* With MSG_WAITALL part of it may be there: true where more is wanted. A datagram is all that there is (io_net_retry). */
+static bool wants_rest(struct uiopf_request *r, int64_t n)
 {
-	if (!(r->op_flags & MSG_WAITALL) || n <= 0 || (uint64_t)n >= length || r->multishot)
+	if (likely(!(r->op_flags & MSG_WAITALL)) || n <= 0 || (uint64_t)n >= r->length ||
+	    (r->file->mode & UIOPF_FILE_DATAGRAMS))
 		return false;
 	r->address += (uint64_t)n;
 	r->length -= (uint32_t)n;
 	r->position += (uint64_t)n;
 	r->partial = true;
 	return true;
+}
+
+/* Not all that was wanted, or more than that: a failure to its chain, whatever was moved. */
+static void fail(struct uiopf_request *r)
+{
+	r->exact = true;
+	r->expected = UINT32_MAX;
 }
 
 static enum uiopf_issue end(struct uiopf_request *r, int64_t n);
@@ -102,10 +114,8 @@ static enum uiopf_issue wait_for_rest(struct uiopf_request *r)
 static enum uiopf_issue end(struct uiopf_request *r, int64_t n)
 {
 	uiopf_stop_waiting(r);
-	if ((r->op_flags & MSG_WAITALL) && (n < 0 || (uint64_t)n < r->length)) {
-		r->exact = true;	/* not all that was wanted: a failure, whatever was moved */
-		r->expected = UINT32_MAX;
-	}
+	if ((r->op_flags & MSG_WAITALL) && (n < 0 || (uint64_t)n < r->length))
+		fail(r);
 	if (r->position)
 		n = (n > 0 ? n : 0) + (int64_t)r->position;
 	return uiopf_done(r, (int32_t)n);
@@ -148,54 +158,92 @@ static bool has_ended(const struct uiopf_request *r)
 	return r->file->ops->poll(r->file) & (POLLHUP | POLLRDHUP);
 }
 
+/* A selected buffer is the request's from here on, whatever becomes of it; so many bytes of it are used. */
+static void hold(struct uiopf_request *r, struct uiopf_selected *buffer, uint32_t used)
+{
+	r->cqe_flags = uiopf_buffer_take(buffer, used);
+	r->address = buffer->address;
+	r->selected = true;
+}
+
+/*
+ * Where a receive puts its data: 0 or -errno. A buffer that is selected stays where it is until data have come, and another
+ * may have it meanwhile. But the length of the first that was seen is a limit from then on (io_recv_buf_select).
+ */
+static int find_room(struct uiopf_request *r, struct uiopf_selected *buffer)
+{
+	int rc;
+
+	if (!(r->sqe_flags & IOSQE_BUFFER_SELECT) || r->selected) {
+		buffer->from = NULL;
+		buffer->length = r->length;
+		buffer->map = uiopf_memory(r, r->address, r->length);
+		return 0;
+	}
+	rc = uiopf_buffer_select(r->engine, r->buffer_group, r->length, buffer);
+	if (rc == 0)
+		r->length = buffer->length;
+	return rc;
+}
+
+/* One receive; `flags` are MSG_* of the request, and of the message then. */
+static int64_t receive(struct uiopf_request *r, const struct uiopf_selected *buffer, int *flags)
+{
+	const struct uiopf_file_ops *ops = r->file->ops;
+	uint8_t empty;
+	int64_t n;
+
+	if (likely(buffer->map || !buffer->length))
+		return ops->receive(r->file, buffer->map ? buffer->map : &empty, buffer->length, flags);
+	*flags |= MSG_PEEK;	/* only data that come find out that there is no room, and they stay */
+	n = ops->receive(r->file, &empty, 1, flags);
+	return n > 0 ? -EFAULT : n;
+}
+
 enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
-	const struct uiopf_file_ops *ops = r->file->ops;
 	uint32_t loops = 0, flags;
 	bool nothing, more;
 	int64_t n;
+	int rc;
 
 	if (polls_first(r))
 		return poll_first(r);
-	if (!ops->receive)
+	if (!r->file->ops->receive)
 		return uiopf_done(r, -ENOTSOCK);
 	for (;;) {
-		struct uiopf_selected buffer = { .length = r->length };
-		uint8_t empty;
+		struct uiopf_selected buffer;
+		int message = (int)r->op_flags;
 
-		if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
-			int rc;
-
-			rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
-			if (rc < 0) {
-				uiopf_stop_waiting(r);
-				return uiopf_done(r, rc);
-			}
-		} else {
-			buffer.map = uiopf_memory(r, r->address, r->length);
+		rc = find_room(r, &buffer);
+		if (rc < 0) {
+			uiopf_stop_waiting(r);
+			return uiopf_done(r, rc);
 		}
-		if (!buffer.map && buffer.length) {	/* only data that comes finds out, and it stays */
-			n = ops->receive(r->file, &empty, 1, (int)r->op_flags | MSG_PEEK);
-			n = n > 0 ? -EFAULT : n;
-		} else {
-			n = ops->receive(r->file, buffer.map ? buffer.map : &empty, buffer.length, (int)r->op_flags);
-		}
+		n = receive(r, &buffer, &message);
 		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 			return uiopf_wait_for_file(r);
-		if (!buffer.from && wants_rest(r, n, buffer.length)) {
+		if (n > 0)
 			e->cost.bytes_copied += (uint64_t)n;
+		if (unlikely((r->op_flags & MSG_WAITALL) && (message & MSG_TRUNC) && n >= r->length))
+			fail(r);
+		if (buffer.from && unlikely(r->op_flags & MSG_WAITALL) && n > 0) {
+			hold(r, &buffer, (uint32_t)n);
+			buffer.from = NULL;
+		}
+		if (wants_rest(r, n)) {
+			r->cqe_flags &= ~IORING_CQE_F_BUF_MORE;	/* lost with who waits (io_net_kbuf_recyle) */
 			return wait_for_rest(r);
 		}
 		flags = n >= 0 ? more_to_read(r) : 0;
-		if (n > 0)
-			e->cost.bytes_copied += (uint64_t)n;
 		if (buffer.from && n > 0)
 			flags |= uiopf_buffer_take(&buffer, (uint32_t)n);
 		if (!r->multishot || !goes_on(r, n, flags)) {
-			r->cqe_flags = flags;
+			r->cqe_flags |= flags;
 			return end(r, n);
 		}
+		r->length = r->expected;
 		nothing = nothing_left(r);
 		more = !nothing || has_ended(r);
 		/* What is submitted looks for an end by task work. */
@@ -236,11 +284,34 @@ int uiopf_send_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 	return check_address(r);
 }
 
+/*
+ * The buffer of a SEND: 0 or -errno. It is used up when it is selected, however the request goes on and ends: its data were
+ * the client's to send, and are not another's (io_buffers_select). A classic one is sent whole, whatever length is asked.
+ */
+static int select_data(struct uiopf_request *r)
+{
+	const struct uiopf_buffers *group = r->engine->buffers[r->buffer_group];
+	struct uiopf_selected buffer;
+	int rc;
+
+	if (r->selected)
+		return 0;
+	if (!group)
+		return -ENOENT;
+	rc = uiopf_buffer_select(r->engine, r->buffer_group, group->ring ? r->length : 0, &buffer);
+	if (rc < 0 && rc != -EFAULT)
+		return rc;
+	if (!buffer.length)
+		return -ENOBUFS;
+	r->length = buffer.length;
+	hold(r, &buffer, buffer.length);
+	return 0;
+}
+
 enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 {
-	struct uiopf_engine *e = r->engine;
 	const struct uiopf_file_ops *ops = r->file->ops;
-	struct uiopf_selected buffer = { .length = r->length };
+	const uint8_t *from;
 	int64_t n;
 	int rc;
 
@@ -249,23 +320,18 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 	if (polls_first(r))
 		return poll_first(r);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
-		rc = uiopf_buffer_select(e, r->buffer_group, r->length, &buffer);
+		rc = select_data(r);
 		if (rc < 0)
 			return uiopf_done(r, rc);
-	} else {
-		buffer.map = uiopf_memory(r, r->address, r->length);
 	}
-	if (!buffer.map && buffer.length)
-		return uiopf_done(r, -EFAULT);
-	n = ops->send(r->file, buffer.map, buffer.length, (int)r->op_flags,
+	from = uiopf_memory(r, r->address, r->length);
+	if (!from && r->length)
+		return end(r, -EFAULT);
+	n = ops->send(r->file, from, r->length, (int)r->op_flags,
 		      r->owns_memory ? (const void *)(uintptr_t)r->extra : NULL, r->owns_memory ? r->expected : 0);
 	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 		return uiopf_wait_for_file(r);
 	if (n > 0)
-		e->cost.bytes_copied += (uint64_t)n;
-	if (!buffer.from && wants_rest(r, n, buffer.length))
-		return wait_for_rest(r);
-	if (buffer.from && n >= 0)
-		r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
-	return end(r, n);
+		r->engine->cost.bytes_copied += (uint64_t)n;
+	return wants_rest(r, n) ? wait_for_rest(r) : end(r, n);
 }

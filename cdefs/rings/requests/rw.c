@@ -346,7 +346,8 @@ static bool is_fixed(const struct uiopf_request *r)
 
 /*
  * The buffer of a READ: 0 or -errno. A classic one is taken now and kept, however the request goes on and ends; one of a
- * ring stays where it is until bytes have come, and another may have it meanwhile.
+ * ring stays where it is until bytes have come, and another may have it meanwhile. But the length of the first that was seen
+ * is a limit from then on (io_import_rw_buffer).
  */
 static int select_buffer(struct uiopf_request *r, struct uiopf_selected *buffer)
 {
@@ -358,11 +359,13 @@ static int select_buffer(struct uiopf_request *r, struct uiopf_selected *buffer)
 		return 0;
 	}
 	rc = uiopf_buffer_select(r->engine, r->buffer_group, r->length, buffer);
-	if (likely(rc < 0 || buffer->from->ring))
+	if (unlikely(rc < 0))
 		return rc;
+	r->length = buffer->length;
+	if (likely(buffer->from->ring))
+		return 0;
 	r->selected = true;
 	r->address = buffer->address;
-	r->length = buffer->length;
 	r->cqe_flags = uiopf_buffer_take(buffer, 0);
 	buffer->from = NULL;
 	return 0;
@@ -532,6 +535,10 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 			/* No room: these bytes end the request, by way of the backlog. */
 			r->cqe_flags = flags;
 			rc = (int)n;
+			break;
+		}
+		if (unlikely(r->op_flags & RWF_NOWAIT)) {	/* never armed */
+			rc = -EAGAIN;
 			break;
 		}
 		if (!(r->file->ops->poll(r->file) & READABLE))
