@@ -273,7 +273,7 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 	left = (int32_t)(w->waiter.target - e->ring.cq_tail_published);	/* who has slept runs no more than is missing */
 	*more = first ? task_work(e, true, w->wanted, MOST_AT_ONCE) :
 			task_work(e, true, left > 1 ? (uint32_t)left : 1, 1);
-	*more = *more || did;
+	*more = *more || did || e->work;	/* what is left of a deferred ring's ends the sleep as well (io_has_work) */
 	if (unlikely(e->polled_first)) {	/* behind what was put off: what this calls is put off in turn */
 		uiopf_rings_polled(e);
 		*more = true;
