@@ -20,12 +20,18 @@ static bool means(const struct uiopf_cancel *c, const struct uiopf_request *targ
 	return !by_user_data || target->user_data == c->user_data;
 }
 
+/* With POLL_FIRST and ready: it waits for no file any more, but to be issued (IO_APOLL_READY), and nobody finds it. */
+static bool is_about_to_start(const struct uiopf_request *r)
+{
+	return r->todo == UIOPF_START && !r->punted && !r->wait.link &&
+	       (r->opcode == IORING_OP_RECV || r->opcode == IORING_OP_SEND) && (r->ioprio & IORING_RECVSEND_POLL_FIRST);
+}
+
 static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *target)
 {
 	if (target == c->by || target->cancelled)
 		return false;
-	/* Nor is one found that waits for no file, nor for a worker, but to be issued (IO_APOLL_READY). */
-	if (target->working && (target->todo == UIOPF_FINISH || (target->todo == UIOPF_START && !target->punted)))
+	if (target->working && (target->todo == UIOPF_FINISH || is_about_to_start(target)))
 		return false;
 	return means(c, target);
 }
