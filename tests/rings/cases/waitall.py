@@ -14,6 +14,7 @@ from tests.rings.language import (
     Read,
     Reap,
     Setup,
+    Sqe,
     Wait,
     Write,
     cancel,
@@ -25,13 +26,14 @@ from tests.rings.language import (
     recv,
     run,
     send,
+    submit,
     write,
 )
 from uring_iopf.abi import SetupFlags, SqeFlags
 
 LINK, HARD, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK), int(SqeFlags.CQE_SKIP_SUCCESS)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
-WAITALL: Final = 0x100
+PEEK, TRUNC, DONTWAIT, WAITALL = 2, 0x20, 0x40, 0x100
 RINGS: Final = (("", 0), (", put off", DEFER))
 SOCKETS: Final = ("stream", "tcp", "seqpacket")
 MUCH: Final = 260_000
@@ -70,8 +72,8 @@ _RECEIVES: Final = tuple(
             "the same, and the time-out says that it has ended it",
             Setup(flags=flags),
             Open("socket", kind),
-            run(recv(1, len=8, op_flags=WAITALL, flags=LINK), link_timeout(2, 0, MS, flags=LINK), nop(3)),
             Write("socket.b", b"abc"),
+            submit(recv(1, len=8, op_flags=WAITALL, flags=LINK), link_timeout(2, 0, MS, flags=LINK), nop(3)),
             Wait(3),
             Reap(),
         ),
@@ -186,7 +188,7 @@ _SENDS: Final = tuple(
             "the same",
             Setup(flags=flags),
             Open("socket", "stream"),
-            run(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), link_timeout(2, 0, MS)),
+            submit(send(1, len=MUCH, op_flags=WAITALL, flags=LINK), link_timeout(2, 0, MS)),
             Wait(2),
             Reap(),
         ),
@@ -214,6 +216,16 @@ _SENDS: Final = tuple(
 
 _AT_ONCE: Final = (
     case(
+        "messages: a flag of programs of 32 bits",
+        "is ignored",
+        Setup(),
+        Open("socket", "stream"),
+        run(recv(1, op_flags=1 << 31, flags=LINK), nop(2)),
+        Write("socket.b", b"abc"),
+        look_again(),
+        run(recv(3, op_flags=1 << 31 | DONTWAIT)),
+    ),
+    case(
         "part of a send: not all at once",
         "without MSG_WAITALL a part is the result, and nothing is left to be cancelled",
         Setup(),
@@ -234,4 +246,73 @@ _AT_ONCE: Final = (
     ),
 )
 
-CASES: Final = (*_RECEIVES, *_RECEIVES_MORE, *_SENDS, *_AT_ONCE)
+
+def _whole(user_data: int, op_flags: int = WAITALL) -> Sqe:
+    return recv(user_data, len=8, op_flags=op_flags, flags=LINK)
+
+
+_MESSAGES: Final = tuple(
+    made
+    for kind in ("stream", "tcp", "seqpacket", "dgram", "udp")
+    for made in (
+        case(
+            f"messages: {kind}, shorter and longer",
+            "a datagram is not waited for; what is shorter, or cut, fails the chain",
+            Setup(),
+            Open("socket", kind),
+            run(_whole(1), nop(2)),
+            Write("socket.b", b"abc"),
+            look_again(),
+            Write("socket.b", b"abcdefghij"),
+            look_again(),
+            run(_whole(3), nop(4)),
+            run(cancel(9, 3)),
+        ),
+        case(
+            f"messages: {kind}, as long",
+            "the chain goes on",
+            Setup(),
+            Open("socket", kind),
+            Write("socket.b", b"abcdefgh"),
+            run(_whole(1), nop(2)),
+        ),
+        case(
+            f"messages: {kind}, empty, or into nothing",
+            "an empty message is shorter, and one into no bytes is cut",
+            Setup(),
+            Open("socket", kind),
+            run(_whole(1), nop(2)),
+            run(send(3, "socket.b", len=0)),
+            look_again(),
+            run(cancel(9, 1)),
+            Write("socket.b", b"abc"),
+            run(recv(4, len=0, op_flags=WAITALL, flags=LINK), nop(5)),
+        ),
+        case(
+            f"messages: {kind}, peeked, and how long it was",
+            "MSG_PEEK sees the same again; MSG_TRUNC says how long the message was",
+            Setup(),
+            Open("socket", kind),
+            Write("socket.b", b"abc"),
+            run(_whole(1, WAITALL | PEEK), nop(2)),
+            look_again(),
+            run(recv(3)),
+            Write("socket.b", b"abcdefghij"),
+            run(_whole(4, WAITALL | TRUNC), nop(5)),
+            look_again(),
+            run(_whole(6, TRUNC), nop(7)),
+            run(cancel(9, 4), cancel(10, 6)),
+        ),
+        case(
+            f"messages: {kind}, not to wait",
+            "what is there, as a failure; EAGAIN when nothing is",
+            Setup(),
+            Open("socket", kind),
+            run(_whole(1, WAITALL | DONTWAIT), nop(2)),
+            Write("socket.b", b"abc"),
+            run(_whole(3, WAITALL | DONTWAIT), nop(4)),
+        ),
+    )
+)
+
+CASES: Final = (*_RECEIVES, *_RECEIVES_MORE, *_SENDS, *_AT_ONCE, *_MESSAGES)
