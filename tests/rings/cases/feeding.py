@@ -367,6 +367,15 @@ def _ready_already(kind: str, flags: int) -> tuple[Case, ...]:
             _AGAIN,
         ),
         case(
+            f"poll first: a poll again and again, ready, and cancelled{kind}",
+            "is found: it has been armed",
+            Setup(flags=flags),
+            pipe(),
+            Write("pipe.w", b"a"),
+            run(poll(1, "pipe.r", IN, len=MULTI), cancel(2, 1), order=False, why="one is task work, the other is not"),
+            _AGAIN,
+        ),
+        case(
             f"poll first: not ready, and cancelled{kind}",
             "as any that waits",
             socket,
