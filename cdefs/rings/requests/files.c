@@ -109,7 +109,8 @@ int uiopf_command_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 enum uiopf_issue uiopf_command_issue(struct uiopf_request *r)
 {
-	if (!r->file->ops->command)
+	/* With IOPOLL a command is polled for, which no file here knows. */
+	if (!r->file->ops->command || (r->engine->setup_flags & IORING_SETUP_IOPOLL))
 		return uiopf_done(r, -EOPNOTSUPP);
 	return uiopf_done(r, r->file->ops->command(r->file, r->op_flags, r->address, r->length));
 }

@@ -91,8 +91,10 @@ static struct vector *vector_of(const struct uiopf_request *r)
 	return (struct vector *)(uintptr_t)r->extra;
 }
 
+/* Segments of a registered buffer are compared with it, and with nothing else, when the request starts. */
 static int load_vector(struct uiopf_request *r, struct vector *v)
 {
+	const bool anywhere = r->opcode == IORING_OP_READV_FIXED || r->opcode == IORING_OP_WRITEV_FIXED;
 	const uint8_t *from = uiopf_memory(r, r->address, v->count * sizeof(struct iovec));
 	uint32_t i;
 
@@ -106,7 +108,7 @@ static int load_vector(struct uiopf_request *r, struct vector *v)
 			return -EINVAL;
 		if (v->at[i].iov_len > MOST_BYTES - v->total)
 			v->at[i].iov_len = MOST_BYTES - v->total;
-		if (base > UIOPF_USER_END - v->at[i].iov_len)
+		if (!anywhere && base > UIOPF_USER_END - v->at[i].iov_len)
 			return -EFAULT;
 		v->total += v->at[i].iov_len;
 	}

@@ -41,7 +41,7 @@ from tests.rings.language import (
     submit,
     write,
 )
-from uring_iopf.abi import Op, SqeFlags
+from uring_iopf.abi import Op, SetupFlags, SqeFlags
 
 LINK, SKIP, SELECT = int(SqeFlags.IO_LINK), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.BUFFER_SELECT)
 ASYNC, RDHUP = int(SqeFlags.ASYNC), 0x2000
@@ -621,6 +621,14 @@ _MORE_SOCKETS: Final = (
         "SIOCINQ and SIOCOUTQ, which a socket of this family has not",
         Setup(),
         Open("socket", "stream"),
+        refused(*(sqe(Op.URING_CMD, fd=Fd("socket.a"), off=op, user_data=5) for op in (0, 1))),
+        since=(6, 7),
+    ),
+    case(
+        "socket: commands, polled for",
+        "EOPNOTSUPP, also of one that would be known",
+        Setup(flags=int(SetupFlags.IOPOLL)),
+        Open("socket", "udp"),
         refused(*(sqe(Op.URING_CMD, fd=Fd("socket.a"), off=op, user_data=5) for op in (0, 1))),
         since=(6, 7),
     ),

@@ -307,6 +307,20 @@ _MORE_BUFFERS: Final = (
         since=(6, 15),
     ),
     case(
+        "buffers: vectors with a part outside of user space",
+        "EFAULT of one, when it starts: behind the file that is not there, and no end of a batch or of a chain",
+        Setup(),
+        pipe(),
+        buffers((data(1), 4096)),
+        refused(
+            *(fixed_vector(op, 5, "pipe.r", (data(1), 3), (KERNEL, 5)) for op in (Op.READV_FIXED, Op.WRITEV_FIXED)),
+            fixed_vector(Op.READV_FIXED, 5, "pipe.r", (KERNEL, 5), fd=-1),
+        ),
+        run(nop(1, flags=LINK), fixed_vector(Op.READV_FIXED, 2, "pipe.r", (KERNEL, 5))),
+        look_again(),
+        since=(6, 15),
+    ),
+    case(
         "buffers: vectors in a chain",
         "one that waits is read when data come",
         Setup(),
