@@ -12,20 +12,20 @@ from collections.abc import Iterator
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
 
 from tests.rings import known
+from tests.rings.bulk import Judge, draw, play
 from tests.rings.cases import CASES
+from tests.rings.drawn import Drawn
 from tests.rings.engine import EnginePlayer
-from tests.rings.generate import ACTION, HEADER, assemble, programs
+from tests.rings.generate import ACTION, HEADER, assemble
 from tests.rings.host import HostPlayer, refusal, version
 from tests.rings.judge import shown
-from tests.rings.language import Case, Program, Seen, waiting_for
+from tests.rings.language import Case, Program, Seen
 from tests.rings.recorded import Recording, read
 
 HOST: Final = not refusal()
-CI: Final = 4000
-PROGRAMS: Final = CI if settings.default is None else max(CI, 20 * settings.default.max_examples)
+PROGRAMS: Final = 5000
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +92,26 @@ def test_the_engine_does_what_linux_does(case: Case, engine: EnginePlayer, recor
     assert expected == got, f"{case.shows}\n" + shown(case.program, expected, got)
 
 
-@seed(int(os.environ["RINGS_SEED"]))
-@settings(max_examples=PROGRAMS, suppress_health_check=list(HealthCheck))
-@given(program=programs())
-def test_the_engine_does_what_linux_does_with_any_program(
-    program: Program, host: HostPlayer, engine: EnginePlayer
-) -> None:
-    known.counted["programs"] += 1
-    got = engine.play(program)
-    program = waiting_for(program, got)
-    compare(program, play_until(host, program, got), got)
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    """What the programs of this run ask for."""
+    return Drawn()
+
+
+@pytest.mark.skipif(not HOST, reason="the host refuses io_uring: recordings are the judge")
+def test_the_engine_does_what_linux_does_with_any_program(drawn: Drawn) -> None:
+    judge, seed = Judge(), int(os.environ["RINGS_SEED"])
+    for number in range(PROGRAMS):
+        difference = play(judge, seed, number, drawn)
+        assert not difference, difference
+    judge.close()
+
+
+def test_nothing_is_left_out_of_the_programs(drawn: Drawn) -> None:
+    """Each opcode with each of its flags, of each kind of file, and each two of its flags; all flags of setup."""
+    for number in range(drawn.programs, PROGRAMS):
+        drawn.count(draw(int(os.environ["RINGS_SEED"]), number).program())
+    assert not drawn.missing()
 
 
 def test_the_engine_does_what_was_recorded_of_any_program(recording: Recording) -> None:

@@ -6,13 +6,15 @@ import mmap
 import os
 import platform
 import re
+import select
 import struct
+import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.rings.language import EXT_ARG, GETEVENTS, Close, Write
-from tests.rings.player import BOUND_S, Player, Ring, ffi, libc, parameters
+from tests.rings.player import AGAIN, Player, Ring, ffi, libc, parameters
 from uring_iopf.abi import MmapOffset, Op, SetupFlags
 from uring_iopf.rings import ClientRing, Sqe
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from tests.rings.language import Outside, Seen
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
-_RWF_NOWAIT: Final = 8
 _OP_CLOSE: Final = 19
 
 
@@ -48,12 +49,24 @@ def refusal() -> str:
     return ""
 
 
+def _busy(task: str, pollers: bool) -> bool:
+    """Whether a thread of this process runs, or is about to. It is asked several times in each call."""
+    try:
+        with open(f"/proc/self/task/{task}/stat", "rb", 0) as file:  # noqa: PTH123
+            text = file.read()
+    except OSError:  # it has ended
+        return False
+    name, _, rest = text.rpartition(b")")
+    return rest.split()[0] in (b"R", b"D") and (pollers or b"(iou-sqp" not in name)
+
+
 class HostPlayer(Player):
     """Plays on the host's kernel."""
 
     def __init__(self) -> None:
         super().__init__()
         self._wait_argument = self.memory.bytes[-64:]
+        self._main = str(threading.get_native_id())
 
     def close(self) -> None:
         self._wait_argument.release()
@@ -89,7 +102,24 @@ class HostPlayer(Player):
         pass
 
     def settle(self) -> None:
-        pass
+        self.settled()
+
+    def settled(self) -> None:
+        """Wait for the threads that io_uring has made in this process (workers, pollers), and for the helper.
+
+        For a poller only where each sleeps as soon as it can, after a millisecond.
+        What they have been given makes them run at once; they sleep when it is done, or waits for something.
+        """
+        quiet, until = 0, time.monotonic() + 1
+        while quiet < 2:  # what a worker has ended may begin something else in our next system call
+            tasks = [task for task in os.listdir("/proc/self/task") if task != self._main]  # noqa: PTH208
+            if not tasks:
+                return
+            quiet = 0 if any(_busy(task, self.impatient) for task in tasks) else quiet + 1
+            if time.monotonic() > until:
+                return
+            if not quiet:
+                os.sched_yield()
 
     def together(self, steps: tuple[Outside, ...]) -> list[Seen]:
         """Do these in one system call: task work of all other rings of the thread runs when a call returns.
@@ -100,28 +130,37 @@ class HostPlayer(Player):
         if all(ring.flags & (SetupFlags.DEFER_TASKRUN | SetupFlags.SQPOLL) for ring in self.rings.values()):
             return super().together(steps)
         bytes_ = [ffi.from_buffer(step.data if isinstance(step, Write) else b"") for step in steps]
+        seen: list[Seen] = [None] * len(steps)
         made = ffi.new("unsigned[30]", [0, 0, SetupFlags.SUBMIT_ALL, *(0,) * 27])
         handle = _call(_SETUP, len(steps), int(ffi.cast("uintptr_t", made)))
         with closing(self.sys_ring(handle, parameters(list(made)))) as ring:
-            for step, what in zip(steps, bytes_, strict=True):
+            for n, (step, what) in enumerate(zip(steps, bytes_, strict=True)):
                 assert isinstance(step, Write | Close), "another call would let the rings have a turn"
-                if isinstance(step, Close):
-                    ring.fill(Sqe(_OP_CLOSE, fd=self.files.pop(step.file)))
+                if step.file not in self.files:
+                    seen[n] = "no file"
+                elif isinstance(step, Close):
+                    ring.fill(Sqe(_OP_CLOSE, fd=self.files.pop(step.file), user_data=n))
+                elif not self._ready(self.files[step.file], select.POLLOUT):
+                    seen[n] = AGAIN
                 else:
-                    at = int(ffi.cast("uintptr_t", what))
-                    fd, length = self.files[step.file], len(step.data)
-                    ring.fill(Sqe(Op.WRITE, fd=fd, addr=at, len=length, off=-1, op_flags=_RWF_NOWAIT))
-            ring.publish()
-            done = _call(_ENTER, handle, len(steps), 0, 0, 0, 0)
-            results = [cqe.res for cqe in ring.reap(len(steps))]
+                    at, length = int(ffi.cast("uintptr_t", what)), len(step.data)
+                    ring.fill(Sqe(Op.WRITE, fd=self.files[step.file], addr=at, len=length, off=-1, user_data=n))
+            count = ring.publish()
+            done = _call(_ENTER, handle, count, 0, 0, 0, 0)
+            results = ring.reap(len(steps))
         os.close(handle)
-        assert (done, len(results)) == (len(steps), len(steps)), "something had to wait"
-        return [None if isinstance(step, Close) else res for step, res in zip(steps, results, strict=True)]
+        assert (done, len(results)) == (count, count), "something had to wait"
+        for cqe in results:
+            seen[cqe.user_data] = None if isinstance(steps[cqe.user_data], Close) else cqe.res
+        self.settled()
+        return seen
 
     def wait(self, ring: Ring, count: int) -> None:
         at = self.memory.address + len(self.memory.bytes) - 64
-        struct.pack_into("=QIIQqq", self._wait_argument, 0, 0, 0, 0, at + 24, BOUND_S, 0)
-        until = time.monotonic() + BOUND_S
+        struct.pack_into(
+            "=QIIQqq", self._wait_argument, 0, 0, 0, 0, at + 24, *divmod(int(self.patience_s * 1e9), 10**9)
+        )
+        until = time.monotonic() + self.patience_s
         while True:  # a TIMEOUT that fires ends a call before all is there
             _call(_ENTER, ring.handle, 0, count, GETEVENTS | EXT_ARG, at, 24)
             if self.available(ring) >= count or time.monotonic() > until:

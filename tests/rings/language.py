@@ -94,6 +94,24 @@ def buffer(bid: int) -> At:
     return At(BUFFERS + 1024 * bid)
 
 
+FILE_KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "pipe": (".r", ".w"),
+    "packet": (".r", ".w"),  # a pipe with O_DIRECT
+    "fifo": (".r", ".w"),
+    "stream": (".a", ".b"),
+    "dgram": (".a", ".b"),
+    "seqpacket": (".a", ".b"),
+    "tcp": (".a", ".b"),
+    "udp": (".a", ".b"),
+    "pty": (".a", ".b"),
+    "eventfd": ("",),
+    "timerfd": ("",),
+    "inotify": ("",),
+    "epoll": ("", ".in"),  # .in: an eventfd in it
+    "file": ("",),
+}
+"""Kinds of file by name, each with its ends. Sockets are of Unix, or connected on the loopback."""
+
 # ---- steps ----
 
 
@@ -148,6 +166,10 @@ class Enter:
     ring: str = "ring"
     fd: Operand | None = None
     """What the call is given instead of the ring's descriptor."""
+    thread: int = 0
+    """1: another thread of the process, which lives as long as the player."""
+    look: bool = True
+    """Whether the SQ's flags are seen: not where they say how far the kernel's own threads are."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +226,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Open:
-    """Make a file: *pipe* (name.r, name.w), *eventfd*, *file*, or a pair of connected sockets (name.a, name.b).
-
-    Unix sockets are *stream*, *dgram* and *seqpacket*; *tcp* and *udp* are on the loopback.
-    """
+    """Make a file, of one of `FILE_KINDS`."""
 
     name: str
     kind: str

@@ -11,18 +11,26 @@ from __future__ import annotations
 import abc
 import array
 import fcntl
-import hashlib
 import mmap
 import os
+import pty
 import select
+import shutil
 import signal
 import socket
 import struct
+import tempfile
 import termios
+import threading
 import time
-from collections.abc import Iterator
+import tty
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final, assert_never
 
 from cffi import FFI
@@ -57,28 +65,35 @@ BOUND_S: Final = 10
 ffi = FFI()
 ffi.cdef("""
 long syscall(long number, ...);
+int timerfd_create(int clock, int flags);
+int timerfd_settime(int fd, int flags, const char *when, void *before);
+int inotify_init1(int flags);
+int inotify_add_watch(int fd, const char *path, uint32_t mask);
 void *mmap(void *addr, size_t length, int prot, int flags, int fd, long offset);
 int munmap(void *addr, size_t length);
 """)
 libc: Any = ffi.dlopen(None)
 
 
-def _sockets(kind: str) -> tuple[socket.socket, socket.socket]:
-    """Two connected sockets."""
-    unix = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
-    if kind in unix:
-        return socket.socketpair(socket.AF_UNIX, unix[kind])
-    if kind == "tcp":
-        with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
-            a = socket.create_connection(server.getsockname())
-            return a, server.accept()[0]
-    assert kind == "udp", kind
-    a, b = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-    a.bind(("127.0.0.1", 0))
-    b.bind(("127.0.0.1", 0))
-    a.connect(b.getsockname())
-    b.connect(a.getsockname())
-    return a, b
+def _tcp() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        other, _ = server.accept()
+    for end in (one, other):
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return one, other
+
+
+def _udp() -> tuple[socket.socket, socket.socket]:
+    ends = socket.socket(type=socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_DGRAM)
+    for end in ends:
+        end.bind(("127.0.0.1", 0))
+    for end, other in (ends, ends[::-1]):
+        end.connect(other.getsockname())
+    return ends
+
+
+_INTERNET: Final = {"tcp": _tcp, "udp": _udp}
 
 
 class Memory:
@@ -178,13 +193,47 @@ def _codes(format_: str) -> list[tuple[str, str]]:
     return out
 
 
+class Helper:
+    """A thread that calls what it is given."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], int] | None] = SimpleQueue()
+        self._results: SimpleQueue[int] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="helper", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while call := self._calls.get():
+            self._results.put(call())
+
+    def call(self, call: Callable[[], int]) -> int:
+        self._calls.put(call)
+        return self._results.get()
+
+    def close(self) -> None:
+        self._calls.put(None)
+        self._thread.join()
+
+
 class Player(abc.ABC):
     """One kernel, and whatever a program has made on it."""
 
     def __init__(self) -> None:
         self.memory = Memory()
         self.rings: dict[str, Ring] = {}
+        self.impatient = True
+        """Whether all threads that poll a ring sleep as soon as they can."""
         self.files: dict[str, int] = {}
+        self._folder: Path | None = None
+        self.patience_s: float = BOUND_S
+        """Nothing that a program waits for takes longer."""
+        self._watching: set[str] = set()
+        """Files that are told of files that are made."""
+
+    @cached_property
+    def helper(self) -> Helper:
+        """Another thread."""
+        return Helper()
 
     # ---- what a kernel does ----
 
@@ -226,6 +275,9 @@ class Player(abc.ABC):
     def settle(self) -> None:
         """What a system call of the process has set off happens before that returns."""
 
+    def settled(self) -> None:  # noqa: B027
+        """The kernel's own threads have done what there was to do."""
+
     @abc.abstractmethod
     def wait(self, ring: Ring, count: int) -> None:
         """Until so many completions are there, or nothing more comes."""
@@ -249,8 +301,13 @@ class Player(abc.ABC):
         for name in list(self.files):
             self._close(name)
         self.memory.clear()
+        self.impatient = True
 
     def close(self) -> None:
+        if "helper" in self.__dict__:
+            self.helper.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
         self.memory.close()
 
     def resolve(self, operand: Operand) -> int:
@@ -345,6 +402,8 @@ class Player(abc.ABC):
         self._free(step.ring)
         made = list(struct.unpack_from("=30I", self.memory.bytes, at))
         self.rings[step.ring] = Ring(handle, made, self._mapped(handle, made))
+        if step.flags & SetupFlags.SQPOLL:
+            self.impatient &= step.sq_thread_idle == 1
         return [0, made[0], made[1]]
 
     def _mapped(self, handle: int, params: list[int]) -> ClientRing:
@@ -389,11 +448,16 @@ class Player(abc.ABC):
         to_submit = step.to_submit
         if to_submit < 0:
             to_submit = ring.client.sq_entries - ring.client.space()
-        with bounded(bool(step.flags & GETEVENTS and step.min_complete and not step.flags & EXT_ARG)):
-            returned = self.sys_enter(self._given(step), to_submit, step.min_complete, step.flags, arg, step.size)
+        given = self._given(step), to_submit, step.min_complete, step.flags, arg, step.size
+        if step.thread:
+            returned = self.helper.call(lambda: self.sys_enter(*given))
+        else:
+            with bounded(bool(step.flags & GETEVENTS and step.min_complete and not step.flags & EXT_ARG)):
+                returned = self.sys_enter(*given)
+        self.settled()
         if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
             return [returned]
-        return [returned, ring.load("sq_head"), ring.load("sq_flags") & 6]
+        return [returned, ring.load("sq_head"), *((ring.load("sq_flags") & 6,) if step.look else ())]
 
     def _given(self, step: say.Enter | say.Register) -> int:
         return self.number(step.ring) if step.fd is None else self.resolve(step.fd)
@@ -409,6 +473,7 @@ class Player(abc.ABC):
         at, size = (0, 0) if not isinstance(step.arg, Blob) else self._lay(step.arg)
         arg = self.memory.address + at if size else self.resolve(step.arg)
         returned = self.sys_register(self._given(step), step.op, arg, step.nr)
+        self.settled()
         if returned == 0 and step.op == RegisterOp.REGISTER_RESIZE_RINGS and size:
             flags = ring.params[2]
             ring.client.close()
@@ -422,7 +487,7 @@ class Player(abc.ABC):
     def _look(self, step: say.Look) -> Seen:
         at = step.at.offset
         if step.count > 256:
-            return hashlib.sha256(self.memory.bytes[at : at + step.count]).hexdigest()[:16]
+            return f"{zlib.crc32(self.memory.bytes[at : at + step.count]):08x}"
         if not step.format:
             return bytes(self.memory.bytes[at : at + step.count]).hex()
         values = struct.unpack_from("=" + step.format, self.memory.bytes, at)
@@ -432,25 +497,78 @@ class Player(abc.ABC):
     # ---- files ----
 
     def _open(self, step: say.Open) -> Seen:
-        name = step.name
-        nonblock = os.O_NONBLOCK if step.nonblock else 0
-        opened = {}
-        if step.kind == "pipe":
-            opened[f"{name}.r"], opened[f"{name}.w"] = os.pipe2(os.O_CLOEXEC | nonblock)
-            if step.value:
-                fcntl.fcntl(opened[f"{name}.w"], fcntl.F_SETPIPE_SZ, step.value)
-        elif step.kind == "eventfd":
-            flags = os.EFD_CLOEXEC | (os.EFD_NONBLOCK if step.nonblock else 0)
-            opened[name] = os.eventfd(step.value, flags | (os.EFD_SEMAPHORE if step.semaphore else 0))
-        elif step.kind == "file":
-            opened[name] = os.memfd_create(name)
-        else:
-            for end, one in zip("ab", _sockets(step.kind), strict=True):
-                one.setblocking(not step.nonblock)
-                opened[f"{name}.{end}"] = one.detach()
+        ends = self._ends(step)
+        if not isinstance(ends, tuple):
+            return ends
+        opened = dict(zip((step.name + end for end in say.FILE_KINDS[step.kind]), ends, strict=True))
         self.files |= opened
+        if step.kind == "inotify":
+            self._watching.add(step.name)
         for one_name in opened:
             self.opened(one_name)
+        return None
+
+    def _ends(self, step: say.Open) -> tuple[int, ...] | Seen:
+        """The descriptors of a new file."""
+        nonblock = os.O_NONBLOCK if step.nonblock else 0
+        kind = step.kind
+        if kind in ("pipe", "packet"):
+            ends = os.pipe2(os.O_CLOEXEC | nonblock | (os.O_DIRECT if kind == "packet" else 0))
+            if step.value:
+                fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, step.value)
+            return ends
+        if kind == "fifo":
+            path = self.folder / "fifo"
+            os.mkfifo(path)
+            ends = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            path.unlink()
+            for end in ends:
+                os.set_blocking(end, not step.nonblock)
+            return ends
+        if kind == "eventfd":
+            flags = os.EFD_CLOEXEC | (os.EFD_NONBLOCK if step.nonblock else 0)
+            return (os.eventfd(step.value, flags | (os.EFD_SEMAPHORE if step.semaphore else 0)),)
+        if kind == "timerfd":
+            return (self._timerfd(step),)
+        if kind == "inotify":
+            fd = libc.inotify_init1(os.O_CLOEXEC | nonblock)
+            libc.inotify_add_watch(fd, os.fsencode(self.folder), 0x100)  # IN_CREATE
+            return (fd,)
+        if kind == "epoll":
+            inner = os.eventfd(step.value, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            with select.epoll() as outer:
+                outer.register(inner, select.EPOLLIN)
+                return os.dup(outer.fileno()), inner
+        if kind == "pty":
+            ends = pty.openpty()
+            tty.setraw(ends[1])
+            for end in ends:
+                os.set_inheritable(end, False)
+                os.set_blocking(end, not step.nonblock)
+            return ends
+        if kind == "file":
+            return (os.memfd_create(step.name),)
+        kinds = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
+        pair = socket.socketpair(socket.AF_UNIX, kinds[kind]) if kind in kinds else _INTERNET[kind]()
+        for one in pair:
+            one.setblocking(not step.nonblock)
+        return tuple(one.detach() for one in pair)
+
+    @staticmethod
+    def _timerfd(step: say.Open) -> int:
+        """With a value it has run out that often; otherwise it never does."""
+        fd = int(libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC | (os.O_NONBLOCK if step.nonblock else 0)))
+        if step.value:
+            libc.timerfd_settime(fd, 0, struct.pack("=4q", 0, 0, 0, 1), ffi.NULL)
+            select.select([fd], [], [], BOUND_S)
+        return fd
+
+    @property
+    def folder(self) -> Path:
+        """Of the player's own, for files by name."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="rings-"))
+        return self._folder
 
     def _close(self, name: str) -> None:
         fd = self.files.pop(name, None)
@@ -463,6 +581,10 @@ class Player(abc.ABC):
         if fd is None:
             return "no file"
         try:
+            if isinstance(step, say.Write) and step.file in self._watching:
+                (self.folder / "event").touch()  # which makes an event
+                (self.folder / "event").unlink()
+                return None
             if isinstance(step, say.Write):
                 return os.write(fd, step.data) if self._ready(fd, select.POLLOUT) else AGAIN
             if isinstance(step, say.Read):
