@@ -362,6 +362,20 @@ static int watch(struct uiopf_core *core, struct host_file *h, int fd)
 	return 0;
 }
 
+/*
+ * FIFOs by name, terminals, epolls and whatever has no read_iter make no promise not to block, pipes do. The host is
+ * asked for a byte to no address: that is refused before anything is looked at, or finds out that the address is none,
+ * or that a byte is less than a message; nothing is taken or written by it.
+ */
+static bool refuses_nowait(int fd, int access)
+{
+	struct iovec nowhere = { NULL, 1 };
+
+	if (access == O_WRONLY)
+		return pwritev2(fd, &nowhere, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
+	return preadv2(fd, &nowhere, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
+}
+
 static int make(struct uiopf_core *core, int fd, struct host_file **out)
 {
 	struct host_file *h = calloc(1, sizeof *h);
@@ -404,6 +418,9 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 		h->eventfd = (struct uiopf_host_eventfd){ core->host_eventfds, uiopf_eventfd_id(fd), false };
 		core->host_eventfds = &h->eventfd;
 	}
+	/* A datagram would be lost, so no socket is asked; they and eventfds are known to promise it. */
+	if (h->file.ops == &host_ops && !(h->file.mode & UIOPF_FILE_LOOPS) && refuses_nowait(fd, access))
+		h->file.mode |= UIOPF_FILE_WAITS;
 	if (access == O_RDONLY || access == O_RDWR)
 		h->file.mode |= UIOPF_FILE_READ;
 	if (access == O_WRONLY || access == O_RDWR)

@@ -164,7 +164,7 @@ static int rw_check(const struct uiopf_request *r, uint32_t mode)
 	if (r->op_flags & ~(uint32_t)RWF_KNOWN)
 		return -EOPNOTSUPP;
 	/* Only a file that promises not to block can be asked not to. */
-	if ((r->op_flags & RWF_NOWAIT) && !(r->file->mode & UIOPF_FILE_ITER))
+	if ((r->op_flags & RWF_NOWAIT) && (r->file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_WAITS)) != UIOPF_FILE_ITER)
 		return -EOPNOTSUPP;
 	if ((r->op_flags & RWF_BOTH_APPENDS) == RWF_BOTH_APPENDS)
 		return -EINVAL;
@@ -433,8 +433,12 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 		uiopf_request_end_later(r, -EINVAL);
 		return UIOPF_PENDING;
 	}
-	if (needs_worker_to_write(r->file) && !r->punted)
-		return punt(r);
+	if (needs_worker_to_write(r->file) && !r->punted) {
+		if (!(r->op_flags & RWF_NOWAIT))
+			return punt(r);
+		uiopf_request_end_later(r, -EAGAIN);
+		return UIOPF_PENDING;
+	}
 	r->expected = r->length;
 	if (unlikely(is_vector(r))) {
 		n = move_vector(r);

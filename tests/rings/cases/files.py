@@ -43,6 +43,8 @@ from tests.rings.language import (
 )
 from uring_iopf.abi import Op, SetupFlags, SqeFlags
 
+RWF_NOWAIT: Final = 8
+
 LINK, SKIP, SELECT = int(SqeFlags.IO_LINK), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.BUFFER_SELECT)
 ASYNC, RDHUP = int(SqeFlags.ASYNC), 0x2000
 ONE, TWO = b"\1" + bytes(7), b"\2" + bytes(7)
@@ -623,6 +625,29 @@ _MORE_SOCKETS: Final = (
         Open("socket", "stream"),
         refused(*(sqe(Op.URING_CMD, fd=Fd("socket.a"), off=op, user_data=5) for op in (0, 1))),
         since=(6, 7),
+    ),
+    *(
+        case(
+            f"files: RWF_NOWAIT, {kind}" + ", which does not wait" * nonblock,
+            "EOPNOTSUPP of what does not promise to return at once, whether it would or not",
+            Setup(),
+            Open("file", kind, nonblock=nonblock),
+            Write(f"file{write_end}", b"12345678"),
+            run(read(1, f"file{read_end}", op_flags=RWF_NOWAIT), write(2, f"file{write_end}", op_flags=RWF_NOWAIT)),
+            look_again(),
+            since=(6, 10),
+        )
+        for kind, read_end, write_end in (
+            ("pipe", ".r", ".w"),
+            ("packet", ".r", ".w"),
+            ("fifo", ".r", ".w"),
+            ("stream", ".a", ".b"),
+            ("tcp", ".a", ".b"),
+            ("pty", ".a", ".b"),
+            ("timerfd", "", ""),
+            ("eventfd", "", ""),
+        )
+        for nonblock in (False, True)
     ),
     case(
         "socket: commands, polled for",
