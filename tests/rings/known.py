@@ -130,30 +130,29 @@ def _multishot(op: int, fields: Mapping[str, Any]) -> bool:
 
 
 def _by_worker(program: Program) -> bool:
+    """Whether a worker thread may start one: it is asked for, drains, or is of a chain that a call leaves open."""
     by = SqeFlags.ASYNC | SqeFlags.IO_DRAIN | SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK
     return _has(program, lambda _, fields: fields.get("flags", 0) & by)
 
 
 PENDING: Final[Mapping[str, Callable[[Program], bool]]] = {
-    "pending: drains": lambda program: _has(program, lambda _, fields: fields.get("flags", 0) & SqeFlags.IO_DRAIN),
     "pending: multishots by a worker": lambda program: (
         _by_worker(program) and _has(program, lambda sqe, fields: _multishot(sqe.opcode, fields))
-    ),
-    "pending: receives and sends by a worker": lambda program: (
-        _by_worker(program) and _has(program, lambda sqe, _: sqe.opcode in (Op.RECV, Op.SEND))
     ),
     "pending: cancels by a worker": lambda program: (
         _by_worker(program) and _has(program, lambda sqe, _: sqe.opcode == Op.ASYNC_CANCEL)
     ),
-    "pending: RECV and SEND": lambda program: _has(program, lambda sqe, _: sqe.opcode in (Op.RECV, Op.SEND)),
-    "pending: reads of a ring's eventfd": lambda program: any(
-        isinstance(step, Open) and step.name == "told" for step in program.steps
-    ),
     "pending: files that do not wait, by a worker": lambda program: (
         _by_worker(program) and any(isinstance(step, Open) and step.nonblock for step in program.steps)
     ),
+    "pending: reads of a ring's eventfd": lambda program: any(
+        isinstance(step, Open) and step.name == "told" for step in program.steps
+    ),
+    "pending: bundles": lambda program: _has(
+        program, lambda sqe, fields: sqe.opcode in (Op.RECV, Op.SEND) and fields.get("ioprio", 0) & 16
+    ),
     "pending: messages": lambda program: _has(program, lambda sqe, _: sqe.opcode == Op.MSG_RING),
-    "pending: other files": lambda program: _files_of(program, "fifo", "pty", "inotify", "epoll", "timerfd", "file"),
+    "pending: other files": lambda program: _files_of(program, "pty", "epoll", "file"),
 }
 """Kinds that are being mended: a program of such a kind is played, and not judged. To be emptied."""
 
