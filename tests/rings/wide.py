@@ -481,7 +481,10 @@ class Wide:
             self.steps.append(Register(RegisterOp.REGISTER_FILE_ALLOC_RANGE, reach, 0, ring.name))
         elif what == 9:
             source = self.rings[b[2] % len(self.rings)].name
-            clone = Blob("iIIIII2I", (Fd(source), b[3] % 4, b[4] % 3, b[5] % 3, b[6] % 3, 0, 0, 0))
+            flags = b[3] % 4  # 1: by its place among the registered rings, where a descriptor would be any number
+            clone = Blob(
+                "iIIIII2I", (b[2] % 18 if flags & 1 else Fd(source), flags, b[4] % 3, b[5] % 3, b[6] % 3, 0, 0, 0)
+            )
             self.steps.append(Register(RegisterOp.REGISTER_CLONE_BUFFERS, clone, 1, ring.name))
         elif what == 10:
             self.steps.append(Store("cq_flags", b[2] & 1, ring.name))
