@@ -8,7 +8,24 @@ from __future__ import annotations
 import collections
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.rings.language import Blob, Enter, Fd, Hole, Look, Open, Read, Reap, Register, Setup, Sqe, Told, Wait
+from tests.rings.language import (
+    Blob,
+    Close,
+    Enter,
+    Fd,
+    Hole,
+    Look,
+    Open,
+    Read,
+    Reap,
+    Register,
+    Setup,
+    Shutdown,
+    Sqe,
+    Together,
+    Told,
+    Wait,
+)
 from uring_iopf.abi import Op, RegisterOp, SqeFlags
 from uring_iopf.conformance.known_differences import SECTIONS
 
@@ -48,6 +65,17 @@ def _counts(sqe: Sqe, _program: Program) -> bool:
 def _polls(sqe: Sqe, _program: Program) -> bool:
     """A poll of a file of the host, or an update of one, which may have been woken by now."""
     return sqe.opcode in (Op.POLL_ADD, Op.POLL_REMOVE)
+
+
+def _polls_first_for_an_end(sqe: Sqe, program: Program) -> bool:
+    """A multishot receive that polls first, where a stream may end."""
+    fields = dict(sqe.fields)
+    steps = [one for step in program.steps for one in (step.steps if isinstance(step, Together) else (step,))]
+    return (
+        sqe.opcode == Op.RECV
+        and int(fields.get("ioprio", 0)) & 3 == 3  # type: ignore[arg-type]
+        and any(isinstance(step, Close | Shutdown) for step in steps)
+    )
 
 
 def _nowhere(sqe: Sqe, program: Program) -> bool:
@@ -109,6 +137,7 @@ def _is_cancel(step: Step) -> bool:
 _MOVE: Final = (Op.READ, Op.WRITE, Op.READV, Op.WRITEV, Op.RECV, Op.SEND)
 REQUESTS: Final[Mapping[str, Callable[[Sqe, Program], bool]]] = {
     "rings-counts": _counts,
+    "rings-poll-first-end": _polls_first_for_an_end,
     "rings-host-poll": _polls,
     "rings-fault": _nowhere,
     "rings-host-waiters": _one_of_several,
