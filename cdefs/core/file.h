@@ -19,10 +19,9 @@
 #define UIOPF_FILE_NONBLOCK 0x10	/* was opened, or set, O_NONBLOCK */
 #define UIOPF_FILE_HINTS 0x20		/* what it wakes for is a hint: its poll is asked before that is believed */
 #define UIOPF_FILE_LOOPS 0x40		/* has read_iter, but only a plain `write` */
-#define UIOPF_FILE_WAITS 0x100		/* of those with read_iter: makes no promise not to block when asked */
 #define UIOPF_FILE_KEYED 0x80		/* a fault file that says for what it wakes */
-
-#define UIOPF_FILE_DATAGRAMS 0x80	/* a socket whose messages come and go whole, unlike those of a seqpacket */
+#define UIOPF_FILE_WAITS 0x100		/* of those with read_iter: makes no promise not to block when asked */
+#define UIOPF_FILE_DATAGRAMS 0x200	/* a socket whose messages come and go whole, unlike those of a seqpacket */
 
 /*
  * Among the events of a wake (EPOLL_URING_WAKE): a ring's completions caused it. A poll whose completions could cause the
