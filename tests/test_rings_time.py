@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import signal
 import struct
 import threading
 from functools import partial
@@ -323,6 +324,19 @@ def test_a_message_wakes_the_client_of_another_ring() -> None:
         assert other.reap() == [Cqe(77, 5, 0)]
         bench.core.stop_worker()
         other.close()
+
+
+def test_a_pipe_that_nobody_reads_is_installed_without_a_signal() -> None:
+    """Not even where SIGPIPE ends the program: installing asks the pipe what it promises."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with Core() as core:
+            reader, writer = os.pipe()
+            os.close(reader)
+            core.uninstall(core.install_host_file(writer))
+            os.close(writer)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def test_a_regular_file_cannot_be_installed() -> None:

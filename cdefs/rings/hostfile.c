@@ -111,23 +111,35 @@ static int64_t host_read(struct uiopf_file *file, uint8_t *to, uint64_t length, 
 	return host_read_pieces(file, &whole, 1, position);
 }
 
-/* SIGPIPE would be the emulator's, not the client's, who gets EPIPE. An eventfd has no other end to lose. */
-static int64_t host_write_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+/* SIGPIPE would be the emulator's, not the client's, who gets EPIPE. */
+static void hold_sigpipe(sigset_t *pipe, sigset_t *before)
+{
+	sigemptyset(pipe);
+	sigaddset(pipe, SIGPIPE);
+	pthread_sigmask(SIG_BLOCK, pipe, before);
+}
+
+static void drop_sigpipe(const sigset_t *pipe, const sigset_t *before, bool came)
 {
 	const struct timespec at_once = { 0, 0 };
+
+	if (came)
+		sigtimedwait(pipe, NULL, &at_once);
+	pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+/* An eventfd has no other end to lose. */
+static int64_t host_write_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
+{
 	sigset_t pipe, before;
 	int64_t n;
 
 	(void)position;
 	if (file->mode & UIOPF_FILE_LOOPS)
 		return transfer(host_of(file), piece, count, true);
-	sigemptyset(&pipe);
-	sigaddset(&pipe, SIGPIPE);
-	pthread_sigmask(SIG_BLOCK, &pipe, &before);
+	hold_sigpipe(&pipe, &before);
 	n = transfer(host_of(file), piece, count, true);
-	if (n == -EPIPE)
-		sigtimedwait(&pipe, NULL, &at_once);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	drop_sigpipe(&pipe, &before, n == -EPIPE);
 	return n;
 }
 
@@ -370,9 +382,15 @@ static int watch(struct uiopf_core *core, struct host_file *h, int fd)
 static bool refuses_nowait(int fd, int access)
 {
 	struct iovec nowhere = { NULL, 1 };
+	sigset_t pipe, before;
+	int error;
 
-	if (access == O_WRONLY)
-		return pwritev2(fd, &nowhere, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
+	if (access == O_WRONLY) {
+		hold_sigpipe(&pipe, &before);	/* nobody may be left to read */
+		error = pwritev2(fd, &nowhere, 1, -1, RWF_NOWAIT) < 0 ? errno : 0;
+		drop_sigpipe(&pipe, &before, error == EPIPE);
+		return error == EOPNOTSUPP;
+	}
 	return preadv2(fd, &nowhere, 1, -1, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
 }
 
