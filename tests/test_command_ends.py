@@ -105,6 +105,57 @@ def test_where_ctrl_c_is_ignored_it_stays_so_and_sigterm_ends(command: str) -> N
     assert "Traceback" not in err
 
 
+LOADING: Final = """
+import os, signal, sys
+
+class Lost:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.getpid()  # Python calls its handler by now, unless the signal is blocked
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            sys.meta_path.remove(self)
+            Lost()
+
+module = sys.argv.pop(1)
+from uring_iopf.commands.main import main
+assert module not in sys.modules
+sys.meta_path.insert(0, Finder())
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "command"),
+    [
+        ("uring_iopf.commands.compare", ["compare", "--repeat", "50"]),
+        ("uring_iopf.lab.compare", ["compare", "--repeat", "50"]),
+        ("uring_iopf.reports.text", ["compare", "--repeat", "50"]),
+        ("uring_iopf.reports.bench", ["bench"]),
+        ("uring_iopf.testing.check", ["check", "fd"]),
+        ("uring_iopf.conformance.command", COMMANDS["conformance golden"]),
+        ("uring_iopf.conformance.page", ["conformance", "report", str(next(GOLDEN.glob("*.jsonl.gz")))]),
+        ("uring_iopf.server", ["serve", "--socket", "unused"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_ctrl_c_while_modules_are_loaded_is_not_lost(module: str, command: list[str], tmp_path: Path) -> None:
+    """Python prints and drops an exception in a destructor, or in a callback of the import system."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING, module, *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert done.stderr == "uring-iopf: interrupted\n"
+    assert not any(tmp_path.iterdir())
+
+
 IGNORED: Final = """
 import os, signal, trio
 from uring_iopf.commands.signals import Interrupts

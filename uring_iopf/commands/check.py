@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.commands.shared import INTERRUPTED, OK, UNACCOUNTED, Parser, Parts, listed
+from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     import argparse
@@ -72,8 +73,9 @@ def _epilog() -> str:
 
 def run(arguments: argparse.Namespace, _parts: Parts) -> int:
     """Run the suite with each design, and return the exit status."""
-    from uring_iopf.designs.registry import resolve
-    from uring_iopf.testing.check import check_design
+    with undisturbed():
+        from uring_iopf.designs.registry import resolve
+        from uring_iopf.testing.check import check_design
 
     here = str(Path.cwd())
     if here not in sys.path:  # a console script does not search the current directory, `python -m` does

@@ -23,6 +23,7 @@ from uring_iopf.commands.shared import (
 from uring_iopf.costs import COUNTERS
 from uring_iopf.errors import UsageError
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
+from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     import argparse
@@ -303,13 +304,14 @@ def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
 
 def run(arguments: argparse.Namespace, parts: Parts) -> int:
     """Measure every cell, print the table, and return the exit status."""
-    from datetime import UTC, datetime
+    with undisturbed():
+        from datetime import UTC, datetime
 
-    from uring_iopf.lab.compare import run_comparison
-    from uring_iopf.reports import comparison as report
-    from uring_iopf.reports.document import environment, json_text
-    from uring_iopf.reports.output import write_out
-    from uring_iopf.reports.progress import progress
+        from uring_iopf.lab.compare import run_comparison
+        from uring_iopf.reports import comparison as report
+        from uring_iopf.reports.document import environment, json_text
+        from uring_iopf.reports.output import write_out
+        from uring_iopf.reports.progress import progress
 
     plan = _plan(arguments, parts)
     started = datetime.now(UTC)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.commands.shared import OK, UNACCOUNTED, Parser, Parts, formatter, listed, open_json
+from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     import argparse
@@ -100,7 +101,8 @@ def _add_report(whats: Any) -> None:
 
 
 def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
-    from uring_iopf.conformance import command as conformance
+    with undisturbed():
+        from uring_iopf.conformance import command as conformance
 
     with ExitStack() as stack:
         json_file = open_json(stack, arguments.json, inputs=arguments.file)
@@ -109,9 +111,10 @@ def _golden(arguments: argparse.Namespace, _parts: Parts) -> int:
 
 
 def _report(arguments: argparse.Namespace, _parts: Parts) -> int:
-    from uring_iopf.conformance.command import open_recording
-    from uring_iopf.conformance.page import page
-    from uring_iopf.reports.output import Output
+    with undisturbed():
+        from uring_iopf.conformance.command import open_recording
+        from uring_iopf.conformance.page import page
+        from uring_iopf.reports.output import Output
 
     text = page([open_recording(file) for file in arguments.file])
     with Output("--output", arguments.output or "-", inputs=arguments.file) as output:

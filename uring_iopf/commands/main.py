@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from uring_iopf.commands.shared import INTERRUPTED, REAL, UNACCOUNTED, USAGE, Parser, Parts, formatter
 from uring_iopf.commands.signals import Interrupts
 from uring_iopf.errors import UsageError
+from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +108,8 @@ def main(argv: Sequence[str] | None = None, parts: Parts = REAL) -> int:
     Raises: SystemExit, as argparse does, after help and for options that it refuses.
     """
     _replace_closed_streams()
-    arguments = build_parser(parts).parse_args(argv)
     with Interrupts() as interrupts:
-        return interrupts.status(_run(arguments, parts))
+        return interrupts.status(_run(argv, parts))
 
 
 def _replace_closed_streams() -> None:
@@ -128,9 +128,11 @@ def _cannot_print(error: Exception) -> int:
     return UNACCOUNTED
 
 
-def _run(arguments: argparse.Namespace, parts: Parts) -> int:
-    """Run the command. A signal may come at any moment, also in the imports of `_told`."""
+def _run(argv: Sequence[str] | None, parts: Parts) -> int:
+    """Run the command. A signal may come at any moment."""
     try:
+        with undisturbed():
+            arguments = build_parser(parts).parse_args(argv)
         return _told(arguments, parts)
     except KeyboardInterrupt:
         sys.stderr.write("uring-iopf: interrupted\n")
@@ -139,8 +141,9 @@ def _run(arguments: argparse.Namespace, parts: Parts) -> int:
 
 def _told(arguments: argparse.Namespace, parts: Parts) -> int:
     """Run the command, and say its errors in a line."""
-    from uring_iopf.reports.output import StandardOutputError, discard_output
-    from uring_iopf.reports.text import plain
+    with undisturbed():
+        from uring_iopf.reports.output import StandardOutputError, discard_output
+        from uring_iopf.reports.text import plain
 
     try:
         return int(arguments.run(arguments, parts))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parser, Parts, listed, whole_number
 from uring_iopf.commands.signals import Ends
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
+from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
     import argparse
@@ -92,11 +93,12 @@ def add_options(parser: Parser, _parts: Parts) -> None:
 
 def run(arguments: argparse.Namespace, _parts: Parts) -> int:
     """Serve clients until the end, and return the exit status."""
-    from functools import partial
+    with undisturbed():
+        from functools import partial
 
-    from uring_iopf.machine import Account, Machine
-    from uring_iopf.reports.progress import progress
-    from uring_iopf.server import ClientResult, RingServer
+        from uring_iopf.machine import Account, Machine
+        from uring_iopf.reports.progress import progress
+        from uring_iopf.server import ClientResult, RingServer
 
     made_of = MachineParts.of(
         arguments.workload,

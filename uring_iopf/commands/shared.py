@@ -7,6 +7,8 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from uring_iopf.reports.undisturbed import undisturbed
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from contextlib import ExitStack
@@ -66,7 +68,8 @@ def _resolve_design(spec: str) -> DesignFacts:
 
 
 def _run_bench(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
-    from uring_iopf.reports import bench
+    with undisturbed():
+        from uring_iopf.reports import bench
 
     return bench.run(out=out, json_file=json_file, quick=quick)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf.errors import UsageError
+from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self, TextIO
 
@@ -93,7 +93,7 @@ class Output:
         file = sys.stdout if self.is_stdout else self._file
         assert file is not None, "not closed"
         try:
-            with _undisturbed():
+            with undisturbed():
                 file.write(text)
                 file.flush()
                 if self._beside is not None:
@@ -134,13 +134,3 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Block the signals that interrupt a command until its results are written."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
