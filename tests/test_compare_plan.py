@@ -219,6 +219,14 @@ def test_a_cell_that_fails_does_not_stop_the_others(error: Exception, told: str)
     assert comparison.unaccounted == (failed,)
 
 
+def test_a_cell_that_fails_has_the_design_s_name() -> None:
+    """As a cell that was measured has: not the module and the class that were given."""
+    plan = replace(PLAN, designs=("fd", "my_package:Mine"), names={"my_package:Mine": "mine"}, in_flight=(1,))
+    for error in (PeerError("the ring is broken"), ZeroDivisionError("somebody's mistake")):
+        results = FakeLab([None, error]).run(plan).results
+        assert [(result.design, result.error is None) for result in results] == [("fd", True), ("mine", False)]
+
+
 def test_a_mistake_in_a_design_is_its_cell_s_error_and_says_where() -> None:
     failed, *others = FakeLab([ZeroDivisionError("somebody's mistake")]).run(PLAN).results
     assert failed.error is not None

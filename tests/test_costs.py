@@ -35,6 +35,12 @@ def test_an_average_is_of_each_counter() -> None:
     assert PerFault() == Counters()
 
 
+def test_a_counter_with_a_wrong_name_is_an_error() -> None:
+    cost = Cost()
+    with pytest.raises(AttributeError, match="wakups"):
+        cost.wakups = 1  # type: ignore[attr-defined]
+
+
 def test_a_design_counts_by_what_it_says() -> None:
     cost = Cost()
     cost.system_call()

@@ -230,6 +230,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         drivers={spec: _drivers(fact, arguments.driver) for spec, fact in facts.items()},
         load=arguments.load,
         rates=_rates(machine, arguments.load, arguments.rate),
+        names={spec: fact.name for spec, fact in facts.items()},
         about={fact.name: f"{str(fact.year).strip('-'):<4} {fact.summary}" for fact in facts.values()},
         bounds=frozenset(fact.name for fact in facts.values() if not fact.has_client),
     )

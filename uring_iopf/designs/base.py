@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class Cost(Counters[int]):
     """The costs that a design reports. *live*: each reported system call makes a real one."""
 
+    __slots__ = ("_live",)  # a counter with a wrong name is an error
+
     def __init__(self, *, live: bool = False) -> None:
         super().__init__()
         self._live = live

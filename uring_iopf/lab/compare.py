@@ -33,8 +33,9 @@ class Plan:
     *parts*: the machine. *drivers*: the drivers of designs that are measured with others than the one of *parts*.
     *load*: ``closed``, ``trace`` or ``poisson``. *rates*: the rates of an open loop, in faults per second (None: the
     recorded rate of a trace). *repeat*: the number of measurements of each cell. *seconds* and *faults*: a measurement
-    in a closed loop must reach both, but stops after `PATIENCE`; in an open loop it takes *seconds*. *about*: a line of
-    text on each design. *bounds*: the designs without user space, which are bounds for the others.
+    in a closed loop must reach both, but stops after `PATIENCE`; in an open loop it takes *seconds*. *names*: the
+    name of each design that is given as ``MODULE:CLASS``. *about*: a line of text on each design, by its name.
+    *bounds*: the names of the designs without user space, which are bounds for the others.
     """
 
     parts: MachineParts
@@ -47,6 +48,7 @@ class Plan:
     drivers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     load: str = "closed"
     rates: tuple[float | None, ...] = (None,)
+    names: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
     bounds: frozenset[str] = frozenset()
 
@@ -150,7 +152,7 @@ def run_comparison(
             spec = cells[index]
             report(spec.label, number)
             try:
-                result = _measured(measure, spec, within(spec.label, number))
+                result = _measured(measure, spec, plan.names.get(spec.design, spec.design), within(spec.label, number))
             except CellInterrupted as interruption:
                 if interruption.result is not None:
                     keep(index, interruption.result)
@@ -182,16 +184,16 @@ def _real_measure_floor() -> MeasureFloor:
     return floor.measure_floor
 
 
-def _measured(measure_cell: MeasureCell, spec: CellSpec, on_progress: Callable[[float], None]) -> CellResult:
+def _measured(measure_cell: MeasureCell, spec: CellSpec, name: str, on_progress: Callable[[float], None]) -> CellResult:
     try:
         return measure_cell(spec, on_progress)
     except UsageError:
         raise  # it would be the same for the next cell
     except (IopfError, OSError, MemoryError) as error:
-        return spec.nothing_measured(error=f"{type(error).__name__}: {error}")
+        return replace(spec.nothing_measured(error=f"{type(error).__name__}: {error}"), design=name)
     except Exception as error:
         # A mistake in somebody's design, most likely. The others' results are kept; where it was helps to mend it.
-        return spec.nothing_measured(error=told_with_place(error))
+        return replace(spec.nothing_measured(error=told_with_place(error)), design=name)
 
 
 def median(results: Sequence[CellResult]) -> CellResult:
