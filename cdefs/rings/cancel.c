@@ -29,7 +29,7 @@ static bool is_about_to_start(const struct uiopf_request *r)
 
 static bool matches(const struct uiopf_cancel *c, const struct uiopf_request *target)
 {
-	if (target == c->by || target->cancelled)
+	if (target == c->by || target->unfindable || (target->cancelled && target->punted))
 		return false;
 	if (target->working && (target->todo == UIOPF_FINISH || is_about_to_start(target)))
 		return false;

@@ -127,6 +127,7 @@ struct uiopf_request {
 	bool partial;			/* `position` bytes were moved: its result, whatever else ends it */
 	bool wide;			/* the CQE has 32 bytes: address and position are its second half */
 	bool owns_memory;		/* `extra` is to be freed */
+	bool unfindable;		/* task work alone has it: a cancel does not find it */
 };
 
 struct uiopf_backlog {

@@ -11,8 +11,14 @@
 
 static inline enum uiopf_issue uiopf_wait_for_file(struct uiopf_request *r)
 {
-	if (!r->wait.link)
-		r->file->ops->arm(r->file, &r->wait);
+	if (r->wait.link)
+		return UIOPF_PENDING;
+	r->file->ops->arm(r->file, &r->wait);
+	/* Linux's table of what a cancel may find has it from now on: what waits anew is found first, as the newest. */
+	if (unlikely(r->listed)) {
+		uiopf_request_unlist(r);
+		uiopf_request_list(r);
+	}
 	return UIOPF_PENDING;
 }
 

@@ -27,10 +27,11 @@ from tests.rings.language import (
     run,
     timeout,
 )
-from uring_iopf.abi import Op, RegisterOp, SqeFlags
+from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 SELECT, SKIP = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
 ALL, BY_FD, ANY, FD_FIXED, BY_DATA, BY_OP = 1, 2, 4, 8, 16, 32
+DEFERRED: Final = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 HASHED: Final = "the order is that of a hash table"
 
 
@@ -101,6 +102,32 @@ _CANCELS: Final = (
         run(cancel(9, 0, ANY), order=False, why=HASHED),
         run(read(1), read(2)),
         run(cancel(9, 0, ANY | ALL), order=False, why=HASHED),
+    ),
+    *(
+        case(
+            f"cancel: again in one batch{name}",
+            "what was cancelled is found until its task work has run, and reported once",
+            Setup(flags=flags),
+            pipe(),
+            run(read(1), cancel(8, 1), cancel(9, 1), cancel(10, 0, BY_FD | ALL, fd=Fd("pipe.r"))),
+            run(poll(2), poll(3, len=1), cancel(8, 2), cancel(9, 2), cancel(10, 3), cancel(11, 3, ALL)),
+            run(cancel(9, 1), cancel(10, 3)),
+        )
+        for name, flags in (("", 0), (", deferred", DEFERRED))
+    ),
+    *(
+        case(
+            f"cancel: what has lost and waits again{name}",
+            "is found first, as the newest",
+            Setup(flags=flags),
+            pipe(),
+            run(read(1, len=4), read(3, len=4), read(4, len=4)),
+            Write("pipe.w", b"data"),
+            look_again(),
+            run(cancel(9, 0, BY_FD, fd=Fd("pipe.r"))),
+            run(cancel(9, 0, BY_FD, fd=Fd("pipe.r"))),
+        )
+        for name, flags in (("", 0), (", deferred", DEFERRED))
     ),
     case(
         "cancel: by descriptor",
