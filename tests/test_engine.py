@@ -529,7 +529,13 @@ def test_a_short_buffer_stops_at_whole_groups() -> None:
 
 
 def test_a_read_of_nothing_completes_at_once_and_takes_nothing() -> None:
+    """A group that waits does not fit into 0 bytes. Linux's own file is not called for 0 bytes (loop_rw_iter)."""
     with Bench() as bench:
+        assert bench.ring.run(bench.read(1, len=0)) == [done(1, 0)]
+        bench.queue.report()
+        assert bench.ring.run(bench.read(2, len=0)) == [failed(2, EINVAL)]
+        assert bench.queue.waiting() == 1
+    with Bench(personality=MERGED, nonblock=True) as bench:
         bench.queue.report()
         assert bench.ring.run(bench.read(1, len=0)) == [done(1, 0)]
         assert bench.queue.waiting() == 1
@@ -1242,6 +1248,32 @@ def test_a_blocking_merged_file_costs_a_worker_each_time() -> None:
         bench.ring.run()
         bench.ring.run(bench.write(2, 1))
         assert bench.ring.cost().punts == 2
+
+
+def test_a_blocking_merged_file_is_tried_again_before_a_worker_is_asked() -> None:
+    """127 times by task work, of which a deferred ring runs one round a call; a call that waits makes all of them."""
+    deferred = SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN
+    with Bench(MERGED, flags=deferred) as bench:
+        bench.queue.report(2)
+        assert bench.ring.run(bench.read(1)) == []
+        for _ in range(124):
+            assert bench.ring.run() == []
+        assert bench.ring.run(Sqe.async_cancel(2, 1)) == [failed(2, errno.ENOENT)]
+        assert bench.ring.cost().punts == 1
+        assert bench.ring.run() == [done(1)]
+        bench.ring.push(bench.write(3, 1))
+        assert bench.ring.enter(1, 1, EnterFlags.GETEVENTS) == 1
+        assert bench.ring.reap() == [done(3, 8)]
+        bench.ring.push(bench.read(4))
+        assert bench.ring.enter(1, 1, EnterFlags.GETEVENTS) == 1
+        assert bench.ring.reap() == [done(4)]
+
+
+def test_a_worker_keeps_the_buffer_that_it_selected_when_it_fails() -> None:
+    with Bench(MERGED) as bench:
+        bench.buffers(0).give(0, 1, length=8)
+        bench.queue.report()
+        assert bench.ring.run(bench.read(1, len=8, flags=SqeFlags.BUFFER_SELECT)) == [done(1, -errno.ESPIPE, buffer(0))]
 
 
 def test_of_two_reads_by_workers_the_loser_reads_nothing() -> None:

@@ -310,10 +310,10 @@ static bool is_not_yet(struct uiopf_faultq *q, uint64_t length)
 	       likely(!q->policy || !uiopf_policy_lost(q->policy, q->head));
 }
 
-/* … and to read nothing is nothing. */
-static bool is_nothing(const struct uiopf_faultq *q, uint64_t length)
+/* … and to read nothing while nothing waits is nothing. */
+static bool is_nothing(struct uiopf_faultq *q, uint64_t length)
 {
-	return (q->file.mode & UIOPF_FILE_ITER) && !length;
+	return (q->file.mode & UIOPF_FILE_ITER) && !length && !uiopf_faultq_has_group(q);
 }
 
 static int64_t file_read(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position)

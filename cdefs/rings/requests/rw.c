@@ -189,8 +189,9 @@ static bool bad_position(const struct uiopf_request *r, uint64_t length)
 
 /*
  * A file with only `read` and `write` (the merged fault file) can be used by the ring in two ways. With O_NONBLOCK it
- * is called at once, and whatever it says is the result. Without, Linux arms a poll, and when that fires tries 128
- * times in vain before a worker thread makes the blocking call: our worker thread is the next turn of the engine.
+ * is called at once, and whatever it says is the result. Without, Linux arms a poll. When the file is ready it tries
+ * again, as task work, in vain, and asks a worker thread at the 128th time (APOLL_MAX_RETRY): our worker thread is the
+ * next turn of the engine. With DEFER_TASKRUN each enter makes one of these attempts, or a few.
  */
 static bool needs_worker(const struct uiopf_file *file)
 {
@@ -204,12 +205,33 @@ static bool needs_worker_to_write(const struct uiopf_file *file)
 	       (file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_LOOPS)) != UIOPF_FILE_ITER;
 }
 
-static enum uiopf_issue punt(struct uiopf_request *r)
+static enum uiopf_issue try_again(struct uiopf_request *r)
 {
-	r->punted = true;
-	r->engine->cost.punts++;
+	r->unfindable = false;
+	if (r->fruitless++ > FRUITLESS_WAKES) {
+		r->punted = true;
+		r->engine->cost.punts++;
+	} else if (!(r->file->ops->poll(r->file) & r->events)) {
+		return uiopf_wait_for_file(r);
+	} else if (bad_position(r, r->length)) {	/* found as soon as the file is ready, and before all else */
+		return uiopf_done(r, -EINVAL);
+	} else {
+		r->unfindable = true;	/* it is not armed, nobody's work, and in no table */
+	}
 	uiopf_stop_waiting(r);
 	uiopf_engine_add_work(r);
+	return UIOPF_PENDING;
+}
+
+/*
+ * What a worker's call comes to. It fails by task work, and so does it succeed where only the submitter may complete
+ * (io_wq_submit_work, io_req_complete_post).
+ */
+static enum uiopf_issue worker_done(struct uiopf_request *r, int32_t res)
+{
+	if (res >= 0 && !(r->engine->setup_flags & IORING_SETUP_DEFER_TASKRUN))
+		return uiopf_done(r, res);
+	uiopf_request_end_later(r, res);
 	return UIOPF_PENDING;
 }
 
@@ -220,6 +242,8 @@ hot_inline int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t leng
 
 	if (unlikely(bad_position(r, length)))
 		return -EINVAL;
+	if (unlikely(!length && !(file->mode & UIOPF_FILE_ITER)))
+		return 0;	/* `read` is called for what is left, and nothing is (loop_rw_iter) */
 	if (likely(to) || !length)
 		return file->ops->read(file, to, length, (int64_t)r->position);
 	if (file->ops->poll(file) & POLLIN)
@@ -397,7 +421,7 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	if (unlikely(has_neither(r->file)))
 		return r->file->ops->poll(r->file) & POLLIN ? uiopf_done(r, -EINVAL) : uiopf_wait_for_file(r);
 	if (needs_worker(r->file) && !r->punted)
-		return r->file->ops->poll(r->file) & POLLIN ? punt(r) : uiopf_wait_for_file(r);
+		return try_again(r);
 	r->expected = buffer.length;
 	n = unlikely(is_vector(r)) ? move_vector(r) : read_file(r, buffer.map, buffer.length);
 	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT) &&
@@ -407,8 +431,10 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 		e->cost.bytes_copied += (uint64_t)n;
 		if (buffer.from)	/* also by an end of file, which a multishot leaves untaken */
 			r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
+	} else if (unlikely(r->punted && buffer.from)) {
+		r->cqe_flags = uiopf_buffer_take(&buffer, 0);	/* a worker commits what it selects */
 	}
-	return uiopf_done(r, (int32_t)n);
+	return unlikely(r->punted && needs_worker(r->file)) ? worker_done(r, (int32_t)n) : uiopf_done(r, (int32_t)n);
 }
 
 enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
@@ -435,7 +461,7 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	}
 	if (needs_worker_to_write(r->file) && !r->punted) {
 		if (!(r->op_flags & RWF_NOWAIT))
-			return punt(r);
+			return try_again(r);
 		uiopf_request_end_later(r, -EAGAIN);
 		return UIOPF_PENDING;
 	}
@@ -447,11 +473,16 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 			return uiopf_done(r, -EINVAL);
 		if (!from)
 			from = uiopf_memory(r, r->address, r->length);
-		n = from || !r->length ? r->file->ops->write(r->file, from, r->length, (int64_t)r->position) : -EFAULT;
+		if (!r->length && (r->file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_LOOPS)) != UIOPF_FILE_ITER)
+			n = 0;	/* as of a read: a plain `write` is not called for nothing */
+		else
+			n = from || !r->length ? r->file->ops->write(r->file, from, r->length, (int64_t)r->position) : -EFAULT;
 	}
 	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
 		return uiopf_wait_for_file(r);
 	uiopf_stop_waiting(r);
+	if (unlikely(r->punted && needs_worker_to_write(r->file)))
+		return worker_done(r, (int32_t)n);
 	if (unlikely(n < 0)) {
 		/* What the file says after it was called comes by task work, unlike what a read says (kiocb_done). */
 		uiopf_request_end_later(r, (int32_t)n);
@@ -501,6 +532,14 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 
 	if (!(r->file->mode & UIOPF_FILE_POLL))
 		return uiopf_done(r, -EBADFD);
+	/* A worker runs no multishot: it arms one, and task work does the rest (io_wq_submit_work). */
+	if (unlikely(r->punted && !r->started) && r->file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_NONBLOCK)) {
+		if (r->file->ops->poll(r->file) & READABLE) {
+			r->woken = POLLIN;
+			uiopf_engine_add_work(r);
+		}
+		return uiopf_wait_for_file(r);
+	}
 	/* A wake that said what for is believed; otherwise nothing is tried, and no buffer missed, before there is data. */
 	if (r->started && !r->woken && !(r->file->ops->poll(r->file) & READABLE))
 		return uiopf_wait_for_file(r);

@@ -14,6 +14,7 @@ from tests.rings.language import (
     Reap,
     Setup,
     Shutdown,
+    Wait,
     Write,
     buffer,
     buffer_ring,
@@ -35,7 +36,7 @@ from tests.rings.language import (
 )
 from uring_iopf.abi import Op, SetupFlags, SqeFlags
 
-SELECT, SKIP = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
+SELECT, SKIP, ASYNC = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.ASYNC)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 POLL_FIRST, MULTISHOT, BUNDLE = 1, 2, 16
 
@@ -58,6 +59,19 @@ _MULTISHOTS: Final = (
         since=(6, 7),
     ),
     case("multishot: ioprio", "EINVAL", Setup(), pipe(), refused(read_multishot(5, ioprio=1)), since=(6, 7)),
+    case(
+        "multishot: by a worker",
+        "a worker only arms it; task work reads what is there",
+        Setup(),
+        pipe(),
+        buffer_ring(),
+        give(0, 1),
+        Write("pipe.w", b"abc"),
+        submit(read_multishot(1, flags=SELECT | ASYNC)),
+        Wait(1),
+        Reap(),
+        since=(6, 18),
+    ),
     case(
         "multishot: a file that cannot be polled",
         "EBADFD",
