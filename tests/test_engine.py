@@ -7,7 +7,10 @@ measured on the real fault file of Linux 7.2. Groups of faults are numbered 0, 1
 
 import errno
 import os
+import struct
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +27,7 @@ from tests.bench import (
     PROPOSED,
     RESPONSE,
     Bench,
+    Queue,
     bad,
     buffer_address,
     cancel,
@@ -36,9 +40,15 @@ from tests.bench import (
 from tests.rings.host import refusal
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, EnterFlags, Op, RegisterOp, SetupFlags, SqeFlags
+from uring_iopf.abi.iommufd import FaultPerm
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError
-from uring_iopf.rings import Cqe, Ring, Sqe
+from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.load import Load, LoadMode
+from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.iommufd import Context, Personality
+from uring_iopf.rings import Cqe, Ring, Sqe, Window
 
 MORE, BUFFER = CqeFlags.F_MORE, CqeFlags.F_BUFFER
 SELECT, SKIP, FIXED, ASYNC = (
@@ -1329,3 +1339,92 @@ def test_nops_are_measured_on_both_sides() -> None:
     if reason := refusal():
         pytest.skip(f"the host refuses io_uring: {reason}")
     assert lib.uiopf_measure_host_nop(8, 1_000_000) > 0
+
+
+# ---- when a fault arrives ------------------------------------------------------------------------
+
+DEFERRED: Final = SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN
+FLAGGED: Final = DEFERRED | SetupFlags.TASKRUN_FLAG
+TASKRUN: Final = 4
+
+
+def test_a_fault_shows_taskrun_when_it_arrives() -> None:
+    """A client that peeks at its ring's memory enters because of that flag, and of nothing else."""
+    with Bench(flags=FLAGGED) as bench:
+        bench.ring.run(bench.read(1))
+        assert bench.ring.word("sq_flags") == 0
+        bench.queue.report()
+        assert bench.ring.word("sq_flags") == TASKRUN
+        assert bench.ring.run() == [done(1)]
+        assert bench.ring.word("sq_flags") == 0
+
+
+def test_a_fault_writes_a_deferred_ring_s_eventfd_when_it_arrives() -> None:
+    with Bench(flags=DEFERRED, live=True) as bench:
+        event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        try:
+            bench.ring.register_eventfd(event)
+            bench.ring.run(bench.read(1))
+            bench.queue.report()
+            assert os.eventfd_read(event) == 1
+            bench.ring.unregister_eventfd()
+        finally:
+            os.close(event)
+
+
+def test_faults_of_two_queues_complete_in_the_order_of_their_arrival() -> None:
+    for first in (0, 1):
+        with Bench(flags=DEFERRED) as bench:
+            queues = [bench.queue, Queue(bench.core)]
+            bench.ring.run(bench.read(1), bench.read(2, fd=queues[1].fd))
+            for one in (first, 1 - first):
+                queues[one].report()
+            assert users(bench.ring.run()) == [first + 1, 2 - first]
+            queues[1].close()
+
+
+def test_a_group_that_is_taken_before_the_ring_s_turn_has_woken_all_the_same() -> None:
+    """The wake says POLLIN, which a poll believes. Without a key the poll looks, and waits on."""
+    for personality, seen in ((PROPOSED, [done(1, POLLIN | POLLRDNORM)]), (lib.UIOPF_PROPOSED_UNKEYED, [])):
+        with Bench(personality, flags=DEFERRED) as bench:
+            bench.ring.run(Sqe.poll_add(1, bench.queue.fd, POLLIN | POLLRDNORM))
+            bench.queue.report()
+            lib.uiopf_detach(bench.queue.device, lib.UIOPF_NO_PASID)
+            assert bench.ring.run() == seen
+            bench.ring.run(Sqe.async_cancel(9, 1))
+
+
+def test_the_hardware_s_thread_shows_taskrun_of_a_ring_whose_client_is_not_in_a_call() -> None:
+    rows = struct.pack("<2Q2I", 0, 0x1000, 1, FaultPerm.READ)
+    with ExitStack() as stack:
+        core = stack.enter_context(Core(live=True))
+        context = Context(core)
+        iommu = VtdIommu(core, needs_pasid=False)
+        stack.callback(iommu.close)
+        space = AddressSpace(64, 64)
+        stack.callback(space.close)
+        endpoint = Endpoint(iommu, capacity=64, group_most=1)
+        stack.callback(endpoint.close)
+        stack.callback(context.close)
+        device = context.bind(iommu.c, 0x100, 64, on_unbind=lambda: lib.uiopf_vtd_unbind(iommu.vtd, device.c))
+        assert lib.uiopf_vtd_bind(iommu.vtd, endpoint.c, device.c) == 0
+        endpoint.use_tables(space)
+        endpoint.enable_pri(64)
+        endpoint.set_rows(rows)
+        parent = context.hwpt_alloc_paging(device, context.ioas_alloc(), nest_parent=True)
+        queue = context.fault_queue_alloc(personality=Personality.PROPOSED)
+        device.attach(context.hwpt_alloc_nested(device, parent, fault=queue))
+        ring = stack.enter_context(Ring(core, 8, flags=FLAGGED))
+        window = stack.enter_context(Window(4096))
+        ring.add_window(window)
+        core.start_worker(Driver.ENTER)
+        stack.callback(core.stop_worker)
+        ring.submit(Sqe.read(1, queue.fd, window.address, MESSAGE))
+        endpoint.start(Load(LoadMode.CLOSED, in_flight=1))
+        until = time.monotonic() + 20
+        while ring.word("sq_flags") != TASKRUN:
+            assert time.monotonic() < until, "the flag never showed"
+            os.sched_yield()
+        assert [(cqe.user_data, cqe.res) for cqe in ring.run()] == [(1, MESSAGE)]
+        endpoint.cancel()
+        device.detach()

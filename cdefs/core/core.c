@@ -103,6 +103,24 @@ void uiopf_core_publish(struct uiopf_core *core)
 			queue->ops->publish(queue);
 }
 
+/*
+ * Linux wakes those who wait for a queue when a fault arrives, and a ring says so at once where it can: by TASKRUN in its
+ * memory, or by its eventfd. Where the kernel's part runs in the client's calls, the hardware's thread does that for it; if
+ * a client has the consumer's side now, the next turn does. True where that is owed, so that nobody sleeps over it.
+ */
+static bool arrive(struct uiopf_core *core, bool came)
+{
+	if (core->driver != UIOPF_ENTER || !READ_ONCE(&core->tells_at_once))
+		return false;
+	core->owes_sync |= came;
+	if (core->owes_sync && uiopf_consumer_try(core)) {
+		core->owes_sync = false;
+		uiopf_core_sync(core);
+		uiopf_consumer_leave(core);
+	}
+	return core->owes_sync;
+}
+
 uint32_t uiopf_produce(struct uiopf_core *core)
 {
 	struct uiopf_producer *producer;
@@ -114,7 +132,7 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 	uiopf_core_publish(core);
 	if (unlikely(core->expiry_ns != UIOPF_NO_DEADLINE))
 		expire(core);
-	return did;
+	return did + (unlikely(arrive(core, did)) ? 1 : 0);
 }
 
 uint32_t uiopf_core_sync(struct uiopf_core *core)
@@ -580,6 +598,8 @@ int uiopf_core_produce(struct uiopf_core *core)
 	if (uiopf_control_try_begin(core) < 0)
 		return -EINTR;
 	did = core->running ? 0 : uiopf_produce(core);
+	if (did)
+		uiopf_core_sync(core);	/* both sides are ours: who waits is woken when it comes, not by the next call */
 	uiopf_control_end(core);
 	if (did)
 		uiopf_core_made_work(core);

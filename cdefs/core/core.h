@@ -144,12 +144,14 @@ struct uiopf_core {
 	int host_epoll[2];		/* -1 until the first is installed */
 	uint32_t (*host_sync)(struct uiopf_core *core);	/* calls those who wait for one that is ready; how many are */
 	struct uiopf_host_eventfd *host_eventfds;
+	uint32_t tells_at_once;		/* rings that say in their memory, or by an eventfd, that there is work to enter for */
 	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
 	unsigned long aio;		/* for uiopf_notify(); 0: none */
 
 	/* The producer's: it writes them every turn, also one in which it finds nothing. */
 	UIOPF_LINE uint64_t next_ns;	/* when the producer has something to do by itself; UINT64_MAX: never */
 	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs */
+	bool owes_sync;			/* something came, and a client had the consumer's side: see arrive() */
 
 	/* The consumer's. */
 	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */

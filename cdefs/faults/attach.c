@@ -166,6 +166,7 @@ static void drain(struct uiopf_device *device)
 		return;
 	device->iommu->ops->drain(device->iommu);
 	uiopf_core_publish(device->core);
+	uiopf_core_sync(device->core);	/* it has come, and wakes, also where it is taken away again */
 }
 
 /*
@@ -431,8 +432,10 @@ int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pa
 		grow_device(device);
 	attach = uiopf_find_attach(device, flags, pasid);
 	rc = uiopf_report(device, &fault);
-	if (attach && attach->queue)
+	if (attach && attach->queue) {
 		uiopf_faultq_publish(attach->queue);
+		uiopf_faultq_sync(attach->queue);
+	}
 	uiopf_control_end(core);
 	return rc;
 }

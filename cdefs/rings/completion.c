@@ -296,6 +296,8 @@ int uiopf_register_eventfd(struct uiopf_engine *e, const int *fd, bool async)
 		return -EINVAL;
 	}
 	e->eventfd = copy;
+	if (e->setup_flags & IORING_SETUP_DEFER_TASKRUN)
+		WRITE_ONCE(&e->core->tells_at_once, e->core->tells_at_once + 1);
 	e->eventfd_id = uiopf_eventfd_id(copy);
 	e->may_sleep = true;
 	e->eventfd_async = async;
@@ -307,6 +309,8 @@ void uiopf_close_eventfd(struct uiopf_engine *e)
 {
 	close(e->eventfd);
 	e->eventfd = -1;
+	if (e->setup_flags & IORING_SETUP_DEFER_TASKRUN)
+		WRITE_ONCE(&e->core->tells_at_once, e->core->tells_at_once - 1);
 }
 
 int uiopf_unregister_eventfd(struct uiopf_engine *e)

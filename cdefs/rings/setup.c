@@ -175,6 +175,8 @@ static int setup(struct uiopf_core *core, uint32_t entries, struct io_uring_para
 			if (idle > core->sq_idle_ns)
 				core->sq_idle_ns = idle;
 		}
+		if (p->flags & IORING_SETUP_TASKRUN_FLAG)
+			WRITE_ONCE(&core->tells_at_once, core->tells_at_once + 1);
 		uiopf_core_add_consumer(core, &e->consumer);
 		uiopf_hold(&core->lifetime);
 		*out = e;
@@ -268,6 +270,8 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	while (e->timeouts)
 		drop(e->timeouts);
 	uiopf_core_remove_consumer(core, &e->consumer);
+	if (e->setup_flags & IORING_SETUP_TASKRUN_FLAG)
+		WRITE_ONCE(&core->tells_at_once, core->tells_at_once - 1);
 	uiopf_release_requests(e);
 	uiopf_free_resources(e);
 	if (e->eventfd >= 0)
