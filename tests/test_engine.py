@@ -26,6 +26,7 @@ from tests.bench import (
     POLLRDNORM,
     PROPOSED,
     RESPONSE,
+    Arena,
     Bench,
     Queue,
     bad,
@@ -1428,3 +1429,34 @@ def test_the_hardware_s_thread_shows_taskrun_of_a_ring_whose_client_is_not_in_a_
         assert [(cqe.user_data, cqe.res) for cqe in ring.run()] == [(1, MESSAGE)]
         endpoint.cancel()
         device.detach()
+
+
+@pytest.mark.parametrize(("kernel", "calls"), [("6.18", 129), ("7.2", 7)])
+def test_newer_kernels_run_deferred_work_that_is_added_meanwhile(kernel: str, calls: int) -> None:
+    """The merged file is tried 127 times in vain: once a call, or as often as a call runs task work."""
+    with Core(kernel=kernel) as core, Arena() as arena, ExitStack() as stack:
+        queue = Queue(core, MERGED)
+        stack.callback(queue.close)
+        ring = stack.enter_context(Ring(core, 8, flags=DEFERRED))
+        ring.add_window(arena)
+        queue.report()
+        ring.submit(Sqe.read(1, queue.fd, data_address(1), MESSAGE))
+        seen = 0
+        while not ring.reap():
+            ring.enter(0, 0, GETEVENTS)
+            seen += 1
+            assert seen < 200
+        assert seen == calls
+
+
+def test_the_next_of_a_chain_starts_in_the_next_batch_of_deferred_work() -> None:
+    for kernel in ("6.18", "7.2"):
+        with Core(kernel=kernel) as core, Arena() as arena, ExitStack() as stack:
+            queue = Queue(core)
+            stack.callback(queue.close)
+            ring = stack.enter_context(Ring(core, 8, flags=DEFERRED))
+            ring.add_window(arena)
+            ring.submit(Sqe.read(1, queue.fd, data_address(1), MESSAGE, flags=SqeFlags.IO_LINK), Sqe.nop(2))
+            queue.report()
+            assert users(ring.run()) == [1]
+            assert users(ring.run()) == [2]

@@ -160,6 +160,8 @@ struct uiopf_engine {
 	struct uiopf_request *free_requests;
 	struct uiopf_request_chunk *chunks;
 	uint32_t request_count;
+	struct uiopf_request *held_back, **held_back_end;	/* ended in this batch of task work */
+	bool holds_back;
 	bool new_work;				/* some was added since it was last run */
 	bool unusual;		/* submission takes the long way: a chain is open, IOPOLL, or one of the next three */
 	bool disabled;				/* R_DISABLED, not enabled yet; attachable, not attached yet */

@@ -19,6 +19,7 @@ static uint32_t least(uint32_t a, uint32_t b)
 }
 
 #define AT_ONCE_SINCE UIOPF_LINUX(6, 13)
+#define ONE_BY_ONE_SINCE UIOPF_LINUX(7, 2)	/* or a little earlier: 6.18 does not */
 #define MOST_AT_ONCE 20u		/* IO_LOCAL_TW_DEFAULT_MAX */
 /*
  * Twice as many as there can be requests. Work that goes on for longer feeds itself: a multishot on the eventfd that its
@@ -35,6 +36,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
 	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : wanted > at_once ? wanted : at_once;
+	const bool one_by_one = deferred && e->kernel >= ONE_BY_ONE_SINCE;
 	uint32_t n, before, done = 0;
 
 	uiopf_core_sync(e->core);
@@ -42,7 +44,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 	do {
 		before = done;
 		do {
-			n = uiopf_run_work(e, most);
+			n = one_by_one ? uiopf_run_work_one_by_one(e, most) : uiopf_run_work(e, most);
 			done += n;
 		} while (n && done < (deferred ? wanted : MOST_WORK));
 		if (flush)

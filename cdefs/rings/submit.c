@@ -78,6 +78,34 @@ static bool succeeded(const struct uiopf_request *r)
 	return !r->exact || (uint32_t)r->res == r->expected;
 }
 
+/* It has ended, and nobody finds it any more; what comes of that comes with the end of the batch. */
+static void hold_back(struct uiopf_request *r)
+{
+	struct uiopf_engine *e = r->engine;
+
+	uiopf_request_unlist(r);
+	if (r->wait.link)
+		r->file->ops->cancel(r->file, &r->wait);
+	r->work_next = NULL;
+	*e->held_back_end = r;
+	e->held_back_end = &r->work_next;
+}
+
+/* The next of their chains, and what is drained behind them (__io_submit_flush_completions). */
+static void release_held_back(struct uiopf_engine *e)
+{
+	struct uiopf_request *r, *next;
+
+	e->holds_back = false;
+	for (r = e->held_back; r; r = next) {
+		next = r->work_next;
+		if (r->sqe_flags & ANY_LINK)
+			queue_next(r);
+		uiopf_request_free(r);
+	}
+	e->held_back = NULL;
+}
+
 static void finish(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
@@ -93,6 +121,10 @@ static void finish(struct uiopf_request *r)
 			uiopf_complete(e, r->user_data, r->res, r->cqe_flags);
 	}
 	e->finished = true;
+	if (unlikely(e->holds_back)) {
+		hold_back(r);
+		return;
+	}
 	if (unlikely(r->sqe_flags & ANY_LINK))
 		queue_next(r);
 	uiopf_request_free(r);
@@ -173,6 +205,35 @@ uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 		if (e->setup_flags & IORING_SETUP_TASKRUN_FLAG)
 			__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	}
+	return n;
+}
+
+/*
+ * The same of newer kernels, where a deferred ring takes its work from a queue one by one: what is added meanwhile has
+ * its turn too. The requests that it completes end together, behind it.
+ */
+uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
+{
+	struct uiopf_request *r;
+	uint32_t n;
+
+	if (!e->work)
+		return 0;
+	e->holds_back = true;
+	e->held_back_end = &e->held_back;
+	for (n = 0; (r = e->work) && n < most; n++) {
+		e->work = r->work_next;
+		if (!e->work)
+			e->work_end = &e->work;
+		r->working = false;
+		carry_on(r);
+	}
+	if (!e->work) {
+		e->new_work = false;
+		if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
+			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
+	}
+	release_held_back(e);
 	return n;
 }
 

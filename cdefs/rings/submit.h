@@ -9,3 +9,5 @@
 int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine, uint32_t most);
+/* The same one by one, as a deferred ring of a newer kernel: what is added meanwhile has its turn too. */
+uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *engine, uint32_t most);
