@@ -1344,8 +1344,7 @@ def test_nops_are_measured_on_both_sides() -> None:
 
 # ---- when a fault arrives ------------------------------------------------------------------------
 
-DEFERRED: Final = SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN
-FLAGGED: Final = DEFERRED | SetupFlags.TASKRUN_FLAG
+FLAGGED: Final = DEFERRED | int(SetupFlags.TASKRUN_FLAG)
 TASKRUN: Final = 4
 
 
