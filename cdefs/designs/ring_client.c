@@ -218,6 +218,9 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 		if (rc < 0)
 			return rc;
 	}
+	/* A lone completion's message would be asked for when the completion has arrived. */
+	if (ready)
+		__builtin_prefetch(c->map + c->buffer_at[c->next_id]);
 	for (i = 0; i < AHEAD && i < ready; i++)
 		prefetch_message(c, i);
 	for (; taken < ready && most - n >= ch->config.group_most; taken++) {
@@ -241,6 +244,7 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 				n += (uint32_t)cqe->res / MESSAGE;
 			}
 			provide(ch, id);
+			c->next_id = (id + 1u) & (c->buffers - 1);
 		}
 		if (!(flags & IORING_CQE_F_MORE)) {	/* whatever ended, and why: arm() posts it again */
 			c->armed = false;

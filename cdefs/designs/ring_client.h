@@ -29,6 +29,7 @@ struct uiopf_ring_client {
 	uint8_t *map;			/* the client's mapping of it */
 	uint32_t buffers;		/* a power of two */
 	uint32_t *buffer_at;		/* where each is in the arena */
+	uint32_t next_id;		/* the buffer that is filled next, if they are in the order in which they were given */
 	uint64_t answers_at;
 	uint16_t tail;			/* of the buffer ring */
 	int fd;				/* the queue's file */

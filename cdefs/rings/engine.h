@@ -152,6 +152,7 @@ struct uiopf_engine {
 	struct uiopf_windows windows;
 	const struct uiopf_operation *operations;	/* by opcode; handed in at setup */
 	struct uiopf_buffers **buffers;		/* by group id, 65,536 of them */
+	const uint8_t *next_data;		/* where the next WRITE's bytes are, if they follow the last one's: a hint */
 	uint32_t setup_flags, kernel;
 	uint32_t classics;			/* buffers that PROVIDE_BUFFERS gave, in all groups */
 

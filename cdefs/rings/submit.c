@@ -381,6 +381,7 @@ static bool write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe
 	n = file->ops->write(file, from, sqe->len, (int64_t)sqe->off);
 	if (unlikely(n < 0))
 		return false;	/* it will say so again, and that comes in another order */
+	e->next_data = from + sqe->len;
 	if (likely(n == sqe->len)) {
 		e->cost.bytes_copied += sqe->len;
 		if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS) {

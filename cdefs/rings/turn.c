@@ -69,11 +69,14 @@ static uint32_t run(struct uiopf_consumer *consumer)
 	 * A bounded number a turn: while the hardware's side of the turn works on these, the client makes the next, and
 	 * neither waits for the other's whole batch. But a chain that is there is not cut: the turn goes on to its end.
 	 * (Linux takes all that is there, from a ring that has its thread alone.) A batch that a bad SQE has ended goes on
-	 * at the next turn. Their lines are on the way from the client's core while task work runs.
+	 * at the next turn. Their lines are on the way from the client's core while task work runs, and with them the data
+	 * of the first, if it lies behind the last one's: a lone answer's would be asked for when its SQE has arrived.
 	 */
 	most = may_take(e, uiopf_sq_ready(&e->ring));
 	ready = least(most, SQES_PER_TURN);
 	uiopf_sq_prefetch(&e->ring, ready);
+	if (ready)
+		__builtin_prefetch(e->next_data);
 	did = uiopf_timers_fire(e, WORK_PER_TURN) + uiopf_run_work(e, WORK_PER_TURN);
 	if (ready && uiopf_submit(e, ready, most) >= 0)
 		did += ready;
