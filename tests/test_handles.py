@@ -213,7 +213,7 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "ticket": lambda: 0, "timeout_ns": lambda: 0, "to_submit": lambda: 0, "user_va": lambda: 0x1000, "value": lambda: 0,
     "viommu": lambda: 1, "viommu_type": lambda: MOCK_VIOMMU_TYPE, "virt_id": lambda: 5, "which": lambda: 1,
     "window": lambda: Window(4096), "writeable": lambda: True, "start": lambda: 0, "large_pages": lambda: True,
-    "domains": list, "pasids": lambda: 1, "data_type": lambda: MOCK_FORMAT.data_type,
+    "domains": list, "most": lambda: 1, "pasids": lambda: 1, "data_type": lambda: MOCK_FORMAT.data_type,
 }  # fmt: skip
 """What a parameter of this name is given. A new one needs a line here."""
 

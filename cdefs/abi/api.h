@@ -340,6 +340,12 @@ void uiopf_engine_free(struct uiopf_engine *engine);
 /* timeout_ns counts with IORING_ENTER_EXT_ARG; UINT64_MAX: none. -EDEADLK: inline, and nothing more can come. */
 int uiopf_enter(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		uint64_t timeout_ns);
+/* For the replay of a recording: the caller chooses the order of rings with task work, and the time of worker threads. */
+void uiopf_engine_replay(struct uiopf_engine *engine, int hold_workers);
+/* Worker threads run, for up to `most` of the requests that wait for them. How many wait then, or -EINTR. */
+int uiopf_engine_run_workers(struct uiopf_engine *engine, uint32_t most);
+/* When the ring was given the first of its task work: the rings of a core count with one number. UINT64_MAX: has none. */
+uint64_t uiopf_engine_work_since(struct uiopf_engine *engine);
 /* The same with io_uring_enter's own argument; what that points to is at the client's addresses. */
 int uiopf_enter_ext(struct uiopf_engine *engine, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		    const void *argument, uint64_t size);

@@ -145,6 +145,7 @@ struct uiopf_core {
 	uint32_t (*host_sync)(struct uiopf_core *core);	/* calls those who wait for one that is ready; how many are */
 	struct uiopf_host_eventfd *host_eventfds;
 	uint32_t tells_at_once;		/* rings that say in their memory, or by an eventfd, that there is work to enter for */
+	uint64_t work_moments;		/* times at which a ring that tells of it was given its first task work */
 	int wake_epoll;			/* the eventfds that clients of other processes kick the worker with; -1: none */
 	unsigned long aio;		/* for uiopf_notify(); 0: none */
 

@@ -50,24 +50,33 @@ static uint32_t cancel_bucket(const struct uiopf_engine *e, uint64_t user_data)
 	return (uint32_t)(user_data * 0x61c8864680b583ebu >> (64 - bits));
 }
 
+/* Before 6.13 there are two tables: polls by themselves are looked for first, unless one thread alone submits. */
+static bool has_table_of_polls(const struct uiopf_engine *e)
+{
+	return e->kernel < UIOPF_LINUX(6, 13) && !(e->setup_flags & IORING_SETUP_SINGLE_ISSUER);
+}
+
 /* Those that wait for a file; how many were cancelled, one at most unless `all`. */
 static int cancel_waiting(struct uiopf_engine *e, const struct uiopf_cancel *c, bool all)
 {
-	struct uiopf_request *bucket[CANCEL_BUCKETS] = { NULL }, **end[CANCEL_BUCKETS], *target;
+	struct uiopf_request *bucket[2 * CANCEL_BUCKETS] = { NULL }, **end[2 * CANCEL_BUCKETS], *target;
+	const bool two_tables = has_table_of_polls(e);
 	uint32_t b;
 	int n = 0;
 
-	for (b = 0; b < CANCEL_BUCKETS; b++)
+	for (b = 0; b < 2 * CANCEL_BUCKETS; b++)
 		end[b] = &bucket[b];
 	for (target = e->last; target; target = target->prev) {
 		if (target->opcode == IORING_OP_LINK_TIMEOUT || !matches(c, target))
 			continue;
 		b = cancel_bucket(e, target->user_data);
+		if (two_tables && target->opcode != IORING_OP_POLL_ADD)
+			b += CANCEL_BUCKETS;
 		target->bucket_next = NULL;
 		*end[b] = target;
 		end[b] = &target->bucket_next;
 	}
-	for (b = 0; b < CANCEL_BUCKETS; b++)
+	for (b = 0; b < 2 * CANCEL_BUCKETS; b++)
 		for (target = bucket[b]; target; target = target->bucket_next) {
 			uiopf_request_cancel(target);
 			n++;

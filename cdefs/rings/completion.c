@@ -218,7 +218,9 @@ static void signal_eventfd(struct uiopf_engine *e)
  */
 void uiopf_tell_of_work(struct uiopf_engine *e)
 {
-	if (e->eventfd < 0 || e->eventfd_async ||
+	if (unlikely(e->replayed))
+		e->work_since = ++e->core->work_moments;
+	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->eventfd < 0 || e->eventfd_async ||
 	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
 		return;
 	write_eventfd(e);

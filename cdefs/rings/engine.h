@@ -161,9 +161,15 @@ struct uiopf_engine {
 	struct uiopf_request *free_requests;
 	struct uiopf_request_chunk *chunks;
 	uint32_t request_count;
-	struct uiopf_request *held_back, **held_back_end;	/* ended in this batch of task work */
-	bool holds_back;
+	struct uiopf_request *held_back, **held_back_end;	/* ended in this batch, of task work or of SQEs */
+	/* Given to a worker thread, where the caller says when those run; otherwise they are in `work`. */
+	struct uiopf_request *asked, **asked_end;
+	bool replayed, holds_workers, in_worker;
+	bool holds_back;			/* whatever ends */
+	bool submitting;			/* … and now only what has a chain behind it */
 	bool new_work;				/* some was added since it was last run */
+	bool tells_of_work;			/* … and that is told of: DEFER_TASKRUN, or a replay */
+	uint64_t work_since;			/* a replay: the number of that moment, in all rings of the core */
 	bool unusual;		/* submission takes the long way: a chain is open, IOPOLL, or one of the next three */
 	bool disabled;				/* R_DISABLED, not enabled yet; attachable, not attached yet */
 	bool restricted;			/* SQEs are looked at by `restrictions` */

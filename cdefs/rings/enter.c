@@ -511,6 +511,32 @@ static int result_of(struct uiopf_engine *e, int submitted, int rc)
 	return rc;
 }
 
+void uiopf_engine_replay(struct uiopf_engine *e, int hold_workers)
+{
+	e->replayed = e->tells_of_work = true;
+	e->holds_workers = hold_workers;
+}
+
+uint64_t uiopf_engine_work_since(struct uiopf_engine *e)
+{
+	return e->work ? e->work_since : UINT64_MAX;
+}
+
+int uiopf_engine_run_workers(struct uiopf_engine *e, uint32_t most)
+{
+	const struct uiopf_request *r;
+	int n = 0;
+
+	if (uiopf_consumer_try_begin(e->core) < 0)
+		return -EINTR;
+	if (most)
+		uiopf_run_workers(e, most);
+	for (r = e->asked; r; r = r->work_next)
+		n++;
+	uiopf_consumer_end(e->core);
+	return n;
+}
+
 int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		uint64_t timeout_ns)
 {

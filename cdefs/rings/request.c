@@ -151,7 +151,7 @@ void uiopf_request_add_work(struct uiopf_request *r, enum uiopf_todo todo)
 	e->work_end = &r->work_next;
 	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
 		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
-	if (unlikely(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && tells)
+	if (unlikely(e->tells_of_work) && tells)
 		uiopf_tell_of_work(e);
 }
 
@@ -159,6 +159,37 @@ void uiopf_engine_add_work(struct uiopf_request *r)
 {
 	if (!r->working)
 		uiopf_request_add_work(r, r->started ? UIOPF_CONTINUE : UIOPF_START);
+}
+
+void uiopf_request_ask_worker(struct uiopf_request *r, enum uiopf_todo todo)
+{
+	struct uiopf_engine *e = r->engine;
+
+	r->punted = true;
+	if (likely(!e->holds_workers)) {
+		uiopf_request_add_work(r, todo);
+		return;
+	}
+	r->todo = (uint8_t)todo;
+	r->working = true;
+	r->work_next = NULL;
+	*e->asked_end = r;
+	e->asked_end = &r->work_next;
+}
+
+/* It leaves the queue of the worker threads, if it is there. */
+static void take_from_workers(struct uiopf_request *r)
+{
+	struct uiopf_request **at = &r->engine->asked;
+
+	while (*at && *at != r)
+		at = &(*at)->work_next;
+	if (!*at)
+		return;
+	*at = r->work_next;
+	if (!*at)
+		r->engine->asked_end = at;
+	r->working = false;
 }
 
 void uiopf_request_end_later(struct uiopf_request *r, int32_t res)
@@ -192,6 +223,8 @@ void uiopf_request_posted(struct uiopf_request *r)
 void uiopf_request_cancel(struct uiopf_request *r)
 {
 	r->cancelled = true;
+	if (unlikely(r->engine->asked != NULL))
+		take_from_workers(r);
 	if (!r->working)
 		uiopf_request_add_work(r, UIOPF_CONTINUE);
 }
@@ -233,8 +266,7 @@ static void queue_drained(struct uiopf_engine *e)
 			e->drained_end = &e->drained;
 		e->drained_count -= chain_length(r);
 		r->drained = false;
-		r->punted = true;	/* Linux asks a worker thread for each */
-		uiopf_request_add_work(r, UIOPF_START);
+		uiopf_request_ask_worker(r, UIOPF_START);	/* for each */
 		first = false;
 	}
 }

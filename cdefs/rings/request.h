@@ -26,6 +26,8 @@ void uiopf_request_free(struct uiopf_request *request);
 /* As task work: goes on as `todo` says, or as is right for it. */
 void uiopf_request_add_work(struct uiopf_request *request, enum uiopf_todo todo);
 void uiopf_engine_add_work(struct uiopf_request *request);
+/* Gives a request to a worker thread, where it goes on as `todo` says. */
+void uiopf_request_ask_worker(struct uiopf_request *request, enum uiopf_todo todo);
 /* Ends a request with this result, as task work. */
 void uiopf_request_end_later(struct uiopf_request *request, int32_t res);
 /* A completion as task work, of a message: it counts for no drain. False: there is no memory for it. */

@@ -122,6 +122,9 @@ static struct uiopf_engine *make(struct uiopf_core *core, struct io_uring_params
 	e->setup_flags = p->flags;
 	e->unusual = p->flags & IORING_SETUP_IOPOLL;
 	e->work_end = &e->work;
+	e->tells_of_work = p->flags & IORING_SETUP_DEFER_TASKRUN;
+	e->held_back_end = &e->held_back;
+	e->asked_end = &e->asked;
 	e->drained_end = &e->drained;
 	e->disabled = p->flags & IORING_SETUP_R_DISABLED;
 	e->clockid = CLOCK_MONOTONIC;

@@ -61,7 +61,11 @@ static void queue_next(struct uiopf_request *r)
 		fail_links(r);
 	next = r->link;
 	r->link = NULL;
-	if (next)
+	if (!next)
+		return;
+	if (unlikely(r->engine->in_worker))
+		uiopf_request_ask_worker(next, UIOPF_START);	/* the thread goes on with the chain (io_wq_free_work) */
+	else
 		uiopf_request_add_work(next, UIOPF_START);
 }
 
@@ -91,12 +95,10 @@ static void hold_back(struct uiopf_request *r)
 	e->held_back_end = &r->work_next;
 }
 
-/* The next of their chains, and what is drained behind them (__io_submit_flush_completions). */
-static void release_held_back(struct uiopf_engine *e)
+void uiopf_release_held_back(struct uiopf_engine *e)
 {
 	struct uiopf_request *r, *next;
 
-	e->holds_back = false;
 	for (r = e->held_back; r; r = next) {
 		next = r->work_next;
 		if (r->sqe_flags & ANY_LINK)
@@ -104,14 +106,20 @@ static void release_held_back(struct uiopf_engine *e)
 		uiopf_request_free(r);
 	}
 	e->held_back = NULL;
+	e->held_back_end = &e->held_back;
 }
 
 static void finish(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
 
-	if (unlikely(r->punted))
+	if (unlikely(r->punted)) {
+		if (e->in_worker && (e->setup_flags & IORING_SETUP_DEFER_TASKRUN)) {
+			uiopf_request_add_work(r, UIOPF_FINISH);	/* only the submitter completes (io_req_complete_post) */
+			return;
+		}
 		e->by_worker = true;
+	}
 	if (!r->failed && !succeeded(r))
 		set_failed(r);
 	if (!(r->sqe_flags & IOSQE_CQE_SKIP_SUCCESS)) {
@@ -125,8 +133,13 @@ static void finish(struct uiopf_request *r)
 		hold_back(r);
 		return;
 	}
-	if (unlikely(r->sqe_flags & ANY_LINK))
+	if (unlikely(r->sqe_flags & ANY_LINK)) {
+		if (e->submitting) {	/* its chain goes on as task work, behind that of the batch */
+			hold_back(r);
+			return;
+		}
 		queue_next(r);
+	}
 	uiopf_request_free(r);
 }
 
@@ -146,9 +159,8 @@ static void start(struct uiopf_request *r)
 /* To a worker thread, which is the next turn of task work. */
 static void punt(struct uiopf_request *r)
 {
-	r->punted = true;
 	r->engine->cost.punts++;
-	uiopf_request_add_work(r, UIOPF_START);
+	uiopf_request_ask_worker(r, UIOPF_START);
 	uiopf_request_list(r);
 	if (r->has_timeout)
 		uiopf_link_timeout_start(r);
@@ -178,6 +190,22 @@ static void carry_on(struct uiopf_request *r)
 		uiopf_complete_message(r->engine, r->user_data, r->res, r->cqe_flags);
 		uiopf_request_posted(r);
 	}
+}
+
+void uiopf_run_workers(struct uiopf_engine *e, uint32_t most)
+{
+	struct uiopf_request *r;
+
+	e->in_worker = true;
+	for (; (r = e->asked) && most; most--) {
+		e->asked = r->work_next;
+		if (!e->asked)
+			e->asked_end = &e->asked;
+		r->working = false;
+		carry_on(r);
+	}
+	e->in_worker = false;
+	uiopf_publish_cqes(e);
 }
 
 uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
@@ -220,7 +248,6 @@ uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
 	if (!e->work)
 		return 0;
 	e->holds_back = true;
-	e->held_back_end = &e->held_back;
 	for (n = 0; (r = e->work) && n < most; n++) {
 		e->work = r->work_next;
 		if (!e->work)
@@ -233,7 +260,8 @@ uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
 		if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
 			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	}
-	release_held_back(e);
+	e->holds_back = false;
+	uiopf_release_held_back(e);
 	return n;
 }
 
@@ -411,11 +439,14 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 	uint32_t consumed = 0;
 
 	e->second_halves = 0;
+	e->submitting = true;
 	while (consumed + e->second_halves < n || (e->chain && consumed + e->second_halves < most)) {
 		/* Without a request to be had, nothing is taken. */
 		if (unlikely(!e->free_requests) && !uiopf_grow_requests(e)) {
-			if (!consumed)
+			if (!consumed) {
+				e->submitting = false;
 				return -EAGAIN;
+			}
 			break;
 		}
 		if (unlikely(!uiopf_sq_take(&e->ring, &sqe)))
@@ -437,6 +468,9 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 		uiopf_set_unusual(e);
 		queue_unusual(head);
 	}
+	e->submitting = false;
+	if (unlikely(e->held_back != NULL))
+		uiopf_release_held_back(e);
 	if (unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND))
 		e->ring.sq_head = 0;	/* each call begins at the first slot, and nobody looks at the indices */
 	else

@@ -1,6 +1,6 @@
 /* SQEs: the order of checks, links, how a request ends. */
 #pragma once
-#include "rings/engine.h"
+#include "rings/completion.h"
 
 /*
  * Takes n SQEs, and on to the end of a chain that is open then, but not more than `most`; there are so many. How many were
@@ -9,5 +9,16 @@
 int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine, uint32_t most);
+/* The next of their chains, and what is drained behind those that have ended (__io_submit_flush_completions). */
+void uiopf_release_held_back(struct uiopf_engine *engine);
+/* A CQE of a request that goes on, and what was held back before it (io_req_post_cqe). False: see uiopf_complete_more. */
+hot_inline bool uiopf_post_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	if (unlikely(e->held_back != NULL))
+		uiopf_release_held_back(e);
+	return uiopf_complete_more(e, user_data, res, flags);
+}
+/* What worker threads were asked for, if the caller says when they run. */
+void uiopf_run_workers(struct uiopf_engine *engine, uint32_t most);
 /* The same one by one, as a deferred ring of a newer kernel: what is added meanwhile has its turn too. */
 uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *engine, uint32_t most);

@@ -43,13 +43,9 @@ CAUSES: Final[Mapping[str, Cause]] = {
 
 KNOWN_SCRIPTS: Final[Mapping[tuple[str, str], Mapping[str, KnownScript]]] = {
     ("6.12", "merged"): {
-        "cancels,flags=0,nonblock=False": KnownScript("open", 1),
         "drain-behind-a-read,flags=0x3000": KnownScript("open", 4),
         "random-600019": KnownScript("open", 1),
-        "random-600025": KnownScript("open", 2),
-        "random-600047": KnownScript("open", 1),
         "random-600050": KnownScript("open", 1),
-        "random-600060": KnownScript("open", 1),
     },
     ("7.2", "merged"): {
         "a-read-posted-ahead-waits-for-a-fault,flags=0,nonblock=False": KnownScript("worker", 4),
@@ -63,7 +59,6 @@ KNOWN_SCRIPTS: Final[Mapping[tuple[str, str], Mapping[str, KnownScript]]] = {
         "polls,flags=0x3000,nonblock=False": KnownScript("open", 2),
         "polls,flags=0,nonblock=False": KnownScript("worker", 4),
         "an-answer-linked-to-a-read,flags=0,nonblock=False": KnownScript("worker", 16),
-        "a-multishot-behind-a-poll,flags=0x3000": KnownScript("open", 4),
         "a-multishot-behind-a-poll,flags=0x3000,nonblock=False": KnownScript("open", 4),
         "a-multishot-behind-a-poll,flags=0,nonblock=False": KnownScript("worker", 4),
         "drain-behind-a-read,flags=0x3000": KnownScript("open", 6),
@@ -78,16 +73,10 @@ KNOWN_SCRIPTS: Final[Mapping[tuple[str, str], Mapping[str, KnownScript]]] = {
         "random-600036": KnownScript("open", 4),
         "random-600041": KnownScript("worker", 4),
         "random-600043": KnownScript("worker", 4),
-        "random-600047": KnownScript("open", 1),
-        "random-600060": KnownScript("open", 1),
     },
     ("7.2", "keyed"): {
         "two-rings-on-one-file,flags=0": KnownScript("open", 8),
         "two-rings-with-multishots,flags=0": KnownScript("open", 16),
-        "random-30": KnownScript("open", 2),
-        "random-52": KnownScript("open", 4),
-        "random-58": KnownScript("open", 4),
-        "random-144": KnownScript("open", 1),
         "random-152": KnownScript("open", 5),
     },
     ("7.2", "unkeyed"): {
@@ -97,9 +86,6 @@ KNOWN_SCRIPTS: Final[Mapping[tuple[str, str], Mapping[str, KnownScript]]] = {
         "drain-behind-a-read,flags=0": KnownScript("open", 2),
         "two-rings-on-one-file,flags=0": KnownScript("open", 8),
         "two-rings-with-multishots,flags=0": KnownScript("open", 16),
-        "random-30": KnownScript("open", 2),
-        "random-52": KnownScript("open", 4),
-        "random-144": KnownScript("open", 1),
         "random-152": KnownScript("open", 6),
     },
 }

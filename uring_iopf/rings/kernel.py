@@ -137,6 +137,30 @@ class KernelRing(Handle[CEngine]):
             timeout_ns = max(0, until - self._core.now_ns())  # signal handlers have run meanwhile
         return check(rc, "io_uring_enter")
 
+    def replay(self, *, hold_workers: bool = False) -> None:
+        """Let the caller choose what is the scheduler's in Linux, for the replay of a recording.
+
+        `work_since` says in which order rings have task work to run. *hold_workers*: a request that is given to a
+        worker thread goes on in `run_workers` alone.
+        """
+        lib.uiopf_engine_replay(self.c, hold_workers)
+
+    def run_workers(self, most: int) -> int:
+        """Run up to *most* requests that wait for a worker thread, in order. Return how many still wait.
+
+        None waits unless `replay` holds them: a worker thread runs at the next turn.
+        """
+        check_fits(32, most=most)
+        return interruptible("a worker thread", lib.uiopf_engine_run_workers, self.c, most)
+
+    @property
+    def work_since(self) -> int:
+        """When the ring, after `replay`, was given task work while it had none; the rings of a core count together.
+
+        The largest number of 64 bits if it has none.
+        """
+        return lib.uiopf_engine_work_since(self.c)
+
     def enter_ext(self, to_submit: int, min_complete: int, flags: int, argument: Memory, size: int) -> int:
         """Do what `enter` does, with io_uring_enter's own *argument* of *size* bytes (client addresses)."""
         check_fits(32, to_submit=to_submit, min_complete=min_complete, flags=flags)

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include "rings/requests/requests.h"
+#include "rings/submit.h"
 
 #define LIMITED_SINCE UIOPF_LINUX(6, 17)	/* a multishot may have limits */
 #define LOOPS 32u				/* messages in a row, then others have their turn */
@@ -131,7 +132,7 @@ static bool goes_on(struct uiopf_request *r, int64_t n, uint32_t flags)
 		if (!r->extra)
 			return false;
 	}
-	return uiopf_complete_more(r->engine, r->user_data, (int32_t)n, flags);
+	return uiopf_post_more(r->engine, r->user_data, (int32_t)n, flags);
 }
 
 static uint32_t more_to_read(const struct uiopf_request *r)

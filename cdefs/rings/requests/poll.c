@@ -3,6 +3,7 @@
 
 #include "rings/requests/requests.h"
 #include "rings/ringfile.h"
+#include "rings/submit.h"
 
 #define POLL_ALWAYS (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP)
 #define ADJUSTABLE 0xffffu	/* the events that an update replaces */
@@ -38,7 +39,7 @@ enum uiopf_issue uiopf_poll_add_issue(struct uiopf_request *r)
 		uiopf_engine_add_work(r);
 		return uiopf_wait_for_file(r);
 	}
-	if (r->multishot && uiopf_complete_more(r->engine, r->user_data, (int32_t)mask, 0))
+	if (r->multishot && uiopf_post_more(r->engine, r->user_data, (int32_t)mask, 0))
 		return uiopf_wait_for_file(r);
 	uiopf_stop_waiting(r);
 	return uiopf_done(r, (int32_t)mask);

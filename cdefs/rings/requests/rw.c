@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "rings/requests/requests.h"
+#include "rings/submit.h"
 
 #define FRUITLESS_WAKES 126	/* a poll-armed request tries again so often, then Linux asks a worker */
 #define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | 0x20u /* RWF_NOAPPEND */)
@@ -209,15 +210,16 @@ static enum uiopf_issue try_again(struct uiopf_request *r)
 {
 	r->unfindable = false;
 	if (r->fruitless++ > FRUITLESS_WAKES) {
-		r->punted = true;
 		r->engine->cost.punts++;
-	} else if (!(r->file->ops->poll(r->file) & r->events)) {
-		return uiopf_wait_for_file(r);
-	} else if (bad_position(r, r->length)) {	/* found as soon as the file is ready, and before all else */
-		return uiopf_done(r, -EINVAL);
-	} else {
-		r->unfindable = true;	/* it is not armed, nobody's work, and in no table */
+		uiopf_stop_waiting(r);
+		uiopf_request_ask_worker(r, r->started ? UIOPF_CONTINUE : UIOPF_START);
+		return UIOPF_PENDING;
 	}
+	if (!(r->file->ops->poll(r->file) & r->events))
+		return uiopf_wait_for_file(r);
+	if (bad_position(r, r->length))		/* found as soon as the file is ready, and before all else */
+		return uiopf_done(r, -EINVAL);
+	r->unfindable = true;	/* it is not armed, nobody's work, and in no table */
 	uiopf_stop_waiting(r);
 	uiopf_engine_add_work(r);
 	return UIOPF_PENDING;
@@ -576,7 +578,7 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 		}
 		e->cost.bytes_copied += (uint64_t)n;
 		flags = uiopf_buffer_take(&buffer, (uint32_t)n);
-		if (unlikely(!uiopf_complete_more(e, r->user_data, (int32_t)n, flags))) {
+		if (unlikely(!uiopf_post_more(e, r->user_data, (int32_t)n, flags))) {
 			/* No room: these bytes end the request, by way of the backlog. */
 			r->cqe_flags = flags;
 			rc = (int)n;

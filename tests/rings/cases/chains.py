@@ -65,6 +65,14 @@ _LINKS: Final = (
         Reap(),
     ),
     case(
+        "links: behind what the batch puts off",
+        "the next starts when the batch has ended, and the failed WRITE completes before",
+        Setup(),
+        pipe(),
+        Close("pipe.r"),
+        run(nop(1, flags=LINK), nop(2), write(3)),
+    ),
+    case(
         "links: a short read",
         "counts as failed: the rest is cancelled",
         Setup(),
