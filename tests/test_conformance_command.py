@@ -390,14 +390,14 @@ def test_a_full_disk_is_told(option: str, plain: str, capsys: pytest.CaptureFixt
 def test_ctrl_c_prints_what_was_replayed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = golden.replay
+    real = golden.outcome_of
 
     def pressed(script: Script, *, kernel: str) -> Any:
         if script.name == "read-sizes":
             signal.raise_signal(signal.SIGINT)
         return real(script, kernel=kernel)
 
-    monkeypatch.setattr(conformance, "replay", pressed)
+    monkeypatch.setattr(conformance, "outcome_of", pressed)
     scripts = doctored(lambda scripts: scripts[0]["steps"][0].update(id=77))
     file, to = written(tmp_path / "iommufd-6.12.jsonl", scripts), tmp_path / "out.json"
     assert run("golden", file, "--json", str(to)) == 130

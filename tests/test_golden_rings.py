@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from uring_iopf.conformance.command import Recording, golden, open_recording
-from uring_iopf.conformance.golden import Script, load, replay
+from uring_iopf.conformance.golden import Script, load, outcome_of, replay
 from uring_iopf.conformance.known_scripts import CAUSES, KNOWN_SCRIPTS, known_of
 from uring_iopf.conformance.recording import RING_OPERATIONS, RecordingError, operation_of
+from uring_iopf.conformance.worker_times import WorkerTimes
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 OLD, NEW, KEYED, UNKEYED = (
@@ -29,7 +30,7 @@ OLD, NEW, KEYED, UNKEYED = (
 )
 FILES = {("6.12", "merged"): OLD, ("7.2", "merged"): NEW, ("7.2", "keyed"): KEYED, ("7.2", "unkeyed"): UNKEYED}
 MOST_LISTED = 0.05
-"""Of the scripts of a file."""
+"""Of the scripts of a file, and of all."""
 
 Steps = list[dict[str, Any]]
 
@@ -45,17 +46,17 @@ def scripts_of(file: str) -> dict[str, Script]:
 
 
 @pytest.mark.parametrize(
-    ("file", "label", "scripts", "named", "steps", "not_compared", "values"),
+    ("file", "label", "scripts", "named", "steps", "not_compared", "values", "later_workers"),
     [
-        (OLD, "Linux 6.12, merged fault file", 195, 135, 14_301, 7, 53_505),
-        (NEW, "Linux 7.2, merged fault file", 195, 135, 14_301, 17, 47_735),
-        (KEYED, "Linux 7.2, keyed fault file", 218, 138, 16_203, 10, 55_596),
-        (UNKEYED, "Linux 7.2, unkeyed fault file", 218, 138, 16_203, 0, 62_985),
+        (OLD, "Linux 6.12, merged fault file", 195, 135, 14_301, 7, 53_505, 1),
+        (NEW, "Linux 7.2, merged fault file", 195, 135, 14_301, 17, 47_735, 24),
+        (KEYED, "Linux 7.2, keyed fault file", 218, 138, 16_203, 10, 55_596, 0),
+        (UNKEYED, "Linux 7.2, unkeyed fault file", 218, 138, 16_203, 0, 62_985, 2),
     ],
     ids=["6.12-merged", "7.2-merged", "7.2-keyed", "7.2-unkeyed"],
 )
 def test_rings_on_a_fault_file_go_as_recorded(
-    file: str, label: str, scripts: int, named: int, steps: int, not_compared: int, values: int
+    file: str, label: str, scripts: int, named: int, steps: int, not_compared: int, values: int, later_workers: int
 ) -> None:
     """The numbers say that nothing is passed over in silence."""
     recording = recording_of(file)
@@ -63,7 +64,7 @@ def test_rings_on_a_fault_file_go_as_recorded(
     assert [str(difference) for difference in recording.differences][:20] == []
     coverage = recording.coverage
     assert (recording.label, coverage.scripts, coverage.named, coverage.steps) == (label, scripts, named, steps)
-    assert (coverage.not_compared, coverage.values) == (not_compared, values)
+    assert (coverage.not_compared, coverage.values, recording.later_workers) == (not_compared, values, later_workers)
     (key,) = {(script.kernel, script.fault_file) for script in recording.scripts}
     assert recording.listed == len(KNOWN_SCRIPTS.get((str(key[0]), str(key[1])), {}))
 
@@ -84,6 +85,15 @@ def test_what_is_listed_is_in_a_recording_and_has_a_cause() -> None:
         assert {one.cause for one in known.values()} <= CAUSES.keys()
         assert not [name for name in known if name not in there or there[name].varies]
     assert {one.cause for known in KNOWN_SCRIPTS.values() for one in known.values()} == CAUSES.keys()
+
+
+def test_few_scripts_are_listed() -> None:
+    """Of each recording and of all together."""
+    scripts = {key: len(scripts_of(file)) for key, file in FILES.items()}
+    listed = {key: len(KNOWN_SCRIPTS.get(key, {})) for key in FILES}
+    assert KNOWN_SCRIPTS.keys() <= FILES.keys()
+    assert {key: count for key, count in listed.items() if count > MOST_LISTED * scripts[key]} == {}
+    assert sum(listed.values()) <= MOST_LISTED * sum(scripts.values())
 
 
 def first_listed() -> Script:
@@ -189,6 +199,47 @@ def test_a_script_that_varies_is_counted_and_not_compared() -> None:
     recording.replay(lambda: None)
     assert recording.differences == []
     assert (recording.coverage.scripts, recording.coverage.not_compared, recording.coverage.values) == (1, 1, 0)
+
+
+# ---- worker threads that run later ----
+
+LATE = "several-reads-posted-ahead,flags=0,nonblock=False"
+
+
+def test_a_worker_that_runs_later_is_no_difference() -> None:
+    outcome = outcome_of(scripts_of(NEW)[LATE])
+    assert (outcome.differences, outcome.later_workers) == ((), True)
+    assert not outcome_of(scripts_of(OLD)[LATE]).later_workers
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit("reap", "cqes", cqe("res", 80)),
+        edit("reap", "cqes", cqe("ud", 9)),
+        edit("reap", "cqes", lambda all_: all_[1:]),
+        edit("reap", "cqes", lambda all_: all_[::-1]),
+        edit("end", "hw", lambda all_: all_[1:]),
+    ],
+    ids=["a result", "whose it is", "one less", "the order", "a response"],
+)
+def test_a_change_is_noticed_whenever_workers_run(change: Callable[[Steps], tuple[int, str]]) -> None:
+    script = scripts_of(NEW)[LATE]
+    steps = copy.deepcopy([dict(step) for step in script.steps])
+    where = change(steps)
+    outcome = outcome_of(Script(LATE, steps, script.kernel, script.fault_file))
+    assert where in [(difference.step, difference.field) for difference in outcome.differences]
+
+
+def test_times_of_workers_are_tried_one_after_another() -> None:
+    """At each moment all who wait run, none, or some of them; the last moment is changed first."""
+    times, seen = WorkerTimes(), []
+    while True:
+        chosen = [times.choose(1), times.choose(2)]
+        seen.append(tuple(chosen))
+        if not times.advance():
+            break
+    assert seen == [(1, 2), (1, 0), (1, 1), (0, 2), (0, 0), (0, 1)]
 
 
 # ---- the command ----

@@ -19,6 +19,7 @@ from uring_iopf.abi.records import FaultMessage, pack_responses
 from uring_iopf.conformance.coverage import errno_name
 from uring_iopf.conformance.recording import FAULT_FILES, RecordingError, Script, Step, kernel_of, load
 from uring_iopf.conformance.ring_player import RingPlayer
+from uring_iopf.conformance.worker_times import WorkerTimes
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd import (
     MOCK_FORMAT,
@@ -32,7 +33,18 @@ from uring_iopf.iommufd import (
     unpack_messages,
 )
 
-__all__ = ["NOTHING", "Difference", "RecordingError", "Script", "Step", "kernel_of", "load", "replay"]
+__all__ = [
+    "NOTHING",
+    "Difference",
+    "Outcome",
+    "RecordingError",
+    "Script",
+    "Step",
+    "kernel_of",
+    "load",
+    "outcome_of",
+    "replay",
+]
 
 LOST_EVENTS: Final = 1
 """In the header of an event: events were lost here, and nothing follows. Source: iommufd.h, Linux 7.2."""
@@ -44,6 +56,12 @@ PERSONALITIES: Final = dict(
 
 STORES: Final = frozenset({"sqe", "give", "reap"})
 """Operations on memory that is shared with the kernel: no call, after which task work would run."""
+
+FILLS: Final = STORES - {"reap"}
+"""Operations that look at nothing of the kernel's."""
+
+MOST_TIMES: Final = 100
+"""The most choices of times of worker threads that are tried for a script."""
 
 NOTHING: Final = "(nothing)"
 """Stands for a value that one side does not have at all."""
@@ -75,15 +93,47 @@ def _shown(value: object) -> str:
     return NOTHING if value == NOTHING else json.dumps(value)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A replay's."""
+
+    differences: tuple[Difference, ...]
+    """None if there is a choice of times for worker threads with which everything comes out as recorded."""
+    later_workers: bool = False
+    """Whether that is so only with threads that run later than at the next turn."""
+
+
 def replay(script: Script, *, kernel: str | None = None) -> Iterator[Difference]:
-    """Run one script on a fresh context, by the rules of *kernel*, and yield the differences, in order.
+    """Run one script on a fresh context, by the rules of *kernel*, and return the differences, in order.
 
     *kernel*: None: the script's own. Raises: UsageError, no such kernel here, or the script names none.
+    """
+    return iter(outcome_of(script, kernel=kernel).differences)
+
+
+def outcome_of(script: Script, *, kernel: str | None = None) -> Outcome:
+    """Do what `replay` does, and say also whether it took other times of worker threads.
+
+    In Linux the scheduler says when a thread runs, and a script does not hold it. So the script is run again with other
+    times, until one run is as recorded: results, order, messages and the hardware's events are compared all the same.
     """
     kernel = kernel or script.kernel
     if kernel is None:
         raise UsageError(f"script {script.name} does not name its kernel: give kernel")
-    player = _Player(kernel, PERSONALITIES[script.fault_file or "merged"])
+    found = tuple(_run(script, kernel, None))
+    if not found or script.fault_file is None or script.varies:
+        return Outcome(found)
+    times = WorkerTimes()
+    for _ in range(MOST_TIMES):
+        if next(_run(script, kernel, times), None) is None:
+            return Outcome((), later_workers=True)
+        if not times.advance():
+            break
+    return Outcome(found)
+
+
+def _run(script: Script, kernel: str, times: WorkerTimes | None) -> Iterator[Difference]:
+    player = _Player(kernel, PERSONALITIES[script.fault_file or "merged"], times)
     try:
         for index, step in enumerate(script.steps):
             op = step["op"]
@@ -132,6 +182,7 @@ class _Player:
 
     kernel: str
     personality: Personality = Personality.MERGED
+    times: WorkerTimes | None = None
     context: Context = field(init=False)
     ids: dict[str, int] = field(default_factory=dict)
     stdevs: dict[str, int] = field(default_factory=dict)
@@ -145,7 +196,7 @@ class _Player:
         self.mock = self.context.mock
         self.descriptors: dict[str, int] = {}
         """Of fault queues, in rings; a closed one has none."""
-        self.rings = RingPlayer(self.context.core, self.descriptors, self.described)
+        self.rings = RingPlayer(self.context.core, self.descriptors, self.described, self.times)
 
     def leave(self) -> None:
         """Close what the script has left open."""
@@ -157,6 +208,8 @@ class _Player:
         verb, *words = step["op"]
         hardware: list[dict[str, object]] = []
         outcome: dict[str, object] = {"ret": 0, "errno": "0"}
+        if verb not in FILLS:
+            self.rings.let_workers_run()
         try:
             outcome |= self.do(verb, words, step, hardware)
         except KernelError as error:
@@ -176,6 +229,7 @@ class _Player:
             outcome = {"op": f"not supported: {error}"}
         hardware = self.responses() + hardware
         if self.rings.rings and verb not in STORES:
+            self.rings.let_workers_run()
             self.rings.returned()
             hardware += self.responses()
         outcome["hw"] = hardware

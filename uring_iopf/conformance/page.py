@@ -51,7 +51,8 @@ The table has the same for rings on fault files: Linux's own (merged), and two t
 KNOWN_RECORDED: Final = """\
 These scripts differ from the recordings of rings on fault files. `uring-iopf conformance golden` counts them apart, and
 notices each one that differs otherwise, or no longer. Scripts that went differently when the kernel was run again are
-not compared."""
+not compared. When a worker thread runs is Linux's scheduler's choice: a script is replayed with other times of such
+threads, too, and one of them must give all that was recorded."""
 
 BEYOND: Final = "These refusals are in no recording, but in tests written by hand:"
 

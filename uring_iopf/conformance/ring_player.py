@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from uring_iopf.abi.records import FaultMessage
+    from uring_iopf.conformance.worker_times import WorkerTimes
     from uring_iopf.core import Core
 
 _MEMORY_BYTES: Final = 1 << 20
+_ALL: Final = 0xFFFFFFFF
 _PAGE: Final = 4096
 _MOST_TURNS: Final = 1000
 _MOST_GIVEN: Final = 4096
@@ -54,15 +56,21 @@ class _PlayedRing:
 class RingPlayer:
     """The rings of one script.
 
-    *queues*: the descriptors of queues by their names. *described*: returns a message as recordings have it.
+    *queues*: the descriptors of queues by their names. *described*: returns a message as recordings have it. *times*:
+    when worker threads run; None: at the next turn.
     """
 
     def __init__(
-        self, core: Core, queues: Mapping[str, int], described: Callable[[FaultMessage], dict[str, object]]
+        self,
+        core: Core,
+        queues: Mapping[str, int],
+        described: Callable[[FaultMessage], dict[str, object]],
+        times: WorkerTimes | None = None,
     ) -> None:
         self.core = core
         self.queues = queues
         self.described = described
+        self.times = times
         self.rings: dict[str, _PlayedRing] = {}
         self.memory: Window | None = None
         self.used = 0
@@ -91,6 +99,7 @@ class RingPlayer:
         self.allocate(0)
         assert self.memory is not None
         made.add_window(self.memory)
+        made.replay(hold_workers=self.times is not None)
         self.rings[name] = _PlayedRing(made)
         return {"sq": made.sq_entries, "cq": made.cq_entries}
 
@@ -173,7 +182,12 @@ class RingPlayer:
         """Wait until what runs beside the recorder has ended."""
         del milliseconds  # nothing here takes time: what is under way beside the recorder's thread ends
         for _ in range(_MOST_TURNS):
-            if not self.core.consume():
+            held = [played.ring for played in self.rings.values() if played.ring.run_workers(0)]
+            for ring in held:
+                ring.run_workers(_ALL)
+            if held:
+                self.returned()
+            elif not self.core.consume():
                 break
         return {}
 
@@ -226,11 +240,21 @@ class RingPlayer:
                 return Sqe.async_cancel(user_data, numbers[0], numbers[1], fd=target, flags=flags)
         raise ValueError(f"sqe {kind}")
 
+    def let_workers_run(self) -> None:
+        """Worker threads run now, as far as the times say."""
+        if self.times is None:
+            return
+        for played in self.rings.values():
+            if asked := played.ring.run_workers(0):
+                played.ring.run_workers(self.times.choose(asked))
+
     def returned(self) -> None:
         """A call of the recorder has returned: its task work ran."""
-        for played in self.rings.values():
-            if played.interrupted:
-                played.ring.enter(0)
+        waiting = [played.ring for played in self.rings.values() if played.interrupted]
+        while waiting:  # the thread's task work is one queue, whatever ring it is for
+            ring = min(waiting, key=lambda one: one.work_since)
+            waiting.remove(ring)
+            ring.enter(0)
 
     def close(self) -> None:
         """Close all rings, as the exit of the process does."""
