@@ -162,8 +162,11 @@ def test_only_what_has_a_ring_is_measured_with_a_driver_that_polls_it(driver: st
 
 def test_every_option_reaches_the_cell() -> None:
     options = "--workload numpy-sort --design ring --client trio --driver sqpoll --wait sleep --in-flight 48 --group 32"
-    (cell,) = cells_asked_for(*options.split(), "--seed", "18446744073709551615", "--duration", "2.5")
-    parts = MachineParts(cell.workload, driver="sqpoll", wait="sleep", in_flight=48, group=32, seed=2**64 - 1)
+    more = "--seed 18446744073709551615 --duration 2.5 --fault-file unkeyed"
+    (cell,) = cells_asked_for(*options.split(), *more.split())
+    parts = MachineParts(
+        cell.workload, driver="sqpoll", wait="sleep", in_flight=48, group=32, seed=2**64 - 1, fault_file="unkeyed"
+    )
     assert cell == CellSpec("ring", "trio", parts, seconds=2.5, limit_s=25.0)
     assert cell.workload.name == "numpy-sort"
 
@@ -424,6 +427,7 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "design": ["fd"],
         "client": "native",
         "driver": "both",
+        "fault_file": "keyed",
         "wait": "spin",
         "in_flight": [1, 16, 64],
         "group": 1,

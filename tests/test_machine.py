@@ -11,6 +11,7 @@ import sys
 import textwrap
 from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
+from select import POLLIN
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +31,7 @@ from uring_iopf import (
     UsageError,
 )
 from uring_iopf._native import check, lib
+from uring_iopf.abi import EnterFlags, SetupFlags
 from uring_iopf.clients.groups import receive_groups
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core
@@ -39,6 +41,7 @@ from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import FaultMessage
 from uring_iopf.machine import Account
+from uring_iopf.rings import Ring, Sqe
 from uring_iopf.workloads import ROW, Workload, load_workload
 
 if TYPE_CHECKING:
@@ -484,6 +487,29 @@ def test_a_failure_stops_page_requests_until_they_are_reset() -> None:
         assert endpoint.counts().pri_status == STOPPED
         endpoint.enable_pri(1)
         assert endpoint.counts().pri_status == 0
+
+
+@pytest.mark.parametrize(
+    ("design", "fault_file", "poll"),
+    [
+        ("uring-multishot", "keyed", [(1, POLLIN)]),
+        ("uring-multishot", "unkeyed", []),
+        ("fd", "keyed", []),
+        ("fd", "unkeyed", []),
+    ],
+)
+def test_the_proposed_fault_file_can_be_chosen(design: str, fault_file: str, poll: list[tuple[int, int]]) -> None:
+    """With a key in its wake-ups, a poll completes for a group that the design has taken before."""
+    with Machine(None, driver="inline", fault_file=fault_file) as machine:
+        channel = machine.open(design)
+        with Ring(machine.core, 8, flags=SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN) as ring:
+            ring.push(Sqe.poll_add(1, machine.queue.fd, POLLIN))
+            ring.enter(1)
+            machine.endpoint.access(1, BASE, READ)
+            assert channel.wait()
+            assert len(receive_groups(channel)) == 1
+            ring.enter(0, 0, EnterFlags.GETEVENTS)
+            assert [(cqe.user_data, cqe.res) for cqe in ring.reap()] == poll
 
 
 def test_nothing_is_sent_while_page_requests_are_off() -> None:

@@ -88,6 +88,7 @@ TAKEN: dict[type, dict[str, tuple[object, ...]]] = {
         "live": (None,),
         "cpu": (-1,),
         "limits": (None,),
+        "fault_file": ("keyed", "unkeyed"),
         "pasid_table": (None,),
         "table_pages": (None,),
     },
@@ -141,6 +142,7 @@ def test_what_a_field_takes_is_taken(kind: type, name: str) -> None:
     ("make", "message"),
     [
         (lambda: MachineParts(driver="thread"), "driver must be one of inline, enter, sqpoll; not 'thread'"),
+        (lambda: MachineParts(fault_file="merged"), "fault_file must be one of keyed, unkeyed; not 'merged'"),
         (lambda: MachineParts(in_flight=0), "in_flight must be 1 to 512, the group indices of a function, not 0"),
         (lambda: MachineParts(in_flight=513), "in_flight must be 1 to 512, the group indices of a function, not 513"),
         (lambda: MachineParts(group=33), "group must be 1 to 32 pages, not 33"),

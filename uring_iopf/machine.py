@@ -223,7 +223,7 @@ class Machine(Unshared):
         try:
             self._opened = True
             self.design = info
-            self._attach_queues(Personality.PROPOSED if info.proposed else Personality.MERGED)
+            self._attach_queues(self._proposed if info.proposed else Personality.MERGED)
             self._start_worker(self._driver_for(info))
             for key in self.queues:
                 self._channels[key] = self._open_channel(info, key)
@@ -255,7 +255,7 @@ class Machine(Unshared):
         self._remember()
         try:
             self._opened = True
-            self._attach_queues(Personality.PROPOSED)
+            self._attach_queues(self._proposed)
             if start_worker:
                 self._start_worker(Driver.SQPOLL)
         except BaseException:
@@ -273,6 +273,10 @@ class Machine(Unshared):
         """Start the worker that `open_queue` has not. Raises: KernelError(EBUSY), it runs; HostError."""
         self._check_open()
         self._start_worker(Driver.SQPOLL)
+
+    @property
+    def _proposed(self) -> Personality:
+        return Personality.PROPOSED if self.parts.fault_file == "keyed" else Personality.PROPOSED_UNKEYED
 
     def _attach_queues(self, personality: Personality) -> None:
         shared: FaultQueue | None = None

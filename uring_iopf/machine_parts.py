@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_WORKLOAD",
     "DRIVERS",
+    "FAULT_FILES",
     "FunctionParts",
     "KERNELS",
     "MOST_CREDITS",
@@ -59,6 +60,7 @@ KERNELS: Final = ("6.12", "7.2")
 DRIVERS: Final = ("inline", "enter", "sqpoll")
 WAITS: Final = ("spin", "sleep")
 QUEUES: Final = ("one", "device", "pasid", "shared")
+FAULT_FILES: Final = ("keyed", "unkeyed")
 DEFAULT_WORKLOAD: Final = "gcc-compile"
 MOST_FUNCTIONS: Final = 16
 """The most functions behind one emulated VT-d, which has room for the answers of so many."""
@@ -107,6 +109,7 @@ class MachineOptions(TypedDict, total=False):
     functions: tuple[FunctionParts, ...]
     queues: str
     limits: QueueLimits | None
+    fault_file: str
     pasid_table: int | None
     table_pages: int | None
 
@@ -191,6 +194,10 @@ class MachineParts:
     have one queue."""
     limits: QueueLimits | None = None
     """Limits of every fault queue, which Linux does not have; None: no limits."""
+    fault_file: str = "keyed"
+    """The file of the fault queues, for designs that need the proposed one. ``keyed``: a fault wakes with POLLIN, as we
+    propose (`Personality.PROPOSED`). ``unkeyed``: it wakes without saying why, as Linux's (`PROPOSED_UNKEYED`). Other
+    designs have Linux's own file."""
     pasid_table: int | None = None
     """Entries of the PASID table; None: as many as the workloads and *pasids* need, 64 at least."""
     table_pages: int | None = None
@@ -217,6 +224,7 @@ class MachineParts:
         _check_choice("queues", self.queues, QUEUES)
         if self.limits is not None:
             _check_limits(self.limits)
+        _check_choice("fault_file", self.fault_file, FAULT_FILES)
         if self.pasid_table is not None:
             check_whole("pasid_table", self.pasid_table, 1, MOST_PASIDS)
         if self.table_pages is not None:

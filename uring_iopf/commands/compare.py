@@ -15,6 +15,7 @@ from uring_iopf.commands.shared import (
     DesignFacts,
     Parser,
     Parts,
+    add_fault_file,
     listed,
     number_above_zero,
     open_json,
@@ -108,6 +109,7 @@ def add_options(parser: Parser, parts: Parts) -> None:
         "(enter), or a worker that polls (sqpoll); both: a row for each. A design without a ring always runs in system "
         "calls (default: both)",
     )
+    add_fault_file(parser)
     add(
         "--wait",
         choices=("spin", "sleep"),
@@ -212,6 +214,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         arguments.workload,
         driver="enter" if arguments.driver == "both" else arguments.driver,
         wait=arguments.wait,
+        fault_file=arguments.fault_file,
         group=arguments.group,
         seed=arguments.seed,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parser, Parts, listed, whole_number
+from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parser, Parts, add_fault_file, listed, whole_number
 from uring_iopf.commands.signals import Ends
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 from uring_iopf.reports.undisturbed import undisturbed
@@ -80,6 +80,7 @@ def add_options(parser: Parser, _parts: Parts) -> None:
         help="the worker that polls a client's ring goes on polling after a millisecond without work (spin), or sleeps "
         "until the client wakes it with a kick (sleep) (default: sleep)",
     )
+    add_fault_file(parser)
     add(
         "--clients",
         metavar="N",
@@ -104,6 +105,7 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
         arguments.workload,
         driver="sqpoll",
         wait=arguments.wait,
+        fault_file=arguments.fault_file,
         in_flight=arguments.in_flight,
         group=arguments.group,
     )

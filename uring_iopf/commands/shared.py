@@ -122,6 +122,19 @@ class Parser(argparse.ArgumentParser):
         super().print_help(file)
 
 
+def add_fault_file(parser: Parser) -> None:
+    """Add ``--fault-file``."""
+    from uring_iopf.machine_parts import FAULT_FILES
+
+    parser.add_argument(
+        "--fault-file",
+        choices=FAULT_FILES,
+        default="keyed",
+        help="the proposed fault file, for designs that need it: a fault wakes with POLLIN, as we propose (keyed), or "
+        "without saying why, as Linux's file (unkeyed) (default: keyed)",
+    )
+
+
 def listed(title: str, entries: Iterable[tuple[str, str]]) -> str:
     """A titled list of names, each with its explanation."""
     lines = [f"{title}:"]
