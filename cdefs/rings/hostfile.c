@@ -308,6 +308,15 @@ static const struct uiopf_file_ops socket_ops = {
 	.release = host_release,
 };
 
+/* A signal that was read before this look is no event of it, and the next event is not the ring's. */
+static void forget_signals(struct uiopf_core *core)
+{
+	struct uiopf_host_eventfd *each;
+
+	for (each = core->host_eventfds; each; each = each->next)
+		each->signalled = false;
+}
+
 static uint32_t host_sync(struct uiopf_core *core)
 {
 	static const uint32_t about[2] = {
@@ -327,16 +336,16 @@ static uint32_t host_sync(struct uiopf_core *core)
 				/* An error or the end is news only where there is one. */
 				uint32_t events = about[way] & (event[i].events | ~(uint32_t)(POLLERR | POLLHUP | POLLRDHUP));
 
-				if (!way && h->eventfd.signalled) {
-					h->eventfd.signalled = false;
+				if (!way && h->eventfd.signalled)
 					events = POLLIN | UIOPF_WAKE_BY_RING;
-				}
 				if (!h->armed)
 					continue;
 				did++;
 				uiopf_file_wake(&h->file, events);
 			}
 		} while (n == EVENTS_A_LOOK && ++looks < MOST_LOOKS);
+		if (!way)
+			forget_signals(core);
 	}
 	/* An edge is seen once: it may be for the ring of somebody who sleeps in an enter of his own. */
 	if (did && LOAD_SEQ(&core->sleepers_count))

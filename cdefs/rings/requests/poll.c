@@ -7,6 +7,8 @@
 
 #define POLL_ALWAYS (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP)
 #define ADJUSTABLE 0xffffu	/* the events that an update replaces */
+/* What a client may ask for. The other bits are the kernel's own, UIOPF_WAKE_BY_RING among them (io_poll_parse_events). */
+#define POLL_KNOWN (ADJUSTABLE | EPOLLEXCLUSIVE | EPOLLONESHOT | EPOLLET)
 
 int uiopf_poll_add_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 {
@@ -16,7 +18,7 @@ int uiopf_poll_add_prepare(struct uiopf_request *r, const struct io_uring_sqe *s
 		return -EINVAL;
 	if ((sqe->len & IORING_POLL_ADD_MULTI) && (r->sqe_flags & IOSQE_CQE_SKIP_SUCCESS))
 		return -EINVAL;
-	r->events = sqe->poll32_events | POLL_ALWAYS;
+	r->events = (sqe->poll32_events & POLL_KNOWN) | POLL_ALWAYS;
 	/* EPOLLONESHOT is among the events that a client may name, and wins. */
 	r->multishot = (sqe->len & IORING_POLL_ADD_MULTI) && !(r->events & EPOLLONESHOT);
 	return 0;

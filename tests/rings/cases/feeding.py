@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 MULTI, IN, OUT = 1, 1, 4
+URING_WAKE = 1 << 27  # EPOLL_URING_WAKE
 DONTWAIT, WAITALL = 0x40, 0x100
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 LINK, HARD, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK), int(SqeFlags.CQE_SKIP_SUCCESS)
@@ -432,6 +433,31 @@ def _others(kind: str, flags: int) -> tuple[Case, ...]:
             _AGAIN,
             submit(nop(9), ring="second"),
             _AGAIN,
+        ),
+        *(
+            case(
+                f"feeding: another ring's poll, {what} and a bit of the kernel's own{kind}",
+                "that bit cannot be asked for, and is never seen",
+                Setup(flags=flags),
+                Setup("second"),
+                run(poll(1, "second", events | URING_WAKE), poll(2, "second", events | URING_WAKE, len=MULTI)),
+                run(nop(7), ring="second"),
+                _AGAIN,
+            )
+            for events, what in ((0, "nothing"), (IN, "data"), (OUT, "room"))
+        ),
+        case(
+            f"feeding: an eventfd that another ring signalled before{kind}",
+            "that signal has been read; its poll goes on with the next, which is somebody's write",
+            Setup(flags=flags),
+            Setup("second", flags=DEFER),
+            Open("event", "eventfd", nonblock=True),
+            _signals(ring="second"),
+            submit(message(8, "second", 77)),
+            Reap(),
+            Read("event"),
+            run(poll(1, "event", IN, len=MULTI)),
+            [(Write("event", ONE), _AGAIN, Read("event"))] * 2,
         ),
         case(
             f"feeding: the eventfd that the ring signals{kind}",
