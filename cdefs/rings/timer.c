@@ -262,7 +262,8 @@ void uiopf_link_timeout_start(struct uiopf_request *guarded)
 
 /*
  * Linux starts the time when the request has been issued, also where that has ended it, and takes the time back with the
- * batch's completions. By then so short a time has fired, and finds its request no more (6.18: about 2 µs).
+ * batch's completions. By then so short a time has fired, and finds its request no more (6.18: about 2 µs). Of a request
+ * that was never issued, as its chain was refused or its file is none, no time starts (REQ_F_ARM_LTIMEOUT).
  */
 #define TOO_SHORT_TO_STOP_NS 1000u
 
@@ -276,7 +277,7 @@ static bool fires_at_once(const struct uiopf_request *r)
 void uiopf_link_timeout_stop(struct uiopf_request *guarded)
 {
 	struct uiopf_request *r = guarded->link;
-	const bool ended_at_once = guarded->has_timeout;
+	const bool ended_at_once = guarded->has_timeout && guarded->started;
 
 	guarded->has_timeout = guarded->guarded_by_timeout = false;
 	if (!r || r->opcode != IORING_OP_LINK_TIMEOUT || (r->failed && r->timer == UIOPF_NO_TIMER))

@@ -22,6 +22,7 @@ from tests.rings.language import (
     Steps,
     Word,
     Write,
+    bad,
     buffer_ring,
     cancel,
     case,
@@ -402,6 +403,20 @@ def _ready_already(kind: str, flags: int) -> tuple[Case, ...]:
             _AGAIN,
             run(nop(1, flags=LINK | SKIP), link_timeout(2, 0, 0, flags=SKIP)),
             _AGAIN,
+        ),
+        case(
+            f"links: a time that is over at once, of what was never issued{kind}",
+            "its chain is refused, or its file is none: no time has started",
+            Setup(flags=flags),
+            [
+                (
+                    run(bad(1, flags=how), link_timeout(2)),
+                    run(nop(3, flags=how), link_timeout(4, flags=how), bad(5)),
+                    run(nop(6, flags=how), poll(7, fd=99, flags=how), link_timeout(8, flags=how), nop(9)),
+                    _AGAIN,
+                )
+                for how in (LINK, HARD)
+            ],
         ),
     )
 
