@@ -72,7 +72,7 @@ static enum uiopf_issue poll_first(struct uiopf_request *r)
 	if (r->op_flags & MSG_DONTWAIT)
 		return uiopf_done(r, -EAGAIN);
 	if (!(r->file->ops->poll(r->file) & r->events))
-		return uiopf_wait_for_file(r);
+		return uiopf_wait_for_any_file(r);
 	uiopf_request_add_work(r, UIOPF_START);
 	return UIOPF_PENDING;
 }

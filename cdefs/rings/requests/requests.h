@@ -8,6 +8,7 @@
 #include "rings/operation.h"
 #include "rings/request.h"
 #include "rings/resources.h"
+#include "rings/ringfile.h"
 
 static inline enum uiopf_issue uiopf_wait_for_file(struct uiopf_request *r)
 {
@@ -20,6 +21,13 @@ static inline enum uiopf_issue uiopf_wait_for_file(struct uiopf_request *r)
 		uiopf_request_list(r);
 	}
 	return UIOPF_PENDING;
+}
+
+/* The same for what may be a ring, which tells of completions once it has been polled, by whatever request. */
+static inline enum uiopf_issue uiopf_wait_for_any_file(struct uiopf_request *r)
+{
+	uiopf_ring_polled(r->engine, r->file);
+	return uiopf_wait_for_file(r);
 }
 
 static inline void uiopf_stop_waiting(struct uiopf_request *r)

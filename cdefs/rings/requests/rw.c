@@ -421,7 +421,7 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	if (rc < 0)
 		return uiopf_done(r, rc);
 	if (unlikely(has_neither(r->file)))
-		return r->file->ops->poll(r->file) & POLLIN ? uiopf_done(r, -EINVAL) : uiopf_wait_for_file(r);
+		return r->file->ops->poll(r->file) & POLLIN ? uiopf_done(r, -EINVAL) : uiopf_wait_for_any_file(r);
 	if (needs_worker(r->file) && !r->punted)
 		return try_again(r);
 	r->expected = buffer.length;
@@ -456,7 +456,7 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 		return uiopf_done(r, rc);
 	if (unlikely(has_neither(r->file))) {
 		if (!(r->file->ops->poll(r->file) & POLLOUT))
-			return uiopf_wait_for_file(r);
+			return uiopf_wait_for_any_file(r);
 		uiopf_stop_waiting(r);
 		uiopf_request_end_later(r, -EINVAL);
 		return UIOPF_PENDING;
@@ -560,7 +560,7 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 				break;
 			if (has_neither(r->file)) {
 				if (!(r->file->ops->poll(r->file) & READABLE))
-					return uiopf_wait_for_file(r);
+					return uiopf_wait_for_any_file(r);
 				rc = -EINVAL;
 				break;
 			}

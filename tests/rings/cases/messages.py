@@ -34,6 +34,7 @@ from tests.rings.language import (
     poll,
     read,
     read_multishot,
+    recv,
     refused,
     run,
     sqe,
@@ -331,6 +332,32 @@ _RINGS: Final = (
         run(cancel(9, 3)),
         submit(nop(7), ring="second"),
         Reap(order=False, why="one wake-up, two requests"),
+        since=(6, 12),
+    ),
+    case(
+        "ring: read, which puts task work off",
+        "a request that waits for it polls it, and it tells of completions from then on",
+        Setup(),
+        [
+            (Setup(name, flags=DEFER), run(waits), run(nop(7), ring=name), look_again())
+            for name, waits in (
+                ("second", read(1, "second")),
+                ("third", sqe(Op.READV, fd=Fd("third"), user_data=2, addr=Blob("QQ", (data(1), 8)), len=1)),
+                ("fourth", recv(3, "fourth", ioprio=1)),
+            )
+        ],
+        since=(6, 12),
+    ),
+    case(
+        "ring: read again and again, which puts task work off",
+        "the same",
+        Setup(),
+        Setup("second", flags=DEFER),
+        buffer_ring(),
+        give(0),
+        run(read_multishot(1, "second")),
+        run(nop(7), ring="second"),
+        look_again(),
         since=(6, 12),
     ),
     case(
