@@ -231,6 +231,8 @@ class _Player:
         if self.rings.rings and verb not in STORES:
             self.rings.let_workers_run()
             self.rings.returned()
+            while self.rings.let_workers_run():
+                self.rings.returned()
             hardware += self.responses()
         outcome["hw"] = hardware
         return outcome

@@ -49,9 +49,6 @@ KNOWN_SCRIPTS: Final[Mapping[tuple[str, str], Mapping[str, KnownScript]]] = {
         "drain-behind-a-read,flags=0x3000": KnownScript("threads", 4),
         "random-600050": KnownScript("threads", 1),
     },
-    ("7.2", "merged"): {
-        "an-answer-linked-to-a-read,flags=0,nonblock=False": KnownScript("threads", 16),
-    },
     ("7.2", "unkeyed"): {
         "a-read-that-always-comes-too-late,flags=0x3000": KnownScript("too late", 3),
         "a-read-that-always-comes-too-late,flags=0": KnownScript("too late", 4),

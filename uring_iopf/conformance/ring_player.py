@@ -240,13 +240,17 @@ class RingPlayer:
                 return Sqe.async_cancel(user_data, numbers[0], numbers[1], fd=target, flags=flags)
         raise ValueError(f"sqe {kind}")
 
-    def let_workers_run(self) -> None:
-        """Worker threads run now, as far as the times say."""
+    def let_workers_run(self) -> bool:
+        """Worker threads run now, as far as the times say. Return whether any did."""
         if self.times is None:
-            return
+            return False
+        ran = False
         for played in self.rings.values():
-            if asked := played.ring.run_workers(0):
-                played.ring.run_workers(self.times.choose(asked))
+            asked = played.ring.run_workers(0)
+            while asked and (now := self.times.choose(asked)):
+                asked = played.ring.run_workers(now)
+                ran = True
+        return ran
 
     def returned(self) -> None:
         """A call of the recorder has returned: its task work ran."""
