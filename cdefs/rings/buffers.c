@@ -32,10 +32,12 @@ int uiopf_buffer_select_classic(struct uiopf_engine *e, uint16_t group, uint32_t
 static bool advance(struct uiopf_buffers *b, uint32_t used)
 {
 	const uint32_t least_left = b->least_left > 1 ? b->least_left - 1 : 0;
+	uint32_t i;
 
 	if (!used)	/* an end of file leaves it to the next */
 		return false;
-	while (used) {
+	/* Once round at most: a client that refills entries meanwhile would keep us here. */
+	for (i = 0; used && i <= b->mask; i++) {
 		struct io_uring_buf *buf = &b->ring[b->head & b->mask];
 		uint32_t length = READ_ONCE(&buf->len), part = used < length ? used : length;
 

@@ -24,10 +24,21 @@
 
 static uint64_t steps, allocated;
 
+/* A buffer ring that its client fills again while a request goes through it, from so many steps on. */
+#define REFILLED 64u
+static struct io_uring_buf *refilled;
+static uint64_t refilled_from;
+
 void __sanitizer_cov_trace_pc(void);
 void __sanitizer_cov_trace_pc(void)
 {
+	uint32_t i;
+
 	steps++;
+	for (i = 0; refilled && steps >= refilled_from && i < REFILLED; i++)
+		WRITE_ONCE(&refilled[i].len, 1);
+	if (refilled)
+		CHECK(steps < 100000);
 }
 
 static bool may_allocate(uint64_t bytes)
@@ -501,6 +512,55 @@ static void buffers(void)
 	close_client(&c);
 }
 
+/* A SEND has selected 4 GiB, and its client writes the lengths again: once round the ring, and no more. */
+static void lengths(void)
+{
+	const struct io_uring_sqe send = {
+		.opcode = IORING_OP_SEND, .flags = IOSQE_FIXED_FILE | IOSQE_BUFFER_SELECT, .fd = ENDLESS,
+	};
+	struct io_uring_buf_reg reg = { .ring_addr = DATA_AT, .ring_entries = REFILLED, .flags = IOU_PBUF_RING_INC };
+	struct io_uring_buf_status status = { 0 };
+	struct client c, other;
+	uint32_t head, most = 0, i;
+	uint8_t *memory;
+	uint64_t from;
+
+	open_client(&c);
+	open_other(&c, &other);
+	memory = aligned_alloc(4096, 8192);
+	CHECK(memory != NULL);
+	memset(memory, 0, 8192);
+	CHECK_EQ(uiopf_engine_add_window(other.engine, DATA_AT, 8192, memory), 0);
+	CHECK_EQ(uiopf_register(other.engine, IORING_REGISTER_FILES, c.fd, FILES), 0);
+	steps = 0;
+	refilled = (struct io_uring_buf *)(void *)memory;
+	for (i = 0; i < REFILLED; i++)
+		refilled[i] = (struct io_uring_buf){ .addr = DATA_AT + 4096, .bid = (uint16_t)i };
+	CHECK_EQ(uiopf_register(other.engine, IORING_REGISTER_PBUF_RING, &reg, 1), 0);
+	for (from = 1; from < 1000; from++) {
+		steps = 0;
+		CHECK_EQ(uiopf_register(other.engine, IORING_REGISTER_PBUF_STATUS, &status, 1), 0);
+		head = status.head;
+		for (i = 0; i < REFILLED; i++)
+			refilled[i].len = UINT32_MAX;
+		refilled[0].resv = (uint16_t)(head + REFILLED);
+		refilled_from = from;
+		steps = 0;
+		push(&other, &send);
+		turn(&other);
+		CHECK_EQ(uiopf_register(other.engine, IORING_REGISTER_PBUF_STATUS, &status, 1), 0);
+		if ((uint16_t)(status.head - head) > most)
+			most = (uint16_t)(status.head - head);
+		result(&other);
+	}
+	refilled = NULL;
+	printf("%u entries of a ring of %u in one request\n", most, REFILLED);
+	CHECK(most <= REFILLED);
+	uiopf_engine_free(other.engine);
+	free(memory);
+	close_client(&c);
+}
+
 /* Another ring of the same core sends more than its client will ever take: what is kept has the same limit. */
 static void messages(void)
 {
@@ -535,6 +595,7 @@ int main(void)
 	fed();
 	own_calls();
 	buffers();
+	lengths();
 	messages();
 	return 0;
 }
