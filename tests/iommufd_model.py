@@ -174,7 +174,7 @@ class Queue(Thing):
             raise Refused(errno.ESPIPE)
         if self.proposed and length and not self.readable:
             raise Refused(errno.EAGAIN)
-        if self.proposed and not length:
+        if self.proposed and not length and not self.waiting:  # a group that waits does not fit
             return []
         room = length // 40
         messages: list[FaultMessage] = []
