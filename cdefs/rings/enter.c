@@ -567,8 +567,8 @@ static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at,
 	*arg = (struct argument){ .deadline = UINT64_MAX };
 	if (!(flags & IORING_ENTER_EXT_ARG))
 		return at && size != 8 ? -EINVAL : 0;	/* a signal mask, which means nothing here */
-	if (flags & IORING_ENTER_EXT_ARG_REG)	/* no region is registered, and a ring with IOPOLL looks for none */
-		return size == sizeof(struct io_uring_reg_wait) && !(e->setup_flags & IORING_SETUP_IOPOLL) ? -EFAULT : -EINVAL;
+	if (flags & IORING_ENTER_EXT_ARG_REG)
+		return size == sizeof(struct io_uring_reg_wait) ? -EFAULT : -EINVAL;	/* no region is registered */
 	if (size != sizeof *ext)
 		return -EINVAL;
 	if (!ext)

@@ -150,9 +150,10 @@ static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 	return host_write_pieces(file, &whole, 1, position);
 }
 
-static int64_t host_receive(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int *flags)
+static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags)
 {
-	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)piece, .msg_iovlen = count };
+	struct iovec whole = { to, length };
+	struct msghdr message = { .msg_iov = &whole, .msg_iovlen = 1 };
 	/* recvmsg(2) is the call that says what became of the message, and that refuses a flag which recv(2) ignores. */
 	ssize_t n = recvmsg(host_of(file)->fd[0], &message, (*flags & ~CMSG_COMPAT) | MSG_DONTWAIT);
 
@@ -160,15 +161,11 @@ static int64_t host_receive(struct uiopf_file *file, const struct iovec *piece, 
 	return n < 0 ? -errno : n;
 }
 
-static int64_t host_send(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int flags, const void *address,
+static int64_t host_send(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
 			 uint32_t address_length)
 {
-	const struct msghdr message = {
-		.msg_name = (void *)(uintptr_t)address, .msg_namelen = address_length,
-		.msg_iov = (struct iovec *)(uintptr_t)piece, .msg_iovlen = count,
-	};
 	/* A signal would be the emulator's, not the client's. */
-	ssize_t n = sendmsg(host_of(file)->fd[0], &message, (flags & ~CMSG_COMPAT) | MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t n = sendto(host_of(file)->fd[0], from, length, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, address_length);
 
 	return n < 0 ? -errno : n;
 }
@@ -184,7 +181,7 @@ static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64
 	if (position > 0)
 		return -ESPIPE;
 	/* write(2) of nothing does nothing, and a ring's sends an empty message, or says that nobody listens. */
-	return length ? host_write(file, from, length, position) : host_send(file, NULL, 0, 0, NULL, 0);
+	return length ? host_write(file, from, length, position) : host_send(file, from, 0, 0, NULL, 0);
 }
 
 static int64_t socket_read_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
@@ -290,14 +287,6 @@ static const struct uiopf_file_ops host_ops = {
 	.write = host_write,
 	.read_pieces = host_read_pieces,
 	.write_pieces = host_write_pieces,
-	.poll = host_poll,
-	.arm = host_arm,
-	.cancel = host_cancel,
-	.release = host_release,
-};
-
-/* An epoll: it can be polled, and has neither operation, as a ring. */
-static const struct uiopf_file_ops epoll_ops = {
 	.poll = host_poll,
 	.arm = host_arm,
 	.cancel = host_cancel,
@@ -449,10 +438,8 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 	/* Those that read with `read` alone, as the merged fault file does. */
 	if (uiopf_is_anonymous(fd, "inotify") || uiopf_is_anonymous(fd, "[fanotify]"))
 		h->file.mode &= ~(uint32_t)UIOPF_FILE_ITER;
-	if (uiopf_is_anonymous(fd, "[eventpoll]")) {
-		h->file.ops = &epoll_ops;
-		h->file.mode &= ~(uint32_t)UIOPF_FILE_ITER;
-	}
+	/* It can be neither read nor written, which Linux's rings say once it is ready: they poll before they try. */
+	h->no_nowait[0] = h->no_nowait[1] = uiopf_is_anonymous(fd, "[eventpoll]");
 	if (uiopf_is_eventfd(fd)) {
 		h->file.mode |= UIOPF_FILE_LOOPS;
 		h->eventfd = (struct uiopf_host_eventfd){ core->host_eventfds, uiopf_eventfd_id(fd), false };
@@ -496,7 +483,7 @@ int uiopf_core_uninstall_host(struct uiopf_core *core, int fd)
 
 	uiopf_control_begin(core);
 	file = fd >= 0 && fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
-	if (file && (file->ops == &host_ops || file->ops == &socket_ops || file->ops == &epoll_ops)) {
+	if (file && (file->ops == &host_ops || file->ops == &socket_ops)) {
 		uiopf_core_close_fd(core, fd);
 		rc = 0;
 	}

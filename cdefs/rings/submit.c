@@ -146,16 +146,13 @@ static void finish(struct uiopf_request *r)
 /* Issues a request whose turn it is. */
 static void start(struct uiopf_request *r)
 {
-	if (unlikely(r->sqe_flags & IOSQE_ASYNC))	/* a member of a chain, whose turn has come (io_req_task_submit) */
-		r->punted = true;
 	if (uiopf_request_issue(r) == UIOPF_DONE) {
 		finish(r);
 		return;
 	}
 	if (!r->listed)
 		uiopf_request_list(r);
-	/* While a worker blocks in its call, its time does not begin: Linux starts that behind the call. */
-	if (unlikely(r->has_timeout) && (!r->punted || r->sqe_flags & IOSQE_ASYNC))
+	if (unlikely(r->has_timeout))
 		uiopf_link_timeout_start(r);
 }
 
@@ -165,17 +162,16 @@ static void punt(struct uiopf_request *r)
 	r->engine->cost.punts++;
 	uiopf_request_ask_worker(r, UIOPF_START);
 	uiopf_request_list(r);
-	if (r->has_timeout && r->sqe_flags & IOSQE_ASYNC)
+	if (r->has_timeout)
 		uiopf_link_timeout_start(r);
 }
 
 static void carry_on(struct uiopf_request *r)
 {
 	if (unlikely(r->cancelled)) {
-		/* A worker that waits in its call is interrupted. */
-		r->res = r->wait.link && r->punted && !(r->sqe_flags & IOSQE_ASYNC) ? -EINTR : -ECANCELED;
 		if (r->wait.link)
 			r->file->ops->cancel(r->file, &r->wait);
+		r->res = -ECANCELED;
 		if (unlikely(r->partial)) {	/* a failure that says what was moved (io_sendrecv_fail) */
 			set_failed(r);
 			r->res = (int32_t)r->position;

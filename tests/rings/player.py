@@ -302,7 +302,6 @@ class Player(abc.ABC):
             self._close(name)
         self.memory.clear()
         self.impatient = True
-        self._watching.clear()
 
     def close(self) -> None:
         if "helper" in self.__dict__:

@@ -40,7 +40,8 @@ int uiopf_receive_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 	if (sqe->addr2)
 		return -EINVAL;
-	rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT | IORING_RECVSEND_BUNDLE);
+	/* Bundles take several buffers at once: they are not there. */
+	rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT);
 	if (rc < 0)
 		return rc;
 	r->extra = 0;
@@ -57,15 +58,6 @@ int uiopf_receive_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 		return -EINVAL;
 	}
 	return check_address(r);
-}
-
-/*
- * A bundle takes several provided buffers at once, which is not there. Without BUFFER_SELECT the flag says nothing to a
- * receive, and makes a send wait for the rest.
- */
-static bool is_bundle(const struct uiopf_request *r)
-{
-	return (r->ioprio & IORING_RECVSEND_BUNDLE) && (r->sqe_flags & IOSQE_BUFFER_SELECT);
 }
 
 /* A request that must wait first, or that a wake brought here. */
@@ -190,26 +182,23 @@ static int find_room(struct uiopf_request *r, struct uiopf_selected *buffer)
 		return 0;
 	}
 	rc = uiopf_buffer_select(r->engine, r->buffer_group, r->length, buffer);
-	if (rc < 0)
-		return rc;
-	r->length = buffer->length;
-	if (unlikely(r->punted) && buffer->from->ring) {	/* what a worker selects is used up */
-		hold(r, buffer, buffer->length);
-		buffer->from = NULL;
-	}
-	return 0;
+	if (rc == 0)
+		r->length = buffer->length;
+	return rc;
 }
 
 /* One receive; `flags` are MSG_* of the request, and of the message then. */
 static int64_t receive(struct uiopf_request *r, const struct uiopf_selected *buffer, int *flags)
 {
-	const uint64_t address = buffer->from ? buffer->address : r->address;
-	struct iovec piece[2] = { { buffer->map, buffer->length } };
-	uint32_t count = 1;
+	const struct uiopf_file_ops *ops = r->file->ops;
+	uint8_t empty;
+	int64_t n;
 
-	if (unlikely(!buffer->map && buffer->length))
-		count = uiopf_memory_pieces(r, address, buffer->length, piece);
-	return r->file->ops->receive(r->file, piece, count, flags);
+	if (likely(buffer->map || !buffer->length))
+		return ops->receive(r->file, buffer->map ? buffer->map : &empty, buffer->length, flags);
+	*flags |= MSG_PEEK;	/* only data that come find out that there is no room, and they stay */
+	n = ops->receive(r->file, &empty, 1, flags);
+	return n > 0 ? -EFAULT : n;
 }
 
 enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
@@ -220,14 +209,10 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 	int64_t n;
 	int rc;
 
-	if (unlikely(r->punted && r->multishot && !r->started) && uiopf_worker_arms(r))
-		return UIOPF_PENDING;
 	if (polls_first(r))
 		return poll_first(r);
 	if (!r->file->ops->receive)
 		return uiopf_done(r, -ENOTSOCK);
-	if (unlikely(is_bundle(r)))
-		return uiopf_done(r, -EINVAL);
 	for (;;) {
 		struct uiopf_selected buffer;
 		int message = (int)r->op_flags;
@@ -275,15 +260,13 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 
 int uiopf_send_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 {
-	int rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECVSEND_BUNDLE);
+	int rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST);
 	const uint8_t *from;
 	uint8_t *address;
 
 	if (rc < 0)
 		return rc;
 	r->events = POLLOUT | POLLWRNORM | POLLERR | POLLPRI;
-	if (r->ioprio & IORING_RECVSEND_BUNDLE)
-		r->op_flags |= MSG_WAITALL;
 	r->extra = 0;
 	if (sqe->addr2) {	/* to whom; the length of that is kept in `expected` */
 		if (sqe->addr_len > sizeof(struct sockaddr_storage))
@@ -329,8 +312,7 @@ static int select_data(struct uiopf_request *r)
 enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 {
 	const struct uiopf_file_ops *ops = r->file->ops;
-	struct iovec piece[2];
-	uint32_t count = 1;
+	const uint8_t *from;
 	int64_t n;
 	int rc;
 
@@ -338,20 +320,15 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 		return uiopf_done(r, -ENOTSOCK);
 	if (polls_first(r))
 		return poll_first(r);
-	if (unlikely(is_bundle(r)))
-		return uiopf_done(r, -EINVAL);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
 		rc = select_data(r);
 		if (rc < 0)
 			return uiopf_done(r, rc);
 	}
-	piece[0] = (struct iovec){ uiopf_memory(r, r->address, r->length), r->length };
-	if (unlikely(!piece[0].iov_base && r->length)) {
-		if (r->address > UIOPF_USER_END - r->length)
-			return end(r, -EFAULT);
-		count = uiopf_memory_pieces(r, r->address, r->length, piece);
-	}
-	n = ops->send(r->file, piece, count, (int)r->op_flags,
+	from = uiopf_memory(r, r->address, r->length);
+	if (!from && r->length)
+		return end(r, -EFAULT);
+	n = ops->send(r->file, from, r->length, (int)r->op_flags,
 		      r->owns_memory ? (const void *)(uintptr_t)r->extra : NULL, r->owns_memory ? r->expected : 0);
 	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 		return uiopf_wait_for_file(r);

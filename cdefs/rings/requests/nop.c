@@ -20,6 +20,7 @@ int uiopf_nop_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 	if (r->op_flags & IORING_NOP_CQE32) {
 		if (!(r->engine->setup_flags & (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)))
 			return -EINVAL;
+		r->wide = true;
 		r->address = sqe->off;
 		r->position = sqe->addr;
 	}
@@ -32,7 +33,6 @@ enum uiopf_issue uiopf_nop_issue(struct uiopf_request *r)
 
 	if (likely(!(r->op_flags & ~(uint32_t)IORING_NOP_INJECT_RESULT)))
 		return UIOPF_DONE;
-	r->wide = r->op_flags & IORING_NOP_CQE32;	/* one that never starts has the small completion */
 	if ((r->op_flags & IORING_NOP_FILE) && !uiopf_find_file(e, r->fd, r->op_flags & IORING_NOP_FIXED_FILE))
 		r->res = -EBADF;
 	else if ((r->op_flags & IORING_NOP_FIXED_BUFFER) &&

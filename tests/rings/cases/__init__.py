@@ -24,7 +24,6 @@ from tests.rings.cases import (
     submission,
     times,
     waitall,
-    workers,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ CASES: Final[tuple[Case, ...]] = (
     *multishots.CASES,
     *ends.CASES,
     *waitall.CASES,
-    *workers.CASES,
     *selected.CASES,
     *feeding.CASES,
     *registered_files.CASES,
