@@ -207,7 +207,6 @@ class Ring:
         """Whether workers may be at anything from now on: something was drained, or a batch ended within a chain."""
         self.looks = True
         """Whether the SQ's flags do not say how far the workers are."""
-        """Whether a worker, or a poller, may be at it."""
         self.unordered = ""
         self.given = dict.fromkeys(GROUPS, 0)
 
