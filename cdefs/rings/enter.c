@@ -35,7 +35,9 @@ static uint32_t least(uint32_t a, uint32_t b)
 static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint32_t at_once)
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
-	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : wanted > at_once ? wanted : at_once;
+	/* What is wanted comes from the CQ's head, where a client may write anything. */
+	const uint32_t enough = deferred ? least(wanted, MOST_WORK) : MOST_WORK;
+	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : enough > at_once ? enough : at_once;
 	const bool one_by_one = deferred && e->kernel >= ONE_BY_ONE_SINCE;
 	uint32_t n, before, done = 0;
 
@@ -46,7 +48,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 		do {
 			n = one_by_one ? uiopf_run_work_one_by_one(e, most) : uiopf_run_work(e, most);
 			done += n;
-		} while (n && done < (deferred ? wanted : MOST_WORK));
+		} while (n && done < enough);
 		if (flush)
 			uiopf_flush_backlog(e);
 		uiopf_publish_cqes(e);
