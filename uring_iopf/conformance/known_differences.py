@@ -329,6 +329,11 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "epoll does not report it: the socket has no room before and after",
             ),
             KnownDifference(
+                "a RECV with MSG_ERRQUEUE from a TCP socket with data and no error waits; Linux's ends with -EAGAIN",
+                "Linux tries it 128 times, since the data make the socket ready, and then asks a worker thread, which "
+                "does not wait for errors; ours waits for a wake-up that says more",
+            ),
+            KnownDifference(
                 "which of several requests on one file of the host, or on its two ends, is served first",
                 "the host's wait queue has one entry for all of them; ours are called as Linux's, but all at once",
                 id="rings-host-waiters",
