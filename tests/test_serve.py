@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import random
 import resource
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from uring_iopf import Machine
-from uring_iopf._native import ffi
+from uring_iopf._native import ffi, lib
+from uring_iopf.abi import MmapOffset, SqeFlags
+from uring_iopf.abi.iommufd import PageResponse
+from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES, pack_response, unpack_messages
+from uring_iopf.rings import ClientRing, Sqe
 from uring_iopf.server import RingServer
 
 LIMIT_S = 60
@@ -96,6 +103,80 @@ def serving(path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = ()
     finally:
         server.process.kill()
         server.process.communicate()
+
+
+class Attached:
+    """A client that has replied, without liburing: its ring, and the memory for its data."""
+
+    def __init__(self, connection: socket.socket, stack: ExitStack) -> None:
+        said, fds, _, _ = socket.recv_fds(connection, 512, 5)
+        for fd in fds:
+            stack.callback(os.close, fd)
+        ring, data, _, self._told, _ = fds
+        self._hello = ffi.new("struct uiopf_hello *")
+        ffi.memmove(self._hello, said, ffi.sizeof(self._hello[0]))
+        assert self._hello.status == 0
+        self.data = mmap.mmap(data, self._hello.data_size)
+        self.address = int(ffi.cast("uintptr_t", ffi.from_buffer(self.data)))
+        sqes = int(MmapOffset.SQES)
+        params = ffi.addressof(self._hello, "params")
+        self.ring = stack.enter_context(closing(ClientRing(ring, params, size_bytes=sqes + 4096, sqes_offset=sqes)))
+        size = ffi.sizeof("struct uiopf_hello_reply")
+        magic, version = lib.UIOPF_HELLO_MAGIC, lib.UIOPF_HELLO_VERSION
+        connection.send(struct.pack("=IHHIIQ", magic, version, size, 0, 0, self.address))
+
+    @property
+    def queue(self) -> int:
+        """The fault queue among the registered files."""
+        return int(self._hello.queue)
+
+    def submit(self, *sqes: Sqe) -> None:
+        for sqe in sqes:
+            assert self.ring.fill(sqe) is not None
+        self.ring.publish()
+
+    def until(self, last: int) -> list[tuple[int, int]]:
+        """Wait for the completion with this user_data; return those that have come: user_data, res."""
+        seen: list[tuple[int, int]] = []
+        while last not in (user_data for user_data, _ in seen):
+            assert select.select([self._told], [], [], LIMIT_S)[0]
+            os.eventfd_read(self._told)
+            seen += [(cqe.user_data, cqe.res) for cqe in self.ring.reap()]
+        return seen
+
+
+@pytest.mark.parametrize(
+    ("options", "polled"),
+    [
+        pytest.param((), [(1, select.POLLIN)], id="by default"),
+        pytest.param(("--fault-file", "keyed"), [(1, select.POLLIN)], id="keyed"),
+        pytest.param(("--fault-file", "unkeyed"), [], id="unkeyed"),
+    ],
+)
+def test_a_key_completes_a_client_s_poll_for_a_group_that_its_read_has_taken(
+    options: tuple[str, ...], polled: list[tuple[int, int]], tmp_path: Path
+) -> None:
+    """Poll and read wait for the same group, and the read is woken first. One group at most is outstanding."""
+    with (
+        serving(tmp_path / "socket", "--in-flight", "1", *options) as server,
+        server.connect() as connection,
+        ExitStack() as stack,
+    ):
+        client = Attached(connection, stack)
+        to, answer, queue, fixed = client.address, client.address + MESSAGE_BYTES, client.queue, SqeFlags.FIXED_FILE
+        client.submit(Sqe.read(0, queue, to, MESSAGE_BYTES, off=-1, flags=fixed))
+        assert client.until(0) == [(0, MESSAGE_BYTES)]
+        (message,) = unpack_messages(client.data[:MESSAGE_BYTES])
+        response = pack_response(message.cookie, PageResponse.INVALID)
+        client.data[MESSAGE_BYTES : MESSAGE_BYTES + RESPONSE_BYTES] = response
+        client.submit(
+            Sqe.poll_add(1, queue, select.POLLIN, flags=fixed),
+            Sqe.read(2, queue, to, MESSAGE_BYTES, off=-1, flags=fixed),
+            Sqe.write(3, queue, answer, RESPONSE_BYTES, off=-1, flags=fixed),
+        )
+        seen = client.until(2)
+        client.submit(Sqe.nop(4))  # whatever the group completes comes before this
+        assert seen + client.until(4) == [(3, RESPONSE_BYTES), (2, MESSAGE_BYTES), *polled, (4, 0)]
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
