@@ -102,6 +102,7 @@ struct uiopf_group {
 	uint32_t fault_count;
 	uint32_t stages;		/* UIOPF_FAULT_STAGE_2 of the last fault: not in its message */
 };
+_Static_assert(sizeof(struct uiopf_group) == 64, "a group is one cache line, and begins one in its array");
 
 /* Whose thread a driver's function runs on: each side has commands of its own, and neither waits for the other. */
 enum uiopf_side { UIOPF_PRODUCER, UIOPF_CONSUMER };
