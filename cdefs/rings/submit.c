@@ -399,7 +399,7 @@ static bool write_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sqe
 	    sqe->personality | sqe->attr_type_mask)
 		return false;
 	file = uiopf_find_file(e, sqe->fd, sqe->flags & IOSQE_FIXED_FILE);
-	if (!file || !takes_at_once(file->mode))
+	if (!file || !takes_at_once(file->mode) || unlikely(!file->ops->write))
 		return false;
 	if (sqe->off + 1 > 1)	/* neither the beginning nor the file's own position */
 		return false;

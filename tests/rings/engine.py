@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.rings.language import ARENA_SIZE, EXT_ARG, GETEVENTS
 from tests.rings.player import Player, Ring
-from uring_iopf._core import ffi
+from uring_iopf._core import ffi, lib
 from uring_iopf.abi import MmapOffset, RegisterOp, SetupFlags
 from uring_iopf.core import Clock, Core
 from uring_iopf.errors import KernelError
@@ -95,6 +95,9 @@ class EnginePlayer(Player):
     def sys_close(self, handle: int) -> None:
         del self._numbers[f"ring {handle}"]
         self._engines.pop(handle).close()
+
+    def sys_nonblock(self, handle: int) -> None:
+        lib.uiopf_core_set_nonblock(self._core.c, lib.uiopf_engine_file(self._engines[handle].c), 1)
 
     # ---- files ----
 

@@ -90,6 +90,9 @@ class HostPlayer(Player):
     def sys_close(self, handle: int) -> None:
         os.close(handle)
 
+    def sys_nonblock(self, handle: int) -> None:
+        os.set_blocking(handle, False)
+
     def number(self, name: str) -> int:
         if name in self.rings:
             return self.rings[name].handle

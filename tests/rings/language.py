@@ -144,6 +144,13 @@ class Free:
 
 
 @dataclass(frozen=True)
+class Nonblock:
+    """fcntl(2): a ring's descriptor is O_NONBLOCK from now on."""
+
+    ring: str = "ring"
+
+
+@dataclass(frozen=True)
 class Sqe:
     """Fill in an SQE and publish it. Seen: whether there was room. *index* is what goes into the SQ array instead."""
 
@@ -344,6 +351,7 @@ Step: TypeAlias = (
     Setup
     | Params
     | Free
+    | Nonblock
     | Sqe
     | Enter
     | Wait

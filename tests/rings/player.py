@@ -260,6 +260,10 @@ class Player(abc.ABC):
         """Close a ring."""
 
     @abc.abstractmethod
+    def sys_nonblock(self, handle: int) -> None:
+        """fcntl(2): set O_NONBLOCK of a ring."""
+
+    @abc.abstractmethod
     def number(self, name: str) -> int:
         """What this kernel knows a file or a ring by."""
 
@@ -385,6 +389,9 @@ class Player(abc.ABC):
             return {"features": p[5], "sq_off": p[10:17], "cq_off": p[20:27], "words": words}
         if isinstance(step, say.Free):
             self._free(step.ring)
+            return None
+        if isinstance(step, say.Nonblock):
+            self.sys_nonblock(ring.handle)
             return None
         assert_never(step)
 

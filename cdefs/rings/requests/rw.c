@@ -176,10 +176,16 @@ static int rw_check(const struct uiopf_request *r, uint32_t mode)
 	return 0;
 }
 
-/* A ring can be polled, and has neither operation: Linux finds that when it would call one, so not before it is ready. */
+/* A ring can be polled, and has neither operation: Linux finds that when it would call one. */
 static bool has_neither(const struct uiopf_file *file)
 {
 	return !file->ops->read;
+}
+
+/* With O_NONBLOCK it would at once, otherwise not before the file is ready (io_file_supports_nowait). */
+static bool would_call(struct uiopf_file *file, uint32_t events)
+{
+	return file->mode & UIOPF_FILE_NONBLOCK || file->ops->poll(file) & events;
 }
 
 /* -1 is the file's own position; no other may be negative, nor the end. */
@@ -421,7 +427,7 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	if (rc < 0)
 		return uiopf_done(r, rc);
 	if (unlikely(has_neither(r->file)))
-		return r->file->ops->poll(r->file) & POLLIN ? uiopf_done(r, -EINVAL) : uiopf_wait_for_any_file(r);
+		return would_call(r->file, POLLIN) ? uiopf_done(r, -EINVAL) : uiopf_wait_for_any_file(r);
 	if (needs_worker(r->file) && !r->punted)
 		return try_again(r);
 	r->expected = buffer.length;
@@ -455,9 +461,11 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	if (rc < 0)
 		return uiopf_done(r, rc);
 	if (unlikely(has_neither(r->file))) {
-		if (!(r->file->ops->poll(r->file) & POLLOUT))
+		if (!would_call(r->file, POLLOUT))
 			return uiopf_wait_for_any_file(r);
 		uiopf_stop_waiting(r);
+		if (bad_position(r, r->length))		/* found before that, and not by task work */
+			return uiopf_done(r, -EINVAL);
 		uiopf_request_end_later(r, -EINVAL);
 		return UIOPF_PENDING;
 	}
@@ -559,7 +567,7 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 			if (rc < 0)
 				break;
 			if (has_neither(r->file)) {
-				if (!(r->file->ops->poll(r->file) & READABLE))
+				if (!would_call(r->file, READABLE))
 					return uiopf_wait_for_any_file(r);
 				rc = -EINVAL;
 				break;

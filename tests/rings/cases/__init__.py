@@ -20,6 +20,7 @@ from tests.rings.cases import (
     registered_files,
     resizing,
     restrictions,
+    ring_files,
     selected,
     submission,
     times,
@@ -49,4 +50,5 @@ CASES: Final[tuple[Case, ...]] = (
     *registered_buffers.CASES,
     *restrictions.CASES,
     *resizing.CASES,
+    *ring_files.CASES,
 )
