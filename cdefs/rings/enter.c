@@ -87,6 +87,7 @@ struct waiting {
 	uint64_t deadline;		/* UINT64_MAX: none */
 	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
 	uint32_t first_tail;
+	int refused;			/* -errno to whoever must wait, or 0 */
 	bool begun;			/* what was there before it counts no more */
 	enum uiopf_driver driver;	/* at the last look */
 };
@@ -204,6 +205,8 @@ static int wait_for_worker(struct uiopf_engine *e, struct waiting *w)
 
 	if (!w->begun && enough_at_once(e, w))
 		return 0;
+	if (unlikely(w->refused < 0))
+		return w->refused;
 	w->begun = true;
 	if (unlikely(!READ_ONCE(&e->may_sleep))) {
 		if (uiopf_control_try_begin(e->core) < 0)
@@ -306,6 +309,8 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 	int rc;
 
 	while ((rc = look(e, w, &more)) == 0) {
+		if (unlikely(w->refused < 0))
+			return w->refused;
 		if (has_lost(e)) {
 			rc = -EBADR;
 			break;
@@ -360,7 +365,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 struct argument {
 	uint64_t deadline;		/* on the core's clock; UINT64_MAX: none */
 	uint64_t least_ns;
-	bool bad_mask;			/* a signal mask of another size: who must wait is refused */
+	int refused;			/* -errno: the signal mask is bad, which is found when it would be set, before a wait */
 };
 
 uint32_t uiopf_enter_flags(uint32_t kernel)
@@ -477,16 +482,22 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	return *rc == (int)to_submit;
 }
 
+/* Its calls would look for completions of devices (ctx->syscall_iopoll). No file here has any. */
+static bool looks_at_devices(const struct uiopf_engine *e)
+{
+	return unlikely((e->setup_flags & (IORING_SETUP_IOPOLL | IORING_SETUP_SQPOLL)) == IORING_SETUP_IOPOLL);
+}
+
 /* io_cqring_wait: first what would run anyway; only who must wait looks at times. */
 static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const struct argument *arg)
 {
-	struct waiting w = { .deadline = arg->deadline };
+	struct waiting w = { .deadline = arg->deadline, .refused = arg->refused };
 	int rc;
 
 	if ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && uiopf_other_submitter(e))
 		return -EEXIST;
-	if (e->setup_flags & IORING_SETUP_IOPOLL)
-		min_complete = 0;	/* no file here is polled for completions, so nothing is waited for */
+	if (looks_at_devices(e))
+		min_complete = 0;
 	if (min_complete > e->ring.cq_entries)
 		min_complete = e->ring.cq_entries;
 	w.wanted = min_complete;
@@ -500,7 +511,7 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const st
 	} while (unlikely(rc == WAITS_OTHERWISE));
 	uiopf_waiter_done(e, &w.waiter);
 	/* An IOPOLL ring says at once that something was lost, whatever there is (io_iopoll_check). */
-	return unlikely(e->setup_flags & IORING_SETUP_IOPOLL) && rc == 0 && has_lost(e) ? -EBADR : rc;
+	return looks_at_devices(e) && rc == 0 && has_lost(e) ? -EBADR : rc;
 }
 
 /* What the call returns. That something was lost is still owed to whoever was told something else instead. */
@@ -559,7 +570,7 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	return result_of(e, submitted, rc);
 }
 
-/* io_get_ext_arg, with the pointers that Linux has as system call arguments. */
+/* io_get_ext_arg and io_validate_ext_arg, with the pointers that Linux has as system call arguments. */
 static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at, uint64_t size, struct argument *arg)
 {
 	const struct io_uring_getevents_arg *ext = at;
@@ -567,22 +578,42 @@ static int load_argument(struct uiopf_engine *e, uint32_t flags, const void *at,
 	int rc;
 
 	*arg = (struct argument){ .deadline = UINT64_MAX };
-	if (!(flags & IORING_ENTER_EXT_ARG))
-		return at && size != 8 ? -EINVAL : 0;	/* a signal mask, which means nothing here */
-	if (flags & IORING_ENTER_EXT_ARG_REG)
-		return size == sizeof(struct io_uring_reg_wait) ? -EFAULT : -EINVAL;	/* no region is registered */
+	if (!(flags & IORING_ENTER_EXT_ARG)) {
+		arg->refused = at && size != 8 ? -EINVAL : 0;	/* a signal mask, which means nothing here */
+		return 0;
+	}
+	if (flags & IORING_ENTER_EXT_ARG_REG)	/* no region is registered */
+		return size == sizeof(struct io_uring_reg_wait) && !looks_at_devices(e) ? -EFAULT : -EINVAL;
 	if (size != sizeof *ext)
 		return -EINVAL;
 	if (!ext)
 		return -EFAULT;
+	if (looks_at_devices(e))
+		return 0;
 	arg->least_ns = ext->min_wait_usec * 1000ull;
-	arg->bad_mask = ext->sigmask && ext->sigmask_sz != 8;
+	if (ext->sigmask)
+		arg->refused = ext->sigmask_sz != 8 ? -EINVAL : uiopf_windows_find(&e->windows, ext->sigmask, 8) ? 0 : -EFAULT;
 	rc = ext->ts ? uiopf_timespec_load(e, ext->ts, &ktime) : 0;
 	if (rc == -EFAULT)
 		return rc;
 	if (ext->ts)	/* a negative part is not refused here */
 		arg->deadline = uiopf_time_of_wait(e, ktime, flags & IORING_ENTER_ABS_TIMER);
 	return 0;
+}
+
+/* Nobody waits, as the argument is refused. What the call has set off happens all the same, on its way back. */
+static int end_without_wait(struct uiopf_engine *e, int rc)
+{
+	if (e->setup_flags & IORING_SETUP_SQPOLL)
+		return rc;
+	if (unlikely(uiopf_consumer_try_begin(e->core) < 0))
+		return -EINTR;
+	if (e->setup_flags & IORING_SETUP_DEFER_TASKRUN)
+		submitted_only(e);
+	else
+		task_work(e, false, 0, MOST_AT_ONCE);
+	uiopf_consumer_end(e->core);
+	return rc;
 }
 
 int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
@@ -600,12 +631,6 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	if (!(flags & IORING_ENTER_GETEVENTS))
 		return submitted;
 	rc = load_argument(e, flags, argument, size, &arg);
-	if (rc == 0 && arg.bad_mask) {
-		rc = wait_for_cqes(e, 0, &arg);
-		if (rc == 0 && cqes_for_client(e) < min_complete)
-			rc = -EINVAL;
-	} else if (rc == 0) {
-		rc = wait_for_cqes(e, min_complete, &arg);
-	}
+	rc = rc < 0 ? end_without_wait(e, rc) : wait_for_cqes(e, min_complete, &arg);
 	return result_of(e, submitted, rc);
 }

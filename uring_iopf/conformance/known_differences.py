@@ -193,9 +193,8 @@ one.""",
                 "the rings' memory is the emulator's, its worker is placed by `cpu`, and no file here can be polled so",
             ),
             KnownDifference(
-                "signal masks are checked for their size only; personalities are numbers only; a core has 16 "
-                "registered "
-                "rings, not a task",
+                "signal masks are checked, and no signal is held back by them; personalities are numbers only; a core "
+                "has 16 registered rings, not a task",
                 "there are no signals and no credentials in the emulator, and it does not know tasks",
             ),
             KnownDifference(

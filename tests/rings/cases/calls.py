@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.rings.language import (
+    EXT_ARG,
     GETEVENTS,
     MS,
     Blob,
@@ -42,6 +43,7 @@ from tests.rings.language import (
     run,
     submit,
     timeout,
+    timespec,
 )
 from uring_iopf.abi import EnterFlags, RegisterOp, SetupFlags, SqeFlags
 
@@ -369,6 +371,58 @@ _ENTER: Final = (
         Reap(),
         Enter(0, 1, GETEVENTS | 8, Blob("QIIQ", (data(1), 3, 0, 0)), 24),
         Enter(0, 0, GETEVENTS | 8, Blob("QIIQ", (data(1), 3, 0, 0)), 24),
+    ),
+    case(
+        "enter: signal masks",
+        "EINVAL for their size, then EFAULT for their place, to whoever must wait; with IOPOLL nobody waits",
+        [
+            (
+                Setup(flags=flags),
+                [
+                    (Enter(0, least, GETEVENTS | EXT_ARG, mask, 24), Enter(0, least, GETEVENTS, data(1), 7))
+                    for mask in (
+                        Blob("QIIQ", (where, size, 0, when))
+                        for where in (data(1), Hole(), 0)
+                        for size in (7, 8)
+                        for when in (timespec(0, 1), Hole())
+                    )
+                    for least in (0, 1, 2)
+                ],
+                nop(1),
+                Enter(1, 2, GETEVENTS, data(1), 7),
+                Enter(0, 1, GETEVENTS, data(1), 7),
+                Enter(0, 2, GETEVENTS, data(1), 7),
+                Reap(),
+            )
+            for flags in (0, SINGLE | DEFER, IOPOLL, IOPOLL | SINGLE | DEFER)
+        ],
+        since=(6, 13),
+    ),
+    case(
+        "enter: a refused argument, where task work is put off",
+        "what waits for another ring is told of it from then on; what has come stays, unless only its mask is bad",
+        [
+            (
+                Setup(flags=SINGLE | DEFER | TASKRUN),
+                Setup("other", flags=SINGLE | DEFER),
+                poll(1, "other"),
+                Enter(1, 0, GETEVENTS | flags, arg, size),
+                submit(nop(2), ring="other"),
+                Word("sq_flags"),
+                Enter(0, 0, GETEVENTS | flags, arg, size),
+                Reap(),
+                look_again(),
+            )
+            for flags, arg, size in (
+                (EXT_ARG, ext(0, 1), 23),
+                (EXT_ARG, 0, 24),
+                (EXT_ARG, Blob("QIIQ", (0, 0, 0, Hole())), 24),
+                (EXT_ARG | int(EnterFlags.EXT_ARG_REG), data(1), 64),
+                (EXT_ARG, Blob("QIIQ", (data(1), 7, 0, 0)), 24),
+                (0, data(1), 7),
+            )
+        ],
+        since=(6, 13),
     ),
     case(
         "enter: a minimal wait",
