@@ -1448,6 +1448,50 @@ def test_newer_kernels_run_deferred_work_that_is_added_meanwhile(kernel: str, ca
         assert seen == calls
 
 
+@pytest.mark.parametrize(("kernel", "added", "left"), [("6.18", [1, 1, 1], [1, 1, 1]), ("7.2", [1, 20, 20], [1, 1, 0])])
+def test_a_deferred_ring_s_eventfd_is_told_of_work_when_the_queue_was_empty(
+    kernel: str, added: list[int], left: list[int]
+) -> None:
+    """A batch of 20 is taken from newer kernels' queue one by one: it is empty while the last one runs, or not yet.
+
+    *added*: a read of the merged file is tried again and again. *left*: of 21 polls the last is left when a poll of
+    another file is called.
+    """
+    with Core(live=True, kernel=kernel) as core, Arena() as arena, ExitStack() as stack:
+        merged, file, other = (Queue(core, personality) for personality in (MERGED, PROPOSED, PROPOSED))
+        event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        stack.callback(os.close, event)
+        for queue in (merged, file, other):
+            stack.callback(queue.close)
+        rings = [stack.enter_context(Ring(core, 64, flags=DEFERRED)) for _ in range(2)]
+
+        def told() -> int:
+            try:
+                return os.eventfd_read(event)
+            except BlockingIOError:
+                return 0
+
+        for ring in rings:
+            ring.add_window(arena)
+            ring.register_eventfd(event)
+        merged.report()
+        rings[0].submit(Sqe.read(1, merged.fd, data_address(1), MESSAGE))
+        seen = [told()]
+        for _ in range(2):
+            rings[0].enter(0, 0, GETEVENTS)
+            seen.append(told())
+        assert seen == added
+        rings[1].submit(*(Sqe.poll_add(n, file.fd, POLLIN) for n in range(21)), Sqe.poll_add(21, other.fd, POLLIN))
+        file.report()
+        seen = [told()]
+        rings[1].enter(0, 0, GETEVENTS)
+        assert len(rings[1].reap()) == 20
+        seen.append(told())
+        other.report()
+        seen.append(told())
+        assert seen == left
+
+
 def test_the_next_of_a_chain_starts_in_the_next_batch_of_deferred_work() -> None:
     for kernel in ("6.18", "7.2"):
         with Core(kernel=kernel) as core, Arena() as arena, ExitStack() as stack:

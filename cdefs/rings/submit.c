@@ -238,7 +238,8 @@ uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 
 /*
  * The same of newer kernels, where a deferred ring takes its work from a queue one by one: what is added meanwhile has
- * its turn too. The requests that it completes end together, behind it.
+ * its turn too. The requests that it completes end together, behind it. Work is news whenever the queue was empty, so also
+ * what the last one adds, and nothing while some is left for the next call (mpscq_push).
  */
 uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
 {
@@ -250,16 +251,15 @@ uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
 	e->holds_back = true;
 	for (n = 0; (r = e->work) && n < most; n++) {
 		e->work = r->work_next;
-		if (!e->work)
+		if (!e->work) {
 			e->work_end = &e->work;
+			e->new_work = false;
+		}
 		r->working = false;
 		carry_on(r);
 	}
-	if (!e->work) {
-		e->new_work = false;
-		if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
-			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
-	}
+	if (!e->work && unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
+		__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	e->holds_back = false;
 	uiopf_release_held_back(e);
 	return n;

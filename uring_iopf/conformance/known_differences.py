@@ -243,7 +243,7 @@ one.""",
                 "test_an_inline_wait_for_what_cannot_come_is_an_error",
             ),
             KnownDifference(
-                "enter's time-out counts with the core's clock, and EXT_ARG has no signal mask",
+                "enter's time-out counts with the core's clock",
                 "the call is a C function",
                 "test_a_wait_that_times_out_says_so_only_with_an_empty_queue",
             ),
