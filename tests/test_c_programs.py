@@ -24,6 +24,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "records": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
+    "pri": ["100000", "1"],
     "account": ["20000", "1"],
     "attach": ["20000"],
     "hostfile": ["20000", "1"],
@@ -42,7 +43,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"]}
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
-ONE_THREAD: Final = frozenset({"account", "no_memory", "bounds"})
+ONE_THREAD: Final = frozenset({"account", "pri", "no_memory", "bounds"})
 
 #: No sanitizer, but a count of the library's steps; these programs say what is too many.
 STEPS: Final = "steps"

@@ -207,7 +207,7 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "load": Load, "min_complete": lambda: 0, "n": lambda: 0, "name": lambda: "sq_tail", "nonblocking": lambda: True,
     "now_ns": lambda: 1, "object_id": lambda: 1, "offset": lambda: 0, "opcode": lambda: 0, "owner": lambda: "owner",
     "parent": lambda: 1, "pasid": lambda: 1, "passes": lambda: 0, "perm": lambda: 1, "pieces": list, "pt": lambda: 1,
-    "queue": lambda: None, "ranges": list, "readable": lambda: True, "request": lambda: 0x3B80,
+    "queue": lambda: None, "ranges": list, "readable": lambda: True, "register": lambda: 4, "request": lambda: 0x3B80,
     "requester_id": lambda: 0x300, "rows": lambda: b"", "share": lambda: 0.5, "size": lambda: 64, "slot": lambda: 0,
     "source": lambda: None, "source_iova": lambda: 0, "space": lambda: None, "sqe": lambda: Sqe(opcode=Op.NOP),
     "ticket": lambda: 0, "timeout_ns": lambda: 0, "to_submit": lambda: 0, "user_va": lambda: 0x1000, "value": lambda: 0,

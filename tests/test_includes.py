@@ -44,7 +44,14 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"cancel", "files", "message", "net", "nop", "poll", "provide", "rw", "timeout"},
         {"table"},
     ),
-    "hardware": ({"histogram", "request", "walk"}, {"load"}, {"endpoint"}, {"account", "endpoint_path"}, {"iommu"}),
+    "hardware": (
+        {"histogram", "pri", "request", "walk"},
+        {"load"},
+        {"endpoint"},
+        {"account", "pri_calls", "raw"},
+        {"endpoint_path"},
+        {"iommu"},
+    ),
     "hardware/iommu": ({"mock", "vtd"},),
     "designs": (
         {"design"},

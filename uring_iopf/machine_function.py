@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Account(NamedTuple):
-    """The place of every fault at one moment: sent = answered + auto_answered + pending + lost.
+    """The place of every fault at one moment: sent = answered + auto_answered + pending + passed_over + lost.
 
     An account counts the faults of one function, or of several together.
     """
@@ -40,6 +40,9 @@ class Account(NamedTuple):
     awaited: int = 0
     """Faults whose answer has not reached the function: the pending ones, and those with an answer on its way. After
     `Machine.detach` no answer is on its way: *awaited* beyond *pending* then means lost answers."""
+    passed_over: int = 0
+    """Page requests that the driver dropped without an answer, as Linux's does: malformed ones that are not their
+    group's last, and what it takes for stop markers. Only `Endpoint.send` makes such requests."""
 
 
 class Function(NotCopied):
@@ -140,17 +143,19 @@ def accounts_of(core: Core, functions: Sequence[Function]) -> list[Account]:
         held.clear()
     found = []
     for one in counts:
-        sent, answered, pending = int(one.counts.sent), int(one.answered), int(one.pending)
-        auto_answered = int(one.auto_answered + one.reported.refused)
+        sent, answered, pending = int(one.counts.sent + one.counts.forged), int(one.answered), int(one.pending)
+        auto_answered = int(one.auto_answered + one.reported.refused + one.counts.unbound)
+        passed_over = int(one.reported.passed_over + one.counts.unbound_passed_over)
         found.append(
             Account(
                 sent=sent,
                 answered=answered,
                 auto_answered=auto_answered,
                 pending=pending,
-                lost=sent - answered - auto_answered - pending,
+                lost=sent - answered - auto_answered - pending - passed_over,
                 unmapped=int(one.counts.unmapped),
                 awaited=int(one.counts.outstanding),
+                passed_over=passed_over,
             )
         )
     return found

@@ -172,6 +172,7 @@ struct uiopf_device_counts {
 	uint64_t reported;	/* faults */
 	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed */
 	uint64_t dropped;	/* partial faults forgotten without an answer */
+	uint64_t passed_over;	/* page requests that the driver drops without a word, as Linux's: nobody is answered */
 	uint64_t stale;		/* faults that met another attachment than the one they were sent under */
 };
 
@@ -216,7 +217,10 @@ struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *mock);
 uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *out, uint32_t most);
 uint64_t uiopf_mock_lost(struct uiopf_mock *mock);	/* answers that are missing in the log, for want of memory */
 
-struct uiopf_vtd_counts { uint64_t overflowed, commands_lost; };
+struct uiopf_vtd_counts {
+	uint64_t overflowed, commands_lost;
+	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
+};
 
 #define UIOPF_VTD_NEEDS_PASID 1	/* its driver refuses requests without one, as Linux 6.12 */
 #define UIOPF_VTD_UNDRAINED 2	/* detach and replace do not wait for what is on the way */
@@ -229,7 +233,7 @@ struct uiopf_iommu *uiopf_vtd_hold_iommu(struct uiopf_vtd *vtd);
 struct uiopf_iommu *uiopf_mock_hold_iommu(struct uiopf_mock *mock);
 void uiopf_iommu_let_go(struct uiopf_iommu *iommu);
 int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
-void uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);
+int uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);	/* -EINVAL: another IOMMU's */
 void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts);
 
 /* ---- page tables in an arena ---- */
@@ -275,20 +279,54 @@ struct uiopf_endpoint_counts {
 	uint64_t unmapped;		/* answered with success, and not there */
 	uint64_t invalid, failed;
 	uint64_t unexpected;		/* answers to an index that is not outstanding */
+	uint64_t ignored;		/* answers that came after a Response Failure */
+	uint64_t cleared, cleared_groups;	/* page requests whose answer a reset has given up, and their groups */
+	uint64_t forged;		/* page requests with its requester id that another function sent */
+	uint64_t unbound, unbound_passed_over;	/* page requests while it was bound to no device: answered INVALID; not answered */
 	uint64_t outstanding;		/* page requests without an answer, now */
 	uint64_t busy_ns;		/* from the start of each pass to its last answer, added up */
 	uint64_t latency_max_ns, latency_count;
-	uint32_t pri_status;		/* PCIE_PRI_STATUS_* */
+	uint32_t pri_status;		/* PCIE_PRI_STATUS_*, but for PRPR, which never changes */
 };
+
+/* A page request as it is sent, field by field. Without UIOPF_RAW_PASID there is no PASID, and no other flag. */
+#define UIOPF_RAW_PASID 1
+#define UIOPF_RAW_EXECUTE 2
+#define UIOPF_RAW_PRIVILEGED 4
+struct uiopf_raw_request {
+	uint32_t requester_id;		/* another than the function's: the other one is asked for it */
+	uint32_t pasid, flags;
+	uint64_t message;		/* PCIE_PRI_* */
+};
+struct uiopf_prg_answer { uint16_t index, code; };
 
 struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
 					  uint32_t capacity, uint32_t group_most);
+/* A virtual function: its requests share the physical function's capability, credits and failures. */
+struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physical, uint16_t requester_id,
+						  uint32_t group_most);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, struct uiopf_space *space);
-/* -EBUSY: not stopped; -ENOSPC: fewer credits than a group has pages that is still to be sent. */
+/* The capability's registers, at PCIE_PRI_*: -EINVAL, there is none; -ENOENT, a virtual function has no capability. */
+int64_t uiopf_endpoint_read_pri(struct uiopf_endpoint *endpoint, uint32_t offset);
+int uiopf_endpoint_write_pri(struct uiopf_endpoint *endpoint, uint32_t offset, uint32_t value);
+/*
+ * Linux's calls. Those of a virtual function change nothing. -EBUSY: enabled, or not stopped; -EINVAL: the physical
+ * function's is not enabled; -ENOSPC: fewer credits than a group has pages that is still to be sent.
+ */
 int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
 int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
+/* Function level reset: no load, no access, no request is left, and the capability is as at power-on. */
+void uiopf_endpoint_reset(struct uiopf_endpoint *endpoint);
+/*
+ * Sends it at once. -EINVAL: no such request; -EPERM: PRI does not send; -ENOSPC: no credit is left; -EBUSY: this group
+ * waits for an answer; -E2BIG: the group has as many pages as the function can keep. Of another's requester id, and of a
+ * stop marker, no credit is taken.
+ */
+int uiopf_endpoint_send_raw(struct uiopf_endpoint *endpoint, const struct uiopf_raw_request *request);
+/* Takes the oldest answers to groups that were sent so, or to none: how many. The last 1,024 are kept. */
+uint32_t uiopf_endpoint_take_raw_answers(struct uiopf_endpoint *endpoint, struct uiopf_prg_answer *out, uint32_t most);
 /* Copies them. -EINVAL: an access that neither reads, writes nor executes; -EBUSY: a pass is under way. */
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n);
 /* One pass over the rows. -EBUSY, -EINVAL; -ENOSPC: a group has more pages than there are credits. */

@@ -21,12 +21,19 @@
 #define PCIE_PRG_INVALID 0x1
 #define PCIE_PRG_FAILURE 0xf
 
-/* PRI extended capability: Control, Status. */
+/* The Page Request Extended Capability: offsets of its registers, and their bits. */
+#define PCIE_PRI_ID 0x13
+#define PCIE_PRI_HEADER 0x00
+#define PCIE_PRI_CTRL 0x04
+#define PCIE_PRI_STATUS 0x06
+#define PCIE_PRI_CAPACITY 0x08		/* Outstanding Page Request Capacity, read only */
+#define PCIE_PRI_ALLOCATION 0x0c	/* Outstanding Page Request Allocation */
 #define PCIE_PRI_CTRL_ENABLE 0x1
 #define PCIE_PRI_CTRL_RESET 0x2
 #define PCIE_PRI_STATUS_RF 0x1		/* a Response Failure was seen */
 #define PCIE_PRI_STATUS_UPRGI 0x2	/* a response to a group index that is not outstanding was seen */
 #define PCIE_PRI_STATUS_STOPPED 0x100
+#define PCIE_PRI_STATUS_PRPR 0x8000	/* PRG responses carry the PASID of their requests */
 
 /* ---- VT-d page request descriptor: four words, 32 bytes ---- */
 

@@ -24,8 +24,9 @@ uint64_t uiopf_endpoint_page(uint64_t address, uint32_t access)
 	return page;
 }
 
-struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
-					  uint32_t capacity, uint32_t group_most)
+/* `pri`: its physical function's, or its own, which it takes over. */
+static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
+					   uint32_t group_most, struct uiopf_pri *pri, bool virtual)
 {
 	struct uiopf_endpoint *ep = aligned_alloc(128, sizeof *ep);
 	uint32_t i;
@@ -41,21 +42,40 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 	ep->core = core;
 	ep->port = port;
 	ep->requester_id = requester_id;
-	ep->capacity = capacity;
+	ep->pri = pri;
+	ep->virtual = virtual;
 	uiopf_load_init(&ep->load, core);
-	ep->status = PCIE_PRI_STATUS_STOPPED;
 	ep->group_most = group_most;
 	ep->access_eventfd = -1;
 	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
 		ep->free_index[i] = (uint16_t)i;
 	ep->free_indices = PCIE_PRI_PRGI_COUNT;
 	uiopf_control_begin(core);
+	pri->functions += virtual;
 	ep->next = port->endpoints;
 	port->endpoints = ep;
+	port->ops->plug(port, ep);
 	uiopf_hold(&core->lifetime);
 	uiopf_hold(port->lifetime);
 	uiopf_control_end(core);
 	return ep;
+}
+
+struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
+					  uint32_t capacity, uint32_t group_most)
+{
+	struct uiopf_pri *pri = uiopf_pri_new(capacity);
+	struct uiopf_endpoint *ep = pri ? new_endpoint(core, port, requester_id, group_most, pri, false) : NULL;
+
+	if (pri && !ep)
+		uiopf_pri_drop(pri);
+	return ep;
+}
+
+struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physical, uint16_t requester_id,
+						  uint32_t group_most)
+{
+	return new_endpoint(physical->core, physical->port, requester_id, group_most, physical->pri, true);
 }
 
 static void close_all(const int *fd, uint32_t n)
@@ -76,9 +96,13 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 		for (link = &ep->port->endpoints; *link != ep; link = &(*link)->next)
 			;
 		*link = ep->next;
-		ep->port->forget(ep->port, ep);
+		ep->port->ops->forget(ep->port, ep);
+		/* Credits of those that share them come back: what was outstanding is nobody's. */
+		ep->pri->used -= ep->outstanding;
+		uiopf_pri_settle(ep->pri);
 		uiopf_control_end(core);
 	}
+	uiopf_pri_drop(ep->pri);
 	uiopf_let_go(ep->port->lifetime);
 	uiopf_space_free(ep->space);
 	close_all(ep->load.done_eventfd, ep->load.done_eventfds);
@@ -110,65 +134,10 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *sp
 	uiopf_space_free(before);
 }
 
-/* Pages of the largest group that is still to be sent. */
-static uint32_t largest_group(const struct uiopf_endpoint *ep)
-{
-	uint32_t most = ep->load.active && ep->load.cursor < ep->load.rows ? ep->load.config.group : 0, i;
-
-	for (i = ep->manual_head; i != ep->manual_tail; i++)
-		if (ep->manual[i % UIOPF_MANUAL].pages > most)
-			most = ep->manual[i % UIOPF_MANUAL].pages;
-	return most;
-}
-
 /* Whether a group of so many pages can ever be sent: it would wait for more credits than there are, and say nothing. */
 static bool has_credits(const struct uiopf_endpoint *ep, uint32_t pages)
 {
-	return pages <= (ep->control & PCIE_PRI_CTRL_ENABLE ? ep->allocation : ep->capacity);
-}
-
-int uiopf_endpoint_enable_pri(struct uiopf_endpoint *ep, uint32_t allocation)
-{
-	int rc = 0;
-
-	if (allocation > ep->capacity)
-		allocation = ep->capacity;
-	uiopf_control_begin(ep->core);
-	if (!(ep->status & PCIE_PRI_STATUS_STOPPED)) {
-		rc = -EBUSY;
-	} else if (largest_group(ep) > allocation) {
-		rc = -ENOSPC;
-	} else {
-		ep->allocation = allocation;
-		ep->control = PCIE_PRI_CTRL_ENABLE;
-		ep->status &= (uint16_t)~PCIE_PRI_STATUS_STOPPED;
-	}
-	uiopf_control_end(ep->core);
-	uiopf_core_made_work(ep->core);
-	return rc;
-}
-
-void uiopf_endpoint_disable_pri(struct uiopf_endpoint *ep)
-{
-	uiopf_control_begin(ep->core);
-	ep->control = 0;
-	/* What was sent still needs its answers; the function reports Stopped when the last has come. Ours does at once. */
-	ep->status |= PCIE_PRI_STATUS_STOPPED;
-	uiopf_control_end(ep->core);
-	uiopf_core_made_work(ep->core);	/* a pass may be over */
-}
-
-int uiopf_endpoint_reset_pri(struct uiopf_endpoint *ep)
-{
-	int rc = 0;
-
-	uiopf_control_begin(ep->core);
-	if (ep->control & PCIE_PRI_CTRL_ENABLE)
-		rc = -EBUSY;
-	else
-		ep->status = PCIE_PRI_STATUS_STOPPED;
-	uiopf_control_end(ep->core);
-	return rc;
+	return pages <= (ep->pri->control & PCIE_PRI_CTRL_ENABLE ? ep->pri->allocation : ep->pri->capacity);
 }
 
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access *rows, uint64_t n)
@@ -309,6 +278,34 @@ void uiopf_endpoint_accessed(struct uiopf_endpoint *ep, uint32_t at, uint32_t re
 	tell_if_done(ep);
 }
 
+void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code)
+{
+	ep->answer[ep->answer_tail++ % UIOPF_ANSWERS] = (struct uiopf_prg_answer){ (uint16_t)index, (uint16_t)code };
+	if (ep->answer_tail - ep->answer_head > UIOPF_ANSWERS)
+		ep->answer_head = ep->answer_tail - UIOPF_ANSWERS;	/* the oldest is forgotten */
+}
+
+void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint32_t result)
+{
+	if (ep->prg[index].kind == UIOPF_PRG_MANUAL)
+		uiopf_endpoint_accessed(ep, ep->manual_of[index], result);
+	else
+		uiopf_endpoint_log_answer(ep, index, code);
+}
+
+void uiopf_endpoint_forget_group(struct uiopf_endpoint *ep, uint32_t index)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+
+	ep->counts.cleared += prg->pages;
+	ep->counts.cleared_groups++;
+	if (prg->kind != UIOPF_PRG_RAW)
+		ep->load.outstanding--;
+	uiopf_prg_close(ep, prg);
+	if (prg->kind == UIOPF_PRG_MANUAL)
+		uiopf_endpoint_accessed(ep, ep->manual_of[index], UIOPF_ACCESS_FAILED);
+}
+
 void uiopf_endpoint_finish(struct uiopf_endpoint *ep)
 {
 	uiopf_control_begin(ep->core);
@@ -357,7 +354,7 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	if (!has_credits(ep, pages))
 		ticket = -ENOSPC;
 	else if (ep->manual_tail < UIOPF_MANUAL || m->result != UIOPF_ACCESS_PENDING) {
-		*m = (struct uiopf_manual){ address, pasid, access, pages, UIOPF_ACCESS_PENDING };
+		*m = (struct uiopf_manual){ address, pasid, access, pages, UIOPF_ACCESS_PENDING, false };
 		ticket = ep->manual_tail++;
 	}
 	uiopf_control_end(ep->core);
@@ -378,9 +375,9 @@ void uiopf_endpoint_get_counts(struct uiopf_endpoint *ep, struct uiopf_endpoint_
 {
 	uiopf_control_begin(ep->core);
 	*counts = ep->counts;
-	counts->outstanding = ep->credits_used;	/* not by looking at every group: that would take their lines from the worker */
+	counts->outstanding = ep->outstanding;	/* not by looking at every group: that would take their lines from the worker */
 	counts->busy_ns = ep->load.busy_ns;
-	counts->pri_status = ep->status;
+	counts->pri_status = ep->pri->status;
 	counts->latency_max_ns = ep->load.latency.max;
 	counts->latency_count = ep->load.latency.count;
 	uiopf_control_end(ep->core);

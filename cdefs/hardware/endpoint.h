@@ -1,10 +1,12 @@
 /*
  * A PCI function with page requests (PRI), as software configures it. What runs once per fault is in endpoint_path.h.
  *
- * The function has so many credits (Outstanding Page Request Allocation, counted in requests, that is pages) and 512
- * group indices. A group of pages is sent as requests of which the last carries the flag; its answer gives the credits
- * back. Success: every access is translated again, by walking the client's tables. Invalid: the accesses have failed.
- * Anything else is a Response Failure, and PRI stops.
+ * The function has so many credits (Outstanding Page Request Allocation, counted in requests, that is pages), which it
+ * shares with its virtual functions, and 512 group indices of its own. A group of pages is sent as requests of which
+ * the last carries the flag; its answer gives the credits back. Success: every access is translated again, by walking
+ * the client's tables. Invalid: the accesses have failed. Anything else is a Response Failure, and PRI stops (pri.h).
+ *
+ * Every request that was sent is in one of these: succeeded + unmapped + invalid + failed + cleared + outstanding.
  *
  * Belongs to the producer side; configured at the quiescent point. Source: PCIe Page Request Services; Linux
  * drivers/pci/ats.c.
@@ -16,19 +18,33 @@
 #include "abi/hardware.h"
 #include "core/core.h"
 #include "hardware/load.h"
+#include "hardware/pri.h"
+#include "hardware/request.h"
 #include "hardware/walk.h"
 
 struct uiopf_endpoint;
+
+struct uiopf_port;
+
+/* What an IOMMU model is told beside page requests; all of it quiescent. */
+struct uiopf_port_ops {
+	void (*plug)(struct uiopf_port *port, struct uiopf_endpoint *endpoint);		/* it is there from now on */
+	void (*forget)(struct uiopf_port *port, const struct uiopf_endpoint *endpoint);	/* one of them goes */
+	void (*request)(struct uiopf_port *port, struct uiopf_page_request request);	/* a request that was made by hand */
+};
 
 /* Where functions are plugged in: an IOMMU model has one, and gives the functions behind it their turns. */
 struct uiopf_port {
 	struct uiopf_endpoint *endpoints;	/* newest first */
 	struct uiopf_lifetime *lifetime;	/* the IOMMU's; they hold it */
-	/* Quiescent: one of them goes. */
-	void (*forget)(struct uiopf_port *port, const struct uiopf_endpoint *endpoint);
+	const struct uiopf_port_ops *ops;
 };
 
 #define UIOPF_MANUAL 1024u
+#define UIOPF_ANSWERS 1024u
+
+/* What a group is of: the load, an access by hand, or requests that were made by hand. */
+enum uiopf_prg_kind { UIOPF_PRG_LOAD, UIOPF_PRG_MANUAL, UIOPF_PRG_RAW };
 
 struct uiopf_endpoint {
 	struct uiopf_core *core;
@@ -37,14 +53,12 @@ struct uiopf_endpoint {
 	struct uiopf_tables tables;
 	struct uiopf_space *space;	/* whose they are; held */
 	struct uiopf_walk_cache walked;
+	struct uiopf_pri *pri;
 	uint16_t requester_id;
-
-	/* The PRI capability. */
-	uint32_t capacity, allocation;
-	uint16_t control, status;
+	bool virtual;			/* the capability is its physical function's */
 
 	/* Outstanding groups. */
-	uint32_t credits_used, group_most;
+	uint32_t outstanding, group_most;	/* requests without an answer; pages of one group */
 	uint16_t free_index[PCIE_PRI_PRGI_COUNT];
 	uint32_t free_first, free_indices;	/* a ring: the index that has been free longest is used first */
 	struct uiopf_prg {
@@ -53,7 +67,8 @@ struct uiopf_endpoint {
 		uint64_t page;		/* the first page: address, and PCIE_PRI_READ and _WRITE */
 		uint32_t pasid;
 		uint16_t pages;
-		bool outstanding, by_hand;
+		bool outstanding;
+		uint8_t kind : 4, complete : 4;	/* enum uiopf_prg_kind; RAW: its last request has been sent */
 	} prg[PCIE_PRI_PRGI_COUNT];	/* 32 bytes each: all of them are in use in turn */
 	uint16_t manual_of[PCIE_PRI_PRGI_COUNT];	/* which access a group by hand is */
 	uint64_t *page;			/* group_most for each index; the first is unused */
@@ -62,10 +77,15 @@ struct uiopf_endpoint {
 	struct uiopf_manual {
 		uint64_t address;
 		uint32_t pasid, access, pages, result;
+		bool sent;		/* or needed nothing */
 	} manual[UIOPF_MANUAL];
-	uint32_t manual_head, manual_tail, manual_ended;
+	uint32_t manual_head, manual_tail, manual_ended;	/* head: the first that has not been sent */
 	int access_eventfd;		/* told of each that ends; -1: none */
 	bool finished;			/* no more of them will come */
+
+	/* Answers to requests that were made by hand, and to none. */
+	struct uiopf_prg_answer answer[UIOPF_ANSWERS];
+	uint32_t answer_head, answer_tail;
 
 	struct uiopf_endpoint_counts counts;
 	struct uiopf_loader load;
@@ -73,6 +93,21 @@ struct uiopf_endpoint {
 
 /* Producer: an access by hand has ended. */
 void uiopf_endpoint_accessed(struct uiopf_endpoint *ep, uint32_t at, uint32_t result);
+
+/* The group is at an end: its credits and its index are free. */
+hot_inline void uiopf_prg_close(struct uiopf_endpoint *ep, struct uiopf_prg *prg)
+{
+	prg->outstanding = false;
+	ep->pri->used -= prg->pages;
+	ep->outstanding -= prg->pages;
+	ep->free_index[(ep->free_first + ep->free_indices++) % PCIE_PRI_PRGI_COUNT] = (uint16_t)(prg - ep->prg);
+}
+
+/* Quiescent, or the producer: a group that will get no answer is at its end. */
+void uiopf_endpoint_forget_group(struct uiopf_endpoint *ep, uint32_t index);
+/* Producer: an answer to a group that is no part of the load; and one that is kept until it is taken. */
+void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint32_t result);
+void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code);
 
 /* What the function asks for: a page's address with PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. */
 uint64_t uiopf_endpoint_page(uint64_t address, uint32_t access);

@@ -7,12 +7,14 @@
  */
 #pragma once
 #include "hardware/endpoint.h"
+#include "hardware/pri_calls.h"
 #include "hardware/request.h"
 
 hot_inline bool uiopf_prg_may_open(const struct uiopf_endpoint *ep, uint32_t pages)
 {
-	return likely(ep->free_indices && ep->credits_used + pages <= ep->allocation &&
-		      !(ep->status & PCIE_PRI_STATUS_STOPPED));	/* which it is until software has enabled it */
+	const struct uiopf_pri *pri = ep->pri;
+
+	return likely(ep->free_indices && pri->used + pages <= pri->allocation && pri->sends);
 }
 
 hot_inline uint32_t uiopf_access_of(uint64_t page)
@@ -50,7 +52,8 @@ hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg,
 	else
 		prg->page = page;
 	prg->pages++;
-	ep->credits_used++;
+	ep->pri->used++;
+	ep->outstanding++;
 	ep->counts.sent++;
 	send(above, (struct uiopf_page_request){
 		.requester_id = ep->requester_id,
@@ -60,11 +63,20 @@ hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg,
 	});
 }
 
+/* Pages of a group of the load: software may have left fewer credits since the load began; then it is cut. */
+hot_inline uint32_t uiopf_load_group(const struct uiopf_endpoint *ep)
+{
+	const uint32_t group = ep->load.config.group, credits = ep->pri->allocation;
+
+	return likely(group <= credits) ? group : credits ? credits : 1;
+}
+
 /* The next group of a load with times or groups of pages, which may be sent; false: it is not due. */
 hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t now, uiopf_send *send, void *above)
 {
 	const struct uiopf_access *row = &ep->load.row[ep->load.cursor];
 	struct uiopf_prg *prg;
+	const uint32_t most = uiopf_load_group(ep);
 	uint32_t pages = 0;
 	uint64_t when;
 	bool last;
@@ -73,7 +85,7 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 		return false;
 	prg = uiopf_prg_open(ep, row->pasid, when);
 	do {
-		row = uiopf_load_next(&ep->load, now, pages++, &last);
+		row = uiopf_load_next(&ep->load, now, pages++, most, &last);
 		uiopf_prg_send(ep, prg, (row->address & PCIE_PRI_ADDRESS) | row->access, last, send, above);
 	} while (!last);
 	return true;
@@ -84,7 +96,7 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 {
 	const struct uiopf_access *row;
 
-	if (!uiopf_load_wants(&ep->load) || !uiopf_prg_may_open(ep, ep->load.config.group))
+	if (!uiopf_load_wants(&ep->load) || !uiopf_prg_may_open(ep, uiopf_load_group(ep)))
 		return false;
 	if (unlikely(!ep->load.plain))
 		return uiopf_endpoint_send_group(ep, now, send, above);
@@ -94,10 +106,10 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 	return true;
 }
 
-/* Sends the next access that was made by hand, unless its pages are there. */
-hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uiopf_send *send, void *above)
+/* Sends an access that was made by hand, unless its pages are there; false: it may not be sent yet. */
+hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t at, uiopf_send *send, void *above)
 {
-	struct uiopf_manual *m = &ep->manual[ep->manual_head % UIOPF_MANUAL];
+	struct uiopf_manual *m = &ep->manual[at];
 	const uint32_t access = uiopf_access_of(uiopf_endpoint_page(0, m->access));
 	struct uiopf_prg *prg;
 	uint32_t i, there = 0;
@@ -107,36 +119,51 @@ hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uiopf_send
 	for (i = 0; i < m->pages; i++)
 		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, access);
 	if (there == m->pages) {
-		uiopf_endpoint_accessed(ep, ep->manual_head % UIOPF_MANUAL, UIOPF_ACCESS_OK);
+		uiopf_endpoint_accessed(ep, at, UIOPF_ACCESS_OK);
 	} else {
 		prg = uiopf_prg_open(ep, m->pasid, uiopf_now(&ep->core->clock));
-		prg->by_hand = true;
-		ep->manual_of[prg - ep->prg] = (uint16_t)(ep->manual_head % UIOPF_MANUAL);
+		prg->kind = UIOPF_PRG_MANUAL;
+		ep->manual_of[prg - ep->prg] = (uint16_t)at;
 		for (i = 0; i < m->pages; i++)
 			uiopf_prg_send(ep, prg, uiopf_endpoint_page(m->address + i * UIOPF_PAGE, m->access),
 				       i + 1 == m->pages, send, above);
 	}
-	ep->manual_head++;
+	m->sent = true;
 	return true;
 }
 
 #define UIOPF_SENT_PER_TURN 256u	/* groups: a turn is bounded, and the IOMMU's queue must not fill in one */
+
+/* Those that wait, in their order; one that needs more credits than there are does not hold up smaller ones. */
+hot_inline uint32_t uiopf_endpoint_send_manuals(struct uiopf_endpoint *ep, uiopf_send *send, void *above)
+{
+	uint32_t i, sent = 0;
+
+	for (i = ep->manual_head; i != ep->manual_tail && sent < UIOPF_SENT_PER_TURN; i++) {
+		const uint32_t at = i % UIOPF_MANUAL;
+
+		if (!ep->manual[at].sent)
+			sent += uiopf_endpoint_send_manual(ep, at, send, above);
+	}
+	while (ep->manual_head != ep->manual_tail && ep->manual[ep->manual_head % UIOPF_MANUAL].sent)
+		ep->manual_head++;
+	return sent;
+}
 
 /* Sends what is due; how many groups. */
 hot_inline uint32_t uiopf_endpoint_turn(struct uiopf_endpoint *ep, uiopf_send *send, void *above)
 {
 	uint32_t sent = 0;
 
-	while (unlikely(ep->manual_head != ep->manual_tail) && sent < UIOPF_SENT_PER_TURN &&
-	       uiopf_endpoint_send_manual(ep, send, above))
-		sent++;
+	if (unlikely(ep->manual_head != ep->manual_tail))
+		sent = uiopf_endpoint_send_manuals(ep, send, above);
 	if (!ep->load.active)
 		return sent;
 	/* What an answer has not already made room for (below): the start of a pass, and an open loop's arrivals. */
 	while (sent < UIOPF_SENT_PER_TURN && uiopf_load_wants(&ep->load) &&
 	       uiopf_endpoint_send_load(ep, uiopf_now(&ep->core->clock), send, above))
 		sent++;
-	if (uiopf_load_is_over(&ep->load, ep->status & PCIE_PRI_STATUS_STOPPED))
+	if (uiopf_load_is_over(&ep->load, !uiopf_pri_may_send(ep->pri)))
 		uiopf_load_finish(&ep->load);
 	return sent;
 }
@@ -169,30 +196,37 @@ hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t inde
 					uiopf_send *send, void *above)
 {
 	struct uiopf_prg *prg = &ep->prg[index];
+	bool failed = false;
 	uint32_t result;
 
 	if (unlikely(!prg->outstanding)) {
-		ep->status |= PCIE_PRI_STATUS_UPRGI;
-		ep->counts.unexpected++;
+		uiopf_endpoint_unexpected(ep, index, code);
 		return;
 	}
-	if (likely(code == PCIE_PRG_SUCCESS)) {
+	if (unlikely(ep->pri->deaf)) {
+		ep->counts.ignored++;
+		ep->counts.failed += prg->pages;
+		result = UIOPF_ACCESS_FAILED;
+	} else if (likely(code == PCIE_PRG_SUCCESS)) {
 		result = uiopf_prg_retry(ep, prg);
 	} else if (code == PCIE_PRG_INVALID) {
 		ep->counts.invalid += prg->pages;
 		result = UIOPF_ACCESS_INVALID;
 	} else {
-		/* All other codes are to be handled as Response Failure: nothing more is sent before software resets PRI. */
+		/* All other codes are to be handled as Response Failure: nothing more is sent before software enables PRI anew. */
 		ep->counts.failed += prg->pages;
-		ep->status |= PCIE_PRI_STATUS_RF | PCIE_PRI_STATUS_STOPPED;
+		failed = true;
 		result = UIOPF_ACCESS_FAILED;
 	}
-	if (unlikely(prg->by_hand))
-		uiopf_endpoint_accessed(ep, ep->manual_of[index], result);
-	uiopf_load_ended(&ep->load, prg->intended_ns, now);
-	prg->outstanding = false;
-	ep->credits_used -= prg->pages;
-	ep->free_index[(ep->free_first + ep->free_indices++) % PCIE_PRI_PRGI_COUNT] = (uint16_t)index;
+	if (unlikely(prg->kind != UIOPF_PRG_LOAD))
+		uiopf_endpoint_answered_by_hand(ep, index, code, result);
+	if (likely(prg->kind != UIOPF_PRG_RAW))
+		uiopf_load_ended(&ep->load, prg->intended_ns, now);
+	uiopf_prg_close(ep, prg);
+	if (unlikely(failed))
+		uiopf_endpoint_failed(ep);
+	else
+		uiopf_pri_settle(ep->pri);
 	/* A function that was waiting for an answer goes on at once. */
 	if (ep->load.active)
 		uiopf_endpoint_send_load(ep, now, send, above);

@@ -56,14 +56,15 @@ bool uiopf_load_is_due(struct uiopf_loader *load, uint64_t now, uint64_t *when)
 	return false;
 }
 
-const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t now, uint32_t pages, bool *last)
+const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t now, uint32_t pages, uint32_t most,
+					   bool *last)
 {
 	const struct uiopf_access *row = &load->row[load->cursor++];
 
 	if (pages == 0)
 		__builtin_prefetch(row + 8);
 	next_arrival(load);
-	*last = pages + 1 == load->config.group || load->cursor == load->rows || row[1].pasid != row->pasid ||
+	*last = pages + 1 >= most || load->cursor == load->rows || row[1].pasid != row->pasid ||
 		uiopf_load_due(load, now) > now;
 	return row;
 }

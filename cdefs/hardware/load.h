@@ -53,8 +53,9 @@ hot_inline const struct uiopf_access *uiopf_load_next_plain(struct uiopf_loader 
 uint64_t uiopf_load_due(const struct uiopf_loader *load, uint64_t now);
 /* The time of the next row, which the loader wants to send: false where that is not yet; the core is told when. */
 bool uiopf_load_is_due(struct uiopf_loader *load, uint64_t now, uint64_t *when);
-/* Takes a row for a group that has so many pages by now; *last: the next one is not of this group. */
-const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t now, uint32_t pages, bool *last);
+/* Takes a row for a group that has so many pages by now, of `most`; *last: the next one is not of this group. */
+const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t now, uint32_t pages, uint32_t most,
+					   bool *last);
 
 /* A group that was due then has been answered now. */
 hot_inline void uiopf_load_ended(struct uiopf_loader *load, uint64_t intended_ns, uint64_t now)

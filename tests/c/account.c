@@ -54,7 +54,7 @@ static void check(struct play *s)
 	CHECK(a.counts.outstanding <= waited_for);
 	CHECK(a.pending <= a.counts.outstanding + s->partial);
 	CHECK_EQ(a.counts.sent - a.counts.outstanding,
-		 a.counts.succeeded + a.counts.unmapped + a.counts.invalid + a.counts.failed);
+		 a.counts.succeeded + a.counts.unmapped + a.counts.invalid + a.counts.failed + a.counts.cleared);
 }
 
 static void read_some(struct play *s)

@@ -481,8 +481,8 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 		uiopf_endpoint_get_counts(w.endpoint[d], &counts);
 		uiopf_device_get_counts(w.device[d], &device_counts);
 		CHECK_EQ(counts.outstanding, 0);
-		CHECK_EQ(counts.succeeded + counts.unmapped + counts.invalid + counts.failed, counts.sent);
-		CHECK_EQ(counts.latency_count, counts.sent_groups);
+		CHECK_EQ(counts.succeeded + counts.unmapped + counts.invalid + counts.failed + counts.cleared, counts.sent);
+		CHECK_EQ(counts.latency_count + counts.cleared_groups, counts.sent_groups);
 		CHECK_EQ(device_counts.reported, counts.sent);
 		CHECK_EQ(device_counts.dropped, 0);
 		sent += counts.sent;

@@ -641,7 +641,7 @@ static void close_hostile(struct world *w, struct hostile *h)
 		uiopf_endpoint_get_counts(h->site.endpoint, &counts);
 	} while (counts.outstanding);
 	/* Whatever was done to its tables and answers, every fault has ended in one way. */
-	CHECK_EQ(counts.succeeded + counts.unmapped + counts.invalid + counts.failed, counts.sent);
+	CHECK_EQ(counts.succeeded + counts.unmapped + counts.invalid + counts.failed + counts.cleared, counts.sent);
 	printf("  hostile %" PRIu32 ": %" PRIu64 " lives, %" PRIu64 " processes killed, %" PRIu64 " calls, %" PRIu64
 	       " writes of its thread, %" PRIu64 " CQEs looked at (%" PRIu64 " errors), %" PRIu64 " dropped, %" PRIu64
 	       " faults\n", h->number, h->lives, h->killed, h->calls, h->scribbled, h->cqes, h->errors, h->dropped,

@@ -256,14 +256,16 @@ static void what_linux_refuses(void)
 		{ "execute and read", 0x100 | 1ull << 52, 0x5, 1, 0 },
 		{ "stop marker", 0x100, 0x4, 0, 0 },
 		{ "execute only: taken for a stop marker", 0x100 | 1ull << 52, 0x4, 0, 0 },
-		{ "a stranger's", 0x100, 0x5, 0, 0 },
+		{ "a stranger's", 0x100, 0x5, 1, 0 },
+		{ "a stranger's, not last", 0x100, 0x1, 0, 0 },
+		{ "a stranger's stop marker", 0x100, 0x4, 0, 0 },
 		{ "an ordinary one", 0x100, 0x5, 0, 1 },
 	};
 	uint32_t i;
 
 	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct scene *s = open_scene(0, 256);
-		uint64_t rid = strcmp(cases[i].name, "a stranger's") ? RID : RID + 1;
+		uint64_t rid = strncmp(cases[i].name, "a stranger's", 12) ? RID : RID + 1;
 
 		request(s, 0x1 | rid << 16 | cases[i].word0, cases[i].word1);
 		CHECK_EQ(interrupt(s), 1);
@@ -335,7 +337,7 @@ static void credits_count_pages_and_come_back_with_answers(void)
 {
 	struct scene *s = open_scene(10, 256);
 
-	CHECK_EQ(s->ep->allocation, 10);
+	CHECK_EQ(s->ep->pri->allocation, 10);
 	start(s, 12, 100, 4);
 	uiopf_core_produce(s->core);
 	CHECK_EQ(counts_of(s).outstanding, 8);	/* two groups of four; a third would be twelve */
@@ -363,7 +365,7 @@ static void no_more_than_512_groups_are_outstanding(void)
 	uint8_t seen[512] = { 0 };
 	int64_t i, n;
 
-	CHECK_EQ(s->ep->allocation, CAPACITY);	/* never more than it has */
+	CHECK_EQ(s->ep->pri->allocation, CAPACITY);	/* never more than it has */
 	start(s, 1500, 2000, 1);
 	for (i = 0; i < 8; i++)
 		uiopf_core_produce(s->core);
@@ -420,19 +422,37 @@ static void a_response_failure_stops_page_requests(void)
 		uiopf_core_produce(s->core);
 		CHECK_EQ(counts_of(s).outstanding, 4);
 		uiopf_vtd_endpoint_response(s->vtd, s->ep, 2, codes[i], 0);
-		CHECK_EQ(counts_of(s).pri_status, 0x101);	/* RF, Stopped */
+		CHECK_EQ(counts_of(s).pri_status, 0x1);		/* RF; Stopped comes with the last answer */
 		CHECK_EQ(counts_of(s).failed, 1);
 		uiopf_core_produce(s->core);
 		CHECK_EQ(counts_of(s).sent, 4);			/* nothing more is sent */
-		CHECK_EQ(counts_of(s).outstanding, 3);		/* and what was sent is still answered */
+		CHECK_EQ(counts_of(s).outstanding, 3);
+		uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 0, 0);
+		uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 0, 0);
+		CHECK_EQ(counts_of(s).failed, 2);		/* what the answer says is ignored, */
+		CHECK_EQ(counts_of(s).ignored, 2);		/* and that it is one too many */
+		CHECK_EQ(counts_of(s).unexpected, 0);
+		CHECK_EQ(counts_of(s).pri_status, 0x1);
+		if (i % 2) {
+			uiopf_vtd_endpoint_response(s->vtd, s->ep, 1, 1, 0);
+			uiopf_vtd_endpoint_response(s->vtd, s->ep, 3, 1, 0);
+			CHECK_EQ(counts_of(s).pri_status, 0x101);
+			CHECK_EQ(counts_of(s).failed, 4);
+		}
 		CHECK_EQ(uiopf_endpoint_reset_pri(s->ep), -EBUSY);
 		uiopf_endpoint_disable_pri(s->ep);
 		CHECK_EQ(uiopf_endpoint_reset_pri(s->ep), 0);
-		CHECK_EQ(counts_of(s).pri_status, 0x100);
+		CHECK_EQ(counts_of(s).pri_status, 0x101);	/* RF stays until it is enabled anew */
+		CHECK_EQ(counts_of(s).outstanding, 0);
+		CHECK_EQ(counts_of(s).cleared, i % 2 ? 0 : 2);
+		CHECK_EQ(counts_of(s).cleared_groups, counts_of(s).cleared);
+		uiopf_vtd_endpoint_response(s->vtd, s->ep, 3, 0, 0);	/* of a group that was forgotten, or answered */
+		CHECK_EQ(counts_of(s).pri_status, 0x103);
+		CHECK_EQ(counts_of(s).unexpected, 1);
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 64), 0);
 		CHECK_EQ(counts_of(s).pri_status, 0);
 		uiopf_core_produce(s->core);
-		CHECK_EQ(counts_of(s).sent, 5);
+		CHECK_EQ(counts_of(s).sent, 8);
 		uiopf_endpoint_cancel(s->ep);
 		close_scene(s);
 	}

@@ -10,6 +10,7 @@ from uring_iopf._native import CEndpoint, check, ffi, lib
 from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_signed, check_whole
 from uring_iopf.handles import Handle
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
+from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
 
 if TYPE_CHECKING:
     from uring_iopf.hardware.iommus.vtd import VtdIommu
@@ -23,6 +24,10 @@ MOST_PAGES = 1 << 12
 """The most pages in one group. Memory for so many is allocated for each group."""
 ROW_BYTES = 24
 """The size of ``struct uiopf_access``."""
+DEFAULT_CAPACITY = 2048
+"""A function's Outstanding Page Request Capacity by default."""
+MOST_ANSWERS = 1024
+"""The most answers that are kept for `Endpoint.take_answers`."""
 GROUP_INDICES = MOST_IN_FLIGHT
 """The PRG indices of a function, and so the most groups that can be outstanding at once."""
 
@@ -39,11 +44,14 @@ class AccessResult(enum.IntEnum):
     INVALID = 3
     """The answer was INVALID."""
     FAILED = 4
-    """The answer was FAILURE."""
+    """The answer was FAILURE, or a reset ended the access."""
 
 
 class EndpointCounts(NamedTuple):
-    """Counts of a function's page requests and of their answers."""
+    """Counts of a function's page requests and of their answers.
+
+    sent = succeeded + unmapped + invalid + failed + cleared + outstanding, at any time. Stop markers are not counted.
+    """
 
     sent: int
     """Page requests that were sent."""
@@ -56,9 +64,21 @@ class EndpointCounts(NamedTuple):
     invalid: int
     """Page requests whose answer was INVALID."""
     failed: int
-    """Page requests whose answer was FAILURE."""
+    """Page requests whose answer was FAILURE, or came after one."""
     unexpected: int
     """Answers to a group index that is not outstanding."""
+    ignored: int
+    """Answers that came after a Response Failure; the function ignores what they say."""
+    cleared: int
+    """Page requests that a reset has made the function forget."""
+    cleared_groups: int
+    """Groups of these."""
+    forged: int
+    """Page requests with this function's requester id that another function sent."""
+    unbound: int
+    """Page requests that the driver answered with INVALID because no device was bound to the function."""
+    unbound_passed_over: int
+    """Page requests that the driver dropped without an answer, because no device was bound and they were not last."""
     outstanding: int
     """Page requests that wait for an answer."""
     busy_ns: int
@@ -68,7 +88,7 @@ class EndpointCounts(NamedTuple):
     latency_count: int
     """The groups whose latency was measured."""
     pri_status: int
-    """PCIE_PRI_STATUS bits: RF 1, UPRGI 2, Stopped 0x100."""
+    """`PriStatus`: RF, UPRGI and STOPPED. PRPR, which is always set, is left out."""
 
 
 def _check(rc: int, call: str, pages: int) -> int:
@@ -92,33 +112,66 @@ class Endpoint(Handle[CEndpoint]):
     """A PCI function with PRI: credits, 512 group indices, and groups of up to *group_most* pages.
 
     *requester_id*: bus, device and function number, 16 bits. *capacity*: PRI's Outstanding Page Request Capacity, in
-    page requests, 1 to 2^20. *group_most*: 1 to 4,096 pages. PRI is off until `enable_pri`.
+    page requests, 1 to 2^20; None: 2,048. *group_most*: 1 to 4,096 pages. PRI is off until `enable_pri`.
 
-    Raises: UsageError, a number out of range; MemoryError.
+    *physical*: the physical function of this one, which is then a virtual function: the two have one capability, with
+    its credits and its failures. The capacity is the physical function's.
+
+    Raises: UsageError, a number out of range, or a physical function behind another IOMMU; MemoryError.
     """
 
     _what = "endpoint"
 
     def __init__(
-        self, iommu: VtdIommu, *, requester_id: int = 0x0100, capacity: int = 2048, group_most: int = 32
+        self,
+        iommu: VtdIommu,
+        *,
+        requester_id: int = 0x0100,
+        capacity: int | None = None,
+        group_most: int = 32,
+        physical: Endpoint | None = None,
     ) -> None:
         super().__init__()
         check_fits(16, requester_id=requester_id)
-        check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
+        if capacity is not None:
+            check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
         check_whole("group_most", group_most, 1, MOST_PAGES, " pages")
         self._on = iommu.core
+        self.iommu = iommu
         self.requester_id = requester_id
-        self.capacity = capacity
         self.group_most = group_most
-        new, free = lib.uiopf_endpoint_new, lib.uiopf_endpoint_free
+        self.physical = physical
+        free = lib.uiopf_endpoint_free
         keep: list[object] = [iommu.vtd]  # which the port is a part of
-        self._make(free, new, iommu.core.c, iommu.port, requester_id, capacity, group_most, keep=keep)
+        if physical is None:
+            self.capacity = DEFAULT_CAPACITY if capacity is None else capacity
+            arguments = (iommu.core.c, iommu.port, requester_id, self.capacity, group_most)
+            self._make(free, lib.uiopf_endpoint_new, *arguments, keep=keep)
+        else:
+            self.capacity = self._capacity_of(physical, iommu, capacity)
+            self._make(free, lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most, keep=keep)
+
+    @staticmethod
+    def _capacity_of(physical: object, iommu: VtdIommu, capacity: int | None) -> int:
+        if not isinstance(physical, Endpoint):
+            raise UsageError(f"physical must be an Endpoint, not {physical!r}")
+        if physical.physical is not None:
+            raise UsageError("physical must be a physical function, and not a virtual one")
+        if physical.iommu is not iommu:
+            raise UsageError("a virtual function and its physical function must be behind one IOMMU")
+        if capacity is not None and capacity != physical.capacity:
+            raise UsageError(
+                f"capacity must be left out, or be the physical function's, {physical.capacity}, not {capacity}"
+            )
+        return physical.capacity
 
     def enable_pri(self, allocation: int | None = None) -> None:
-        """Enable PRI with *allocation* credits, at most the capacity; None: the capacity.
+        """Enable PRI with *allocation* credits, at most the capacity; None: the capacity. As Linux's pci_enable_pri().
 
-        Raises: KernelError(EBUSY), PRI is not stopped; UsageError, a group that waits to be sent has more pages than
-        credits.
+        For a virtual function this only checks that its physical function's PRI is enabled.
+
+        Raises: KernelError(EBUSY), PRI is enabled, or not stopped; KernelError(EINVAL), the physical function's is not
+        enabled; UsageError, a group that waits to be sent has more pages than credits.
         """
         wanted = self.capacity if allocation is None else allocation
         check_fits(32, allocation=wanted)
@@ -128,12 +181,75 @@ class Endpoint(Handle[CEndpoint]):
         check(rc, "enable PRI")
 
     def disable_pri(self) -> None:
-        """Disable PRI. The function sends no more page requests."""
+        """Disable PRI. The function sends no more page requests, and is stopped when all have been answered.
+
+        For a virtual function this does nothing.
+        """
         lib.uiopf_endpoint_disable_pri(self.c)
 
     def reset_pri(self) -> None:
-        """Clear RF and UPRGI after a failure. Raises: KernelError(EBUSY), PRI is enabled."""
+        """Make the function forget all outstanding page requests; late answers are then unexpected.
+
+        RF and UPRGI are cleared by the next `enable_pri`. For a virtual function this does nothing.
+        Raises: KernelError(EBUSY), PRI is enabled.
+        """
         check(lib.uiopf_endpoint_reset_pri(self.c), "reset PRI")
+
+    def read_pri(self, register: PriRegister) -> int:
+        """Read a register of the Page Request Extended Capability.
+
+        Raises: KernelError(EINVAL), no such register; KernelError(ENOENT), a virtual function has no capability.
+        """
+        check_fits(32, register=register)
+        return check(lib.uiopf_endpoint_read_pri(self.c, register), "read a PRI register")
+
+    def write_pri(self, register: PriRegister, value: int) -> None:
+        """Write a register, as a driver does that keeps no rule of Linux's: PRI can be enabled before it has stopped.
+
+        An allocation of more than the capacity becomes the capacity. With fewer credits than the load's groups have
+        pages, its groups are cut. Raises: as `read_pri`.
+        """
+        check_fits(32, register=register, value=value)
+        check(lib.uiopf_endpoint_write_pri(self.c, register, value), "write a PRI register")
+
+    def reset(self) -> None:
+        """Function level reset: the pass ends, accesses by hand end with FAILED, and PRI is as after power-on.
+
+        Requests on their way to the IOMMU stay there; their answers are unexpected. The reset of a physical function
+        also ends what its virtual functions have outstanding. (Linux restores the registers afterwards; we do not.)
+        """
+        lib.uiopf_endpoint_reset(self.c)
+
+    def send(self, request: PageRequest) -> None:
+        """Send a page request at once, with the fields as given.
+
+        Requests of one index form a group until one is the last. Its answer is kept for `take_answers`.
+
+        Raises: KernelError(EPERM), PRI is not enabled, or has failed; KernelError(ENOSPC), no credit is left;
+        KernelError(EBUSY), the index is in use by a group that waits for its answer; KernelError(E2BIG), the group has
+        *group_most* pages already; UsageError, *request* is no `PageRequest`.
+        """
+        if not isinstance(request, PageRequest):
+            raise UsageError(f"request must be a PageRequest, not {request!r}")
+        raw = ffi.new(
+            "struct uiopf_raw_request *",
+            {
+                "requester_id": self.requester_id if request.requester_id is None else request.requester_id,
+                "pasid": request.pasid or 0,
+                "flags": request.flags,
+                "message": request.message,
+            },
+        )
+        check(lib.uiopf_endpoint_send_raw(self.c, raw), "send a page request")
+
+    def take_answers(self) -> list[PrgAnswer]:
+        """Take the answers to requests that `send` has sent, and to no outstanding group, oldest first.
+
+        The last 1,024 answers are kept.
+        """
+        answers = ffi.new("struct uiopf_prg_answer[]", MOST_ANSWERS)
+        n = lib.uiopf_endpoint_take_raw_answers(self.c, answers, MOST_ANSWERS)
+        return [PrgAnswer(int(answers[at].index), int(answers[at].code)) for at in range(n)]
 
     def use_tables(self, space: AddressSpace | None) -> None:
         """Translate by the tables of *space*; None: no address is mapped."""

@@ -143,15 +143,14 @@ static __attribute__((noinline)) void let_wait(struct uiopf_records *iq, uint64_
 	uiopf_records_wait(iq, d);
 }
 
-static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
-		    uint32_t grpid, uint32_t code)
+hot_inline void give_response(struct uiopf_vtd *v, enum uiopf_side side, uint32_t requester_id, uint32_t flags,
+			      uint32_t pasid, uint32_t grpid, uint32_t code)
 {
-	struct uiopf_vtd *v = container_of(device->iommu, struct uiopf_vtd, iommu);
 	struct uiopf_records *iq = &v->commands[side].iq;
 	uint64_t *d = uiopf_records_place(iq, VTD_IQ_WORDS), word0, word1;
 
 	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
-	word0 = VTD_PGRP_TYPE | (uint64_t)device->requester_id << VTD_PGRP_RID_SHIFT |
+	word0 = VTD_PGRP_TYPE | (uint64_t)requester_id << VTD_PGRP_RID_SHIFT |
 		(uint64_t)code << VTD_PGRP_CODE_SHIFT;
 	if (flags & UIOPF_FAULT_PASID_VALID)
 		word0 |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
@@ -165,6 +164,14 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	uiopf_records_put(iq);
 	if (iq->written % COMMANDS_A_SHOW == 0)
 		uiopf_records_show(iq);
+}
+
+static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
+{
+	struct uiopf_vtd *v = container_of(device->iommu, struct uiopf_vtd, iommu);
+
+	give_response(v, side, device->requester_id, flags, pasid, grpid, code);
 }
 
 static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
@@ -240,21 +247,52 @@ void uiopf_vtd_note(struct uiopf_vtd *v, uint32_t slot, uint64_t source, uint64_
 	v->sent_under[slot] = device ? handle_of(device, &fault) : 0;
 }
 
-/* Of a request that is not ordinary: whether it goes on to the generic layer. */
-static bool is_worth_reporting(struct uiopf_vtd *v, struct uiopf_device *device, uint64_t d0, uint64_t d1)
+/* What Linux takes for a stop marker. A real one has a PASID, and is no page request. */
+static bool looks_like_a_stop_marker(uint64_t d1)
 {
-	const struct uiopf_fault fault = decode(d0, d1);
+	return (d1 & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST;
+}
 
-	if (is_bad(v, d0, d1)) {
-		/* Only a last request is waited for. */
-		if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
-			respond(device, UIOPF_PRODUCER, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
-			device->counts.refused++;
-		}
-		return false;
+static bool is_stop_marker(uint64_t d0, uint64_t d1)
+{
+	return looks_like_a_stop_marker(d1) && (d0 & VTD_PRQ_PASID_BITS) == VTD_PRQ_PASID_PRESENT;
+}
+
+/*
+ * Of a request that is not ordinary, or of which nobody knows the function: whether it goes on to the generic layer.
+ * Linux looks for what is malformed, then for stop markers, and then for the device. What it refuses it answers, but
+ * only the last of a group is waited for.
+ */
+static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, struct uiopf_device *device, uint64_t d0,
+							 uint64_t d1)
+{
+	const uint32_t requester_id = d0 >> VTD_PRQ_RID_SHIFT & 0xffff;
+	struct uiopf_endpoint *ep = v->source[requester_id].endpoint;
+	const struct uiopf_fault fault = decode(d0, d1);
+	uint64_t *refused = &v->strangers, *passed_over = &v->strangers;
+
+	if (device) {
+		refused = &device->counts.refused;
+		passed_over = &device->counts.passed_over;
+	} else if (ep) {
+		refused = &ep->counts.unbound;
+		passed_over = &ep->counts.unbound_passed_over;
 	}
-	/* A stop marker: the driver drops it, and nobody answers. */
-	return (d1 & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) != PCIE_PRI_LAST;
+	if (!is_bad(v, d0, d1)) {
+		if (looks_like_a_stop_marker(d1)) {
+			*passed_over += !is_stop_marker(d0, d1);
+			return false;
+		}
+		if (device)
+			return true;
+	}
+	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+		give_response(v, UIOPF_PRODUCER, requester_id, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
+		*refused += !is_stop_marker(d0, d1);
+	} else {
+		++*passed_over;
+	}
+	return false;
 }
 
 static uint32_t interrupt(struct uiopf_iommu *iommu)
@@ -269,9 +307,7 @@ static uint32_t interrupt(struct uiopf_iommu *iommu)
 		struct uiopf_device *device = v->source[d0 >> VTD_PRQ_RID_SHIFT & 0xffff].device;
 		const struct uiopf_fault fault = decode(d0, d1);
 
-		if (unlikely(!device))
-			continue;	/* nobody to answer for, and in our model nobody who asked */
-		if (unlikely(!is_ordinary(d0, d1)) && !is_worth_reporting(v, device, d0, d1))
+		if (unlikely(!device || !is_ordinary(d0, d1)) && !is_worth_reporting(v, device, d0, d1))
 			continue;
 		if (unlikely(v->sent_under != NULL) && v->sent_under[(head + i) % VTD_PRQ_ENTRIES] != handle_of(device, &fault))
 			device->counts.stale++;
@@ -337,7 +373,7 @@ static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_d
 	for (i = v->prq.head; i != v->prq.written; i++) {
 		const uint64_t *d = uiopf_records_at(v->prq.places, VTD_PRQ_WORDS, i);
 
-		requests += (d[0] >> VTD_PRQ_RID_SHIFT & 0xffff) == device->requester_id;
+		requests += (d[0] >> VTD_PRQ_RID_SHIFT & 0xffff) == device->requester_id && !is_stop_marker(d[0], d[1]);
 	}
 	return requests;
 }
@@ -384,7 +420,30 @@ static const struct uiopf_producer_ops producer_ops = {
 	.kick = kick_consumer,
 };
 
-/* ---- set-up ---- */
+/* ---- the functions behind it ---- */
+
+static int grow_iq(struct uiopf_vtd *v);
+
+/* Its requests are answered from now on; where there is no room for the answers of one more, once it is bound. */
+static int take_in(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
+	int rc;
+
+	if (source->endpoint)
+		return source->endpoint == endpoint ? 0 : -EBUSY;
+	rc = v->sources == VTD_MOST_SOURCES ? -ENOSPC : grow_iq(v);
+	if (rc < 0)
+		return rc;
+	v->sources++;
+	source->endpoint = endpoint;
+	return 0;
+}
+
+static void plug(struct uiopf_port *port, struct uiopf_endpoint *endpoint)
+{
+	take_in(container_of(port, struct uiopf_vtd, port), endpoint);
+}
 
 static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoint)
 {
@@ -397,6 +456,19 @@ static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoin
 		v->sources--;
 	}
 }
+
+static void request(struct uiopf_port *port, struct uiopf_page_request request)
+{
+	uiopf_vtd_page_request(container_of(port, struct uiopf_vtd, port), request);
+}
+
+static const struct uiopf_port_ops port_ops = {
+	.plug = plug,
+	.forget = forget,
+	.request = request,
+};
+
+/* ---- set-up ---- */
 
 /* Room for the answers of one more function, and for as many again. The queue is empty when it is replaced. */
 static int grow_iq(struct uiopf_vtd *v)
@@ -439,7 +511,7 @@ struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
 	v->iommu.lifetime = (struct uiopf_lifetime){ 1, end_vtd };
 	v->iommu.core = core;
 	v->flags = flags;
-	v->port.forget = forget;
+	v->port.ops = &port_ops;
 	v->port.lifetime = &v->iommu.lifetime;
 	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
 	if (flags & UIOPF_VTD_UNDRAINED)
@@ -484,36 +556,35 @@ struct uiopf_iommu *uiopf_vtd_hold_iommu(struct uiopf_vtd *v)
 int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
 {
 	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
-	int rc = 0;
+	int rc;
 
 	/* Both are ours, and are the same to the hardware: what goes away is found here by its requester id. */
 	if (endpoint->port != &v->port || device->iommu != &v->iommu || device->requester_id != endpoint->requester_id)
 		return -EINVAL;
 	uiopf_control_begin(v->iommu.core);
-	if (source->endpoint && (source->endpoint != endpoint || source->device))
-		rc = -EBUSY;
-	else if (!source->endpoint)
-		rc = v->sources == VTD_MOST_SOURCES ? -ENOSPC : grow_iq(v);
-	if (rc == 0) {
-		v->sources += !source->endpoint;
-		source->endpoint = endpoint;
+	rc = source->endpoint == endpoint && source->device ? -EBUSY : take_in(v, endpoint);
+	if (rc == 0)
 		source->device = device;
-	}
 	uiopf_control_end(v->iommu.core);
 	return rc;
 }
 
-void uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
+int uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
 {
+	if (device->iommu != &v->iommu)
+		return -EINVAL;
 	uiopf_control_begin(v->iommu.core);
 	forget_device(&v->iommu, device);
 	uiopf_control_end(v->iommu.core);
+	uiopf_core_made_work(v->iommu.core);	/* what it has sent has been reported, and is to be shown */
+	return 0;
 }
 
 void uiopf_vtd_get_counts(struct uiopf_vtd *v, struct uiopf_vtd_counts *counts)
 {
 	uiopf_control_begin(v->iommu.core);
 	counts->overflowed = v->overflowed;
+	counts->strangers = v->strangers;
 	counts->commands_lost = v->commands[UIOPF_PRODUCER].iq.lost + v->commands[UIOPF_CONSUMER].iq.lost;
 	uiopf_control_end(v->iommu.core);
 }

@@ -32,6 +32,7 @@ struct uiopf_vtd {
 	struct uiopf_records prq;
 	uint32_t prq_status;
 	uint64_t overflowed;		/* requests that the full queue did not take */
+	uint64_t strangers;		/* requests of functions that nobody knows */
 
 	/*
 	 * The invalidation queue, one for each side that gives commands: a lock for every answer would take the line with

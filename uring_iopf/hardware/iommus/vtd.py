@@ -78,6 +78,25 @@ class VtdIommu(Handle[CIommu]):
             ) from None
         check(rc, "bind to the IOMMU")
 
+    def unbind(self, device: SupportsDevice) -> None:
+        """Unbind a device's function. Page requests on the way are reported first; later ones are refused.
+
+        Does nothing if the device is not bound. Raises: UsageError, *device* is no device, or is behind another IOMMU.
+        """
+        vtd = self.vtd
+        try:
+            rc = lib.uiopf_vtd_unbind(vtd, device.c)
+        except (AttributeError, TypeError):
+            rc = -1
+        if rc < 0:
+            raise UsageError(f"device must be a Device behind this IOMMU, not {device!r}")
+
+    def strangers(self) -> int:
+        """The number of page requests that had the requester id of no function behind this IOMMU."""
+        counts = ffi.new("struct uiopf_vtd_counts *")
+        lib.uiopf_vtd_get_counts(self.vtd, counts)
+        return int(counts.strangers)
+
     def lost(self) -> int:
         """The number of page requests that overflowed the queue, and of answers that did not reach the hardware."""
         counts = ffi.new("struct uiopf_vtd_counts *")

@@ -45,6 +45,9 @@ class DeviceCounts(NamedTuple):
     """Faults of unfinished groups that were dropped without an answer."""
     stale: int
     """Faults that reached a later attachment than the one of their time, because the IOMMU does not drain."""
+    passed_over: int = 0
+    """Malformed page requests that the driver dropped without an answer, as Linux's: those that are not their group's
+    last, and what it takes for stop markers."""
 
 
 class VirtualFunction(NamedTuple):
@@ -273,7 +276,7 @@ class Device(Object, Handle[CDevice]):
         """Return the counts of its reports. Raises: KernelError(ENOENT), it is unbound."""
         counts = ffi.new("struct uiopf_device_counts *")
         lib.uiopf_device_get_counts(self.c, counts)
-        return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale)
+        return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale, counts.passed_over)
 
     def leaving(self) -> list[Step]:
         """The steps that free it, once it is detached. Its virtual device is destroyed first."""

@@ -1,0 +1,105 @@
+/*
+ * Page requests that are made field by field, for what no access asks for: without a PASID, privileged, a group without
+ * its last, a stop marker, another function's requester id. The answers to them are kept until they are taken.
+ */
+#include <errno.h>
+
+#include "hardware/endpoint.h"
+
+/* Takes this index out of those that are free; quiescent, and as slow as it looks. */
+static void take_index(struct uiopf_endpoint *ep, uint32_t index)
+{
+	uint32_t i, kept = 0, n = ep->free_indices;
+
+	for (i = 0; i < n; i++) {
+		const uint16_t free_index = ep->free_index[(ep->free_first + i) % PCIE_PRI_PRGI_COUNT];
+
+		if (free_index != index)
+			ep->free_index[(ep->free_first + kept++) % PCIE_PRI_PRGI_COUNT] = free_index;
+	}
+	ep->free_indices = kept;
+}
+
+/* The function as whose a request is seen that has another's requester id. */
+static void blame(struct uiopf_endpoint *ep, uint32_t requester_id)
+{
+	struct uiopf_endpoint *other;
+
+	for (other = ep->port->endpoints; other; other = other->next)
+		if (other->requester_id == requester_id) {
+			other->counts.forged++;
+			return;
+		}
+}
+
+/* One more request of a group that is sent this way: 0, or why not. */
+static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_request *raw, uint32_t index)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+
+	if (!ep->pri->sends)
+		return -EPERM;
+	if (ep->pri->used >= ep->pri->allocation)
+		return -ENOSPC;
+	if (prg->outstanding && (prg->kind != UIOPF_PRG_RAW || prg->complete))
+		return -EBUSY;		/* it waits for an answer */
+	if (prg->outstanding && prg->pages == ep->group_most)
+		return -E2BIG;
+	if (!prg->outstanding) {
+		take_index(ep, index);
+		*prg = (struct uiopf_prg){ .pasid = raw->pasid, .outstanding = true, .kind = UIOPF_PRG_RAW };
+		ep->counts.sent_groups++;
+	}
+	if (prg->pages)
+		ep->page[index * ep->group_most + prg->pages] = raw->message & ~(uint64_t)PCIE_PRI_LAST;
+	else
+		prg->page = raw->message & ~(uint64_t)PCIE_PRI_LAST;
+	prg->pages++;
+	prg->complete = raw->message & PCIE_PRI_LAST;
+	ep->pri->used++;
+	ep->outstanding++;
+	ep->counts.sent++;
+	return 0;
+}
+
+int uiopf_endpoint_send_raw(struct uiopf_endpoint *ep, const struct uiopf_raw_request *raw)
+{
+	const struct uiopf_page_request request = {
+		.requester_id = raw->requester_id,
+		.pasid = raw->pasid,
+		.has_pasid = raw->flags & UIOPF_RAW_PASID,
+		.execute = raw->flags & UIOPF_RAW_EXECUTE,
+		.privileged = raw->flags & UIOPF_RAW_PRIVILEGED,
+		.message = raw->message,
+	};
+	int rc = 0;
+
+	/* Without a PASID there is no prefix, and nothing to carry the two bits. */
+	if (raw->requester_id >> 16 || raw->pasid >> 20 ||
+	    raw->flags & ~(uint32_t)(UIOPF_RAW_PASID | UIOPF_RAW_EXECUTE | UIOPF_RAW_PRIVILEGED) ||
+	    (!(raw->flags & UIOPF_RAW_PASID) && (raw->flags || raw->pasid)))
+		return -EINVAL;
+	uiopf_control_begin(ep->core);
+	if (uiopf_is_stop_marker(request))
+		rc = ep->pri->sends || raw->requester_id != ep->requester_id ? 0 : -EPERM;	/* costs no credit */
+	else if (raw->requester_id != ep->requester_id)
+		blame(ep, raw->requester_id);
+	else
+		rc = open_or_go_on(ep, raw, raw->message >> PCIE_PRI_PRGI_SHIFT & (PCIE_PRI_PRGI_COUNT - 1));
+	if (rc == 0)
+		ep->port->ops->request(ep->port, request);
+	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);
+	return rc;
+}
+
+uint32_t uiopf_endpoint_take_raw_answers(struct uiopf_endpoint *ep, struct uiopf_prg_answer *out, uint32_t most)
+{
+	uint32_t n = 0;
+
+	uiopf_control_begin(ep->core);
+	while (n < most && ep->answer_head != ep->answer_tail)
+		out[n++] = ep->answer[ep->answer_head++ % UIOPF_ANSWERS];
+	uiopf_control_end(ep->core);
+	return n;
+}
