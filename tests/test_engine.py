@@ -1406,8 +1406,8 @@ def test_the_hardware_s_thread_shows_taskrun_of_a_ring_whose_client_is_not_in_a_
         endpoint = Endpoint(iommu, capacity=64, group_most=1)
         stack.callback(endpoint.close)
         stack.callback(context.close)
-        device = context.bind(iommu.c, 0x100, 64, on_unbind=lambda: lib.uiopf_vtd_unbind(iommu.vtd, device.c))
-        assert lib.uiopf_vtd_bind(iommu.vtd, endpoint.c, device.c) == 0
+        device = context.bind(iommu.c, 0x100, 64, on_unbind=lambda: iommu.unbind(device))
+        iommu.bind(endpoint, device)
         endpoint.use_tables(space)
         endpoint.enable_pri(64)
         endpoint.set_rows(rows)

@@ -27,11 +27,11 @@ SCRIPT: Final = textwrap.dedent(
 
     assert uring_iopf.__file__.startswith(sys.argv[1]), uring_iopf.__file__
     with Core() as core:
-        vtd = lib.uiopf_vtd_new(core.c, 1)
-        endpoint = lib.uiopf_endpoint_new(core.c, lib.uiopf_vtd_port(vtd), 0x100, 64, 4)
-        device = lib.uiopf_device_new(core.c, lib.uiopf_vtd_iommu(vtd), 1, 0x100, 64, 0)
+        vtd = lib.uiopf_model_make(core.c, 0, 1)
+        endpoint = lib.uiopf_endpoint_new(core.c, lib.uiopf_model_port(vtd), 0x100, 64, 4)
+        device = lib.uiopf_device_new(core.c, lib.uiopf_model_iommu(vtd), 1, 0x100, 64, 0)
         space = lib.uiopf_space_new(8, 128)
-        assert lib.uiopf_vtd_bind(vtd, endpoint, device) == 0
+        assert lib.uiopf_model_bind(vtd, endpoint, device) == 0
         lib.uiopf_endpoint_set_tables(endpoint, space)
         assert lib.uiopf_endpoint_enable_pri(endpoint, 64) == 0
         rows = ffi.new("struct uiopf_access[]", [(0, 0x1000000 + 4096 * i, i // 8 % 8, 3) for i in range(2000)])
@@ -58,10 +58,10 @@ SCRIPT: Final = textwrap.dedent(
         counts = ffi.new("struct uiopf_endpoint_counts *")
         lib.uiopf_endpoint_get_counts(endpoint, counts)
         assert counts.succeeded == counts.sent == len(rows) * len(designs)
-        lib.uiopf_vtd_unbind(vtd, device)
+        lib.uiopf_model_unbind(vtd, device)
         lib.uiopf_endpoint_free(endpoint)
         lib.uiopf_device_free(device)
-        lib.uiopf_vtd_free(vtd)
+        lib.uiopf_model_free(vtd)
         lib.uiopf_space_free(space)
     # The sanitizer is there, and awake: one byte behind what was allocated.
     print("served", flush=True)

@@ -52,7 +52,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"endpoint_path"},
         {"iommu"},
     ),
-    "hardware/iommu": ({"mock", "vtd"},),
+    "hardware/iommu": ({"mock", "model"}, {"vtd"}, {"table"}),
     "designs": (
         {"design"},
         {"channel"},

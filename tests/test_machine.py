@@ -30,7 +30,6 @@ from uring_iopf import (
     PageResponse,
     UsageError,
 )
-from uring_iopf._native import check, lib
 from uring_iopf.abi import EnterFlags, SetupFlags
 from uring_iopf.clients.groups import receive_groups
 from uring_iopf.clients.sync import serve_once
@@ -453,8 +452,8 @@ def forgetful_kernel(capacity: int) -> Iterator[tuple[Core, Endpoint]]:
         context = Context(core)
         stack.callback(context.close)
         device = context.bind(iommu.c, endpoint.requester_id, capacity)
-        stack.callback(lambda: lib.uiopf_vtd_unbind(iommu.vtd, device.c))
-        check(lib.uiopf_vtd_bind(iommu.vtd, endpoint.c, device.c), "bind")
+        stack.callback(lambda: iommu.unbind(device))
+        iommu.bind(endpoint, device)
         parent = context.hwpt_alloc_paging(device, context.ioas_alloc(), nest_parent=True)
         device.attach(context.hwpt_alloc_nested(device, parent, fault=context.fault_queue_alloc()))
         endpoint.use_tables(space)

@@ -23,7 +23,7 @@ struct uiopf_engine;
 struct uiopf_client_ring;
 struct uiopf_space;
 struct uiopf_endpoint;
-struct uiopf_vtd;
+struct uiopf_model;
 struct uiopf_mock;
 struct uiopf_channel;
 struct uiopf_turner;
@@ -217,24 +217,25 @@ struct uiopf_iommu *uiopf_mock_iommu(struct uiopf_mock *mock);
 uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *out, uint32_t most);
 uint64_t uiopf_mock_lost(struct uiopf_mock *mock);	/* answers that are missing in the log, for want of memory */
 
-struct uiopf_vtd_counts {
+struct uiopf_model_counts {
 	uint64_t overflowed, commands_lost;
 	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
 };
 
-#define UIOPF_VTD_NEEDS_PASID 1	/* its driver refuses requests without one, as Linux 6.12 */
-#define UIOPF_VTD_UNDRAINED 2	/* detach and replace do not wait for what is on the way */
-struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags);
-void uiopf_vtd_free(struct uiopf_vtd *vtd);
-struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *vtd);
-struct uiopf_port *uiopf_vtd_port(struct uiopf_vtd *vtd);	/* where functions are plugged in */
+#define UIOPF_MODEL_NEEDS_PASID 1	/* its driver refuses requests without one, as VT-d's in Linux 6.12 */
+#define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
+const char *uiopf_model_name(uint32_t n);	/* NULL: there are fewer */
+struct uiopf_model *uiopf_model_make(struct uiopf_core *core, uint32_t n, uint32_t flags);
+void uiopf_model_free(struct uiopf_model *model);
+struct uiopf_iommu *uiopf_model_iommu(struct uiopf_model *model);
+struct uiopf_port *uiopf_model_port(struct uiopf_model *model);	/* where functions are plugged in */
 /* Held once more, until it is let go of: it may outlive the name that it was made by. */
-struct uiopf_iommu *uiopf_vtd_hold_iommu(struct uiopf_vtd *vtd);
+struct uiopf_iommu *uiopf_model_hold_iommu(struct uiopf_model *model);
 struct uiopf_iommu *uiopf_mock_hold_iommu(struct uiopf_mock *mock);
 void uiopf_iommu_let_go(struct uiopf_iommu *iommu);
-int uiopf_vtd_bind(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
-int uiopf_vtd_unbind(struct uiopf_vtd *vtd, struct uiopf_device *device);	/* -EINVAL: another IOMMU's */
-void uiopf_vtd_get_counts(struct uiopf_vtd *vtd, struct uiopf_vtd_counts *counts);
+int uiopf_model_bind(struct uiopf_model *model, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
+int uiopf_model_unbind(struct uiopf_model *model, struct uiopf_device *device);	/* -EINVAL: another IOMMU's */
+void uiopf_model_get_counts(struct uiopf_model *model, struct uiopf_model_counts *counts);
 
 /* ---- page tables in an arena ---- */
 

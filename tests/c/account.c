@@ -116,10 +116,10 @@ static void step(struct play *s, uint64_t *random)
 		s->access[s->accesses++].pages = pages;
 		break;
 	case 4 ... 5:
-		uiopf_vtd_endpoint_turn(s->on.vtd, s->on.ep);		/* sent, and in the IOMMU's queue */
+		uiopf_model_endpoint_turn(s->on.iommu, s->on.ep);		/* sent, and in the IOMMU's queue */
 		break;
 	case 6:
-		uiopf_vtd_interrupt(s->on.vtd);			/* reported, and not shown yet */
+		uiopf_model_interrupt(s->on.iommu);			/* reported, and not shown yet */
 		break;
 	case 7:
 		uiopf_faultq_publish(s->on.q);

@@ -228,24 +228,24 @@ static void one_device_of_a_group_reports_alone(void)
 static void a_request_on_the_way(uint32_t flags, bool replace)
 {
 	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
-	struct uiopf_vtd *vtd = uiopf_vtd_new(core, flags);
-	struct uiopf_endpoint *ep = uiopf_endpoint_new(core, uiopf_vtd_port(vtd), 0x100, 64, 4);
-	struct uiopf_device *device = uiopf_device_new(core, uiopf_vtd_iommu(vtd), 1, 0x100, 64, 0);
+	struct uiopf_model *vtd = uiopf_model_make(core, 0, flags);
+	struct uiopf_endpoint *ep = uiopf_endpoint_new(core, uiopf_model_port(vtd), 0x100, 64, 4);
+	struct uiopf_device *device = uiopf_device_new(core, uiopf_model_iommu(vtd), 1, 0x100, 64, 0);
 	struct uiopf_space *space = uiopf_space_new(64, 64);
 	struct uiopf_faultq *first = uiopf_faultq_new(core, UIOPF_MERGED), *next = uiopf_faultq_new(core, UIOPF_MERGED);
-	const bool drained = !(flags & UIOPF_VTD_UNDRAINED);
+	const bool drained = !(flags & UIOPF_MODEL_UNDRAINED);
 	struct uiopf_faultq_counts counts;
 	struct uiopf_device_counts device_counts;
 	struct iommu_hwpt_pgfault m[4];
 	int64_t ticket;
 
-	CHECK_EQ(uiopf_vtd_bind(vtd, ep, device), 0);
+	CHECK_EQ(uiopf_model_bind(vtd, ep, device), 0);
 	uiopf_endpoint_set_tables(ep, space);
 	CHECK_EQ(uiopf_endpoint_enable_pri(ep, 64), 0);
 	CHECK_EQ(uiopf_attach(device, 5, first, 0), 0);
 	ticket = uiopf_endpoint_access(ep, 5, 0x7000, READ, 1);
 	CHECK(ticket >= 0);
-	uiopf_vtd_endpoint_turn(vtd, ep);	/* in the IOMMU's queue, and the interrupt has not been taken */
+	uiopf_model_endpoint_turn(vtd, ep);	/* in the IOMMU's queue, and the interrupt has not been taken */
 	CHECK_EQ(uiopf_faultq_poll(first) & POLLIN, 0);
 
 	if (replace) {
@@ -285,13 +285,13 @@ static void a_request_on_the_way(uint32_t flags, bool replace)
 
 	/* The function goes with a request on the way, and its driver before it: that is answered too. */
 	ticket = uiopf_endpoint_access(ep, 9, 0x9000, READ, 1);
-	uiopf_vtd_endpoint_turn(vtd, ep);
+	uiopf_model_endpoint_turn(vtd, ep);
 	uiopf_device_leave(device);
-	uiopf_vtd_unbind(vtd, device);
+	uiopf_model_unbind(vtd, device);
 	CHECK_EQ(uiopf_endpoint_result(ep, ticket), UIOPF_ACCESS_INVALID);
 	uiopf_device_free(device);
 	uiopf_endpoint_free(ep);
-	uiopf_vtd_free(vtd);
+	uiopf_model_free(vtd);
 	uiopf_space_free(space);
 	CHECK_EQ(uiopf_faultq_free(first), 0);
 	CHECK_EQ(uiopf_faultq_free(next), 0);
@@ -505,8 +505,8 @@ int main(int argc, char **argv)
 	one_device_of_a_group_reports_alone();
 	a_request_on_the_way(0, false);
 	a_request_on_the_way(0, true);
-	a_request_on_the_way(UIOPF_VTD_UNDRAINED, false);
-	a_request_on_the_way(UIOPF_VTD_UNDRAINED, true);
+	a_request_on_the_way(UIOPF_MODEL_UNDRAINED, false);
+	a_request_on_the_way(UIOPF_MODEL_UNDRAINED, true);
 	a_full_queue_loses_and_says_so();
 	what_is_not_answered_in_time_is_answered();
 	answers_may_name_the_group_index();

@@ -37,7 +37,7 @@ struct site {
 struct world {
 	struct uiopf_core *core;
 	enum uiopf_driver driver;
-	struct uiopf_vtd *vtd;
+	struct uiopf_model *vtd;
 	struct uiopf_device *device[DEVICES];
 	struct uiopf_endpoint *endpoint[DEVICES];
 	struct site site[SITES];
@@ -421,22 +421,22 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	};
 	double end = seconds_now() + seconds;
 	struct uiopf_faultq_counts queue_counts;
-	struct uiopf_vtd_counts vtd_counts;
+	struct uiopf_model_counts vtd_counts;
 	uint32_t d, s;
 
 	w.core = uiopf_core_new(UIOPF_CLOCK_MONOTONIC, 0, 1);
 	CHECK(w.core);
-	w.vtd = uiopf_vtd_new(w.core, 1);
+	w.vtd = uiopf_model_make(w.core, 0, 1);
 	w.kernel_space = uiopf_space_new(PASIDS, 64);
 	w.unread = new_queue(&w, UIOPF_MERGED);
 	CHECK_EQ(uiopf_faultq_limit(w.unread, &limits), 0);
 	make_rows(row, &random);
 	for (d = 0; d < DEVICES; d++) {
 		w.site[d].space = uiopf_space_new(PASIDS, 64);
-		w.endpoint[d] = uiopf_endpoint_new(w.core, uiopf_vtd_port(w.vtd), (uint16_t)(0x100 + d), CREDITS, GROUP_MOST);
-		w.device[d] = uiopf_device_new(w.core, uiopf_vtd_iommu(w.vtd), d + 1, 0x100 + d, 2 * CREDITS, 0);
+		w.endpoint[d] = uiopf_endpoint_new(w.core, uiopf_model_port(w.vtd), (uint16_t)(0x100 + d), CREDITS, GROUP_MOST);
+		w.device[d] = uiopf_device_new(w.core, uiopf_model_iommu(w.vtd), d + 1, 0x100 + d, 2 * CREDITS, 0);
 		CHECK(w.site[d].space && w.endpoint[d] && w.device[d]);
-		CHECK_EQ(uiopf_vtd_bind(w.vtd, w.endpoint[d], w.device[d]), 0);
+		CHECK_EQ(uiopf_model_bind(w.vtd, w.endpoint[d], w.device[d]), 0);
 		uiopf_endpoint_set_tables(w.endpoint[d], w.site[d].space);
 		CHECK_EQ(uiopf_endpoint_set_rows(w.endpoint[d], row, ROWS), 0);
 		CHECK_EQ(uiopf_endpoint_enable_pri(w.endpoint[d], CREDITS), 0);
@@ -488,7 +488,7 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 		sent += counts.sent;
 		refused += device_counts.refused;
 	}
-	uiopf_vtd_get_counts(w.vtd, &vtd_counts);
+	uiopf_model_get_counts(w.vtd, &vtd_counts);
 	CHECK_EQ(vtd_counts.overflowed, 0);
 	CHECK_EQ(vtd_counts.commands_lost, 0);
 	CHECK_EQ(w.answered + w.auto_answered + refused, sent);
@@ -499,12 +499,12 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 
 	CHECK_EQ(uiopf_core_free(w.core), -EBUSY);
 	for (d = 0; d < DEVICES; d++) {
-		uiopf_vtd_unbind(w.vtd, w.device[d]);
+		uiopf_model_unbind(w.vtd, w.device[d]);
 		uiopf_device_free(w.device[d]);
 		uiopf_endpoint_free(w.endpoint[d]);
 		uiopf_space_free(w.site[d].space);
 	}
-	uiopf_vtd_free(w.vtd);
+	uiopf_model_free(w.vtd);
 	uiopf_space_free(w.kernel_space);
 	CHECK_EQ(uiopf_core_free(w.core), 0);	/* and joins the worker */
 }

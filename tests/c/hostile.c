@@ -148,7 +148,7 @@ struct hostile {
 struct world {
 	struct uiopf_core *core;
 	enum uiopf_driver driver;
-	struct uiopf_vtd *vtd;
+	struct uiopf_model *vtd;
 	struct site honest;
 	struct uiopf_channel *channel;
 	pthread_t honest_thread;
@@ -174,12 +174,12 @@ static void make_rows(uint64_t *random)
 static void open_site(struct world *w, struct site *s, uint32_t n)
 {
 	s->space = uiopf_space_new(PASIDS, 64);
-	s->endpoint = uiopf_endpoint_new(w->core, uiopf_vtd_port(w->vtd), (uint16_t)(0x100 + n), CREDITS, GROUP_MOST);
-	s->device = uiopf_device_new(w->core, uiopf_vtd_iommu(w->vtd), n + 1, 0x100 + n, 2 * CREDITS, 0);
+	s->endpoint = uiopf_endpoint_new(w->core, uiopf_model_port(w->vtd), (uint16_t)(0x100 + n), CREDITS, GROUP_MOST);
+	s->device = uiopf_device_new(w->core, uiopf_model_iommu(w->vtd), n + 1, 0x100 + n, 2 * CREDITS, 0);
 	s->queue = uiopf_faultq_new(w->core, UIOPF_PROPOSED);
 	CHECK(s->space && s->endpoint && s->device && s->queue);
 	s->space->region.map = guard_mapping(s->space->region.map, s->space->region.size);
-	CHECK_EQ(uiopf_vtd_bind(w->vtd, s->endpoint, s->device), 0);
+	CHECK_EQ(uiopf_model_bind(w->vtd, s->endpoint, s->device), 0);
 	uiopf_endpoint_set_tables(s->endpoint, s->space);
 	CHECK_EQ(uiopf_endpoint_set_rows(s->endpoint, row, ROWS), 0);
 	CHECK_EQ(uiopf_endpoint_enable_pri(s->endpoint, CREDITS), 0);
@@ -192,7 +192,7 @@ static void close_site(struct world *w, struct site *s)
 	uint64_t size = s->space->region.size;
 
 	CHECK_EQ(uiopf_faultq_free(s->queue), 0);
-	uiopf_vtd_unbind(w->vtd, s->device);
+	uiopf_model_unbind(w->vtd, s->device);
 	uiopf_device_free(s->device);
 	uiopf_endpoint_free(s->endpoint);
 	uiopf_space_free(s->space);
@@ -682,14 +682,14 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	struct world w = { .driver = driver, .random = seed };
 	const struct timespec pause = { 0, 5000000 };
 	double end = seconds_now() + seconds;
-	struct uiopf_vtd_counts vtd;
+	struct uiopf_model_counts vtd;
 	uint64_t served, lives = 0;
 	uint32_t i;
 	int fd;
 
 	w.core = uiopf_core_new(UIOPF_CLOCK_MONOTONIC, 0, 1);
 	CHECK(w.core);
-	w.vtd = uiopf_vtd_new(w.core, 0);
+	w.vtd = uiopf_model_make(w.core, 0, 0);
 	CHECK(w.vtd);
 	make_rows(&w.random);
 	open_site(&w, &w.honest, 0);
@@ -710,7 +710,7 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	}
 	pthread_join(w.honest_thread, NULL);	/* its last pass was served after all that */
 	check_honest(&w, &served);
-	uiopf_vtd_get_counts(w.vtd, &vtd);
+	uiopf_model_get_counts(w.vtd, &vtd);
 	CHECK_EQ(vtd.overflowed + vtd.commands_lost, 0);
 	CHECK(lives);
 	printf("driver %d: %" PRIu64 " honest faults in %" PRIu64 " passes, all served; beside it:\n", (int)driver, served,
@@ -722,7 +722,7 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 		close_hostile(&w, &w.hostile[i]);
 	CHECK_EQ(uiopf_detach(w.honest.device, UIOPF_NO_PASID), 0);
 	close_site(&w, &w.honest);
-	uiopf_vtd_free(w.vtd);
+	uiopf_model_free(w.vtd);
 	CHECK_EQ(uiopf_core_free(w.core), 0);	/* and joins the worker */
 }
 

@@ -235,7 +235,7 @@ static void do_turn(struct function *f)
 	uint32_t i, n = 0;
 	bool waits = false;
 
-	uiopf_vtd_endpoint_turn(vtd, f->ep);
+	uiopf_model_endpoint_turn(&vtd->model, f->ep);
 	for (i = f->first_waiting; i < f->accesses; i++) {
 		if (f->access[i].sent || f->access[i].result)
 			continue;
@@ -602,15 +602,17 @@ int main(int argc, char **argv)
 {
 	const uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
 	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0);
+	struct uiopf_model *model;
 	struct uiopf_port *port;
 	uint64_t step;
 	uint32_t i;
 
 	drawn = seed_from(argc, argv, 2);
 	CHECK(core);
-	vtd = uiopf_vtd_new(core, 0);
-	CHECK(vtd);
-	port = uiopf_vtd_port(vtd);
+	model = uiopf_model_new(core, &uiopf_model_vtd, 0);
+	CHECK(model);
+	vtd = uiopf_vtd_of(model);
+	port = uiopf_model_port(model);
 	pri[0] = (struct model_pri){ .stopped = true, .capacity = 64 };
 	pri[1] = (struct model_pri){ .stopped = true, .capacity = 1000 };
 	open_function(&function[0], uiopf_endpoint_new(core, port, 0x100, 64, GROUP_MOST), 0x100, &pri[0]);
@@ -660,7 +662,7 @@ int main(int argc, char **argv)
 	uiopf_endpoint_free(function[1].ep);
 	for (i = 0; i < FUNCTIONS; i++)
 		free(function[i].access);
-	uiopf_vtd_free(vtd);
+	uiopf_model_free(model);
 	CHECK_EQ(uiopf_core_free(core), 0);
 	return 0;
 }

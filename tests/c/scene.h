@@ -8,7 +8,8 @@
 
 struct scene {
 	struct uiopf_core *core;
-	struct uiopf_vtd *vtd;
+	struct uiopf_model *iommu;
+	struct uiopf_vtd *vtd;	/* the same */
 	struct uiopf_endpoint *ep;
 	struct uiopf_device *device;
 	struct uiopf_faultq *q;
@@ -29,14 +30,15 @@ static inline struct scene open_scene_of(const struct scene_config *c)
 	struct scene s = { .core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0) };
 
 	CHECK(s.core);
-	s.vtd = uiopf_vtd_new(s.core, c->vtd_flags);
-	CHECK(s.vtd);
-	s.ep = uiopf_endpoint_new(s.core, uiopf_vtd_port(s.vtd), c->requester_id, c->capacity, c->group_most);
-	s.device = uiopf_device_new(s.core, uiopf_vtd_iommu(s.vtd), c->device_id, c->requester_id, c->pool, 0);
+	s.iommu = uiopf_model_new(s.core, &uiopf_model_vtd, c->vtd_flags);
+	CHECK(s.iommu);
+	s.vtd = uiopf_vtd_of(s.iommu);
+	s.ep = uiopf_endpoint_new(s.core, uiopf_model_port(s.iommu), c->requester_id, c->capacity, c->group_most);
+	s.device = uiopf_device_new(s.core, uiopf_model_iommu(s.iommu), c->device_id, c->requester_id, c->pool, 0);
 	s.q = uiopf_faultq_new(s.core, UIOPF_MERGED);
 	s.space = uiopf_space_new(c->pages, 64);
 	CHECK(s.ep && s.device && s.q && s.space);
-	CHECK_EQ(uiopf_vtd_bind(s.vtd, s.ep, s.device), 0);
+	CHECK_EQ(uiopf_model_bind(s.iommu, s.ep, s.device), 0);
 	uiopf_endpoint_set_tables(s.ep, s.space);
 	return s;
 }
@@ -44,10 +46,10 @@ static inline struct scene open_scene_of(const struct scene_config *c)
 /* Nothing is attached any more. */
 static inline void close_scene_of(struct scene *s)
 {
-	uiopf_vtd_unbind(s->vtd, s->device);
+	uiopf_model_unbind(s->iommu, s->device);
 	uiopf_endpoint_free(s->ep);
 	uiopf_device_free(s->device);
-	uiopf_vtd_free(s->vtd);
+	uiopf_model_free(s->iommu);
 	CHECK_EQ(uiopf_faultq_free(s->q), 0);
 	uiopf_space_free(s->space);
 	CHECK_EQ(uiopf_core_free(s->core), 0);

@@ -28,7 +28,7 @@ static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 
 	CHECK(s);
 	*s = open_scene_of(&config);
-	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, s->device), -EBUSY);
+	CHECK_EQ(uiopf_model_bind(s->iommu, s->ep, s->device), -EBUSY);
 	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
 	if (allocation) {
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), 0);
@@ -78,7 +78,7 @@ static struct uiopf_endpoint_counts counts_of(struct scene *s)
 
 static uint32_t interrupt(struct scene *s)
 {
-	uint32_t n = uiopf_vtd_interrupt(s->vtd);
+	uint32_t n = uiopf_model_interrupt(s->iommu);
 
 	uiopf_faultq_publish(s->q);
 	return n;
@@ -134,7 +134,7 @@ static void a_request_is_these_32_bytes(void)
 
 	/* PASID 0xfedcb, group index 0 (the first), two pages, write then read: by the endpoint's own hand. */
 	uiopf_endpoint_access(s->ep, 0xfedcb, 0x7fffdeadb000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE, 2);
-	CHECK_EQ(uiopf_vtd_endpoint_turn(s->vtd, s->ep), 1);
+	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 1);
 	CHECK_EQ(s->vtd->prq.tail, 2);
 	CHECK_EQ(s->vtd->prq_status, 1);	/* PPR */
 	d = words(&s->vtd->prq, 0);
@@ -145,7 +145,7 @@ static void a_request_is_these_32_bytes(void)
 	CHECK_EQ(words(&s->vtd->prq, 1)[1], 0x00007fffdeadc007);	/* last */
 	/* An instruction fetch asks to read: what also says execute Linux refuses. */
 	uiopf_endpoint_access(s->ep, 1, 0x1000, IOMMU_PGFAULT_PERM_EXEC, 1);
-	uiopf_vtd_endpoint_turn(s->vtd, s->ep);
+	uiopf_model_endpoint_turn(s->iommu, s->ep);
 	CHECK_EQ(words(&s->vtd->prq, 2)[0], 0x00000001ab120101);
 	CHECK_EQ(words(&s->vtd->prq, 2)[1], 0x000000000000100d);	/* index 1, last, read */
 	CHECK_EQ(interrupt(s), 3);
@@ -284,7 +284,7 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	struct scene *s = open_scene(0, 2048);
 	const uint64_t source = 0x1 | (uint64_t)RID << 16 | 0x0000000300000100;
 	struct uiopf_device_counts device_counts;
-	struct uiopf_vtd_counts counts;
+	struct uiopf_model_counts counts;
 	uint32_t i;
 
 	/* An unfinished group, then ordinary ones up to the last slot but one, which stays free. */
@@ -300,7 +300,7 @@ static void an_overflow_is_seen_and_recovered_from(void)
 	request(s, source, 0x5);
 	CHECK_EQ(s->vtd->prq.tail, 2047);
 	s->vtd->prq.head = 0;
-	uiopf_vtd_get_counts(s->vtd, &counts);
+	uiopf_model_get_counts(s->iommu, &counts);
 	CHECK_EQ(counts.overflowed, 2);
 
 	CHECK_EQ(interrupt(s), 2047);
@@ -489,7 +489,7 @@ static void a_refused_group_is_answered_once_for_each_page(void)
 	CHECK_EQ(counts_of(s).outstanding, 0);
 	uiopf_core_produce(s->core);
 	CHECK_EQ(counts_of(s).unexpected, 3000);
-	CHECK_EQ(s->vtd->overflowed, 0);
+	CHECK_EQ(s->iommu->overflowed, 0);
 	close_scene(s);
 }
 
@@ -502,7 +502,7 @@ static void a_refused_group_is_answered_once_for_each_page(void)
 static void refusals_beyond_the_queue_wait(void)
 {
 	struct scene *s = open_scene(CAPACITY, CAPACITY);
-	struct uiopf_vtd_counts counts;
+	struct uiopf_model_counts counts;
 	const uint32_t more = 2 * CAPACITY - 48;
 	uint32_t i, round;
 
@@ -517,7 +517,7 @@ static void refusals_beyond_the_queue_wait(void)
 		CHECK_EQ(responses(s), 0);
 		CHECK_EQ(counts_of(s).unexpected, (round + 1) * more);	/* every one reached the function */
 	}
-	uiopf_vtd_get_counts(s->vtd, &counts);
+	uiopf_model_get_counts(s->iommu, &counts);
 	CHECK_EQ(counts.commands_lost, 0);
 	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
 	close_scene(s);
@@ -529,7 +529,7 @@ static void a_clients_answers_beyond_the_queue_wait(void)
 	struct scene *s = open_scene(0, 2 * CAPACITY);
 	static struct iommu_hwpt_page_response r[2 * CAPACITY];
 	struct uiopf_records *iq = &s->vtd->commands[UIOPF_CONSUMER].iq;
-	struct uiopf_vtd_counts counts;
+	struct uiopf_model_counts counts;
 	uint32_t i, n = 0;
 
 	while (n < 2 * CAPACITY - 48) {
@@ -549,7 +549,7 @@ static void a_clients_answers_beyond_the_queue_wait(void)
 	while (uiopf_core_produce(s->core))
 		;
 	CHECK_EQ(counts_of(s).unexpected, n);
-	uiopf_vtd_get_counts(s->vtd, &counts);
+	uiopf_model_get_counts(s->iommu, &counts);
 	CHECK_EQ(counts.commands_lost, 0);
 	close_scene(s);
 }
@@ -559,7 +559,7 @@ static void waiting_answers_come_in_beside_a_worker(void)
 {
 	struct scene *s = open_scene(0, 2 * CAPACITY);
 	static struct iommu_hwpt_page_response r[2 * CAPACITY];
-	struct uiopf_vtd_counts counts;
+	struct uiopf_model_counts counts;
 	uint32_t i, n, round, answered = 0;
 
 	CHECK_EQ(uiopf_core_start(s->core, UIOPF_ENTER, -1, 0), 0);
@@ -581,7 +581,7 @@ static void waiting_answers_come_in_beside_a_worker(void)
 			sched_yield();
 	}
 	CHECK_EQ(uiopf_core_stop(s->core), 0);
-	uiopf_vtd_get_counts(s->vtd, &counts);
+	uiopf_model_get_counts(s->iommu, &counts);
 	CHECK_EQ(counts.commands_lost, 0);
 	close_scene(s);
 }
@@ -590,14 +590,14 @@ static void waiting_answers_come_in_beside_a_worker(void)
 static void functions_that_share_a_queue_have_accounts_of_their_own(void)
 {
 	struct scene *s = open_scene(64, 256);
-	struct uiopf_endpoint *ep = uiopf_endpoint_new(s->core, uiopf_vtd_port(s->vtd), 0x200, CAPACITY, GROUP_MOST);
-	struct uiopf_device *device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID + 1, 0x200, 256, 0);
+	struct uiopf_endpoint *ep = uiopf_endpoint_new(s->core, uiopf_model_port(s->iommu), 0x200, CAPACITY, GROUP_MOST);
+	struct uiopf_device *device = uiopf_device_new(s->core, uiopf_model_iommu(s->iommu), ID + 1, 0x200, 256, 0);
 	struct uiopf_account a[2] = { { .endpoint = s->ep, .device = s->device }, { .endpoint = ep, .device = device } };
 	struct uiopf_faultq_counts counts;
 	int64_t i, n;
 
 	CHECK(ep && device);
-	CHECK_EQ(uiopf_vtd_bind(s->vtd, ep, device), 0);
+	CHECK_EQ(uiopf_model_bind(s->iommu, ep, device), 0);
 	CHECK_EQ(uiopf_attach(device, UIOPF_NO_PASID, s->q, 1), 0);
 	uiopf_endpoint_set_tables(ep, s->space);
 	CHECK_EQ(uiopf_endpoint_enable_pri(ep, 64), 0);
@@ -631,7 +631,7 @@ static void functions_that_share_a_queue_have_accounts_of_their_own(void)
 	CHECK_EQ(counts.auto_answered_faults, a[1].auto_answered);
 	for (i = 0; i < 2; i++)
 		CHECK_EQ(a[i].counts.sent, a[i].answered + a[i].auto_answered + a[i].reported.refused + a[i].pending);
-	uiopf_vtd_unbind(s->vtd, device);
+	uiopf_model_unbind(s->iommu, device);
 	uiopf_endpoint_free(ep);
 	uiopf_device_free(device);
 	close_scene(s);
@@ -641,13 +641,13 @@ static void functions_that_share_a_queue_have_accounts_of_their_own(void)
 static void only_what_belongs_together_is_bound(void)
 {
 	struct scene *s = open_scene(0, 256), *other = open_scene(0, 256);
-	struct uiopf_endpoint *ep = uiopf_endpoint_new(s->core, uiopf_vtd_port(s->vtd), 0x200, CAPACITY, GROUP_MOST);
-	struct uiopf_device *device = uiopf_device_new(s->core, uiopf_vtd_iommu(s->vtd), ID + 1, 0x300, 256, 0);
+	struct uiopf_endpoint *ep = uiopf_endpoint_new(s->core, uiopf_model_port(s->iommu), 0x200, CAPACITY, GROUP_MOST);
+	struct uiopf_device *device = uiopf_device_new(s->core, uiopf_model_iommu(s->iommu), ID + 1, 0x300, 256, 0);
 
 	CHECK(ep && device);
-	CHECK_EQ(uiopf_vtd_bind(s->vtd, ep, device), -EINVAL);
-	CHECK_EQ(uiopf_vtd_bind(s->vtd, other->ep, s->device), -EINVAL);
-	CHECK_EQ(uiopf_vtd_bind(s->vtd, s->ep, other->device), -EINVAL);
+	CHECK_EQ(uiopf_model_bind(s->iommu, ep, device), -EINVAL);
+	CHECK_EQ(uiopf_model_bind(s->iommu, other->ep, s->device), -EINVAL);
+	CHECK_EQ(uiopf_model_bind(s->iommu, s->ep, other->device), -EINVAL);
 	uiopf_endpoint_free(ep);
 	uiopf_device_free(device);
 	close_scene(other);

@@ -391,8 +391,8 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "answers would end the next groups",
             ),
             KnownDifference(
-                "a response other than Success and Invalid counts as Response Failure, and PRI stops until it is enabled "
-                "anew",
+                "a response other than Success and Invalid counts as Response Failure, and PRI stops until it is "
+                "enabled anew",
                 "PCIe says so. Linux sends its own code 2",
                 "test_a_failure_stops_page_requests_until_they_are_reset",
             ),

@@ -13,7 +13,7 @@ from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
 
 if TYPE_CHECKING:
-    from uring_iopf.hardware.iommus.vtd import VtdIommu
+    from uring_iopf.hardware.iommus.iommu import Iommu
     from uring_iopf.hardware.tables import AddressSpace
 
 _SLICE_NS = 20_000_000
@@ -124,7 +124,7 @@ class Endpoint(Handle[CEndpoint]):
 
     def __init__(
         self,
-        iommu: VtdIommu,
+        iommu: Iommu,
         *,
         requester_id: int = 0x0100,
         capacity: int | None = None,
@@ -142,7 +142,7 @@ class Endpoint(Handle[CEndpoint]):
         self.group_most = group_most
         self.physical = physical
         free = lib.uiopf_endpoint_free
-        keep: list[object] = [iommu.vtd]  # which the port is a part of
+        keep: list[object] = [iommu.model]  # which the port is a part of
         if physical is None:
             self.capacity = DEFAULT_CAPACITY if capacity is None else capacity
             arguments = (iommu.core.c, iommu.port, requester_id, self.capacity, group_most)
@@ -152,7 +152,7 @@ class Endpoint(Handle[CEndpoint]):
             self._make(free, lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most, keep=keep)
 
     @staticmethod
-    def _capacity_of(physical: object, iommu: VtdIommu, capacity: int | None) -> int:
+    def _capacity_of(physical: object, iommu: Iommu, capacity: int | None) -> int:
         if not isinstance(physical, Endpoint):
             raise UsageError(f"physical must be an Endpoint, not {physical!r}")
         if physical.physical is not None:

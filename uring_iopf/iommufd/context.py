@@ -118,7 +118,7 @@ class Context(Calls):
         reserved: Sequence[tuple[int, int]] = (),
         on_unbind: Callable[[], object] | None = None,
     ) -> Device:
-        """Bind a device that is behind *iommu* (a `VtdIommu` or `MockIommu` on this core). Return it, not attached.
+        """Bind a device that is behind *iommu* (an `Iommu` or `MockIommu` on this core). Return it, not attached.
 
         *requester_id*: bus, device and function number. *capacity*: the most requests that may be outstanding, 1 to
         2^20. *driver*: the driver of its IOMMU. *group*: the group of devices that the IOMMU cannot tell apart; None: a

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "faults/report.h"
 #include "hardware/endpoint_path.h"
 
 /* ---- hardware ---- */
@@ -14,9 +13,14 @@ hot_inline void to_queue(void *above, struct uiopf_page_request request)
 	uiopf_vtd_page_request(above, request);
 }
 
-uint32_t uiopf_vtd_endpoint_turn(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint)
+static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 {
-	return uiopf_endpoint_turn(endpoint, to_queue, v);
+	return uiopf_endpoint_turn(endpoint, to_queue, uiopf_vtd_of(m));
+}
+
+static void request(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	uiopf_vtd_page_request(uiopf_vtd_of(m), request);
 }
 
 void uiopf_vtd_endpoint_response(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
@@ -28,7 +32,7 @@ void uiopf_vtd_endpoint_response(struct uiopf_vtd *v, struct uiopf_endpoint *end
 void uiopf_vtd_overflow(struct uiopf_vtd *v)
 {
 	v->prq_status |= VTD_PRS_PRO;
-	v->overflowed++;
+	v->model.overflowed++;
 }
 
 #define AHEAD 6u	/* commands: the time of so many covers the way of a line from another core */
@@ -39,12 +43,12 @@ void uiopf_vtd_overflow(struct uiopf_vtd *v)
  */
 #define ANSWERS_A_TIME 4u
 
-hot_inline struct uiopf_endpoint *endpoint_of(const struct uiopf_vtd_source *source, const uint64_t *d)
+hot_inline struct uiopf_endpoint *endpoint_of(const struct uiopf_source *source, const uint64_t *d)
 {
 	return source[d[0] >> VTD_PGRP_RID_SHIFT & 0xffff].endpoint;
 }
 
-hot_inline void prepare(const struct uiopf_vtd_source *source, const uint64_t *d)
+hot_inline void prepare(const struct uiopf_source *source, const uint64_t *d)
 {
 	struct uiopf_endpoint *ep = endpoint_of(source, d);
 
@@ -55,7 +59,7 @@ hot_inline void prepare(const struct uiopf_vtd_source *source, const uint64_t *d
 /* Carries out what one side has shown; how many commands. */
 static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
 {
-	const struct uiopf_vtd_source *source = v->source;
+	const struct uiopf_source *source = v->model.source;
 	const struct uiopf_places p = iq->places;	/* a copy: nothing that is stored below changes it */
 	const uint32_t head = iq->head;
 	const uint32_t n = uiopf_records_ready(iq);
@@ -73,7 +77,7 @@ static uint32_t execute_commands(struct uiopf_vtd *v, struct uiopf_records *iq)
 		if (unlikely(!ep))
 			continue;
 		if (i % ANSWERS_A_TIME == 0 || !ep->load.plain || !now)
-			now = uiopf_now(&v->iommu.core->clock);
+			now = uiopf_now(&v->model.iommu.core->clock);
 		uiopf_endpoint_response(ep, d[1] >> VTD_PGRP_PRGI_SHIFT & 0x1ff, d[0] >> VTD_PGRP_CODE_SHIFT & 0xf, now,
 					to_queue, v);
 	}
@@ -90,18 +94,18 @@ static void show_commands(struct uiopf_vtd *v, enum uiopf_side side);
  */
 static bool admit_waiting(struct uiopf_vtd *v, enum uiopf_side side)
 {
-	if (side == UIOPF_CONSUMER && !uiopf_consumer_try(v->iommu.core))
+	if (side == UIOPF_CONSUMER && !uiopf_consumer_try(v->model.iommu.core))
 		return false;
 	uiopf_records_admit(&v->commands[side].iq);
 	show_commands(v, side);
 	if (side == UIOPF_CONSUMER)
-		uiopf_consumer_leave(v->iommu.core);
+		uiopf_consumer_leave(v->model.iommu.core);
 	return true;
 }
 
-static uint32_t execute(struct uiopf_iommu *iommu)
+static uint32_t execute(struct uiopf_model *m)
 {
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd *v = uiopf_vtd_of(m);
 	uint32_t n = 0;
 	int side;
 
@@ -129,7 +133,7 @@ static void show_commands(struct uiopf_vtd *v, enum uiopf_side side)
 
 	c->kicked = c->iq.written;
 	/* Sequentially consistent: either we see a hardware thread that sleeps, or it sees the commands. */
-	if (side == UIOPF_CONSUMER && v->iommu.core->driver == UIOPF_ENTER)
+	if (side == UIOPF_CONSUMER && v->model.iommu.core->driver == UIOPF_ENTER)
 		STORE_SEQ(&c->iq.tail, c->iq.written);
 	else
 		uiopf_records_show(&c->iq);	/* the hardware is this thread, or asks for quiet first */
@@ -169,14 +173,14 @@ hot_inline void give_response(struct uiopf_vtd *v, enum uiopf_side side, uint32_
 static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 		    uint32_t grpid, uint32_t code)
 {
-	struct uiopf_vtd *v = container_of(device->iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd *v = uiopf_vtd_of(uiopf_model_of(device));
 
 	give_response(v, side, device->requester_id, flags, pasid, grpid, code);
 }
 
-static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
+static void kick(struct uiopf_model *m, enum uiopf_side side)
 {
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd *v = uiopf_vtd_of(m);
 	struct uiopf_vtd_commands *c = &v->commands[side];
 
 	if (unlikely(c->iq.waiting_count))
@@ -184,7 +188,7 @@ static void kick(struct uiopf_iommu *iommu, enum uiopf_side side)
 	if (c->kicked == c->iq.written)
 		return;
 	show_commands(v, side);
-	uiopf_core_wake_worker(iommu->core);
+	uiopf_core_wake_worker(m->iommu.core);
 }
 
 #define VTD_PRQ_PASID_BITS (VTD_PRQ_PASID_PRESENT | VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED)
@@ -207,7 +211,7 @@ static bool is_bad(const struct uiopf_vtd *v, uint64_t d0, uint64_t d1)
 {
 	const bool read = d1 & PCIE_PRI_READ, write = d1 & PCIE_PRI_WRITE;
 
-	return ((v->flags & UIOPF_VTD_NEEDS_PASID) && !(d0 & VTD_PRQ_PASID_PRESENT)) || !is_canonical(d1) ||
+	return ((v->model.flags & UIOPF_MODEL_NEEDS_PASID) && !(d0 & VTD_PRQ_PASID_PRESENT)) || !is_canonical(d1) ||
 	       ((d0 & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d0 & VTD_PRQ_EXECUTE) && read);
 }
 
@@ -231,20 +235,11 @@ hot_inline struct uiopf_fault decode(uint64_t d0, uint64_t d1)
 	return fault;
 }
 
-/* The attachment that a request belongs to now; 0: none. */
-static uint64_t handle_of(const struct uiopf_device *device, const struct uiopf_fault *fault)
-{
-	const struct uiopf_attach *attach = uiopf_find_attach(device, fault->flags, fault->pasid);
-
-	return attach ? attach->handle : 0;
-}
-
 void uiopf_vtd_note(struct uiopf_vtd *v, uint32_t slot, uint64_t source, uint64_t message)
 {
-	const struct uiopf_device *device = v->source[source >> VTD_PRQ_RID_SHIFT & 0xffff].device;
 	const struct uiopf_fault fault = decode(source, message);
 
-	v->sent_under[slot] = device ? handle_of(device, &fault) : 0;
+	uiopf_model_note(&v->model, slot, source >> VTD_PRQ_RID_SHIFT & 0xffff, &fault);
 }
 
 /* What Linux takes for a stop marker. A real one has a PASID, and is no page request. */
@@ -267,20 +262,12 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, st
 							 uint64_t d1)
 {
 	const uint32_t requester_id = d0 >> VTD_PRQ_RID_SHIFT & 0xffff;
-	struct uiopf_endpoint *ep = v->source[requester_id].endpoint;
+	const struct uiopf_refusals count = uiopf_model_refusals(&v->model, requester_id);
 	const struct uiopf_fault fault = decode(d0, d1);
-	uint64_t *refused = &v->strangers, *passed_over = &v->strangers;
 
-	if (device) {
-		refused = &device->counts.refused;
-		passed_over = &device->counts.passed_over;
-	} else if (ep) {
-		refused = &ep->counts.unbound;
-		passed_over = &ep->counts.unbound_passed_over;
-	}
 	if (!is_bad(v, d0, d1)) {
 		if (looks_like_a_stop_marker(d1)) {
-			*passed_over += !is_stop_marker(d0, d1);
+			*count.passed_over += !is_stop_marker(d0, d1);
 			return false;
 		}
 		if (device)
@@ -288,85 +275,43 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, st
 	}
 	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
 		give_response(v, UIOPF_PRODUCER, requester_id, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
-		*refused += !is_stop_marker(d0, d1);
+		*count.refused += !is_stop_marker(d0, d1);
 	} else {
-		++*passed_over;
+		++*count.passed_over;
 	}
 	return false;
 }
 
-static uint32_t interrupt(struct uiopf_iommu *iommu)
+static uint32_t interrupt(struct uiopf_model *m)
 {
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
+	struct uiopf_vtd *v = uiopf_vtd_of(m);
 	const uint32_t n = uiopf_records_ready(&v->prq), head = v->prq.head;
 	uint32_t i;
 
 	v->prq_status &= ~(uint32_t)VTD_PRS_PPR;
 	for (i = 0; i < n; i++) {
 		const uint64_t *d = uiopf_records_at(v->prq.places, VTD_PRQ_WORDS, head + i), d0 = d[0], d1 = d[1];
-		struct uiopf_device *device = v->source[d0 >> VTD_PRQ_RID_SHIFT & 0xffff].device;
+		struct uiopf_device *device = uiopf_model_device(m, d0 >> VTD_PRQ_RID_SHIFT & 0xffff);
 		const struct uiopf_fault fault = decode(d0, d1);
 
 		if (unlikely(!device || !is_ordinary(d0, d1)) && !is_worth_reporting(v, device, d0, d1))
 			continue;
-		if (unlikely(v->sent_under != NULL) && v->sent_under[(head + i) % VTD_PRQ_ENTRIES] != handle_of(device, &fault))
-			device->counts.stale++;
-		uiopf_report(device, &fault);
+		uiopf_model_report(m, (head + i) % VTD_PRQ_ENTRIES, device, &fault);
 	}
 	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
 		/* Nothing came meanwhile (hardware and driver take turns): unfinished groups may miss their last request. */
-		uint32_t rid;
-
-		for (rid = 0; rid < VTD_REQUESTER_IDS; rid++)
-			if (v->source[rid].device)
-				uiopf_device_drop_partial(v->source[rid].device);
+		uiopf_model_drop_partial(m);
 		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
 	}
-	kick(iommu, UIOPF_PRODUCER);	/* what was refused has been answered */
+	kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
 	return n;
 }
 
-static void release(struct uiopf_iommu *iommu)
-{
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-
-	free(v->source);
-	free(v->sent_under);
-	uiopf_records_close(&v->prq);
-	uiopf_records_close(&v->commands[UIOPF_PRODUCER].iq);
-	uiopf_records_close(&v->commands[UIOPF_CONSUMER].iq);
-	free(v);
-}
-
-/*
- * What intel_iommu_drain_pasid_prq() comes to: the page request queue is empty, and the commands given so far have been
- * carried out. Nothing is sent meanwhile, since the hardware's side is at rest.
- */
-static void drain(struct uiopf_iommu *iommu)
-{
-	kick(iommu, UIOPF_CONSUMER);
-	execute(iommu);
-	interrupt(iommu);
-}
-
-/* Lets the hardware take its last answers, and report what it has sent, before nobody is there for it. */
-static void forget_device(struct uiopf_iommu *iommu, const struct uiopf_device *device)
-{
-	struct uiopf_vtd *v = container_of(iommu, struct uiopf_vtd, iommu);
-	struct uiopf_vtd_source *source = &v->source[device->requester_id & (VTD_REQUESTER_IDS - 1)];
-
-	if (source->device != device)
-		return;
-	drain(iommu);
-	drain(iommu);	/* what was refused on the way out has been answered by now, and arrives */
-	source->device = NULL;
-}
-
 /* Requests that the interrupt has not read. */
-static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_device *device)
+static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
 {
-	const struct uiopf_vtd *v = container_of(iommu, const struct uiopf_vtd, iommu);
+	const struct uiopf_vtd *v = container_of(m, const struct uiopf_vtd, model);
 	uint64_t requests = 0;
 	uint32_t i;
 
@@ -378,213 +323,63 @@ static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_d
 	return requests;
 }
 
-static const struct uiopf_iommu_ops vtd_ops = {
-	.respond = respond,
-	.drain = drain,
-	.unreported = unreported,
-	.forget = forget_device,
-};
-
-/* The same without the drain: what J.-P. Brucker and Kevin Tian warned of can be looked at. */
-static const struct uiopf_iommu_ops undrained_ops = {
-	.respond = respond,
-	.unreported = unreported,
-	.forget = forget_device,
-};
-
-/* ---- its turn ---- */
-
-uint32_t uiopf_vtd_interrupt(struct uiopf_vtd *v)
-{
-	return interrupt(&v->iommu);
-}
-
-static uint32_t turn(struct uiopf_producer *producer)
-{
-	struct uiopf_vtd *v = container_of(producer, struct uiopf_vtd, iommu.producer);
-	struct uiopf_endpoint *endpoint;
-	uint32_t did = execute(&v->iommu);
-
-	for (endpoint = v->port.endpoints; endpoint; endpoint = endpoint->next)
-		did += uiopf_vtd_endpoint_turn(v, endpoint);
-	return did + interrupt(&v->iommu);
-}
-
-static void kick_consumer(struct uiopf_producer *producer)
-{
-	kick(container_of(producer, struct uiopf_iommu, producer), UIOPF_CONSUMER);
-}
-
-static const struct uiopf_producer_ops producer_ops = {
-	.turn = turn,
-	.kick = kick_consumer,
-};
-
-/* ---- the functions behind it ---- */
-
-static int grow_iq(struct uiopf_vtd *v);
-
-/* Its requests are answered from now on; where there is no room for the answers of one more, once it is bound. */
-static int take_in(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint)
-{
-	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
-	int rc;
-
-	if (source->endpoint)
-		return source->endpoint == endpoint ? 0 : -EBUSY;
-	rc = v->sources == VTD_MOST_SOURCES ? -ENOSPC : grow_iq(v);
-	if (rc < 0)
-		return rc;
-	v->sources++;
-	source->endpoint = endpoint;
-	return 0;
-}
-
-static void plug(struct uiopf_port *port, struct uiopf_endpoint *endpoint)
-{
-	take_in(container_of(port, struct uiopf_vtd, port), endpoint);
-}
-
-static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoint)
-{
-	struct uiopf_vtd *v = container_of(port, struct uiopf_vtd, port);
-	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
-
-	if (source->endpoint == endpoint) {
-		source->endpoint = NULL;
-		source->device = NULL;
-		v->sources--;
-	}
-}
-
-static void request(struct uiopf_port *port, struct uiopf_page_request request)
-{
-	uiopf_vtd_page_request(container_of(port, struct uiopf_vtd, port), request);
-}
-
-static const struct uiopf_port_ops port_ops = {
-	.plug = plug,
-	.forget = forget,
-	.request = request,
-};
-
 /* ---- set-up ---- */
 
-/* Room for the answers of one more function, and for as many again. The queue is empty when it is replaced. */
-static int grow_iq(struct uiopf_vtd *v)
+static int open_vtd(struct uiopf_model *m)
 {
+	struct uiopf_vtd *v = uiopf_vtd_of(m);
+	int rc = uiopf_records_open(&v->prq, VTD_PRQ_ENTRIES, VTD_PRQ_WORDS);
+
+	if (rc == 0)
+		rc = uiopf_records_open(&v->commands[UIOPF_PRODUCER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS);
+	if (rc == 0)
+		rc = uiopf_records_open(&v->commands[UIOPF_CONSUMER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS);
+	return rc;
+}
+
+static void close_vtd(struct uiopf_model *m)
+{
+	struct uiopf_vtd *v = uiopf_vtd_of(m);
+
+	uiopf_records_close(&v->prq);
+	uiopf_records_close(&v->commands[UIOPF_PRODUCER].iq);
+	uiopf_records_close(&v->commands[UIOPF_CONSUMER].iq);
+}
+
+/* For the answers of so many functions, twice. The queue is empty when it is replaced. */
+static int make_room(struct uiopf_model *m, uint32_t functions)
+{
+	struct uiopf_vtd *v = uiopf_vtd_of(m);
 	uint32_t places = VTD_IQ_FIRST;
 	int side, rc = 0;
 
-	while (places < 2 * PCIE_PRI_PRGI_COUNT * (v->sources + 1))
+	while (places < 2 * PCIE_PRI_PRGI_COUNT * functions)
 		places *= 2;
-	drain(&v->iommu);
 	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER && rc == 0; side++)
 		rc = uiopf_records_grow(&v->commands[side].iq, places);
 	return rc;
 }
 
-static void end_vtd(struct uiopf_lifetime *lifetime)
+static uint64_t commands_lost(const struct uiopf_model *m)
 {
-	struct uiopf_iommu *iommu = container_of(lifetime, struct uiopf_iommu, lifetime);
-	struct uiopf_core *core = iommu->core;
+	const struct uiopf_vtd *v = container_of(m, const struct uiopf_vtd, model);
 
-	if (core->torn)
-		return;
-	if (!core->abandoned) {
-		uiopf_control_begin(core);
-		uiopf_core_remove_producer(core, &iommu->producer);
-		uiopf_control_end(core);
-	}
-	release(iommu);
-	uiopf_let_go(&core->lifetime);
+	return v->commands[UIOPF_PRODUCER].iq.lost + v->commands[UIOPF_CONSUMER].iq.lost;
 }
 
-struct uiopf_vtd *uiopf_vtd_new(struct uiopf_core *core, uint32_t flags)
-{
-	struct uiopf_vtd *v = aligned_alloc(128, sizeof *v);
-
-	if (!v)
-		return NULL;
-	memset(v, 0, sizeof *v);
-	v->iommu.ops = flags & UIOPF_VTD_UNDRAINED ? &undrained_ops : &vtd_ops;
-	v->iommu.lifetime = (struct uiopf_lifetime){ 1, end_vtd };
-	v->iommu.core = core;
-	v->flags = flags;
-	v->port.ops = &port_ops;
-	v->port.lifetime = &v->iommu.lifetime;
-	v->source = calloc(VTD_REQUESTER_IDS, sizeof *v->source);
-	if (flags & UIOPF_VTD_UNDRAINED)
-		v->sent_under = calloc(VTD_PRQ_ENTRIES, sizeof *v->sent_under);
-	if (!v->source || (!v->sent_under && (flags & UIOPF_VTD_UNDRAINED)) ||
-	    uiopf_records_open(&v->prq, VTD_PRQ_ENTRIES, VTD_PRQ_WORDS) < 0 ||
-	    uiopf_records_open(&v->commands[UIOPF_PRODUCER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS) < 0 ||
-	    uiopf_records_open(&v->commands[UIOPF_CONSUMER].iq, VTD_IQ_FIRST, VTD_IQ_WORDS) < 0) {
-		release(&v->iommu);
-		return NULL;
-	}
-	uiopf_control_begin(core);
-	v->iommu.producer.ops = &producer_ops;
-	uiopf_core_add_producer(core, &v->iommu.producer);
-	uiopf_hold(&core->lifetime);
-	uiopf_control_end(core);
-	return v;
-}
-
-void uiopf_vtd_free(struct uiopf_vtd *v)
-{
-	if (v)
-		uiopf_let_go(&v->iommu.lifetime);
-}
-
-struct uiopf_iommu *uiopf_vtd_iommu(struct uiopf_vtd *v)
-{
-	return &v->iommu;
-}
-
-struct uiopf_port *uiopf_vtd_port(struct uiopf_vtd *v)
-{
-	return &v->port;
-}
-
-struct uiopf_iommu *uiopf_vtd_hold_iommu(struct uiopf_vtd *v)
-{
-	uiopf_hold(&v->iommu.lifetime);
-	return &v->iommu;
-}
-
-int uiopf_vtd_bind(struct uiopf_vtd *v, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
-{
-	struct uiopf_vtd_source *source = &v->source[endpoint->requester_id];
-	int rc;
-
-	/* Both are ours, and are the same to the hardware: what goes away is found here by its requester id. */
-	if (endpoint->port != &v->port || device->iommu != &v->iommu || device->requester_id != endpoint->requester_id)
-		return -EINVAL;
-	uiopf_control_begin(v->iommu.core);
-	rc = source->endpoint == endpoint && source->device ? -EBUSY : take_in(v, endpoint);
-	if (rc == 0)
-		source->device = device;
-	uiopf_control_end(v->iommu.core);
-	return rc;
-}
-
-int uiopf_vtd_unbind(struct uiopf_vtd *v, struct uiopf_device *device)
-{
-	if (device->iommu != &v->iommu)
-		return -EINVAL;
-	uiopf_control_begin(v->iommu.core);
-	forget_device(&v->iommu, device);
-	uiopf_control_end(v->iommu.core);
-	uiopf_core_made_work(v->iommu.core);	/* what it has sent has been reported, and is to be shown */
-	return 0;
-}
-
-void uiopf_vtd_get_counts(struct uiopf_vtd *v, struct uiopf_vtd_counts *counts)
-{
-	uiopf_control_begin(v->iommu.core);
-	counts->overflowed = v->overflowed;
-	counts->strangers = v->strangers;
-	counts->commands_lost = v->commands[UIOPF_PRODUCER].iq.lost + v->commands[UIOPF_CONSUMER].iq.lost;
-	uiopf_control_end(v->iommu.core);
-}
+const struct uiopf_model_ops uiopf_model_vtd = {
+	.name = "vtd",
+	.size = sizeof(struct uiopf_vtd),
+	.slots = VTD_PRQ_ENTRIES,
+	.open = open_vtd,
+	.close = close_vtd,
+	.make_room = make_room,
+	.endpoint_turn = endpoint_turn,
+	.request = request,
+	.execute = execute,
+	.interrupt = interrupt,
+	.respond = respond,
+	.kick = kick,
+	.unreported = unreported,
+	.commands_lost = commands_lost,
+};

@@ -8,31 +8,16 @@
 #pragma once
 #include "abi/hardware.h"
 #include "base/records.h"
-#include "core/core.h"
-#include "faults/iopf.h"
-#include "hardware/endpoint.h"
-#include "hardware/request.h"
+#include "hardware/iommu/model.h"
 
 #define VTD_IQ_FIRST 1024u	/* places to begin with: room for two answers to every index of a function */
-#define VTD_MOST_SOURCES 16u
-#define VTD_REQUESTER_IDS 65536u
 
 struct uiopf_vtd {
-	struct uiopf_iommu iommu;
-	struct uiopf_vtd_source {
-		struct uiopf_device *device;
-		struct uiopf_endpoint *endpoint;
-	} *source;			/* by requester id */
-	uint32_t sources;
-	struct uiopf_port port;		/* the functions behind it, bound or not */
-	uint32_t flags;			/* UIOPF_VTD_* */
-	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
+	struct uiopf_model model;
 
 	/* The page request queue: the hardware writes it and the driver's interrupt reads it, on one thread. */
 	struct uiopf_records prq;
 	uint32_t prq_status;
-	uint64_t overflowed;		/* requests that the full queue did not take */
-	uint64_t strangers;		/* requests of functions that nobody knows */
 
 	/*
 	 * The invalidation queue, one for each side that gives commands: a lock for every answer would take the line with
@@ -46,6 +31,13 @@ struct uiopf_vtd {
 UIOPF_BEGINS_A_LINE(struct uiopf_vtd, prq);
 UIOPF_BEGINS_A_LINE(struct uiopf_vtd, commands);
 UIOPF_BEGINS_A_LINE(struct uiopf_vtd_commands, kicked);
+
+extern const struct uiopf_model_ops uiopf_model_vtd;
+
+hot_inline struct uiopf_vtd *uiopf_vtd_of(struct uiopf_model *model)
+{
+	return container_of(model, struct uiopf_vtd, model);
+}
 
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
 void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
@@ -67,7 +59,7 @@ hot_inline void uiopf_vtd_page_request(struct uiopf_vtd *v, struct uiopf_page_re
 		uiopf_vtd_overflow(v);
 		return;
 	}
-	if (unlikely(v->sent_under != NULL))
+	if (unlikely(v->model.sent_under != NULL))
 		uiopf_vtd_note(v, q->written % VTD_PRQ_ENTRIES, source, request.message);
 	d[0] = source;
 	d[1] = request.message;
@@ -76,9 +68,6 @@ hot_inline void uiopf_vtd_page_request(struct uiopf_vtd *v, struct uiopf_page_re
 	v->prq_status |= VTD_PRS_PPR;
 }
 
-/* Driver: the interrupt; decodes and reports every request in the queue; how many. */
-uint32_t uiopf_vtd_interrupt(struct uiopf_vtd *vtd);
-/* Hardware: a function behind it sends what is due, or is given an answer. Their turns are part of the IOMMU's own. */
-uint32_t uiopf_vtd_endpoint_turn(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint);
+/* Hardware: a function behind it is given an answer. */
 void uiopf_vtd_endpoint_response(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
 				 uint64_t now);

@@ -84,7 +84,7 @@ class Device(Object, Handle[CDevice]):
         check_whole("capacity", capacity, 1, MOST_REQUESTS, ", requests that a device may have outstanding")
         check_whole("max_pasids", max_pasids, 0, 1 << 20)
         if not _is_iommu(iommu):
-            raise UsageError(f"iommu must be a VtdIommu or a MockIommu, not {iommu!r}")
+            raise UsageError(f"iommu must be an Iommu or a MockIommu, not {iommu!r}")
         Object.__init__(self, table)
         Handle.__init__(self)
         self.reserved = tuple(reserved)

@@ -1,0 +1,279 @@
+#include "hardware/iommu/model.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- for drivers ---- */
+
+/* The attachment that a request belongs to now; 0: none. */
+static uint64_t handle_of(const struct uiopf_device *device, const struct uiopf_fault *fault)
+{
+	const struct uiopf_attach *attach = device ? uiopf_find_attach(device, fault->flags, fault->pasid) : NULL;
+
+	return attach ? attach->handle : 0;
+}
+
+void uiopf_model_note(struct uiopf_model *m, uint32_t slot, uint32_t requester_id, const struct uiopf_fault *fault)
+{
+	m->sent_under[slot] = handle_of(m->source[requester_id].device, fault);
+}
+
+void uiopf_model_check_note(struct uiopf_model *m, uint32_t slot, struct uiopf_device *device,
+			    const struct uiopf_fault *fault)
+{
+	if (m->sent_under[slot] != handle_of(device, fault))
+		device->counts.stale++;
+}
+
+struct uiopf_refusals uiopf_model_refusals(struct uiopf_model *m, uint32_t requester_id)
+{
+	const struct uiopf_source *source = &m->source[requester_id];
+
+	if (source->device)
+		return (struct uiopf_refusals){ &source->device->counts.refused, &source->device->counts.passed_over };
+	if (source->endpoint)
+		return (struct uiopf_refusals){ &source->endpoint->counts.unbound,
+						&source->endpoint->counts.unbound_passed_over };
+	return (struct uiopf_refusals){ &m->strangers, &m->strangers };
+}
+
+void uiopf_model_drop_partial(struct uiopf_model *m)
+{
+	uint32_t rid;
+
+	for (rid = 0; rid < UIOPF_REQUESTER_IDS; rid++)
+		if (m->source[rid].device)
+			uiopf_device_drop_partial(m->source[rid].device);
+}
+
+/* ---- what the generic layer asks for ---- */
+
+/*
+ * What draining comes to, as intel_iommu_drain_pasid_prq() does it: the request queue is empty, and the commands given so
+ * far have been carried out. Nothing is sent meanwhile, since the hardware's side is at rest.
+ */
+static void drain(struct uiopf_iommu *iommu)
+{
+	struct uiopf_model *m = container_of(iommu, struct uiopf_model, iommu);
+
+	m->ops->kick(m, UIOPF_CONSUMER);
+	m->ops->execute(m);
+	m->ops->interrupt(m);
+}
+
+/* Lets the hardware take its last answers, and report what it has sent, before nobody is there for it. */
+static void forget_device(struct uiopf_iommu *iommu, const struct uiopf_device *device)
+{
+	struct uiopf_model *m = container_of(iommu, struct uiopf_model, iommu);
+	struct uiopf_source *source = &m->source[device->requester_id & (UIOPF_REQUESTER_IDS - 1)];
+
+	if (source->device != device)
+		return;
+	drain(iommu);
+	drain(iommu);	/* what was refused on the way out has been answered by now, and arrives */
+	source->device = NULL;
+}
+
+static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_device *device)
+{
+	const struct uiopf_model *m = container_of(iommu, const struct uiopf_model, iommu);
+
+	return m->ops->unreported(m, device);
+}
+
+/* ---- its turn ---- */
+
+static uint32_t turn(struct uiopf_producer *producer)
+{
+	struct uiopf_model *m = container_of(producer, struct uiopf_model, iommu.producer);
+	struct uiopf_endpoint *endpoint;
+	uint32_t did = m->ops->execute(m);
+
+	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next)
+		did += m->ops->endpoint_turn(m, endpoint);
+	return did + m->ops->interrupt(m);
+}
+
+static void kick_consumer(struct uiopf_producer *producer)
+{
+	struct uiopf_model *m = container_of(producer, struct uiopf_model, iommu.producer);
+
+	m->ops->kick(m, UIOPF_CONSUMER);
+}
+
+static const struct uiopf_producer_ops producer_ops = {
+	.turn = turn,
+	.kick = kick_consumer,
+};
+
+/* ---- the functions behind it ---- */
+
+/* Its requests are answered from now on; where there is no room for the answers of one more, once it is bound. */
+static int take_in(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_source *source = &m->source[endpoint->requester_id];
+	int rc;
+
+	if (source->endpoint)
+		return source->endpoint == endpoint ? 0 : -EBUSY;
+	if (m->sources == UIOPF_MOST_SOURCES)
+		return -ENOSPC;
+	drain(&m->iommu);
+	rc = m->ops->make_room(m, m->sources + 1);
+	if (rc < 0)
+		return rc;
+	m->sources++;
+	source->endpoint = endpoint;
+	return 0;
+}
+
+static void plug(struct uiopf_port *port, struct uiopf_endpoint *endpoint)
+{
+	take_in(container_of(port, struct uiopf_model, port), endpoint);
+}
+
+static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_model *m = container_of(port, struct uiopf_model, port);
+	struct uiopf_source *source = &m->source[endpoint->requester_id];
+
+	if (source->endpoint == endpoint) {
+		source->endpoint = NULL;
+		source->device = NULL;
+		m->sources--;
+	}
+}
+
+static void request(struct uiopf_port *port, struct uiopf_page_request request)
+{
+	struct uiopf_model *m = container_of(port, struct uiopf_model, port);
+
+	m->ops->request(m, request);
+}
+
+static const struct uiopf_port_ops port_ops = {
+	.plug = plug,
+	.forget = forget,
+	.request = request,
+};
+
+/* ---- set-up ---- */
+
+static void release(struct uiopf_model *m)
+{
+	m->ops->close(m);
+	free(m->source);
+	free(m->sent_under);
+	free(m);
+}
+
+static void end_model(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_iommu *iommu = container_of(lifetime, struct uiopf_iommu, lifetime);
+	struct uiopf_core *core = iommu->core;
+
+	if (core->torn)
+		return;
+	if (!core->abandoned) {
+		uiopf_control_begin(core);
+		uiopf_core_remove_producer(core, &iommu->producer);
+		uiopf_control_end(core);
+	}
+	release(container_of(iommu, struct uiopf_model, iommu));
+	uiopf_let_go(&core->lifetime);
+}
+
+struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_model_ops *ops, uint32_t flags)
+{
+	struct uiopf_model *m = aligned_alloc(128, (ops->size + 127) / 128 * 128);
+
+	if (!m)
+		return NULL;
+	memset(m, 0, ops->size);
+	m->ops = ops;
+	m->iommu_ops = (struct uiopf_iommu_ops){
+		.respond = ops->respond,
+		/* Without a drain, what J.-P. Brucker and Kevin Tian warned of can be looked at. */
+		.drain = flags & UIOPF_MODEL_UNDRAINED ? NULL : drain,
+		.unreported = unreported,
+		.forget = forget_device,
+	};
+	m->iommu.ops = &m->iommu_ops;
+	m->iommu.lifetime = (struct uiopf_lifetime){ 1, end_model };
+	m->iommu.core = core;
+	m->flags = flags;
+	m->port.ops = &port_ops;
+	m->port.lifetime = &m->iommu.lifetime;
+	m->source = calloc(UIOPF_REQUESTER_IDS, sizeof *m->source);
+	if (flags & UIOPF_MODEL_UNDRAINED)
+		m->sent_under = calloc(ops->slots, sizeof *m->sent_under);
+	if (!m->source || (!m->sent_under && (flags & UIOPF_MODEL_UNDRAINED)) || ops->open(m) < 0) {
+		release(m);
+		return NULL;
+	}
+	uiopf_control_begin(core);
+	m->iommu.producer.ops = &producer_ops;
+	uiopf_core_add_producer(core, &m->iommu.producer);
+	uiopf_hold(&core->lifetime);
+	uiopf_control_end(core);
+	return m;
+}
+
+void uiopf_model_free(struct uiopf_model *m)
+{
+	if (m)
+		uiopf_let_go(&m->iommu.lifetime);
+}
+
+struct uiopf_iommu *uiopf_model_iommu(struct uiopf_model *m)
+{
+	return &m->iommu;
+}
+
+struct uiopf_port *uiopf_model_port(struct uiopf_model *m)
+{
+	return &m->port;
+}
+
+struct uiopf_iommu *uiopf_model_hold_iommu(struct uiopf_model *m)
+{
+	uiopf_hold(&m->iommu.lifetime);
+	return &m->iommu;
+}
+
+int uiopf_model_bind(struct uiopf_model *m, struct uiopf_endpoint *endpoint, struct uiopf_device *device)
+{
+	struct uiopf_source *source = &m->source[endpoint->requester_id];
+	int rc;
+
+	/* Both are ours, and are the same to the hardware: what goes away is found here by its requester id. */
+	if (endpoint->port != &m->port || device->iommu != &m->iommu || device->requester_id != endpoint->requester_id)
+		return -EINVAL;
+	uiopf_control_begin(m->iommu.core);
+	rc = source->endpoint == endpoint && source->device ? -EBUSY : take_in(m, endpoint);
+	if (rc == 0)
+		source->device = device;
+	uiopf_control_end(m->iommu.core);
+	return rc;
+}
+
+int uiopf_model_unbind(struct uiopf_model *m, struct uiopf_device *device)
+{
+	if (device->iommu != &m->iommu)
+		return -EINVAL;
+	uiopf_control_begin(m->iommu.core);
+	forget_device(&m->iommu, device);
+	uiopf_control_end(m->iommu.core);
+	uiopf_core_made_work(m->iommu.core);	/* what it has sent has been reported, and is to be shown */
+	return 0;
+}
+
+void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *counts)
+{
+	uiopf_control_begin(m->iommu.core);
+	counts->overflowed = m->overflowed;
+	counts->strangers = m->strangers;
+	counts->commands_lost = m->ops->commands_lost(m);
+	uiopf_control_end(m->iommu.core);
+}

@@ -1,0 +1,115 @@
+/*
+ * An IOMMU that functions are plugged into: what all models have, and the table of operations of each.
+ *
+ * A model is one file: a struct that begins with `struct uiopf_model`, the queues that its hardware and its driver have
+ * between them, in the vendor's own format, and a `struct uiopf_model_ops`. Its hardware takes page requests and carries
+ * out answers; its driver, on the same side, decodes and reports requests, and writes answers for whoever gives them. A
+ * row in table.c makes it known by name; uiopf_model_new() takes any.
+ *
+ * What runs once per fault stays in the model's own file: it inlines hardware/endpoint_path.h with its own function for a
+ * request. What it calls here is for set-up, for what is malformed, and for one call a turn.
+ */
+#pragma once
+#include "abi/hardware.h"
+#include "core/core.h"
+#include "faults/iopf.h"
+#include "faults/report.h"
+#include "hardware/endpoint.h"
+#include "hardware/request.h"
+
+#define UIOPF_MOST_SOURCES 16u		/* functions behind one IOMMU */
+#define UIOPF_REQUESTER_IDS 65536u
+
+struct uiopf_model_ops {
+	const char *name;
+	size_t size;			/* of its struct, whose first member is the model */
+	uint32_t slots;			/* of its request queue: what it calls uiopf_model_note() with */
+
+	/* The rest of its set-up, of memory that is all zero: 0 or -errno. It is closed after a failure, too. */
+	int (*open)(struct uiopf_model *model);
+	void (*close)(struct uiopf_model *model);
+	/* Quiescent, the answers' queues empty: room for the answers of so many functions. 0 or -ENOMEM. */
+	int (*make_room)(struct uiopf_model *model, uint32_t functions);
+
+	/* Hardware: a function behind it sends what is due; how many groups. */
+	uint32_t (*endpoint_turn)(struct uiopf_model *model, struct uiopf_endpoint *endpoint);
+	/* Hardware: one request, made by hand. */
+	void (*request)(struct uiopf_model *model, struct uiopf_page_request request);
+	/* Hardware: carries out the answers that it has been shown; how many. */
+	uint32_t (*execute)(struct uiopf_model *model);
+
+	/* Driver: takes what is in the request queue, and reports it; how many. */
+	uint32_t (*interrupt)(struct uiopf_model *model);
+	/* Driver: as uiopf_iommu_ops has them. */
+	void (*respond)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+			uint32_t grpid, uint32_t code);
+	/* Driver: shows the hardware the answers that one side has given. */
+	void (*kick)(struct uiopf_model *model, enum uiopf_side side);
+	/* Quiescent: page requests of a device in the queue; and answers that were lost for want of memory. */
+	uint64_t (*unreported)(const struct uiopf_model *model, const struct uiopf_device *device);
+	uint64_t (*commands_lost)(const struct uiopf_model *model);
+};
+
+struct uiopf_source {
+	struct uiopf_device *device;	/* bound to it */
+	struct uiopf_endpoint *endpoint;
+};
+
+struct uiopf_model {
+	struct uiopf_iommu iommu;
+	struct uiopf_iommu_ops iommu_ops;
+	const struct uiopf_model_ops *ops;
+	struct uiopf_port port;		/* the functions behind it, bound or not */
+	struct uiopf_source *source;	/* by requester id */
+	uint32_t sources, flags;	/* UIOPF_MODEL_* */
+	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
+	uint64_t overflowed;		/* requests that the full queue did not take */
+	uint64_t strangers;		/* requests of functions that nobody knows */
+};
+
+/* NULL: no memory. */
+struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_model_ops *ops, uint32_t flags);
+
+hot_inline struct uiopf_model *uiopf_model_of(const struct uiopf_device *device)
+{
+	return container_of(device->iommu, struct uiopf_model, iommu);
+}
+
+hot_inline struct uiopf_device *uiopf_model_device(const struct uiopf_model *model, uint32_t requester_id)
+{
+	return model->source[requester_id].device;
+}
+
+/* ---- for drivers ---- */
+
+/* Undrained only: notes the attachment that a request is sent under, which goes into this slot of the queue. */
+void uiopf_model_note(struct uiopf_model *model, uint32_t slot, uint32_t requester_id, const struct uiopf_fault *fault);
+void uiopf_model_check_note(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
+			    const struct uiopf_fault *fault);
+
+/* Reports a request that was in this slot. */
+hot_inline void uiopf_model_report(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
+				   const struct uiopf_fault *fault)
+{
+	if (unlikely(model->sent_under != NULL))
+		uiopf_model_check_note(model, slot, device, fault);
+	uiopf_report(device, fault);
+}
+
+/* What was refused, and what was passed over: where a request of this function is counted that the driver does not report. */
+struct uiopf_refusals { uint64_t *refused, *passed_over; };
+struct uiopf_refusals uiopf_model_refusals(struct uiopf_model *model, uint32_t requester_id);
+/* The queue has overflowed, and is empty: what is unfinished may miss its last request. */
+void uiopf_model_drop_partial(struct uiopf_model *model);
+
+/* ---- for tests: a model's steps, one by one ---- */
+
+static inline uint32_t uiopf_model_endpoint_turn(struct uiopf_model *model, struct uiopf_endpoint *endpoint)
+{
+	return model->ops->endpoint_turn(model, endpoint);
+}
+
+static inline uint32_t uiopf_model_interrupt(struct uiopf_model *model)
+{
+	return model->ops->interrupt(model);
+}

@@ -1,0 +1,126 @@
+"""An IOMMU that PCI functions are plugged into, by the name of its model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
+from uring_iopf.errors import UsageError
+from uring_iopf.handles import Handle, no_room, owned
+
+if TYPE_CHECKING:
+    from uring_iopf.core import Core
+
+
+class SupportsEndpoint(Protocol):
+    """A PCI function, such as `uring_iopf.hardware.endpoint.Endpoint`."""
+
+    @property
+    def c(self) -> CEndpoint:
+        """The C object."""
+
+
+class SupportsDevice(Protocol):
+    """An iommufd device, such as `Context.bind` returns."""
+
+    @property
+    def c(self) -> CDevice:
+        """The C object."""
+
+
+def model_names() -> list[str]:
+    """The names of the models that there are."""
+    names: list[str] = []
+    while (name := lib.uiopf_model_name(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return names
+
+
+class Iommu(Handle[CIommu]):
+    """An IOMMU: its page request queue, its command queue, and its driver for both.
+
+    *model*: one of `model_names`. *needs_pasid*: page requests without a PASID are refused, as by VT-d's driver in
+    Linux 6.12. *drains*: detach and replace first report the page requests in the queue to the old attachment. Without
+    draining, such a request can reach the next attachment, which counts it as stale (`DeviceCounts`).
+
+    Raises: UsageError, no such model.
+    """
+
+    _what = "IOMMU"
+    _model: CModel | None = None
+
+    def __init__(self, core: Core, model: str, *, needs_pasid: bool = False, drains: bool = True) -> None:
+        super().__init__()
+        names = model_names()
+        if model not in names:
+            raise UsageError(f"model must be one of {', '.join(names)}, not {model!r}")
+        self.core = self._on = core
+        self.model_name = model
+        self.drains = drains
+        flags = (lib.UIOPF_MODEL_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_MODEL_UNDRAINED)
+        self._model = owned(lib.uiopf_model_free, lib.uiopf_model_make, core.c, names.index(model), flags)
+        if self._model is None:
+            raise no_room(self._what)
+        self._make(lib.uiopf_iommu_let_go, lib.uiopf_model_hold_iommu, self._model)
+
+    @property
+    def model(self) -> CModel:
+        """The C object, as a model that functions are plugged into."""
+        model = self._model
+        if model is None:
+            raise self._refusal()
+        return model
+
+    @property
+    def port(self) -> CPort:
+        """The C object to which functions connect."""
+        return lib.uiopf_model_port(self.model)
+
+    def bind(self, endpoint: SupportsEndpoint, device: SupportsDevice) -> None:
+        """Bind a function behind this IOMMU to an iommufd device. The driver reports its page requests to the device.
+
+        Raises: KernelError(EBUSY), the function is bound, or another function has its requester id;
+        KernelError(EINVAL), one of the two is behind another IOMMU, or their requester ids differ; KernelError(ENOSPC),
+        16 functions are behind this IOMMU; UsageError, *endpoint* is no function, or *device* is no device.
+        """
+        model = self.model
+        try:
+            rc = lib.uiopf_model_bind(model, endpoint.c, device.c)
+        except (AttributeError, TypeError):  # no handles, or cffi's, for handles of something else
+            raise UsageError(
+                f"endpoint and device must be an Endpoint and a Device, not {endpoint!r} and {device!r}"
+            ) from None
+        check(rc, "bind to the IOMMU")
+
+    def unbind(self, device: SupportsDevice) -> None:
+        """Unbind a device's function. Page requests on the way are reported first; later ones are refused.
+
+        Does nothing if the device is not bound. Raises: UsageError, *device* is no device, or is behind another IOMMU.
+        """
+        model = self.model
+        try:
+            rc = lib.uiopf_model_unbind(model, device.c)
+        except (AttributeError, TypeError):
+            rc = -1
+        if rc < 0:
+            raise UsageError(f"device must be a Device behind this IOMMU, not {device!r}")
+
+    def strangers(self) -> int:
+        """The number of page requests that had the requester id of no function behind this IOMMU."""
+        counts = ffi.new("struct uiopf_model_counts *")
+        lib.uiopf_model_get_counts(self.model, counts)
+        return int(counts.strangers)
+
+    def lost(self) -> int:
+        """The number of page requests that overflowed the queue, and of answers that did not reach the hardware."""
+        counts = ffi.new("struct uiopf_model_counts *")
+        lib.uiopf_model_get_counts(self.model, counts)
+        return int(counts.overflowed + counts.commands_lost)
+
+    def close(self) -> None:
+        """Close it. It is freed with the last function and device behind it. Closing again does nothing."""
+        self._model = self._c = None
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._model = None
