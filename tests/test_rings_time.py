@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import select
 import signal
 import struct
 import threading
@@ -277,6 +278,25 @@ def test_a_waiting_client_is_woken_by_a_timer(driver: Driver) -> None:
             assert ring.enter(1, 1, GETEVENTS | EnterFlags.SQ_WAKEUP) == 1
             assert ring.reap() == [failed(1, errno.ETIME)]
         bench.core.stop_worker()
+
+
+def test_a_polling_worker_tells_the_client_of_a_deferred_ring_of_a_timer() -> None:
+    """The client, who is in no call, runs what the timer comes to when it enters."""
+    flags = SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN | SetupFlags.TASKRUN_FLAG
+    with Bench(live=True, flags=int(flags)) as bench:
+        event = os.eventfd(0, os.EFD_CLOEXEC)
+        ring, taskrun = bench.ring, 4
+        ring.register_eventfd(event)
+        bench.core.start_worker(Driver.SQPOLL, idle_ns=0)
+        ring.push(timeout(bench, 1, 3_000_000))
+        ring.enter(1)
+        assert select.select([event], [], [], 20)[0]
+        assert ring.word("sq_flags") == taskrun
+        assert not ring.reap()
+        assert ring.run() == [failed(1, errno.ETIME)]
+        bench.core.stop_worker()
+        ring.unregister_eventfd()
+        os.close(event)
 
 
 @pytest.mark.parametrize("driver", [Driver.INLINE, Driver.ENTER, Driver.SQPOLL])

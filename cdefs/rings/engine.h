@@ -76,6 +76,7 @@ enum uiopf_todo {
 	UIOPF_CONTINUE,		/* the file or the time has called: go on */
 	UIOPF_START,		/* its turn in a chain or behind a drain has come, or a worker takes it */
 	UIOPF_FINISH,		/* res stands */
+	UIOPF_LET_GO,		/* it has completed, and nobody holds it any more */
 	UIOPF_POST,		/* it is no request, but the completion that another ring's has sent */
 };
 
@@ -128,9 +129,10 @@ struct uiopf_request {
 	bool wide;			/* the CQE has 32 bytes: address and position are its second half */
 	bool owns_memory;		/* `extra` is to be freed */
 	bool unfindable;		/* task work alone has it: a cancel does not find it */
+	bool holds;			/* LINK_TIMEOUT: it fired when its request had ended, and lets that go with its own end */
 };
 /*
- * Three cache lines, two bytes of which are left. They lie in an array whose first begins a line: with a field more they
+ * Three cache lines, a byte of which is left. They lie in an array whose first begins a line: with a field more they
  * would share lines, and each request that waits would load four or five when it is called.
  */
 _Static_assert(sizeof(struct uiopf_request) == 3 * 64, "a request has three cache lines of its own");

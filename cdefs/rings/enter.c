@@ -49,6 +49,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 			n = one_by_one ? uiopf_run_work_one_by_one(e, most) : uiopf_run_work(e, most);
 			done += n;
 		} while (n && done < enough);
+		uiopf_timers_fire(e, MOST_WORK);	/* what ran may have begun a time that is over */
 		if (flush)
 			uiopf_flush_backlog(e);
 		uiopf_publish_cqes(e);

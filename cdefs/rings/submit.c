@@ -82,14 +82,20 @@ static bool succeeded(const struct uiopf_request *r)
 	return !r->exact || (uint32_t)r->res == r->expected;
 }
 
-/* It has ended, and nobody finds it any more; what comes of that comes with the end of the batch. */
+/* It has ended, and nobody finds it any more. */
+static void hide(struct uiopf_request *r)
+{
+	uiopf_request_unlist(r);
+	if (r->wait.link)
+		r->file->ops->cancel(r->file, &r->wait);
+}
+
+/* What comes of its end comes with the end of the batch. */
 static void hold_back(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
 
-	uiopf_request_unlist(r);
-	if (r->wait.link)
-		r->file->ops->cancel(r->file, &r->wait);
+	hide(r);
 	r->work_next = NULL;
 	*e->held_back_end = r;
 	e->held_back_end = &r->work_next;
@@ -107,6 +113,14 @@ void uiopf_release_held_back(struct uiopf_engine *e)
 	}
 	e->held_back = NULL;
 	e->held_back_end = &e->held_back;
+}
+
+/* The last that held it lets it go (io_put_req, io_free_req). */
+static void let_go(struct uiopf_request *r)
+{
+	if (r->sqe_flags & ANY_LINK)
+		queue_next(r);
+	uiopf_request_add_work(r, UIOPF_LET_GO);
 }
 
 static void finish(struct uiopf_request *r)
@@ -129,6 +143,12 @@ static void finish(struct uiopf_request *r)
 			uiopf_complete(e, r->user_data, r->res, r->cqe_flags);
 	}
 	e->finished = true;
+	if (unlikely(r->holds))
+		let_go(r->guarded);
+	if (unlikely(r->has_timeout) && uiopf_link_timeout_holds(r)) {
+		hide(r);
+		return;
+	}
 	if (unlikely(e->holds_back)) {
 		hold_back(r);
 		return;
@@ -186,6 +206,8 @@ static void carry_on(struct uiopf_request *r)
 		start(r);
 	} else if (likely(r->todo == UIOPF_FINISH)) {
 		finish(r);
+	} else if (r->todo == UIOPF_LET_GO) {
+		uiopf_request_free(r);
 	} else {
 		uiopf_complete_message(r->engine, r->user_data, r->res, r->cqe_flags);
 		uiopf_request_posted(r);
@@ -469,6 +491,7 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 		queue_unusual(head);
 	}
 	e->submitting = false;
+	uiopf_timers_fire(e, UINT32_MAX);	/* a time that was over when it began, before the batch's completions */
 	if (unlikely(e->held_back != NULL))
 		uiopf_release_held_back(e);
 	if (unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND))

@@ -247,12 +247,25 @@ void uiopf_timeouts_count(struct uiopf_engine *e)
 
 /* ---- LINK_TIMEOUTs ---- */
 
+static bool is_link_timeout(const struct uiopf_request *r)
+{
+	return r && r->opcode == IORING_OP_LINK_TIMEOUT;
+}
+
+/* Out of the chain, so that it goes on, or fails, without it. */
+static void leave_chain(struct uiopf_request *r, struct uiopf_request *guarded)
+{
+	guarded->link = r->link;
+	r->link = NULL;
+	r->sqe_flags &= (uint8_t)~(IOSQE_IO_LINK | IOSQE_IO_HARDLINK);
+}
+
 void uiopf_link_timeout_start(struct uiopf_request *guarded)
 {
 	struct uiopf_request *r = guarded->link;
 
 	guarded->has_timeout = false;
-	if (!r || r->opcode != IORING_OP_LINK_TIMEOUT)
+	if (!is_link_timeout(r))
 		return;
 	guarded->guarded_by_timeout = true;
 	r->started = true;
@@ -277,16 +290,27 @@ static bool fires_at_once(const struct uiopf_request *r)
 void uiopf_link_timeout_stop(struct uiopf_request *guarded)
 {
 	struct uiopf_request *r = guarded->link;
-	const bool ended_at_once = guarded->has_timeout && guarded->started;
 
 	guarded->has_timeout = guarded->guarded_by_timeout = false;
-	if (!r || r->opcode != IORING_OP_LINK_TIMEOUT || (r->failed && r->timer == UIOPF_NO_TIMER))
+	if (!is_link_timeout(r) || (r->failed && r->timer == UIOPF_NO_TIMER))
 		return;
-	guarded->link = r->link;
-	r->link = NULL;
-	r->sqe_flags &= (uint8_t)~(IOSQE_IO_LINK | IOSQE_IO_HARDLINK);
 	uiopf_timer_stop(r);
-	uiopf_request_end_later(r, unlikely(ended_at_once) && fires_at_once(r) ? -ENOENT : -ECANCELED);
+	leave_chain(r, guarded);
+	uiopf_request_end_later(r, -ECANCELED);
+}
+
+bool uiopf_link_timeout_holds(struct uiopf_request *guarded)
+{
+	struct uiopf_request *r = guarded->link;
+
+	if (!guarded->started || !is_link_timeout(r) || r->failed || !fires_at_once(r))
+		return false;
+	guarded->has_timeout = false;
+	leave_chain(r, guarded);
+	r->guarded = guarded;
+	r->holds = true;
+	uiopf_request_end_later(r, -ENOENT);
+	return true;
 }
 
 /* ---- both ---- */
@@ -296,11 +320,8 @@ static void fired(struct uiopf_request *r)
 	if (r->opcode == IORING_OP_LINK_TIMEOUT) {
 		struct uiopf_request *guarded = r->guarded;
 
-		/* Out of the chain, so that it goes on, or fails, without it. */
-		guarded->link = r->link;
+		leave_chain(r, guarded);
 		guarded->guarded_by_timeout = false;
-		r->link = NULL;
-		r->sqe_flags &= (uint8_t)~(IOSQE_IO_LINK | IOSQE_IO_HARDLINK);
 		r->position = guarded->user_data;
 	} else {
 		end_timeout(r);

@@ -29,5 +29,10 @@ void uiopf_timeout_stop(struct uiopf_request *request);
 void uiopf_timeouts_count(struct uiopf_engine *engine);
 
 void uiopf_link_timeout_start(struct uiopf_request *guarded);
+/*
+ * Whether the LINK_TIMEOUT behind a request that ended at once has fired before that. It holds the request then: the chain
+ * goes on when its task work has let that go, which is task work in turn (io_put_req).
+ */
+bool uiopf_link_timeout_holds(struct uiopf_request *guarded);
 /* Takes the LINK_TIMEOUT behind a request that has ended out of its chain. */
 void uiopf_link_timeout_stop(struct uiopf_request *guarded);

@@ -40,13 +40,15 @@ static uint32_t may_take(const struct uiopf_engine *e, uint32_t ready)
 	return whole || room < UIOPF_ATTACHED_MOST ? whole : room;
 }
 
-/* What Linux interrupts a client for, to have it run its task work. */
+/* What Linux interrupts a client for, to have it run its task work. One that puts it off is told that there is some. */
 static uint32_t run_work_of_client(struct uiopf_engine *e, uint32_t most)
 {
 	uint32_t did;
 
-	if (likely(!e->work && !e->timer_count) || (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->disabled)
+	if (likely(!e->work && !e->timer_count) || e->disabled)
 		return 0;
+	if (e->setup_flags & IORING_SETUP_DEFER_TASKRUN)
+		return uiopf_timers_fire(e, most);
 	did = uiopf_timers_fire(e, most) + uiopf_run_work(e, most);
 	uiopf_publish_cqes(e);
 	uiopf_rings_polled(e);

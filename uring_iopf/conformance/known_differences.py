@@ -243,6 +243,12 @@ one.""",
                 "test_an_inline_wait_for_what_cannot_come_is_an_error",
             ),
             KnownDifference(
+                "a ring's timers fire in calls of clients, or in a worker that polls (`sqpoll`): with `inline` and "
+                "`enter` a client that sleeps on its eventfd, or peeks, is told of none",
+                "there the kernel's part runs in calls alone, and no timer interrupts anybody",
+                "test_a_polling_worker_tells_the_client_of_a_deferred_ring_of_a_timer",
+            ),
+            KnownDifference(
                 "enter's time-out counts with the core's clock",
                 "the call is a C function",
                 "test_a_wait_that_times_out_says_so_only_with_an_empty_queue",

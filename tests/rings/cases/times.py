@@ -20,6 +20,7 @@ from tests.rings.language import (
     Register,
     Setup,
     Soon,
+    Sqe,
     Steps,
     Wait,
     Word,
@@ -245,6 +246,50 @@ _MORE_LINK_TIMEOUTS: Final = (
         Wait(2),
         Reap(),
     ),
+)
+
+
+def _no_time(*chain: Sqe) -> Steps:
+    """Without a request for events, and then again and again until all is there."""
+    return [submit(*chain), Reap(), [look_again() for _ in range(4)]]
+
+
+_NO_TIME: Final = tuple(
+    case(
+        f"link timeout: no time at all{', silent' if silent else ''}{', DEFER_TASKRUN' if flags else ''}",
+        "it has fired when its request ends at once: ENOENT, and the chain goes on when it has let that go",
+        Setup(entries=32, flags=flags),
+        [pipe(), pipe("ready")],
+        Write("ready.w", b"a"),
+        [
+            _no_time(*before, first, link_timeout(2, flags=behind), *others)
+            for first in (
+                nop(1, flags=LINK),
+                nop(1, flags=HARD),
+                inject(1, -5, flags=LINK),
+                inject(1, -5, flags=HARD),
+                nop(1, flags=LINK | silent),
+                poll(1, "ready.r", flags=LINK),
+                poll(1, "pipe.r", flags=LINK),
+                read(1, "pipe.r", flags=HARD),
+                read(1, "nothing", flags=LINK),
+                timeout(1, HOUR, flags=LINK),
+            )
+            for before in ((), (nop(5, flags=LINK),))
+            for behind, others in (
+                (0, ()),
+                (silent, (nop(3),)),
+                (0, (timeout(3),)),
+                (LINK, (nop(3), nop(4))),
+                (LINK, (nop(3), timeout(4))),
+                (LINK, (nop(3, flags=LINK), nop(4))),
+                (LINK, (nop(3, flags=LINK), link_timeout(4))),
+            )
+        ],
+        since=(6, 16),
+    )
+    for flags in (0, DEFER | TASKRUN)
+    for silent in (0, SKIP)
 )
 
 _TIMEOUTS: Final = (
@@ -809,6 +854,7 @@ CASES: Final = (
     *_EXTREMES,
     *_LINK_TIMEOUTS,
     *_MORE_LINK_TIMEOUTS,
+    *_NO_TIME,
     *_TIMEOUTS,
     *_MORE_TIMEOUTS,
     *_WAITING,
