@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import select
 import signal
+import socket
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -357,6 +361,46 @@ def test_a_pipe_that_nobody_reads_is_installed_without_a_signal() -> None:
             os.close(writer)
     finally:
         signal.signal(signal.SIGPIPE, before)
+
+
+@contextmanager
+def tap() -> Iterator[tuple[int, socket.socket]]:
+    """A TAP device, and a socket that sends frames to it. Nothing else does."""
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        pytest.skip(f"there is no TAP device to be had: {error}")
+    try:
+        made = fcntl.ioctl(
+            fd, 0x400454CA, struct.pack("16sH22x", b"uiopf%d", 0x1002)
+        )  # TUNSETIFF, TAP without a header
+        name = made[:16].rstrip(b"\0").decode()
+        Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sends:
+            fcntl.ioctl(sends, 0x8914, struct.pack("16sH14x", name.encode(), 1))  # SIOCSIFFLAGS, IFF_UP
+            sends.bind((name, 0x88B5))
+            yield fd, sends
+    except PermissionError as error:
+        pytest.skip(f"there is no TAP device to be had: {error}")
+    finally:
+        os.close(fd)
+
+
+def test_installing_a_tap_device_takes_none_of_its_frames() -> None:
+    """Installing finds out what the file promises. A read would take a frame, with whatever memory."""
+    no_wait = 8
+    with tap() as (file, sends), Bench(live=True) as bench:
+        frames = [bytes(6) + bytes([2] * 6) + b"\x88\xb5" + bytes([n] * 50) for n in range(3)]
+        for frame in frames[:2]:
+            sends.send(frame)
+        assert select.select([file], [], [], 20)[0]
+        fd = bench.core.install_host_file(file)
+        of_it = {"addr": data_address(1), "length": 64, "op_flags": no_wait}
+        for frame in frames[:2]:
+            assert bench.ring.run(Sqe.read(1, fd, **of_it)) == [Cqe(1, 64, 0)]
+            assert bench.arena.read(data_address(1), 64) == frame
+        assert bench.ring.run(Sqe.read(1, fd, **of_it)) == [failed(1, errno.EAGAIN)]
+        bench.core.uninstall(fd)
 
 
 def test_a_regular_file_cannot_be_installed() -> None:

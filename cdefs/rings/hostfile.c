@@ -9,7 +9,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <linux/sockios.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -383,10 +385,19 @@ static int watch(struct uiopf_core *core, struct host_file *h, int fd)
 	return 0;
 }
 
+/* A TUN or TAP device, attached to an interface or not yet: it promises not to block (tun_chr_open, tap_open). */
+static bool is_tun(int fd, mode_t mode)
+{
+	struct ifreq interface = { 0 };
+
+	return S_ISCHR(mode) && (ioctl(fd, TUNGETIFF, &interface) == 0 || errno == EBADFD || errno == ENOLINK);
+}
+
 /*
  * FIFOs by name, terminals, epolls and whatever has no read_iter make no promise not to block, pipes do. The host is
  * asked for a byte to no address: that is refused before anything is looked at, or finds out that the address is none,
- * or that a byte is less than a message; nothing is taken or written by it.
+ * or that a byte is less than a message; nothing is taken or written by it. Two kinds would lose a datagram, and are not
+ * asked: sockets, and TUN devices.
  */
 static bool refuses_nowait(int fd, int access)
 {
@@ -445,8 +456,9 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 		h->eventfd = (struct uiopf_host_eventfd){ core->host_eventfds, uiopf_eventfd_id(fd), false };
 		core->host_eventfds = &h->eventfd;
 	}
-	/* A datagram would be lost, so no socket is asked; they and eventfds are known to promise it. */
-	if (h->file.ops == &host_ops && !(h->file.mode & UIOPF_FILE_LOOPS) && refuses_nowait(fd, access))
+	/* What is not asked is known to promise it. */
+	if (h->file.ops == &host_ops && !(h->file.mode & UIOPF_FILE_LOOPS) && !is_tun(fd, status.st_mode) &&
+	    refuses_nowait(fd, access))
 		h->file.mode |= UIOPF_FILE_WAITS;
 	if (access == O_RDONLY || access == O_RDWR)
 		h->file.mode |= UIOPF_FILE_READ;
