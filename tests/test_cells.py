@@ -8,7 +8,7 @@ import time
 import pytest
 
 from uring_iopf.hardware.endpoint import Endpoint
-from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.lab.cell import count_cell, measure_cell
 from uring_iopf.lab.result import CellResult, Latency
 from uring_iopf.lab.spec import CellSpec
@@ -84,7 +84,7 @@ def test_one_group_in_a_thousand_decides_between_percentiles() -> None:
 
 
 def test_what_the_iommu_lost_is_an_error_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VtdIommu, "lost", lambda _iommu: 3)
+    monkeypatch.setattr(Iommu, "lost", lambda _iommu: 3)
     result = count_cell("fd", MachineParts(GCC, driver="inline"))
     assert result.missing == ("the IOMMU's queues lost 3 requests or answers",)
     assert not result.accounted
@@ -92,7 +92,7 @@ def test_what_the_iommu_lost_is_an_error_of_the_cell(monkeypatch: pytest.MonkeyP
 
 def test_what_a_queue_of_the_iommu_has_no_room_for_is_counted_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A function with more credits than the queue has entries, which a machine never gives, fills it in one turn."""
-    monkeypatch.setattr("uring_iopf.machine_parts.PRQ_ENTRIES", 1 << 20)
+    monkeypatch.setattr("uring_iopf.machine_parts.REQUEST_QUEUES", {"vtd": 1 << 20})
     many = Workload("many", b"".join(ROW.pack(n, n << 12, 1, 1) for n in range(20_000)))
     result = count_cell("fd", MachineParts(many, driver="inline", in_flight=512, group=32))
     error, *_ = result.missing

@@ -239,7 +239,10 @@ def test_a_number_in_flight_that_cannot_be_names_the_greatest(
     trace.write_text("time_ns,pasid,thread,address,access\n" + "5,1,0,0x1000,r\n" * 5)
     assert run("compare", "--workload", str(trace), "--in-flight", "5") == 0
     assert run("compare", "--workload", str(trace), "--in-flight", "6") == 2
-    message = f"--in-flight 6: the workload {trace}, with --group 1, reaches 5 groups in flight at most; give 1 to 5\n"
+    message = (
+        f"--in-flight 6: the workload {trace}, with --group 1 and --iommu vtd, reaches 5 groups in flight at most; give "
+        "1 to 5\n"
+    )
     assert capsys.readouterr().err.endswith(message)
 
 
@@ -274,7 +277,7 @@ def test_a_number_in_flight_that_cannot_be_names_the_greatest(
         ("--load open --rate 1", "argument --load: invalid choice: 'open'"),
         ("--duration 0", "argument --duration: '0' is not a number above 0 and up to 3600"),
         ("--duration 1h", "argument --duration: '1h' is not a number above 0 and up to 3600"),
-        ("--in-flight 512 --group 32", "the workload gcc-compile, with --group 32, reaches "),
+        ("--in-flight 512 --group 32", "the workload gcc-compile, with --group 32 and --iommu vtd, reaches "),
         (
             "--design fdd",
             "--design 'fdd': there is no such design; the designs are bound, fd, ring, py; name",
@@ -428,6 +431,7 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "client": "native",
         "driver": "both",
         "fault_file": "keyed",
+        "iommu": "vtd",
         "wait": "spin",
         "in_flight": [1, 16, 64],
         "group": 1,

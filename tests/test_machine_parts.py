@@ -89,6 +89,7 @@ TAKEN: dict[type, dict[str, tuple[object, ...]]] = {
         "cpu": (-1,),
         "limits": (None,),
         "fault_file": ("keyed", "unkeyed"),
+        "iommu": ("vtd",),
         "pasid_table": (None,),
         "table_pages": (None,),
     },

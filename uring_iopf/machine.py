@@ -16,7 +16,7 @@ from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.handles import NotCopied, Unshared, foreign, leave, open_on, unwatch, watch
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
-from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import AS_LINUX, Context, DeviceGroup, FaultQueue, NestedHWPT, Object, Personality
@@ -113,7 +113,8 @@ class Machine(Unshared):
         self._worker: object = self.core.worker()
         self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
         self.context = Context(self.core)
-        self.iommu = VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
+        needs_pasid = parts.iommu == "vtd" and self.context.version.vtd_needs_pasid
+        self.iommu = Iommu(self.core, parts.iommu, needs_pasid=needs_pasid)
         ioas = self.context.ioas_alloc()
         groups: dict[str, DeviceGroup] = {}
         for one, load in zip(parts.each_function(), parts.loads(), strict=True):

@@ -13,9 +13,10 @@ from uring_iopf.errors import UsageError, check_fits, check_whole
 from uring_iopf.hardware.limits import (
     DEFAULT_PASIDS,
     DEFAULT_TABLE_PAGES,
+    IOMMUS,
     MOST_PASIDS,
     MOST_TABLE_PAGES,
-    PRQ_ENTRIES,
+    REQUEST_QUEUES,
 )
 from uring_iopf.hardware.load import (
     DEFAULT_GROUP,
@@ -41,6 +42,7 @@ __all__ = [
     "DRIVERS",
     "FAULT_FILES",
     "FunctionParts",
+    "IOMMUS",
     "KERNELS",
     "MOST_CREDITS",
     "MOST_FUNCTIONS",
@@ -69,12 +71,12 @@ MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
 FIRST_REQUESTER_ID: Final = 0x0100
 
 
-def share_of_credits(group: int, functions: int = 1) -> int:
+def share_of_credits(group: int, functions: int = 1, iommu: str = IOMMUS[0]) -> int:
     """The page requests that each of *functions* functions may have outstanding, in groups of *group* pages at most.
 
-    All functions together get no more than the IOMMU's queue holds, so that it never overflows and loses requests.
+    All functions together get no more than the queue of *iommu* holds, so that it never overflows and loses requests.
     """
-    return min(MOST_IN_FLIGHT * group, (PRQ_ENTRIES - 1) // functions)
+    return min(MOST_IN_FLIGHT * group, REQUEST_QUEUES[iommu] // functions)
 
 
 class _Unsaid(int):
@@ -110,6 +112,7 @@ class MachineOptions(TypedDict, total=False):
     queues: str
     limits: QueueLimits | None
     fault_file: str
+    iommu: str
     pasid_table: int | None
     table_pages: int | None
 
@@ -198,6 +201,8 @@ class MachineParts:
     """The file of the fault queues, for designs that need the proposed one. ``keyed``: a fault wakes with POLLIN, as we
     propose (`Personality.PROPOSED`). ``unkeyed``: it wakes without saying why, as Linux's (`PROPOSED_UNKEYED`). Other
     designs have Linux's own file."""
+    iommu: str = IOMMUS[0]
+    """The model of the IOMMU, with its own format of page requests and of answers, and its driver."""
     pasid_table: int | None = None
     """Entries of the PASID table; None: as many as the workloads and *pasids* need, 64 at least."""
     table_pages: int | None = None
@@ -207,6 +212,7 @@ class MachineParts:
     def __post_init__(self) -> None:
         _check_workload(self.workload)
         _check_choice("kernel", self.kernel, KERNELS)
+        _check_choice("iommu", self.iommu, IOMMUS)
         _check_choice("driver", self.driver, DRIVERS)
         _check_choice("wait", self.wait, WAITS)
         check_in_flight(self.in_flight)
@@ -340,12 +346,13 @@ class MachineParts:
     def each_function(self) -> Iterator[FunctionParts]:
         """The functions, with the defaults filled in: requester id, workload and credits."""
         functions = self.functions or (FunctionParts(),)
+        share = share_of_credits(self._largest_group(), len(functions), self.iommu)
         for number, one in enumerate(functions):
             yield replace(
                 one,
                 requester_id=FIRST_REQUESTER_ID * (number + 1) if one.requester_id is None else one.requester_id,
                 workload=self.workload if one.workload is None else one.workload,
-                credits=share_of_credits(self._largest_group(), len(functions)) if one.credits is None else one.credits,
+                credits=share if one.credits is None else one.credits,
             )
 
     def loads(self) -> list[Load]:

@@ -23,7 +23,8 @@ from uring_iopf.commands.shared import (
 )
 from uring_iopf.costs import COUNTERS
 from uring_iopf.errors import UsageError
-from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
+from uring_iopf.hardware.limits import IOMMU_TITLES
+from uring_iopf.machine_parts import DEFAULT_WORKLOAD, IOMMUS, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -110,6 +111,13 @@ def add_options(parser: Parser, parts: Parts) -> None:
         "calls (default: both)",
     )
     add_fault_file(parser)
+    add(
+        "--iommu",
+        choices=IOMMUS,
+        default=IOMMUS[0],
+        help="the IOMMU that page requests go through, with its own formats and its driver: "
+        f"{', '.join(f'{IOMMU_TITLES[name]} ({name})' for name in IOMMUS)} (default: {IOMMUS[0]})",
+    )
     add(
         "--wait",
         choices=("spin", "sleep"),
@@ -215,6 +223,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         driver="enter" if arguments.driver == "both" else arguments.driver,
         wait=arguments.wait,
         fault_file=arguments.fault_file,
+        iommu=arguments.iommu,
         group=arguments.group,
         seed=arguments.seed,
     )
@@ -247,12 +256,12 @@ def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) ->
     from uring_iopf.lab.reach import most_in_flight
 
     assert machine.workload is not None
-    most = most_in_flight(machine.workload, machine.group)
+    most = most_in_flight(machine.workload, machine.group, machine.iommu)
     for number in given or ():
         if number > most:
             raise UsageError(
-                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group}, reaches "
-                f"{most} groups in flight at most; give 1 to {most}"
+                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group} and --iommu "
+                f"{machine.iommu}, reaches {most} groups in flight at most; give 1 to {most}"
             )
     defaults = DEFAULT_IN_FLIGHT if load == "closed" else (most,)
     return tuple(dict.fromkeys(given or (min(number, most) for number in defaults)))

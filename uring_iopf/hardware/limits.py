@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-PRQ_ENTRIES: Final = 2048
-"""Entries of VT-d's page request queue, as Linux sets it up. One entry stays free."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REQUEST_QUEUES: Final[Mapping[str, int]] = {
+    "vtd": 2047,
+}
+"""The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up."""
+IOMMU_TITLES: Final[Mapping[str, str]] = {
+    "vtd": "Intel's VT-d",
+}
+IOMMUS: Final = tuple(REQUEST_QUEUES)
+"""The models of IOMMUs, in the order of their numbers in C."""
 DEFAULT_PASIDS: Final = 64
 """Entries of a PASID table by default."""
 MOST_PASIDS: Final = 1 << 20

@@ -57,6 +57,7 @@ class CellResult:
     wait: str
     mode: str
     workload: str
+    iommu: str
     in_flight: int
     group: int
     replays: int

@@ -56,6 +56,7 @@ class CellSpec:
             wait=self.parts.wait,
             mode="live",
             workload=self.workload.name,
+            iommu=self.parts.iommu,
             in_flight=self.parts.in_flight,
             group=self.parts.group,
             replays=0,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.costs import COUNTERS, Unit
 from uring_iopf.lab.compare import PATIENCE
+from uring_iopf.machine_parts import IOMMUS
 from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
         ("workload", f"{workload.name}: {trace}"),
         ("load", f"{_LOADS[plan.load]}; {groups}{seed}"),
         ("client", f"{plan.client}, wait {plan.parts.wait}"),
+        *((("IOMMU", plan.parts.iommu),) if plan.parts.iommu != IOMMUS[0] else ()),
         ("each row", f"replayed into fresh tables for {plan.seconds:g} s{least}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),

@@ -1,0 +1,96 @@
+"""Every IOMMU, through the public names: the names that there are, and what a machine with each does."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.test_cli import run
+from uring_iopf import Machine
+from uring_iopf.abi import FaultPerm
+from uring_iopf.core import Core
+from uring_iopf.errors import UsageError
+from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.iommu import Iommu, model_names
+from uring_iopf.hardware.limits import IOMMUS, REQUEST_QUEUES
+from uring_iopf.hardware.load import Load
+from uring_iopf.iommufd import Context
+from uring_iopf.lab.cell import count_cell
+from uring_iopf.machine_function import Account
+from uring_iopf.machine_parts import MachineParts
+from uring_iopf.workloads import ROW, load_workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+PAGE = 4096
+
+
+def test_python_and_c_have_the_same_models_in_the_same_order() -> None:
+    assert tuple(model_names()) == IOMMUS
+
+
+def test_an_unknown_model_is_refused_with_the_names_that_there_are() -> None:
+    with Core() as core, pytest.raises(UsageError, match=f"model must be one of {', '.join(IOMMUS)}, not 'smmu'"):
+        Iommu(core, "smmu")
+    with pytest.raises(UsageError, match="iommu must be one of"):
+        MachineParts(iommu="smmu")
+
+
+@pytest.mark.parametrize("driver", ["enter", "sqpoll"])
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: str) -> None:
+    workload = load_workload("gcc-compile")
+    with Machine(workload, driver=driver, iommu=iommu, group=4, in_flight=64) as machine:
+        machine.open("handler")
+        machine.start()
+        assert machine.endpoint.wait(1, 60_000_000_000)
+        machine.detach()
+        assert machine.account() == Account(len(workload), len(workload), 0, 0, 0)
+        assert machine.iommu.lost() == 0
+
+
+@pytest.mark.parametrize("design", ["eventfd", "fd", "uring-multishot", "uring-linked"])
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:
+    parts = MachineParts(load_workload("gcc-compile"), driver="inline", iommu=iommu, in_flight=64, group=4)
+    result = count_cell(design, parts)
+    assert result.missing == ()
+    assert result.per_fault == count_cell(design, parts.with_options(iommu="vtd")).per_fault
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_the_queue_of_each_holds_what_the_table_says(iommu: str, more: int) -> None:
+    """A burst of so many requests in one turn of the hardware fits; one more does not, in that turn."""
+    holds = REQUEST_QUEUES[iommu]
+    with Core() as core, ExitStack() as stack:
+        context = Context(core)
+        unit = Iommu(core, iommu)
+        stack.callback(unit.close)
+        endpoint = Endpoint(unit, capacity=holds + 32, group_most=32)
+        stack.callback(endpoint.close)
+        stack.callback(context.close)
+        device = context.bind(unit, endpoint.requester_id, 2 * holds)
+        unit.bind(endpoint, device)
+        parent = context.hwpt_alloc_paging(device, context.ioas_alloc(), nest_parent=True)
+        device.attach(context.hwpt_alloc_nested(device, parent, fault=context.fault_queue_alloc()))
+        endpoint.enable_pri()
+        endpoint.set_rows(b"".join(ROW.pack(0, n * PAGE, 1, FaultPerm.READ) for n in range(holds + more)))
+        endpoint.start(Load(in_flight=512, group=32))
+        core.produce()
+        assert endpoint.counts().sent == holds + more
+        assert device.counts().reported == holds
+        endpoint.reset()
+
+
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_compare_names_the_iommu_in_its_results(iommu: str, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    arguments = ("--design", "fd", "--in-flight", "4", "--duration", "0.01", "--iommu", iommu, "--json", str(file))
+    assert run("compare", *arguments) == 0
+    content = json.loads(file.read_text())
+    assert {result["iommu"] for result in content["results"]} == {iommu}
+    assert content["arguments"]["iommu"] == iommu
