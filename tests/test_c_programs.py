@@ -25,6 +25,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "faultq": ["200000", "1"],
     "vtd": [],
     "pri": ["100000", "1"],
+    "outside": ["20000", "1"],
     "account": ["20000", "1"],
     "attach": ["20000"],
     "hostfile": ["20000", "1"],
@@ -43,7 +44,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"]}
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
-ONE_THREAD: Final = frozenset({"account", "pri", "no_memory", "bounds"})
+ONE_THREAD: Final = frozenset({"account", "pri", "outside", "no_memory", "bounds"})
 
 #: No sanitizer, but a count of the library's steps; these programs say what is too many.
 STEPS: Final = "steps"

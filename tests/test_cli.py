@@ -240,8 +240,8 @@ def test_a_number_in_flight_that_cannot_be_names_the_greatest(
     assert run("compare", "--workload", str(trace), "--in-flight", "5") == 0
     assert run("compare", "--workload", str(trace), "--in-flight", "6") == 2
     message = (
-        f"--in-flight 6: the workload {trace}, with --group 1 and --iommu vtd, reaches 5 groups in flight at most; give "
-        "1 to 5\n"
+        f"--in-flight 6: the workload {trace}, with --group 1 and --iommu vtd, reaches 5 groups in flight at most; "
+        "give 1 to 5\n"
     )
     assert capsys.readouterr().err.endswith(message)
 
