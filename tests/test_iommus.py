@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,21 @@ import pytest
 from tests.test_cli import run
 from uring_iopf import Machine
 from uring_iopf.abi import FaultPerm
-from uring_iopf.core import Core
+from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
 from uring_iopf.hardware.limits import IOMMUS, REQUEST_QUEUES
 from uring_iopf.hardware.load import Load
+from uring_iopf.hardware.pri import PageRequest
 from uring_iopf.iommufd import Context
 from uring_iopf.lab.cell import count_cell
 from uring_iopf.machine_function import Account
-from uring_iopf.machine_parts import MachineParts
+from uring_iopf.machine_parts import DRIVERS, MachineParts
 from uring_iopf.workloads import ROW, load_workload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 PAGE = 4096
 
@@ -59,6 +62,45 @@ def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> Non
     result = count_cell(design, parts)
     assert result.missing == ()
     assert result.per_fault == count_cell(design, parts.with_options(iommu="vtd")).per_fault
+
+
+@pytest.mark.parametrize("replaces", [True, False], ids=["replace", "detach and attach"])
+@pytest.mark.parametrize("drains", [True, False])
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_a_request_between_sent_and_reported_is_stale_where_nothing_drains(
+    iommu: str, driver: str, drains: bool, replaces: bool
+) -> None:
+    with Machine(None, driver=driver, iommu=iommu, drains=drains) as machine:
+        machine.open("fd")
+        context, device = machine.context, machine.device
+        parent = context.hwpt_alloc_paging(device, context.ioas_alloc(), nest_parent=True)
+        other = context.fault_queue_alloc()
+        table = context.hwpt_alloc_nested(device, parent, fault=other)
+        with machine.iommu.interrupt_held():
+            machine.endpoint.send(PageRequest(PAGE, read=True, pasid=1))
+            machine.core.produce()
+            assert machine.account().pending == 1
+            assert device.counts().reported == 0, "it is in the IOMMU's queue"
+            if replaces:
+                device.replace(table)
+            else:
+                device.detach()
+                device.attach(table)
+        until(lambda: device.counts().reported == 1, machine)
+        assert device.counts().stale == (not drains)
+        until(lambda: bool(other.counts().waiting_groups) == (not drains), machine)
+        account = machine.account()
+        assert (account.sent, account.pending, account.auto_answered, account.lost) == (1, not drains, drains, 0)
+
+
+def until(holds: Callable[[], bool], machine: Machine) -> None:
+    """Turn the hardware, or let the worker do it, until this holds; the test's own limit ends it otherwise."""
+    while not holds():
+        if machine.driver is Driver.INLINE:
+            machine.core.produce()
+        else:
+            time.sleep(0.001)
 
 
 @pytest.mark.parametrize("more", [0, 1])

@@ -90,6 +90,7 @@ TAKEN: dict[type, dict[str, tuple[object, ...]]] = {
         "limits": (None,),
         "fault_file": ("keyed", "unkeyed"),
         "iommu": ("vtd",),
+        "drains": (),
         "pasid_table": (None,),
         "table_pages": (None,),
     },

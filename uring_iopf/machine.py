@@ -114,7 +114,7 @@ class Machine(Unshared):
         self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
         self.context = Context(self.core)
         needs_pasid = parts.iommu == "vtd" and self.context.version.vtd_needs_pasid
-        self.iommu = Iommu(self.core, parts.iommu, needs_pasid=needs_pasid)
+        self.iommu = Iommu(self.core, parts.iommu, needs_pasid=needs_pasid, drains=parts.drains)
         ioas = self.context.ioas_alloc()
         groups: dict[str, DeviceGroup] = {}
         for one, load in zip(parts.each_function(), parts.loads(), strict=True):

@@ -113,6 +113,7 @@ class MachineOptions(TypedDict, total=False):
     limits: QueueLimits | None
     fault_file: str
     iommu: str
+    drains: bool
     pasid_table: int | None
     table_pages: int | None
 
@@ -203,6 +204,9 @@ class MachineParts:
     designs have Linux's own file."""
     iommu: str = IOMMUS[0]
     """The model of the IOMMU, with its own format of page requests and of answers, and its driver."""
+    drains: bool = True
+    """Whether detach and replace first wait for the page requests on the way. Without that a request can reach the next
+    attachment, which counts it as stale (``device.counts()``)."""
     pasid_table: int | None = None
     """Entries of the PASID table; None: as many as the workloads and *pasids* need, 64 at least."""
     table_pages: int | None = None
@@ -231,6 +235,8 @@ class MachineParts:
         if self.limits is not None:
             _check_limits(self.limits)
         _check_choice("fault_file", self.fault_file, FAULT_FILES)
+        if not isinstance(self.drains, bool):
+            raise UsageError(f"drains must be True or False, not {self.drains!r}")
         if self.pasid_table is not None:
             check_whole("pasid_table", self.pasid_table, 1, MOST_PASIDS)
         if self.table_pages is not None:

@@ -92,7 +92,7 @@ static uint32_t turn(struct uiopf_producer *producer)
 
 	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next)
 		did += m->ops->endpoint_turn(m, endpoint);
-	return did + m->ops->interrupt(m);
+	return likely(!m->held) ? did + m->ops->interrupt(m) : did;
 }
 
 static void kick_consumer(struct uiopf_producer *producer)
@@ -267,6 +267,14 @@ int uiopf_model_unbind(struct uiopf_model *m, struct uiopf_device *device)
 	uiopf_control_end(m->iommu.core);
 	uiopf_core_made_work(m->iommu.core);	/* what it has sent has been reported, and is to be shown */
 	return 0;
+}
+
+void uiopf_model_hold_interrupt(struct uiopf_model *m, int held)
+{
+	uiopf_control_begin(m->iommu.core);
+	m->held = held;
+	uiopf_control_end(m->iommu.core);
+	uiopf_core_made_work(m->iommu.core);	/* what came meanwhile is to be reported */
 }
 
 void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *counts)

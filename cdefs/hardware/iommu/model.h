@@ -62,6 +62,7 @@ struct uiopf_model {
 	struct uiopf_port port;		/* the functions behind it, bound or not */
 	struct uiopf_source *source;	/* by requester id */
 	uint32_t sources, flags;	/* UIOPF_MODEL_* */
+	bool held;			/* the driver's interrupt waits; a drain does not */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 	uint64_t overflowed;		/* requests that the full queue did not take */
 	uint64_t strangers;		/* requests of functions that nobody knows */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
@@ -9,6 +10,8 @@ from uring_iopf.errors import UsageError
 from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from uring_iopf.core import Core
 
 
@@ -104,6 +107,19 @@ class Iommu(Handle[CIommu]):
             rc = -1
         if rc < 0:
             raise UsageError(f"device must be a Device behind this IOMMU, not {device!r}")
+
+    @contextmanager
+    def interrupt_held(self) -> Iterator[None]:
+        """Hold back the driver's interrupt: page requests are sent, stay in the queue, and are not reported.
+
+        A detach or replace that drains reports them nevertheless. With every driver of a machine.
+        """
+        lib.uiopf_model_hold_interrupt(self.model, 1)
+        try:
+            yield
+        finally:
+            if self._model is not None:  # it may have been closed meanwhile
+                lib.uiopf_model_hold_interrupt(self._model, 0)
 
     def strangers(self) -> int:
         """The number of page requests that had the requester id of no function behind this IOMMU."""
