@@ -52,7 +52,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"endpoint_path"},
         {"iommu"},
     ),
-    "hardware/iommu": ({"mock", "model"}, {"vtd"}, {"table"}),
+    "hardware/iommu": ({"commands", "mock"}, {"model"}, {"model_path"}, {"vtd"}, {"table"}),
     "designs": (
         {"design"},
         {"channel"},

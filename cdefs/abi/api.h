@@ -218,7 +218,8 @@ uint32_t uiopf_mock_take(struct uiopf_mock *mock, struct uiopf_mock_response *ou
 uint64_t uiopf_mock_lost(struct uiopf_mock *mock);	/* answers that are missing in the log, for want of memory */
 
 struct uiopf_model_counts {
-	uint64_t overflowed, commands_lost;
+	uint64_t overflowed;	/* page requests that found no place in the queue, and that nobody answered */
+	uint64_t commands_lost;	/* answers that there was no memory for */
 	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
 };
 
@@ -286,6 +287,7 @@ struct uiopf_endpoint_counts {
 	uint64_t cleared, cleared_groups;	/* page requests whose answer a reset has given up, and their groups */
 	uint64_t forged;		/* page requests with its requester id that another function sent */
 	uint64_t unbound, unbound_passed_over;	/* page requests while it was bound to no device: answered INVALID; not answered */
+	uint64_t iommu_answered;	/* page requests that the IOMMU answered by itself: it had no place for them */
 	uint64_t outstanding;		/* page requests without an answer, now */
 	uint64_t busy_ns;		/* from the start of each pass to its last answer, added up */
 	uint64_t latency_max_ns, latency_count;

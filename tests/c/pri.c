@@ -274,7 +274,7 @@ static void do_answer(struct function *f)
 	/* Mostly what waits for an answer; now and then what does not, or is still without its last. */
 	for (tries = 0; random_below(40) && tries < 512 && !(f->group[index].open && f->group[index].complete); tries++)
 		index = (index + 1) % 512;
-	uiopf_vtd_endpoint_response(vtd, f->ep, index, code, 0);
+	uiopf_model_endpoint_response(&vtd->model, f->ep, index, code, 0);
 	if (!f->group[index].open) {
 		log_answer(f, index, code);
 		if (f->pri->failed) {

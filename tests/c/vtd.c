@@ -92,7 +92,7 @@ static const uint64_t *words(const struct uiopf_records *q, uint32_t place)
 
 static const uint64_t *command(const struct scene *s, enum uiopf_side side, uint32_t place)
 {
-	return words(&s->vtd->commands[side].iq, place);
+	return words(&s->iommu->commands[side].queue, place);
 }
 
 static uint32_t responses(struct scene *s)	/* written by the driver, not yet carried out */
@@ -100,7 +100,7 @@ static uint32_t responses(struct scene *s)	/* written by the driver, not yet car
 	uint32_t side, n = 0;
 
 	for (side = 0; side < 2; side++)
-		n += s->vtd->commands[side].iq.written - s->vtd->commands[side].iq.head;
+		n += s->iommu->commands[side].queue.written - s->iommu->commands[side].queue.head;
 	return n;
 }
 
@@ -219,7 +219,7 @@ static void a_response_is_these_32_bytes(void)
 		interrupt(s);
 		CHECK_EQ(take(s), 1);
 		answer(s, message[0].cookie, cases[i].code);
-		CHECK_EQ(s->vtd->commands[UIOPF_CONSUMER].iq.tail, i + 1);	/* the write moved the tail register */
+		CHECK_EQ(s->iommu->commands[UIOPF_CONSUMER].queue.tail, i + 1);	/* the write moved the tail register */
 		CHECK_EQ(d[0], cases[i].expected0);
 		CHECK_EQ(d[1], cases[i].expected1);
 		CHECK_EQ(d[2] | d[3], 0);
@@ -235,7 +235,7 @@ static void a_failure_is_sent_as_linuxs_own_code(void)
 	for (i = 0; i < 257; i++)	/* one more than the pool holds */
 		request(s, 0x1 | (uint64_t)RID << 16 | 0x0000000300000100, 0x5 | (i % 512) << 3);
 	interrupt(s);
-	CHECK_EQ(s->vtd->commands[UIOPF_PRODUCER].iq.tail, 1);	/* and the hardware hears of it at once */
+	CHECK_EQ(s->iommu->commands[UIOPF_PRODUCER].queue.tail, 1);	/* and the hardware hears of it at once */
 	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x00000003ab122019);	/* 2, not 0xf */
 	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 256 << 3);
 	close_scene(s);
@@ -421,21 +421,21 @@ static void a_response_failure_stops_page_requests(void)
 		start(s, 100, 4, 1);
 		uiopf_core_produce(s->core);
 		CHECK_EQ(counts_of(s).outstanding, 4);
-		uiopf_vtd_endpoint_response(s->vtd, s->ep, 2, codes[i], 0);
+		uiopf_model_endpoint_response(s->iommu, s->ep, 2, codes[i], 0);
 		CHECK_EQ(counts_of(s).pri_status, 0x1);		/* RF; Stopped comes with the last answer */
 		CHECK_EQ(counts_of(s).failed, 1);
 		uiopf_core_produce(s->core);
 		CHECK_EQ(counts_of(s).sent, 4);			/* nothing more is sent */
 		CHECK_EQ(counts_of(s).outstanding, 3);
-		uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 0, 0);
-		uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 0, 0);
+		uiopf_model_endpoint_response(s->iommu, s->ep, 0, 0, 0);
+		uiopf_model_endpoint_response(s->iommu, s->ep, 0, 0, 0);
 		CHECK_EQ(counts_of(s).failed, 2);		/* what the answer says is ignored, */
 		CHECK_EQ(counts_of(s).ignored, 2);		/* and that it is one too many */
 		CHECK_EQ(counts_of(s).unexpected, 0);
 		CHECK_EQ(counts_of(s).pri_status, 0x1);
 		if (i % 2) {
-			uiopf_vtd_endpoint_response(s->vtd, s->ep, 1, 1, 0);
-			uiopf_vtd_endpoint_response(s->vtd, s->ep, 3, 1, 0);
+			uiopf_model_endpoint_response(s->iommu, s->ep, 1, 1, 0);
+			uiopf_model_endpoint_response(s->iommu, s->ep, 3, 1, 0);
 			CHECK_EQ(counts_of(s).pri_status, 0x101);
 			CHECK_EQ(counts_of(s).failed, 4);
 		}
@@ -446,7 +446,7 @@ static void a_response_failure_stops_page_requests(void)
 		CHECK_EQ(counts_of(s).outstanding, 0);
 		CHECK_EQ(counts_of(s).cleared, i % 2 ? 0 : 2);
 		CHECK_EQ(counts_of(s).cleared_groups, counts_of(s).cleared);
-		uiopf_vtd_endpoint_response(s->vtd, s->ep, 3, 0, 0);	/* of a group that was forgotten, or answered */
+		uiopf_model_endpoint_response(s->iommu, s->ep, 3, 0, 0);	/* of a group that was forgotten, or answered */
 		CHECK_EQ(counts_of(s).pri_status, 0x103);
 		CHECK_EQ(counts_of(s).unexpected, 1);
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 64), 0);
@@ -464,12 +464,12 @@ static void an_unexpected_index_is_remembered(void)
 
 	start(s, 4, 1, 1);
 	uiopf_core_produce(s->core);
-	uiopf_vtd_endpoint_response(s->vtd, s->ep, 9, 0, 0);
+	uiopf_model_endpoint_response(s->iommu, s->ep, 9, 0, 0);
 	CHECK_EQ(counts_of(s).pri_status, 0x2);		/* UPRGI; it goes on */
 	CHECK_EQ(counts_of(s).unexpected, 1);
 	CHECK_EQ(counts_of(s).outstanding, 1);
-	uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 1, 0);		/* the right one */
-	uiopf_vtd_endpoint_response(s->vtd, s->ep, 0, 1, 0);		/* answered already */
+	uiopf_model_endpoint_response(s->iommu, s->ep, 0, 1, 0);		/* the right one */
+	uiopf_model_endpoint_response(s->iommu, s->ep, 0, 1, 0);		/* answered already */
 	CHECK_EQ(counts_of(s).unexpected, 2);
 	CHECK_EQ(counts_of(s).invalid, 1);
 	close_scene(s);
@@ -528,7 +528,7 @@ static void a_clients_answers_beyond_the_queue_wait(void)
 {
 	struct scene *s = open_scene(0, 2 * CAPACITY);
 	static struct iommu_hwpt_page_response r[2 * CAPACITY];
-	struct uiopf_records *iq = &s->vtd->commands[UIOPF_CONSUMER].iq;
+	struct uiopf_records *iq = &s->iommu->commands[UIOPF_CONSUMER].queue;
 	struct uiopf_model_counts counts;
 	uint32_t i, n = 0;
 

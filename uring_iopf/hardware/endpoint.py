@@ -79,6 +79,8 @@ class EndpointCounts(NamedTuple):
     """Page requests that the driver answered with INVALID because no device was bound to the function."""
     unbound_passed_over: int
     """Page requests that the driver dropped without an answer, because no device was bound and they were not last."""
+    iommu_answered: int
+    """Page requests that the IOMMU answered without its driver, because its queue could not take them."""
     outstanding: int
     """Page requests that wait for an answer."""
     busy_ns: int

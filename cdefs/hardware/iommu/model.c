@@ -4,6 +4,67 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- for hardware ---- */
+
+void uiopf_model_drop(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	m->overflowed += !uiopf_is_stop_marker(request);	/* nobody waits for an answer to one */
+}
+
+/* A PRG Response: destination 63:48, response code 47:44, group index 40:32. */
+#define OWN(requester_id, code, index) \
+	((uint64_t)(requester_id) << 48 | (uint64_t)(code) << 44 | (uint64_t)(index) << 32)
+
+void uiopf_model_answer(struct uiopf_model *m, struct uiopf_page_request request, uint32_t code)
+{
+	const uint32_t index = request.message >> PCIE_PRI_PRGI_SHIFT & (PCIE_PRI_PRGI_COUNT - 1);
+	struct uiopf_endpoint *endpoint = m->source[request.requester_id].endpoint;
+
+	if (!endpoint) {
+		m->strangers++;
+		return;
+	}
+	if (m->own_count == m->own_capacity) {
+		const uint32_t capacity = m->own_capacity ? 2 * m->own_capacity : 64;
+		uint64_t *own = reallocarray(m->own, capacity, sizeof *own);
+
+		if (!own) {
+			m->own_lost++;
+			return;
+		}
+		m->own = own;
+		m->own_capacity = capacity;
+	}
+	m->own[m->own_count++] = OWN(request.requester_id, code, index);
+	endpoint->counts.iommu_answered++;
+}
+
+/* Those answers that there are arrive; how many. On the way more may come to be. */
+static uint32_t send_own(struct uiopf_model *m)
+{
+	const uint64_t now = uiopf_now(&m->iommu.core->clock);
+	const uint32_t n = m->own_count;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		const uint64_t response = m->own[i];
+		struct uiopf_endpoint *endpoint = m->source[response >> 48].endpoint;
+
+		if (endpoint)
+			m->ops->answer(m, endpoint, response >> 32 & 0x1ff, response >> 44 & 0xf, now);
+	}
+	m->own_count -= n;
+	memmove(m->own, m->own + n, m->own_count * sizeof *m->own);
+	return n;
+}
+
+static uint32_t execute(struct uiopf_model *m)
+{
+	const uint32_t n = m->ops->execute(m);
+
+	return n + (unlikely(m->own_count) ? send_own(m) : 0);
+}
+
 /* ---- for drivers ---- */
 
 /* The attachment that a request belongs to now; 0: none. */
@@ -57,8 +118,8 @@ static void drain(struct uiopf_iommu *iommu)
 {
 	struct uiopf_model *m = container_of(iommu, struct uiopf_model, iommu);
 
-	m->ops->kick(m, UIOPF_CONSUMER);
-	m->ops->execute(m);
+	uiopf_model_kick(m, UIOPF_CONSUMER);
+	execute(m);
 	m->ops->interrupt(m);
 }
 
@@ -88,7 +149,7 @@ static uint32_t turn(struct uiopf_producer *producer)
 {
 	struct uiopf_model *m = container_of(producer, struct uiopf_model, iommu.producer);
 	struct uiopf_endpoint *endpoint;
-	uint32_t did = m->ops->execute(m);
+	uint32_t did = execute(m);
 
 	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next)
 		did += m->ops->endpoint_turn(m, endpoint);
@@ -97,9 +158,7 @@ static uint32_t turn(struct uiopf_producer *producer)
 
 static void kick_consumer(struct uiopf_producer *producer)
 {
-	struct uiopf_model *m = container_of(producer, struct uiopf_model, iommu.producer);
-
-	m->ops->kick(m, UIOPF_CONSUMER);
+	uiopf_model_kick(container_of(producer, struct uiopf_model, iommu.producer), UIOPF_CONSUMER);
 }
 
 static const struct uiopf_producer_ops producer_ops = {
@@ -120,7 +179,7 @@ static int take_in(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 	if (m->sources == UIOPF_MOST_SOURCES)
 		return -ENOSPC;
 	drain(&m->iommu);
-	rc = m->ops->make_room(m, m->sources + 1);
+	rc = uiopf_commands_make_room(m->commands, m->sources + 1);
 	if (rc < 0)
 		return rc;
 	m->sources++;
@@ -163,6 +222,8 @@ static const struct uiopf_port_ops port_ops = {
 static void release(struct uiopf_model *m)
 {
 	m->ops->close(m);
+	uiopf_commands_close(m->commands);
+	free(m->own);
 	free(m->source);
 	free(m->sent_under);
 	free(m);
@@ -208,7 +269,8 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->source = calloc(UIOPF_REQUESTER_IDS, sizeof *m->source);
 	if (flags & UIOPF_MODEL_UNDRAINED)
 		m->sent_under = calloc(ops->slots, sizeof *m->sent_under);
-	if (!m->source || (!m->sent_under && (flags & UIOPF_MODEL_UNDRAINED)) || ops->open(m) < 0) {
+	if (!m->source || (!m->sent_under && (flags & UIOPF_MODEL_UNDRAINED)) ||
+	    uiopf_commands_open(m->commands, ops->command_words) < 0 || ops->open(m) < 0) {
 		release(m);
 		return NULL;
 	}
@@ -282,6 +344,6 @@ void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *co
 	uiopf_control_begin(m->iommu.core);
 	counts->overflowed = m->overflowed;
 	counts->strangers = m->strangers;
-	counts->commands_lost = m->ops->commands_lost(m);
+	counts->commands_lost = uiopf_commands_lost(m->commands) + m->own_lost;
 	uiopf_control_end(m->iommu.core);
 }

@@ -1,13 +1,15 @@
 /*
  * An IOMMU that functions are plugged into: what all models have, and the table of operations of each.
  *
- * A model is one file: a struct that begins with `struct uiopf_model`, the queues that its hardware and its driver have
- * between them, in the vendor's own format, and a `struct uiopf_model_ops`. Its hardware takes page requests and carries
- * out answers; its driver, on the same side, decodes and reports requests, and writes answers for whoever gives them. A
- * row in table.c makes it known by name; uiopf_model_new() takes any.
+ * A model is one file: a struct that begins with `struct uiopf_model`, the request queue that its hardware and its driver
+ * have between them, in the vendor's own format, and a `struct uiopf_model_ops`. Its hardware takes page requests and
+ * carries out answers; its driver, on the same side, decodes and reports requests, and writes answers for whoever gives
+ * them into the command queues, in the vendor's format, too. A row in table.c makes it known by name; uiopf_model_new()
+ * takes any.
  *
- * What runs once per fault stays in the model's own file: it inlines hardware/endpoint_path.h with its own function for a
- * request. What it calls here is for set-up, for what is malformed, and for one call a turn.
+ * What runs once per fault stays in the model's own file: it inlines model_path.h, and through it
+ * hardware/endpoint_path.h, with its own function for a request. What it calls here is for set-up, for what is malformed
+ * or overflows, and for one call a turn.
  */
 #pragma once
 #include "abi/hardware.h"
@@ -15,6 +17,7 @@
 #include "faults/iopf.h"
 #include "faults/report.h"
 #include "hardware/endpoint.h"
+#include "hardware/iommu/commands.h"
 #include "hardware/request.h"
 
 #define UIOPF_MOST_SOURCES 16u		/* functions behind one IOMMU */
@@ -24,12 +27,11 @@ struct uiopf_model_ops {
 	const char *name;
 	size_t size;			/* of its struct, whose first member is the model */
 	uint32_t slots;			/* of its request queue: what it calls uiopf_model_note() with */
+	uint32_t command_words;
 
 	/* The rest of its set-up, of memory that is all zero: 0 or -errno. It is closed after a failure, too. */
 	int (*open)(struct uiopf_model *model);
 	void (*close)(struct uiopf_model *model);
-	/* Quiescent, the answers' queues empty: room for the answers of so many functions. 0 or -ENOMEM. */
-	int (*make_room)(struct uiopf_model *model, uint32_t functions);
 
 	/* Hardware: a function behind it sends what is due; how many groups. */
 	uint32_t (*endpoint_turn)(struct uiopf_model *model, struct uiopf_endpoint *endpoint);
@@ -37,17 +39,17 @@ struct uiopf_model_ops {
 	void (*request)(struct uiopf_model *model, struct uiopf_page_request request);
 	/* Hardware: carries out the answers that it has been shown; how many. */
 	uint32_t (*execute)(struct uiopf_model *model);
+	/* Hardware: a function behind it gets an answer that the hardware gives by itself. */
+	void (*answer)(struct uiopf_model *model, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
+		       uint64_t now);
 
 	/* Driver: takes what is in the request queue, and reports it; how many. */
 	uint32_t (*interrupt)(struct uiopf_model *model);
 	/* Driver: as uiopf_iommu_ops has them. */
 	void (*respond)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 			uint32_t grpid, uint32_t code);
-	/* Driver: shows the hardware the answers that one side has given. */
-	void (*kick)(struct uiopf_model *model, enum uiopf_side side);
-	/* Quiescent: page requests of a device in the queue; and answers that were lost for want of memory. */
+	/* Quiescent: page requests of a device in the queue. */
 	uint64_t (*unreported)(const struct uiopf_model *model, const struct uiopf_device *device);
-	uint64_t (*commands_lost)(const struct uiopf_model *model);
 };
 
 struct uiopf_source {
@@ -64,9 +66,14 @@ struct uiopf_model {
 	uint32_t sources, flags;	/* UIOPF_MODEL_* */
 	bool held;			/* the driver's interrupt waits; a drain does not */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
-	uint64_t overflowed;		/* requests that the full queue did not take */
+	uint64_t overflowed;		/* requests that the full queue did not take, and that nobody answers */
 	uint64_t strangers;		/* requests of functions that nobody knows */
+	uint64_t *own;			/* PRG responses that the hardware sends by itself, on its next turn */
+	uint32_t own_count, own_capacity;
+	uint64_t own_lost;		/* … for which there was no memory */
+	struct uiopf_commands commands[2];	/* by enum uiopf_side */
 };
+UIOPF_BEGINS_A_LINE(struct uiopf_model, commands);
 
 /* NULL: no memory. */
 struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_model_ops *ops, uint32_t flags);
@@ -81,7 +88,23 @@ hot_inline struct uiopf_device *uiopf_model_device(const struct uiopf_model *mod
 	return model->source[requester_id].device;
 }
 
+/* ---- for hardware ---- */
+
+/*
+ * A request finds no place in the queue, and nobody will answer it; or the hardware does, with one of PCIe's codes. Such
+ * an answer arrives on the hardware's next turn: a function that gets one sends its next request at once, which would
+ * find no place either, and so on.
+ */
+void uiopf_model_drop(struct uiopf_model *model, struct uiopf_page_request request);
+void uiopf_model_answer(struct uiopf_model *model, struct uiopf_page_request request, uint32_t code);
+
 /* ---- for drivers ---- */
+
+/* Driver: shows the hardware the answers that one side has given. */
+static inline void uiopf_model_kick(struct uiopf_model *model, enum uiopf_side side)
+{
+	uiopf_commands_kick(model->iommu.core, model->commands, side);
+}
 
 /* Undrained only: notes the attachment that a request is sent under, which goes into this slot of the queue. */
 void uiopf_model_note(struct uiopf_model *model, uint32_t slot, uint32_t requester_id, const struct uiopf_fault *fault);
@@ -108,6 +131,12 @@ void uiopf_model_drop_partial(struct uiopf_model *model);
 static inline uint32_t uiopf_model_endpoint_turn(struct uiopf_model *model, struct uiopf_endpoint *endpoint)
 {
 	return model->ops->endpoint_turn(model, endpoint);
+}
+
+static inline void uiopf_model_endpoint_response(struct uiopf_model *model, struct uiopf_endpoint *endpoint, uint32_t index,
+						 uint32_t code, uint64_t now)
+{
+	model->ops->answer(model, endpoint, index, code, now);
 }
 
 static inline uint32_t uiopf_model_interrupt(struct uiopf_model *model)

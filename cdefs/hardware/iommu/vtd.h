@@ -10,27 +10,14 @@
 #include "base/records.h"
 #include "hardware/iommu/model.h"
 
-#define VTD_IQ_FIRST 1024u	/* places to begin with: room for two answers to every index of a function */
-
 struct uiopf_vtd {
 	struct uiopf_model model;
 
 	/* The page request queue: the hardware writes it and the driver's interrupt reads it, on one thread. */
 	struct uiopf_records prq;
 	uint32_t prq_status;
-
-	/*
-	 * The invalidation queue, one for each side that gives commands: a lock for every answer would take the line with
-	 * the lock from one core to the other, and keep hardware and client from working at once.
-	 */
-	struct uiopf_vtd_commands {
-		struct uiopf_records iq;	/* words 2 and 3 of a descriptor are zero for good, here and in the other queue */
-		UIOPF_LINE uint32_t kicked;	/* what the hardware knows that it has to do; the writer's */
-	} commands[2];			/* by enum uiopf_side */
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_vtd, prq);
-UIOPF_BEGINS_A_LINE(struct uiopf_vtd, commands);
-UIOPF_BEGINS_A_LINE(struct uiopf_vtd_commands, kicked);
 
 extern const struct uiopf_model_ops uiopf_model_vtd;
 
@@ -39,7 +26,7 @@ hot_inline struct uiopf_vtd *uiopf_vtd_of(struct uiopf_model *model)
 	return container_of(model, struct uiopf_vtd, model);
 }
 
-void uiopf_vtd_overflow(struct uiopf_vtd *vtd);
+void uiopf_vtd_overflow(struct uiopf_vtd *vtd, struct uiopf_page_request request);
 void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
 
 /*
@@ -56,7 +43,7 @@ hot_inline void uiopf_vtd_page_request(struct uiopf_vtd *v, struct uiopf_page_re
 		source |= VTD_PRQ_PASID_PRESENT | (uint64_t)request.pasid << VTD_PRQ_PASID_SHIFT |
 			  (request.execute ? VTD_PRQ_EXECUTE : 0) | (request.privileged ? VTD_PRQ_PRIVILEGED : 0);
 	if (unlikely(q->written - q->head >= VTD_PRQ_ENTRIES - 1 || (v->prq_status & VTD_PRS_PRO))) {
-		uiopf_vtd_overflow(v);
+		uiopf_vtd_overflow(v, request);
 		return;
 	}
 	if (unlikely(v->model.sent_under != NULL))
@@ -67,7 +54,3 @@ hot_inline void uiopf_vtd_page_request(struct uiopf_vtd *v, struct uiopf_page_re
 	uiopf_records_show(q);
 	v->prq_status |= VTD_PRS_PPR;
 }
-
-/* Hardware: a function behind it is given an answer. */
-void uiopf_vtd_endpoint_response(struct uiopf_vtd *vtd, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
-				 uint64_t now);

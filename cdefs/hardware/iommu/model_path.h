@@ -1,0 +1,79 @@
+/*
+ * What an IOMMU model does for each answer: it carries out the commands that it has been shown.
+ *
+ * It is inlined into the model's own file, with the model's functions as constants, as hardware/endpoint_path.h is.
+ */
+#pragma once
+#include "hardware/endpoint_path.h"
+#include "hardware/iommu/model.h"
+
+/* An answer to a group of page requests. */
+struct uiopf_answer {
+	uint32_t requester_id, index, code;	/* the code is PCIe's */
+};
+
+/* What a command says. A constant wherever it is used. */
+typedef struct uiopf_answer uiopf_decode_answer(const uint64_t *command);
+
+#define UIOPF_AHEAD 6u	/* commands: the time of so many covers the way of a line from another core */
+/*
+ * Answers that arrive together have one time, so many of them: reading the counter takes a tenth of an answer's whole
+ * way, and four are done in some 80 ns, 200 where nothing is in the cache. Each fault begins and ends by such a time.
+ * Where that does not hold (loads with times of their own, or groups of pages) every answer has its own.
+ */
+#define UIOPF_ANSWERS_A_TIME 4u
+
+hot_inline void uiopf_answer_prepare(const struct uiopf_source *source, struct uiopf_answer answer)
+{
+	struct uiopf_endpoint *ep = source[answer.requester_id].endpoint;
+
+	if (likely(ep))
+		uiopf_endpoint_prepare(ep, answer.index);
+}
+
+/* Carries out what one side has shown; how many commands. */
+hot_inline uint32_t uiopf_commands_carry_out(struct uiopf_model *m, struct uiopf_records *queue, uint32_t words,
+					     uiopf_decode_answer *decode, uiopf_send *send, void *above)
+{
+	const struct uiopf_source *source = m->source;
+	const struct uiopf_places p = queue->places;	/* a copy: nothing that is stored below changes it */
+	const uint32_t head = queue->head;
+	const uint32_t n = uiopf_records_ready(queue);
+	uint64_t now = 0;
+	uint32_t i;
+
+	for (i = 0; i < UIOPF_AHEAD && i < n; i++)
+		uiopf_answer_prepare(source, decode(uiopf_records_at(p, words, head + i)));
+	for (i = 0; i < n; i++) {
+		const struct uiopf_answer answer = decode(uiopf_records_at(p, words, head + i));
+		struct uiopf_endpoint *ep = source[answer.requester_id].endpoint;
+
+		if (n - i > UIOPF_AHEAD)
+			uiopf_answer_prepare(source, decode(uiopf_records_at(p, words, head + i + UIOPF_AHEAD)));
+		if (unlikely(!ep))
+			continue;
+		if (i % UIOPF_ANSWERS_A_TIME == 0 || !ep->load.plain || !now)
+			now = uiopf_now(&m->iommu.core->clock);
+		uiopf_endpoint_response(ep, answer.index, answer.code, now, send, above);
+	}
+	if (n)
+		uiopf_records_done(queue, n);
+	return n;
+}
+
+/* Hardware: carries out the commands of both sides, of so many words each; how many. */
+hot_inline uint32_t uiopf_model_carry_out(struct uiopf_model *m, uint32_t words, uiopf_decode_answer *decode,
+					  uiopf_send *send, void *above)
+{
+	uint32_t n = 0;
+	int side;
+
+	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER; side++) {
+		struct uiopf_records *queue = &m->commands[side].queue;
+
+		do
+			n += uiopf_commands_carry_out(m, queue, words, decode, send, above);
+		while (unlikely(READ_ONCE(&queue->full)) && uiopf_commands_admit(m->iommu.core, m->commands, side));
+	}
+	return n;
+}
