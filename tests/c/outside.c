@@ -1,6 +1,6 @@
 /*
  * An IOMMU model from outside of the package: this file, and a row in a table of its own. Its queue is the plainest there
- * is, an array of requests as they come; its answers are another. What stands in model.c must do the rest: functions that
+ * is, an array of requests as they come; its command is one word. What stands in model.c must do the rest: functions that
  * come and go, bound or not, several of them, drains at detach and replace, credits, accounts.
  *
  * outside STEPS SEED
@@ -8,8 +8,7 @@
 #include "check.h"
 #include "core/core.h"
 #include "faults/faultq.h"
-#include "hardware/endpoint_path.h"
-#include "hardware/iommu/model.h"
+#include "hardware/iommu/model_path.h"
 
 #define PLACES 64u
 #define FUNCTIONS 3u
@@ -20,9 +19,10 @@ struct plain {
 	struct uiopf_model model;
 	struct uiopf_page_request request[PLACES];
 	uint32_t requests;
-	struct answer { uint16_t requester_id, index; uint32_t code; } *answer;
-	uint32_t answers, room;
 };
+
+#define COMMAND_WORDS 2u
+#define COMMAND(requester_id, index, code) ((uint64_t)(code) << 32 | (uint64_t)(index) << 16 | (requester_id))
 
 static struct plain *plain_of(struct uiopf_model *m)
 {
@@ -34,7 +34,7 @@ static void take(void *above, struct uiopf_page_request request)
 	struct plain *p = above;
 
 	if (p->requests == PLACES)
-		p->model.overflowed++;
+		uiopf_model_drop(&p->model, request);
 	else
 		p->request[p->requests++] = request;
 }
@@ -49,43 +49,32 @@ static void send_one(struct uiopf_model *m, struct uiopf_page_request request)
 	take(plain_of(m), request);
 }
 
-static uint32_t execute(struct uiopf_model *m)
+static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
 {
-	struct plain *p = plain_of(m);
-	const uint32_t n = p->answers;
-	uint32_t i;
-
-	for (i = 0; i < n; i++) {
-		struct uiopf_endpoint *ep = m->source[p->answer[i].requester_id].endpoint;
-
-		if (ep)
-			uiopf_endpoint_response(ep, p->answer[i].index, p->answer[i].code, uiopf_now(&m->iommu.core->clock),
-						take, p);
-	}
-	CHECK_EQ(p->answers, n);
-	p->answers = 0;
-	return n;
+	uiopf_endpoint_response(endpoint, index, code, now, take, plain_of(m));
 }
 
-static void give(struct plain *p, uint32_t requester_id, uint32_t index, uint32_t code)
+static struct uiopf_answer decode_answer(const uint64_t *command)
 {
-	CHECK(p->answers < p->room);
-	p->answer[p->answers++] = (struct answer){ (uint16_t)requester_id, (uint16_t)index, code };
+	return (struct uiopf_answer){ command[0] & 0xffff, command[0] >> 16 & 0xffff, command[0] >> 32 & 0xf };
+}
+
+static uint32_t execute(struct uiopf_model *m)
+{
+	return uiopf_model_carry_out(m, COMMAND_WORDS, decode_answer, take, plain_of(m));
+}
+
+static void give(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, uint32_t index, uint32_t code)
+{
+	uiopf_commands_give(&m->commands[side], COMMAND_WORDS, COMMAND(requester_id, index, code), 0);
 }
 
 static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 		    uint32_t grpid, uint32_t code)
 {
-	(void)side;
 	(void)flags;
 	(void)pasid;
-	give(plain_of(uiopf_model_of(device)), device->requester_id, grpid, code);
-}
-
-static void kick(struct uiopf_model *m, enum uiopf_side side)
-{
-	(void)m;
-	(void)side;
+	give(uiopf_model_of(device), side, device->requester_id, grpid, code);
 }
 
 static uint32_t interrupt(struct uiopf_model *m)
@@ -109,13 +98,14 @@ static uint32_t interrupt(struct uiopf_model *m)
 		if (device) {
 			uiopf_model_report(m, i, device, &fault);
 		} else if (last) {
-			give(p, r->requester_id, fault.grpid, UIOPF_RESP_INVALID);
+			give(m, UIOPF_PRODUCER, r->requester_id, fault.grpid, UIOPF_RESP_INVALID);
 			++*uiopf_model_refusals(m, r->requester_id).refused;
 		} else {
 			++*uiopf_model_refusals(m, r->requester_id).passed_over;
 		}
 	}
 	p->requests = 0;
+	uiopf_model_kick(m, UIOPF_PRODUCER);
 	return n;
 }
 
@@ -130,50 +120,31 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 	return n;
 }
 
-static int make_room(struct uiopf_model *m, uint32_t functions)
-{
-	struct plain *p = plain_of(m);
-	const uint32_t room = 2 * PCIE_PRI_PRGI_COUNT * functions;
-	struct answer *answer = realloc(p->answer, room * sizeof *answer);
-
-	if (!answer)
-		return -ENOMEM;
-	p->answer = answer;
-	p->room = room;
-	return 0;
-}
-
 static int open_plain(struct uiopf_model *m)
 {
-	return make_room(m, 1);
+	(void)m;	/* all of it has been made */
+	return 0;
 }
 
 static void close_plain(struct uiopf_model *m)
 {
-	free(plain_of(m)->answer);
-}
-
-static uint64_t none_lost(const struct uiopf_model *m)
-{
 	(void)m;
-	return 0;
 }
 
 static const struct uiopf_model_ops plain = {
 	.name = "plain",
 	.size = sizeof(struct plain),
 	.slots = PLACES,
+	.command_words = COMMAND_WORDS,
 	.open = open_plain,
 	.close = close_plain,
-	.make_room = make_room,
 	.endpoint_turn = endpoint_turn,
 	.request = send_one,
 	.execute = execute,
+	.answer = answer,
 	.interrupt = interrupt,
 	.respond = respond,
-	.kick = kick,
 	.unreported = unreported,
-	.commands_lost = none_lost,
 };
 
 /* The row. */
