@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from itertools import product
 from types import SimpleNamespace
@@ -28,6 +28,7 @@ from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriControl, PriRegister, PriStatus
+from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import Context, Device, FaultQueue
 from uring_iopf.machine_function import Account, accounts_of
 from uring_iopf.workloads import ROW
@@ -44,7 +45,9 @@ PRPR = PriStatus.PRPR
 class Site:
     """Functions behind one IOMMU, each with a device and a fault queue, on a core without a worker."""
 
-    def __init__(self, kernel: str = "7.2", *, functions: int = 1, virtual: bool = False, pool: int = 64) -> None:
+    def __init__(
+        self, kernel: str = "7.2", *, functions: int = 1, virtual: bool = False, pool: int = 64, retries: int = 0
+    ) -> None:
         self.stack = ExitStack()
         self.core = self.stack.enter_context(Core(kernel=kernel))
         self.context = Context(self.core)
@@ -53,7 +56,9 @@ class Site:
         self.ends: list[Endpoint] = []
         for n in range(functions):
             physical = self.ends[0] if n and virtual else None
-            self.ends.append(Endpoint(self.iommu, requester_id=0x100 + n, group_most=8, physical=physical))
+            self.ends.append(
+                Endpoint(self.iommu, requester_id=0x100 + n, group_most=8, retries=retries, physical=physical)
+            )
             self.stack.callback(self.ends[-1].close)
         self.stack.callback(self.context.close)
         self.devices = [self.context.bind(self.iommu, one.requester_id, pool) for one in self.ends]
@@ -277,6 +282,37 @@ def test_a_pass_ends_where_no_credit_will_ever_come(site: Site) -> None:
     site.end.write_pri(PriRegister.ALLOCATION, 0)
     site.turn()
     assert site.end.passes() == 1
+
+
+# ---- asking again ----
+
+
+def test_a_page_that_is_not_there_after_success_is_asked_for_again_as_often_as_was_said() -> None:
+    site = Site(retries=3)
+    site.end.enable_pri()
+    with closing(AddressSpace(8, 8)) as space:
+        site.end.use_tables(space)
+        never = site.end.access(1, PAGE, READ, pages=2)
+        site.turn()
+        for _ in range(4):
+            assert site.end.result(never) is AccessResult.PENDING
+            assert site.answer() == 1
+        assert site.end.result(never) is AccessResult.UNMAPPED
+        counts = site.end.counts()
+        assert (counts.sent, counts.retried, counts.unmapped, counts.succeeded) == (8, 6, 2, 0)
+        partly = site.end.access(1, 8 * PAGE, READ, pages=3)
+        site.turn()
+        space.map_page(1, 9 * PAGE, READ)
+        site.answer()
+        assert [message.addr for message in site.queue.read_messages()] == [8 * PAGE, 10 * PAGE], "what is missing"
+        space.map_page(1, 8 * PAGE, READ)
+        space.map_page(1, 10 * PAGE, READ)
+        site.queue.respond(1, PageResponse.SUCCESS)
+        site.turn()
+        assert site.end.result(partly) is AccessResult.OK
+        counts = site.end.counts()
+        assert (counts.sent, counts.retried, counts.unmapped, counts.succeeded) == (13, 8, 2, 3)
+    site.close()
 
 
 # ---- what a driver must refuse ----
@@ -700,6 +736,7 @@ class DriverMachine(RuleBasedStateMachine):
             assert counts.sent == (
                 counts.succeeded
                 + counts.unmapped
+                + counts.retried
                 + counts.invalid
                 + counts.failed
                 + counts.cleared

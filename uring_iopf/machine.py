@@ -129,7 +129,13 @@ class Machine(Unshared):
         assert parts.requester_id is not None, "all is decided"
         assert parts.credits is not None, "all is decided"
         assert load.group is not None, "all is decided"
-        endpoint = Endpoint(self.iommu, requester_id=parts.requester_id, capacity=parts.credits, group_most=load.group)
+        endpoint = Endpoint(
+            self.iommu,
+            requester_id=parts.requester_id,
+            capacity=parts.credits,
+            group_most=load.group,
+            retries=parts.retries,
+        )
         self._endpoints.append(endpoint)
         device = self.context.bind(self.iommu, parts.requester_id, parts.credits, group=group)
         self.iommu.bind(endpoint, device)

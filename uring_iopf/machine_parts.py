@@ -64,6 +64,8 @@ WAITS: Final = ("spin", "sleep")
 QUEUES: Final = ("one", "device", "pasid", "shared")
 FAULT_FILES: Final = ("keyed", "unkeyed")
 DEFAULT_WORKLOAD: Final = "gcc-compile"
+MOST_RETRIES: Final = 31
+"""The most times that a function asks again for a page."""
 MOST_FUNCTIONS: Final = 16
 """The most functions behind one emulated VT-d, which has room for the answers of so many."""
 MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
@@ -139,6 +141,8 @@ class FunctionParts:
     own."""
     credits: int | None = None
     """Page requests that may be outstanding; None: a share of the IOMMU's queue, which then never overflows."""
+    retries: int = 0
+    """How often the function asks again for a page that is not mapped after SUCCESS, 0 to 31."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -156,7 +160,8 @@ class FunctionParts:
             _check_text("device_group", self.device_group)
         if self.credits is not None:
             check_whole("credits", self.credits, 1, MOST_CREDITS)
-        _make_plain(self, "requester_id", "credits")
+        check_whole("retries", self.retries, 0, MOST_RETRIES)
+        _make_plain(self, "requester_id", "credits", "retries")
 
 
 @dataclass(frozen=True)

@@ -281,6 +281,7 @@ struct uiopf_endpoint_counts {
 	uint64_t sent, sent_groups;	/* page requests, and groups of them */
 	uint64_t succeeded;		/* answered, and there when tried again */
 	uint64_t unmapped;		/* answered with success, and not there */
+	uint64_t retried;		/* … and asked for again */
 	uint64_t invalid, failed;
 	uint64_t unexpected;		/* answers to an index that is not outstanding */
 	uint64_t ignored;		/* answers that came after a Response Failure */
@@ -332,6 +333,8 @@ void uiopf_endpoint_reset(struct uiopf_endpoint *endpoint);
 int uiopf_endpoint_send_raw(struct uiopf_endpoint *endpoint, const struct uiopf_raw_request *request);
 /* Takes the oldest answers to groups that were sent so, or to none: how many. The last 1,024 are kept. */
 uint32_t uiopf_endpoint_take_raw_answers(struct uiopf_endpoint *endpoint, struct uiopf_prg_answer *out, uint32_t most);
+/* How often a page is asked for again that is not there after a success: 0 to 31, else -EINVAL. */
+int uiopf_endpoint_set_retries(struct uiopf_endpoint *endpoint, uint32_t retries);
 /* Copies them. -EINVAL: an access that neither reads, writes nor executes; -EBUSY: a pass is under way. */
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *endpoint, const struct uiopf_access *rows, uint64_t n);
 /* One pass over the rows. -EBUSY, -EINVAL; -ENOSPC: a group has more pages than there are credits. */

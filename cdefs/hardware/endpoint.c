@@ -140,6 +140,16 @@ static bool has_credits(const struct uiopf_endpoint *ep, uint32_t pages)
 	return pages <= (ep->pri->control & PCIE_PRI_CTRL_ENABLE ? ep->pri->allocation : ep->pri->capacity);
 }
 
+int uiopf_endpoint_set_retries(struct uiopf_endpoint *ep, uint32_t retries)
+{
+	if (retries > UIOPF_MOST_RETRIES)
+		return -EINVAL;
+	uiopf_control_begin(ep->core);
+	ep->retries = (uint8_t)retries;
+	uiopf_control_end(ep->core);
+	return 0;
+}
+
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access *rows, uint64_t n)
 {
 	struct uiopf_access *copy = malloc((n + 1) * sizeof *copy);

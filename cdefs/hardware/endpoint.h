@@ -6,7 +6,8 @@
  * the last carries the flag; its answer gives the credits back. Success: every access is translated again, by walking
  * the client's tables. Invalid: the accesses have failed. Anything else is a Response Failure, and PRI stops (pri.h).
  *
- * Every request that was sent is in one of these: succeeded + unmapped + invalid + failed + cleared + outstanding.
+ * Every request that was sent is in one of these: succeeded + unmapped + retried + invalid + failed + cleared +
+ * outstanding.
  *
  * Belongs to the producer side; configured at the quiescent point. Source: PCIe Page Request Services; Linux
  * drivers/pci/ats.c.
@@ -41,6 +42,7 @@ struct uiopf_port {
 };
 
 #define UIOPF_MANUAL 1024u
+#define UIOPF_MOST_RETRIES 31u
 #define UIOPF_ANSWERS 1024u
 
 /* What a group is of: the load, an access by hand, or requests that were made by hand. */
@@ -56,6 +58,7 @@ struct uiopf_endpoint {
 	struct uiopf_pri *pri;
 	uint16_t requester_id;
 	bool virtual;			/* the capability is its physical function's */
+	uint8_t retries;		/* how often a page that is still not there is asked for again */
 
 	/* Outstanding groups. */
 	uint32_t outstanding, group_most;	/* requests without an answer; pages of one group */
@@ -68,7 +71,8 @@ struct uiopf_endpoint {
 		uint32_t pasid;
 		uint16_t pages;
 		bool outstanding;
-		uint8_t kind : 4, complete : 4;	/* enum uiopf_prg_kind; RAW: its last request has been sent */
+		uint8_t kind : 2, complete : 1;	/* enum uiopf_prg_kind; RAW: its last request has been sent */
+		uint8_t tries : 5;	/* how often its pages had been asked for before, in vain */
 	} prg[PCIE_PRI_PRGI_COUNT];	/* 32 bytes each: all of them are in use in turn */
 	uint16_t manual_of[PCIE_PRI_PRGI_COUNT];	/* which access a group by hand is */
 	uint64_t *page;			/* group_most for each index; the first is unused */

@@ -191,6 +191,48 @@ hot_inline uint32_t uiopf_prg_retry(struct uiopf_endpoint *ep, const struct uiop
 	return UIOPF_ACCESS_UNMAPPED;
 }
 
+/*
+ * Success, and the function asks again for what is still not there: in a group of its own, since the answered one is at
+ * an end. Looked at once, page by page, since the client may map meanwhile. How many pages it has asked for.
+ */
+hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t index, uiopf_send *send, void *above)
+{
+	const struct uiopf_prg was = ep->prg[index];
+	struct uiopf_prg *prg = NULL;
+	uint32_t i, missing = 0;
+	uint64_t waits = 0;
+
+	uiopf_prg_close(ep, &ep->prg[index]);
+	for (i = 0; i < was.pages; i++) {
+		/* Where the new group has the old one's index, it writes no page that has not been read. */
+		const uint64_t page = i ? ep->page[index * ep->group_most + i] : was.page;
+
+		if (uiopf_walk(&ep->tables, was.pasid, page & PCIE_PRI_ADDRESS, uiopf_access_of(page)))
+			continue;
+		if (missing++) {
+			uiopf_prg_send(ep, prg, waits, false, send, above);
+		} else {
+			prg = uiopf_prg_open(ep, was.pasid, was.intended_ns);
+			prg->kind = was.kind;
+			prg->tries = (uint8_t)(was.tries + 1) & UIOPF_MOST_RETRIES;
+			ep->manual_of[prg - ep->prg] = ep->manual_of[index];
+		}
+		waits = page;
+	}
+	if (missing)
+		uiopf_prg_send(ep, prg, waits, true, send, above);
+	ep->counts.succeeded += was.pages - missing;
+	ep->counts.retried += missing;
+	return missing;
+}
+
+/* Whether that is what follows from a Success: there is a try left, and credits, also if some were taken away. */
+hot_inline bool uiopf_prg_may_ask_again(const struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
+{
+	return prg->kind != UIOPF_PRG_RAW && prg->tries < ep->retries && ep->pri->sends &&
+	       ep->pri->used <= ep->pri->allocation;
+}
+
 /* A PRG Response has arrived, at this time. */
 hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now,
 					uiopf_send *send, void *above)
@@ -201,6 +243,21 @@ hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t inde
 
 	if (unlikely(!prg->outstanding)) {
 		uiopf_endpoint_unexpected(ep, index, code);
+		return;
+	}
+	if (unlikely(ep->retries) && code == PCIE_PRG_SUCCESS && uiopf_prg_may_ask_again(ep, prg)) {
+		const uint64_t intended_ns = prg->intended_ns;
+		const bool by_hand = prg->kind == UIOPF_PRG_MANUAL;
+
+		if (uiopf_prg_ask_again(ep, index, send, above)) {
+			ep->load.outstanding--;		/* one group instead of another */
+		} else {
+			if (by_hand)
+				uiopf_endpoint_accessed(ep, ep->manual_of[index], UIOPF_ACCESS_OK);
+			uiopf_load_ended(&ep->load, intended_ns, now);
+		}
+		if (ep->load.active)
+			uiopf_endpoint_send_load(ep, now, send, above);
 		return;
 	}
 	if (unlikely(ep->pri->deaf)) {

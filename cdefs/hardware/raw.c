@@ -55,7 +55,7 @@ static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_reque
 	else
 		prg->page = raw->message & ~(uint64_t)PCIE_PRI_LAST;
 	prg->pages++;
-	prg->complete = raw->message & PCIE_PRI_LAST;
+	prg->complete = !!(raw->message & PCIE_PRI_LAST);
 	ep->pri->used++;
 	ep->outstanding++;
 	ep->counts.sent++;

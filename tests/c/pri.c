@@ -28,7 +28,8 @@ static struct function {
 	struct model_pri *pri;
 	bool is_virtual;
 	uint16_t requester_id;
-	struct { bool open, complete; enum kind kind; uint32_t pages, ticket; } group[512];
+	uint32_t retries;
+	struct { bool open, complete; enum kind kind; uint32_t pages, ticket, tries; } group[512];
 	struct { uint8_t pages, result; bool sent; } *access;
 	uint32_t accesses, first_waiting, pending;
 	bool active;
@@ -47,7 +48,7 @@ enum seen {
 	SENT_ACCESS, SENT_LOAD, OVERTOOK, CUT, IGNORED, UNEXPECTED, UNEXPECTED_FAILURE, FAILED_STOPPING, CLEARED, STOPPED_LATE,
 	ENABLE_BUSY, ENABLE_REFUSED, ENABLE_SMALL, RESET_BUSY, RESET_ENABLED_IGNORED, START_SMALL, ACCESS_SMALL, RAW_DISABLED,
 	RAW_NO_CREDIT, RAW_BUSY, RAW_LONG, RAW_SENT, STOP_MARKER, FORGED, STRANGER, NO_CAPABILITY, NO_REGISTER, PASS_CUT_SHORT,
-	FLR, FLR_VIRTUAL, SEEN
+	FLR, FLR_VIRTUAL, ASKED_AGAIN, ASKED_OFTEN_ENOUGH, SEEN
 };
 static uint32_t seen[SEEN];
 
@@ -193,6 +194,7 @@ static uint32_t expect_group(struct function *f, enum kind kind, uint32_t pages)
 	f->group[index].open = f->group[index].complete = true;
 	f->group[index].kind = kind;
 	f->group[index].pages = pages;
+	f->group[index].tries = 0;
 	f->counts.sent += pages;
 	f->counts.sent_groups++;
 	return index;
@@ -301,6 +303,28 @@ static void do_answer(struct function *f)
 	} else {
 		f->counts.invalid += f->group[index].pages;
 		result = UIOPF_ACCESS_INVALID;
+	}
+	if (code == 0 && f->retries && f->group[index].kind != RAW) {
+		const bool again = f->group[index].tries < f->retries && sends(f->pri) && used(f->pri) <= f->pri->allocation;
+
+		seen[ASKED_OFTEN_ENOUGH] += f->group[index].tries == f->retries;
+		if (again) {	/* it ends by being asked for anew, in a group of its own */
+			const uint32_t tries = f->group[index].tries + 1, pages = f->group[index].pages;
+			const uint32_t ticket = f->group[index].ticket;
+			const enum kind kind = f->group[index].kind;
+			uint32_t next;
+
+			f->counts.unmapped -= pages;
+			f->counts.retried += pages;
+			f->group[index].open = false;
+			next = expect_group(f, kind, pages);
+			f->group[next].tries = tries;
+			f->group[next].ticket = ticket;
+			seen[ASKED_AGAIN]++;
+			expect_load(f);
+			nothing_more();
+			return;
+		}
 	}
 	f->group[index].open = false;
 	f->counts.latency_count += f->group[index].kind != RAW;
@@ -548,6 +572,7 @@ static void compare_function(struct function *f)
 	CHECK_EQ(c.sent_groups, f->counts.sent_groups);
 	CHECK_EQ(c.succeeded, 0);
 	CHECK_EQ(c.unmapped, f->counts.unmapped);
+	CHECK_EQ(c.retried, f->counts.retried);
 	CHECK_EQ(c.invalid, f->counts.invalid);
 	CHECK_EQ(c.failed, f->counts.failed);
 	CHECK_EQ(c.unexpected, f->counts.unexpected);
@@ -557,7 +582,7 @@ static void compare_function(struct function *f)
 	CHECK_EQ(c.forged, f->counts.forged);
 	CHECK_EQ(c.latency_count, f->counts.latency_count);
 	CHECK_EQ(c.outstanding, used_by(f));
-	CHECK_EQ(c.sent, c.succeeded + c.unmapped + c.invalid + c.failed + c.cleared + c.outstanding);
+	CHECK_EQ(c.sent, c.succeeded + c.unmapped + c.retried + c.invalid + c.failed + c.cleared + c.outstanding);
 	CHECK_EQ(c.pri_status, f->pri->rf | f->pri->uprgi << 1 | f->pri->stopped << 8);
 	CHECK_EQ(uiopf_endpoint_passes(f->ep), f->passes);
 	while (f->first_waiting < f->accesses && f->access[f->first_waiting].result) {
@@ -619,6 +644,10 @@ int main(int argc, char **argv)
 	open_function(&function[1], uiopf_endpoint_new(core, port, 0x200, 1000, GROUP_MOST), 0x200, &pri[1]);
 	open_function(&function[2], uiopf_endpoint_new_virtual(function[0].ep, 0x101, GROUP_MOST), 0x101, &pri[0]);
 	function[2].is_virtual = true;
+	/* One asks again now and then, one never, and one twice. */
+	CHECK_EQ(uiopf_endpoint_set_retries(function[0].ep, 32), -EINVAL);
+	CHECK_EQ(uiopf_endpoint_set_retries(function[0].ep, function[0].retries = 1), 0);
+	CHECK_EQ(uiopf_endpoint_set_retries(function[2].ep, function[2].retries = 2), 0);
 	for (step = 0; step < steps; step++) {
 		struct function *f = &function[random_below(FUNCTIONS)];
 		uint32_t what = random_below(1000);

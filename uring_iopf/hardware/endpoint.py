@@ -26,6 +26,8 @@ ROW_BYTES = 24
 """The size of ``struct uiopf_access``."""
 DEFAULT_CAPACITY = 2048
 """A function's Outstanding Page Request Capacity by default."""
+MOST_RETRIES = 31
+"""The most times that a function asks again for a page."""
 MOST_ANSWERS = 1024
 """The most answers that are kept for `Endpoint.take_answers`."""
 GROUP_INDICES = MOST_IN_FLIGHT
@@ -50,7 +52,8 @@ class AccessResult(enum.IntEnum):
 class EndpointCounts(NamedTuple):
     """Counts of a function's page requests and of their answers.
 
-    sent = succeeded + unmapped + invalid + failed + cleared + outstanding, at any time. Stop markers are not counted.
+    sent = succeeded + unmapped + retried + invalid + failed + cleared + outstanding, at any time. Stop markers are not
+    counted.
     """
 
     sent: int
@@ -61,6 +64,8 @@ class EndpointCounts(NamedTuple):
     """Page requests whose answer was SUCCESS, and whose page was mapped when the function tried again."""
     unmapped: int
     """Page requests whose answer was SUCCESS, but whose page was not mapped."""
+    retried: int
+    """Page requests whose answer was SUCCESS, whose page was not mapped, and which were sent again."""
     invalid: int
     """Page requests whose answer was INVALID."""
     failed: int
@@ -116,6 +121,9 @@ class Endpoint(Handle[CEndpoint]):
     *requester_id*: bus, device and function number, 16 bits. *capacity*: PRI's Outstanding Page Request Capacity, in
     page requests, 1 to 2^20; None: 2,048. *group_most*: 1 to 4,096 pages. PRI is off until `enable_pri`.
 
+    *retries*: how often the function asks again for a page that is not mapped after SUCCESS, 0 to 31. Only then is the
+    page counted as unmapped, and the access ends with `AccessResult.UNMAPPED`.
+
     *physical*: the physical function of this one, which is then a virtual function: the two have one capability, with
     its credits and its failures. The capacity is the physical function's.
 
@@ -131,6 +139,7 @@ class Endpoint(Handle[CEndpoint]):
         requester_id: int = 0x0100,
         capacity: int | None = None,
         group_most: int = 32,
+        retries: int = 0,
         physical: Endpoint | None = None,
     ) -> None:
         super().__init__()
@@ -138,6 +147,7 @@ class Endpoint(Handle[CEndpoint]):
         if capacity is not None:
             check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
         check_whole("group_most", group_most, 1, MOST_PAGES, " pages")
+        check_whole("retries", retries, 0, MOST_RETRIES)
         self._on = iommu.core
         self.iommu = iommu
         self.requester_id = requester_id
@@ -152,6 +162,8 @@ class Endpoint(Handle[CEndpoint]):
         else:
             self.capacity = self._capacity_of(physical, iommu, capacity)
             self._make(free, lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most, keep=keep)
+        self.retries = retries
+        lib.uiopf_endpoint_set_retries(self.c, retries)
 
     @staticmethod
     def _capacity_of(physical: object, iommu: Iommu, capacity: int | None) -> int:
