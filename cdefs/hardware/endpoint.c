@@ -295,9 +295,10 @@ void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32
 		ep->answer_head = ep->answer_tail - UIOPF_ANSWERS;	/* the oldest is forgotten */
 }
 
-void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint32_t result)
+void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, enum uiopf_prg_kind kind, uint32_t index, uint32_t code,
+				     uint32_t result)
 {
-	if (ep->prg[index].kind == UIOPF_PRG_MANUAL)
+	if (kind == UIOPF_PRG_MANUAL)
 		uiopf_endpoint_accessed(ep, ep->manual_of[index], result);
 	else
 		uiopf_endpoint_log_answer(ep, index, code);

@@ -110,7 +110,8 @@ hot_inline void uiopf_prg_close(struct uiopf_endpoint *ep, struct uiopf_prg *prg
 /* Quiescent, or the producer: a group that will get no answer is at its end. */
 void uiopf_endpoint_forget_group(struct uiopf_endpoint *ep, uint32_t index);
 /* Producer: an answer to a group that is no part of the load; and one that is kept until it is taken. */
-void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint32_t result);
+void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, enum uiopf_prg_kind kind, uint32_t index, uint32_t code,
+				     uint32_t result);
 void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code);
 
 /* What the function asks for: a page's address with PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. */

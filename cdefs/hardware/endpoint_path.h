@@ -233,57 +233,73 @@ hot_inline bool uiopf_prg_may_ask_again(const struct uiopf_endpoint *ep, const s
 	       ep->pri->used <= ep->pri->allocation;
 }
 
+/* Any answer but the usual one. Not inlined: the usual one's code is short without it. */
+static __attribute__((noinline, unused)) void
+uiopf_endpoint_other_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now, uiopf_send *send,
+			      void *above)
+{
+	struct uiopf_prg *prg = &ep->prg[index];
+	const uint64_t intended_ns = prg->intended_ns;
+	const enum uiopf_prg_kind kind = prg->kind;
+	bool failed = false;
+	uint32_t result;
+
+	if (!prg->outstanding) {
+		uiopf_endpoint_unexpected(ep, index, code);
+		return;
+	}
+	if (code == PCIE_PRG_SUCCESS && uiopf_prg_may_ask_again(ep, prg)) {
+		if (uiopf_prg_ask_again(ep, index, send, above)) {
+			ep->load.outstanding--;		/* one group instead of another */
+			goto goes_on;
+		}
+		result = UIOPF_ACCESS_OK;	/* and the group is closed */
+	} else {
+		if (ep->pri->deaf) {
+			ep->counts.ignored++;
+			ep->counts.failed += prg->pages;
+			result = UIOPF_ACCESS_FAILED;
+		} else if (code == PCIE_PRG_SUCCESS) {
+			result = uiopf_prg_retry(ep, prg);
+		} else if (code == PCIE_PRG_INVALID) {
+			ep->counts.invalid += prg->pages;
+			result = UIOPF_ACCESS_INVALID;
+		} else {
+			/* All other codes count as Response Failure: nothing more is sent before PRI is enabled anew. */
+			ep->counts.failed += prg->pages;
+			failed = true;
+			result = UIOPF_ACCESS_FAILED;
+		}
+		uiopf_prg_close(ep, prg);
+	}
+	if (kind != UIOPF_PRG_LOAD)
+		uiopf_endpoint_answered_by_hand(ep, kind, index, code, result);
+	if (kind != UIOPF_PRG_RAW)
+		uiopf_load_ended(&ep->load, intended_ns, now);
+	if (failed)
+		uiopf_endpoint_failed(ep);
+	else
+		uiopf_pri_settle(ep->pri);
+goes_on:
+	if (ep->load.active)
+		uiopf_endpoint_send_load(ep, now, send, above);
+}
+
 /* A PRG Response has arrived, at this time. */
 hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now,
 					uiopf_send *send, void *above)
 {
 	struct uiopf_prg *prg = &ep->prg[index];
-	bool failed = false;
-	uint32_t result;
 
-	if (unlikely(!prg->outstanding)) {
-		uiopf_endpoint_unexpected(ep, index, code);
+	/* Nothing to be told to anyone, asked again or ignored: as long as it sends, it is not deaf. */
+	if (unlikely(!prg->outstanding || code != PCIE_PRG_SUCCESS || prg->kind != UIOPF_PRG_LOAD || ep->retries ||
+		     !ep->pri->sends)) {
+		uiopf_endpoint_other_response(ep, index, code, now, send, above);
 		return;
 	}
-	if (unlikely(ep->retries) && code == PCIE_PRG_SUCCESS && uiopf_prg_may_ask_again(ep, prg)) {
-		const uint64_t intended_ns = prg->intended_ns;
-		const bool by_hand = prg->kind == UIOPF_PRG_MANUAL;
-
-		if (uiopf_prg_ask_again(ep, index, send, above)) {
-			ep->load.outstanding--;		/* one group instead of another */
-		} else {
-			if (by_hand)
-				uiopf_endpoint_accessed(ep, ep->manual_of[index], UIOPF_ACCESS_OK);
-			uiopf_load_ended(&ep->load, intended_ns, now);
-		}
-		if (ep->load.active)
-			uiopf_endpoint_send_load(ep, now, send, above);
-		return;
-	}
-	if (unlikely(ep->pri->deaf)) {
-		ep->counts.ignored++;
-		ep->counts.failed += prg->pages;
-		result = UIOPF_ACCESS_FAILED;
-	} else if (likely(code == PCIE_PRG_SUCCESS)) {
-		result = uiopf_prg_retry(ep, prg);
-	} else if (code == PCIE_PRG_INVALID) {
-		ep->counts.invalid += prg->pages;
-		result = UIOPF_ACCESS_INVALID;
-	} else {
-		/* All other codes are to be handled as Response Failure: nothing more is sent before software enables PRI anew. */
-		ep->counts.failed += prg->pages;
-		failed = true;
-		result = UIOPF_ACCESS_FAILED;
-	}
-	if (unlikely(prg->kind != UIOPF_PRG_LOAD))
-		uiopf_endpoint_answered_by_hand(ep, index, code, result);
-	if (likely(prg->kind != UIOPF_PRG_RAW))
-		uiopf_load_ended(&ep->load, prg->intended_ns, now);
+	uiopf_prg_retry(ep, prg);
+	uiopf_load_ended(&ep->load, prg->intended_ns, now);
 	uiopf_prg_close(ep, prg);
-	if (unlikely(failed))
-		uiopf_endpoint_failed(ep);
-	else
-		uiopf_pri_settle(ep->pri);
 	/* A function that was waiting for an answer goes on at once. */
 	if (ep->load.active)
 		uiopf_endpoint_send_load(ep, now, send, above);
