@@ -65,6 +65,14 @@ def play_until(host: HostPlayer, program: Program, wanted: list[Seen]) -> list[S
     return outcome
 
 
+def differs_by_chance(program: Program, expected: list[Seen], got: list[Seen]) -> bool:
+    """Whether Linux does now the one and now the other; that is counted."""
+    explanation = "" if expected == got else known.explanation(program, expected, got)
+    if explanation in known.EITHER:
+        known.counted[explanation] += 1
+    return explanation in known.EITHER
+
+
 def compare(program: Program, expected: list[Seen], got: list[Seen]) -> None:
     """They are the same, or differ by what is known; that is counted."""
     if expected == got:
@@ -89,7 +97,8 @@ def test_the_engine_does_what_linux_does(case: Case, engine: EnginePlayer, recor
     else:
         digest, expected = recording.cases[case.name]
         assert digest == case.program.digest, "recorded from another program: python -m tests.rings.record"
-    assert expected == got, f"{case.shows}\n" + shown(case.program, expected, got)
+    if not differs_by_chance(case.program, expected, got):
+        assert expected == got, f"{case.shows}\n" + shown(case.program, expected, got)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +150,8 @@ def test_the_host_is_as_recorded(host: HostPlayer, recording: Recording) -> None
         if case.name in recording.cases:
             expected = recording.cases[case.name][1]
             got = play_until(host, case.program, expected)
+            if differs_by_chance(case.program, got, expected) or differs_by_chance(case.program, expected, got):
+                continue
             assert expected == got, f"{case.name}\n" + shown(case.program, expected, got)
 
 

@@ -158,6 +158,7 @@ struct uiopf_core {
 	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */
 	uint64_t timer_known;		/* who waits in a system call wakes up by then */
 	uint32_t host_waits;		/* waits armed on the host's descriptors */
+	bool host_moved;		/* a request has moved data to or from one since the host was last looked at */
 	uint32_t aio_unreaped;
 
 	UIOPF_LINE pthread_mutex_t consumer_lock;

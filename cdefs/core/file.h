@@ -52,8 +52,8 @@ struct uiopf_file_ops {
 	void (*arm)(struct uiopf_file *file, struct uiopf_wait *wait);
 	void (*cancel)(struct uiopf_file *file, struct uiopf_wait *wait);
 	/* Sockets only, NULL otherwise: as read and write, with MSG_* flags. What was received has flags, too (MSG_TRUNC). */
-	int64_t (*receive)(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags);
-	int64_t (*send)(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
+	int64_t (*receive)(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int *flags);
+	int64_t (*send)(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int flags, const void *address,
 			uint32_t address_length);
 	/* Bytes that are left to receive, as a kernel of this version says; -1: it does not. */
 	int64_t (*unread)(struct uiopf_file *file, uint32_t kernel);

@@ -56,8 +56,17 @@ static bool has_table_of_polls(const struct uiopf_engine *e)
 	return e->kernel < UIOPF_LINUX(6, 13) && !(e->setup_flags & IORING_SETUP_SINGLE_ISSUER);
 }
 
-/* Those that wait for a file; how many were cancelled, one at most unless `all`. */
-static int cancel_waiting(struct uiopf_engine *e, const struct uiopf_cancel *c, bool all)
+/* A worker waits in its call: it is interrupted, and whoever cancels it is told that it was running. */
+static bool is_blocked(const struct uiopf_request *r)
+{
+	return unlikely(r->punted) && !(r->sqe_flags & IOSQE_ASYNC) && r->wait.link && !r->working;
+}
+
+/*
+ * Those that wait for a file; how many were cancelled, one at most unless `all`. Workers are looked at besides: whether one
+ * of them was interrupted is in `*running`.
+ */
+static int cancel_waiting(struct uiopf_engine *e, const struct uiopf_cancel *c, bool all, bool *running)
 {
 	struct uiopf_request *bucket[2 * CANCEL_BUCKETS] = { NULL }, **end[2 * CANCEL_BUCKETS], *target;
 	const bool two_tables = has_table_of_polls(e);
@@ -69,6 +78,12 @@ static int cancel_waiting(struct uiopf_engine *e, const struct uiopf_cancel *c, 
 	for (target = e->last; target; target = target->prev) {
 		if (target->opcode == IORING_OP_LINK_TIMEOUT || !matches(c, target))
 			continue;
+		if (is_blocked(target)) {
+			if (all || !*running)
+				uiopf_request_cancel(target);
+			*running = true;
+			continue;
+		}
 		b = cancel_bucket(e, target->user_data);
 		if (two_tables && target->opcode != IORING_OP_POLL_ADD)
 			b += CANCEL_BUCKETS;
@@ -111,21 +126,28 @@ int uiopf_cancel_timeout(struct uiopf_engine *e, const struct uiopf_cancel *c)
 int uiopf_cancel_matching(struct uiopf_engine *e, const struct uiopf_cancel *c)
 {
 	const bool all = c->flags & (IORING_ASYNC_CANCEL_ALL | IORING_ASYNC_CANCEL_ANY);
-	int n = cancel_waiting(e, c, all);
+	bool running = false;
+	int n = cancel_waiting(e, c, all, &running);
 
 	if ((all || !n) && !(c->flags & IORING_ASYNC_CANCEL_FD))
 		n += cancel_timeouts(e, c, all);
 	if (all || n)
 		return all ? n : 0;
-	/* Who looks for himself finds himself running, where a worker thread runs him. */
-	return c->by && c->by->punted && means(c, c->by) ? -EALREADY : -ENOENT;
+	/*
+	 * Who looks for himself finds himself running, where a worker thread runs him. The workers of a polling thread are not
+	 * among those that are looked through for that (ctx->tctx_list).
+	 */
+	if (e->setup_flags & IORING_SETUP_SQPOLL)
+		return -ENOENT;
+	return running || (c->by && c->by->punted && means(c, c->by)) ? -EALREADY : -ENOENT;
 }
 
-/* A request is never so far under way that its cancellation would have to be waited for. */
+/* What a worker is interrupted in has ended when it is looked for again. */
 int uiopf_sync_cancel(struct uiopf_engine *e, const struct io_uring_sync_cancel_reg *reg)
 {
 	struct uiopf_cancel c = { .user_data = reg->addr, .flags = reg->flags, .opcode = reg->opcode };
 	uint32_t i;
+	int rc;
 
 	if (reg->flags & ~(uint32_t)UIOPF_CANCEL_KNOWN)
 		return -EINVAL;
@@ -140,5 +162,6 @@ int uiopf_sync_cancel(struct uiopf_engine *e, const struct io_uring_sync_cancel_
 		if (!c.file)
 			return -EBADF;
 	}
-	return uiopf_cancel_matching(e, &c);
+	rc = uiopf_cancel_matching(e, &c);
+	return rc == -EALREADY ? 0 : rc;
 }

@@ -130,14 +130,60 @@ bool uiopf_complete(struct uiopf_engine *e, uint64_t user_data, int32_t res, uin
 	return true;
 }
 
+#define MOST_BEHIND 32u	/* a message is a bounded amount of work */
+
+/* Whether none of so many CQEs of a ring of both kinds has 32 bytes, or says to skip it. */
+static bool are_plain(const struct uiopf_ring *ring, uint32_t first, uint32_t count)
+{
+	const uint64_t odd = (uint64_t)(IORING_CQE_F_32 | IORING_CQE_F_SKIP) << 32;
+
+	for (; count; first++, count--)
+		if (uiopf_cqe_at(ring, first)[1] & odd)
+			return false;
+	return true;
+}
+
+/*
+ * Linux posts a message at once, and the completions of a batch when that ends: they come behind it (io_post_aux_cqe). They
+ * are in the ring already, where nobody sees them yet, and make room. True where that is done.
+ */
+static bool put_before_batch(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+{
+	struct uiopf_ring *ring = &e->ring;
+	const uint32_t behind = ring->cq_tail - e->posted_tail, words = 1u << (ring->cqe_shift - 3);
+	uint32_t at, i;
+
+	if (likely(!behind) || behind > MOST_BEHIND || e->backlog_count || uiopf_cq_full(ring))
+		return false;
+	if (ring->mixed && !are_plain(ring, e->posted_tail, behind))
+		return false;
+	for (at = ring->cq_tail++; at != e->posted_tail; at--)
+		for (i = 0; i < words; i++)
+			WRITE_ONCE(&uiopf_cqe_at(ring, at)[i], uiopf_cqe_at(ring, at - 1)[i]);
+	WRITE_ONCE(&uiopf_cqe_at(ring, at)[0], user_data);
+	WRITE_ONCE(&uiopf_cqe_at(ring, at)[1], (uint32_t)res | (uint64_t)flags << 32);
+	for (i = 2; i < words; i++)
+		WRITE_ONCE(&uiopf_cqe_at(ring, at)[i], 0);
+	e->posted_tail++;
+	return true;
+}
+
 bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
 {
+	bool kept;
+
 	if (unlikely(e->attachable && e->alive + e->backlog_count >= UIOPF_ATTACHED_MOST) &&
 	    (e->backlog_count || uiopf_cq_full(&e->ring)))
 		return lose(e);
 	if (unlikely(flags & IORING_CQE_F_32) && e->kernel >= UIOPF_LINUX(6, 18))
-		return uiopf_complete_wide(e, user_data, res, flags, 0, 0);
-	return uiopf_complete(e, user_data, res, flags);
+		kept = uiopf_complete_wide(e, user_data, res, flags, 0, 0);
+	else if (unlikely(put_before_batch(e, user_data, res, flags)))
+		return true;
+	else
+		kept = uiopf_complete(e, user_data, res, flags);
+	e->posted_tail = e->ring.cq_tail;
+	e->finished |= (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+	return kept;
 }
 
 bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
@@ -244,15 +290,16 @@ static void tell(struct uiopf_engine *e, bool moved)
 
 void uiopf_publish_cqes(struct uiopf_engine *e)
 {
-	const bool moved = e->ring.cq_tail != e->ring.cq_tail_published, finished = e->finished;
+	const bool moved = e->ring.cq_tail != e->ring.cq_tail_published, finished = e->finished || e->counted;
+	const bool uncounted = e->finished || e->ring.cq_tail != e->posted_tail;
 	uint32_t *tail = uiopf_ring_word(&e->ring, RING_CQ_TAIL);
 
 	if (!moved && !finished)
 		return;
-	e->finished = false;
+	e->finished = e->counted = false;
 	if (moved) {
 		e->cost.bytes_copied += (uint64_t)(e->ring.cq_tail - e->ring.cq_tail_published) << e->ring.cqe_shift;
-		e->ring.cq_tail_published = e->ring.cq_tail;
+		e->ring.cq_tail_published = e->posted_tail = e->ring.cq_tail;
 		/*
 		 * Pairs with uiopf_client_ready. Someone may be about to sleep: they look at the tail after they said
 		 * so, we look at that after the tail, which takes a full barrier. The worker puts it off until its next
@@ -268,7 +315,7 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 	} else if (unlikely(e->timeouts_fired != e->fired_told) && uiopf_worker_runs(e)) {
 		e->look_again = e->may_sleep;	/* in silence, and it ends waits all the same */
 	}
-	if (unlikely(e->count_timeouts != NULL))
+	if (unlikely(e->count_timeouts != NULL) && uncounted)
 		e->count_timeouts(e);
 	tell(e, moved);
 }

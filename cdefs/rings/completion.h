@@ -15,7 +15,16 @@ hot_inline bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, 
 	if (unlikely(e->backlog_count || uiopf_cq_full(&e->ring)))
 		return false;
 	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
+	e->posted_tail = e->ring.cq_tail;	/* at once, behind what the batch has completed before it (io_req_post_cqe) */
+	e->finished = true;
 	return true;
+}
+
+/* A message is counted at once, unless only the ring's task completes anything (io_post_aux_cqe). */
+static inline void uiopf_count_posted(struct uiopf_engine *e)
+{
+	if (unlikely(e->count_timeouts != NULL) && !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN))
+		e->count_timeouts(e);
 }
 
 /* Moves what fits from the backlog into the ring. */

@@ -173,7 +173,7 @@ struct uiopf_engine {
 	struct uiopf_request *asked, **asked_end;
 	bool replayed, holds_workers, in_worker;
 	bool holds_back;			/* whatever ends */
-	bool submitting;			/* … and now only what has a chain behind it */
+	bool in_batch;				/* … and now only what has a chain behind it */
 	bool new_work;				/* some was added since it was last run */
 	bool tells_of_work;			/* … and that is told of: DEFER_TASKRUN, or a replay */
 	uint64_t work_since;			/* a replay: the number of that moment, in all rings of the core */
@@ -214,7 +214,9 @@ struct uiopf_engine {
 	struct uiopf_engine *next_polled;
 	struct uiopf_engine *polled_first;	/* those that this ring's requests have polled for the first time */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
+	bool counted;				/* … and TIMEOUTs that count them know that already */
 	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
+	uint32_t posted_tail;			/* the CQ's tail without what the batch that goes on has completed */
 	uint32_t fired_told;			/* `timeouts_fired` when those who wait were last told */
 	bool look_again;			/* CQEs were published without a barrier: see uiopf_publish_cqes */
 	uint32_t barrier;

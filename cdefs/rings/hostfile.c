@@ -88,12 +88,15 @@ static int64_t transfer(struct host_file *h, const struct iovec *piece, uint32_t
 	if (!h->no_nowait[writes]) {
 		n = writes ? pwritev2(h->fd[0], piece, (int)count, -1, RWF_NOWAIT) :
 			     preadv2(h->fd[0], piece, (int)count, -1, RWF_NOWAIT);
-		if (n >= 0)
+		if (n >= 0) {
+			h->core->host_moved = true;
 			return n;
+		}
 		if (errno != EOPNOTSUPP)
 			return -errno;
 		h->no_nowait[writes] = true;
 	}
+	h->core->host_moved = true;
 	return transfer_anyhow(h, piece, (int)count, writes);
 }
 
@@ -152,23 +155,30 @@ static int64_t host_write(struct uiopf_file *file, const uint8_t *from, uint64_t
 	return host_write_pieces(file, &whole, 1, position);
 }
 
-static int64_t host_receive(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags)
+static int64_t host_receive(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int *flags)
 {
-	struct iovec whole = { to, length };
-	struct msghdr message = { .msg_iov = &whole, .msg_iovlen = 1 };
+	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)piece, .msg_iovlen = count };
 	/* recvmsg(2) is the call that says what became of the message, and that refuses a flag which recv(2) ignores. */
 	ssize_t n = recvmsg(host_of(file)->fd[0], &message, (*flags & ~CMSG_COMPAT) | MSG_DONTWAIT);
 
 	*flags = message.msg_flags;
+	if (n >= 0)
+		host_of(file)->core->host_moved = true;
 	return n < 0 ? -errno : n;
 }
 
-static int64_t host_send(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
+static int64_t host_send(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int flags, const void *address,
 			 uint32_t address_length)
 {
+	const struct msghdr message = {
+		.msg_name = (void *)(uintptr_t)address, .msg_namelen = address_length,
+		.msg_iov = (struct iovec *)(uintptr_t)piece, .msg_iovlen = count,
+	};
 	/* A signal would be the emulator's, not the client's. */
-	ssize_t n = sendto(host_of(file)->fd[0], from, length, flags | MSG_DONTWAIT | MSG_NOSIGNAL, address, address_length);
+	ssize_t n = sendmsg(host_of(file)->fd[0], &message, (flags & ~CMSG_COMPAT) | MSG_DONTWAIT | MSG_NOSIGNAL);
 
+	if (n >= 0)
+		host_of(file)->core->host_moved = true;
 	return n < 0 ? -errno : n;
 }
 
@@ -183,7 +193,7 @@ static int64_t socket_write(struct uiopf_file *file, const uint8_t *from, uint64
 	if (position > 0)
 		return -ESPIPE;
 	/* write(2) of nothing does nothing, and a ring's sends an empty message, or says that nobody listens. */
-	return length ? host_write(file, from, length, position) : host_send(file, from, 0, 0, NULL, 0);
+	return length ? host_write(file, from, length, position) : host_send(file, NULL, 0, 0, NULL, 0);
 }
 
 static int64_t socket_read_pieces(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int64_t position)
@@ -295,6 +305,14 @@ static const struct uiopf_file_ops host_ops = {
 	.release = host_release,
 };
 
+/* An epoll: it can be polled, and has neither operation, as a ring. */
+static const struct uiopf_file_ops epoll_ops = {
+	.poll = host_poll,
+	.arm = host_arm,
+	.cancel = host_cancel,
+	.release = host_release,
+};
+
 static const struct uiopf_file_ops socket_ops = {
 	.read = socket_read,
 	.write = socket_write,
@@ -329,6 +347,7 @@ static uint32_t host_sync(struct uiopf_core *core)
 	uint32_t did = 0;
 	int way, n, i, looks;
 
+	core->host_moved = false;
 	for (way = 0; way < 2; way++) {
 		looks = 0;
 		do {
@@ -449,8 +468,10 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 	/* Those that read with `read` alone, as the merged fault file does. */
 	if (uiopf_is_anonymous(fd, "inotify") || uiopf_is_anonymous(fd, "[fanotify]"))
 		h->file.mode &= ~(uint32_t)UIOPF_FILE_ITER;
-	/* It can be neither read nor written, which Linux's rings say once it is ready: they poll before they try. */
-	h->no_nowait[0] = h->no_nowait[1] = uiopf_is_anonymous(fd, "[eventpoll]");
+	if (uiopf_is_anonymous(fd, "[eventpoll]")) {
+		h->file.ops = &epoll_ops;
+		h->file.mode &= ~(uint32_t)UIOPF_FILE_ITER;
+	}
 	if (uiopf_is_eventfd(fd)) {
 		h->file.mode |= UIOPF_FILE_LOOPS;
 		h->eventfd = (struct uiopf_host_eventfd){ core->host_eventfds, uiopf_eventfd_id(fd), false };
@@ -495,7 +516,7 @@ int uiopf_core_uninstall_host(struct uiopf_core *core, int fd)
 
 	uiopf_control_begin(core);
 	file = fd >= 0 && fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
-	if (file && (file->ops == &host_ops || file->ops == &socket_ops)) {
+	if (file && (file->ops == &host_ops || file->ops == &socket_ops || file->ops == &epoll_ops)) {
 		uiopf_core_close_fd(core, fd);
 		rc = 0;
 	}

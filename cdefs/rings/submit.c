@@ -50,6 +50,18 @@ static void fail_links(struct uiopf_request *r)
 	}
 }
 
+/* Whether a worker thread's call has ended it, and not task work, by which some failures come. */
+static bool ended_in_worker(const struct uiopf_request *r)
+{
+	if (likely(!r->punted) || r->todo == UIOPF_FINISH)
+		return false;
+	if (r->engine->setup_flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_IOPOLL))
+		return false;	/* only the submitter completes (io_req_complete_post) */
+	if (r->opcode == IORING_OP_RECV || r->opcode == IORING_OP_SEND)
+		return r->res != -ENOTSOCK && r->res != -EBADF;
+	return r->res >= 0 || r->opcode == IORING_OP_NOP || r->opcode == IORING_OP_ASYNC_CANCEL;
+}
+
 /* A member has ended: the next one starts, as task work, or none does. */
 static void queue_next(struct uiopf_request *r)
 {
@@ -63,7 +75,7 @@ static void queue_next(struct uiopf_request *r)
 	r->link = NULL;
 	if (!next)
 		return;
-	if (unlikely(r->engine->in_worker))
+	if (unlikely(r->engine->in_worker || ended_in_worker(r)))
 		uiopf_request_ask_worker(next, UIOPF_START);	/* the thread goes on with the chain (io_wq_free_work) */
 	else
 		uiopf_request_add_work(next, UIOPF_START);
@@ -101,7 +113,8 @@ static void hold_back(struct uiopf_request *r)
 	e->held_back_end = &r->work_next;
 }
 
-void uiopf_release_held_back(struct uiopf_engine *e)
+/* The next of their chains, and what is drained behind those that have ended. */
+static void release_held_back(struct uiopf_engine *e)
 {
 	struct uiopf_request *r, *next;
 
@@ -123,6 +136,37 @@ static void let_go(struct uiopf_request *r)
 	uiopf_request_add_work(r, UIOPF_LET_GO);
 }
 
+/* Those who count its completions are called, and then its chains go on. A request may be in the middle of its issue. */
+void uiopf_flush_batch(struct uiopf_engine *e)
+{
+	const bool posted = e->posted_tail != e->ring.cq_tail;
+
+	e->posted_tail = e->ring.cq_tail;
+	if (unlikely(e->count_timeouts != NULL) && (posted || e->finished)) {
+		e->counted |= e->finished;
+		e->finished = false;
+		e->count_timeouts(e);
+	}
+	if (unlikely(e->held_back != NULL))
+		release_held_back(e);
+}
+
+/* What was moved has called others at that moment, and not behind what comes next: the host is asked for them. */
+static void call_others(struct uiopf_engine *e)
+{
+	if (unlikely(e->core->host_moved) && e->core->host_waits)
+		uiopf_core_sync(e->core);
+}
+
+static void end_batch(struct uiopf_engine *e)
+{
+	e->in_batch = false;
+	call_others(e);
+	if (unlikely(e->held_back != NULL))
+		uiopf_timers_fire(e, UINT32_MAX);
+	uiopf_flush_batch(e);
+}
+
 static void finish(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
@@ -132,7 +176,7 @@ static void finish(struct uiopf_request *r)
 			uiopf_request_add_work(r, UIOPF_FINISH);	/* only the submitter completes (io_req_complete_post) */
 			return;
 		}
-		e->by_worker = true;
+		e->by_worker |= ended_in_worker(r);
 	}
 	if (!r->failed && !succeeded(r))
 		set_failed(r);
@@ -154,7 +198,7 @@ static void finish(struct uiopf_request *r)
 		return;
 	}
 	if (unlikely(r->sqe_flags & ANY_LINK)) {
-		if (e->submitting) {	/* its chain goes on as task work, behind that of the batch */
+		if (e->in_batch && !ended_in_worker(r)) {	/* its chain goes on as task work, behind that of the batch */
 			hold_back(r);
 			return;
 		}
@@ -166,13 +210,16 @@ static void finish(struct uiopf_request *r)
 /* Issues a request whose turn it is. */
 static void start(struct uiopf_request *r)
 {
+	if (unlikely(r->sqe_flags & IOSQE_ASYNC))	/* a member of a chain, whose turn has come (io_req_task_submit) */
+		r->punted = true;
 	if (uiopf_request_issue(r) == UIOPF_DONE) {
 		finish(r);
 		return;
 	}
 	if (!r->listed)
 		uiopf_request_list(r);
-	if (unlikely(r->has_timeout))
+	/* While a worker blocks in its call, its time does not begin: Linux starts that behind the call. */
+	if (unlikely(r->has_timeout) && (!r->punted || r->sqe_flags & IOSQE_ASYNC))
 		uiopf_link_timeout_start(r);
 }
 
@@ -182,21 +229,23 @@ static void punt(struct uiopf_request *r)
 	r->engine->cost.punts++;
 	uiopf_request_ask_worker(r, UIOPF_START);
 	uiopf_request_list(r);
-	if (r->has_timeout)
+	if (r->has_timeout && r->sqe_flags & IOSQE_ASYNC)
 		uiopf_link_timeout_start(r);
 }
 
 static void carry_on(struct uiopf_request *r)
 {
 	if (unlikely(r->cancelled)) {
+		/* A worker that waits in its call is interrupted. */
+		r->res = r->wait.link && r->punted && !(r->sqe_flags & IOSQE_ASYNC) ? -EINTR : -ECANCELED;
 		if (r->wait.link)
 			r->file->ops->cancel(r->file, &r->wait);
-		r->res = -ECANCELED;
 		if (unlikely(r->partial)) {	/* a failure that says what was moved (io_sendrecv_fail) */
 			set_failed(r);
 			r->res = (int32_t)r->position;
 		}
-		if (!r->selected)	/* a buffer that it holds is reported, however it ends */
+		/* A buffer that it holds is reported, however it ends; but for what was a multishot (io_read_mshot). */
+		if (!r->selected || r->opcode == IORING_OP_READ_MULTISHOT)
 			r->cqe_flags = 0;
 		finish(r);
 	} else if (likely(r->todo == UIOPF_CONTINUE)) {
@@ -242,11 +291,13 @@ uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 	e->work = NULL;
 	e->work_end = &e->work;
 	e->new_work = false;
+	e->in_batch = true;
 	for (; r && n < most; r = next, n++) {
 		next = r->work_next;
 		r->working = false;
 		carry_on(r);
 	}
+	end_batch(e);
 	if (unlikely(r != NULL)) {	/* the rest comes first the next time, before what has been added (retry_llist) */
 		*end = e->work;
 		if (!e->work)
@@ -283,7 +334,7 @@ uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
 	if (!e->work && unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
 		__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	e->holds_back = false;
-	uiopf_release_held_back(e);
+	release_held_back(e);
 	return n;
 }
 
@@ -376,6 +427,7 @@ static __attribute__((noinline)) int submit_one(struct uiopf_engine *e, struct i
 	struct uiopf_request *r = uiopf_request_take(e);
 	int rc = uiopf_request_prepare(r, &sqe);
 
+	call_others(e);
 	if (unlikely(rc < 0))
 		return fail_init(r, rc);
 	if (unlikely(e->unusual || (r->sqe_flags & UNUSUAL_FLAGS)))
@@ -454,6 +506,20 @@ static bool submit_plainly(struct uiopf_engine *e, const struct io_uring_sqe *sq
 	return true;
 }
 
+/* A chain ends with the batch. Linux gives its head to a worker, whatever it is, who gets to it when the batch has ended. */
+static void end_open_chain(struct uiopf_engine *e)
+{
+	struct uiopf_request *head = e->chain;
+
+	e->chain = NULL;
+	uiopf_set_unusual(e);
+	if (!head->failed) {
+		call_others(e);
+		uiopf_flush_batch(e);
+	}
+	queue_unusual(head);
+}
+
 /* One that fails to start is the last, unless all are to be submitted. */
 int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 {
@@ -461,12 +527,12 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 	uint32_t consumed = 0;
 
 	e->second_halves = 0;
-	e->submitting = true;
+	e->in_batch = true;
 	while (consumed + e->second_halves < n || (e->chain && consumed + e->second_halves < most)) {
 		/* Without a request to be had, nothing is taken. */
 		if (unlikely(!e->free_requests) && !uiopf_grow_requests(e)) {
 			if (!consumed) {
-				e->submitting = false;
+				e->in_batch = false;
 				return -EAGAIN;
 			}
 			break;
@@ -482,18 +548,10 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 			break;
 	}
 	e->cost.bytes_copied += consumed * sizeof sqe;
-	/* A chain ends with the batch. Linux gives its head to a worker, whatever it is. */
-	if (unlikely(e->chain != NULL)) {
-		struct uiopf_request *head = e->chain;
-
-		e->chain = NULL;
-		uiopf_set_unusual(e);
-		queue_unusual(head);
-	}
-	e->submitting = false;
 	uiopf_timers_fire(e, UINT32_MAX);	/* a time that was over when it began, before the batch's completions */
-	if (unlikely(e->held_back != NULL))
-		uiopf_release_held_back(e);
+	if (unlikely(e->chain != NULL))
+		end_open_chain(e);
+	end_batch(e);
 	if (unlikely(e->setup_flags & IORING_SETUP_SQ_REWIND))
 		e->ring.sq_head = 0;	/* each call begins at the first slot, and nobody looks at the indices */
 	else

@@ -9,13 +9,13 @@
 int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine, uint32_t most);
-/* The next of their chains, and what is drained behind those that have ended (__io_submit_flush_completions). */
-void uiopf_release_held_back(struct uiopf_engine *engine);
-/* A CQE of a request that goes on, and what was held back before it (io_req_post_cqe). False: see uiopf_complete_more. */
+/* Its completions count, and what follows from them begins (__io_submit_flush_completions). */
+void uiopf_flush_batch(struct uiopf_engine *engine);
+/* A CQE of a request that goes on, behind those of the batch (io_req_post_cqe). False: see uiopf_complete_more. */
 hot_inline bool uiopf_post_more(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
 {
-	if (unlikely(e->held_back != NULL))
-		uiopf_release_held_back(e);
+	if (unlikely(e->held_back != NULL || e->count_timeouts != NULL))
+		uiopf_flush_batch(e);
 	return uiopf_complete_more(e, user_data, res, flags);
 }
 /* What worker threads were asked for, if the caller says when they run. */

@@ -177,10 +177,10 @@ static bool is_counted(const struct uiopf_request *r)
 	return r->length && !(r->op_flags & IORING_TIMEOUT_MULTISHOT);
 }
 
-/* How far the CQ's tail is as the client sees it, of which fired time-outs are no part. */
+/* How far the CQ's tail is but for the batch that goes on, of which fired time-outs are no part. */
 static uint32_t completions(const struct uiopf_engine *e)
 {
-	return e->ring.cq_tail_published - e->timeouts_fired;
+	return e->posted_tail - e->timeouts_fired;
 }
 
 static void list_behind(struct uiopf_engine *e, struct uiopf_request *r, struct uiopf_request *before)
@@ -211,7 +211,8 @@ void uiopf_timeout_start(struct uiopf_request *r)
 	uint32_t tail;
 
 	if (is_counted(r)) {
-		tail = completions(e);
+		/* What other workers have completed before a worker starts it can be seen by then. */
+		tail = unlikely(r->punted) ? e->ring.cq_tail - e->timeouts_fired : completions(e);
 		r->expected = tail + r->length;
 		e->flushed_tail = tail;
 		while (before && (!is_counted(before) || r->length < before->expected - tail))

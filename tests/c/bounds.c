@@ -84,22 +84,23 @@ static int64_t one_byte(struct uiopf_file *file, uint8_t *to, uint64_t length, i
 	return length != 0;
 }
 
-static int64_t one_byte_received(struct uiopf_file *file, uint8_t *to, uint64_t length, int *flags)
+static int64_t one_byte_received(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int *flags)
 {
+	(void)count;
 	*flags = 0;
-	return one_byte(file, to, length, 0);
+	return one_byte(file, piece->iov_base, piece->iov_len, 0);
 }
 
-static int64_t one_byte_sent(struct uiopf_file *file, const uint8_t *from, uint64_t length, int flags, const void *address,
-			     uint32_t address_length)
+static int64_t one_byte_sent(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int flags,
+			     const void *address, uint32_t address_length)
 {
 	(void)file;
-	(void)from;
+	(void)count;
 	(void)flags;
 	(void)address;
 	(void)address_length;
 	calls++;
-	return length != 0;
+	return piece->iov_len != 0;
 }
 
 static uint32_t always(struct uiopf_file *file)

@@ -12,9 +12,22 @@ import collections
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
-from tests.rings.language import Blob, Fd, Open, Register, Setup, Sqe
-from tests.rings.wide import EVERY_SETUP, FILES, OF_FILES, OPERATIONS, OPTIONS, PAIRS, PAIRS_OF_SETUP, SQE_FLAGS, Flag
-from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
+from tests.rings.language import Blob, Enter, Fd, Open, Register, Setup, Sqe
+from tests.rings.wide import (
+    EVERY_SETUP,
+    FILES,
+    MANY,
+    MODES,
+    OF_FILES,
+    OPERATIONS,
+    OPTIONS,
+    OTHERS,
+    PAIRS,
+    PAIRS_OF_SETUP,
+    SQE_FLAGS,
+    Flag,
+)
+from uring_iopf.abi import EnterFlags, NopFlags, Op, RegisterOp, SetupFlags, SqeFlags
 
 if TYPE_CHECKING:
     from tests.rings.language import Program
@@ -23,6 +36,7 @@ Row = tuple[str, ...]
 Row_ = tuple[Op, tuple[int, ...], tuple[Flag, ...], str]
 """A row as an operation, flags of its SQE, flags of its own, and a kind of file."""
 NO_FILE: Final = "none"
+DEFERRED_MODE: Final = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 FIXED: Final = int(SqeFlags.FIXED_FILE)
 
 
@@ -56,11 +70,27 @@ _TWOS: Final = tuple(
 _DOUBLE: Final = tuple((op, pair, (), "") for op in OPERATIONS for pair in combinations(SQE_FLAGS, 2)) + tuple(
     (op, (), pair, "") for op in OPERATIONS for pair in combinations(OPTIONS[op], 2)
 )
+REGISTERS: Final = frozenset(RegisterOp) - {
+    RegisterOp.REGISTER_IOWQ_MAX_WORKERS,
+    RegisterOp.REGISTER_NAPI,
+    RegisterOp.UNREGISTER_NAPI,
+    RegisterOp.REGISTER_SEND_MSG_RING,
+    RegisterOp.REGISTER_ZCRX_IFQ,
+    RegisterOp.REGISTER_MEM_REGION,
+    RegisterOp.REGISTER_QUERY,
+    RegisterOp.REGISTER_ZCRX_CTRL,
+    RegisterOp.REGISTER_BPF_FILTER,
+}
+"""All but those that are listed as not there."""
+DEFERRED_ROW: Final = ("DEFER_TASKRUN", f"{MANY} completions or more at a time")
 ROWS: Final[tuple[Row, ...]] = (
     *((op.name, *map(_flag, flags), *map(_option, options), kind) for op, flags, options, kind in _SINGLE),
     *((op.name, *map(_flag, flags), *map(_option, options)) for op, flags, options, _ in _DOUBLE),
     *(("setup", str(SetupFlags(flag).name)) for flag in EVERY_SETUP),
     *(("setup", str(SetupFlags(a).name), str(SetupFlags(b).name)) for a, b in PAIRS_OF_SETUP),
+    *(("register", op.name) for op in REGISTERS),
+    *(("enter", str(flag.name)) for flag in EnterFlags),
+    DEFERRED_ROW,
 )
 
 
@@ -78,6 +108,7 @@ class Drawn:
         self.programs += 1
         kinds: dict[str, str] = {"told": "told"}
         slots: list[str] = []
+        deferred, put_off = False, 0
         for step in program.steps:
             if isinstance(step, Open) and step.name != "told":
                 kinds[step.name] = step.kind
@@ -86,10 +117,19 @@ class Drawn:
                 names = [str(SetupFlags(flag).name) for flag in EVERY_SETUP if step.flags & flag]
                 self.counts.update(("setup", name) for name in names)
                 self.counts.update(("setup", *pair) for pair in combinations(names, 2))
-            elif isinstance(step, Register) and step.op == RegisterOp.REGISTER_FILES and isinstance(step.arg, Blob):
-                slots = [kinds[fd.name.partition(".")[0]] if isinstance(fd, Fd) else "" for fd in step.arg.values]
+                deferred = bool(step.flags & SetupFlags.DEFER_TASKRUN)
+            elif isinstance(step, Register):
+                self.counts[("register", RegisterOp(step.op).name)] += 1
+                if step.op == RegisterOp.REGISTER_FILES and isinstance(step.arg, Blob):
+                    slots = [kinds[fd.name.partition(".")[0]] if isinstance(fd, Fd) else "" for fd in step.arg.values]
+            elif isinstance(step, Enter):
+                self.counts.update(("enter", str(flag.name)) for flag in EnterFlags if step.flags & flag)
+                if step.flags & EnterFlags.GETEVENTS:
+                    put_off = 0
             elif isinstance(step, Sqe) and step.opcode in OPTIONS:
                 self._count(step, kinds, slots)
+                put_off += deferred and step.opcode == Op.NOP and dict(step.fields).get("op_flags") == NopFlags.TW
+                self.counts[DEFERRED_ROW] += put_off == MANY
 
     def _count(self, sqe: Sqe, kinds: dict[str, str], slots: list[str]) -> None:
         op, fields = Op(sqe.opcode), dict(sqe.fields)
@@ -162,6 +202,14 @@ def ensured(number: int, header: bytes, actions: list[bytes]) -> tuple[bytes, li
         asked.append(one)
     op, flags, options, _ = _DOUBLE[turn % len(_DOUBLE)]
     asked.append(_action(op, flags, options, actions[2]))
+    extra = turn % (len(OTHERS) + 8)
+    if extra < len(OTHERS):
+        asked.append(bytes([15, 5, extra]) + actions[2][3:])
+    elif extra < len(OTHERS) + 6:
+        asked.append(bytes([15, 6, extra - len(OTHERS)]) + actions[2][3:])
+    else:
+        head[0], head[1] = MODES.index(DEFERRED_MODE), 0
+        asked.append(bytes([15, 7]) + actions[2][2:9] + bytes([0]) + actions[2][10:])
     pair = turn % len(PAIRS_OF_SETUP)
     asked.append(bytes([14, 11, pair & 0xFF, pair >> 8]) + actions[3][4:])
     return bytes(head), [*asked, *actions[4:]]

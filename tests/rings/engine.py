@@ -123,22 +123,30 @@ class EnginePlayer(Player):
         The engine does that when it is entered to submit something; where task work is put off it only listens to
         wake-ups then. Nothing may be there to be submitted meanwhile.
         """
-        for name, ring in [*self.rings.items(), *self.rings.items()]:
-            if ring.flags & SetupFlags.SQPOLL or (self.number(name) == but and ring.flags & SetupFlags.DEFER_TASKRUN):
-                continue
-            tail = ring.load("sq_tail")
+        tails = [(ring, ring.load("sq_tail")) for ring in self.rings.values()]
+        for ring, _ in tails:
             ring.store("sq_tail", ring.load("sq_head"))
-            engine = self._engines[ring.handle]
-            returned(lambda: engine.enter(1))  # noqa: B023
+        for name, ring in [*self.rings.items(), *self.rings.items()]:
+            if self.number(name) == but and ring.flags & (SetupFlags.DEFER_TASKRUN | SetupFlags.SQPOLL):
+                continue
+            if ring.flags & SetupFlags.SQPOLL:  # its thread has been called, if there is anything to do
+                self._turn()
+            else:
+                engine = self._engines[ring.handle]
+                returned(lambda: engine.enter(1))  # noqa: B023
+        for ring, tail in tails:
             ring.store("sq_tail", tail)
+
+    def _turn(self) -> None:
+        while self._core.consume():
+            pass
 
     def wait(self, ring: Ring, count: int) -> None:
         """What has a time waits for it; what comes later than that is meant not to come."""
         engine = self._engines[ring.handle]
         while True:
             before = self.available(ring)
-            while self._core.consume():
-                pass
+            self._turn()
             returned(lambda: engine.enter(0, 0, GETEVENTS))
             if self.available(ring) >= count >= 0:
                 return

@@ -62,7 +62,7 @@ from tests.rings.language import (
     request,
     timespec,
 )
-from tests.rings.wide import Wide
+from tests.rings.wide import PLAIN, Wide
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 FIXED, DRAIN, LINK = int(SqeFlags.FIXED_FILE), int(SqeFlags.IO_DRAIN), int(SqeFlags.IO_LINK)
@@ -259,7 +259,7 @@ class Maker:
         kind, which, how, a, c = b[1], b[2], b[3], b[4], b[5]
         tweak = b[6:8]
         fields: dict[str, Operand] | None = {}
-        chosen = OPERATIONS[kind % len(OPERATIONS)]
+        chosen = PLAIN[kind % len(PLAIN)]
         if self.drains and chosen is not Op.NOP:
             chosen = Op.READ if chosen in (Op.READ, Op.POLL_ADD, Op.TIMEOUT) and not self.drained else Op.NOP
         if self.tight and chosen in (Op.MSG_RING, Op.TIMEOUT):
@@ -362,7 +362,7 @@ class Maker:
         if how & 2:
             fields |= self._file(ring, ring.readable + ring.writable, which & 0x7F) or {"fd": 9999}
         if how & 32:
-            fields["len"] = int(OPERATIONS[a % len(OPERATIONS)])
+            fields["len"] = int(PLAIN[a % len(PLAIN)])
         return fields
 
     # ---- other actions ----
@@ -507,30 +507,6 @@ class Maker:
         return Program(tuple(self.steps))
 
 
-OPERATIONS: Final = (
-    Op.NOP,
-    Op.READ,
-    Op.READ,
-    Op.READ,
-    Op.WRITE,
-    Op.READ_MULTISHOT,
-    Op.POLL_ADD,
-    Op.POLL_ADD,
-    Op.ASYNC_CANCEL,
-    Op.TIMEOUT,
-    Op.RECV,
-    Op.RECV,
-    Op.SEND,
-    Op.POLL_REMOVE,
-    Op.TIMEOUT_REMOVE,
-    Op.PROVIDE_BUFFERS,
-    Op.REMOVE_BUFFERS,
-    Op.MSG_RING,
-    Op.READV,
-    Op.WRITEV,
-    Op.READ_FIXED,
-    Op.WRITE_FIXED,
-)
 HEADER, ACTION = 8, 12
 
 

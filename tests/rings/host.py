@@ -67,8 +67,10 @@ class HostPlayer(Player):
         super().__init__()
         self._wait_argument = self.memory.bytes[-64:]
         self._main = str(threading.get_native_id())
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
+        os.close(self._spare)
         self._wait_argument.release()
         super().close()
 
@@ -111,8 +113,16 @@ class HostPlayer(Player):
         """Wait for the threads that io_uring has made in this process (workers, pollers), and for the helper.
 
         For a poller only where each sleeps as soon as it can, after a millisecond.
-        What they have been given makes them run at once; they sleep when it is done, or waits for something.
+        What they have been given makes them run at once; they sleep when it is done, or waits for something. To look at
+        them takes a descriptor, and not one that the program has closed: a worker might find it.
         """
+        os.close(self._spare)  # the lowest
+        try:
+            self._wait_for_threads()
+        finally:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _wait_for_threads(self) -> None:
         quiet, until = 0, time.monotonic() + 1
         while quiet < 2:  # what a worker has ended may begin something else in our next system call
             tasks = [task for task in os.listdir("/proc/self/task") if task != self._main]  # noqa: PTH208

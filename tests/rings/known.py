@@ -6,27 +6,13 @@ A case or a program that runs into one is skipped by its id and counted; the cou
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Any, Final
+import functools
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from tests.rings.language import (
-    Blob,
-    Close,
-    Enter,
-    Fd,
-    Hole,
-    Look,
-    Open,
-    Read,
-    Reap,
-    Register,
-    Setup,
-    Shutdown,
-    Sqe,
-    Together,
-    Told,
-    Wait,
-)
-from uring_iopf.abi import Op, RegisterOp, SqeFlags
+from tests.rings.language import Drain, Enter, Fd, Fill, Look, Open, Read, Reap, Register, Setup, Sqe, Told, Wait, Write
+from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags, SqFlags
 from uring_iopf.conformance.known_differences import SECTIONS
 
 if TYPE_CHECKING:
@@ -44,146 +30,179 @@ CASES: Final[Mapping[str, str]] = {
     "message: of 32 bytes, room for half of one": "rings-half",
     "message: of 32 bytes, the end of a queue of such": "rings-wide-message",
     "bundle: a receive": "rings-bundles",
-    "bundle: without select": "rings-bundles",
     "bundle: a multishot": "rings-bundles",
     "resize: larger": "rings-resize",
     "resize: smaller": "rings-resize",
     "resize: CQ only": "rings-resize",
     "end: stream, poll first": "rings-poll-first-end",
+    "message: to itself, behind many others": "rings-message-order",
 }
 """Cases that run into a known difference, by their names."""
 
 ORDER: Final = "rings-order"
 TOLD: Final = "rings-told"
+HALF: Final = "rings-half"
+INTERRUPTED: Final = "rings-interrupted"
+EITHER: Final = frozenset({INTERRUPTED})
+"""What Linux does now so and now otherwise, also of a case: ours does one of them."""
 
 
-def _counts(sqe: Sqe, _program: Program) -> bool:
-    """A TIMEOUT that counts others."""
-    return sqe.opcode == Op.TIMEOUT and bool(dict(sqe.fields).get("off"))
+def _fields(sqe: Sqe) -> dict[str, Any]:
+    return dict(sqe.fields)
 
 
-def _polls(sqe: Sqe, _program: Program) -> bool:
-    """A poll of a file of the host, or an update of one, which may have been woken by now."""
-    return sqe.opcode in (Op.POLL_ADD, Op.POLL_REMOVE)
+Key = tuple[str, int]
+"""The completions of one request: a ring, and a user_data."""
+Cqes = list[tuple[int, tuple[int, ...]]]
+"""Of one request: the step that took each, and what it says behind the user_data."""
 
 
-def _polls_first_for_an_end(sqe: Sqe, program: Program) -> bool:
-    """A multishot receive that polls first, where a stream may end."""
-    fields = dict(sqe.fields)
-    steps = [one for step in program.steps for one in (step.steps if isinstance(step, Together) else (step,))]
+@dataclass(frozen=True)
+class Difference:
+    """One request whose completions are not the same."""
+
+    sqe: Sqe
+    theirs: Cqes
+    ours: Cqes
+    files: Mapping[str, str]
+    """The kinds of the program's files, by name."""
+    program: Program
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return _fields(self.sqe)
+
+    @property
+    def results(self) -> tuple[list[int], list[int]]:
+        return [cqe[0] for _, cqe in self.theirs], [cqe[0] for _, cqe in self.ours]
+
+    def kinds(self) -> set[str]:
+        """Of the file that it is on; of a registered one it may be any."""
+        fd = self.fields.get("fd")
+        if isinstance(fd, Fd):
+            return {self.files.get(_base(fd.name), "ring")}
+        return set(self.files.values()) if self.fields.get("flags", 0) & SqeFlags.FIXED_FILE else set()
+
+
+def _base(name: str) -> str:
+    return name.partition(".")[0]
+
+
+_MOVE: Final = frozenset(
+    {
+        *(Op.READ, Op.READV, Op.READ_FIXED, Op.READV_FIXED, Op.READ_MULTISHOT, Op.RECV),
+        *(Op.WRITE, Op.WRITEV, Op.WRITE_FIXED, Op.WRITEV_FIXED, Op.SEND),
+    }
+)
+_CANCEL: Final = frozenset({Op.ASYNC_CANCEL, Op.POLL_REMOVE, Op.TIMEOUT_REMOVE, Op.LINK_TIMEOUT})
+EBADF, EINVAL, ECANCELED, ENOENT, EALREADY, EINTR = -9, -22, -125, -2, -114, -4
+_LINKS: Final = SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK
+_SKIP: Final = 32
+"""IORING_CQE_F_SKIP: nothing but this is in such a CQE."""
+_URGENT: Final = 0x2 | 0x80 | 0x200
+"""POLLPRI, POLLRDBAND, POLLWRBAND: in the wake-ups of sockets, and in no poll."""
+
+
+def _counts(d: Difference) -> bool:
+    """A TIMEOUT that counts others and that a worker may have started: it has counted, or not yet."""
+    chain = next(chain for chain in _chains(d.program) if d.sqe in chain)
+    flags = [_fields(step).get("flags", 0) for step in d.program.steps if isinstance(step, Sqe)]
+    drains = any(some & SqeFlags.IO_DRAIN for some in flags)
+    by_worker = drains or any(_fields(one).get("flags", 0) & (SqeFlags.ASYNC | _LINKS) for one in chain)
+    if d.sqe.opcode == Op.TIMEOUT:
+        return by_worker and bool(d.fields.get("off")) and {*d.results[0], *d.results[1]} <= {0, ECANCELED}
     return (
-        sqe.opcode == Op.RECV
-        and int(fields.get("ioprio", 0)) & 3 == 3  # type: ignore[arg-type]
-        and any(isinstance(step, Close | Shutdown) for step in steps)
+        by_worker
+        and any(  # one that is silent says it by what is behind it
+            one.opcode == Op.TIMEOUT
+            and _fields(one).get("off")
+            and _fields(one).get("flags", 0) & SqeFlags.CQE_SKIP_SUCCESS
+            for one in chain[: chain.index(d.sqe)]
+        )
     )
 
 
-def _nowhere(sqe: Sqe, program: Program) -> bool:
-    """A request with memory that is not there, or another on the same file: what came for it may be lost on Linux."""
-    return any(_is_nowhere(step) and (step == sqe or _same_file(step, sqe)) for step in program.steps)
+def _interrupts(d: Difference) -> bool:
+    """A cancel of what a worker blocks in looks for it once more: the worker has ended by then, or not yet."""
+    return d.sqe.opcode == Op.ASYNC_CANCEL and d.results == ([ENOENT], [EALREADY])
 
 
-def _is_nowhere(step: object) -> bool:
-    if not isinstance(step, Sqe) or step.opcode not in _MOVE:
+def _polls(d: Difference) -> bool:
+    """A poll of a file of the host: it is woken by more, and its mask says what holds by then.
+
+    That is more than the wake-up said, and never urgent data. It is less only where another request has been there.
+    """
+    theirs, ours = d.results
+    if d.sqe.opcode != Op.POLL_ADD or d.kinds() <= {"ring"}:
         return False
-    fields = dict(step.fields)
-    selects = int(fields.get("flags", 0)) & SqeFlags.BUFFER_SELECT  # type: ignore[arg-type]
-    address = fields.get("addr", 0)
-    return not selects and (address == 0 or isinstance(address, Hole))
+    masks = [functools.reduce(operator.or_, (res for res in some if res > 0), 0) for some in (theirs, ours)]
+    less = masks[0] & ~masks[1] & ~_URGENT
+    return not less or any(_moves(step) and _same_file(step, d.sqe) for step in d.program.steps)
 
 
-def _cancels_nowhere(step: Register, program: Program) -> bool:
-    """Whether a SYNC_CANCEL is for a request that ours has ended at once, since its memory is not there."""
-    target = step.arg.values[0] if isinstance(step.arg, Blob) else None
-    return any(
-        _is_nowhere(one) and dict(one.fields)["user_data"] == target for one in program.steps if isinstance(one, Sqe)
-    )
+def _polls_first_for_an_end(d: Difference) -> bool:
+    """A multishot receive that polls first: ours has reported the end, too."""
+    theirs, ours = d.results
+    return d.sqe.opcode == Op.RECV and d.fields.get("ioprio", 0) & 3 == 3 and ours[: len(theirs)] == theirs
 
 
-def _same_file(one: object, other: Sqe) -> bool:
+def _one_of_several(d: Difference) -> bool:
+    """One of several requests that may wait for the same file."""
+    same = [one for one in d.program.steps if _moves(one) and _same_file(one, d.sqe)]
+    return d.sqe.opcode in _MOVE and len(same) > 1
+
+
+def _moves(step: Step) -> TypeGuard[Sqe]:
+    return isinstance(step, Sqe) and step.opcode in _MOVE
+
+
+def _same_file(one: Sqe, other: Sqe) -> bool:
     """Or the other end of it, or a file by its slot, which may be the same."""
-    if not isinstance(one, Sqe):
-        return False
-    fds = [dict(step.fields).get("fd") for step in (one, other)]
-    names = {fd.name.partition(".")[0] if isinstance(fd, Fd) else fd for fd in fds}
+    fds = [_fields(step).get("fd") for step in (one, other)]
+    names = {_base(fd.name) if isinstance(fd, Fd) else fd for fd in fds}
     return len(names) == 1 or any(isinstance(fd, int) and fd >= 0 for fd in fds)
 
 
-def _reads_from(step: object, file: str) -> bool:
-    fd = dict(step.fields).get("fd") if isinstance(step, Sqe) else None
-    return isinstance(fd, int) or (isinstance(fd, Fd) and fd.name == file)
+def _regular(d: Difference) -> bool:
+    """A request on a regular file, which ours does not have: there it is no descriptor, and an empty slot."""
+    if "file" not in d.files.values():
+        return False
+    if d.sqe.opcode in (Op.FILES_UPDATE, Op.CLOSE):
+        return True
+    sends = d.sqe.opcode == Op.MSG_RING and d.fields.get("addr", 0)  # a registered file
+    return bool(sends or "file" in d.kinds()) and d.results[1] == [EBADF]
 
 
-def _one_of_several(sqe: Sqe, program: Program) -> bool:
-    """One of several requests that may wait for the same file."""
-    waiting = (*_MOVE, Op.READ_MULTISHOT, Op.READ_FIXED, Op.WRITE_FIXED)
-    same = [
-        step for step in program.steps if isinstance(step, Sqe) and step.opcode in waiting and _same_file(step, sqe)
-    ]
-    return sqe.opcode in waiting and len(same) > 1
+def _bundles(d: Difference) -> bool:
+    fields = d.fields
+    bundle = fields.get("ioprio", 0) & 16 and fields.get("flags", 0) & SqeFlags.BUFFER_SELECT
+    return d.sqe.opcode in (Op.RECV, Op.SEND) and bool(bundle) and d.results[1] == [EINVAL]
 
 
-def _cancels(sqe: Sqe, program: Program) -> bool:
-    """One of several that cancel."""
-    return _is_cancel(sqe) and sum(map(_is_cancel, program.steps)) > 1
-
-
-def _is_cancel(step: Step) -> bool:
-    if isinstance(step, Register):
-        return step.op == RegisterOp.REGISTER_SYNC_CANCEL
-    return isinstance(step, Sqe) and step.opcode in (Op.ASYNC_CANCEL, Op.POLL_REMOVE, Op.TIMEOUT_REMOVE)
-
-
-_MOVE: Final = (Op.READ, Op.WRITE, Op.READV, Op.WRITEV, Op.RECV, Op.SEND)
-REQUESTS: Final[Mapping[str, Callable[[Sqe, Program], bool]]] = {
-    "rings-counts": _counts,
-    "rings-poll-first-end": _polls_first_for_an_end,
-    "rings-host-poll": _polls,
-    "rings-fault": _nowhere,
-    "rings-host-waiters": _one_of_several,
-    "rings-cancel-again": _cancels,
-}
-"""Requests that run into one in any program."""
-
-
-def _has(program: Program, wanted: Callable[[Sqe, Mapping[str, Any]], object]) -> bool:
-    return any(wanted(step, dict(step.fields)) for step in program.steps if isinstance(step, Sqe))
-
-
-def _files_of(program: Program, *kinds: str) -> bool:
-    return any(isinstance(step, Open) and step.kind in kinds for step in program.steps)
-
-
-def _multishot(op: int, fields: Mapping[str, Any]) -> bool:
-    return op == Op.READ_MULTISHOT or (op == Op.RECV and bool(fields.get("ioprio", 0) & 2))
+def _own_eventfd(d: Difference) -> bool:
+    """A request on an eventfd that a ring signals, where workers are about."""
+    return isinstance(d.fields.get("fd"), Fd) and d.fields["fd"].name == "told" and _by_worker(d.program)
 
 
 def _by_worker(program: Program) -> bool:
-    """Whether a worker thread may start one: it is asked for, drains, or is of a chain that a call leaves open."""
+    """Whether a thread may start one: a poller, or a worker that is asked for, by a drain, or of a chain left open."""
+    if any(isinstance(step, Setup) and step.flags & SetupFlags.SQPOLL for step in program.steps):
+        return True
     by = SqeFlags.ASYNC | SqeFlags.IO_DRAIN | SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK
-    return _has(program, lambda _, fields: fields.get("flags", 0) & by)
+    return any(isinstance(step, Sqe) and _fields(step).get("flags", 0) & by for step in program.steps)
 
 
-PENDING: Final[Mapping[str, Callable[[Program], bool]]] = {
-    "pending: multishots by a worker": lambda program: (
-        _by_worker(program) and _has(program, lambda sqe, fields: _multishot(sqe.opcode, fields))
-    ),
-    "pending: cancels by a worker": lambda program: (
-        _by_worker(program) and _has(program, lambda sqe, _: sqe.opcode == Op.ASYNC_CANCEL)
-    ),
-    "pending: files that do not wait, by a worker": lambda program: (
-        _by_worker(program) and any(isinstance(step, Open) and step.nonblock for step in program.steps)
-    ),
-    "pending: reads of a ring's eventfd": lambda program: any(
-        isinstance(step, Open) and step.name == "told" for step in program.steps
-    ),
-    "pending: bundles": lambda program: _has(
-        program, lambda sqe, fields: sqe.opcode in (Op.RECV, Op.SEND) and fields.get("ioprio", 0) & 16
-    ),
-    "pending: messages": lambda program: _has(program, lambda sqe, _: sqe.opcode == Op.MSG_RING),
-    "pending: other files": lambda program: _files_of(program, "pty", "epoll", "file"),
+REQUESTS: Final[Mapping[str, Callable[[Difference], bool]]] = {
+    "regular-files": _regular,
+    "rings-bundles": _bundles,
+    "rings-counts": _counts,
+    "rings-poll-first-end": _polls_first_for_an_end,
+    INTERRUPTED: _interrupts,
+    "rings-own-eventfd": _own_eventfd,
+    "rings-host-poll": _polls,
+    "rings-host-waiters": _one_of_several,
 }
-"""Kinds that are being mended: a program of such a kind is played, and not judged. To be emptied."""
+"""Requests that run into one in any program: what is to be seen of each is said here, and no more."""
 
 counted: collections.Counter[str] = collections.Counter()
 """How often which was run into, in this process; and how many programs were played in all."""
@@ -191,38 +210,142 @@ counted: collections.Counter[str] = collections.Counter()
 
 def explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> str:
     """The id of the known difference that these two outcomes differ by; empty where there is none."""
-    known = _explanation(program, expected, got)
-    return known or next((name for name, is_of in PENDING.items() if is_of(program)), "")
-
-
-def _explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> str:
-    if _same_but_for_order(program, expected, got) and _chains_in_order(program, got):
-        return ORDER
+    overflows = _overflows(program, expected, got)
+    if overflows and _chains_in_order(program, got):
+        return overflows
+    if _looks_for_a_regular_file(program, expected, got):
+        return "regular-files"
+    if _half_of_a_wide_one(program, expected, got):
+        return HALF
     if _told_for_nothing(program, expected, got):
         return TOLD
-    all_theirs: list[Seen] = []
-    all_ours: list[Seen] = []
-    first: str | None = None
-    for step, theirs, ours in zip(program.steps, expected, got, strict=True):
-        if isinstance(step, Reap):
-            all_theirs += theirs
-            all_ours += ours
-            if first is None and sorted(theirs, key=str) != sorted(ours, key=str):
-                first = _of_requests(program, theirs, ours)
-        elif isinstance(step, Read) and theirs != ours:
-            return (
-                "rings-fault" if any(_is_nowhere(one) and _reads_from(one, step.file) for one in program.steps) else ""
-            )
-        elif isinstance(step, Register) and step.op == RegisterOp.REGISTER_SYNC_CANCEL and theirs != ours:
-            if sum(map(_is_cancel, program.steps)) > 1:
-                return "rings-cancel-again"
-            return "rings-fault" if _cancels_nowhere(step, program) else ""
-        elif theirs != ours and not _follows(step, theirs, ours):
+    if _woken_for_nothing(program, expected, got):
+        return "rings-host-poll"
+    if _reads_its_signals(program, expected, got):
+        return "rings-own-eventfd"
+    return (
+        _Comparison(program, expected, got, set()).explanation()
+        or _Comparison(program, expected, got, _small(program)).explanation()
+    )
+
+
+class _Comparison:
+    """Two outcomes, request by request: each that differs must have a reason, and everything else must be the same."""
+
+    def __init__(self, program: Program, expected: Sequence[Seen], got: Sequence[Seen], small: set[str]) -> None:
+        self.program, self.small = program, small
+        """Rings where the order says which completions are taken when, and that is another."""
+        self.pairs = list(zip(program.steps, expected, got, strict=True))
+        self.files = {step.name: step.kind for step in program.steps if isinstance(step, Open)}
+        self.sqes = {_key(step): step for step in program.steps if isinstance(step, Sqe)}
+        theirs, ours = self._cqes(expected), self._cqes(got)
+        self.differing = {key: (theirs[key], ours[key]) for key in (*theirs, *ours) if theirs[key] != ours[key]}
+        self.reasons: dict[Key, str] = {}
+
+    def _cqes(self, outcome: Sequence[Seen]) -> collections.defaultdict[Key, Cqes]:
+        found: collections.defaultdict[Key, Cqes] = collections.defaultdict(list)
+        for n, (step, seen) in enumerate(zip(self.program.steps, outcome, strict=True)):
+            if isinstance(step, Reap):
+                for cqe in seen:
+                    if isinstance(cqe, list):
+                        found[step.ring, cqe[0]].append((0 if step.ring in self.small else n, tuple(cqe[1:])))
+        return found
+
+    def explanation(self) -> str:
+        self._find_reasons()
+        if not self.differing or set(self.reasons) != set(self.differing):
             return ""
-    if sorted(all_theirs, key=str) == sorted(all_ours, key=str) and not first:
-        waiting = any(isinstance(step, Sqe) and _one_of_several(step, program) for step in program.steps)
-        return "rings-host-waiters" if waiting else ""
-    return _of_requests(program, all_theirs, all_ours) or first or ""
+        if not all(self._follows(*pair) for pair in self.pairs if pair[1] != pair[2]):
+            return ""
+        return next(id_ for id_ in REQUESTS if id_ in self.reasons.values())
+
+    def _find_reasons(self) -> None:
+        for key, (theirs, ours) in self.differing.items():
+            sqe = self.sqes.get(key)
+            if sqe is not None:
+                difference = Difference(sqe, theirs, ours, self.files, self.program)
+                id_ = next((id_ for id_, holds in REQUESTS.items() if holds(difference)), "")
+                if id_:
+                    self.reasons[key] = id_
+        before = -1
+        while before != len(self.reasons):  # what follows from what has a reason
+            before = len(self.reasons)
+            for key in self.differing.keys() - self.reasons.keys():
+                cause = next((cause for cause in self.reasons if self._comes_of(key, cause)), None)
+                if cause is not None:
+                    self.reasons[key] = self.reasons[cause]
+
+    def _comes_of(self, key: Key, cause: Key) -> bool:
+        """Whether what became of one request says what becomes of the other."""
+        sqe, other = self.sqes.get(key), self.sqes.get(cause)
+        if other is None:
+            return False
+        if sqe is None:  # the completion that a message has posted
+            return other.opcode == Op.MSG_RING and _fields(other).get("off") == key[1]
+        if any(other in chain and sqe in chain[chain.index(other) :] for chain in _chains(self.program)):
+            return True
+        fields = _fields(sqe)
+        if sqe.opcode in _CANCEL:
+            return bool(fields.get("addr") == cause[1] or fields.get("op_flags", 0) & 0x27)
+        if other.opcode in _CANCEL:  # it has cancelled another
+            return any(cqe[0] == ECANCELED for some in self.differing[key] for _, cqe in some)
+        return sqe.opcode in (_MOVE | {Op.POLL_ADD}) and other.opcode in _MOVE and _same_file(sqe, other)
+
+    def _follows(self, step: Step, theirs: Seen, ours: Seen) -> bool:
+        """Whether another step than the taking of completions may differ for these reasons."""
+        reasons = [self.sqes[key] for key in self.reasons if key in self.sqes]
+        if isinstance(step, Reap):
+            return True
+        if isinstance(step, Enter):  # what was there when it returned
+            return theirs[:2] == ours[:2] or {theirs[0], ours[0]} <= {0, -62}
+        if isinstance(step, Wait | Told):
+            return True
+        if isinstance(step, Look):
+            return any(sqe.opcode in _MOVE for sqe in reasons)
+        if isinstance(step, Read | Write | Drain | Fill):
+            return any(sqe.opcode in _MOVE and self._is_on(sqe, step.file) for sqe in reasons)
+        if isinstance(step, Register):
+            if step.op == RegisterOp.REGISTER_SYNC_CANCEL:
+                return bool(reasons) or "file" in self.files.values()
+            return step.look and any(_fields(sqe).get("flags", 0) & SqeFlags.BUFFER_SELECT for sqe in reasons)
+        return False
+
+    @staticmethod
+    def _is_on(sqe: Sqe, file: str) -> bool:
+        fd = _fields(sqe).get("fd")
+        return isinstance(fd, int) or (isinstance(fd, Fd) and _base(fd.name) == _base(file))
+
+
+def _key(sqe: Sqe) -> Key:
+    return sqe.ring, _fields(sqe)["user_data"]
+
+
+def _woken_for_nothing(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
+    """Whether all that differs is that ours shows task work, of what has been woken and waits again."""
+    pairs = [pair for pair in zip(program.steps, expected, got, strict=True) if pair[1] != pair[2]]
+    woken = any(isinstance(step, Sqe) and step.opcode in (_MOVE | {Op.POLL_ADD}) for step in program.steps)
+    return woken and all(
+        isinstance(step, Enter) and theirs[:2] == ours[:2] and ours[2:] == [theirs[2] | SqFlags.TASKRUN]
+        for step, theirs, ours in pairs
+    )
+
+
+def _reads_its_signals(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
+    """Whether all that differs is how often an eventfd was signalled, to who reads that, where workers are about."""
+    on_it = [
+        step.opcode
+        for step in program.steps
+        if isinstance(step, Sqe) and isinstance(fd := _fields(step).get("fd"), Fd) and fd.name == "told"
+    ]
+    reads = any(opcode in _MOVE for opcode in on_it)
+    return _by_worker(program) and all(
+        isinstance(step, Told)
+        or (isinstance(step, Read) and step.file == "told")
+        or (isinstance(step, Wait) and on_it)
+        or (isinstance(step, Look) and reads)
+        for step, theirs, ours in zip(program.steps, expected, got, strict=True)
+        if theirs != ours
+    )
 
 
 def _told_for_nothing(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
@@ -238,24 +361,6 @@ def _told_for_nothing(program: Program, expected: Sequence[Seen], got: Sequence[
     return True
 
 
-def _follows(step: Step, theirs: Seen, ours: Seen) -> bool:
-    """Whether it is another because of what has been completed: a wait, flags, the contents of memory."""
-    if isinstance(step, Enter):
-        return theirs[:2] == ours[:2] or {theirs[0], ours[0]} <= {0, -62}
-    return isinstance(step, Look | Told | Wait)
-
-
-def _of_requests(program: Program, theirs: Seen, ours: Seen) -> str:
-    """The known difference that the requests run into whose completions are not the same."""
-    differ = [cqe[0] for cqe in [*theirs, *ours] if isinstance(cqe, list) and theirs.count(cqe) != ours.count(cqe)]
-    for chain in _chains(program):
-        if any(dict(step.fields)["user_data"] in differ or _posts(step) in differ for step in chain):
-            for id_, runs_into in REQUESTS.items():
-                if any(runs_into(step, program) for step in chain):
-                    return id_
-    return ""
-
-
 def _chains(program: Program) -> list[list[Sqe]]:
     """Requests, those of a chain together: what becomes of one becomes of those behind it."""
     chains: list[list[Sqe]] = []
@@ -266,39 +371,68 @@ def _chains(program: Program) -> list[list[Sqe]]:
             if not chain:
                 chains.append(chain)
             chain.append(step)
-            if int(dict(step.fields).get("flags", 0)) & (SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK):  # type: ignore[arg-type]
+            if int(_fields(step).get("flags", 0)) & _LINKS:
                 last[step.ring] = chain
     return chains
 
 
-def _posts(step: Sqe) -> int:
-    """The user_data of the completion that a message posts; -1 for other requests."""
-    return int(dict(step.fields).get("off", -1)) if step.opcode == Op.MSG_RING else -1  # type: ignore[arg-type]
-
-
-def _same_but_for_order(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
-    """Whether each step has the same completions; those of one request are in the same order.
-
-    In a small CQ, and where some are taken, the order says which ones: there all those of a ring are compared.
-    """
+def _small(program: Program) -> set[str]:
+    """Rings whose CQ may be full, or of whose completions some are taken."""
     small = {step.ring for step in program.steps if isinstance(step, Setup) and step.cq_entries}
-    small |= {step.ring for step in program.steps if isinstance(step, Reap) and step.most < 1 << 16}
-    all_theirs: list[Seen] = []
-    all_ours: list[Seen] = []
+    return small | {step.ring for step in program.steps if isinstance(step, Reap) and step.most < 1 << 16}
+
+
+def _overflows(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> str:
+    """The reason why other completions were taken first, of a CQ that holds less than there are; all else is the same.
+
+    Workers complete in no order, and a poll of a host's file may be called by a later event than Linux's.
+    """
+    of_rings: dict[str, tuple[list[Seen], list[Seen]]] = collections.defaultdict(lambda: ([], []))
+    differ: set[str] = set()
+    reasons = dict.fromkeys(_small(program) & _rings_of_late_polls(program), "rings-host-poll")
     for step, theirs, ours in zip(program.steps, expected, got, strict=True):
-        if isinstance(step, Reap) and (step.order or step.ring in small):
-            if step.ring in small:
-                all_theirs += [cqe for cqe in theirs if isinstance(cqe, list)]
-                all_ours += [cqe for cqe in ours if isinstance(cqe, list)]
-            elif sorted(theirs, key=_user_data) != sorted(ours, key=_user_data):
-                return False
+        if isinstance(step, Reap):
+            for all_, seen in zip(of_rings[step.ring], (theirs, ours), strict=True):
+                all_ += [cqe for cqe in seen if isinstance(cqe, list)]
+            if not step.order:
+                reasons[step.ring] = ORDER
+            if theirs != ours:
+                if len(theirs) != len(ours) or step.ring not in reasons:
+                    return ""
+                differ.add(step.ring)
         elif theirs != ours:
-            return False
-    return sorted(all_theirs, key=_user_data) == sorted(all_ours, key=_user_data)
+            return ""
+    same = all(sorted(theirs) == sorted(ours) for theirs, ours in of_rings.values())
+    return next((reasons[ring] for ring in differ), "") if same else ""
 
 
-def _user_data(cqe: Sequence[int]) -> int:
-    return cqe[0]
+def _rings_of_late_polls(program: Program) -> set[str]:
+    """Where a poll waits for what another request may take."""
+    polls = [step for step in program.steps if isinstance(step, Sqe) and step.opcode == Op.POLL_ADD]
+    return {poll.ring for poll in polls if any(_moves(step) and _same_file(step, poll) for step in program.steps)}
+
+
+def _looks_for_a_regular_file(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
+    """Whether all that differs is that a call cannot find what waits for a regular file, which ours does not have."""
+    return any(isinstance(step, Open) and step.kind == "file" for step in program.steps) and all(
+        isinstance(step, Register) and step.op == RegisterOp.REGISTER_SYNC_CANCEL and ours == EBADF
+        for step, theirs, ours in zip(program.steps, expected, got, strict=True)
+        if theirs != ours
+    )
+
+
+def _half_of_a_wide_one(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
+    """Whether ours has left the last slot of a CQ for both sizes unused, and Linux has used it once more."""
+    mixed = {step.ring for step in program.steps if isinstance(step, Setup) and step.flags & SetupFlags.CQE_MIXED}
+    pairs = [pair for pair in zip(program.steps, expected, got, strict=True) if pair[1] != pair[2]]
+    if not pairs:
+        return False
+    step, theirs, ours = pairs[0]
+    if not isinstance(step, Reap) or step.ring not in mixed or len(ours) > len(theirs):
+        return False
+    first = next((pair for pair in zip(theirs, ours, strict=False) if pair[0] != pair[1]), None)
+    skips = [isinstance(cqe, list) and cqe[2:3] == [_SKIP] for cqe in first or ()]
+    return skips == [False, True] and all(getattr(other, "ring", "") == step.ring for other, _, _ in pairs)
 
 
 def _chains_in_order(program: Program, outcome: Sequence[Seen]) -> bool:
@@ -311,13 +445,13 @@ def _chains_in_order(program: Program, outcome: Sequence[Seen]) -> bool:
     for step in program.steps:
         if not isinstance(step, Sqe):
             continue
-        fields = dict(step.fields)
-        number = int(fields["user_data"])  # type: ignore[arg-type]
+        fields = _fields(step)
+        number = int(fields["user_data"])
         before = last.pop(step.ring, None)
         if before is not None:
             places = {cqe[0]: n for n, cqe in enumerate(seen[step.ring]) if cqe[1] >= 0}
             if before in places and number in places and places[before] > places[number]:
                 return False
-        if int(fields.get("flags", 0)) & (SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK):  # type: ignore[arg-type]
+        if int(fields.get("flags", 0)) & _LINKS:
             last[step.ring] = number
     return True

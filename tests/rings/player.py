@@ -306,6 +306,7 @@ class Player(abc.ABC):
             self._close(name)
         self.memory.clear()
         self.impatient = True
+        self._watching.clear()
 
     def close(self) -> None:
         if "helper" in self.__dict__:
@@ -605,8 +606,11 @@ class Player(abc.ABC):
             if isinstance(step, say.Close):
                 self._close(step.file)
                 return None
-            with socket.socket(fileno=os.dup(fd)) as one:
+            one = socket.socket(fileno=fd)  # no duplicate: its number might be one that a request is to find closed
+            try:
                 one.shutdown(step.how)
+            finally:
+                one.detach()
         except OSError as error:
             return -(error.errno or 0)
         return None

@@ -105,35 +105,39 @@ _SOCKET: Final = (*_bits("ioprio", (1, 2, 4, 16, 1 << 15)), *_MSG)
 EVENTS: Final = (0x1, 0x2, 0x4, 0x8, 0x10, 0x2000, 1 << 27, 1 << 30, 1 << 31)
 """POLLIN, POLLPRI, POLLOUT, POLLERR, POLLHUP, POLLRDHUP, EPOLL_URING_WAKE, EPOLLONESHOT, EPOLLET."""
 
-OPTIONS: Final[dict[Op, tuple[Flag, ...]]] = {
-    Op.NOP: _bits("op_flags", (*NopFlags, 1 << 20)),
-    Op.READV: _RW,
-    Op.WRITEV: _RW,
-    Op.READ_FIXED: _RW,
-    Op.WRITE_FIXED: _RW,
-    Op.POLL_ADD: (*_bits("len", (*PollFlags, 1 << 20)), *_bits("op_flags", EVENTS)),
-    Op.POLL_REMOVE: (*_bits("len", (*PollFlags, 1 << 20)), *_bits("op_flags", EVENTS)),
-    Op.TIMEOUT: (*_bits("op_flags", (*TimeoutFlags, 1 << 20)), ("off", 1), ("off", 2)),
-    Op.TIMEOUT_REMOVE: _bits("op_flags", (*TimeoutFlags, 1 << 20)),
-    Op.ASYNC_CANCEL: _bits("op_flags", (*AsyncCancelFlags, 1 << 20)),
-    Op.LINK_TIMEOUT: _bits("op_flags", (*TimeoutFlags, 1 << 20)),
-    Op.CLOSE: (("file_index", 1), ("file_index", 2), ("file_index", 1 << 20)),
-    Op.FILES_UPDATE: (("off", 1), ("off", 2), ("off", 1 << 20), ("off", 0xFFFFFFFF)),
-    Op.READ: _RW,
-    Op.WRITE: _RW,
-    Op.SEND: _SOCKET,
-    Op.RECV: _SOCKET,
-    Op.PROVIDE_BUFFERS: (("off", 1 << 15), ("off", 1 << 20)),
-    Op.REMOVE_BUFFERS: (),
-    Op.MSG_RING: (*_bits("op_flags", (*MsgRingFlags, 1 << 20)), ("addr", 1), ("addr", 2)),
-    Op.URING_CMD: (*_bits("op_flags", (*UringCmdFlags, 1 << 20)), ("off", 0x541B), ("off", 0x5411)),
-    Op.READ_MULTISHOT: _RW,
-    Op.READV_FIXED: _RW,
-    Op.WRITEV_FIXED: _RW,
-    Op.NOP128: _bits("op_flags", (*NopFlags, 1 << 20)),
-    Op.URING_CMD128: (*_bits("op_flags", (*UringCmdFlags, 1 << 20)), ("off", 0x541B), ("off", 0x5411)),
+TABLE: Final[dict[Op, tuple[int, tuple[Flag, ...]]]] = {
+    Op.NOP: (1, _bits("op_flags", (*NopFlags, 1 << 20))),
+    Op.READV: (1, _RW),
+    Op.WRITEV: (1, _RW),
+    Op.READ_FIXED: (1, _RW),
+    Op.WRITE_FIXED: (1, _RW),
+    Op.POLL_ADD: (2, (*_bits("len", (*PollFlags, 1 << 20)), *_bits("op_flags", EVENTS))),
+    Op.POLL_REMOVE: (1, (*_bits("len", (*PollFlags, 1 << 20)), *_bits("op_flags", EVENTS))),
+    Op.TIMEOUT: (1, (*_bits("op_flags", (*TimeoutFlags, 1 << 20)), ("off", 1), ("off", 2))),
+    Op.TIMEOUT_REMOVE: (1, _bits("op_flags", (*TimeoutFlags, 1 << 20))),
+    Op.ASYNC_CANCEL: (1, _bits("op_flags", (*AsyncCancelFlags, 1 << 20))),
+    Op.LINK_TIMEOUT: (0, _bits("op_flags", (*TimeoutFlags, 1 << 20))),
+    Op.CLOSE: (0, (("file_index", 1), ("file_index", 2), ("file_index", 1 << 20))),
+    Op.FILES_UPDATE: (0, (("off", 1), ("off", 2), ("off", 1 << 20), ("off", 0xFFFFFFFF))),
+    Op.READ: (3, _RW),
+    Op.WRITE: (1, _RW),
+    Op.SEND: (1, _SOCKET),
+    Op.RECV: (2, _SOCKET),
+    Op.PROVIDE_BUFFERS: (1, (("off", 1 << 15), ("off", 1 << 20))),
+    Op.REMOVE_BUFFERS: (1, ()),
+    Op.MSG_RING: (1, (*_bits("op_flags", (*MsgRingFlags, 1 << 20)), ("addr", 1), ("addr", 2))),
+    Op.URING_CMD: (0, (*_bits("op_flags", (*UringCmdFlags, 1 << 20)), ("off", 0x541B), ("off", 0x5411))),
+    Op.READ_MULTISHOT: (1, _RW),
+    Op.READV_FIXED: (0, _RW),
+    Op.WRITEV_FIXED: (0, _RW),
+    Op.NOP128: (0, _bits("op_flags", (*NopFlags, 1 << 20))),
+    Op.URING_CMD128: (0, (*_bits("op_flags", (*UringCmdFlags, 1 << 20)), ("off", 0x541B), ("off", 0x5411))),
 }
-"""What there is, with the flags of its own that it can be asked for, and some that it cannot."""
+"""What there is: how often it is among what the plain programs draw from, and the flags of its own that it can be asked
+for, with some that it cannot."""
+
+OPTIONS: Final = {op: flags for op, (_, flags) in TABLE.items()}
+PLAIN: Final = tuple(op for op in sorted(TABLE) for _ in range(TABLE[op][0]))
 
 OPERATIONS: Final = tuple(sorted(OPTIONS))
 FILES: Final = (*FILE_KINDS, "ring", "told")
@@ -151,6 +155,27 @@ GROUPS: Final = (1, 2, 3, 4, 5, 9)
 """Buffers: in the client's memory, the same bit by bit, classic, in the kernel's, the same bit by bit, and none."""
 CLASSIC: Final = 3
 NEVER: Final = 1 << 32  # seconds
+OTHERS: Final = (
+    RegisterOp.UNREGISTER_BUFFERS,
+    RegisterOp.UNREGISTER_FILES,
+    RegisterOp.UNREGISTER_EVENTFD,
+    RegisterOp.REGISTER_PROBE,
+    RegisterOp.REGISTER_PERSONALITY,
+    RegisterOp.UNREGISTER_PERSONALITY,
+    RegisterOp.REGISTER_RESTRICTIONS,
+    RegisterOp.REGISTER_ENABLE_RINGS,
+    RegisterOp.REGISTER_FILES2,
+    RegisterOp.REGISTER_FILES_UPDATE2,
+    RegisterOp.REGISTER_BUFFERS2,
+    RegisterOp.REGISTER_BUFFERS_UPDATE,
+    RegisterOp.REGISTER_IOWQ_AFF,
+    RegisterOp.UNREGISTER_IOWQ_AFF,
+    RegisterOp.REGISTER_RING_FDS,
+    RegisterOp.REGISTER_CLOCK,
+    RegisterOp.REGISTER_RESIZE_RINGS,
+)
+MANY: Final = 21
+"""One more than a ring with DEFER_TASKRUN completes at once."""
 ENTRIES: Final = 8
 SLOTS: Final = 6
 LENGTHS: Final = (64, 4, 200, 1, 0, 8, 16, 4096)
@@ -208,6 +233,8 @@ class Ring:
         self.looks = True
         """Whether the SQ's flags do not say how far the workers are."""
         self.unordered = ""
+        self.crowd = 0
+        """How many more times its completions must be taken in the end, as there are more than it holds."""
         self.given = dict.fromkeys(GROUPS, 0)
 
     def page(self, group: int) -> At:
@@ -221,6 +248,8 @@ class Wide:
         self.steps: list[Step] = [PutBytes(data(0), bytes(range(64)))]
         self.user_data = 0
         mode, shape, first, second, more, sizes, *_ = header
+        if "file" in (FILES[first % len(FILES)], FILES[second % len(FILES)]):
+            sizes &= 0x7F  # what is known of regular files would hide what is of a CQ for both sizes that is full
         self.rings = [self._ring("ring", self._flags(mode, shape), sizes)]
         if more & 9 == 9:
             self.rings.append(self._ring("second", self._flags(mode >> 4 & 7, more >> 4), 0))
@@ -328,7 +357,8 @@ class Wide:
         ring.stuck |= bool(flags & DRAIN) or (bool(flags & (LINKS | ASYNC)) and not ring.flags & SUBMIT_ALL)
         if ring.stuck or flags & (ASYNC | DRAIN):
             self._worker(ring)
-        if ring.pending >= ring.most or (ring.worked and not ring.open):
+        # The thread that polls a ring may take a chain in parts: each is one that stays open.
+        if ring.pending >= ring.most or (ring.worked and not ring.open) or (ring.open and ring.flags & POLLED):
             self.enter(ring)
 
     @staticmethod
@@ -344,6 +374,7 @@ class Wide:
             for one in PAIRS[(b[2] - 128) % len(PAIRS)]:
                 flags |= one
         fields: dict[str, Operand] = {}
+        options = OPTIONS[opcode]
         if opcode in OF_FILES:
             fields["fd"] = Fd(self.ends[b[3] % len(self.ends)])
             if flags & FIXED:
@@ -390,10 +421,11 @@ class Wide:
                 "len": b[6],
                 "buf_group": b[7] % 3,
             }
-        if opcode is Op.ASYNC_CANCEL:
+        if opcode is Op.ASYNC_CANCEL and ring.stuck:
+            options, fields["addr"] = (), 0  # what workers have been given may have begun by then, or not
+        elif opcode is Op.ASYNC_CANCEL:
             fields["fd"] = Fd(self.ends[b[3] % len(self.ends)])
             fields["len"] = int(OPERATIONS[b[6] % len(OPERATIONS)])
-        options = OPTIONS[opcode]
         if b[4] >= 96 and options:
             number = b[4] - 96 + 160 * b[8]
             chosen = [options[number % len(options)]]
@@ -403,6 +435,9 @@ class Wide:
                 before = fields.get(field, 0)
                 if isinstance(before, int):
                     fields[field] = before | bit
+        op_flags = fields.get("op_flags", 0)
+        if opcode in (Op.NOP, Op.NOP128) and (flags & FIXED or (isinstance(op_flags, int) and op_flags & 4)):
+            fields["fd"] = b[3] % (SLOTS + 1)  # a slot, where descriptors would be any number
         self.push(ring, int(opcode), fields, flags)
 
     # ---- other actions ----
@@ -421,20 +456,26 @@ class Wide:
                 self.steps.append(Enter(-1, 0, GETEVENTS, ring=name, look=ring.looks and not worked))
         elif how % 8 == 6 and not worked:
             ns = (1, 100_000, 1_000_000)[a % 3]
-            self.steps.append(Enter(-1, 1 + a % 4, GETEVENTS | EXT_ARG, ext(0, ns, (0, 0, 100)[a % 3]), 24, name))
+            arg = ext(0, ns, (0, 0, 100)[a % 3])
+            self.steps.append(Enter(-1, 1 + a % 4, GETEVENTS | EXT_ARG, arg, 24, name, look=ring.looks))
         else:
             self.steps.append(Enter(-1, 0, 0 if how % 8 == 5 else GETEVENTS, ring=name, look=ring.looks and not worked))
         if worked:
             self.steps.append(Wait(-1, name))
 
     def reap(self, ring: Ring, how: int) -> None:
+        if ring.flags & POLLED:
+            self.enter(ring)  # what has been done outside has called its thread
         most = 1 << 16 if ring.unordered else (1 << 16, 1 << 16, 1, 2)[how % 4]
         self.steps.append(Reap(most, ring.name, not ring.unordered, ring.unordered))
         if not ring.flags & POLLED:
             ring.unordered = ""
 
     def outside(self, b: bytes) -> None:
-        """The process does something to a file."""
+        """The process does something to a file. What the thread that polls a ring may take is taken before."""
+        for ring in self.rings:
+            if ring.flags & POLLED and ring.pending and not ring.open:
+                self.enter(ring)
         name = self.ends[b[1] % len(self.ends)]
         what = b[2] % 8
         told = bytes([1 + b[3] % 4, *bytes(7)])
@@ -491,6 +532,72 @@ class Wide:
             pair = PAIRS_OF_SETUP[(b[2] | b[3] << 8) % len(PAIRS_OF_SETUP)]
             self.steps.append(Setup("extra", 1 + b[4] % 8, pair[0] | pair[1], b[4] % 8, sq_thread_idle=1, wq_fd=-1))
 
+    def other(self, ring: Ring, b: bytes) -> None:
+        """A call of io_uring_register that the rings' page lists, and `register` does not make."""
+        op = OTHERS[b[2] % len(OTHERS)]
+        fds, buffers = (
+            Blob("2i", (Fd(self.ends[b[3] % len(self.ends)]), -1)),
+            Blob("4Q", (data(40), 64, data(41), 4096)),
+        )
+        no_tags = Blob("2Q", (0, 0))
+        arg: Operand = 0
+        nr = 0
+        if op in (RegisterOp.REGISTER_FILES2, RegisterOp.REGISTER_BUFFERS2):
+            sparse = b[4] & 1
+            what = fds if op == RegisterOp.REGISTER_FILES2 else buffers
+            arg, nr = Blob("IIQQQ", (2, sparse, 0, 0 if sparse else what, 0 if sparse else no_tags)), 32
+        elif op in (RegisterOp.REGISTER_FILES_UPDATE2, RegisterOp.REGISTER_BUFFERS_UPDATE):
+            what = fds if op == RegisterOp.REGISTER_FILES_UPDATE2 else buffers
+            arg, nr = Blob("IIQQII", (b[4] % 3, 0, what, no_tags, 1 + b[4] % 2, 0)), 32
+        elif op == RegisterOp.REGISTER_PROBE:
+            arg, nr = Blob("16B256Q", (0,) * 272), 256  # what it says is in the table
+        elif op == RegisterOp.UNREGISTER_PERSONALITY:
+            nr = b[3] % 3
+        elif op == RegisterOp.REGISTER_RESTRICTIONS:
+            arg, nr = Blob("HBB3I", (0, 0, 0, 0, 0, 0)), 1
+        elif op == RegisterOp.REGISTER_IOWQ_AFF:
+            arg, nr = Blob("Q", (1,)), 8
+        elif op == RegisterOp.REGISTER_CLOCK:
+            arg = Blob("4I", ((1, 7, 2, 1)[b[3] % 4], 0, 0, 0))
+        elif op == RegisterOp.REGISTER_RESIZE_RINGS:
+            self.enter(ring)
+            arg, nr = Blob("30I", (32, 64, CQSIZE, *(0,) * 27)), 1
+        elif op == RegisterOp.REGISTER_RING_FDS:
+            place, none = Blob("IIQ", (0xFFFFFFFF, 0, Fd(ring.name))), Blob("IIQ", (0, 0, 0))
+            by_place = Enter(0, 0, int(EnterFlags.REGISTERED_RING) | GETEVENTS, ring=ring.name, fd=0, look=False)
+            self.steps += [Register(op, place, 1, ring.name), by_place]
+            op, arg, nr = RegisterOp.UNREGISTER_RING_FDS, none, 1
+        self.steps.append(Register(op, arg, nr, ring.name))
+
+    def enter_otherwise(self, ring: Ring, b: bytes) -> None:
+        """With other flags of io_uring_enter; what they are for is not there, or over."""
+        self.enter(ring)
+        if ring.flags & POLLED:
+            self.steps.append(Enter(0, 0, int(EnterFlags.SQ_WAKEUP | EnterFlags.SQ_WAIT), ring=ring.name))
+            return
+        kind = b[2] % 5
+        arg: Operand = 0
+        flags, least, size = (EnterFlags.SQ_WAKEUP, EnterFlags.SQ_WAIT, EnterFlags.NO_IOWAIT)[kind % 3], 0, 0
+        if kind == 3:  # a time that is over
+            flags, least, arg, size = EnterFlags.EXT_ARG | EnterFlags.ABS_TIMER, 1, ext(0, 1), 24
+        elif kind == 4:  # of a region that is not registered
+            flags, size = EnterFlags.EXT_ARG | EnterFlags.EXT_ARG_REG, 64
+        look = ring.looks and not ring.worked
+        self.steps.append(Enter(0, least, int(flags) | GETEVENTS, arg, size, ring.name, look=look))
+
+    def many(self, ring: Ring, b: bytes) -> None:
+        """More completions that are put off than one turn posts."""
+        self.enter(ring)
+        ring.crowd += 9 if ring.flags & CQSIZE else 2
+        for n in range(MANY + b[3] % 12):
+            fields: dict[str, Operand] = {"fd": -1, "op_flags": int(NopFlags.TW), "user_data": self.number()}
+            self.steps.append(request(Op.NOP, fields, ring.name))
+            if n % ring.most == ring.most - 1:
+                self.steps.append(Enter(-1, 0, 0, ring=ring.name, look=ring.looks and not ring.worked))
+        self.enter(ring, b[4] & 7, b[5])
+        self.reap(ring, b[6])
+        self.enter(ring)
+
     def act(self, b: bytes) -> None:
         """One action."""
         ring = self.rings[b[9] % len(self.rings)]
@@ -505,6 +612,12 @@ class Wide:
             self.outside(b)
         elif kind == 14:
             self.register(ring, b)
+        elif b[1] % 8 == 5:
+            self.other(ring, b)
+        elif b[1] % 8 == 6:
+            self.enter_otherwise(ring, b)
+        elif b[1] % 8 == 7:
+            self.many(ring, b)
         elif self.eventfd:
             self.steps.append(Told("told"))
         else:
@@ -514,7 +627,7 @@ class Wide:
     def finish(self) -> Program:
         """All is submitted and taken; then look at the memory."""
         for ring in self.rings:
-            for _ in range(2):
+            for _ in range(2 + ring.crowd):
                 self.enter(ring)
                 self.reap(ring, 0)
             words = (

@@ -28,9 +28,10 @@ enum uiopf_issue uiopf_cancel_issue(struct uiopf_request *r)
 	if (c.flags & IORING_ASYNC_CANCEL_FD) {
 		if (c.flags & IORING_ASYNC_CANCEL_FD_FIXED)
 			r->sqe_flags |= IOSQE_FIXED_FILE;
-		c.file = uiopf_find_file(r->engine, r->fd, r->sqe_flags & IOSQE_FIXED_FILE);
-		if (!c.file)
+		c.file = r->file = uiopf_find_file(r->engine, r->fd, r->sqe_flags & IOSQE_FIXED_FILE);
+		if (!r->file)
 			return uiopf_done(r, -EBADF);
+		r->file->users++;	/* it is its own too, and where a worker runs it, it finds itself by that */
 	}
 	return uiopf_done(r, uiopf_cancel_matching(r->engine, &c));
 }

@@ -112,5 +112,11 @@ enum uiopf_issue uiopf_command_issue(struct uiopf_request *r)
 	/* With IOPOLL a command is polled for, which no file here knows. */
 	if (!r->file->ops->command || (r->engine->setup_flags & IORING_SETUP_IOPOLL))
 		return uiopf_done(r, -EOPNOTSUPP);
-	return uiopf_done(r, r->file->ops->command(r->file, r->op_flags, r->address, r->length));
+	r->res = r->file->ops->command(r->file, r->op_flags, r->address, r->length);
+	/* A multishot that did not fail completes when its file says so, and no file ever does; nor does a cancel find it. */
+	if (unlikely(r->sqe_flags & IOSQE_BUFFER_SELECT) && r->res >= 0) {
+		r->unfindable = true;
+		return UIOPF_PENDING;
+	}
+	return UIOPF_DONE;
 }

@@ -25,9 +25,11 @@ static int post(struct uiopf_engine *to, uint64_t user_data, int32_t res, uint32
 {
 	if (!uiopf_complete_message(to, user_data, res, flags))
 		return -EOVERFLOW;
+	uiopf_count_posted(to);
 	return 0;
 }
 
+/* -EAGAIN: a worker has to send it. */
 static int send_data(const struct uiopf_request *r, struct uiopf_engine *to)
 {
 	uint32_t flags;
@@ -41,6 +43,9 @@ static int send_data(const struct uiopf_request *r, struct uiopf_engine *to)
 	flags = r->op_flags & IORING_MSG_RING_FLAGS_PASS ? r->expected : 0;
 	if (is_put_off(to))
 		return uiopf_request_post_later(to, r->position, (int32_t)r->length, flags) ? 0 : -ENOMEM;
+	/* Such a ring's lock is wanted, and a call for that ring has it (io_double_lock_ctx). */
+	if (unlikely(to == r->engine && (to->setup_flags & IORING_SETUP_IOPOLL) && !r->punted))
+		return -EAGAIN;
 	return post(to, r->position, (int32_t)r->length, flags);
 }
 
@@ -74,6 +79,11 @@ enum uiopf_issue uiopf_message_issue(struct uiopf_request *r)
 		return uiopf_done(r, -EBADFD);
 	rc = r->address == IORING_MSG_DATA ? send_data(r, to) :
 	     r->address == IORING_MSG_SEND_FD ? send_file(r, to, &late) : -EINVAL;
+	if (unlikely(rc == -EAGAIN)) {
+		r->engine->cost.punts++;
+		uiopf_request_ask_worker(r, UIOPF_START);
+		return UIOPF_PENDING;
+	}
 	if (to != r->engine) {
 		uiopf_publish_cqes(to);
 		if (LOAD_SEQ(&to->core->sleepers_count))	/* its client may sleep in an enter of its own */

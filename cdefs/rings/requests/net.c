@@ -40,12 +40,13 @@ int uiopf_receive_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 
 	if (sqe->addr2)
 		return -EINVAL;
-	/* Bundles take several buffers at once: they are not there. */
-	rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT);
+	rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECV_MULTISHOT | IORING_RECVSEND_BUNDLE);
 	if (rc < 0)
 		return rc;
 	r->extra = 0;
 	r->events = POLLIN | POLLRDNORM | POLLERR | POLLPRI;
+	if (r->op_flags & MSG_ERRQUEUE)
+		r->events &= ~(uint32_t)POLLIN;	/* errors are waited for, not data (REQ_F_CLEAR_POLLIN) */
 	if (r->ioprio & IORING_RECV_MULTISHOT) {
 		if (!(r->sqe_flags & IOSQE_BUFFER_SELECT) || (r->op_flags & MSG_WAITALL))
 			return -EINVAL;
@@ -58,6 +59,15 @@ int uiopf_receive_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 		return -EINVAL;
 	}
 	return check_address(r);
+}
+
+/*
+ * A bundle takes several provided buffers at once, which is not there. Without BUFFER_SELECT the flag says nothing to a
+ * receive, and makes a send wait for the rest.
+ */
+static bool is_bundle(const struct uiopf_request *r)
+{
+	return (r->ioprio & IORING_RECVSEND_BUNDLE) && (r->sqe_flags & IOSQE_BUFFER_SELECT);
 }
 
 /* A request that must wait first, or that a wake brought here. */
@@ -182,23 +192,26 @@ static int find_room(struct uiopf_request *r, struct uiopf_selected *buffer)
 		return 0;
 	}
 	rc = uiopf_buffer_select(r->engine, r->buffer_group, r->length, buffer);
-	if (rc == 0)
-		r->length = buffer->length;
-	return rc;
+	if (rc < 0)
+		return rc;
+	r->length = buffer->length;
+	if (unlikely(r->punted) && buffer->from->ring) {	/* what a worker selects is used up */
+		hold(r, buffer, buffer->length);
+		buffer->from = NULL;
+	}
+	return 0;
 }
 
 /* One receive; `flags` are MSG_* of the request, and of the message then. */
 static int64_t receive(struct uiopf_request *r, const struct uiopf_selected *buffer, int *flags)
 {
-	const struct uiopf_file_ops *ops = r->file->ops;
-	uint8_t empty;
-	int64_t n;
+	const uint64_t address = buffer->from ? buffer->address : r->address;
+	struct iovec piece[2] = { { buffer->map, buffer->length } };
+	uint32_t count = 1;
 
-	if (likely(buffer->map || !buffer->length))
-		return ops->receive(r->file, buffer->map ? buffer->map : &empty, buffer->length, flags);
-	*flags |= MSG_PEEK;	/* only data that come find out that there is no room, and they stay */
-	n = ops->receive(r->file, &empty, 1, flags);
-	return n > 0 ? -EFAULT : n;
+	if (unlikely(!buffer->map && buffer->length))
+		count = uiopf_memory_pieces(r, address, buffer->length, piece);
+	return r->file->ops->receive(r->file, piece, count, flags);
 }
 
 enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
@@ -209,10 +222,18 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 	int64_t n;
 	int rc;
 
+	if (unlikely(r->punted && r->multishot && !r->started) && uiopf_worker_arms(r))
+		return UIOPF_PENDING;
 	if (polls_first(r))
 		return poll_first(r);
+	/* What it was called for may be data, and it waits for errors. */
+	if (unlikely(r->op_flags & MSG_ERRQUEUE) && r->started && !uiopf_worker_blocks(r) &&
+	    !(r->file->ops->poll(r->file) & (r->events | POLLHUP)))
+		return uiopf_wait_for_any_file(r);
 	if (!r->file->ops->receive)
 		return uiopf_done(r, -ENOTSOCK);
+	if (unlikely(is_bundle(r)))
+		return uiopf_done(r, -EINVAL);
 	for (;;) {
 		struct uiopf_selected buffer;
 		int message = (int)r->op_flags;
@@ -260,13 +281,15 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 
 int uiopf_send_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 {
-	int rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST);
+	int rc = prepare(r, sqe, IORING_RECVSEND_POLL_FIRST | IORING_RECVSEND_BUNDLE);
 	const uint8_t *from;
 	uint8_t *address;
 
 	if (rc < 0)
 		return rc;
 	r->events = POLLOUT | POLLWRNORM | POLLERR | POLLPRI;
+	if (r->ioprio & IORING_RECVSEND_BUNDLE)
+		r->op_flags |= MSG_WAITALL;
 	r->extra = 0;
 	if (sqe->addr2) {	/* to whom; the length of that is kept in `expected` */
 		if (sqe->addr_len > sizeof(struct sockaddr_storage))
@@ -309,26 +332,45 @@ static int select_data(struct uiopf_request *r)
 	return 0;
 }
 
+/* To a worker a bundle is a multishot, with or without buffers: it arms one, and cannot arm what is ready. */
+static enum uiopf_issue arm_bundle(struct uiopf_request *r)
+{
+	if (r->file->ops->poll(r->file) & (r->events | POLLHUP)) {
+		uiopf_request_end_later(r, -ECANCELED);
+		return UIOPF_PENDING;
+	}
+	r->punted = r->sqe_flags & IOSQE_ASYNC;		/* then it is a worker's again when it is called (io_req_task_submit) */
+	return uiopf_wait_for_any_file(r);
+}
+
 enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 {
 	const struct uiopf_file_ops *ops = r->file->ops;
-	const uint8_t *from;
+	struct iovec piece[2];
+	uint32_t count = 1;
 	int64_t n;
 	int rc;
 
+	if (unlikely(r->punted && (r->ioprio & IORING_RECVSEND_BUNDLE)) && uiopf_may_be_armed(r->file))
+		return arm_bundle(r);
 	if (!ops->send)
 		return uiopf_done(r, -ENOTSOCK);
 	if (polls_first(r))
 		return poll_first(r);
+	if (unlikely(is_bundle(r)))
+		return uiopf_done(r, -EINVAL);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {
 		rc = select_data(r);
 		if (rc < 0)
 			return uiopf_done(r, rc);
 	}
-	from = uiopf_memory(r, r->address, r->length);
-	if (!from && r->length)
-		return end(r, -EFAULT);
-	n = ops->send(r->file, from, r->length, (int)r->op_flags,
+	piece[0] = (struct iovec){ uiopf_memory(r, r->address, r->length), r->length };
+	if (unlikely(!piece[0].iov_base && r->length)) {
+		if (r->address > UIOPF_USER_END - r->length)
+			return end(r, -EFAULT);
+		count = uiopf_memory_pieces(r, r->address, r->length, piece);
+	}
+	n = ops->send(r->file, piece, count, (int)r->op_flags,
 		      r->owns_memory ? (const void *)(uintptr_t)r->extra : NULL, r->owns_memory ? r->expected : 0);
 	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 		return uiopf_wait_for_file(r);

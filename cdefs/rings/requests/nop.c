@@ -20,7 +20,6 @@ int uiopf_nop_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 	if (r->op_flags & IORING_NOP_CQE32) {
 		if (!(r->engine->setup_flags & (IORING_SETUP_CQE32 | IORING_SETUP_CQE_MIXED)))
 			return -EINVAL;
-		r->wide = true;
 		r->address = sqe->off;
 		r->position = sqe->addr;
 	}
@@ -30,10 +29,13 @@ int uiopf_nop_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
 enum uiopf_issue uiopf_nop_issue(struct uiopf_request *r)
 {
 	const struct uiopf_engine *e = r->engine;
+	bool fixed;
 
 	if (likely(!(r->op_flags & ~(uint32_t)IORING_NOP_INJECT_RESULT)))
 		return UIOPF_DONE;
-	if ((r->op_flags & IORING_NOP_FILE) && !uiopf_find_file(e, r->fd, r->op_flags & IORING_NOP_FIXED_FILE))
+	r->wide = r->op_flags & IORING_NOP_CQE32;	/* one that never starts has the small completion */
+	fixed = (r->op_flags & IORING_NOP_FIXED_FILE) || (r->sqe_flags & IOSQE_FIXED_FILE);	/* either says so */
+	if ((r->op_flags & IORING_NOP_FILE) && !uiopf_find_file(e, r->fd, fixed))
 		r->res = -EBADF;
 	else if ((r->op_flags & IORING_NOP_FIXED_BUFFER) &&
 		 (r->buffer_group >= e->registered.count || !e->registered.node[r->buffer_group]))

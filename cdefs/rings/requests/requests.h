@@ -30,6 +30,41 @@ static inline enum uiopf_issue uiopf_wait_for_any_file(struct uiopf_request *r)
 	return uiopf_wait_for_file(r);
 }
 
+/*
+ * Whether a worker has it that nobody asked for (IOSQE_ASYNC would be asking, and so is a drain): its call may block, a cancel
+ * finds it running and interrupts it, and a file with O_NONBLOCK says that nothing is there (io_wq_submit_work).
+ */
+static inline bool uiopf_worker_blocks(const struct uiopf_request *r)
+{
+	return unlikely(r->punted) && !(r->sqe_flags & IOSQE_ASYNC);
+}
+
+/* Whether a worker arms a multishot of it: it says that it would block, or promises not to. */
+static inline bool uiopf_may_be_armed(const struct uiopf_file *file)
+{
+	return (file->mode & UIOPF_FILE_NONBLOCK) || (file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_WAITS)) == UIOPF_FILE_ITER;
+}
+
+/*
+ * A worker runs no multishot. It arms one whose file promises not to block, and task work does the rest: true then. Of
+ * another file it is no multishot any more.
+ */
+static inline bool uiopf_worker_arms(struct uiopf_request *r)
+{
+	if (!uiopf_may_be_armed(r->file)) {
+		r->multishot = false;
+		return false;
+	}
+	r->punted = false;
+	r->started = true;
+	if (r->file->ops->poll(r->file) & (r->events | POLLHUP)) {
+		r->woken = POLLIN;
+		uiopf_engine_add_work(r);
+	}
+	uiopf_wait_for_file(r);
+	return true;
+}
+
 static inline void uiopf_stop_waiting(struct uiopf_request *r)
 {
 	if (r->wait.link)
@@ -40,4 +75,18 @@ static inline void uiopf_stop_waiting(struct uiopf_request *r)
 static inline uint8_t *uiopf_memory(const struct uiopf_request *r, uint64_t address, uint64_t length)
 {
 	return uiopf_windows_find(&r->engine->windows, address, length);
+}
+
+/* The same in pieces, where the client has not all of it: the rest is at no address, which the host finds out. Their number. */
+static inline uint32_t uiopf_memory_pieces(const struct uiopf_request *r, uint64_t address, uint64_t length,
+					   struct iovec piece[2])
+{
+	const uint64_t reach = uiopf_windows_reach(&r->engine->windows, address, length);
+	uint8_t *from = reach ? uiopf_memory(r, address, reach) : NULL;
+	uint32_t n = 0;
+
+	if (from)
+		piece[n++] = (struct iovec){ from, reach };
+	piece[n++] = (struct iovec){ NULL, length - (from ? reach : 0) };
+	return n;
 }

@@ -221,9 +221,10 @@ static enum uiopf_issue try_again(struct uiopf_request *r)
 		uiopf_request_ask_worker(r, r->started ? UIOPF_CONTINUE : UIOPF_START);
 		return UIOPF_PENDING;
 	}
-	if (!(r->file->ops->poll(r->file) & r->events))
+	if (!(r->file->ops->poll(r->file) & (r->events | POLLHUP)))
 		return uiopf_wait_for_file(r);
-	if (bad_position(r, r->length))		/* found as soon as the file is ready, and before all else */
+	/* Found as soon as the file is ready, and before all else. */
+	if ((needs_worker(r->file) || writes(r)) && bad_position(r, r->length))
 		return uiopf_done(r, -EINVAL);
 	r->unfindable = true;	/* it is not armed, nobody's work, and in no table */
 	uiopf_stop_waiting(r);
@@ -243,8 +244,28 @@ static enum uiopf_issue worker_done(struct uiopf_request *r, int32_t res)
 	return UIOPF_PENDING;
 }
 
-/* One read, into memory that the client may not have (NULL): only data that comes finds out, and it stays. */
-hot_inline int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t length)
+/*
+ * A call with memory of which the client has a part at most. The host is asked as by any of its processes: a file may say
+ * something else first, take what there is, or lose a message. A fault keeps its place, until somebody has memory for it.
+ */
+static __attribute__((noinline)) int64_t move_nowhere(struct uiopf_request *r, uint64_t address, uint64_t length)
+{
+	struct uiopf_file *file = r->file;
+	struct iovec piece[2];
+	uint32_t n;
+
+	if (file->mode & UIOPF_FILE_HINTS) {
+		n = uiopf_memory_pieces(r, address, length, piece);
+		return writes(r) ? file->ops->write_pieces(file, piece, n, (int64_t)r->position) :
+				   file->ops->read_pieces(file, piece, n, (int64_t)r->position);
+	}
+	if (writes(r) || file->ops->poll(file) & POLLIN)
+		return -EFAULT;
+	return file->mode & UIOPF_FILE_ITER ? -EAGAIN : 0;
+}
+
+/* One read, into memory that the client may not have (NULL). */
+hot_inline int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t address, uint64_t length)
 {
 	struct uiopf_file *file = r->file;
 
@@ -254,9 +275,7 @@ hot_inline int64_t read_file(struct uiopf_request *r, uint8_t *to, uint64_t leng
 		return 0;	/* `read` is called for what is left, and nothing is (loop_rw_iter) */
 	if (likely(to) || !length)
 		return file->ops->read(file, to, length, (int64_t)r->position);
-	if (file->ops->poll(file) & POLLIN)
-		return -EFAULT;
-	return file->mode & UIOPF_FILE_ITER ? -EAGAIN : 0;
+	return move_nowhere(r, address, length);
 }
 
 /* A file with only `read` and `write` is called for each segment, until one is not filled (loop_rw_iter). */
@@ -271,7 +290,8 @@ static int64_t loop_vector(struct uiopf_request *r, const struct vector *v)
 
 		if (!v->at[i].iov_len)
 			continue;
-		n = !at ? -EFAULT : writes(r) ? file->ops->write(file, at, v->at[i].iov_len, (int64_t)r->position) :
+		n = !at ? move_nowhere(r, (uint64_t)(uintptr_t)v->at[i].iov_base, v->at[i].iov_len) :
+		    writes(r) ? file->ops->write(file, at, v->at[i].iov_len, (int64_t)r->position) :
 						file->ops->read(file, at, v->at[i].iov_len, (int64_t)r->position);
 		if (n < 0)
 			return sum ? sum : n;
@@ -380,8 +400,8 @@ static bool is_fixed(const struct uiopf_request *r)
 
 /*
  * The buffer of a READ: 0 or -errno. A classic one is taken now and kept, however the request goes on and ends; one of a
- * ring stays where it is until bytes have come, and another may have it meanwhile. But the length of the first that was seen
- * is a limit from then on (io_import_rw_buffer).
+ * ring stays where it is until bytes have come, and another may have it meanwhile, unless a worker has selected it. But the
+ * length of the first that was seen is a limit from then on (io_import_rw_buffer).
  */
 static int select_buffer(struct uiopf_request *r, struct uiopf_selected *buffer)
 {
@@ -396,19 +416,43 @@ static int select_buffer(struct uiopf_request *r, struct uiopf_selected *buffer)
 	if (unlikely(rc < 0))
 		return rc;
 	r->length = buffer->length;
-	if (likely(buffer->from->ring))
+	if (likely(buffer->from->ring && !r->punted))
+		return 0;
+	if (unlikely(!buffer->from->ring && r->opcode == IORING_OP_READ_MULTISHOT))	/* it goes back (io_kbuf_recycle) */
 		return 0;
 	r->selected = true;
 	r->address = buffer->address;
-	r->cqe_flags = uiopf_buffer_take(buffer, 0);
+	r->cqe_flags = uiopf_buffer_take(buffer, buffer->length);
 	buffer->from = NULL;
 	return 0;
+}
+
+/*
+ * A file that makes no promise is not read before it has data. Its end is none: that is tried in vain, until a worker makes
+ * the call, or at once by one that was asked for, for whom an armed poll would be ready (io_file_supports_nowait).
+ */
+static bool is_too_early(const struct uiopf_request *r)
+{
+	uint32_t ready;
+
+	if (likely(!(r->file->mode & UIOPF_FILE_WAITS)) || (r->file->mode & UIOPF_FILE_NONBLOCK) || uiopf_worker_blocks(r))
+		return false;
+	ready = r->file->ops->poll(r->file);
+	return !(ready & POLLIN) && !(r->punted && (ready & (r->events | POLLHUP)));
+}
+
+/* Whether it waits for a file that has nothing to read, or no room. A worker's call does not know RWF_NOWAIT. */
+static bool may_wait(const struct uiopf_request *r)
+{
+	if (uiopf_worker_blocks(r))
+		return !(r->file->mode & UIOPF_FILE_NONBLOCK);
+	return !(r->op_flags & RWF_NOWAIT);
 }
 
 enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
-	struct uiopf_selected buffer = { .length = r->length };
+	struct uiopf_selected buffer = { .length = r->length, .address = r->address };
 	int64_t n;
 	int rc;
 
@@ -427,20 +471,19 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 	if (rc < 0)
 		return uiopf_done(r, rc);
 	if (unlikely(has_neither(r->file)))
-		return would_call(r->file, POLLIN) ? uiopf_done(r, -EINVAL) : uiopf_wait_for_any_file(r);
-	if (needs_worker(r->file) && !r->punted)
+		return uiopf_worker_blocks(r) || would_call(r->file, POLLIN) ? uiopf_done(r, -EINVAL) :
+									       uiopf_wait_for_any_file(r);
+	if ((needs_worker(r->file) && !r->punted) || unlikely(is_too_early(r)))
 		return try_again(r);
 	r->expected = buffer.length;
-	n = unlikely(is_vector(r)) ? move_vector(r) : read_file(r, buffer.map, buffer.length);
-	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT) &&
+	n = unlikely(is_vector(r)) ? move_vector(r) : read_file(r, buffer.map, buffer.address, buffer.length);
+	if (n == -EAGAIN && may_wait(r) &&
 	    (r->fruitless++ <= FRUITLESS_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK)))
 		return uiopf_wait_for_file(r);
 	if (likely(n >= 0)) {
 		e->cost.bytes_copied += (uint64_t)n;
-		if (buffer.from)	/* also by an end of file, which a multishot leaves untaken */
+		if (buffer.from && (n || r->opcode != IORING_OP_READ_MULTISHOT))	/* also by an end of file, but for a multishot's */
 			r->cqe_flags = uiopf_buffer_take(&buffer, (uint32_t)n);
-	} else if (unlikely(r->punted && buffer.from)) {
-		r->cqe_flags = uiopf_buffer_take(&buffer, 0);	/* a worker commits what it selects */
 	}
 	return unlikely(r->punted && needs_worker(r->file)) ? worker_done(r, (int32_t)n) : uiopf_done(r, (int32_t)n);
 }
@@ -461,7 +504,7 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	if (rc < 0)
 		return uiopf_done(r, rc);
 	if (unlikely(has_neither(r->file))) {
-		if (!would_call(r->file, POLLOUT))
+		if (!uiopf_worker_blocks(r) && !would_call(r->file, POLLOUT))
 			return uiopf_wait_for_any_file(r);
 		uiopf_stop_waiting(r);
 		if (bad_position(r, r->length))		/* found before that, and not by task work */
@@ -476,19 +519,20 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 		return UIOPF_PENDING;
 	}
 	r->expected = r->length;
+	if (bad_position(r, r->length))
+		return uiopf_done(r, -EINVAL);
 	if (unlikely(is_vector(r))) {
 		n = move_vector(r);
 	} else {
-		if (bad_position(r, r->length))
-			return uiopf_done(r, -EINVAL);
 		if (!from)
 			from = uiopf_memory(r, r->address, r->length);
 		if (!r->length && (r->file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_LOOPS)) != UIOPF_FILE_ITER)
 			n = 0;	/* as of a read: a plain `write` is not called for nothing */
 		else
-			n = from || !r->length ? r->file->ops->write(r->file, from, r->length, (int64_t)r->position) : -EFAULT;
+			n = from || !r->length ? r->file->ops->write(r->file, from, r->length, (int64_t)r->position) :
+						 move_nowhere(r, r->address, r->length);
 	}
-	if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
+	if (n == -EAGAIN && may_wait(r))
 		return uiopf_wait_for_file(r);
 	uiopf_stop_waiting(r);
 	if (unlikely(r->punted && needs_worker_to_write(r->file)))
@@ -532,26 +576,41 @@ static uint32_t most_reads(const struct uiopf_request *r)
 	return r->engine->setup_flags & IORING_SETUP_SQPOLL ? READS_A_TURN : r->engine->ring.cq_entries;
 }
 
+/*
+ * What there must be for a multishot to read. A file that blocks and makes no promise is not read before there is data: the
+ * end of a FIFO or a terminal is none, and nobody says it (io_file_supports_nowait).
+ */
+static uint32_t readable_by(const struct uiopf_file *file)
+{
+	return unlikely(file->mode & UIOPF_FILE_WAITS) && !(file->mode & UIOPF_FILE_NONBLOCK) ? POLLIN : READABLE;
+}
+
+/* One of which a worker has made a single shot. It names its buffer only if there is something in it (io_read_mshot). */
+static enum uiopf_issue read_once(struct uiopf_request *r)
+{
+	enum uiopf_issue issue = uiopf_rw_issue(r);
+
+	if (!r->wait.link && r->res <= 0)
+		r->cqe_flags = 0;
+	return issue;
+}
+
 enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
-	const uint32_t most = most_reads(r);
+	const uint32_t most = most_reads(r), readable = readable_by(r->file);
 	uint32_t reads = 0;
 	bool checked = false;		/* what does not change while it reads is looked at once */
 	int rc;
 
 	if (!(r->file->mode & UIOPF_FILE_POLL))
 		return uiopf_done(r, -EBADFD);
-	/* A worker runs no multishot: it arms one, and task work does the rest (io_wq_submit_work). */
-	if (unlikely(r->punted && !r->started) && r->file->mode & (UIOPF_FILE_ITER | UIOPF_FILE_NONBLOCK)) {
-		if (r->file->ops->poll(r->file) & READABLE) {
-			r->woken = POLLIN;
-			uiopf_engine_add_work(r);
-		}
-		return uiopf_wait_for_file(r);
-	}
+	if (unlikely(r->punted && !r->started) && uiopf_worker_arms(r))
+		return UIOPF_PENDING;
+	if (unlikely(!r->multishot))
+		return read_once(r);
 	/* A wake that said what for is believed; otherwise nothing is tried, and no buffer missed, before there is data. */
-	if (r->started && !r->woken && !(r->file->ops->poll(r->file) & READABLE))
+	if (r->started && !r->woken && !(r->file->ops->poll(r->file) & readable))
 		return uiopf_wait_for_file(r);
 	r->woken = 0;
 	for (;;) {
@@ -563,11 +622,11 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 		if (unlikely(rc < 0))
 			break;
 		if (unlikely(!checked)) {
-			rc = r->started ? 0 : rw_check(r, UIOPF_FILE_READ);
+			rc = rw_check(r, UIOPF_FILE_READ);
 			if (rc < 0)
 				break;
 			if (has_neither(r->file)) {
-				if (!would_call(r->file, READABLE))
+				if (!would_call(r->file, readable))
 					return uiopf_wait_for_any_file(r);
 				rc = -EINVAL;
 				break;
@@ -575,10 +634,12 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 			/* Armed, and never served: each retry is refused as it may not block. Measured on Linux 7.2. */
 			if (needs_worker(r->file))
 				return uiopf_wait_for_file(r);
+			if (unlikely(readable == POLLIN) && !(r->file->ops->poll(r->file) & POLLIN))
+				return uiopf_wait_for_file(r);
 			checked = true;
 		}
-		n = read_file(r, buffer.map, buffer.length);
-		if (n == -EAGAIN && !(r->op_flags & RWF_NOWAIT))
+		n = read_file(r, buffer.map, buffer.address, buffer.length);
+		if (n == -EAGAIN && (!(r->op_flags & RWF_NOWAIT) || r->started))
 			return uiopf_wait_for_file(r);
 		if (unlikely(n <= 0)) {
 			rc = (int)n;
@@ -592,11 +653,11 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 			rc = (int)n;
 			break;
 		}
-		if (unlikely(r->op_flags & RWF_NOWAIT)) {	/* never armed */
+		if (unlikely(r->op_flags & RWF_NOWAIT) && !r->started) {	/* never armed, unless by a worker */
 			rc = -EAGAIN;
 			break;
 		}
-		if (!(r->file->ops->poll(r->file) & READABLE))
+		if (!(r->file->ops->poll(r->file) & readable))
 			return uiopf_wait_for_file(r);
 		/* The first is posted by the submission, what else is there by task work. */
 		if (!r->started || ++reads >= most) {

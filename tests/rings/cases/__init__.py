@@ -25,6 +25,7 @@ from tests.rings.cases import (
     submission,
     times,
     waitall,
+    workers,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ CASES: Final[tuple[Case, ...]] = (
     *multishots.CASES,
     *ends.CASES,
     *waitall.CASES,
+    *workers.CASES,
     *selected.CASES,
     *feeding.CASES,
     *registered_files.CASES,

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.rings.language import (
     ARENA_SIZE,
+    GETEVENTS,
     KERNEL,
     At,
     Blob,
@@ -28,6 +29,7 @@ from tests.rings.language import (
     cancel,
     case,
     data,
+    enter,
     look_again,
     nop,
     pipe,
@@ -50,6 +52,8 @@ ASYNC, RDHUP = int(SqeFlags.ASYNC), 0x2000
 ONE, TWO = b"\1" + bytes(7), b"\2" + bytes(7)
 PEEK, DONTWAIT, TRUNC, WAITALL, NOSIGNAL = 2, 0x40, 0x20, 0x100, 0x4000
 POLL_FIRST, MULTISHOT = 1, 2
+ALL_OF_THEM: Final = 4  # IORING_ASYNC_CANCEL_ANY
+ERRQUEUE: Final = 0x2000
 
 
 def vector(op: int, user_data: int, file: str, *parts: tuple[Operand, int], **fields: Operand) -> Sqe:
@@ -744,6 +748,23 @@ _VECTORS: Final = (
         run(vector(Op.READV, 2, "event", (data(1), 3), (data(2), 4))),
     ),
     case(
+        "vector: a position that is none",
+        "is said at once, and not by task work",
+        Setup(),
+        pipe(),
+        Open("socket", "seqpacket"),
+        [
+            run(
+                vector(Op.WRITEV, 1, file, (data(0), 4), off=1 << 63, flags=LINK),
+                nop(2),
+                vector(Op.READV, 3, "pipe.r", (data(1), 4), off=1 << 63),
+                nop(4),
+            )
+            for file in ("pipe.w", "socket.a")
+        ],
+        since=(6, 18),
+    ),
+    case(
         "vector: nothing at all",
         "0 bytes of a pipe; to a socket it is a message, of a stream none",
         Setup(),
@@ -755,4 +776,45 @@ _VECTORS: Final = (
     ),
 )
 
-CASES: Final = (*_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS, *_VECTORS)
+_NO_PROMISE: Final = (
+    *(
+        case(
+            f"fifo: without data{name}",
+            "its end is tried as task work, in vain, until a worker says it; nothing is read where there is nothing",
+            Setup(flags=flags),
+            Open("file", "fifo"),
+            run(
+                *(read(n, "file.r", flags=ASYNC * asked, len=64 * (n % 2)) for n in (1, 2, 3, 4) for asked in (n > 2,))
+            ),
+            (Wait(0), Reap(order=False, why="a worker of the kernel completes some")),
+            submit(cancel(9, 0, ALL_OF_THEM)),
+            (Wait(0), Reap(order=False, why="a worker of the kernel completes some")),
+            Close("file.w"),
+            [
+                (submit(one, flags=GETEVENTS), [(enter(0, 0, GETEVENTS), Reap())] * 3)
+                for one in (
+                    read(1, "file.r"),
+                    vector(Op.READV, 2, "file.r", (data(2), 8)),
+                    read(3, "file.r", off=1 << 63),
+                )
+            ],
+            since=(6, 18),
+        )
+        for name, flags in (("", 0), (", put off", int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)))
+    ),
+    *(
+        case(
+            f"errors: {kind}",
+            "with MSG_ERRQUEUE data are not waited for",
+            Setup(),
+            Open("file", kind, value=1),
+            run(recv(1, "file" if kind == "eventfd" else "file.a", ioprio=POLL_FIRST, op_flags=ERRQUEUE)),
+            run(cancel(9, 1)),
+            look_again(),
+            since=(6, 1),
+        )
+        for kind in ("eventfd", "udp")
+    ),
+)
+
+CASES: Final = (*_NO_PROMISE, *_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS, *_VECTORS)

@@ -44,6 +44,7 @@ from tests.rings.language import (
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 FIXED, SELECT, SKIP = int(SqeFlags.FIXED_FILE), int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS)
+LINK: Final = int(SqeFlags.IO_LINK)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 MIXED, TASKRUN = int(SetupFlags.CQE_MIXED), int(SetupFlags.TASKRUN_FLAG)
 
@@ -57,6 +58,45 @@ _MESSAGES: Final = (
         look_again("second"),
     ),
     case("message: to itself", "works", Setup(), run(message(1, "ring", 77, 5)), look_again()),
+    *(
+        case(
+            f"message: to itself, behind others{name}",
+            "comes at once, and so before what the call has completed until then; not before what goes on",
+            Setup(flags=flags),
+            pipe(),
+            buffer_ring(),
+            give(0, 1, 2, 3),
+            run(nop(1), message(2, "ring", 77, 5), nop(3), message(4, "ring", 78, 5)),
+            run(nop(1, flags=LINK), nop(2), message(3, "ring", 77, 5)),
+            run(nop(1, flags=LINK), message(2, "ring", 77, 5, flags=LINK), message(3, "ring", 78, 5)),
+            Write("pipe.w", b"data"),
+            run(nop(1), read_multishot(2), nop(3), message(4, "ring", 77, 5)),
+            Write("pipe.w", b"data"),
+            Reap(),
+            look_again(),
+            since=(6, 18),
+        )
+        for name, flags in (
+            ("", 0),
+            (", 32 bytes", int(SetupFlags.CQE32)),
+            (", both sizes", MIXED),
+            (", put off", DEFER),
+        )
+    ),
+    case(
+        "message: to itself, IOPOLL",
+        "a worker sends it: the call for the ring has the ring's lock",
+        Setup(flags=int(SetupFlags.IOPOLL)),
+        [(run(one, nop(3)), Wait(0), Reap()) for one in (message(2, "ring", 77, 5), nop(2))],
+        since=(6, 18),
+    ),
+    case(
+        "message: to itself, behind many others",
+        "before all of them",
+        Setup(entries=64),
+        run(*(nop(n) for n in range(33)), message(99, "ring", 77, 5)),
+        since=(6, 18),
+    ),
     case(
         "message: flags for the completion",
         "with FLAGS_PASS; else EINVAL",
@@ -404,6 +444,16 @@ _COMMANDS: Final = (
         pipe(),
         refused(*(command(op_flags=n) for n in (1, 2, 4)), command(fd=-1), command(ioprio=1)),
         refused(*(command(flags=SELECT, op_flags=n) for n in (0, 2, 3))),
+        since=(6, 18),
+    ),
+    case(
+        "command: a multishot that does not fail",
+        "completes when its file says so, which sockets never do; nobody finds it",
+        Setup(),
+        Open("socket", "udp"),
+        run(command(flags=SELECT, op_flags=2, fd=Fd("socket.a")), nop(1)),
+        run(cancel(9, 5), cancel(10, 0, 4)),
+        look_again(),
         since=(6, 18),
     ),
 )

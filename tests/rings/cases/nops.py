@@ -55,6 +55,24 @@ _NOPS: Final = (
         since=(6, 13),
     ),
     case(
+        "nop: a slot",
+        "where either of two flags says so: that of the NOP, and that of any SQE",
+        Setup(),
+        pipe(),
+        [
+            (
+                registered,
+                [
+                    run(nop(1, op_flags=2 | own, flags=flags, fd=fd))
+                    for own, flags in ((0, 0), (4, 0), (0, 1), (4, 1))
+                    for fd in ((0, 1, 77) if own or flags else (Fd("pipe.r"),))
+                ],
+            )
+            for registered in ((), Register(RegisterOp.REGISTER_FILES, Blob("2i", (Fd("pipe.r"), -1)), 2))
+        ],
+        since=(6, 16),
+    ),
+    case(
         "nop: as task work",
         "its completion is there after the call all the same",
         Setup(),

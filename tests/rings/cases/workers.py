@@ -1,0 +1,417 @@
+"""What Linux gives to a worker thread: IOSQE_ASYNC, and chains that the end of a call leaves open.
+
+A worker that was asked for tries once and arms a poll. One that nobody asked for makes the plain call: it may block, a
+cancel finds it running and interrupts it, and a file with O_NONBLOCK says that nothing is there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.rings.language import (
+    GETEVENTS,
+    MS,
+    Blob,
+    Close,
+    Drain,
+    Fd,
+    Fill,
+    HostFd,
+    Open,
+    Reap,
+    Register,
+    Setup,
+    Sqe,
+    Step,
+    Steps,
+    Told,
+    Wait,
+    Write,
+    buffer_ring,
+    cancel,
+    case,
+    give,
+    inject,
+    link_timeout,
+    nop,
+    provide_buffers,
+    read,
+    read_multishot,
+    read_select,
+    recv,
+    recv_multishot,
+    run,
+    send,
+    submit,
+    timeout,
+)
+from uring_iopf.abi import Op, RegisterOp, SqeFlags
+
+ASYNC, LINK, SELECT = int(SqeFlags.ASYNC), int(SqeFlags.IO_LINK), int(SqeFlags.BUFFER_SELECT)
+HARD, DRAIN = int(SqeFlags.IO_HARDLINK), int(SqeFlags.IO_DRAIN)
+ALL, BY_FD, ANY, BY_DATA, BY_OP = 1, 2, 4, 16, 32
+NOWAIT: Final = 8
+BUNDLE: Final = 16
+ONE: Final = bytes([1, *bytes(7)])
+KINDS: Final = {
+    "pipe": ("file.r", "file.w"),
+    "stream": ("file.a", "file.b"),
+    "eventfd": ("file", "file"),
+    "fifo": ("file.r", "file.w"),
+    "inotify": ("file", "file"),
+    "timerfd": ("file", ""),
+    "epoll": ("file", "file.in"),
+}
+"""Where a file is read, and where something is done that makes it readable."""
+
+
+def worked() -> tuple[Step, ...]:
+    """What workers have completed: beside the call that made them, in no order with what that has completed."""
+    return (Wait(0), Reap(order=False, why="a worker of the kernel completes it"))
+
+
+def asked(*sqes: Sqe) -> tuple[Step, ...]:
+    return (*submit(*sqes, flags=GETEVENTS), *worked())
+
+
+def _group() -> tuple[Step, ...]:
+    return (buffer_ring(), *give(0, 1, 2, 3, 4, 5, 6, 7))
+
+
+def _waits(kind: str, *requests: Sqe) -> Steps:
+    """Each has to wait, and ends when something comes, or by being cancelled."""
+    _, outside = KINDS[kind]
+    comes = Write(outside, ONE) if outside else ()
+    return [
+        (asked(request), then, worked(), submit(cancel(99, 1)), worked())
+        for request in requests
+        for then in (comes, ())
+    ]
+
+
+def _reads(kind: str, flags: int) -> tuple[Sqe, ...]:
+    file = KINDS[kind][0]
+    return (
+        read(1, file, flags=flags),
+        read_select(1, file, flags=SELECT | flags),
+        read(1, file, flags=flags, op_flags=NOWAIT),
+        *((recv(1, file, flags=flags),) if kind == "stream" else ()),
+    )
+
+
+_ONE_SHOTS: Final = tuple(
+    case(
+        f"worker: {kind}{', O_NONBLOCK' if nonblock else ''}, {'asked for' if flags == ASYNC else 'of an open chain'}",
+        "asked for, it waits as any; otherwise it blocks, or says that nothing is there; it has used its buffer",
+        Setup(),
+        Open("file", kind, nonblock=nonblock),
+        _group(),
+        _waits(kind, *_reads(kind, flags)),
+        since=(6, 16),
+    )
+    for kind in KINDS
+    for nonblock in (False, True)
+    for flags in (ASYNC, LINK)
+)
+
+
+def _goes_on(kind: str, request: Sqe) -> Steps:
+    outside = KINDS[kind][1]
+    return [
+        (
+            before,
+            asked(request),
+            Write(outside, ONE),
+            worked(),
+            Write(outside, ONE),
+            worked(),
+            submit(cancel(99, 1)),
+            worked(),
+        )
+        for before in ((), Write(outside, ONE))
+    ]
+
+
+_MULTISHOTS: Final = tuple(
+    case(
+        f"worker: a multishot, {kind}{', O_NONBLOCK' if nonblock else ''}",
+        "armed by it, where the file promises not to block; of others it is no multishot",
+        Setup(),
+        Open("file", kind, nonblock=nonblock),
+        _group(),
+        [
+            _goes_on(kind, request)
+            for flags in (ASYNC, LINK)
+            for request in (
+                read_multishot(1, KINDS[kind][0], flags=SELECT | flags),
+                *((recv_multishot(1, KINDS[kind][0], flags=SELECT | flags),) if kind == "stream" else ()),
+            )
+        ],
+        since=(6, 16),
+    )
+    for kind in ("pipe", "stream", "eventfd", "fifo")
+    for nonblock in (False, True)
+)
+
+_CANCELS: Final = (
+    case(
+        "worker: a cancel",
+        "EALREADY where it finds itself alone",
+        Setup(),
+        Open("file", "eventfd"),
+        [
+            asked(cancel(9, target, how, fd=Fd("file"), len=int(op), flags=ASYNC))
+            for target in (1, 9)
+            for op in (Op.ASYNC_CANCEL, Op.READ)
+            for how in (0, BY_FD, BY_FD | ALL, ANY, ANY | ALL, BY_OP, BY_OP | ALL, BY_OP | BY_FD, BY_DATA | BY_FD)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: a cancel, beside what it means",
+        "0, or a count that has no part of its own",
+        Setup(),
+        Open("pipe", "pipe"),
+        [
+            asked(read(1), cancel(9, 1, how, fd=Fd("pipe.r"), len=int(Op.READ), flags=ASYNC))
+            for how in (0, BY_FD, BY_FD | ALL, ANY, ANY | ALL, BY_OP, BY_OP | ALL)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: cancelled while it blocks",
+        "EALREADY, and EINTR for it; it counts as none; what waits beside it is cancelled as well",
+        Setup(),
+        Open("socket", "stream"),
+        [
+            (
+                asked(recv(1, flags=LINK)),
+                asked(recv(3)) if beside else (),
+                submit(cancel(9, 1, how, fd=Fd("socket.a"), len=int(Op.RECV))),
+                worked(),
+                submit(cancel(9, 0, ANY | ALL)),
+                worked(),
+            )
+            for beside in (False, True)
+            for how in (0, BY_FD, BY_FD | ALL, ANY, ANY | ALL, BY_OP, BY_OP | ALL)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: cancelled by a call while it blocks",
+        "the call waits for its end: 0",
+        Setup(),
+        Open("socket", "stream"),
+        [
+            (
+                asked(recv(1, flags=flags)),
+                Register(RegisterOp.REGISTER_SYNC_CANCEL, Blob("QiIqq8B3Q", (1, -1, how, -1, -1, *(0,) * 11)), 1),
+                worked(),
+            )
+            for flags in (ASYNC, LINK)
+            for how in (0, ANY | ALL)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: cancelled with part of it done",
+        "the part is its result",
+        Setup(),
+        Open("socket", "stream"),
+        [
+            (asked(recv(1, flags=flags, op_flags=0x100)), Write("socket.b", ONE), submit(cancel(9, 1)), worked())
+            for flags in (ASYNC, LINK)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: a send with a buffer, cancelled",
+        "the buffer is used",
+        Setup(),
+        Open("socket", "stream"),
+        Fill("socket.a"),
+        _group(),
+        [
+            (asked(send(1, flags=SELECT | flags, len=8, addr=0, buf_group=1)), submit(cancel(9, 1)), worked())
+            for flags in (ASYNC, LINK)
+        ],
+        since=(6, 16),
+    ),
+)
+
+_BUFFERS: Final = tuple(
+    case(
+        f"worker: what it selects, {name}",
+        "the whole length is used, whatever comes; classic buffers of a receive go back",
+        Setup(),
+        Open("socket", "stream"),
+        made,
+        [
+            (
+                asked(recv(1, flags=SELECT | flags, len=8, addr=0, buf_group=1)),
+                submit(cancel(9, 1)) if cancelled else Write("socket.b", b"four"),
+                worked(),
+                run(recv(2, flags=SELECT, len=16, addr=0, buf_group=1)),
+                Write("socket.b", ONE),
+                Reap(),
+            )
+            for flags in (ASYNC, LINK)
+            for cancelled in (True, False)
+        ],
+        since=(6, 16),
+    )
+    for name, made in (
+        ("a ring", _group()),
+        ("bit by bit", (buffer_ring(flags=2), *give(0, 1, 2, 3, 4, 5, 6, 7))),
+        ("classic", run(provide_buffers(9, 0, 8))),
+    )
+)
+
+_REST: Final = (
+    case(
+        "worker: a link's time while it blocks",
+        "does not begin: ECANCELED",
+        Setup(),
+        Open("socket", "stream"),
+        [
+            (
+                asked(recv(1, flags=LINK), link_timeout(2, ns=MS, flags=LINK), nop(3, flags=LINK)),
+                timed,
+                Write("socket.b", ONE) if comes else submit(cancel(9, 1)),
+                worked(),
+            )
+            for comes in (True, False)
+            for timed in ((), (asked(timeout(4, ns=2 * MS)), Wait(1), Reap()))
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: an eventfd for it",
+        "REGISTER_EVENTFD_ASYNC: signalled by what it completes, and not by what it has armed",
+        Setup(),
+        Open("told", "eventfd", nonblock=True),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("told"),)), 1),
+        Open("socket", "stream"),
+        [
+            (asked(recv(1, flags=flags)), Told("told"), Write("socket.b", ONE), worked(), Told("told"))
+            for flags in (0, ASYNC, LINK)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "multishot: the end of a FIFO",
+        "of one that blocks nothing is posted; otherwise 0",
+        Setup(),
+        _group(),
+        [
+            (
+                Open("file", "fifo", nonblock=nonblock),
+                [Write("file.w", ONE)] if data else [],
+                run(read_multishot(1, "file.r")),
+                Close("file.w"),
+                Reap(),
+                run(cancel(9, 1)),
+                Close("file.r"),
+            )
+            for nonblock in (False, True)
+            for data in (False, True)
+        ],
+        since=(6, 7),
+    ),
+    case(
+        "multishot: a FIFO at its end",
+        "the same from the start",
+        Setup(),
+        _group(),
+        [
+            (
+                Open("file", "fifo", nonblock=nonblock),
+                Close("file.w"),
+                run(read_multishot(1, "file.r")),
+                run(cancel(9, 1)),
+                Close("file.r"),
+            )
+            for nonblock in (False, True)
+        ],
+        since=(6, 7),
+    ),
+)
+
+_CHAINS: Final = (
+    case(
+        "worker: the rest of its chain",
+        "it goes on with it, and blocks: EALREADY and EINTR",
+        Setup(),
+        Open("socket", "stream"),
+        [
+            (asked(head, recv(2)), submit(cancel(9, 2)), worked())
+            for flags in (ASYNC | LINK, ASYNC | HARD)
+            for head in (nop(1, flags=flags), inject(1, -5, flags=flags))
+        ],
+        [
+            (asked(nop(1, flags=flags), recv(2, flags=LINK), nop(3)), Write("socket.b", ONE), worked())
+            for flags in (ASYNC | LINK, LINK)
+        ],
+        since=(6, 16),
+    ),
+    case(
+        "worker: a bundle that is sent",
+        "is a multishot to it, and cannot be armed where there is room: ECANCELED",
+        Setup(),
+        [
+            (
+                Open("socket", "stream", nonblock=nonblock),
+                Open("event", "eventfd", nonblock=nonblock),
+                Fill("socket.a") if full else (),
+                asked(send(1, "socket.a", ioprio=BUNDLE, flags=flags)),
+                Drain("socket.b") if full else (),
+                worked(),
+                asked(send(2, "event", ioprio=BUNDLE, flags=flags)),
+                Close("socket.a"),
+                Close("socket.b"),
+                Close("event"),
+            )
+            for flags in (ASYNC, LINK)
+            for nonblock in (False, True)
+            for full in (False, True)
+        ],
+        since=(6, 18),
+    ),
+    case(
+        "worker: a time-out that counts",
+        "from what other workers have completed before it on",
+        Setup(),
+        asked(nop(1, flags=DRAIN), timeout(2, 3600, off=2)),
+        [asked(nop(n)) for n in (3, 4)],
+        since=(6, 16),
+    ),
+)
+
+_SINGLE: Final = tuple(
+    case(
+        f"worker: a multishot with flags, {kind}, {name}",
+        "they are looked at when it reads; of a single shot that fails the buffer is used, and not named",
+        Setup(),
+        Open("file", kind),
+        made,
+        [
+            (
+                Write(KINDS[kind][1], ONE) if before else (),
+                asked(read_multishot(1, KINDS[kind][0], flags=SELECT | flags, op_flags=how)),
+                () if before else Write(KINDS[kind][1], ONE),
+                worked(),
+                submit(cancel(9, 1)),
+                worked(),
+            )
+            for flags in (ASYNC, LINK)
+            for how in (1, NOWAIT, 1 << 20)
+            for before in (False, True)
+        ],
+        run(read_select(2, KINDS[kind][0])),
+        since=(6, 16),
+    )
+    for kind in ("pipe", "fifo", "eventfd")
+    for name, made in (("a ring", _group()), ("classic", run(provide_buffers(9, 0, 32))))
+)
+
+CASES: Final = (*_ONE_SHOTS, *_MULTISHOTS, *_CANCELS, *_BUFFERS, *_REST, *_CHAINS, *_SINGLE)
