@@ -223,7 +223,7 @@ struct uiopf_model_counts {
 	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
 };
 
-#define UIOPF_MODEL_NEEDS_PASID 1	/* its driver refuses requests without one, as VT-d's in Linux 6.12 */
+#define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
 #define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
 const char *uiopf_model_name(uint32_t n);	/* NULL: there are fewer */
 struct uiopf_model *uiopf_model_make(struct uiopf_core *core, uint32_t n, uint32_t flags);

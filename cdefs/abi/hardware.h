@@ -46,7 +46,7 @@
 #define VTD_PRQ_EXECUTE 0x10000000000000	/* bit 52 */
 #define VTD_PRQ_PRIVILEGED 0x20000000000000	/* bit 53 */
 /* Word 1 has the layout of the PCIe message: read 0, write 1, last 2, group index 11:3, address 63:12. */
-#define VTD_PRS_PPR 0x1			/* status: a request is pending */
+#define VTD_PRS_PPR 0x1			/* status: the last request of a group is pending */
 #define VTD_PRS_PRO 0x2			/* status: the queue has overflowed */
 
 /* VT-d page group response, in the invalidation queue: four words. */
@@ -56,6 +56,7 @@
 #define VTD_PGRP_CODE_SHIFT 12		/* 15:12 */
 #define VTD_PGRP_RID_SHIFT 16		/* 31:16 */
 #define VTD_PGRP_PASID_SHIFT 32		/* 51:32 */
+#define VTD_PGRP_LPIG 0x4		/* word 1, bit 2: reserved since 4.0; Linux 6.12 sets it */
 #define VTD_PGRP_PRGI_SHIFT 3		/* word 1, 11:3 */
 
 /* ---- Stage-1 page tables, owned by the client ---- */

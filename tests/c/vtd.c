@@ -18,11 +18,11 @@
 
 static struct iommu_hwpt_pgfault message[2048];	/* what `take` has taken */
 
-static struct scene *open_scene(uint32_t allocation, uint32_t pool)
+static struct scene *open_scene_with(uint32_t allocation, uint32_t pool, uint32_t flags)
 {
 	const struct scene_config config = {
 		.requester_id = RID, .device_id = ID, .capacity = CAPACITY, .group_most = GROUP_MOST, .pool = pool,
-		.vtd_flags = 1, .pages = 0x100000,
+		.vtd_flags = flags, .pages = 0x100000,
 	};
 	struct scene *s = calloc(1, sizeof *s);
 
@@ -35,6 +35,11 @@ static struct scene *open_scene(uint32_t allocation, uint32_t pool)
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), -EBUSY);
 	}
 	return s;
+}
+
+static struct scene *open_scene(uint32_t allocation, uint32_t pool)
+{
+	return open_scene_with(allocation, pool, 1);
 }
 
 static void close_scene(struct scene *s)
@@ -205,9 +210,9 @@ static void every_bit_is_decoded(void)
 static void a_response_is_these_32_bytes(void)
 {
 	static const struct { uint64_t word0, word1; uint32_t code; uint64_t expected0, expected1; } cases[] = {
-		{ 0x000fedcb00000100, 0x5 | 0xff8, 0, 0x000fedcbab120019, 0xff8 },
-		{ 0x0000000100000100, 0x5 | 0x8, 1, 0x00000001ab121019, 0x8 },
-		{ 0x0008000000000100, 0x123456789005 | 0x800, 0, 0x00080000ab120019, 0x800 },
+		{ 0x000fedcb00000100, 0x5 | 0xff8, 0, 0x000fedcbab120019, 0xffc },
+		{ 0x0000000100000100, 0x5 | 0x8, 1, 0x00000001ab121019, 0xc },
+		{ 0x0008000000000100, 0x123456789005 | 0x800, 0, 0x00080000ab120019, 0x804 },
 	};
 	struct scene *s = open_scene(0, 256);
 	uint32_t i;
@@ -227,6 +232,45 @@ static void a_response_is_these_32_bytes(void)
 	close_scene(s);
 }
 
+/* Linux 7.2's driver leaves bit 2 clear, and takes requests without a PASID. */
+static void a_response_of_a_newer_driver(void)
+{
+	struct scene *s = open_scene_with(0, 256, 0);
+
+	request(s, 0x1 | (uint64_t)RID << 16, 0x5 | 0xff8);
+	interrupt(s);
+	CHECK_EQ(take(s), 1);
+	answer(s, message[0].cookie, 0);
+	CHECK_EQ(command(s, UIOPF_CONSUMER, 0)[0], 0x00000000ab120009);
+	CHECK_EQ(command(s, UIOPF_CONSUMER, 0)[1], 0xff8);
+	close_scene(s);
+}
+
+/* A request that is not the last of its group pends, and nobody is told; its last brings both to the driver. */
+static void the_last_request_raises_the_interrupt(void)
+{
+	struct scene *s = open_scene(0, 256);
+	const uint64_t source = 0x1 | (uint64_t)RID << 16 | 0x0000000300000100;
+	struct uiopf_account a = { .endpoint = s->ep, .device = s->device };
+
+	request(s, source, 0x1 | 7 << 3);
+	CHECK_EQ(s->vtd->prq_status, 0);
+	CHECK_EQ(uiopf_core_produce(s->core), 0);
+	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
+	CHECK_EQ(a.pending, 1);
+	CHECK_EQ(a.reported.reported, 0);
+	request(s, source, 0x5 | 7 << 3);
+	CHECK_EQ(s->vtd->prq_status, 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(take(s), 2);
+	/* A drain looks at the queue itself. */
+	request(s, source, 0x1 | 9 << 3);
+	CHECK_EQ(uiopf_replace(s->device, UIOPF_NO_PASID, s->q, 1), 0);
+	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
+	CHECK_EQ(a.reported.reported, 3);
+	close_scene(s);
+}
+
 static void a_failure_is_sent_as_linuxs_own_code(void)
 {
 	struct scene *s = open_scene(0, 256);
@@ -237,7 +281,7 @@ static void a_failure_is_sent_as_linuxs_own_code(void)
 	interrupt(s);
 	CHECK_EQ(s->iommu->commands[UIOPF_PRODUCER].queue.tail, 1);	/* and the hardware hears of it at once */
 	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x00000003ab122019);	/* 2, not 0xf */
-	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 256 << 3);
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 256 << 3 | 4);
 	close_scene(s);
 }
 
@@ -747,6 +791,8 @@ int main(void)
 	a_time_beyond_all_clocks_never_comes();
 	every_bit_is_decoded();
 	a_response_is_these_32_bytes();
+	a_response_of_a_newer_driver();
+	the_last_request_raises_the_interrupt();
 	a_failure_is_sent_as_linuxs_own_code();
 	what_linux_refuses();
 	an_overflow_is_seen_and_recovered_from();

@@ -153,7 +153,9 @@ static uint32_t turn(struct uiopf_producer *producer)
 
 	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next)
 		did += m->ops->endpoint_turn(m, endpoint);
-	return likely(!m->held) ? did + m->ops->interrupt(m) : did;
+	if (unlikely(m->held) || (m->ops->raised && !m->ops->raised(m)))
+		return did;
+	return did + m->ops->interrupt(m);
 }
 
 static void kick_consumer(struct uiopf_producer *producer)

@@ -43,6 +43,8 @@ struct uiopf_model_ops {
 	void (*answer)(struct uiopf_model *model, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
 		       uint64_t now);
 
+	/* Hardware: whether the driver's interrupt is raised. NULL: any request raises it. */
+	bool (*raised)(const struct uiopf_model *model);
 	/* Driver: takes what is in the request queue, and reports it; how many. */
 	uint32_t (*interrupt)(struct uiopf_model *model);
 	/* Driver: as uiopf_iommu_ops has them. */

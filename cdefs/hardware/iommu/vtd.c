@@ -49,6 +49,8 @@ static uint32_t execute(struct uiopf_model *m)
 hot_inline void give_response(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, uint32_t flags,
 			      uint32_t pasid, uint32_t grpid, uint32_t code)
 {
+	/* Linux 6.12 also sets the bit that a request has. */
+	const uint64_t last = m->flags & UIOPF_MODEL_NEEDS_PASID ? VTD_PGRP_LPIG : 0;
 	uint64_t word0;
 
 	/* Linux puts its own code into the field: a failure is sent as 2, which the function treats as one. */
@@ -56,7 +58,7 @@ hot_inline void give_response(struct uiopf_model *m, enum uiopf_side side, uint3
 		(uint64_t)code << VTD_PGRP_CODE_SHIFT;
 	if (flags & UIOPF_FAULT_PASID_VALID)
 		word0 |= VTD_PGRP_PASID_PRESENT | (uint64_t)pasid << VTD_PGRP_PASID_SHIFT;
-	uiopf_commands_give(&m->commands[side], VTD_IQ_WORDS, word0, (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT);
+	uiopf_commands_give(&m->commands[side], VTD_IQ_WORDS, word0, (uint64_t)grpid << VTD_PGRP_PRGI_SHIFT | last);
 }
 
 static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
@@ -156,6 +158,12 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, st
 	return false;
 }
 
+/* PPR or PRO: what raises the interrupt. Requests that are not their group's last wait for one that is. */
+static bool raised(const struct uiopf_model *m)
+{
+	return container_of(m, const struct uiopf_vtd, model)->prq_status;
+}
+
 static uint32_t interrupt(struct uiopf_model *m)
 {
 	struct uiopf_vtd *v = uiopf_vtd_of(m);
@@ -220,6 +228,7 @@ const struct uiopf_model_ops uiopf_model_vtd = {
 	.request = request,
 	.execute = execute,
 	.answer = answer,
+	.raised = raised,
 	.interrupt = interrupt,
 	.respond = respond,
 	.unreported = unreported,

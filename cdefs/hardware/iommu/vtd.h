@@ -52,5 +52,7 @@ hot_inline void uiopf_vtd_page_request(struct uiopf_vtd *v, struct uiopf_page_re
 	d[1] = request.message;
 	uiopf_records_put(q);
 	uiopf_records_show(q);
-	v->prq_status |= VTD_PRS_PPR;
+	/* The last of a group makes the request pending, and raises the interrupt. */
+	_Static_assert(PCIE_PRI_LAST == VTD_PRS_PPR << 2, "a shift makes one of the other");
+	v->prq_status |= request.message >> 2 & VTD_PRS_PPR;
 }
