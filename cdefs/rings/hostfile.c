@@ -45,6 +45,7 @@ struct host_file {
 	bool counts;		/* what is read is a count of 8 bytes (eventfd, timerfd): never into less */
 	bool inet;		/* a socket that has commands */
 	bool counts_tcp, counts_unix;	/* a stream socket that says what is left to receive */
+	bool at_end, broken;	/* … has been read to its end; was reset, as a call has said */
 	struct uiopf_host_eventfd eventfd;	/* in the core's list, of an eventfd */
 };
 
@@ -58,6 +59,17 @@ static uint32_t host_poll(struct uiopf_file *file)
 	struct pollfd p = { host_of(file)->fd[0], (short)EVERY_EVENT, 0 };
 
 	return poll(&p, 1, 0) > 0 ? (uint32_t)(unsigned short)p.revents : 0;
+}
+
+/* What a call came to, before another one. */
+static ssize_t result(struct host_file *h, ssize_t n)
+{
+	if (n >= 0) {
+		h->core->host_moved = true;
+		return n;
+	}
+	h->broken |= errno == ECONNRESET || errno == ETIMEDOUT;
+	return -errno;
 }
 
 /* readv(2) or writev(2) of a file that does not know RWF_NOWAIT. */
@@ -88,12 +100,8 @@ static int64_t transfer(struct host_file *h, const struct iovec *piece, uint32_t
 	if (!h->no_nowait[writes]) {
 		n = writes ? pwritev2(h->fd[0], piece, (int)count, -1, RWF_NOWAIT) :
 			     preadv2(h->fd[0], piece, (int)count, -1, RWF_NOWAIT);
-		if (n >= 0) {
-			h->core->host_moved = true;
-			return n;
-		}
-		if (errno != EOPNOTSUPP)
-			return -errno;
+		if (n >= 0 || errno != EOPNOTSUPP)
+			return result(h, n);
 		h->no_nowait[writes] = true;
 	}
 	h->core->host_moved = true;
@@ -162,9 +170,8 @@ static int64_t host_receive(struct uiopf_file *file, const struct iovec *piece, 
 	ssize_t n = recvmsg(host_of(file)->fd[0], &message, (*flags & ~CMSG_COMPAT) | MSG_DONTWAIT);
 
 	*flags = message.msg_flags;
-	if (n >= 0)
-		host_of(file)->core->host_moved = true;
-	return n < 0 ? -errno : n;
+	host_of(file)->at_end = n == 0;
+	return result(host_of(file), n);
 }
 
 static int64_t host_send(struct uiopf_file *file, const struct iovec *piece, uint32_t count, int flags, const void *address,
@@ -177,9 +184,7 @@ static int64_t host_send(struct uiopf_file *file, const struct iovec *piece, uin
 	/* A signal would be the emulator's, not the client's. */
 	ssize_t n = sendmsg(host_of(file)->fd[0], &message, (flags & ~CMSG_COMPAT) | MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	if (n >= 0)
-		host_of(file)->core->host_moved = true;
-	return n < 0 ? -errno : n;
+	return result(host_of(file), n);
 }
 
 /* A socket has no position, and says so of any but the first. */
@@ -208,21 +213,25 @@ static int64_t socket_write_pieces(struct uiopf_file *file, const struct iovec *
 	return count ? host_write_pieces(file, piece, count, position) : socket_write(file, NULL, 0, position);
 }
 
-/* Whether the other side has ended a TCP stream. What is left to receive does not count its end. */
-static bool tcp_ended(const struct host_file *h)
+/*
+ * Whether the other side has ended a TCP stream. What is left to receive does not count its end. Once both sides have, the
+ * socket is closed, and so is one that was reset: there an error comes in place of the end.
+ */
+static bool tcp_ended(struct host_file *h)
 {
 	uint8_t state = 0;	/* the first byte of struct tcp_info */
 	socklen_t size = sizeof state;
 
 	if (getsockopt(h->fd[0], IPPROTO_TCP, TCP_INFO, &state, &size) < 0)
 		return false;
-	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_TIME_WAIT;
+	return state == TCP_CLOSE_WAIT || state == TCP_LAST_ACK || state == TCP_CLOSING || state == TCP_TIME_WAIT ||
+	       (state == TCP_CLOSE && !h->broken && (h->at_end || !(host_poll(&h->file) & POLLERR)));
 }
 
 /* TCP says how much is left, or 1 at the end of the stream (tcp_inq_hint). Since 6.17 Unix streams say how much, too. */
 static int64_t host_unread(struct uiopf_file *file, uint32_t kernel)
 {
-	const struct host_file *h = host_of(file);
+	struct host_file *h = host_of(file);
 	int left = 0;
 
 	if (!(h->counts_tcp || (h->counts_unix && kernel >= UIOPF_LINUX(6, 17))))

@@ -117,9 +117,12 @@ static enum uiopf_issue wait_for_rest(struct uiopf_request *r)
 {
 	if (r->op_flags & MSG_DONTWAIT)
 		return end(r, -EAGAIN);
-	if (r->file->ops->poll(r->file) & r->events)
-		uiopf_engine_add_work(r);
-	return uiopf_wait_for_file(r);
+	if (!(r->file->ops->poll(r->file) & r->events))
+		return uiopf_wait_for_file(r);
+	r->unfindable = true;	/* it is not armed, as it would be ready (IO_APOLL_READY) */
+	uiopf_stop_waiting(r);
+	uiopf_engine_add_work(r);
+	return UIOPF_PENDING;
 }
 
 static enum uiopf_issue end(struct uiopf_request *r, int64_t n)
@@ -214,6 +217,16 @@ static int64_t receive(struct uiopf_request *r, const struct uiopf_selected *buf
 	return r->file->ops->receive(r->file, piece, count, flags);
 }
 
+/*
+ * Of datagrams there is no end, but for who has shut down his own side and waits: a call that may block returns 0, and any
+ * other -EAGAIN. The socket is ready all the time, so Linux tries 128 times and asks a worker thread, who may block.
+ */
+static bool is_over(const struct uiopf_request *r)
+{
+	return (r->file->mode & UIOPF_FILE_DATAGRAMS) && !r->multishot && !(r->op_flags & MSG_DONTWAIT) &&
+	       (r->file->ops->poll(r->file) & POLLRDHUP);
+}
+
 enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
@@ -222,6 +235,7 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 	int64_t n;
 	int rc;
 
+	r->unfindable = false;
 	if (unlikely(r->punted && r->multishot && !r->started) && uiopf_worker_arms(r))
 		return UIOPF_PENDING;
 	if (polls_first(r))
@@ -244,6 +258,13 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			return uiopf_done(r, rc);
 		}
 		n = receive(r, &buffer, &message);
+		if (unlikely(n == -EAGAIN && is_over(r))) {
+			if (buffer.from && buffer.from->ring)	/* a worker uses up what it selects; a classic one goes back */
+				hold(r, &buffer, buffer.length);
+			end(r, 0);
+			uiopf_request_add_work(r, UIOPF_FINISH);
+			return UIOPF_PENDING;
+		}
 		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
 			return uiopf_wait_for_file(r);
 		if (n > 0)
@@ -351,6 +372,7 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 	int64_t n;
 	int rc;
 
+	r->unfindable = false;
 	if (unlikely(r->punted && (r->ioprio & IORING_RECVSEND_BUNDLE)) && uiopf_may_be_armed(r->file))
 		return arm_bundle(r);
 	if (!ops->send)

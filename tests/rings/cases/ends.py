@@ -237,4 +237,53 @@ _END_NOT_WAITED_FOR: Final = (
     ),
 )
 
-CASES: Final = (*_TOGETHER, *_TOGETHER_PUT_OFF, *_OTHERS, *_POLLING_THREAD, *_DO_NOT_WAIT, *_END_NOT_WAITED_FOR)
+_BOTH_SIDES: Final = tuple(
+    case(
+        f"end: tcp, of both sides, {name}, {shots}{suffix}",
+        "the flag of the end, which a stream that was reset has not",
+        _socket("tcp", flags),
+        before,
+        run(request),
+        behind,
+        look_again(),
+        run(recv(3)),
+        look_again(),
+        since=(6, 17),
+    )
+    for suffix, flags in RINGS[:2]
+    for shots, request in (("one shot", recv(1)), ("multishot", recv_multishot(1)))
+    for name, before, behind in (
+        ("ours first", Shutdown("socket.a", 1), (_DATA, _CLOSED)),
+        ("ours first, before all", (Shutdown("socket.a", 1), _DATA, _CLOSED), ()),
+        ("theirs first", (_DATA, Shutdown("socket.b", 1)), Shutdown("socket.a", 1)),
+        ("theirs, and a send", (_CLOSED, Write("socket.a", b"x")), ()),
+        ("a reset", Write("socket.a", b"x"), (_DATA, _CLOSED)),
+    )
+)
+
+_OUR_SIDE: Final = tuple(
+    case(
+        f"end: {kind}, a receive when our side is shut down{' meanwhile' if meanwhile else ''}",
+        "0; EAGAIN to one that does not wait",
+        _socket(kind),
+        (() if meanwhile else Shutdown("socket.a", 0)),
+        run(recv(1), recv(2, op_flags=DONTWAIT)),
+        (Shutdown("socket.a", 0) if meanwhile else ()),
+        Wait(1 if meanwhile else 0),
+        Reap(),
+        look_again(),
+    )
+    for kind in ("dgram", "udp", "seqpacket", "stream")
+    for meanwhile in (False, True)
+)
+
+CASES: Final = (
+    *_TOGETHER,
+    *_TOGETHER_PUT_OFF,
+    *_OTHERS,
+    *_POLLING_THREAD,
+    *_DO_NOT_WAIT,
+    *_END_NOT_WAITED_FOR,
+    *_BOTH_SIDES,
+    *_OUR_SIDE,
+)
