@@ -1394,6 +1394,19 @@ def test_a_group_that_is_taken_before_the_ring_s_turn_has_woken_all_the_same() -
             bench.ring.run(Sqe.async_cancel(9, 1))
 
 
+def test_a_fault_calls_one_of_the_polls_that_want_to_be_the_only_one() -> None:
+    """EPOLLEXCLUSIVE: behind all others, and each fault calls one, as Linux's wake_up_interruptible()."""
+    exclusive = 1 << 28
+    for groups, seen in ((1, [3, 1, 2]), (2, [3, 1, 2, 4])):
+        with Bench(flags=DEFERRED) as bench:
+            fd = bench.queue.fd
+            polls = [Sqe.poll_add(n, fd, POLLIN | (0 if n in (1, 3) else exclusive)) for n in range(1, 5)]
+            bench.ring.run(*polls)
+            bench.queue.report(groups)
+            assert users(bench.ring.run()) == seen
+            bench.ring.run(Sqe.async_cancel(9, 4))
+
+
 def test_the_hardware_s_thread_shows_taskrun_of_a_ring_whose_client_is_not_in_a_call() -> None:
     rows = struct.pack("<2Q2I", 0, 0x1000, 1, FaultPerm.READ)
     with ExitStack() as stack:

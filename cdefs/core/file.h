@@ -5,6 +5,7 @@
  * An armed wait is called, once for each time that something arrived, until it is cancelled.
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -33,7 +34,8 @@ struct uiopf_file;
 
 struct uiopf_wait {
 	struct uiopf_wait *next, **link;	/* link is NULL while not armed */
-	void (*wake)(struct uiopf_wait *wait, uint32_t events);	/* events 0: the file does not say */
+	/* events 0: the file does not say. True where it was called and wants to be the only one of its kind (EPOLLEXCLUSIVE). */
+	bool (*wake)(struct uiopf_wait *wait, uint32_t events);
 };
 
 struct uiopf_file_ops {
@@ -98,12 +100,38 @@ static inline void uiopf_file_cancel(struct uiopf_file *file, struct uiopf_wait 
 	wait->link = NULL;
 }
 
-static inline void uiopf_file_wake(struct uiopf_file *file, uint32_t events)
+/* Behind all others, for one that wants to be the only one of its kind that is called (add_wait_queue_exclusive). */
+static inline void uiopf_file_arm_last(struct uiopf_file *file, struct uiopf_wait *wait)
+{
+	struct uiopf_wait **end;
+
+	uiopf_file_cancel(file, wait);
+	for (end = &file->waits; *end; end = &(*end)->next)
+		;
+	wait->next = NULL;
+	wait->link = end;
+	*end = wait;
+}
+
+/* Calls everyone, but for those behind the first that wants to be the only one; true where there was such a one. */
+static inline bool uiopf_file_wake_one(struct uiopf_file *file, uint32_t events)
 {
 	struct uiopf_wait *wait, *next;
 
 	for (wait = file->waits; wait; wait = next) {
 		next = wait->next;	/* a wake may take itself off the list, nobody else */
+		if (unlikely(wait->wake(wait, events)))
+			return true;
+	}
+	return false;
+}
+
+static inline void uiopf_file_wake(struct uiopf_file *file, uint32_t events)
+{
+	struct uiopf_wait *wait, *next;
+
+	for (wait = file->waits; wait; wait = next) {
+		next = wait->next;
 		wait->wake(wait, events);
 	}
 }

@@ -90,19 +90,21 @@ static inline bool uiopf_faultq_has_group(struct uiopf_faultq *q)
 /* Wakes the file's waits if groups have come since the last time; how many came. */
 static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 {
-	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken;
+	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken, i;
+	bool more;
 
 	if (came) {
 		/*
 		 * Linux wakes for every group, and without saying what for (wake_up_interruptible), so that whoever is
-		 * woken looks for himself. The proposed file says, in one of its two forms. More than two make no difference.
+		 * woken looks for himself. The proposed file says, in one of its two forms. More than two make no difference,
+		 * but to polls of which each wake calls one.
 		 */
 		uint32_t events = q->file.mode & UIOPF_FILE_KEYED ? POLLIN | POLLRDNORM : 0;
 
 		q->woken = published;
-		uiopf_file_wake(&q->file, events);
-		if (came > 1)
-			uiopf_file_wake(&q->file, events);
+		more = uiopf_file_wake_one(&q->file, events);
+		for (i = 1; i < came && (more || i < 2); i++)
+			more = uiopf_file_wake_one(&q->file, events);
 	}
 	return came;
 }

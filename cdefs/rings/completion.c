@@ -276,7 +276,7 @@ void uiopf_tell_of_work(struct uiopf_engine *e)
  * Tells who sleeps, or may be about to. (Whoever was told has left the list, and others may come into it meanwhile: that
  * somebody was told makes no second look superfluous.)
  */
-static void tell(struct uiopf_engine *e, bool moved)
+static void tell(struct uiopf_engine *e)
 {
 	if (e->eventfd >= 0)
 		signal_eventfd(e);
@@ -284,8 +284,6 @@ static void tell(struct uiopf_engine *e, bool moved)
 	e->fired_told = e->timeouts_fired;
 	if (LOAD_SEQ(&e->cq_waiters))
 		uiopf_wake_waiters(e, false);
-	if (moved)
-		uiopf_engine_wake_pollers(e);
 }
 
 void uiopf_publish_cqes(struct uiopf_engine *e)
@@ -315,16 +313,18 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 	} else if (unlikely(e->timeouts_fired != e->fired_told) && uiopf_worker_runs(e)) {
 		e->look_again = e->may_sleep;	/* in silence, and it ends waits all the same */
 	}
+	uiopf_engine_wake_pollers(e);	/* also of what ended in silence, and before TIMEOUTs and the eventfd */
 	if (unlikely(e->count_timeouts != NULL) && uncounted)
 		e->count_timeouts(e);
-	tell(e, moved);
+	tell(e);
 }
 
 void uiopf_look_again(struct uiopf_engine *e)
 {
 	e->look_again = false;
 	STORE_SEQ(&e->barrier, 1);	/* the tail is seen by all from here on; nobody else writes this word */
-	tell(e, true);
+	uiopf_engine_wake_pollers(e);
+	tell(e);
 }
 
 /* ---- registering the eventfd ---- */

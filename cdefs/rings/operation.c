@@ -1,5 +1,7 @@
 #include "rings/operation.h"
 
+#include <sys/epoll.h>
+
 #include "rings/request.h"
 #include "rings/resources.h"
 
@@ -38,12 +40,12 @@ static int take_second_half(struct uiopf_engine *e)
 	return 0;
 }
 
-static void on_wake(struct uiopf_wait *wait, uint32_t events)
+static bool on_wake(struct uiopf_wait *wait, uint32_t events)
 {
 	struct uiopf_request *r = container_of(wait, struct uiopf_request, wait);
 
 	if (events && !(events & r->events))
-		return;
+		return false;
 	/* Its own completion may have called it, by way of whatever number of rings: it is its last (io_poll_wake). */
 	if (unlikely(events & UIOPF_WAKE_BY_RING) && r->opcode == IORING_OP_POLL_ADD && !r->working)
 		r->multishot = false;
@@ -59,6 +61,7 @@ static void on_wake(struct uiopf_wait *wait, uint32_t events)
 	else
 		r->woken = events & r->events;
 	uiopf_engine_add_work(r);
+	return unlikely(r->events & EPOLLEXCLUSIVE);
 }
 
 int uiopf_request_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)

@@ -2,6 +2,7 @@
 #pragma once
 #include <errno.h>
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include "rings/buffers.h"
 #include "rings/completion.h"
@@ -15,6 +16,8 @@ static inline enum uiopf_issue uiopf_wait_for_file(struct uiopf_request *r)
 	if (r->wait.link)
 		return UIOPF_PENDING;
 	r->file->ops->arm(r->file, &r->wait);
+	if (unlikely(r->events & EPOLLEXCLUSIVE))
+		uiopf_file_arm_last(r->file, &r->wait);
 	/* Linux's table of what a cancel may find has it from now on: what waits anew is found first, as the newest. */
 	if (unlikely(r->listed)) {
 		uiopf_request_unlist(r);

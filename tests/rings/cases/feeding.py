@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 MULTI, IN, OUT = 1, 1, 4
 URING_WAKE = 1 << 27  # EPOLL_URING_WAKE
+EXCLUSIVE = 1 << 28  # EPOLLEXCLUSIVE
 DONTWAIT, WAITALL = 0x40, 0x100
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 LINK, HARD, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK), int(SqeFlags.CQE_SKIP_SUCCESS)
@@ -647,6 +648,53 @@ _PARTS: Final = (
     ),
 )
 
+
+def _told_by_rings(kind: str, flags: int) -> tuple[Case, ...]:
+    """Who is called when a ring has completed something, and in which order."""
+    return (
+        case(
+            f"feeding: what ends in silence{kind}",
+            "calls who polls the ring, who believes it",
+            Setup(flags=flags),
+            Setup("other"),
+            [
+                (
+                    submit(request, ring=ring),
+                    run(nop(5, flags=SKIP)),
+                    _AGAIN,
+                    look_again("other"),
+                    run(nop(6, flags=SKIP)),
+                    _AGAIN,
+                    look_again("other"),
+                )
+                for ring in ("ring", "other")
+                for request in (poll(1, "ring"), poll(2, "ring", len=MULTI))
+            ],
+        ),
+        case(
+            f"feeding: a ring's polls and its eventfd{kind}",
+            "the ring is told of first",
+            Setup(flags=flags),
+            Open("event", "eventfd", nonblock=True),
+            _signals(),
+            [
+                (submit(*(requests[::order])), run(nop(5)), _AGAIN, Read("event"))
+                for order in (1, -1)
+                for requests in ((poll(1, "event"), poll(2, "ring")),)
+            ],
+        ),
+        case(
+            f"feeding: polls that want to be the only ones{kind}",
+            "come behind the others; a ring calls all of them",
+            Setup(flags=flags),
+            Setup("other"),
+            submit(*(poll(n, "other", events=IN | (EXCLUSIVE if n in (2, 4) else 0)) for n in range(1, 6))),
+            submit(nop(6), ring="other"),
+            _AGAIN,
+        ),
+    )
+
+
 _KINDS: Final = (("", 0), (", put off", DEFER), (", put off, with the flag", DEFER | TASKRUN))
 
 CASES: Final = (
@@ -659,4 +707,5 @@ CASES: Final = (
     *_others("", 0),
     *_others(", put off", DEFER),
     *_PARTS,
+    *(one for kind, flags in _KINDS for one in _told_by_rings(kind, flags)),
 )
