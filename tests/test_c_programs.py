@@ -24,6 +24,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "records": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
+    "smmuv3": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],
     "account": ["20000", "1"],

@@ -36,6 +36,8 @@ from uring_iopf.workloads import ROW
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from uring_iopf.hardware.iommus.iommu import Iommu
+
 PAGE = 4096
 READ = FaultPerm.READ
 RF, UPRGI, STOPPED = PriStatus.RF, PriStatus.UPRGI, PriStatus.STOPPED
@@ -51,7 +53,7 @@ class Site:
         self.stack = ExitStack()
         self.core = self.stack.enter_context(Core(kernel=kernel))
         self.context = Context(self.core)
-        self.iommu = VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
+        self.iommu = self.make_iommu()
         self.stack.callback(self.iommu.close)
         self.ends: list[Endpoint] = []
         for n in range(functions):
@@ -71,6 +73,10 @@ class Site:
         for n in range(functions):
             self.iommu.bind(self.ends[n], self.devices[n])
             self.devices[n].attach(self.tables[n])
+
+    def make_iommu(self) -> Iommu:
+        """The IOMMU of this kernel's driver."""
+        return VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
 
     @property
     def end(self) -> Endpoint:
@@ -548,10 +554,14 @@ class DriverMachine(RuleBasedStateMachine):
     """Requests of any fields, from two functions, through the driver of one kernel."""
 
     kernel = "7.2"
+    last_only = True  # a request that is not its group's last raises no interrupt
+
+    def make_site(self) -> Site:
+        return Site(self.kernel, functions=2)
 
     @initialize()
     def begin(self) -> None:
-        self.site = Site(self.kernel, functions=2)
+        self.site = self.make_site()
         self.model = {one.requester_id: ModelFunction() for one in self.site.ends}
         self.raised = False
         self.logged: dict[int, Counter[tuple[int, int]]] = {rid: Counter() for rid in self.model}
@@ -566,6 +576,11 @@ class DriverMachine(RuleBasedStateMachine):
             self.site.close()
 
     # ---- the model ----
+
+    def arrive(self, function: ModelFunction | None, request: PageRequest) -> None:
+        """What the hardware does with a request, which may be a stranger's."""
+        if function is not None:
+            function.in_queue.append(request)
 
     def take(self, function: ModelFunction, request: PageRequest) -> None:
         """What the driver does with a request."""
@@ -609,7 +624,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     def drain(self) -> None:
         self.site.turn()
-        if self.raised:
+        if self.raised or not self.last_only:
             self.interrupt()
         self.look()
 
@@ -650,12 +665,12 @@ class DriverMachine(RuleBasedStateMachine):
         if function is not None:
             marker = request.last and not (request.read or request.write) and pasid is not None
             function.sent += not (marker and not execute and not privileged)
-            function.in_queue.append(request)
+        self.arrive(function, request)
 
     @rule()
     def produce(self) -> None:
         self.site.core.produce()
-        if self.raised:
+        if self.raised or not self.last_only:
             self.interrupt()
 
     @rule(n=st.integers(0, 1))

@@ -225,6 +225,7 @@ struct uiopf_model_counts {
 
 #define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
 #define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
+#define UIOPF_MODEL_DENIES 4		/* its driver denies page requests, as SMMUv3's in Linux */
 const char *uiopf_model_name(uint32_t n);	/* NULL: there are fewer */
 struct uiopf_model *uiopf_model_make(struct uiopf_core *core, uint32_t n, uint32_t flags);
 void uiopf_model_free(struct uiopf_model *model);
@@ -239,6 +240,9 @@ int uiopf_model_unbind(struct uiopf_model *model, struct uiopf_device *device);	
 /* Requests stay in the queue, sent and not reported, until it is let go or drained. */
 void uiopf_model_hold_interrupt(struct uiopf_model *model, int held);
 void uiopf_model_get_counts(struct uiopf_model *model, struct uiopf_model_counts *counts);
+/* SMMUv3's PRI queue; -EOPNOTSUPP: another model. Switched on or off; the next write of a request aborts. */
+int uiopf_smmuv3_enable_priq(struct uiopf_model *model, int on);
+int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
 
 /* ---- page tables in an arena ---- */
 

@@ -1,5 +1,5 @@
 /*
- * What the simulated hardware reads and writes: PCIe page requests, VT-d's queues, stage-1 page tables.
+ * What the simulated hardware reads and writes: PCIe page requests, the queues of IOMMUs, stage-1 page tables.
  *
  * Bit ranges are of little-endian 64-bit words. Sources: PCIe base specification, Page Request Services; Intel VT-d
  * 4.x as Linux 6.12 and 7.2 use it (drivers/iommu/intel/prq.c, iommu.h; include/uapi/linux/pci_regs.h).
@@ -58,6 +58,36 @@
 #define VTD_PGRP_PASID_SHIFT 32		/* 51:32 */
 #define VTD_PGRP_LPIG 0x4		/* word 1, bit 2: reserved since 4.0; Linux 6.12 sets it */
 #define VTD_PGRP_PRGI_SHIFT 3		/* word 1, 11:3 */
+
+/* ---- Arm SMMUv3: IHI 0070, chapters 4 and 8; Linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.h ---- */
+
+/* PRI queue entry: two words, 16 bytes. */
+#define SMMU_PRIQ_WORDS 2
+#define SMMU_PRIQ_ENTRIES 2048		/* all of them in use: the indices have a wrap bit */
+/* Word 0: StreamID 31:0, SubstreamID 51:32. */
+#define SMMU_PRIQ_SSID_SHIFT 32
+#define SMMU_PRIQ_PRIVILEGED 0x400000000000000	/* bit 58 */
+#define SMMU_PRIQ_EXECUTE 0x800000000000000	/* bit 59 */
+#define SMMU_PRIQ_MESSAGE_SHIFT 60	/* read 60, write 61, last 62: in the order of PCIe's message */
+#define SMMU_PRIQ_LAST 0x4000000000000000	/* bit 62 */
+#define SMMU_PRIQ_SSV 0x8000000000000000	/* bit 63: there is a SubstreamID */
+/* Word 1: address 63:12. */
+#define SMMU_PRIQ_INDEX 0x1ff		/* 8:0 */
+#define SMMU_OVERFLOW 0x80000000	/* PRIQ_PROD.OVFLG, PRIQ_CONS.OVACKFLG: bit 31 */
+
+/* Commands: two words, 16 bytes. Word 0: opcode 7:0, StreamID 63:32. */
+#define SMMU_CMD_WORDS 2
+#define SMMU_CMD_OPCODE 0xff
+#define SMMU_CMD_SID_SHIFT 32
+#define SMMU_CMD_PRI_RESP 0x41
+#define SMMU_CMD_SYNC 0x46
+/* CMD_PRI_RESP, word 1: group index 8:0. */
+#define SMMU_PRI_RESP_SSV 0x800		/* word 0, bit 11 */
+#define SMMU_PRI_RESP_SSID_SHIFT 12	/* word 0, 31:12 */
+#define SMMU_PRI_RESP_CODE_SHIFT 12	/* word 1, 13:12: not PCIe's codes */
+#define SMMU_PRI_RESP_FAILURE 0x0
+#define SMMU_PRI_RESP_INVALID 0x1
+#define SMMU_PRI_RESP_SUCCESS 0x2
 
 /* ---- Stage-1 page tables, owned by the client ---- */
 

@@ -242,6 +242,7 @@ static void the_life_of_events(void)
 
 #define ROWS 200u
 
+/* Each behind another IOMMU, in turn. */
 static void the_life_of_a_design(uint32_t design)
 {
 	static struct uiopf_access row[ROWS];
@@ -255,19 +256,21 @@ static void the_life_of_a_design(uint32_t design)
 	struct uiopf_device *device;
 	struct uiopf_space *space;
 	struct uiopf_core *core;
-	struct uiopf_model *vtd;
+	struct uiopf_model *iommu;
 	const bool has_client = uiopf_design_info(design)->has_client;
-	uint32_t i;
+	uint32_t i, models = 0;
 
+	while (uiopf_model_name(models))
+		models++;
 	for (i = 0; i < ROWS; i++)
 		row[i] = (struct uiopf_access){ i, (uint64_t)i << 12, 1, IOMMU_PGFAULT_PERM_READ };
 	MADE(core, uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0), );
-	MADE(vtd, uiopf_model_make(core, 0, UIOPF_MODEL_UNDRAINED), );
-	MADE(endpoint, uiopf_endpoint_new(core, uiopf_model_port(vtd), 0x100, 512, 2), );
+	MADE(iommu, uiopf_model_make(core, design % models, UIOPF_MODEL_UNDRAINED), );
+	MADE(endpoint, uiopf_endpoint_new(core, uiopf_model_port(iommu), 0x100, 512, 2), );
 	MADE(space, uiopf_space_new(2, 16), );
 	MADE(queue, uiopf_faultq_new(core, uiopf_design_info(design)->personality), );
-	MADE(device, uiopf_device_new(core, uiopf_model_iommu(vtd), 1, 0x100, 512, 0), );
-	DONE(uiopf_model_bind(vtd, endpoint, device), );
+	MADE(device, uiopf_device_new(core, uiopf_model_iommu(iommu), 1, 0x100, 512, 0), );
+	DONE(uiopf_model_bind(iommu, endpoint, device), );
 	uiopf_endpoint_set_tables(endpoint, space);
 	DONE(uiopf_endpoint_set_rows(endpoint, row, ROWS), );
 	CHECK_EQ(uiopf_endpoint_enable_pri(endpoint, 512), 0);
@@ -290,11 +293,11 @@ static void the_life_of_a_design(uint32_t design)
 	CHECK_EQ(counts.unexpected, 0);
 	uiopf_channel_close(channel);
 	CHECK_EQ(uiopf_detach(device, UIOPF_NO_PASID), 0);
-	uiopf_model_unbind(vtd, device);
+	uiopf_model_unbind(iommu, device);
 	uiopf_device_free(device);
 	CHECK_EQ(uiopf_faultq_free(queue), 0);
 	uiopf_endpoint_free(endpoint);
-	uiopf_model_free(vtd);
+	uiopf_model_free(iommu);
 	uiopf_space_free(space);
 	CHECK_EQ(uiopf_core_free(core), 0);
 }

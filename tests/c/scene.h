@@ -1,4 +1,4 @@
-/* One function behind VT-d, with its driver, a fault queue and page tables: what the hardware's programs play on. */
+/* One function behind VT-d, or another IOMMU, with its driver, a fault queue and page tables: what the hardware's programs play on. */
 #pragma once
 #include "check.h"
 #include "core/core.h"
@@ -9,7 +9,7 @@
 struct scene {
 	struct uiopf_core *core;
 	struct uiopf_model *iommu;
-	struct uiopf_vtd *vtd;	/* the same */
+	struct uiopf_vtd *vtd;	/* the same, where it is one */
 	struct uiopf_endpoint *ep;
 	struct uiopf_device *device;
 	struct uiopf_faultq *q;
@@ -20,6 +20,7 @@ struct scene_config {
 	uint16_t requester_id;
 	uint32_t device_id, capacity, group_most;	/* of the function */
 	uint32_t pool;					/* groups that the generic layer may hold */
+	const struct uiopf_model_ops *model;		/* NULL: VT-d */
 	uint32_t vtd_flags;
 	uint64_t pages;
 };
@@ -30,9 +31,9 @@ static inline struct scene open_scene_of(const struct scene_config *c)
 	struct scene s = { .core = uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0) };
 
 	CHECK(s.core);
-	s.iommu = uiopf_model_new(s.core, &uiopf_model_vtd, c->vtd_flags);
+	s.iommu = uiopf_model_new(s.core, c->model ? c->model : &uiopf_model_vtd, c->vtd_flags);
 	CHECK(s.iommu);
-	s.vtd = uiopf_vtd_of(s.iommu);
+	s.vtd = c->model ? NULL : uiopf_vtd_of(s.iommu);
 	s.ep = uiopf_endpoint_new(s.core, uiopf_model_port(s.iommu), c->requester_id, c->capacity, c->group_most);
 	s.device = uiopf_device_new(s.core, uiopf_model_iommu(s.iommu), c->device_id, c->requester_id, c->pool, 0);
 	s.q = uiopf_faultq_new(s.core, UIOPF_MERGED);

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
 
 REQUEST_QUEUES: Final[Mapping[str, int]] = {
     "vtd": 2047,
+    "smmuv3": 2048,
 }
 """The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up."""
 IOMMU_TITLES: Final[Mapping[str, str]] = {
     "vtd": "Intel's VT-d",
+    "smmuv3": "Arm's SMMUv3",
 }
 IOMMUS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""

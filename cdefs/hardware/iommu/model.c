@@ -39,6 +39,13 @@ void uiopf_model_answer(struct uiopf_model *m, struct uiopf_page_request request
 	endpoint->counts.iommu_answered++;
 }
 
+void uiopf_model_answer_with_last(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	struct uiopf_endpoint *endpoint = m->source[request.requester_id].endpoint;
+
+	++*(endpoint ? &endpoint->counts.iommu_answered : &m->strangers);
+}
+
 /* Those answers that there are arrive; how many. On the way more may come to be. */
 static uint32_t send_own(struct uiopf_model *m)
 {
@@ -268,7 +275,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->flags = flags;
 	m->port.ops = &port_ops;
 	m->port.lifetime = &m->iommu.lifetime;
-	m->source = calloc(UIOPF_REQUESTER_IDS, sizeof *m->source);
+	m->source = calloc(UIOPF_REQUESTER_IDS + 1, sizeof *m->source);
 	if (flags & UIOPF_MODEL_UNDRAINED)
 		m->sent_under = calloc(ops->slots, sizeof *m->sent_under);
 	if (!m->source || (!m->sent_under && (flags & UIOPF_MODEL_UNDRAINED)) ||

@@ -22,6 +22,7 @@
 
 #define UIOPF_MOST_SOURCES 16u		/* functions behind one IOMMU */
 #define UIOPF_REQUESTER_IDS 65536u
+#define UIOPF_NOBODY UIOPF_REQUESTER_IDS	/* a place behind them in the table of functions, where there is never one */
 
 struct uiopf_model_ops {
 	const char *name;
@@ -99,6 +100,8 @@ hot_inline struct uiopf_device *uiopf_model_device(const struct uiopf_model *mod
  */
 void uiopf_model_drop(struct uiopf_model *model, struct uiopf_page_request request);
 void uiopf_model_answer(struct uiopf_model *model, struct uiopf_page_request request, uint32_t code);
+/* … or has no answer of its own, and the last of its group has, whoever gives it. */
+void uiopf_model_answer_with_last(struct uiopf_model *model, struct uiopf_page_request request);
 
 /* ---- for drivers ---- */
 

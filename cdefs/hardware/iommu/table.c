@@ -5,7 +5,8 @@
 #include "hardware/iommu/model.h"
 
 #define ALL(_) \
-	_(vtd)
+	_(vtd) \
+	_(smmuv3)
 
 #define DECLARE(model) extern const struct uiopf_model_ops uiopf_model_##model;
 #define NAME(model) &uiopf_model_##model,

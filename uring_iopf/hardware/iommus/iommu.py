@@ -51,6 +51,8 @@ class Iommu(Handle[CIommu]):
 
     _what = "IOMMU"
     _model: CModel | None = None
+    _own_flags = 0
+    """UIOPF_MODEL_* of a model's own options."""
 
     def __init__(self, core: Core, model: str, *, needs_pasid: bool = False, drains: bool = True) -> None:
         super().__init__()
@@ -61,6 +63,7 @@ class Iommu(Handle[CIommu]):
         self.model_name = model
         self.drains = drains
         flags = (lib.UIOPF_MODEL_NEEDS_PASID if needs_pasid else 0) | (0 if drains else lib.UIOPF_MODEL_UNDRAINED)
+        flags |= self._own_flags
         self._model = owned(lib.uiopf_model_free, lib.uiopf_model_make, core.c, names.index(model), flags)
         if self._model is None:
             raise no_room(self._what)

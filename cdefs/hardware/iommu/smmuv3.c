@@ -1,0 +1,290 @@
+#include "hardware/iommu/smmuv3.h"
+
+#include <errno.h>
+
+#include "hardware/iommu/model_path.h"
+
+/* ---- hardware ---- */
+
+hot_inline void to_queue(void *above, struct uiopf_page_request request)
+{
+	uiopf_smmuv3_page_request(above, request);
+}
+
+static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
+{
+	return uiopf_endpoint_turn(endpoint, to_queue, uiopf_smmuv3_of(m));
+}
+
+static void request(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	uiopf_smmuv3_page_request(uiopf_smmuv3_of(m), request);
+}
+
+static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
+{
+	uiopf_endpoint_response(endpoint, index, code, now, to_queue, uiopf_smmuv3_of(m));
+}
+
+/* The table at the head of smmuv3.h. */
+void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request request)
+{
+	struct uiopf_model *m = &s->model;
+	const bool known = m->source[request.requester_id].endpoint;
+	const uint32_t abort = s->priq_state & (SMMU_PRIQ_ABORT_SYNC | SMMU_PRIQ_ABORT_ASYNC);
+
+	if (s->priq_state & (SMMU_PRIQ_OFF | SMMU_PRIQ_ABORTED)) {
+		if (!uiopf_is_stop_marker(request))
+			uiopf_model_answer(m, request, PCIE_PRG_FAILURE);
+	} else if (s->priq_state & SMMU_PRIQ_OVERFLOWED || s->prq.written - s->prq.head == SMMU_PRIQ_ENTRIES) {
+		if (!(s->priq_state & SMMU_PRIQ_OVERFLOWED))
+			s->overflow_flag ^= SMMU_OVERFLOW;
+		s->priq_state |= SMMU_PRIQ_OVERFLOWED;
+		if (uiopf_is_stop_marker(request))
+			return;
+		if (request.message & PCIE_PRI_LAST)
+			uiopf_model_answer(m, request, known ? PCIE_PRG_SUCCESS : PCIE_PRG_FAILURE);
+		else
+			uiopf_model_answer_with_last(m, request);
+	} else {
+		s->priq_state = (s->priq_state & ~abort) | SMMU_PRIQ_ABORTED;
+		if (abort & SMMU_PRIQ_ABORT_ASYNC)
+			uiopf_model_drop(m, request);
+		else if (!uiopf_is_stop_marker(request))
+			uiopf_model_answer(m, request, PCIE_PRG_FAILURE);
+	}
+}
+
+/*
+ * What a command answers. CMD_SYNC says only that those before it have been carried out, which its place in the queue
+ * does. What is illegal (an unknown opcode, the response 3) stops a real queue, until the driver has put CMD_SYNC in its
+ * place, as Linux's does.
+ */
+static struct uiopf_answer decode_answer(const uint64_t *d)
+{
+	static const uint8_t pcie[4] = {
+		[SMMU_PRI_RESP_FAILURE] = PCIE_PRG_FAILURE,
+		[SMMU_PRI_RESP_INVALID] = PCIE_PRG_INVALID,
+		[SMMU_PRI_RESP_SUCCESS] = PCIE_PRG_SUCCESS,
+	};
+	const uint64_t stream = d[0] >> SMMU_CMD_SID_SHIFT;
+	const uint32_t code = d[1] >> SMMU_PRI_RESP_CODE_SHIFT & 3;
+
+	if (unlikely((d[0] & SMMU_CMD_OPCODE) != SMMU_CMD_PRI_RESP || code == 3 || stream >= UIOPF_REQUESTER_IDS))
+		return (struct uiopf_answer){ .requester_id = UIOPF_NOBODY };
+	return (struct uiopf_answer){
+		.requester_id = (uint32_t)stream,
+		.index = d[1] & SMMU_PRIQ_INDEX,
+		.code = pcie[code],
+	};
+}
+
+static uint32_t execute(struct uiopf_model *m)
+{
+	return uiopf_model_carry_out(m, SMMU_CMD_WORDS, decode_answer, to_queue, uiopf_smmuv3_of(m));
+}
+
+int uiopf_smmuv3_enable_priq(struct uiopf_model *m, int on)
+{
+	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
+
+	if (m->ops != &uiopf_model_smmuv3)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	s->priq_state = on ? s->priq_state & ~SMMU_PRIQ_OFF : s->priq_state | SMMU_PRIQ_OFF;
+	uiopf_control_end(m->iommu.core);
+	return 0;
+}
+
+int uiopf_smmuv3_abort_priq(struct uiopf_model *m, int synchronous)
+{
+	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
+
+	if (m->ops != &uiopf_model_smmuv3)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	s->priq_state &= ~(SMMU_PRIQ_ABORT_SYNC | SMMU_PRIQ_ABORT_ASYNC);
+	s->priq_state |= synchronous ? SMMU_PRIQ_ABORT_SYNC : SMMU_PRIQ_ABORT_ASYNC;
+	uiopf_control_end(m->iommu.core);
+	return 0;
+}
+
+/* ---- driver ---- */
+
+hot_inline void give_response(struct uiopf_model *m, enum uiopf_side side, uint32_t stream, uint32_t flags,
+			      uint32_t pasid, uint32_t grpid, uint32_t code)
+{
+	_Static_assert(UIOPF_RESP_SUCCESS == SMMU_PRI_RESP_SUCCESS - 2 && UIOPF_RESP_INVALID == SMMU_PRI_RESP_INVALID &&
+		       UIOPF_RESP_FAILURE == SMMU_PRI_RESP_FAILURE + 2, "the one counts down, the other up");
+	uint64_t word0 = SMMU_CMD_PRI_RESP | (uint64_t)stream << SMMU_CMD_SID_SHIFT;
+
+	if (flags & UIOPF_FAULT_PASID_VALID)
+		word0 |= SMMU_PRI_RESP_SSV | (uint64_t)pasid << SMMU_PRI_RESP_SSID_SHIFT;
+	uiopf_commands_give(&m->commands[side], SMMU_CMD_WORDS, word0,
+			    grpid | (uint64_t)(2 - code) << SMMU_PRI_RESP_CODE_SHIFT);
+}
+
+static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
+{
+	give_response(uiopf_model_of(device), side, device->requester_id, flags, pasid, grpid, code);
+}
+
+hot_inline struct uiopf_fault decode(uint64_t d0, uint64_t d1)
+{
+	_Static_assert(PCIE_PRI_READ == IOMMU_PGFAULT_PERM_READ && PCIE_PRI_WRITE == IOMMU_PGFAULT_PERM_WRITE,
+		       "two of the permission bits are the message's");
+	struct uiopf_fault fault = {
+		.addr = d1 & PCIE_PRI_ADDRESS,
+		.flags = d0 & SMMU_PRIQ_LAST ? UIOPF_FAULT_LAST_PAGE : 0,
+		.grpid = d1 & SMMU_PRIQ_INDEX,
+		.perm = d0 >> SMMU_PRIQ_MESSAGE_SHIFT & (PCIE_PRI_READ | PCIE_PRI_WRITE),
+	};
+
+	if (likely(d0 & SMMU_PRIQ_SSV)) {
+		fault.flags |= UIOPF_FAULT_PASID_VALID;
+		fault.pasid = d0 >> SMMU_PRIQ_SSID_SHIFT & 0xfffff;
+	}
+	if (unlikely(d0 & (SMMU_PRIQ_EXECUTE | SMMU_PRIQ_PRIVILEGED))) {
+		fault.perm |= d0 & SMMU_PRIQ_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0;
+		fault.perm |= d0 & SMMU_PRIQ_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
+	}
+	return fault;
+}
+
+static uint32_t stream_of(uint64_t d0)
+{
+	return d0 & (UIOPF_REQUESTER_IDS - 1);	/* a StreamID has 32 bits; the ids of functions here have 16 */
+}
+
+void uiopf_smmuv3_note(struct uiopf_smmuv3 *s, uint32_t slot, uint64_t word0, uint64_t word1)
+{
+	const struct uiopf_fault fault = decode(word0, word1);
+
+	uiopf_model_note(&s->model, slot, stream_of(word0), &fault);
+}
+
+/* Nothing is asked for, and nobody waits. The same without a SubstreamID is an ordinary request. */
+static bool is_stop_marker(uint64_t d0)
+{
+	const uint64_t all = 7ull << SMMU_PRIQ_MESSAGE_SHIFT | SMMU_PRIQ_SSV | SMMU_PRIQ_EXECUTE | SMMU_PRIQ_PRIVILEGED;
+
+	return (d0 & all) == (SMMU_PRIQ_SSV | SMMU_PRIQ_LAST);
+}
+
+/*
+ * Of a request that does not simply go on to the generic layer: whether it does. Where nobody knows the function, or
+ * Linux's driver denies all, the last of a group is answered.
+ */
+static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, const struct uiopf_device *device,
+							 uint64_t d0, uint64_t d1)
+{
+	const bool denies = m->flags & UIOPF_MODEL_DENIES;
+	const struct uiopf_refusals count = uiopf_model_refusals(m, stream_of(d0));
+	const struct uiopf_fault fault = decode(d0, d1);
+
+	if (is_stop_marker(d0)) {
+		if (denies)	/* to Linux it is the last of a group like any other */
+			give_response(m, UIOPF_PRODUCER, stream_of(d0), fault.flags, fault.pasid, fault.grpid,
+				      UIOPF_RESP_FAILURE);
+		return false;
+	}
+	if (device && !denies)
+		return true;
+	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+		give_response(m, UIOPF_PRODUCER, stream_of(d0), fault.flags, fault.pasid, fault.grpid,
+			      denies ? UIOPF_RESP_FAILURE : UIOPF_RESP_INVALID);
+		++*count.refused;
+	} else {
+		++*count.passed_over;
+	}
+	return false;
+}
+
+/*
+ * The queue has overflowed, and is empty. A group that is not complete by now has lost its last request, and has been
+ * answered by the SMMU; or its last is yet to come, and is then a group by itself. Either way its function gets an answer.
+ */
+static void forget_partial(struct uiopf_model *m)
+{
+	struct uiopf_endpoint *endpoint;
+
+	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next) {
+		struct uiopf_device *device = m->source[endpoint->requester_id].device;
+
+		if (!device)
+			continue;
+		device->counts.passed_over += uiopf_device_partial_faults(device);
+		uiopf_device_drop_partial(device);
+	}
+}
+
+static uint32_t interrupt(struct uiopf_model *m)
+{
+	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
+	const uint32_t n = uiopf_records_ready(&s->prq), head = s->prq.head;
+	const bool denies = m->flags & UIOPF_MODEL_DENIES;
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		const uint64_t *d = uiopf_records_at(s->prq.places, SMMU_PRIQ_WORDS, head + i), d0 = d[0], d1 = d[1];
+		struct uiopf_device *device = uiopf_model_device(m, stream_of(d0));
+		const struct uiopf_fault fault = decode(d0, d1);
+
+		if (unlikely(!device || denies || !fault.perm) && !is_worth_reporting(m, device, d0, d1))
+			continue;
+		uiopf_model_report(m, (head + i) % SMMU_PRIQ_ENTRIES, device, &fault);
+	}
+	uiopf_records_done(&s->prq, n);
+	if (unlikely(s->priq_state & SMMU_PRIQ_OVERFLOWED)) {
+		forget_partial(m);
+		s->overflow_seen = s->overflow_flag;
+	}
+	/* GERROR's interrupt: Linux says it in its log, and goes on. */
+	s->priq_state &= ~(SMMU_PRIQ_OVERFLOWED | SMMU_PRIQ_ABORTED);
+	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
+	return n;
+}
+
+/* Requests that the interrupt has not read. */
+static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
+{
+	const struct uiopf_smmuv3 *s = container_of(m, const struct uiopf_smmuv3, model);
+	uint64_t requests = 0;
+	uint32_t i;
+
+	for (i = s->prq.head; i != s->prq.written; i++) {
+		const uint64_t d0 = uiopf_records_at(s->prq.places, SMMU_PRIQ_WORDS, i)[0];
+
+		requests += stream_of(d0) == device->requester_id && !is_stop_marker(d0);
+	}
+	return requests;
+}
+
+/* ---- set-up ---- */
+
+static int open_smmuv3(struct uiopf_model *m)
+{
+	return uiopf_records_open(&uiopf_smmuv3_of(m)->prq, SMMU_PRIQ_ENTRIES, SMMU_PRIQ_WORDS);
+}
+
+static void close_smmuv3(struct uiopf_model *m)
+{
+	uiopf_records_close(&uiopf_smmuv3_of(m)->prq);
+}
+
+const struct uiopf_model_ops uiopf_model_smmuv3 = {
+	.name = "smmuv3",
+	.size = sizeof(struct uiopf_smmuv3),
+	.slots = SMMU_PRIQ_ENTRIES,
+	.command_words = SMMU_CMD_WORDS,
+	.open = open_smmuv3,
+	.close = close_smmuv3,
+	.endpoint_turn = endpoint_turn,
+	.request = request,
+	.execute = execute,
+	.answer = answer,
+	.interrupt = interrupt,
+	.respond = respond,
+	.unreported = unreported,
+};

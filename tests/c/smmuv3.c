@@ -1,0 +1,569 @@
+/*
+ * SMMUv3's queues to the bit, what it answers by itself, and its driver. The expected words are written out as numbers:
+ * the library's own constants are what is being tested. Formats: IHI 0070, Linux 6.12's arm-smmu-v3.h.
+ */
+#include <errno.h>
+
+#include "check.h"
+#include "hardware/iommu/smmuv3.h"
+#include "scene.h"
+
+#define RID 0xab12u
+#define ID 77u
+#define GROUP_MOST 16u
+#define CAPACITY 4096u
+
+static struct iommu_hwpt_pgfault message[4096];	/* what `take` has taken */
+static struct uiopf_smmuv3 *smmu;		/* of the scene */
+
+static struct scene *open_scene(uint32_t allocation, uint32_t pool, uint32_t flags)
+{
+	const struct scene_config config = {
+		.requester_id = RID, .device_id = ID, .capacity = CAPACITY, .group_most = GROUP_MOST, .pool = pool,
+		.model = &uiopf_model_smmuv3, .vtd_flags = flags, .pages = 0x100000,
+	};
+	struct scene *s = calloc(1, sizeof *s);
+
+	CHECK(s);
+	*s = open_scene_of(&config);
+	smmu = uiopf_smmuv3_of(s->iommu);
+	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
+	if (allocation)
+		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), 0);
+	return s;
+}
+
+static void close_scene(struct scene *s)
+{
+	uiopf_detach(s->device, UIOPF_NO_PASID);
+	close_scene_of(s);
+	free(s);
+}
+
+static int64_t take(struct scene *s)
+{
+	int64_t got = uiopf_faultq_read(s->q, message, sizeof message);
+
+	CHECK(got >= 0);
+	return got / (int64_t)sizeof message[0];
+}
+
+static void answer(struct scene *s, uint32_t cookie, uint32_t code)
+{
+	const struct iommu_hwpt_page_response r = { .cookie = cookie, .code = code };
+
+	CHECK_EQ(uiopf_faultq_write(s->q, &r, sizeof r), sizeof r);
+}
+
+static uint32_t answer_all(struct scene *s, uint32_t code)
+{
+	uint32_t answered = 0;
+	int64_t i, n = take(s);
+
+	for (i = 0; i < n; i++)
+		if (message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
+			answer(s, message[i].cookie, code);
+			answered++;
+		}
+	return answered;
+}
+
+static struct uiopf_endpoint_counts counts_of(struct scene *s)
+{
+	struct uiopf_endpoint_counts counts;
+
+	uiopf_endpoint_get_counts(s->ep, &counts);
+	return counts;
+}
+
+static struct uiopf_model_counts model_counts_of(struct scene *s)
+{
+	struct uiopf_model_counts counts;
+
+	uiopf_model_get_counts(s->iommu, &counts);
+	return counts;
+}
+
+/* What is not in any other place of the account; it is to be none. */
+static int64_t lost(struct scene *s)
+{
+	struct uiopf_account a = { .endpoint = s->ep, .device = s->device };
+
+	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
+	return (int64_t)(a.counts.sent + a.counts.forged - a.answered - a.auto_answered - a.reported.refused -
+			 a.counts.unbound - a.counts.iommu_answered - a.pending - a.reported.passed_over -
+			 a.counts.unbound_passed_over);
+}
+
+static uint32_t interrupt(struct scene *s)
+{
+	uint32_t n = uiopf_model_interrupt(s->iommu);
+
+	uiopf_faultq_publish(s->q);
+	return n;
+}
+
+static const uint64_t *words(const struct uiopf_records *q, uint32_t place)
+{
+	return &q->places.ring[q->places.words * (uint64_t)(place & q->places.mask)];
+}
+
+static const uint64_t *command(const struct scene *s, enum uiopf_side side, uint32_t place)
+{
+	return words(&s->iommu->commands[side].queue, place);
+}
+
+/* The request whose entry has these words, by its message. */
+static void request(struct scene *s, uint64_t word0, uint64_t word1)
+{
+	const struct uiopf_page_request r = {
+		.requester_id = word0 & 0xffff,
+		.pasid = word0 >> 32 & 0xfffff,
+		.has_pasid = word0 >> 63,
+		.execute = word0 >> 59 & 1,
+		.privileged = word0 >> 58 & 1,
+		.message = (word1 & ~0xfffull) | (word1 & 0x1ff) << 3 | (word0 >> 60 & 7),
+	};
+
+	s->iommu->ops->request(s->iommu, r);
+}
+
+/* The same, and it is written. */
+static void written(struct scene *s, uint64_t word0, uint64_t word1)
+{
+	const uint32_t place = smmu->prq.written;
+
+	request(s, word0, word1);
+	CHECK_EQ(smmu->prq.written, place + 1);
+	CHECK_EQ(words(&smmu->prq, place)[0], word0);
+	CHECK_EQ(words(&smmu->prq, place)[1], word1);
+}
+
+/* ---- entries and commands ---- */
+
+#define LAST_READ 0xd000000000000000	/* SSV, last, read */
+
+static void a_request_is_these_16_bytes(void)
+{
+	struct scene *s = open_scene(64, 256, 0);
+
+	/* PASID 0xfedcb, group index 0, two pages, write and read; then an instruction fetch, which asks to read. */
+	uiopf_endpoint_access(s->ep, 0xfedcb, 0x7fffdeadb000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE, 2);
+	uiopf_endpoint_access(s->ep, 1, 0x1000, IOMMU_PGFAULT_PERM_EXEC, 1);
+	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 2);
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 3);
+	CHECK_EQ(words(&smmu->prq, 0)[0], 0xb00fedcb0000ab12);
+	CHECK_EQ(words(&smmu->prq, 0)[1], 0x00007fffdeadb000);
+	CHECK_EQ(words(&smmu->prq, 1)[0], 0xf00fedcb0000ab12);
+	CHECK_EQ(words(&smmu->prq, 1)[1], 0x00007fffdeadc000);
+	CHECK_EQ(words(&smmu->prq, 2)[0], 0xd00000010000ab12);
+	CHECK_EQ(words(&smmu->prq, 2)[1], 0x0000000000001001);	/* index 1 */
+	CHECK_EQ(interrupt(s), 3);
+	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu), 3);
+	CHECK_EQ(take(s), 3);
+	CHECK_EQ(message[0].addr, 0x7fffdeadb000);
+	CHECK_EQ(message[0].flags, 1);		/* PASID valid */
+	CHECK_EQ(message[1].flags, 1 | 2);
+	CHECK_EQ(message[1].perm, 3);
+	CHECK_EQ(message[1].pasid, 0xfedcb);
+	CHECK_EQ(message[1].dev_id, ID);
+	CHECK_EQ(message[2].grpid, 1);
+	CHECK_EQ(message[2].perm, 1);
+	close_scene(s);
+}
+
+/* Each field at its smallest, at its largest and one bit at a time, written by the hardware and read by the driver. */
+static void every_field_is_written_and_read(void)
+{
+	static const struct {
+		uint64_t word0, word1;
+		uint32_t pasid, grpid, perm, flags;
+		uint64_t addr;
+	} cases[] = {
+		{ 0x5000000000000000, 0, 0, 0, 1, 2, 0 },			/* without a SubstreamID */
+		{ 0x4000000000000000, 0, 0, 0, 0, 2, 0 },			/* … nothing is asked for: no stop marker */
+		{ 0xd000000000000000, 0, 0, 0, 1, 3, 0 },			/* read */
+		{ 0xe000000000000000, 0, 0, 0, 2, 3, 0 },			/* write */
+		{ 0xf000000000000000, 0, 0, 0, 3, 3, 0 },
+		{ 0xd800000000000000, 0, 0, 0, 5, 3, 0 },			/* execute */
+		{ 0xd400000000000000, 0, 0, 0, 9, 3, 0 },			/* privileged */
+		{ 0xfc00000000000000, 0, 0, 0, 15, 3, 0 },
+		{ 0xc800000000000000, 0, 0, 0, 4, 3, 0 },			/* execute alone: no stop marker */
+		{ 0xd000000100000000, 0, 1, 0, 1, 3, 0 },
+		{ 0xd008000000000000, 0, 0x80000, 0, 1, 3, 0 },
+		{ 0xd00fffff00000000, 0, 0xfffff, 0, 1, 3, 0 },
+		{ 0xd000000000000000, 0x1, 0, 1, 1, 3, 0 },
+		{ 0xd000000000000000, 0x100, 0, 256, 1, 3, 0 },
+		{ 0xd000000000000000, 0x1ff, 0, 511, 1, 3, 0 },
+		{ 0xd000000000000000, 0x1000, 0, 0, 1, 3, 0x1000 },
+		{ 0xd000000000000000, 0x8000000000000000, 0, 0, 1, 3, 0x8000000000000000 },
+		{ 0xd000000000000000, 0xfffffffffffff000, 0, 0, 1, 3, 0xfffffffffffff000 },
+		{ 0xfc0fffff00000000, 0xfffffffffffff1ff, 0xfffff, 511, 15, 3, 0xfffffffffffff000 },
+	};
+	struct scene *s = open_scene(0, 256, 0);
+	uint32_t i, bit;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		written(s, cases[i].word0 | RID, cases[i].word1);
+		CHECK_EQ(interrupt(s), 1);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(message[0].pasid, cases[i].pasid);
+		CHECK_EQ(message[0].grpid, cases[i].grpid);
+		CHECK_EQ(message[0].perm, cases[i].perm);
+		CHECK_EQ(message[0].flags, cases[i].flags);
+		CHECK_EQ(message[0].addr, cases[i].addr);
+		answer(s, message[0].cookie, 0);
+	}
+	for (bit = 0; bit < 20; bit++) {	/* SubstreamID 51:32, address 63:12, index 8:0 */
+		const uint64_t address = 1ull << (bit + 12) | 1ull << (bit + 44), index = 1u << bit % 9;
+
+		written(s, LAST_READ | RID | 1ull << (32 + bit), address | index);
+		interrupt(s);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(message[0].pasid, 1u << bit);
+		CHECK_EQ(message[0].addr, address);
+		CHECK_EQ(message[0].grpid, index);
+		answer(s, message[0].cookie, 0);
+	}
+	for (bit = 0; bit < 16; bit++) {	/* StreamID: each is another function, that nobody knows */
+		written(s, LAST_READ | 1u << bit, 0);
+		CHECK_EQ(interrupt(s), 1);
+		CHECK_EQ(command(s, UIOPF_PRODUCER, bit)[0], 0x0000000000000841 | 1ull << (32 + bit));
+		CHECK_EQ(command(s, UIOPF_PRODUCER, bit)[1], 0x1000);	/* invalid */
+		CHECK_EQ(take(s), 0);
+	}
+	CHECK_EQ(model_counts_of(s).strangers, 16);
+	/* A group whose requests are not the last, to the end. */
+	written(s, 0x9000000500000000 | RID, 0x1000);
+	written(s, 0xa000000500000000 | RID, 0x2000);
+	CHECK_EQ(interrupt(s), 2);
+	CHECK_EQ(take(s), 0);
+	written(s, 0xd000000500000000 | RID, 0x3000);
+	interrupt(s);
+	CHECK_EQ(take(s), 3);
+	CHECK_EQ(message[0].perm, 1);
+	CHECK_EQ(message[1].perm, 2);
+	close_scene(s);
+}
+
+/* The driver writes it, for each of Linux's codes; and the hardware reads each field of it. */
+static void a_response_is_these_16_bytes(void)
+{
+	static const struct { uint64_t word0, word1; uint32_t code; uint64_t expected0, expected1; } cases[] = {
+		{ 0xd00fedcb00000000, 0x1ff, 0, 0x0000ab12fedcb841, 0x21ff },	/* success is 2 */
+		{ 0xd000000100000000, 0x1, 1, 0x0000ab1200001841, 0x1001 },	/* invalid is 1 */
+		{ 0xd008000000000000, 0x123456789100, 0, 0x0000ab1280000841, 0x2100 },
+		{ 0x5000000000000000, 0x10, 0, 0x0000ab1200000041, 0x2010 },	/* no SubstreamID */
+		{ 0xd000000000000000, 0x0, 0, 0x0000ab1200000841, 0x2000 },	/* SubstreamID 0 */
+	};
+	struct scene *s = open_scene(0, 256, 0);
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		written(s, cases[i].word0 | RID, cases[i].word1);
+		interrupt(s);
+		CHECK_EQ(take(s), 1);
+		answer(s, message[0].cookie, cases[i].code);
+		CHECK_EQ(s->iommu->commands[UIOPF_CONSUMER].queue.tail, i + 1);
+		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[0], cases[i].expected0);
+		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[1], cases[i].expected1);
+	}
+	close_scene(s);
+	/* A failure is 0: one request more than the pool holds. */
+	s = open_scene(0, 256, 0);
+	for (i = 0; i < 257; i++)
+		written(s, LAST_READ | 3ull << 32 | RID, i);
+	interrupt(s);
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x0000ab1200003841);
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 256);
+	close_scene(s);
+}
+
+/* Whatever stands in the command queue: which answer of which code comes to the function, if one does. */
+static void a_command_is_read_field_by_field(void)
+{
+	static const struct { uint64_t word0, word1; int index, code; } cases[] = {
+		{ 0x0000ab1200000041, 0x2000, 0, 0 },
+		{ 0x0000ab1200000041, 0x1000, 0, 1 },
+		{ 0x0000ab1200000841, 0x2001, 1, 0 },
+		{ 0x0000ab12fffff841, 0x2100, 256, 0 },
+		{ 0x0000ab1200000041, 0x21ff, 511, 0 },
+		{ 0x0000ab1200000041, 0xffffffffffffee00, 0, 0 },	/* what is reserved is not looked at */
+		{ 0x0000ab12fffff041, 0x2007, 7, 0 },
+		{ 0x0000ab1200000041, 0x3000, -1, 0 },		/* illegal */
+		{ 0x0000ab1200000046, 0, -1, 0 },		/* CMD_SYNC */
+		{ 0x0000ab1200000040, 0x2000, -1, 0 },		/* CMD_ATC_INV, and what there is not */
+		{ 0x0000ab1200000001, 0x2000, -1, 0 },
+		{ 0x0000ab12000000ff, 0x2000, -1, 0 },
+		{ 0x0001ab1200000041, 0x2000, -1, 0 },		/* a StreamID that no function has */
+		{ 0x8000ab1200000041, 0x2000, -1, 0 },
+		{ 0x0000ab1300000041, 0x2000, -1, 0 },
+		{ 0x0000ab1200000041, 0x0000, 0, 0xf },		/* last: after a failure nothing is listened to */
+	};
+	struct scene *s = open_scene(64, 256, 0);
+	struct uiopf_prg_answer got[4];
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct uiopf_records *q = &s->iommu->commands[i % 2].queue;
+		uint64_t *d = uiopf_records_place(q, 2);
+		uint32_t n;
+
+		d[0] = cases[i].word0;
+		d[1] = cases[i].word1;
+		uiopf_records_put(q);
+		uiopf_records_show(q);
+		s->iommu->ops->execute(s->iommu);
+		CHECK_EQ(q->head, q->tail);
+		n = uiopf_endpoint_take_raw_answers(s->ep, got, 4);
+		CHECK_EQ(n, cases[i].index >= 0);
+		if (n) {
+			CHECK_EQ(got[0].index, cases[i].index);
+			CHECK_EQ(got[0].code, cases[i].code);
+		}
+	}
+	CHECK_EQ(counts_of(s).pri_status, 0x103);	/* stopped, an unexpected answer, a failure */
+	close_scene(s);
+}
+
+/* ---- the driver ---- */
+
+static void what_a_driver_refuses(void)
+{
+	static const struct { const char *name; uint64_t word0; int answered, reported, code; bool denies, unbound; } cases[] = {
+		{ "an ordinary one", LAST_READ, 0, 1, 0, false, false },
+		{ "no PASID", 0x5000000000000000, 0, 1, 0, false, false },
+		{ "privileged", 0xd400000000000000, 0, 1, 0, false, false },
+		{ "a stop marker", 0xc000000500000000, 0, 0, 0, false, false },
+		{ "unbound", LAST_READ, 1, 0, 1, false, true },
+		{ "unbound, not last", 0x9000000000000000, 0, 0, 0, false, true },
+		{ "unbound, a stop marker", 0xc000000500000000, 0, 0, 0, false, true },
+		{ "denied", LAST_READ, 1, 0, 0, true, false },
+		{ "denied, not last", 0x9000000000000000, 0, 0, 0, true, false },
+		{ "denied, as Linux does, a stop marker", 0xc000000500000000, 1, 0, 0, true, false },
+		{ "denied, unbound", LAST_READ, 1, 0, 0, true, true },
+	};
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct scene *s = open_scene(0, 256, cases[i].denies ? 4 : 0);
+		struct uiopf_records *q = &s->iommu->commands[UIOPF_PRODUCER].queue;
+
+		if (cases[i].unbound)
+			uiopf_model_unbind(s->iommu, s->device);
+		written(s, cases[i].word0 | RID, 0x1000);
+		CHECK_EQ(interrupt(s), 1);
+		if ((int)q->tail != cases[i].answered || take(s) != cases[i].reported) {
+			fprintf(stderr, "%s\n", cases[i].name);
+			abort();
+		}
+		if (cases[i].answered)
+			CHECK_EQ(words(q, 0)[1] >> 12, cases[i].code);
+		close_scene(s);
+	}
+}
+
+/* ---- what the SMMU answers by itself ---- */
+
+static struct uiopf_raw_request raw(uint64_t message, bool pasid)
+{
+	return (struct uiopf_raw_request){ RID, pasid ? 5 : 0, pasid ? UIOPF_RAW_PASID : 0, message };
+}
+
+static void send_raw(struct scene *s, uint64_t message, bool pasid)
+{
+	const struct uiopf_raw_request r = raw(message, pasid);
+
+	CHECK_EQ(uiopf_endpoint_send_raw(s->ep, &r), 0);
+}
+
+static void fill(struct scene *s, uint32_t n)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		written(s, 0x9000000500000000 | (RID + 1), 0x1000);	/* a stranger's, which come to nothing */
+}
+
+static void expect_answers(struct scene *s, const struct uiopf_prg_answer *expected, uint32_t n)
+{
+	struct uiopf_prg_answer got[16];
+	uint32_t i;
+
+	CHECK_EQ(uiopf_endpoint_take_raw_answers(s->ep, got, 16), n);
+	for (i = 0; i < n; i++) {
+		CHECK_EQ(got[i].index, expected[i].index);
+		CHECK_EQ(got[i].code, expected[i].code);
+	}
+}
+
+static void an_overflow_is_answered_with_success(void)
+{
+	struct scene *s = open_scene(64, 2048, 0);
+	struct uiopf_device_counts device;
+
+	send_raw(s, 0x1001 | 7 << 3, true);	/* of a group whose last will not be written */
+	send_raw(s, 0x1001 | 9 << 3, true);	/* … and of one whose last comes after all */
+	fill(s, 2046);
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 2048);	/* full: the wrap bit */
+	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu), 0);
+	send_raw(s, 0x2001 | 7 << 3, true);
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 0x80000800);	/* OVFLG */
+	send_raw(s, 0x3005 | 7 << 3, true);
+	send_raw(s, 0x1006 | 8 << 3, false);
+	send_raw(s, 0x4, true);				/* a stop marker */
+	request(s, LAST_READ | (RID + 1), 0);		/* a stranger's */
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 0x80000800);
+	expect_answers(s, NULL, 0);			/* they are on their way */
+	CHECK_EQ(counts_of(s).iommu_answered, 3);
+	CHECK_EQ(lost(s), 0);
+	/* Room alone changes nothing: nothing is written before the driver has said that it knows. */
+	smmu->prq.head = 100;
+	send_raw(s, 0x1005 | 6 << 3, true);
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 0x80000800);
+	smmu->prq.head = 0;
+
+	CHECK_EQ(interrupt(s), 2048);
+	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu), 0x80000800);
+	uiopf_device_get_counts(s->device, &device);
+	CHECK_EQ(device.dropped, 2);
+	CHECK_EQ(device.passed_over, 2);		/* nobody answers these; their groups have their answers */
+	CHECK_EQ(lost(s), 0);
+	uiopf_core_produce(s->core);
+	expect_answers(s, (const struct uiopf_prg_answer[]){ { 7, 0 }, { 8, 0 }, { 6, 0 } }, 3);
+	CHECK_EQ(counts_of(s).outstanding, 1);
+	send_raw(s, 0x2005 | 9 << 3, true);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(answer_all(s, IOMMUFD_PAGE_RESP_INVALID), 1);
+	uiopf_core_produce(s->core);
+	expect_answers(s, (const struct uiopf_prg_answer[]){ { 9, 1 } }, 1);
+	CHECK_EQ(counts_of(s).outstanding, 0);
+	CHECK_EQ(counts_of(s).pri_status, 0);
+	CHECK_EQ(model_counts_of(s).overflowed, 0);
+	CHECK_EQ(lost(s), 0);
+
+	/* The next overflow is the flag's change back. */
+	fill(s, 2048);
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu) >> 31, 1);
+	send_raw(s, 0x1005 | 5 << 3, true);
+	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu) >> 31, 0);
+	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu) >> 31, 1);
+	interrupt(s);
+	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu) >> 31, 0);
+	uiopf_core_produce(s->core);
+	expect_answers(s, (const struct uiopf_prg_answer[]){ { 5, 0 } }, 1);
+	close_scene(s);
+}
+
+/* While it is off, and after an abort, every request is answered with a failure; the first one stops the function. */
+static void a_queue_that_takes_nothing_answers_failure(void)
+{
+	static const struct uiopf_prg_answer failures[] = { { 3, 0xf }, { 3, 0xf } };
+	struct scene *s = open_scene(64, 256, 0);
+	uint32_t round;
+
+	for (round = 0; round < 3; round++) {
+		if (round == 0)
+			CHECK_EQ(uiopf_smmuv3_enable_priq(s->iommu, 0), 0);
+		else
+			CHECK_EQ(uiopf_smmuv3_abort_priq(s->iommu, 1), 0);
+		send_raw(s, 0x1001 | 3 << 3, true);
+		if (round == 2)
+			interrupt(s);			/* GERROR is acknowledged: the next one is written */
+		send_raw(s, 0x2005 | 3 << 3, round != 1);
+		send_raw(s, 0x4, true);
+		CHECK_EQ(counts_of(s).iommu_answered, 2 * (round + 1) - (round == 2));
+		CHECK_EQ(smmu->prq.written - smmu->prq.head, round == 2 ? 2 : 0);
+		CHECK_EQ(lost(s), 0);
+		uiopf_core_produce(s->core);
+		expect_answers(s, failures, round == 2 ? 1 : 2);
+		CHECK_EQ(counts_of(s).outstanding, 0);
+		CHECK_EQ(counts_of(s).failed, 2 * (round + 1));
+		CHECK_EQ(counts_of(s).pri_status, 0x101);
+		CHECK_EQ(lost(s), 0);
+		CHECK_EQ(answer_all(s, 0), round == 2);	/* what was written is reported; the answer is ignored */
+		uiopf_core_produce(s->core);
+		uiopf_endpoint_disable_pri(s->ep);
+		CHECK_EQ(uiopf_endpoint_reset_pri(s->ep), 0);
+		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 64), 0);
+		uiopf_endpoint_take_raw_answers(s->ep, (struct uiopf_prg_answer[16]){ { 0, 0 } }, 16);
+		CHECK_EQ(uiopf_smmuv3_enable_priq(s->iommu, 1), 0);
+	}
+	CHECK_EQ(model_counts_of(s).overflowed, 0);
+	close_scene(s);
+}
+
+static void an_asynchronous_abort_loses_one_request(void)
+{
+	struct scene *s = open_scene(64, 256, 0), *other;
+	struct uiopf_model *vtd = uiopf_model_new(s->core, &uiopf_model_vtd, 0);
+
+	CHECK_EQ(uiopf_smmuv3_abort_priq(s->iommu, 0), 0);
+	send_raw(s, 0x1005 | 3 << 3, true);
+	CHECK_EQ(lost(s), 1);
+	CHECK_EQ(model_counts_of(s).overflowed, 1);
+	send_raw(s, 0x1005 | 4 << 3, true);	/* PRIQ_ABT_ERR is active */
+	uiopf_core_produce(s->core);
+	expect_answers(s, (const struct uiopf_prg_answer[]){ { 4, 0xf } }, 1);
+	CHECK_EQ(counts_of(s).outstanding, 1);	/* for good: a reset makes the function forget it */
+	uiopf_endpoint_reset(s->ep);
+	CHECK_EQ(counts_of(s).cleared, 1);
+	CHECK_EQ(lost(s), 1);
+	CHECK(vtd);
+	CHECK_EQ(uiopf_smmuv3_abort_priq(vtd, 0), -EOPNOTSUPP);
+	CHECK_EQ(uiopf_smmuv3_enable_priq(vtd, 0), -EOPNOTSUPP);
+	uiopf_model_free(vtd);
+	close_scene(s);
+	other = open_scene(64, 256, 0);
+	CHECK_EQ(lost(other), 0);
+	close_scene(other);
+}
+
+/* A load against a driver that comes too late each time: no credit is lost, and nothing that was sent. */
+static void a_load_goes_through_overflows(void)
+{
+	struct scene *s = open_scene(CAPACITY, CAPACITY, 0);
+	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = 512, .group = 7 };
+	static struct uiopf_access row[20000];
+	uint32_t i, overflows = 0, flag = 0;
+
+	for (i = 0; i < 20000; i++)
+		row[i] = (struct uiopf_access){ .address = 4096ull * i, .pasid = 3, .access = 1 };
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, row, 20000), 0);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	for (i = 0; !uiopf_endpoint_passes(s->ep); i++) {
+		CHECK(i < 10000);
+		s->iommu->ops->endpoint_turn(s->iommu, s->ep);
+		s->iommu->ops->endpoint_turn(s->iommu, s->ep);
+		overflows += uiopf_smmuv3_priq_prod(smmu) >> 31 != flag;
+		flag = uiopf_smmuv3_priq_prod(smmu) >> 31;
+		CHECK_EQ(lost(s), 0);
+		interrupt(s);
+		CHECK_EQ(lost(s), 0);
+		answer_all(s, IOMMUFD_PAGE_RESP_INVALID);
+		uiopf_core_produce(s->core);
+		CHECK_EQ(lost(s), 0);
+	}
+	CHECK(overflows > 3);
+	CHECK_EQ(counts_of(s).sent, 20000);
+	CHECK_EQ(counts_of(s).outstanding, 0);
+	CHECK_EQ(s->ep->pri->used, 0);
+	CHECK_EQ(counts_of(s).unexpected, 0);
+	CHECK(counts_of(s).iommu_answered > 1000);
+	CHECK_EQ(counts_of(s).invalid + counts_of(s).unmapped, 20000);
+	close_scene(s);
+}
+
+int main(void)
+{
+	a_request_is_these_16_bytes();
+	every_field_is_written_and_read();
+	a_response_is_these_16_bytes();
+	a_command_is_read_field_by_field();
+	what_a_driver_refuses();
+	an_overflow_is_answered_with_success();
+	a_queue_that_takes_nothing_answers_failure();
+	an_asynchronous_abort_loses_one_request();
+	a_load_goes_through_overflows();
+	return 0;
+}
