@@ -25,6 +25,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "faultq": ["200000", "1"],
     "vtd": [],
     "smmuv3": [],
+    "amd": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],
     "account": ["20000", "1"],

@@ -33,6 +33,7 @@ from uring_iopf.core import Core, Driver
 from uring_iopf.designs import native_channel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
@@ -161,6 +162,7 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "Endpoint": hardware,
     "AddressSpace": part(0),
     "VtdIommu": part(1),
+    "AmdIommu": of_core(AmdIommu),
     "Core": part(2),
     "Machine": lambda: Made(machine(), []),
     "Machine sqpoll": lambda: Made(machine("uring-multishot", "sqpoll"), []),

@@ -11,6 +11,7 @@ import errno
 from collections import Counter
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import product
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -550,8 +551,16 @@ def is_canonical(address: int) -> bool:
     return not (address + (1 << 47)) >> 48 & 0xFFFF
 
 
+class Verdict(Enum):
+    """What a driver does with a request that it does not answer."""
+
+    REPORTED = "it goes on to the generic layer"
+    PASSED_OVER = "it is dropped, and nobody is answered"
+    A_MARKER = "nobody waits for an answer"
+
+
 class DriverMachine(RuleBasedStateMachine):
-    """Requests of any fields, from two functions, through the driver of one kernel."""
+    """Requests of any fields, from two functions, through an IOMMU and its driver, of one kernel: here VT-d's."""
 
     kernel = "7.2"
     last_only = True  # a request that is not its group's last raises no interrupt
@@ -573,17 +582,15 @@ class DriverMachine(RuleBasedStateMachine):
             self.drain()
             for rid, function in self.model.items():
                 assert self.logged[rid] == function.answers, "each answer came, and none besides"
+            for one in self.site.ends:
+                one.reset()
+                assert one.counts().outstanding == 0, "every credit is back"
             self.site.close()
 
     # ---- the model ----
 
-    def arrive(self, function: ModelFunction | None, request: PageRequest) -> None:
-        """What the hardware does with a request, which may be a stranger's."""
-        if function is not None:
-            function.in_queue.append(request)
-
-    def take(self, function: ModelFunction, request: PageRequest) -> None:
-        """What the driver does with a request."""
+    def verdict(self, function: ModelFunction, request: PageRequest) -> Verdict | int:
+        """What the driver does with a request; a number: the code of its answer."""
         asks = request.read or request.write
         bad = (
             (request.pasid is None and self.kernel == "6.12")
@@ -591,16 +598,27 @@ class DriverMachine(RuleBasedStateMachine):
             or (request.privileged and asks)
             or (request.execute and request.read)
         )
-        marker = request.last and not asks
-        real_marker = marker and request.pasid is not None and not (request.execute or request.privileged)
-        if not bad and marker:
-            function.passed_over += not real_marker
-        elif bad or not function.bound:
-            if request.last:
-                function.auto_answered += not real_marker
-                function.answers[request.prg_index, PrgResponse.INVALID] += 1
-            else:
-                function.passed_over += 1
+        if not bad and request.last and not asks:
+            return Verdict.A_MARKER if self.is_marker(request) else Verdict.PASSED_OVER
+        if bad or not function.bound:
+            return PrgResponse.INVALID if request.last else Verdict.PASSED_OVER
+        return Verdict.REPORTED
+
+    def arrive(self, function: ModelFunction | None, request: PageRequest) -> None:
+        """What the hardware does with a request, which may be a stranger's."""
+        self.raised |= request.last  # others wait in the queue for one that is
+        if function is not None:
+            function.in_queue.append(request)
+
+    def take(self, function: ModelFunction, request: PageRequest) -> None:
+        verdict = self.verdict(function, request)
+        if verdict is Verdict.PASSED_OVER:
+            function.passed_over += 1
+        elif isinstance(verdict, int):
+            function.auto_answered += not self.is_marker(request)
+            function.answers[request.prg_index, verdict] += 1
+        elif verdict is not Verdict.REPORTED:
+            pass
         elif not function.attached:
             function.auto_answered += 1
             function.answers[request.prg_index, PrgResponse.INVALID] += 1
@@ -654,17 +672,17 @@ class DriverMachine(RuleBasedStateMachine):
         to: int | None,
     ) -> None:
         execute, privileged = prefix if pasid is not None else (False, False)
-        request = PageRequest(address, index, *bits, pasid, execute, privileged, to)
+        self.send_one(n, PageRequest(address, index, *bits, pasid, execute, privileged, to))
+
+    def send_one(self, n: int, request: PageRequest) -> None:
         sender = self.site.ends[n]
         try:
             sender.send(request)
         except KernelError:
             return  # which, when, is judged by c/pri.c
-        self.raised |= request.last  # others wait in the queue for one that is
-        function = self.model.get(sender.requester_id if to is None else to)
+        function = self.model.get(sender.requester_id if request.requester_id is None else request.requester_id)
         if function is not None:
-            marker = request.last and not (request.read or request.write) and pasid is not None
-            function.sent += not (marker and not execute and not privileged)
+            function.sent += not self.is_marker(request)
         self.arrive(function, request)
 
     @rule()

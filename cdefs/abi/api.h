@@ -226,6 +226,7 @@ struct uiopf_model_counts {
 #define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
 #define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
 #define UIOPF_MODEL_DENIES 4		/* its driver denies page requests, as SMMUv3's in Linux */
+#define UIOPF_MODEL_LARGE_LOG 8		/* AMD: the log has as many entries as it can */
 const char *uiopf_model_name(uint32_t n);	/* NULL: there are fewer */
 struct uiopf_model *uiopf_model_make(struct uiopf_core *core, uint32_t n, uint32_t flags);
 void uiopf_model_free(struct uiopf_model *model);
@@ -243,6 +244,9 @@ void uiopf_model_get_counts(struct uiopf_model *model, struct uiopf_model_counts
 /* SMMUv3's PRI queue; -EOPNOTSUPP: another model. Switched on or off; the next write of a request aborts. */
 int uiopf_smmuv3_enable_priq(struct uiopf_model *model, int on);
 int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
+/* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
+int uiopf_model_read_register(struct uiopf_model *model, uint32_t offset, uint64_t *value);
+int uiopf_model_write_register(struct uiopf_model *model, uint32_t offset, uint64_t value);
 
 /* ---- page tables in an arena ---- */
 

@@ -2,7 +2,8 @@
  * What the simulated hardware reads and writes: PCIe page requests, the queues of IOMMUs, stage-1 page tables.
  *
  * Bit ranges are of little-endian 64-bit words. Sources: PCIe base specification, Page Request Services; Intel VT-d
- * 4.x as Linux 6.12 and 7.2 use it (drivers/iommu/intel/prq.c, iommu.h; include/uapi/linux/pci_regs.h).
+ * 4.x as Linux 6.12 and 7.2 use it (drivers/iommu/intel/prq.c, iommu.h; include/uapi/linux/pci_regs.h); AMD's IOMMU as
+ * they do (drivers/iommu/amd/amd_iommu_types.h).
  */
 #pragma once
 #include <stdint.h>
@@ -88,6 +89,55 @@
 #define SMMU_PRI_RESP_FAILURE 0x0
 #define SMMU_PRI_RESP_INVALID 0x1
 #define SMMU_PRI_RESP_SUCCESS 0x2
+
+/* ---- AMD: an entry of the peripheral page request (PPR) log, two words, 16 bytes ---- */
+
+#define AMD_PPR_WORDS 2
+#define AMD_PPR_ENTRIES 512		/* what Linux sets up: 8 KiB, size code 9 */
+#define AMD_PPR_ENTRIES_MOST 32768	/* … and where an erratum asks for it: 512 KiB, size code 15 */
+#define AMD_PPR_SIZE_CODE 9
+#define AMD_PPR_SIZE_CODE_MOST 15
+/* Word 0: device id 15:0. */
+#define AMD_PPR_PASID_SHIFT 16		/* PASID 15:0 in 31:16 */
+#define AMD_PPR_TAG_SHIFT 32		/* group index, 40:32 */
+#define AMD_PPR_LAST_SHIFT 41
+#define AMD_PPR_PASID_TOP_SHIFT 42	/* PASID 19:16 in 45:42 */
+#define AMD_PPR_EXECUTE_SHIFT 49
+#define AMD_PPR_READ_SHIFT 50
+#define AMD_PPR_WRITE_SHIFT 53
+#define AMD_PPR_USER_SHIFT 54		/* 0: privileged */
+#define AMD_PPR_RESERVED_SHIFT 55	/* a reserved bit of the request was not zero */
+#define AMD_PPR_GN_SHIFT 56		/* the address is a guest's, and the PASID is valid */
+#define AMD_PPR_TYPE_SHIFT 60		/* 63:60 */
+#define AMD_PPR_TYPE_FAULT 1
+/* Word 1: address 63:12. */
+
+/* AMD's registers, as far as page requests go: offsets and bits. */
+#define AMD_MMIO_CONTROL 0x18
+#define AMD_CONTROL_PPR_LOG 0x2000	/* bit 13: the log is on */
+#define AMD_CONTROL_PPR_INT 0x4000	/* bit 14: it interrupts */
+#define AMD_CONTROL_PPR 0x8000		/* bit 15: page requests are on */
+#define AMD_CONTROL_AUTO_RESPONSE 0x8000000000	/* bit 39 */
+#define AMD_MMIO_PPR_BASE 0x38		/* size code in 59:56 */
+#define AMD_PPR_SIZE_SHIFT 56
+#define AMD_MMIO_STATUS 0x2020
+#define AMD_STATUS_PPR_OVERFLOW 0x20	/* bit 5 */
+#define AMD_STATUS_PPR_INT 0x40		/* bit 6: an entry has been written */
+#define AMD_STATUS_PPR_RUN 0x80		/* bit 7 */
+#define AMD_STATUS_PPR_EARLY 0x40000	/* bit 18: as many entries as the threshold */
+#define AMD_MMIO_PPR_HEAD 0x2030	/* in bytes */
+#define AMD_MMIO_PPR_TAIL 0x2038
+#define AMD_MMIO_AUTO_RESPONSE 0x2080	/* code 3:0 */
+#define AMD_MMIO_PPR_EARLY 0x2088	/* threshold 14:0 */
+#define AMD_EARLY_ENABLE 0x80000000	/* bit 31 */
+
+/* AMD's command COMPLETE_PPR_REQUEST: two words. Word 0: device id 15:0. */
+#define AMD_CMD_WORDS 2
+#define AMD_CMD_PASID_SHIFT 32		/* word 0, 51:32 */
+#define AMD_CMD_COMPLETE_PPR 0x7000000000000000	/* word 0, 63:60: the opcode, 7 */
+#define AMD_CMD_GN 0x4			/* word 1, bit 2: the PASID is valid */
+#define AMD_CMD_TAG_SHIFT 32		/* word 1, 40:32 */
+#define AMD_CMD_STATUS_SHIFT 44		/* word 1, 47:44 */
 
 /* ---- Stage-1 page tables, owned by the client ---- */
 

@@ -348,6 +348,31 @@ void uiopf_model_hold_interrupt(struct uiopf_model *m, int held)
 	uiopf_core_made_work(m->iommu.core);	/* what came meanwhile is to be reported */
 }
 
+int uiopf_model_read_register(struct uiopf_model *m, uint32_t offset, uint64_t *value)
+{
+	int rc;
+
+	if (!m->ops->read)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	rc = m->ops->read(m, offset, value);
+	uiopf_control_end(m->iommu.core);
+	return rc;
+}
+
+int uiopf_model_write_register(struct uiopf_model *m, uint32_t offset, uint64_t value)
+{
+	int rc;
+
+	if (!m->ops->write)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	rc = m->ops->write(m, offset, value);
+	uiopf_control_end(m->iommu.core);
+	uiopf_core_made_work(m->iommu.core);	/* an interrupt may be let in */
+	return rc;
+}
+
 void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *counts)
 {
 	uiopf_control_begin(m->iommu.core);

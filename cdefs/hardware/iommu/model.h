@@ -44,6 +44,10 @@ struct uiopf_model_ops {
 	void (*answer)(struct uiopf_model *model, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code,
 		       uint64_t now);
 
+	/* Quiescent: its registers, by their offsets. -EINVAL: there is none. Both NULL: it has none that may be used. */
+	int (*read)(const struct uiopf_model *model, uint32_t offset, uint64_t *value);
+	int (*write)(struct uiopf_model *model, uint32_t offset, uint64_t value);
+
 	/* Hardware: whether the driver's interrupt is raised. NULL: any request raises it. */
 	bool (*raised)(const struct uiopf_model *model);
 	/* Driver: takes what is in the request queue, and reports it; how many. */

@@ -6,7 +6,8 @@
 
 #define ALL(_) \
 	_(vtd) \
-	_(smmuv3)
+	_(smmuv3) \
+	_(amd)
 
 #define DECLARE(model) extern const struct uiopf_model_ops uiopf_model_##model;
 #define NAME(model) &uiopf_model_##model,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import UsageError, check_fits
 from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
@@ -123,6 +123,25 @@ class Iommu(Handle[CIommu]):
         finally:
             if self._model is not None:  # it may have been closed meanwhile
                 lib.uiopf_model_hold_interrupt(self._model, 0)
+
+    def read_register(self, register: int) -> int:
+        """Read a register by the vendor's offset.
+
+        Raises: KernelError(EINVAL), there is none; KernelError(EOPNOTSUPP), no register of this model may be used.
+        """
+        check_fits(32, register=register)
+        value = ffi.new("uint64_t *")
+        check(lib.uiopf_model_read_register(self.model, register, value), "read a register")
+        return int(value[0])
+
+    def write_register(self, register: int, value: int) -> None:
+        """Write a register by the vendor's offset, as any software might. Its driver finds what was written.
+
+        Raises: as `read_register`.
+        """
+        check_fits(32, register=register)
+        check_fits(64, value=value)
+        check(lib.uiopf_model_write_register(self.model, register, value), "write a register")
 
     def strangers(self) -> int:
         """The number of page requests that had the requester id of no function behind this IOMMU."""
