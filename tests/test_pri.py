@@ -59,9 +59,7 @@ class Site:
         self.ends: list[Endpoint] = []
         for n in range(functions):
             physical = self.ends[0] if n and virtual else None
-            self.ends.append(
-                Endpoint(self.iommu, requester_id=0x100 + n, group_most=8, retries=retries, physical=physical)
-            )
+            self.ends.append(self.make_end(0x100 + n, retries, physical))
             self.stack.callback(self.ends[-1].close)
         self.stack.callback(self.context.close)
         self.devices = [self.context.bind(self.iommu, one.requester_id, pool) for one in self.ends]
@@ -78,6 +76,9 @@ class Site:
     def make_iommu(self) -> Iommu:
         """The IOMMU of this kernel's driver."""
         return VtdIommu(self.core, needs_pasid=self.context.version.vtd_needs_pasid)
+
+    def make_end(self, requester_id: int, retries: int, physical: Endpoint | None) -> Endpoint:
+        return Endpoint(self.iommu, requester_id=requester_id, group_most=8, retries=retries, physical=physical)
 
     @property
     def end(self) -> Endpoint:

@@ -6,18 +6,26 @@ any order of overflows, aborts, and a queue that is switched off.
 
 from __future__ import annotations
 
+import errno
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.test_pri import PAGE, READ, DriverMachine, ModelFunction, Site, accounts
-from uring_iopf.hardware.endpoint import AccessResult
+from tests.test_pri import PAGE, READ, DriverMachine, ModelFunction, Site, accounts, refused
+from uring_iopf.abi import FaultPerm, PageResponse
+from uring_iopf.errors import UsageError
+from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
+from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.limits import REQUEST_QUEUES
-from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriStatus
+from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriRegister, PriStatus
+from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.machine_function import Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +47,22 @@ class SmmuSite(Site):
 
 class DenyingSite(SmmuSite):
     denies = True
+
+
+class StallSite(SmmuSite):
+    """The same with functions that stall, and tables of their own."""
+
+    stalls = 3
+
+    def __init__(self, *, functions: int = 1) -> None:
+        super().__init__(functions=functions)
+        self.space = AddressSpace()
+        self.stack.callback(self.space.close)
+        for one in self.ends:
+            one.use_tables(self.space)
+
+    def make_end(self, requester_id: int, retries: int, physical: Endpoint | None) -> Endpoint:
+        return Endpoint(self.iommu, requester_id=requester_id, stalls=self.stalls, retries=retries, physical=physical)
 
 
 @pytest.fixture
@@ -207,8 +231,281 @@ class DenyingMachine(SmmuMachine):
     denies = True
 
 
+# ---- stalls ----
+
+
+def test_a_transaction_waits_in_the_smmu_and_is_tried_again() -> None:
+    site = StallSite()
+    tickets = [site.end.access(5, 0x12345 + n * PAGE, READ) for n in range(5)]
+    site.turn()
+    messages = site.queue.read_messages()
+    assert [(one.pasid, one.addr, one.perm, one.flags) for one in messages] == [
+        (5, 0x12345 + n * PAGE, READ, 3) for n in range(3)
+    ]
+    assert (site.end.counts().outstanding, site.end.counts().waiting) == (3, 2)
+    site.space.map_page(5, 0x12000, READ)
+    site.queue.respond(messages[0].cookie, PageResponse.SUCCESS)
+    site.queue.respond(messages[1].cookie, PageResponse.INVALID)
+    site.turn()
+    assert [site.end.result(ticket) for ticket in tickets[:3]] == [
+        AccessResult.OK,
+        AccessResult.INVALID,
+        AccessResult.PENDING,
+    ]
+    assert (site.end.counts().outstanding, site.end.counts().waiting) == (3, 0)
+    site.close()
+
+
+def test_a_function_that_stalls_has_no_pri() -> None:
+    site = StallSite()
+    for call in [
+        lambda: site.end.read_pri(PriRegister.CONTROL),
+        lambda: site.end.write_pri(PriRegister.CONTROL, 1),
+    ]:
+        assert refused(call) == errno.ENOENT
+    assert refused(site.end.enable_pri) == refused(site.end.reset_pri) == errno.EINVAL
+    assert refused(site.end.send, PageRequest(read=True)) == errno.EPERM
+    assert refused(lambda: site.end.access(1, 0, READ, pages=2)) == errno.EINVAL
+    site.close()
+
+
+def test_stalls_need_an_iommu_that_has_them(site: SmmuSite) -> None:
+    vtd = VtdIommu(site.core)
+    with pytest.raises(UsageError, match="not 'vtd'"):
+        Endpoint(vtd, stalls=4)
+    vtd.close()
+    for more in [{"capacity": 4}, {"physical": site.end}]:
+        with pytest.raises(UsageError, match="no PRI"):
+            Endpoint(site.iommu, requester_id=0x300, stalls=4, **more)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="0 to 512"):
+        Endpoint(site.iommu, requester_id=0x300, stalls=513)
+    with pytest.raises(UsageError, match="1 to 2"):
+        Endpoint(site.iommu, requester_id=0x300, stalls=1, stage=3)
+
+
+@dataclass
+class Stalling:
+    """What becomes of the transactions of one function; each is named by its ticket."""
+
+    bound: bool = True
+    attached: bool = True
+    outside: list[int] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)  # that the driver has not read
+    waiting: list[int] = field(default_factory=list)  # in the fault queue
+    held: dict[int, int] = field(default_factory=dict)  # by cookie
+    answers: list[tuple[int, PageResponse]] = field(default_factory=list)  # on their way to the SMMU
+    asked: dict[int, tuple[int, int, FaultPerm]] = field(default_factory=dict)
+    results: dict[int, AccessResult] = field(default_factory=dict)
+    tags: dict[int, int] = field(default_factory=dict)  # of those that the client has
+    sent: int = 0
+    answered: int = 0
+    auto_answered: int = 0
+
+    @property
+    def stalled(self) -> int:
+        return len(self.events) + len(self.waiting) + len(self.held) + len(self.answers)
+
+    def abort(self, tickets: list[int]) -> None:
+        self.auto_answered += len(tickets)
+        self.answers += [(ticket, PageResponse.INVALID) for ticket in tickets]
+
+
+class StallMachine(RuleBasedStateMachine):
+    """Two functions with three places each, in any order of what they, the driver and a client do."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.site = StallSite(functions=2)
+        self.model = [Stalling(), Stalling()]
+        self.mapped: dict[tuple[int, int], FaultPerm] = {}
+        self.hold = ExitStack()
+        self.is_held = False
+
+    def teardown(self) -> None:
+        if not hasattr(self, "site"):
+            return
+        if self.is_held:
+            self.hold_the_interrupt()
+        for _ in range(12):  # more than the most transactions by what there are places
+            self.produce()
+            for n in range(2):
+                self.read(n)
+                for cookie in list(self.model[n].held):
+                    self.answer(n, cookie, PageResponse.INVALID)
+        self.every_transaction_is_somewhere()
+        for one, function in zip(self.site.ends, self.model, strict=True):
+            assert one.counts().outstanding == one.counts().waiting == 0, "each has its result, and each place is free"
+            assert AccessResult.PENDING not in function.results.values()
+        self.site.close()
+
+    # ---- the model ----
+
+    def allowed(self, function: Stalling, ticket: int) -> bool:
+        pasid, address, perm = function.asked[ticket]
+        need = FaultPerm.WRITE if perm & FaultPerm.WRITE else FaultPerm.READ
+        there = self.mapped.get((pasid, address // PAGE))
+        return there is not None and (need is FaultPerm.READ or bool(there & FaultPerm.WRITE))
+
+    def execute(self) -> None:
+        for function in self.model:
+            for ticket, code in function.answers:
+                if code is PageResponse.SUCCESS:
+                    there = self.allowed(function, ticket)
+                    function.results[ticket] = AccessResult.OK if there else AccessResult.UNMAPPED
+                else:
+                    function.results[ticket] = AccessResult.INVALID
+            function.answers.clear()
+
+    def interrupt(self) -> None:
+        for function in self.model:
+            if function.attached:
+                function.waiting += function.events
+            else:
+                function.abort(function.events)
+            function.events = []
+
+    def stall(self, function: Stalling) -> None:
+        while function.outside and function.stalled < StallSite.stalls:
+            ticket = function.outside.pop(0)
+            if self.allowed(function, ticket):
+                function.results[ticket] = AccessResult.OK
+                continue
+            function.sent += 1
+            if function.bound:
+                function.events.append(ticket)
+            else:
+                function.abort([ticket])
+
+    # ---- what is done ----
+
+    @rule(
+        n=st.integers(0, 1),
+        pasid=st.integers(1, 2),
+        page=st.integers(0, 3),
+        offset=st.integers(0, PAGE - 1),
+        perm=st.sampled_from([READ, FaultPerm.WRITE, FaultPerm.EXEC, READ | FaultPerm.WRITE]),
+    )
+    def access(self, n: int, pasid: int, page: int, offset: int, perm: FaultPerm) -> None:
+        function, address = self.model[n], page * PAGE + offset
+        if len(function.outside) < 8:
+            ticket = self.site.ends[n].access(pasid, address, perm)
+            function.asked[ticket] = (pasid, address, perm)
+            function.results[ticket] = AccessResult.PENDING
+            function.outside.append(ticket)
+
+    @rule(pasid=st.integers(1, 2), page=st.integers(0, 3), perm=st.sampled_from([READ, FaultPerm.WRITE, None]))
+    def map_or_unmap(self, pasid: int, page: int, perm: FaultPerm | None) -> None:
+        if perm is None:
+            self.site.space.unmap_page(pasid, page * PAGE)
+            self.mapped.pop((pasid, page), None)
+        else:
+            self.site.space.map_page(pasid, page * PAGE, perm)
+            self.mapped[pasid, page] = self.mapped.get((pasid, page), READ) | perm
+
+    @rule()
+    def produce(self) -> None:
+        self.site.core.produce()
+        self.execute()
+        for function in self.model:
+            self.stall(function)
+        if not self.is_held:
+            self.interrupt()
+
+    @rule()
+    def hold_the_interrupt(self) -> None:
+        if self.is_held:
+            self.hold.close()
+        else:
+            self.hold.enter_context(self.site.iommu.interrupt_held())
+        self.is_held = not self.is_held
+
+    @rule(n=st.integers(0, 1))
+    def read(self, n: int) -> None:
+        self.produce()
+        function = self.model[n]
+        messages = self.site.queues[n].read_messages()
+        for ticket, message in zip(function.waiting, messages, strict=True):
+            pasid, address, perm = function.asked[ticket]
+            asks = FaultPerm.WRITE if perm & FaultPerm.WRITE else READ | (perm & FaultPerm.EXEC)
+            assert (message.pasid, message.addr, message.perm, message.flags) == (pasid, address, asks, 3)
+            assert message.grpid not in function.tags.values(), "one tag for each that stalls"
+            function.held[message.cookie] = ticket
+            function.tags[ticket] = message.grpid
+        function.waiting = []
+
+    @precondition(lambda self: any(one.held for one in self.model))
+    @rule(data=st.data(), code=st.sampled_from([PageResponse.SUCCESS, PageResponse.INVALID]))
+    def respond(self, data: st.DataObject, code: PageResponse) -> None:
+        n = data.draw(st.sampled_from([n for n, one in enumerate(self.model) if one.held]))
+        self.answer(n, data.draw(st.sampled_from(sorted(self.model[n].held))), code)
+
+    def answer(self, n: int, cookie: int, code: PageResponse) -> None:
+        self.site.queues[n].respond(cookie, code)
+        function = self.model[n]
+        ticket = function.held.pop(cookie)
+        del function.tags[ticket]
+        function.answers.append((ticket, code))
+        function.answered += 1
+
+    @rule(n=st.integers(0, 1))
+    def detach_or_attach(self, n: int) -> None:
+        function = self.model[n]
+        if function.attached:
+            self.site.devices[n].detach()
+        else:
+            self.site.devices[n].attach(self.site.tables[n])
+        self.execute()  # both first wait until nothing is on its way
+        self.interrupt()
+        if function.attached:
+            function.abort(function.waiting + list(function.held.values()))
+            function.waiting, function.held, function.tags = [], {}, {}
+        function.attached = not function.attached
+
+    @rule(n=st.integers(0, 1))
+    def unbind_or_bind(self, n: int) -> None:
+        function = self.model[n]
+        if function.bound:
+            self.site.iommu.unbind(self.site.devices[n])
+            for _ in range(2):
+                self.execute()
+                self.interrupt()
+        else:
+            self.site.iommu.bind(self.site.ends[n], self.site.devices[n])
+        function.bound = not function.bound
+
+    @rule(n=st.integers(0, 1))
+    def reset(self, n: int) -> None:
+        """The function begins anew; what has stalled is in the SMMU, and stays."""
+        self.site.ends[n].reset()
+        function = self.model[n]
+        for ticket in function.outside:
+            function.results[ticket] = AccessResult.FAILED
+        function.outside = []
+
+    @invariant()
+    def every_transaction_is_somewhere(self) -> None:
+        if not hasattr(self, "site"):
+            return
+        for one, function, account in zip(self.site.ends, self.model, accounts(self.site), strict=True):
+            counts = one.counts()
+            assert (counts.outstanding, counts.waiting) == (function.stalled, len(function.outside))
+            assert account._replace(awaited=0, unmapped=0) == Account(
+                sent=function.sent,
+                answered=function.answered,
+                auto_answered=function.auto_answered,
+                pending=len(function.events) + len(function.waiting) + len(function.held),
+                lost=0,
+                unmapped=0,
+            )
+            assert {ticket: one.result(ticket) for ticket in function.results} == function.results
+            assert (counts.unexpected, counts.pri_status) == (0, 0)
+
+
 SOME = settings(settings(), stateful_step_count=40)
+HALF = settings(SOME, max_examples=settings().max_examples // 2)
+TestStall = StallMachine.TestCase
+TestStall.settings = SOME
 TestSmmu = SmmuMachine.TestCase
 TestSmmu.settings = SOME
 TestDenying = DenyingMachine.TestCase
-TestDenying.settings = SOME
+TestDenying.settings = HALF

@@ -297,6 +297,7 @@ struct uiopf_endpoint_counts {
 	uint64_t forged;		/* page requests with its requester id that another function sent */
 	uint64_t unbound, unbound_passed_over;	/* page requests while it was bound to no device: answered INVALID; not answered */
 	uint64_t iommu_answered;	/* page requests that the IOMMU answered by itself: it had no place for them */
+	uint64_t waiting;		/* pages that wait for a credit, or for a place to stall in, now */
 	uint64_t outstanding;		/* page requests without an answer, now */
 	uint64_t busy_ns;		/* from the start of each pass to its last answer, added up */
 	uint64_t latency_max_ns, latency_count;
@@ -319,9 +320,16 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 /* A virtual function: its requests share the physical function's capability, credits and failures. */
 struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physical, uint16_t requester_id,
 						  uint32_t group_most);
+/*
+ * A function without PRI: its transactions stall in the IOMMU, which has so many places for them (512 at most), since
+ * the tables of this stage, 1 or 2, have no page. NULL also where the port's IOMMU has no stalls.
+ */
+struct uiopf_endpoint *uiopf_endpoint_new_stalling(struct uiopf_core *core, struct uiopf_port *port,
+						   uint16_t requester_id, uint32_t stalls, uint32_t stage);
+int uiopf_port_stalls(const struct uiopf_port *port);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, struct uiopf_space *space);
-/* The capability's registers, at PCIE_PRI_*: -EINVAL, there is none; -ENOENT, a virtual function has no capability. */
+/* The capability's registers, at PCIE_PRI_*: -EINVAL, there is none; -ENOENT, a virtual function, or one that stalls, has none. */
 int64_t uiopf_endpoint_read_pri(struct uiopf_endpoint *endpoint, uint32_t offset);
 int uiopf_endpoint_write_pri(struct uiopf_endpoint *endpoint, uint32_t offset, uint32_t value);
 /*

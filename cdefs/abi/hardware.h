@@ -81,6 +81,7 @@
 #define SMMU_CMD_OPCODE 0xff
 #define SMMU_CMD_SID_SHIFT 32
 #define SMMU_CMD_PRI_RESP 0x41
+#define SMMU_CMD_RESUME 0x44
 #define SMMU_CMD_SYNC 0x46
 /* CMD_PRI_RESP, word 1: group index 8:0. */
 #define SMMU_PRI_RESP_SSV 0x800		/* word 0, bit 11 */
@@ -89,6 +90,33 @@
 #define SMMU_PRI_RESP_FAILURE 0x0
 #define SMMU_PRI_RESP_INVALID 0x1
 #define SMMU_PRI_RESP_SUCCESS 0x2
+/* CMD_RESUME, word 0, 13:12: what becomes of a stalled transaction. Word 1: its tag, 15:0. */
+#define SMMU_RESUME_SHIFT 12
+#define SMMU_RESUME_TERMINATE 0x0	/* reads 0, writes nothing */
+#define SMMU_RESUME_RETRY 0x1
+#define SMMU_RESUME_ABORT 0x2
+#define SMMU_RESUME_TAG 0xffff
+
+/* Event queue record of a fault: four words, 32 bytes. */
+#define SMMU_EVTQ_WORDS 4
+#define SMMU_EVTQ_ENTRIES 1024
+/* Word 0: event 7:0, StreamID 63:32. */
+#define SMMU_EVENT 0xff
+#define SMMU_EVENT_TRANSLATION 0x10
+#define SMMU_EVENT_PERMISSION 0x13	/* between the two: address size, access */
+#define SMMU_EVENT_SSV 0x800		/* bit 11: there is a SubstreamID */
+#define SMMU_EVENT_SSID_SHIFT 12	/* 31:12 */
+#define SMMU_EVENT_SID_SHIFT 32
+/* Word 1: stall tag 15:0. */
+#define SMMU_EVENT_TAG 0xffff
+#define SMMU_EVENT_STALL 0x80000000	/* bit 31 */
+#define SMMU_EVENT_PRIVILEGED 0x200000000	/* PnU, bit 33 */
+#define SMMU_EVENT_FETCH 0x400000000	/* InD, bit 34 */
+#define SMMU_EVENT_READ 0x800000000	/* RnW, bit 35 */
+#define SMMU_EVENT_STAGE_2 0x8000000000	/* S2, bit 39 */
+#define SMMU_EVENT_CLASS_IN 0x20000000000	/* CLASS 41:40 is 2: the address that came in, no table or descriptor */
+/* Word 2: the address, to the byte. Word 3: with S2, the address that stage 2 does not translate, 51:12. */
+#define SMMU_EVENT_IPA 0xffffffffff000
 
 /* ---- AMD: an entry of the peripheral page request (PPR) log, two words, 16 bytes ---- */
 

@@ -9,24 +9,26 @@
 #include <unistd.h>
 
 /*
- * What the function asks for, and tries again with: a page's address with PCIE_PRI_READ and _WRITE. It has no execute
- * permission: Linux' VT-d driver refuses execute requests that also read, and takes those that do not for stop
- * markers. So an instruction fetch asks to read.
+ * What the function asks for, and tries again with. A page request has no execute permission: Linux' VT-d driver refuses
+ * execute requests that also read, and takes those that do not for stop markers. So an instruction fetch asks to read.
+ * A transaction that stalls is a read or a write: one that is both (an atomic one) writes.
  */
-uint64_t uiopf_endpoint_page(uint64_t address, uint32_t access)
+uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access)
 {
-	uint64_t page = address & PCIE_PRI_ADDRESS;
+	const bool reads = access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC);
+	const bool writes = access & IOMMU_PGFAULT_PERM_WRITE;
 
-	if (access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC))
-		page |= PCIE_PRI_READ;
-	if (access & IOMMU_PGFAULT_PERM_WRITE)
-		page |= PCIE_PRI_WRITE;
-	return page;
+	if (!ep->stalls)
+		return (reads ? PCIE_PRI_READ : 0) | (writes ? PCIE_PRI_WRITE : 0);
+	if (writes)
+		return PCIE_PRI_WRITE;
+	return (reads ? PCIE_PRI_READ : 0) | (access & IOMMU_PGFAULT_PERM_EXEC);
 }
 
 /* `pri`: its physical function's, or its own, which it takes over. */
 static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
-					   uint32_t group_most, struct uiopf_pri *pri, bool virtual)
+					   uint32_t group_most, struct uiopf_pri *pri, bool virtual, uint16_t stalls,
+					   uint8_t stage)
 {
 	struct uiopf_endpoint *ep = aligned_alloc(128, sizeof *ep);
 	uint32_t i;
@@ -44,6 +46,8 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 	ep->requester_id = requester_id;
 	ep->pri = pri;
 	ep->virtual = virtual;
+	ep->stalls = stalls;
+	ep->stage = stage;
 	uiopf_load_init(&ep->load, core);
 	ep->group_most = group_most;
 	ep->access_eventfd = -1;
@@ -65,7 +69,7 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 					  uint32_t capacity, uint32_t group_most)
 {
 	struct uiopf_pri *pri = uiopf_pri_new(capacity);
-	struct uiopf_endpoint *ep = pri ? new_endpoint(core, port, requester_id, group_most, pri, false) : NULL;
+	struct uiopf_endpoint *ep = pri ? new_endpoint(core, port, requester_id, group_most, pri, false, 0, 1) : NULL;
 
 	if (pri && !ep)
 		uiopf_pri_drop(pri);
@@ -75,7 +79,29 @@ struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_
 struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physical, uint16_t requester_id,
 						  uint32_t group_most)
 {
-	return new_endpoint(physical->core, physical->port, requester_id, group_most, physical->pri, true);
+	return new_endpoint(physical->core, physical->port, requester_id, group_most, physical->pri, true, 0, 1);
+}
+
+/* Its places in the IOMMU are credits that are there from the beginning. */
+struct uiopf_endpoint *uiopf_endpoint_new_stalling(struct uiopf_core *core, struct uiopf_port *port,
+						   uint16_t requester_id, uint32_t stalls, uint32_t stage)
+{
+	struct uiopf_pri *pri = port->stalls && stalls <= PCIE_PRI_PRGI_COUNT ? uiopf_pri_new(stalls) : NULL;
+	struct uiopf_endpoint *ep;
+
+	if (!pri)
+		return NULL;
+	pri->allocation = stalls;
+	uiopf_pri_enable(pri);
+	ep = new_endpoint(core, port, requester_id, 1, pri, false, (uint16_t)stalls, (uint8_t)stage);
+	if (!ep)
+		uiopf_pri_drop(pri);
+	return ep;
+}
+
+int uiopf_port_stalls(const struct uiopf_port *port)
+{
+	return port->stalls;
 }
 
 static void close_all(const int *fd, uint32_t n)
@@ -160,7 +186,7 @@ int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access
 		return -ENOMEM;
 	for (i = 0; i < n; i++) {
 		copy[i] = rows[i];
-		copy[i].access = (uint32_t)uiopf_endpoint_page(0, rows[i].access);
+		copy[i].access = uiopf_endpoint_asks(ep, rows[i].access);
 		/* With neither, a request is a stop marker, which nobody answers; and a PASID has 20 bits. */
 		if (!copy[i].access || copy[i].pasid >> 20) {
 			free(copy);
@@ -357,7 +383,7 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	struct uiopf_manual *m;
 	int64_t ticket = -EBUSY;
 
-	if (!pages || pages > ep->group_most || !uiopf_endpoint_page(0, access) || pasid >> 20)
+	if (!pages || pages > ep->group_most || !uiopf_endpoint_asks(ep, access) || pasid >> 20)
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];
@@ -382,10 +408,28 @@ int uiopf_endpoint_result(const struct uiopf_endpoint *ep, int64_t ticket)
 	return (int)READ_ONCE(&ep->manual[(uint32_t)ticket % UIOPF_MANUAL].result);
 }
 
+/* Accesses that may not be sent yet; of a closed loop those that would be in flight. */
+static uint64_t waiting(const struct uiopf_endpoint *ep)
+{
+	const struct uiopf_loader *load = &ep->load;
+	uint64_t n = 0;
+	uint32_t i;
+
+	for (i = ep->manual_head; i != ep->manual_tail; i++)
+		n += !ep->manual[i % UIOPF_MANUAL].sent;
+	if (load->active && load->config.mode == UIOPF_LOAD_CLOSED && load->outstanding < load->config.in_flight) {
+		const uint64_t groups = load->config.in_flight - load->outstanding, rows = load->rows - load->cursor;
+
+		n += groups * load->config.group < rows ? groups * load->config.group : rows;
+	}
+	return n;
+}
+
 void uiopf_endpoint_get_counts(struct uiopf_endpoint *ep, struct uiopf_endpoint_counts *counts)
 {
 	uiopf_control_begin(ep->core);
 	*counts = ep->counts;
+	counts->waiting = waiting(ep);
 	counts->outstanding = ep->outstanding;	/* not by looking at every group: that would take their lines from the worker */
 	counts->busy_ns = ep->load.busy_ns;
 	counts->pri_status = ep->pri->status;

@@ -39,6 +39,7 @@ struct uiopf_port {
 	struct uiopf_endpoint *endpoints;	/* newest first */
 	struct uiopf_lifetime *lifetime;	/* the IOMMU's; they hold it */
 	const struct uiopf_port_ops *ops;
+	bool stalls;			/* functions without PRI may be plugged in, whose transactions wait in the IOMMU */
 };
 
 #define UIOPF_MANUAL 1024u
@@ -59,6 +60,12 @@ struct uiopf_endpoint {
 	uint16_t requester_id;
 	bool virtual;			/* the capability is its physical function's */
 	uint8_t retries;		/* how often a page that is still not there is asked for again */
+	/*
+	 * A function without PRI, whose transactions stall in the IOMMU: the places that there are for them, which are its
+	 * credits; 0: it has PRI. A group is one transaction, and its index is the stall tag.
+	 */
+	uint16_t stalls;
+	uint8_t stage;			/* whose tables have no page: 1 or 2 */
 
 	/* Outstanding groups. */
 	uint32_t outstanding, group_most;	/* requests without an answer; pages of one group */
@@ -75,7 +82,7 @@ struct uiopf_endpoint {
 		uint8_t tries : 5;	/* how often its pages had been asked for before, in vain */
 	} prg[PCIE_PRI_PRGI_COUNT];	/* 32 bytes each: all of them are in use in turn */
 	uint16_t manual_of[PCIE_PRI_PRGI_COUNT];	/* which access a group by hand is */
-	uint64_t *page;			/* group_most for each index; the first is unused */
+	uint64_t *page;			/* group_most for each index; the first is unused, or a stalled transaction's address */
 
 	/* Accesses made one by one, by a test or a program that plays the device. */
 	struct uiopf_manual {
@@ -114,5 +121,8 @@ void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, enum uiopf_prg_k
 				     uint32_t result);
 void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code);
 
-/* What the function asks for: a page's address with PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. */
-uint64_t uiopf_endpoint_page(uint64_t address, uint32_t access);
+/*
+ * What the function asks for: PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. A transaction that stalls has
+ * one of the two, and IOMMU_PGFAULT_PERM_EXEC where it fetches an instruction.
+ */
+uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access);

@@ -24,6 +24,11 @@ hot_inline uint32_t uiopf_access_of(uint64_t page)
 	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
 }
 
+hot_inline uint32_t uiopf_asks_of(uint64_t page)
+{
+	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE | IOMMU_PGFAULT_PERM_EXEC);
+}
+
 /*
  * Takes a group index, the one that has been free longest. Linux answers each request of a group that it refuses: with
  * the index in use again at once, the rest of those answers would end the next groups as well, whose own refusals
@@ -42,10 +47,11 @@ hot_inline struct uiopf_prg *uiopf_prg_open(struct uiopf_endpoint *ep, uint32_t 
 }
 
 /* Sends a request for one more page of a group. */
-hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t page, bool last,
-			       uiopf_send *send, void *above)
+hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t address, uint32_t asks,
+			       bool last, uiopf_send *send, void *above)
 {
-	uint32_t index = (uint32_t)(prg - ep->prg);
+	const uint32_t index = (uint32_t)(prg - ep->prg);
+	const uint64_t page = (address & PCIE_PRI_ADDRESS) | asks;
 
 	if (prg->pages)
 		ep->page[index * ep->group_most + prg->pages] = page;
@@ -60,6 +66,8 @@ hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg,
 		.pasid = prg->pasid,
 		.has_pasid = true,
 		.message = page | index << PCIE_PRI_PRGI_SHIFT | (last ? PCIE_PRI_LAST : 0),
+		.address = address,
+		.fetch = asks & IOMMU_PGFAULT_PERM_EXEC,	/* a stall's, which is its group's last: the bit is the same */
 	});
 }
 
@@ -86,7 +94,7 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 	prg = uiopf_prg_open(ep, row->pasid, when);
 	do {
 		row = uiopf_load_next(&ep->load, now, pages++, most, &last);
-		uiopf_prg_send(ep, prg, (row->address & PCIE_PRI_ADDRESS) | row->access, last, send, above);
+		uiopf_prg_send(ep, prg, row->address, row->access, last, send, above);
 	} while (!last);
 	return true;
 }
@@ -101,8 +109,7 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 	if (unlikely(!ep->load.plain))
 		return uiopf_endpoint_send_group(ep, now, send, above);
 	row = uiopf_load_next_plain(&ep->load);
-	uiopf_prg_send(ep, uiopf_prg_open(ep, row->pasid, now), (row->address & PCIE_PRI_ADDRESS) | row->access, true,
-		       send, above);
+	uiopf_prg_send(ep, uiopf_prg_open(ep, row->pasid, now), row->address, row->access, true, send, above);
 	return true;
 }
 
@@ -110,7 +117,7 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t at, uiopf_send *send, void *above)
 {
 	struct uiopf_manual *m = &ep->manual[at];
-	const uint32_t access = uiopf_access_of(uiopf_endpoint_page(0, m->access));
+	const uint32_t asks = uiopf_endpoint_asks(ep, m->access), access = uiopf_access_of(asks);
 	struct uiopf_prg *prg;
 	uint32_t i, there = 0;
 
@@ -125,8 +132,7 @@ hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t a
 		prg->kind = UIOPF_PRG_MANUAL;
 		ep->manual_of[prg - ep->prg] = (uint16_t)at;
 		for (i = 0; i < m->pages; i++)
-			uiopf_prg_send(ep, prg, uiopf_endpoint_page(m->address + i * UIOPF_PAGE, m->access),
-				       i + 1 == m->pages, send, above);
+			uiopf_prg_send(ep, prg, m->address + i * UIOPF_PAGE, asks, i + 1 == m->pages, send, above);
 	}
 	m->sent = true;
 	return true;
@@ -200,6 +206,7 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 	const struct uiopf_prg was = ep->prg[index];
 	struct uiopf_prg *prg = NULL;
 	uint32_t i, missing = 0;
+	const uint64_t stalled = ep->page[index * ep->group_most];
 	uint64_t waits = 0;
 
 	uiopf_prg_close(ep, &ep->prg[index]);
@@ -210,7 +217,7 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 		if (uiopf_walk(&ep->tables, was.pasid, page & PCIE_PRI_ADDRESS, uiopf_access_of(page)))
 			continue;
 		if (missing++) {
-			uiopf_prg_send(ep, prg, waits, false, send, above);
+			uiopf_prg_send(ep, prg, waits, uiopf_asks_of(waits), false, send, above);
 		} else {
 			prg = uiopf_prg_open(ep, was.pasid, was.intended_ns);
 			prg->kind = was.kind;
@@ -220,7 +227,7 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 		waits = page;
 	}
 	if (missing)
-		uiopf_prg_send(ep, prg, waits, true, send, above);
+		uiopf_prg_send(ep, prg, ep->stalls ? stalled : waits, uiopf_asks_of(waits), true, send, above);
 	ep->counts.succeeded += was.pages - missing;
 	ep->counts.retried += missing;
 	return missing;

@@ -39,6 +39,10 @@ void uiopf_endpoint_failed(struct uiopf_endpoint *ep)
 
 void uiopf_endpoint_unexpected(struct uiopf_endpoint *ep, uint32_t index, uint32_t code)
 {
+	if (ep->stalls) {
+		ep->counts.unexpected++;	/* no transaction has this tag: nothing happens */
+		return;
+	}
 	uiopf_endpoint_log_answer(ep, index, code);
 	if (ep->pri->deaf) {
 		ep->counts.ignored++;
@@ -57,8 +61,8 @@ int64_t uiopf_endpoint_read_pri(struct uiopf_endpoint *ep, uint32_t offset)
 {
 	int64_t value = -EINVAL;
 
-	if (ep->virtual)
-		return -ENOENT;		/* the capability is its physical function's */
+	if (ep->virtual || ep->stalls)
+		return -ENOENT;		/* the capability is its physical function's, or there is none */
 	uiopf_control_begin(ep->core);
 	switch (offset) {
 	case PCIE_PRI_HEADER:
@@ -96,7 +100,7 @@ int uiopf_endpoint_write_pri(struct uiopf_endpoint *ep, uint32_t offset, uint32_
 {
 	int rc = 0;
 
-	if (ep->virtual)
+	if (ep->virtual || ep->stalls)
 		return -ENOENT;
 	uiopf_control_begin(ep->core);
 	switch (offset) {
@@ -145,7 +149,9 @@ int uiopf_endpoint_enable_pri(struct uiopf_endpoint *ep, uint32_t allocation)
 	uiopf_control_begin(ep->core);
 	if (allocation > pri->capacity)
 		allocation = pri->capacity;
-	if (ep->virtual) {
+	if (ep->stalls) {
+		rc = -EINVAL;		/* as of any device without the capability */
+	} else if (ep->virtual) {
 		rc = pri->control & PCIE_PRI_CTRL_ENABLE ? 0 : -EINVAL;
 	} else if (pri->control & PCIE_PRI_CTRL_ENABLE || !(pri->status & PCIE_PRI_STATUS_STOPPED)) {
 		rc = -EBUSY;
@@ -162,7 +168,7 @@ int uiopf_endpoint_enable_pri(struct uiopf_endpoint *ep, uint32_t allocation)
 
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *ep)
 {
-	if (ep->virtual)
+	if (ep->virtual || ep->stalls)
 		return;
 	uiopf_control_begin(ep->core);
 	uiopf_pri_disable(ep->pri);
@@ -174,6 +180,8 @@ int uiopf_endpoint_reset_pri(struct uiopf_endpoint *ep)
 {
 	int rc = 0;
 
+	if (ep->stalls)
+		return -EINVAL;
 	if (ep->virtual)
 		return 0;
 	uiopf_control_begin(ep->core);
@@ -202,7 +210,9 @@ void uiopf_endpoint_reset(struct uiopf_endpoint *ep)
 		m->sent = true;
 	}
 	ep->manual_head = ep->manual_tail;
-	if (ep->virtual) {
+	if (ep->stalls) {
+		/* What has stalled is in the IOMMU, not in the function: it waits for its answer still. */
+	} else if (ep->virtual) {
 		forget_groups(ep);
 		uiopf_pri_settle(ep->pri);
 	} else {

@@ -37,7 +37,7 @@ static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_reque
 {
 	struct uiopf_prg *prg = &ep->prg[index];
 
-	if (!ep->pri->sends)
+	if (!ep->pri->sends || ep->stalls)
 		return -EPERM;
 	if (ep->pri->used >= ep->pri->allocation)
 		return -ENOSPC;
@@ -81,7 +81,7 @@ int uiopf_endpoint_send_raw(struct uiopf_endpoint *ep, const struct uiopf_raw_re
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	if (uiopf_is_stop_marker(request))
-		rc = ep->pri->sends || raw->requester_id != ep->requester_id ? 0 : -EPERM;	/* costs no credit */
+		rc = (ep->pri->sends && !ep->stalls) || raw->requester_id != ep->requester_id ? 0 : -EPERM;	/* costs no credit */
 	else if (raw->requester_id != ep->requester_id)
 		blame(ep, raw->requester_id);
 	else

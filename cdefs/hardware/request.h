@@ -14,6 +14,9 @@ struct uiopf_page_request {
 	uint32_t pasid;			/* of the prefix, if there is one */
 	bool has_pasid, execute, privileged;	/* the prefix: there is one; its two bits */
 	uint64_t message;		/* PCIE_PRI_*: the page's address, read, write, last, and the group's index */
+	/* Of the transaction that asks. An IOMMU in which it stalls sees this; a page request does not carry it. */
+	uint64_t address;		/* to the byte */
+	bool fetch;			/* of an instruction */
 };
 
 /* A stop marker says that a PASID's requests are at an end. It costs no credit, and nobody answers it. */

@@ -554,8 +554,470 @@ static void a_load_goes_through_overflows(void)
 	close_scene(s);
 }
 
+/* ---- functions whose transactions stall ---- */
+
+#define STALLS 4u
+
+/* Puts a function that stalls in the place of the scene's. */
+static struct scene *open_stalling(uint32_t stalls, uint32_t stage)
+{
+	struct scene *s = open_scene(0, 2048, 0);
+
+	uiopf_model_unbind(s->iommu, s->device);
+	uiopf_endpoint_free(s->ep);
+	s->ep = uiopf_endpoint_new_stalling(s->core, uiopf_model_port(s->iommu), RID, stalls, stage);
+	CHECK(s->ep);
+	uiopf_endpoint_set_tables(s->ep, s->space);
+	CHECK_EQ(uiopf_model_bind(s->iommu, s->ep, s->device), 0);
+	return s;
+}
+
+static int64_t access_page(struct scene *s, uint64_t address, uint32_t perm)
+{
+	const int64_t ticket = uiopf_endpoint_access(s->ep, 0xfedcb, address, perm, 1);
+
+	CHECK(ticket >= 0);
+	return ticket;
+}
+
+static void a_stall_is_these_32_bytes(void)
+{
+	struct scene *s = open_stalling(16, 1);
+	uint32_t i;
+
+	access_page(s, 0x7fffdeadbeef, IOMMU_PGFAULT_PERM_READ);
+	access_page(s, 0xffffffffffffffff, IOMMU_PGFAULT_PERM_WRITE);
+	access_page(s, 0x1, IOMMU_PGFAULT_PERM_EXEC);
+	access_page(s, 0x8000000000000000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
+	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 4);
+	CHECK_EQ(smmu->prq.written, 0);
+	CHECK_EQ(smmu->evtq.tail, 4);
+	for (i = 0; i < 4; i++) {
+		CHECK_EQ(words(&smmu->evtq, i)[0], 0x0000ab12fedcb810);	/* F_TRANSLATION, SSV, PASID, StreamID */
+		CHECK_EQ(words(&smmu->evtq, i)[3], 0);
+	}
+	CHECK_EQ(words(&smmu->evtq, 0)[1], 0x0000020880000000);	/* tag 0, stall, read, class: the address that came in */
+	CHECK_EQ(words(&smmu->evtq, 1)[1], 0x0000020080000001);	/* tag 1, write */
+	CHECK_EQ(words(&smmu->evtq, 2)[1], 0x0000020c80000002);	/* an instruction */
+	CHECK_EQ(words(&smmu->evtq, 3)[1], 0x0000020080000003);	/* what is both writes */
+	CHECK_EQ(words(&smmu->evtq, 0)[2], 0x00007fffdeadbeef);
+	CHECK_EQ(words(&smmu->evtq, 1)[2], 0xffffffffffffffff);
+	CHECK_EQ(words(&smmu->evtq, 2)[2], 0x0000000000000001);
+	CHECK_EQ(interrupt(s), 4);
+	CHECK_EQ(take(s), 4);
+	for (i = 0; i < 4; i++) {
+		static const uint32_t perm[] = { 1, 2, 5, 2 };
+		static const uint64_t addr[] = { 0x7fffdeadbeef, 0xffffffffffffffff, 0x1, 0x8000000000000000 };
+
+		CHECK_EQ(message[i].flags, 1 | 2);	/* PASID valid, and last: a stall is a group of one */
+		CHECK_EQ(message[i].pasid, 0xfedcb);
+		CHECK_EQ(message[i].grpid, i);
+		CHECK_EQ(message[i].perm, perm[i]);
+		CHECK_EQ(message[i].addr, addr[i]);
+		answer(s, message[i].cookie, 1);
+	}
+	close_scene(s);
+	s = open_stalling(1, 2);
+	access_page(s, 0xfff7ffffdeadbeef, IOMMU_PGFAULT_PERM_READ);
+	uiopf_model_endpoint_turn(s->iommu, s->ep);
+	CHECK_EQ(words(&smmu->evtq, 0)[1], 0x0000028880000000);	/* S2 */
+	CHECK_EQ(words(&smmu->evtq, 0)[2], 0xfff7ffffdeadbeef);
+	CHECK_EQ(words(&smmu->evtq, 0)[3], 0x0007ffffdeadb000);	/* IPA, 51:12 */
+	close_scene(s);
+}
+
+static void event(const uint64_t d[4])
+{
+	uint64_t *place = uiopf_records_place(&smmu->evtq, 4);
+
+	memcpy(place, d, 4 * sizeof *d);
+	uiopf_records_put(&smmu->evtq);
+	uiopf_records_show(&smmu->evtq);
+}
+
+/* Whatever hardware writes: each field at its ends, and bit by bit. */
+static void every_field_of_an_event_is_read(void)
+{
+	static const struct {
+		uint64_t d[4];
+		uint32_t pasid, grpid, perm, flags, stage_2;
+	} cases[] = {
+		{ { 0x0000ab1200000010, 0x80000000, 0, 0 }, 0, 0, 2, 2, 0 },		/* no SubstreamID; a write */
+		{ { 0x0000ab1200000810, 0x880000000, 0, 0 }, 0, 0, 1, 3, 0 },
+		{ { 0x0000ab1200001810, 0x880000001, 0, 0 }, 1, 1, 1, 3, 0 },
+		{ { 0x0000ab1280000810, 0x880008000, 0, 0 }, 0x80000, 0x8000, 1, 3, 0 },
+		{ { 0x0000ab12fffff810, 0x88000ffff, ~0ull, ~0ull }, 0xfffff, 0xffff, 1, 3, 0 },
+		{ { 0x0000ab12fffff010, 0x880000000, 0, 0 }, 0, 0, 1, 2, 0 },		/* a SubstreamID that is not valid */
+		{ { 0x0000ab1200000811, 0x880000000, 1, 0 }, 0, 0, 1, 3, 0 },		/* address size */
+		{ { 0x0000ab1200000812, 0x880000000, 1ull << 63, 0 }, 0, 0, 1, 3, 0 },	/* access */
+		{ { 0x0000ab1200000813, 0x880000000, 0xfff, 0 }, 0, 0, 1, 3, 0 },	/* permission */
+		{ { 0x0000ab1200000810, 0xa80000000, 0, 0 }, 0, 0, 9, 3, 0 },		/* PnU */
+		{ { 0x0000ab1200000810, 0xc80000000, 0, 0 }, 0, 0, 5, 3, 0 },		/* InD */
+		{ { 0x0000ab1200000810, 0x480000000, 0, 0 }, 0, 0, 6, 3, 0 },
+		{ { 0x0000ab1200000810, 0x8880000000, 0, 0x1000 }, 0, 0, 1, 3, 0x10 },	/* S2 */
+		{ { 0x0000ab1200000810, 0xfff1ffff, 0, 0 }, 0, 0xffff, 2, 3, 0 },	/* what is reserved is not looked at */
+	};
+	static const struct { uint64_t d0, d1; } others[] = {	/* no stall, or no fault: a word in Linux's log */
+		{ 0x0000ab1200000810, 0x800000000 }, { 0x0000ab120000080f, 0x880000000 }, { 0x0000ab1200000814, 0x880000000 },
+		{ 0x0000ab1200000802, 0x880000000 }, { 0x0000ab12000008ff, 0x880000000 }, { 0x0000ab1200000824, 0x880000000 },
+	};
+	struct scene *s = open_stalling(STALLS, 1);
+	uint32_t i, bit;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		event(cases[i].d);
+		CHECK_EQ(interrupt(s), 1);
+		/* The group was the last one in the pool. */
+		CHECK_EQ(uiopf_device_group(s->device, s->device->free_groups[s->device->free_count])->stages, cases[i].stage_2);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(message[0].pasid, cases[i].pasid);
+		CHECK_EQ(message[0].grpid, cases[i].grpid);
+		CHECK_EQ(message[0].perm, cases[i].perm);
+		CHECK_EQ(message[0].flags, cases[i].flags);
+		CHECK_EQ(message[0].addr, cases[i].d[2]);
+		answer(s, message[0].cookie, 0);
+	}
+	for (bit = 0; bit < 64; bit++) {
+		const uint64_t pasid = 1u << bit % 20, tag = 1u << bit % 16;
+
+		event((const uint64_t[4]){ 0x0000ab1200000810 | pasid << 12, 0x880000000 | tag, 1ull << bit, 0 });
+		interrupt(s);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(message[0].addr, 1ull << bit);
+		CHECK_EQ(message[0].pasid, pasid);
+		CHECK_EQ(message[0].grpid, tag);
+		answer(s, message[0].cookie, 0);
+	}
+	for (i = 0; i < sizeof others / sizeof others[0]; i++) {
+		event((const uint64_t[4]){ others[i].d0, others[i].d1, 0, 0 });
+		CHECK_EQ(interrupt(s), 1);
+		CHECK_EQ(take(s), 0);
+		CHECK_EQ(s->iommu->commands[UIOPF_PRODUCER].queue.written, 0);
+	}
+	close_scene(s);
+}
+
+static void a_resume_is_these_16_bytes(void)
+{
+	static const struct { uint64_t tag; uint32_t code; uint64_t expected0; } cases[] = {
+		{ 0, 0, 0x0000ab1200001044 },	/* retry */
+		{ 1, 1, 0x0000ab1200002044 },	/* terminate, with an abort */
+		{ 0x8000, 0, 0x0000ab1200001044 },
+		{ 0xffff, 1, 0x0000ab1200002044 },
+	};
+	struct scene *s = open_stalling(STALLS, 1);
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		event((const uint64_t[4]){ 0x0000ab12fffff810, 0x880000000 | cases[i].tag, 0, 0 });
+		interrupt(s);
+		CHECK_EQ(take(s), 1);
+		answer(s, message[0].cookie, cases[i].code);
+		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[0], cases[i].expected0);
+		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[1], cases[i].tag);
+	}
+	/* A failure aborts, too: by the driver, where the device is detached. */
+	CHECK_EQ(uiopf_detach(s->device, UIOPF_NO_PASID), 0);
+	event((const uint64_t[4]){ 0x0000ab1200000810, 0x880000005, 0, 0 });
+	interrupt(s);
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x0000ab1200002044);
+	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 5);
+	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
+	close_scene(s);
+}
+
+/* What each command does to the transaction with tag 0, whose page is there by now. */
+static void a_resume_is_read_field_by_field(void)
+{
+	static const struct { uint64_t word0, word1; uint32_t result, unexpected; } cases[] = {
+		{ 0x0000ab1200001044, 0x0, UIOPF_ACCESS_OK, 0 },
+		{ 0x0000ab1200002044, 0x0, UIOPF_ACCESS_INVALID, 0 },
+		{ 0x0000ab1200000044, 0x0, UIOPF_ACCESS_INVALID, 0 },
+		{ 0x0000ab12ffffcf44, 0xffffffffffff0000, UIOPF_ACCESS_INVALID, 0 },	/* reserved bits */
+		{ 0x0000ab1200001044, 0x1, UIOPF_ACCESS_PENDING, 1 },		/* no such tag: nothing happens */
+		{ 0x0000ab1200001044, 0x1ff, UIOPF_ACCESS_PENDING, 1 },
+		{ 0x0000ab1200001044, 0x200, UIOPF_ACCESS_PENDING, 0 },
+		{ 0x0000ab1200001044, 0x8000, UIOPF_ACCESS_PENDING, 0 },
+		{ 0x0000ab1300001044, 0x0, UIOPF_ACCESS_PENDING, 0 },		/* no such stream */
+		{ 0x0001ab1200001044, 0x0, UIOPF_ACCESS_PENDING, 0 },
+		{ 0x0000ab1200001045, 0x0, UIOPF_ACCESS_PENDING, 0 },		/* another command */
+	};
+	uint32_t i;
+
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct scene *s = open_stalling(STALLS, 1);
+		struct uiopf_records *q = &s->iommu->commands[i % 2].queue;
+		const int64_t ticket = access_page(s, 0x5123, IOMMU_PGFAULT_PERM_READ);
+		uint64_t *d = uiopf_records_place(q, 2);
+
+		uiopf_model_endpoint_turn(s->iommu, s->ep);
+		CHECK_EQ(uiopf_space_map(s->space, 0xfedcb, 0x5000, IOMMU_PGFAULT_PERM_READ), 0);
+		d[0] = cases[i].word0;
+		d[1] = cases[i].word1;
+		uiopf_records_put(q);
+		uiopf_records_show(q);
+		s->iommu->ops->execute(s->iommu);
+		CHECK_EQ(uiopf_endpoint_result(s->ep, ticket), cases[i].result);
+		CHECK_EQ(counts_of(s).unexpected, cases[i].unexpected);
+		CHECK_EQ(counts_of(s).outstanding, cases[i].result == UIOPF_ACCESS_PENDING);
+		CHECK_EQ(counts_of(s).pri_status, 0);
+		close_scene(s);
+	}
+}
+
+static void transactions_wait_outside_while_all_places_are_taken(void)
+{
+	struct scene *s = open_stalling(2, 1);
+	int64_t ticket[5];
+	uint32_t i;
+
+	for (i = 0; i < 5; i++)
+		ticket[i] = access_page(s, 0x10000 + 0x1001 * i, IOMMU_PGFAULT_PERM_READ);
+	CHECK_EQ(counts_of(s).waiting, 5);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(take(s), 2);
+	CHECK_EQ(message[0].addr, 0x10000);
+	CHECK_EQ(message[1].addr, 0x11001);		/* nobody answers it */
+	for (i = 2; i < 5; i++) {
+		CHECK_EQ(counts_of(s).outstanding, 2);
+		CHECK_EQ(counts_of(s).waiting, 5 - i);
+		CHECK_EQ(counts_of(s).sent, i);
+		answer(s, message[0].cookie, 1);	/* the one place is free again */
+		uiopf_core_produce(s->core);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(message[0].addr, 0x10000 + 0x1001 * i);	/* in their order */
+	}
+	answer(s, message[0].cookie, 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding, 1);
+	CHECK_EQ(counts_of(s).waiting, 0);
+	CHECK_EQ(lost(s), 0);
+	for (i = 0; i < 5; i++)
+		CHECK_EQ(uiopf_endpoint_result(s->ep, ticket[i]), i == 1 ? UIOPF_ACCESS_PENDING : UIOPF_ACCESS_INVALID);
+	close_scene(s);
+}
+
+/* Three functions stall in more transactions than the event queue has places: none is lost, none is an overflow. */
+static void events_wait_until_there_is_room(void)
+{
+	struct scene *s = open_stalling(512, 1);
+	struct uiopf_endpoint *ep[3] = { s->ep };
+	struct uiopf_device *device[3] = { s->device };
+	struct uiopf_account a[3];
+	int64_t i, n;
+	int k;
+
+	for (k = 1; k < 3; k++) {
+		ep[k] = uiopf_endpoint_new_stalling(s->core, uiopf_model_port(s->iommu), 0x200 + k, 512, 1);
+		device[k] = uiopf_device_new(s->core, uiopf_model_iommu(s->iommu), ID + k, 0x200 + k, 512, 0);
+		CHECK(ep[k] && device[k]);
+		CHECK_EQ(uiopf_model_bind(s->iommu, ep[k], device[k]), 0);
+		CHECK_EQ(uiopf_attach(device[k], UIOPF_NO_PASID, s->q, 1), 0);
+	}
+	for (k = 0; k < 3; k++) {
+		a[k] = (struct uiopf_account){ .endpoint = ep[k], .device = device[k] };
+		for (i = 0; i < 600; i++)
+			CHECK(uiopf_endpoint_access(ep[k], k + 1, 0x1001 * i, IOMMU_PGFAULT_PERM_READ, 1) >= 0);
+		while (uiopf_model_endpoint_turn(s->iommu, ep[k]))
+			;
+	}
+	CHECK_EQ(smmu->evtq.written - smmu->evtq.head, 1024);
+	CHECK_EQ(smmu->evtq.waiting_count, 512);
+	CHECK_EQ(uiopf_account(s->core, a, 3), 0);
+	for (k = 0; k < 3; k++) {
+		CHECK_EQ(a[k].counts.sent, 512);
+		CHECK_EQ(a[k].pending, 512);
+		CHECK_EQ(a[k].counts.waiting, 88);
+	}
+	CHECK_EQ(interrupt(s), 1536);
+	CHECK_EQ(smmu->evtq.waiting_count, 0);
+	n = take(s);
+	CHECK_EQ(n, 1536);
+	for (i = 0; i < n; i++) {
+		CHECK_EQ(message[i].dev_id, ID + i / 512);
+		CHECK_EQ(message[i].pasid, 1 + i / 512);
+		CHECK_EQ(message[i].addr, 0x1001 * (i % 512));
+		CHECK_EQ(message[i].grpid, i % 512);
+		answer(s, message[i].cookie, 1);
+	}
+	for (k = 0; k < 8; k++)
+		uiopf_core_produce(s->core);
+	CHECK_EQ(answer_all(s, 1), 3 * 88);
+	for (k = 0; k < 8; k++)
+		uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_account(s->core, a, 3), 0);
+	for (k = 0; k < 3; k++) {
+		CHECK_EQ(a[k].counts.sent, 600);
+		CHECK_EQ(a[k].answered, 600);
+		CHECK_EQ(a[k].counts.invalid, 600);
+		CHECK_EQ(a[k].counts.outstanding + a[k].counts.waiting, 0);
+	}
+	CHECK_EQ(model_counts_of(s).overflowed + model_counts_of(s).commands_lost, 0);
+	for (k = 1; k < 3; k++) {
+		CHECK_EQ(uiopf_detach(device[k], UIOPF_NO_PASID), 0);
+		uiopf_model_unbind(s->iommu, device[k]);
+		uiopf_endpoint_free(ep[k]);
+		uiopf_device_free(device[k]);
+	}
+	close_scene(s);
+}
+
+/* Its stream has no translation then, and aborts; what had stalled before is reported, and answered as ever. */
+static void an_unbound_function_does_not_stall(void)
+{
+	struct scene *s = open_stalling(STALLS, 1);
+	const int64_t before = access_page(s, 0x1000, IOMMU_PGFAULT_PERM_READ);
+	int64_t after;
+
+	uiopf_model_endpoint_turn(s->iommu, s->ep);
+	uiopf_model_unbind(s->iommu, s->device);
+	after = access_page(s, 0x2000, IOMMU_PGFAULT_PERM_READ);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).iommu_answered, 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, before), UIOPF_ACCESS_PENDING);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, after), UIOPF_ACCESS_INVALID);
+	CHECK_EQ(lost(s), 0);
+	CHECK_EQ(answer_all(s, 1), 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, before), UIOPF_ACCESS_INVALID);
+	CHECK_EQ(counts_of(s).outstanding, 0);
+	CHECK_EQ(lost(s), 0);
+	close_scene(s);
+}
+
+static void a_function_that_stalls_has_no_pri(void)
+{
+	struct scene *s = open_stalling(STALLS, 1), *vtd;
+	struct uiopf_endpoint *pri = uiopf_endpoint_new(s->core, uiopf_model_port(s->iommu), 0x300, 64, 1);
+	struct uiopf_raw_request r = raw(0x1005, true);
+	const struct scene_config config = { .requester_id = RID, .device_id = ID, .capacity = 4, .group_most = 1, .pool = 256, .pages = 64 };
+
+	CHECK(pri);
+	CHECK_EQ(uiopf_endpoint_read_pri(s->ep, 0), -ENOENT);
+	CHECK_EQ(uiopf_endpoint_write_pri(s->ep, 4, 1), -ENOENT);
+	CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 4), -EINVAL);
+	CHECK_EQ(uiopf_endpoint_reset_pri(s->ep), -EINVAL);
+	uiopf_endpoint_disable_pri(s->ep);	/* does nothing */
+	CHECK_EQ(uiopf_endpoint_send_raw(s->ep, &r), -EPERM);
+	CHECK_EQ(uiopf_endpoint_access(s->ep, 1, 0, IOMMU_PGFAULT_PERM_READ, 2), -EINVAL);
+	/* A page request with its requester id is forged: it is passed over, and no answer ends what has stalled. */
+	access_page(s, 0x1000, IOMMU_PGFAULT_PERM_READ);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_enable_pri(pri, 64), 0);
+	CHECK_EQ(uiopf_endpoint_send_raw(pri, &r), 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_smmuv3_enable_priq(s->iommu, 0), 0);
+	CHECK_EQ(uiopf_endpoint_send_raw(pri, &r), 0);
+	r.message = 0x4;
+	CHECK_EQ(uiopf_endpoint_send_raw(pri, &r), 0);
+	uiopf_core_produce(s->core);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).forged, 2);
+	CHECK_EQ(counts_of(s).iommu_answered, 1);
+	CHECK_EQ(counts_of(s).outstanding, 1);
+	CHECK_EQ(lost(s), 0);
+	CHECK_EQ(answer_all(s, 1), 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding, 0);
+	uiopf_endpoint_free(pri);
+	CHECK(!uiopf_endpoint_new_stalling(s->core, uiopf_model_port(s->iommu), 0x300, 513, 1));
+	close_scene(s);
+	vtd = calloc(1, sizeof *vtd);
+	CHECK(vtd);
+	*vtd = open_scene_of(&config);
+	CHECK(!uiopf_endpoint_new_stalling(vtd->core, uiopf_model_port(vtd->iommu), 0x300, 1, 1));
+	close_scene_of(vtd);
+	free(vtd);
+}
+
+/* A reset is the function's; its transactions are in the SMMU, and keep their places until they are answered. */
+static void a_reset_frees_no_place(void)
+{
+	struct scene *s = open_stalling(2, 1);
+	int64_t ticket[3];
+	uint32_t i;
+
+	for (i = 0; i < 3; i++)
+		ticket[i] = access_page(s, 0x1000, IOMMU_PGFAULT_PERM_READ);
+	uiopf_core_produce(s->core);
+	uiopf_endpoint_reset(s->ep);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, ticket[2]), UIOPF_ACCESS_FAILED);
+	CHECK_EQ(counts_of(s).outstanding, 2);
+	CHECK_EQ(counts_of(s).cleared, 0);
+	CHECK_EQ(answer_all(s, 1), 2);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding + counts_of(s).unexpected, 0);
+	access_page(s, 0x1000, IOMMU_PGFAULT_PERM_READ);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).outstanding, 1);
+	close_scene(s);
+}
+
+/* Retry, and the page is not there: it stalls anew, with another tag and the same address, as often as it may. */
+static void a_retry_may_stall_again(void)
+{
+	struct scene *s = open_stalling(1, 1);
+	int64_t ticket;
+	uint32_t i;
+
+	CHECK_EQ(uiopf_endpoint_set_retries(s->ep, 2), 0);
+	ticket = access_page(s, 0x5123, IOMMU_PGFAULT_PERM_EXEC);
+	for (i = 0; i < 3; i++) {
+		uiopf_core_produce(s->core);
+		CHECK_EQ(take(s), 1);
+		CHECK_EQ(message[0].addr, 0x5123);
+		CHECK_EQ(message[0].perm, 5);
+		CHECK_EQ(message[0].grpid, i);
+		answer(s, message[0].cookie, 0);
+	}
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_endpoint_result(s->ep, ticket), UIOPF_ACCESS_UNMAPPED);
+	CHECK_EQ(counts_of(s).sent, 3);
+	CHECK_EQ(lost(s), 0);
+	close_scene(s);
+}
+
+/* A load of more in flight than there are places, beside one with PRI. */
+static void a_load_stalls(void)
+{
+	struct scene *s = open_stalling(24, 1);
+	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = 100, .group = 1 };
+	static struct uiopf_access row[5000];
+	uint32_t i, most = 0;
+
+	for (i = 0; i < 5000; i++)
+		row[i] = (struct uiopf_access){ .address = 4096ull * i + i % 4096, .pasid = 3, .access = 1 + i % 2 };
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, row, 5000), 0);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	for (i = 0; !uiopf_endpoint_passes(s->ep); i++) {
+		CHECK(i < 10000);
+		uiopf_core_produce(s->core);
+		most = counts_of(s).outstanding > most ? (uint32_t)counts_of(s).outstanding : most;
+		CHECK(counts_of(s).waiting <= 76);
+		CHECK_EQ(lost(s), 0);
+		answer_all(s, IOMMUFD_PAGE_RESP_INVALID);
+	}
+	CHECK_EQ(most, 24);
+	CHECK_EQ(counts_of(s).invalid, 5000);
+	CHECK_EQ(counts_of(s).outstanding + counts_of(s).waiting + counts_of(s).unexpected, 0);
+	CHECK_EQ(s->ep->pri->used, 0);
+	close_scene(s);
+}
+
 int main(void)
 {
+	a_stall_is_these_32_bytes();
+	every_field_of_an_event_is_read();
+	a_resume_is_these_16_bytes();
+	a_resume_is_read_field_by_field();
+	transactions_wait_outside_while_all_places_are_taken();
+	events_wait_until_there_is_room();
+	an_unbound_function_does_not_stall();
+	a_function_that_stalls_has_no_pri();
+	a_reset_frees_no_place();
+	a_retry_may_stall_again();
+	a_load_stalls();
 	a_request_is_these_16_bytes();
 	every_field_is_written_and_read();
 	a_response_is_these_16_bytes();

@@ -86,6 +86,8 @@ class EndpointCounts(NamedTuple):
     """Page requests that the driver dropped without an answer, because no device was bound and they were not last."""
     iommu_answered: int
     """Page requests that the IOMMU answered without its driver, because its queue could not take them."""
+    waiting: int
+    """Pages that wait for a credit, or for a place to stall in."""
     outstanding: int
     """Page requests that wait for an answer."""
     busy_ns: int
@@ -127,7 +129,12 @@ class Endpoint(Handle[CEndpoint]):
     *physical*: the physical function of this one, which is then a virtual function: the two have one capability, with
     its credits and its failures. The capacity is the physical function's.
 
-    Raises: UsageError, a number out of range, or a physical function behind another IOMMU; MemoryError.
+    *stalls*: the function has no PRI. Its transactions stall in the IOMMU, which has so many places for them, up to
+    512; a transaction without a place waits. Each is a group of one page, with its stall tag as its index. *stage*: the
+    stage of translation that has no page, 1 or 2. Only SMMUv3 has stalls.
+
+    Raises: UsageError, a number out of range, a physical function behind another IOMMU, *stalls* behind an IOMMU that
+    has none, or with a capacity or a physical function; MemoryError.
     """
 
     _what = "endpoint"
@@ -141,6 +148,8 @@ class Endpoint(Handle[CEndpoint]):
         group_most: int = 32,
         retries: int = 0,
         physical: Endpoint | None = None,
+        stalls: int = 0,
+        stage: int = 1,
     ) -> None:
         super().__init__()
         check_fits(16, requester_id=requester_id)
@@ -148,14 +157,25 @@ class Endpoint(Handle[CEndpoint]):
             check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
         check_whole("group_most", group_most, 1, MOST_PAGES, " pages")
         check_whole("retries", retries, 0, MOST_RETRIES)
+        check_whole("stalls", stalls, 0, GROUP_INDICES)
+        check_whole("stage", stage, 1, 2)
         self._on = iommu.core
         self.iommu = iommu
         self.requester_id = requester_id
         self.group_most = group_most
         self.physical = physical
+        self.stalls = stalls
+        self.stage = stage
+        if stalls:
+            self._check_stalls(capacity)
+            self.group_most = 1
         free = lib.uiopf_endpoint_free
         keep: list[object] = [iommu.model]  # which the port is a part of
-        if physical is None:
+        if stalls:
+            self.capacity = stalls
+            places = (requester_id, stalls, stage)
+            self._make(free, lib.uiopf_endpoint_new_stalling, iommu.core.c, iommu.port, *places, keep=keep)
+        elif physical is None:
             self.capacity = DEFAULT_CAPACITY if capacity is None else capacity
             arguments = (iommu.core.c, iommu.port, requester_id, self.capacity, group_most)
             self._make(free, lib.uiopf_endpoint_new, *arguments, keep=keep)
@@ -164,6 +184,12 @@ class Endpoint(Handle[CEndpoint]):
             self._make(free, lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most, keep=keep)
         self.retries = retries
         lib.uiopf_endpoint_set_retries(self.c, retries)
+
+    def _check_stalls(self, capacity: int | None) -> None:
+        if not lib.uiopf_port_stalls(self.iommu.port):
+            raise UsageError(f"stalls need an IOMMU that has them, such as SmmuV3Iommu, not {self.iommu.model_name!r}")
+        if self.physical is not None or capacity is not None:
+            raise UsageError("a function that stalls has no PRI: leave out capacity and physical")
 
     @staticmethod
     def _capacity_of(physical: object, iommu: Iommu, capacity: int | None) -> int:
@@ -185,7 +211,7 @@ class Endpoint(Handle[CEndpoint]):
         For a virtual function this only checks that its physical function's PRI is enabled.
 
         Raises: KernelError(EBUSY), PRI is enabled, or not stopped; KernelError(EINVAL), the physical function's is not
-        enabled; UsageError, a group that waits to be sent has more pages than credits.
+        enabled, or the function stalls; UsageError, a group that waits to be sent has more pages than credits.
         """
         wanted = self.capacity if allocation is None else allocation
         check_fits(32, allocation=wanted)
@@ -205,14 +231,15 @@ class Endpoint(Handle[CEndpoint]):
         """Make the function forget all outstanding page requests; late answers are then unexpected.
 
         RF and UPRGI are cleared by the next `enable_pri`. For a virtual function this does nothing.
-        Raises: KernelError(EBUSY), PRI is enabled.
+        Raises: KernelError(EBUSY), PRI is enabled; KernelError(EINVAL), the function stalls.
         """
         check(lib.uiopf_endpoint_reset_pri(self.c), "reset PRI")
 
     def read_pri(self, register: PriRegister) -> int:
         """Read a register of the Page Request Extended Capability.
 
-        Raises: KernelError(EINVAL), no such register; KernelError(ENOENT), a virtual function has no capability.
+        Raises: KernelError(EINVAL), no such register; KernelError(ENOENT), a virtual function, or one that stalls, has
+        no capability.
         """
         check_fits(32, register=register)
         return check(lib.uiopf_endpoint_read_pri(self.c, register), "read a PRI register")
@@ -230,7 +257,8 @@ class Endpoint(Handle[CEndpoint]):
         """Function level reset: the pass ends, accesses by hand end with FAILED, and PRI is as after power-on.
 
         Requests on their way to the IOMMU stay there; their answers are unexpected. The reset of a physical function
-        also ends what its virtual functions have outstanding. (Linux restores the registers afterwards; we do not.)
+        also ends what its virtual functions have outstanding. Stalled transactions stay in the IOMMU, and end with
+        their answers. (Linux restores the registers afterwards; we do not.)
         """
         lib.uiopf_endpoint_reset(self.c)
 

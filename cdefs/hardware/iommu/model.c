@@ -193,6 +193,7 @@ static int take_in(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 		return rc;
 	m->sources++;
 	source->endpoint = endpoint;
+	source->stalls = endpoint->stalls;
 	return 0;
 }
 
@@ -274,6 +275,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->iommu.core = core;
 	m->flags = flags;
 	m->port.ops = &port_ops;
+	m->port.stalls = ops->stalls;
 	m->port.lifetime = &m->iommu.lifetime;
 	m->source = calloc(UIOPF_REQUESTER_IDS + 1, sizeof *m->source);
 	if (flags & UIOPF_MODEL_UNDRAINED)

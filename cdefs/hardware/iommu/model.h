@@ -29,6 +29,7 @@ struct uiopf_model_ops {
 	size_t size;			/* of its struct, whose first member is the model */
 	uint32_t slots;			/* of its request queue: what it calls uiopf_model_note() with */
 	uint32_t command_words;
+	bool stalls;			/* it takes functions without PRI, too */
 
 	/* The rest of its set-up, of memory that is all zero: 0 or -errno. It is closed after a failure, too. */
 	int (*open)(struct uiopf_model *model);
@@ -62,6 +63,7 @@ struct uiopf_model_ops {
 struct uiopf_source {
 	struct uiopf_device *device;	/* bound to it */
 	struct uiopf_endpoint *endpoint;
+	bool stalls;			/* the function that is, or was, there; beside what drivers look at for every answer */
 };
 
 struct uiopf_model {

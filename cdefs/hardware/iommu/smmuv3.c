@@ -11,8 +11,58 @@ hot_inline void to_queue(void *above, struct uiopf_page_request request)
 	uiopf_smmuv3_page_request(above, request);
 }
 
+static void note_event(struct uiopf_smmuv3 *s, uint32_t at);
+
+static void kept_or_aborted(struct uiopf_smmuv3 *s, struct uiopf_page_request request, const uint64_t event[]);
+
+/* A transaction stalls. */
+hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
+{
+	struct uiopf_smmuv3 *s = above;
+	const struct uiopf_source *source = &s->model.source[request.requester_id];
+	const uint32_t tag = request.message >> PCIE_PRI_PRGI_SHIFT & (PCIE_PRI_PRGI_COUNT - 1);
+	uint64_t *d = uiopf_records_place(&s->evtq, SMMU_EVTQ_WORDS), event[SMMU_EVTQ_WORDS];
+
+	event[0] = SMMU_EVENT_TRANSLATION | SMMU_EVENT_SSV | (uint64_t)request.pasid << SMMU_EVENT_SSID_SHIFT |
+		   (uint64_t)request.requester_id << SMMU_EVENT_SID_SHIFT;
+	event[1] = tag | SMMU_EVENT_STALL | SMMU_EVENT_CLASS_IN | (request.fetch ? SMMU_EVENT_FETCH : 0) |
+		   (request.message & PCIE_PRI_READ ? SMMU_EVENT_READ : 0);
+	event[2] = request.address;
+	event[3] = 0;
+	if (likely(source->stalls && source->endpoint)) {
+		source->endpoint->page[tag] = request.address;	/* should it ask again */
+		if (unlikely(source->endpoint->stage == 2)) {	/* stage 1 is a bypass, or maps each address to itself */
+			event[1] |= SMMU_EVENT_STAGE_2;
+			event[3] = request.address & SMMU_EVENT_IPA;
+		}
+	}
+	if (unlikely(!d || s->evtq.waiting_count || !source->device)) {
+		kept_or_aborted(s, request, event);
+		return;
+	}
+	d[0] = event[0];
+	d[1] = event[1];
+	d[2] = event[2];
+	d[3] = event[3];
+	if (unlikely(s->model.sent_under != NULL))
+		note_event(s, s->evtq.written);
+	uiopf_records_put(&s->evtq);
+	uiopf_records_show(&s->evtq);
+}
+
+static __attribute__((noinline)) void kept_or_aborted(struct uiopf_smmuv3 *s, struct uiopf_page_request request,
+						      const uint64_t event[])
+{
+	if (!s->model.source[request.requester_id].device)
+		uiopf_model_answer(&s->model, request, PCIE_PRG_INVALID);
+	else if (!uiopf_records_wait(&s->evtq, event))
+		uiopf_model_drop(&s->model, request);	/* no memory: it waits for ever, and is seen to */
+}
+
 static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 {
+	if (endpoint->stalls)
+		return uiopf_endpoint_turn(endpoint, to_event_queue, uiopf_smmuv3_of(m));
 	return uiopf_endpoint_turn(endpoint, to_queue, uiopf_smmuv3_of(m));
 }
 
@@ -21,19 +71,33 @@ static void request(struct uiopf_model *m, struct uiopf_page_request request)
 	uiopf_smmuv3_page_request(uiopf_smmuv3_of(m), request);
 }
 
+/* The next request of a function that has been given an answer. */
+hot_inline void to_either(void *above, struct uiopf_page_request request)
+{
+	if (uiopf_smmuv3_of(above)->model.source[request.requester_id].stalls)
+		to_event_queue(above, request);
+	else
+		to_queue(above, request);
+}
+
 static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
 {
-	uiopf_endpoint_response(endpoint, index, code, now, to_queue, uiopf_smmuv3_of(m));
+	uiopf_endpoint_response(endpoint, index, code, now, to_either, uiopf_smmuv3_of(m));
 }
 
 /* The table at the head of smmuv3.h. */
 void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request request)
 {
 	struct uiopf_model *m = &s->model;
-	const bool known = m->source[request.requester_id].endpoint;
+	const struct uiopf_source *source = &m->source[request.requester_id];
+	const bool known = source->endpoint;
 	const uint32_t abort = s->priq_state & (SMMU_PRIQ_ABORT_SYNC | SMMU_PRIQ_ABORT_ASYNC);
 
-	if (s->priq_state & (SMMU_PRIQ_OFF | SMMU_PRIQ_ABORTED)) {
+	if (known && source->stalls) {
+		/* Forged: it has no PRI, and an answer is nothing to it. */
+		if (!uiopf_is_stop_marker(request))
+			uiopf_model_answer_with_last(m, request);
+	} else if (s->priq_state & (SMMU_PRIQ_OFF | SMMU_PRIQ_ABORTED)) {
 		if (!uiopf_is_stop_marker(request))
 			uiopf_model_answer(m, request, PCIE_PRG_FAILURE);
 	} else if (s->priq_state & SMMU_PRIQ_OVERFLOWED || s->prq.written - s->prq.head == SMMU_PRIQ_ENTRIES) {
@@ -68,8 +132,14 @@ static struct uiopf_answer decode_answer(const uint64_t *d)
 		[SMMU_PRI_RESP_SUCCESS] = PCIE_PRG_SUCCESS,
 	};
 	const uint64_t stream = d[0] >> SMMU_CMD_SID_SHIFT;
-	const uint32_t code = d[1] >> SMMU_PRI_RESP_CODE_SHIFT & 3;
+	const uint32_t code = d[1] >> SMMU_PRI_RESP_CODE_SHIFT & 3, tag = d[1] & SMMU_RESUME_TAG;
 
+	if ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_RESUME && stream < UIOPF_REQUESTER_IDS && tag < PCIE_PRI_PRGI_COUNT)
+		return (struct uiopf_answer){
+			.requester_id = (uint32_t)stream,
+			.index = tag,
+			.code = d[0] >> SMMU_RESUME_SHIFT & SMMU_RESUME_RETRY ? PCIE_PRG_SUCCESS : PCIE_PRG_INVALID,
+		};
 	if (unlikely((d[0] & SMMU_CMD_OPCODE) != SMMU_CMD_PRI_RESP || code == 3 || stream >= UIOPF_REQUESTER_IDS))
 		return (struct uiopf_answer){ .requester_id = UIOPF_NOBODY };
 	return (struct uiopf_answer){
@@ -81,7 +151,7 @@ static struct uiopf_answer decode_answer(const uint64_t *d)
 
 static uint32_t execute(struct uiopf_model *m)
 {
-	return uiopf_model_carry_out(m, SMMU_CMD_WORDS, decode_answer, to_queue, uiopf_smmuv3_of(m));
+	return uiopf_model_carry_out(m, SMMU_CMD_WORDS, decode_answer, to_either, uiopf_smmuv3_of(m));
 }
 
 int uiopf_smmuv3_enable_priq(struct uiopf_model *m, int on)
@@ -124,10 +194,22 @@ hot_inline void give_response(struct uiopf_model *m, enum uiopf_side side, uint3
 			    grpid | (uint64_t)(2 - code) << SMMU_PRI_RESP_CODE_SHIFT);
 }
 
+/* Linux's codes: a failure is no worse than what is invalid, for a transaction that stalls. */
+hot_inline void give_resume(struct uiopf_model *m, enum uiopf_side side, uint32_t stream, uint32_t tag, uint32_t code)
+{
+	const uint64_t what = code == UIOPF_RESP_SUCCESS ? SMMU_RESUME_RETRY : SMMU_RESUME_ABORT;
+
+	uiopf_commands_give(&m->commands[side], SMMU_CMD_WORDS,
+			    SMMU_CMD_RESUME | what << SMMU_RESUME_SHIFT | (uint64_t)stream << SMMU_CMD_SID_SHIFT, tag);
+}
+
 static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 		    uint32_t grpid, uint32_t code)
 {
-	give_response(uiopf_model_of(device), side, device->requester_id, flags, pasid, grpid, code);
+	if (uiopf_model_of(device)->source[device->requester_id].stalls)
+		give_resume(uiopf_model_of(device), side, device->requester_id, grpid, code);
+	else
+		give_response(uiopf_model_of(device), side, device->requester_id, flags, pasid, grpid, code);
 }
 
 hot_inline struct uiopf_fault decode(uint64_t d0, uint64_t d1)
@@ -179,19 +261,20 @@ static bool is_stop_marker(uint64_t d0)
 static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, const struct uiopf_device *device,
 							 uint64_t d0, uint64_t d1)
 {
-	const bool denies = m->flags & UIOPF_MODEL_DENIES;
+	const bool denies = m->flags & UIOPF_MODEL_DENIES, stalls = m->source[stream_of(d0)].stalls;
 	const struct uiopf_refusals count = uiopf_model_refusals(m, stream_of(d0));
 	const struct uiopf_fault fault = decode(d0, d1);
 
 	if (is_stop_marker(d0)) {
-		if (denies)	/* to Linux it is the last of a group like any other */
+		if (denies && !stalls)	/* to Linux it is the last of a group like any other */
 			give_response(m, UIOPF_PRODUCER, stream_of(d0), fault.flags, fault.pasid, fault.grpid,
 				      UIOPF_RESP_FAILURE);
 		return false;
 	}
-	if (device && !denies)
+	if (device && !denies && !stalls)
 		return true;
-	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+	/* A function without PRI has not sent it, and takes no answer. */
+	if ((fault.flags & UIOPF_FAULT_LAST_PAGE) && !stalls) {
 		give_response(m, UIOPF_PRODUCER, stream_of(d0), fault.flags, fault.pasid, fault.grpid,
 			      denies ? UIOPF_RESP_FAILURE : UIOPF_RESP_INVALID);
 		++*count.refused;
@@ -219,10 +302,96 @@ static void forget_partial(struct uiopf_model *m)
 	}
 }
 
+/* ---- driver: the event queue ---- */
+
+static uint32_t stream_of_event(uint64_t d0)
+{
+	return d0 >> SMMU_EVENT_SID_SHIFT & (UIOPF_REQUESTER_IDS - 1);
+}
+
+hot_inline struct uiopf_fault decode_event(const uint64_t *d)
+{
+	struct uiopf_fault fault = {
+		.addr = d[2],
+		.flags = UIOPF_FAULT_LAST_PAGE,
+		.grpid = d[1] & SMMU_EVENT_TAG,
+		.perm = d[1] & SMMU_EVENT_READ ? IOMMU_PGFAULT_PERM_READ : IOMMU_PGFAULT_PERM_WRITE,
+	};
+
+	if (likely(d[0] & SMMU_EVENT_SSV)) {
+		fault.flags |= UIOPF_FAULT_PASID_VALID;
+		fault.pasid = d[0] >> SMMU_EVENT_SSID_SHIFT & 0xfffff;
+	}
+	if (unlikely(d[1] & (SMMU_EVENT_FETCH | SMMU_EVENT_PRIVILEGED | SMMU_EVENT_STAGE_2))) {
+		fault.perm |= d[1] & SMMU_EVENT_FETCH ? IOMMU_PGFAULT_PERM_EXEC : 0;
+		fault.perm |= d[1] & SMMU_EVENT_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0;
+		fault.flags |= d[1] & SMMU_EVENT_STAGE_2 ? UIOPF_FAULT_STAGE_2 : 0;
+	}
+	return fault;
+}
+
+/* The slots of events are behind those of page requests. */
+static void note_event(struct uiopf_smmuv3 *s, uint32_t at)
+{
+	const uint64_t *d = uiopf_records_at(s->evtq.places, SMMU_EVTQ_WORDS, at);
+	const struct uiopf_fault fault = decode_event(d);
+
+	uiopf_model_note(&s->model, SMMU_PRIQ_ENTRIES + at % SMMU_EVTQ_ENTRIES, stream_of_event(d[0]), &fault);
+}
+
+/* Hardware, on the same thread: there is room for events that were kept. */
+static __attribute__((noinline)) void admit_events(struct uiopf_smmuv3 *s)
+{
+	uint32_t at = s->evtq.written;
+
+	uiopf_records_admit(&s->evtq);
+	for (; s->model.sent_under && at != s->evtq.written; at++)
+		note_event(s, at);
+	uiopf_records_show(&s->evtq);
+}
+
+/* Not a fault that stalls: Linux says it in its log. */
+static bool stalled(const uint64_t *d)
+{
+	const uint32_t event = d[0] & SMMU_EVENT;
+
+	return event >= SMMU_EVENT_TRANSLATION && event <= SMMU_EVENT_PERMISSION && (d[1] & SMMU_EVENT_STALL);
+}
+
+static uint32_t take_events(struct uiopf_smmuv3 *s)
+{
+	struct uiopf_model *m = &s->model;
+	uint32_t n, i, all = 0;
+
+	while ((n = uiopf_records_ready(&s->evtq))) {
+		const uint32_t head = s->evtq.head;
+
+		for (i = 0; i < n; i++) {
+			const uint64_t *d = uiopf_records_at(s->evtq.places, SMMU_EVTQ_WORDS, head + i);
+			struct uiopf_device *device = uiopf_model_device(m, stream_of_event(d[0]));
+			const struct uiopf_fault fault = decode_event(d);
+
+			if (unlikely(!stalled(d)))
+				continue;
+			if (likely(device)) {
+				uiopf_model_report(m, SMMU_PRIQ_ENTRIES + (head + i) % SMMU_EVTQ_ENTRIES, device, &fault);
+			} else {	/* unbound meanwhile: whatever is given back frees its place */
+				give_resume(m, UIOPF_PRODUCER, stream_of_event(d[0]), fault.grpid, UIOPF_RESP_INVALID);
+				++*uiopf_model_refusals(m, stream_of_event(d[0])).refused;
+			}
+		}
+		uiopf_records_done(&s->evtq, n);
+		all += n;
+		if (unlikely(s->evtq.full))
+			admit_events(s);
+	}
+	return all;
+}
+
 static uint32_t interrupt(struct uiopf_model *m)
 {
 	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
-	const uint32_t n = uiopf_records_ready(&s->prq), head = s->prq.head;
+	const uint32_t events = take_events(s), n = uiopf_records_ready(&s->prq), head = s->prq.head;
 	const bool denies = m->flags & UIOPF_MODEL_DENIES;
 	uint32_t i;
 
@@ -231,7 +400,7 @@ static uint32_t interrupt(struct uiopf_model *m)
 		struct uiopf_device *device = uiopf_model_device(m, stream_of(d0));
 		const struct uiopf_fault fault = decode(d0, d1);
 
-		if (unlikely(!device || denies || !fault.perm) && !is_worth_reporting(m, device, d0, d1))
+		if (unlikely(!device || denies || !fault.perm || m->source[stream_of(d0)].stalls) && !is_worth_reporting(m, device, d0, d1))
 			continue;
 		uiopf_model_report(m, (head + i) % SMMU_PRIQ_ENTRIES, device, &fault);
 	}
@@ -243,10 +412,15 @@ static uint32_t interrupt(struct uiopf_model *m)
 	/* GERROR's interrupt: Linux says it in its log, and goes on. */
 	s->priq_state &= ~(SMMU_PRIQ_OVERFLOWED | SMMU_PRIQ_ABORTED);
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
-	return n;
+	return events + n;
 }
 
-/* Requests that the interrupt has not read. */
+static bool is_of(const struct uiopf_device *device, const uint64_t *event)
+{
+	return stalled(event) && stream_of_event(event[0]) == device->requester_id;
+}
+
+/* Requests and events that the interrupt has not read. */
 static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
 {
 	const struct uiopf_smmuv3 *s = container_of(m, const struct uiopf_smmuv3, model);
@@ -258,6 +432,10 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 
 		requests += stream_of(d0) == device->requester_id && !is_stop_marker(d0);
 	}
+	for (i = s->evtq.head; i != s->evtq.written; i++)
+		requests += is_of(device, uiopf_records_at(s->evtq.places, SMMU_EVTQ_WORDS, i));
+	for (i = s->evtq.waiting_first; i != s->evtq.waiting_count; i++)
+		requests += is_of(device, &s->evtq.waiting[(size_t)SMMU_EVTQ_WORDS * i]);
 	return requests;
 }
 
@@ -265,18 +443,22 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 
 static int open_smmuv3(struct uiopf_model *m)
 {
-	return uiopf_records_open(&uiopf_smmuv3_of(m)->prq, SMMU_PRIQ_ENTRIES, SMMU_PRIQ_WORDS);
+	int rc = uiopf_records_open(&uiopf_smmuv3_of(m)->prq, SMMU_PRIQ_ENTRIES, SMMU_PRIQ_WORDS);
+
+	return rc < 0 ? rc : uiopf_records_open(&uiopf_smmuv3_of(m)->evtq, SMMU_EVTQ_ENTRIES, SMMU_EVTQ_WORDS);
 }
 
 static void close_smmuv3(struct uiopf_model *m)
 {
 	uiopf_records_close(&uiopf_smmuv3_of(m)->prq);
+	uiopf_records_close(&uiopf_smmuv3_of(m)->evtq);
 }
 
 const struct uiopf_model_ops uiopf_model_smmuv3 = {
 	.name = "smmuv3",
 	.size = sizeof(struct uiopf_smmuv3),
-	.slots = SMMU_PRIQ_ENTRIES,
+	.slots = SMMU_PRIQ_ENTRIES + SMMU_EVTQ_ENTRIES,
+	.stalls = true,
 	.command_words = SMMU_CMD_WORDS,
 	.open = open_smmuv3,
 	.close = close_smmuv3,

@@ -1,5 +1,5 @@
 /*
- * Arm's SMMUv3: its PRI queue and the answers to it, the hardware's side and a driver, both.
+ * Arm's SMMUv3: PRI queue, event queue and the answers to both, the hardware's side and a driver.
  *
  * Hardware: a request becomes an entry of 16 bytes in the PRI queue; commands come back through the command queue. What
  * the queue does not take, the SMMU answers by itself:
@@ -17,8 +17,13 @@
  * (An answer has the PASID of its request where IDR3.PPS or the stream's STE.PPAR is 1. A driver sets the latter for
  * functions that want it, as ours do, so the two come to the same.)
  *
- * Driver: reports page requests, as the series of 2021 does; or denies them, as Linux does to this day. Sources: IHI 0070,
- * 4.7, 8.1, 8.2; Linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c, 6.12 and 7.2; J.-P. Brucker, "iommu/arm-smmu-v3: Add
+ * A function without PRI has so many places in which its transactions stall. Of one that does, an event of 32 bytes goes
+ * into the event queue, with a tag by which CMD_RESUME names it: it is tried again, or aborts. Such an event is never
+ * lost and never an overflow: where the queue is full, it is kept until there is room. A transaction without a place
+ * waits outside. One of a stream that no device is bound to does not stall, it aborts.
+ *
+ * Driver: reports stalls, as Linux's does. It reports page requests, as the series of 2021 does; or denies them, as Linux does to this day. Sources: IHI 0070,
+ * 4.6, 4.7, 7.2, 7.3, 8.1, 8.2; Linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c, 6.12 and 7.2; J.-P. Brucker, "iommu/arm-smmu-v3: Add
  * support for PRI".
  */
 #pragma once
@@ -40,8 +45,12 @@ struct uiopf_smmuv3 {
 	struct uiopf_records prq;
 	uint32_t priq_state;			/* SMMU_PRIQ_*; 0: an entry is written wherever there is room */
 	uint32_t overflow_flag, overflow_seen;	/* PRIQ_PROD.OVFLG, PRIQ_CONS.OVACKFLG */
+
+	/* The event queue, in the same way. What finds no room waits. */
+	struct uiopf_records evtq;
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_smmuv3, prq);
+UIOPF_BEGINS_A_LINE(struct uiopf_smmuv3, evtq);
 
 extern const struct uiopf_model_ops uiopf_model_smmuv3;
 
