@@ -546,6 +546,7 @@ class Player(abc.ABC):
             inner = os.eventfd(step.value, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             with select.epoll() as outer:
                 outer.register(inner, select.EPOLLIN)
+                os.set_blocking(outer.fileno(), not step.nonblock)
                 return os.dup(outer.fileno()), inner
         if kind == "pty":
             ends = pty.openpty()

@@ -370,6 +370,14 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "the host returns the error to one call, and does not say whether an end came before it",
             ),
             KnownDifference(
+                "a multishot poll that is submitted for a terminal which has hung up waits on behind its first event",
+                "Linux ends it, as such a file has no wait queue, and the host does not say which files have none",
+            ),
+            KnownDifference(
+                "a ring that is closed is gone, though another ring polls it",
+                "Linux keeps it until that poll has ended, and what it has under way goes on and calls the poll",
+            ),
+            KnownDifference(
                 "which of several requests on one file of the host, or on its two ends, is served first",
                 "the host's wait queue has one entry for all of them; ours are called as Linux's, but all at once",
                 id="rings-host-waiters",

@@ -1,4 +1,4 @@
-"""Requests for a ring's descriptor, which can be polled, and neither read nor written."""
+"""Requests for the descriptor of a ring or an epoll, which can be polled, and neither read nor written."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from tests.rings.language import (
     Fd,
     Hole,
     Nonblock,
+    Open,
+    Read,
     Reap,
     Setup,
     Sqe,
     Steps,
+    Write,
     buffer_ring,
+    cancel,
     case,
     data,
     enter,
@@ -34,7 +38,8 @@ from tests.rings.language import (
 )
 from uring_iopf.abi import Op, SetupFlags, SqeFlags
 
-RWF_NOWAIT, POLL_FIRST = 8, 1
+RWF_NOWAIT, POLL_FIRST, ALL = 8, 1, 1
+ONE: Final = bytes([1, *bytes(7)])
 LINK, SKIP = int(SqeFlags.IO_LINK), int(SqeFlags.CQE_SKIP_SUCCESS)
 DEFER: Final = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 _PIECES: Final = Blob("QQ", (data(1), 8))
@@ -92,7 +97,7 @@ def _full(request: Sqe) -> Steps:
     return [on("other", nop(3)), run(request, nop(2)), enter(1, ring="other"), look_again(), Reap(ring="other")]
 
 
-CASES: Final = tuple(
+_RINGS: Final = tuple(
     case(
         f"ring file: {name}{', DEFER_TASKRUN' if ring else ''}{', O_NONBLOCK' if nonblock else ''}",
         "EINVAL when Linux would call it: with O_NONBLOCK at once, otherwise when it is ready",
@@ -116,4 +121,32 @@ CASES: Final = tuple(
         ("other requests", _ready, _OTHERS),
     )
 )
+
+_EPOLLS: Final = tuple(
+    case(
+        f"epoll file: {name}{', O_NONBLOCK' if nonblock else ''}",
+        "the same, and it is never ready to be written",
+        Setup(),
+        Open("other", "epoll", nonblock=nonblock),
+        buffer_ring(),
+        give(0, 1, 2, 3, 4, 5, 6, 7),
+        [
+            (run(request, nop(2)), Write("other.in", ONE), Reap(), run(request, nop(3)), Read("other.in"))
+            for request in requests
+        ],
+        run(cancel(9, 1, ALL)),
+        Reap(),
+        since=(6, 7),
+    )
+    for nonblock in (False, True)
+    for name, requests in (
+        ("reads", _reads(0)),
+        ("reads that must not wait", _reads(RWF_NOWAIT)),
+        ("writes", _writes(0)),
+        ("writes that must not wait", _writes(RWF_NOWAIT)),
+        ("other requests", _OTHERS),
+    )
+)
+
+CASES: Final = (*_RINGS, *_EPOLLS)
 """READ, WRITE and others."""
