@@ -8,7 +8,7 @@ import pytest
 
 from uring_iopf.errors import UsageError
 from uring_iopf.lab import bench
-from uring_iopf.lab.bench import Bench
+from uring_iopf.lab.bench import VENDORS, Bench
 from uring_iopf.lab.processors import two_processors
 from uring_iopf.lab.result import Floor
 from uring_iopf.reports import bench as report
@@ -74,12 +74,15 @@ OVER = {
 
 
 def test_a_ratio_is_what_its_name_says_and_not_the_other_way_round() -> None:
-    names = sorted({name for both in OVER.values() for name in both.split(" / ")})
-    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73)
+    names = sorted({name for both in OVER.values() for name in both.split(" / ")} | set(VENDORS.values()))
+    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
     sample = {name: float(prime) for name, prime in zip(names, primes, strict=False)}
     assert len(sample) == len(names)
     run = Bench(tuple(names), (), samples=[sample])
     expected = {}
+    vendors = [sample[name] for name in VENDORS.values()]
+    if len(vendors) > 1:
+        expected["vendor_vs_plain"] = min(vendors) / max(vendors)
     for ratio, both in OVER.items():
         ours, theirs = both.split(" / ")
         expected[ratio] = sample[ours] / sample[theirs]

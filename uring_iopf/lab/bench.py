@@ -21,7 +21,7 @@ from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
-from uring_iopf.machine_parts import MachineParts
+from uring_iopf.machine_parts import IOMMUS, MachineParts
 from uring_iopf.workloads import load_workload
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ RATIOS: Final = {
     **{f"nop_vs_host_{n}": (f"nop_{n}", f"host_nop_{n}") for n in BATCHES},
 }
 """The rates of each ratio."""
+
+VENDORS: Final = {iommu: "handler_64" if iommu == IOMMUS[0] else f"handler_{iommu}_64" for iommu in IOMMUS}
+"""The rate of the design ``handler`` behind each IOMMU, whose formats it spends most of its time in."""
 
 GROWTH: Final = {
     "replace_100k_vs_10k": ("replace_100k", "replace_10k_10"),
@@ -96,12 +99,19 @@ class Bench:
         return {name: middle for name in names if (middle := _median(s[name] for s in self.samples if name in s))}
 
     def ratios(self) -> Rates:
-        """The medians of the rounds' ratios."""
-        return {
+        """The medians of the rounds' ratios. ``vendor_vs_plain``: the slowest IOMMU's rate over the fastest one's."""
+        found = {
             name: middle
             for name, (ours, theirs) in (RATIOS | GROWTH).items()
             if (middle := _median(s[ours] / s[theirs] for s in self.samples if s.get(ours) and s.get(theirs)))
         }
+        each = self.medians(VENDORS.values())
+        if len(each) == len(VENDORS) > 1:
+            slowest, fastest = min(each, key=each.__getitem__), max(each, key=each.__getitem__)
+            found["vendor_vs_plain"] = statistics.median(
+                s[slowest] / s[fastest] for s in self.samples if s.get(slowest) and s.get(fastest)
+            )
+        return found
 
 
 def measure(*, quick: bool, tell: Callable[[str, float], None]) -> Bench:
@@ -143,10 +153,10 @@ def _meters() -> list[Meter]:
     workload = load_workload(WORKLOAD)
 
     def path(
-        client: str, in_flight: int, driver: str = "sqpoll", design: str = "uring-multishot"
+        client: str, in_flight: int, driver: str = "sqpoll", design: str = "uring-multishot", iommu: str = IOMMUS[0]
     ) -> Callable[[float], float]:
         def measure(seconds: float) -> float:
-            parts = MachineParts(workload, driver=driver, wait="spin", in_flight=in_flight)
+            parts = MachineParts(workload, driver=driver, wait="spin", in_flight=in_flight, iommu=iommu)
             spec = CellSpec(design, client, parts, seconds=seconds, faults=1)
             result = measure_cell(spec, lambda _share: None)
             if not result.accounted:
@@ -165,7 +175,7 @@ def _meters() -> list[Meter]:
             meters.append((f"bare_rings_{n}", reference(lib.uiopf_measure_bare_rings, n)))
         meters.append((f"path_{n}", path("native", n)))
     meters.append(("path_enter_64", path("native", 64, "enter")))
-    meters.append(("handler_64", path("native", 64, design="handler")))
+    meters += [(name, path("native", 64, design="handler", iommu=iommu)) for iommu, name in VENDORS.items()]
     meters.append(("host_fd_64", reference(lib.uiopf_measure_host_fd, 64)))
     if two_cpus:
         meters.append(("host_stream_64", reference(lib.uiopf_measure_host_stream, 64)))

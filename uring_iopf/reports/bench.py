@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from uring_iopf.lab.bench import HEAVY, measure
+from uring_iopf.hardware.limits import IOMMU_TITLES
+from uring_iopf.lab.bench import HEAVY, VENDORS, measure
+from uring_iopf.machine_parts import IOMMUS
 from uring_iopf.reports.document import environment, json_text
 from uring_iopf.reports.output import write_out
 from uring_iopf.reports.progress import progress
@@ -25,6 +27,11 @@ MEANINGS: Final = {
     "path": "the whole path: uring-multishot, native client, driver sqpoll, wait spin",
     "path_enter": "the whole path with the driver enter: the kernel runs in the client's calls",
     "handler": "the design handler: the kernel answers by itself, without a ring or a client",
+    **{
+        name.rpartition("_")[0]: f"the same behind {IOMMU_TITLES[iommu]}"
+        for iommu, name in VENDORS.items()
+        if iommu != IOMMUS[0]
+    },
     "host_fd": "the host's poll, read and write on a seqpacket socket, one message in each call",
     "host_stream": "the host's stream socket, many messages in each call, spinning",
     "nop": "NOP requests through an emulated ring, inline, without the cost of system calls",
