@@ -472,6 +472,50 @@ def test_a_function_level_reset_ends_everything_of_the_function(site: Site) -> N
     assert site.end.counts().unexpected > 0, "its driver did not wait for what was on the way"
 
 
+# ---- a PASID's end ----
+
+
+def test_a_pasid_that_is_stopped_asks_for_nothing_more(site: Site) -> None:
+    site.end.enable_pri(4)
+    sent = site.end.access(1, PAGE, READ, pages=3)
+    site.turn()
+    waits = site.end.access(1, PAGE, READ, pages=2)
+    other = site.end.access(2, PAGE, READ)
+    assert site.end.stop_pasid(1, marker=True) == 3
+    assert site.end.result(waits) is AccessResult.FAILED
+    assert refused(site.end.access, 1, PAGE, READ) == errno.EPERM
+    assert site.end.stop_pasid(1) == 3
+    assert site.answer() == 1
+    assert site.end.stop_pasid(1) == 0, "it has been drained"
+    assert site.end.result(sent) is AccessResult.UNMAPPED
+    assert site.answer() == 1
+    assert site.end.result(other) is AccessResult.UNMAPPED
+    site.end.resume_pasid(1)
+    site.end.access(1, PAGE, READ)
+    site.turn()
+    assert site.answer() == 1
+
+
+def test_rows_of_a_stopped_pasid_are_passed_over(site: Site) -> None:
+    site.end.set_rows(b"".join(ROW.pack(0, at * PAGE, 1 + at % 2, READ) for at in range(40)))
+    site.end.enable_pri()
+    site.end.stop_pasid(1)
+    site.end.start(Load(group=1, in_flight=4))
+    while not site.end.passes():
+        site.turn()
+        site.answer()
+    assert site.end.counts().sent == 20
+
+
+def test_so_many_pasids_can_be_stopped(site: Site) -> None:
+    for pasid in range(64):
+        site.end.stop_pasid(pasid)
+    site.end.stop_pasid(5)
+    assert refused(site.end.stop_pasid, 64) == errno.ENOSPC
+    site.end.resume_pasid(9)
+    site.end.stop_pasid(64)
+
+
 # ---- virtual functions ----
 
 

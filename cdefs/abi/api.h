@@ -339,6 +339,13 @@ int uiopf_endpoint_write_pri(struct uiopf_endpoint *endpoint, uint32_t offset, u
 int uiopf_endpoint_enable_pri(struct uiopf_endpoint *endpoint, uint32_t allocation);
 void uiopf_endpoint_disable_pri(struct uiopf_endpoint *endpoint);
 int uiopf_endpoint_reset_pri(struct uiopf_endpoint *endpoint);				/* -EBUSY: enabled */
+/*
+ * Asks for nothing more under a PASID: rows of it are passed over, accesses that wait end as failed, new ones are -EPERM.
+ * How many of its requests have no answer yet; called again it says so anew. marker: sends a stop marker behind them.
+ * -EINVAL: no PASID; -ENOSPC: 64 are stopped.
+ */
+int64_t uiopf_endpoint_stop_pasid(struct uiopf_endpoint *endpoint, uint32_t pasid, int marker);
+void uiopf_endpoint_resume_pasid(struct uiopf_endpoint *endpoint, uint32_t pasid);
 /* Function level reset: no load, no access, no request is left, and the capability is as at power-on. */
 void uiopf_endpoint_reset(struct uiopf_endpoint *endpoint);
 /*
@@ -367,7 +374,10 @@ void uiopf_endpoint_finish(struct uiopf_endpoint *endpoint);
 /* Whether so many passes have finished, and every access by hand has ended. */
 int uiopf_endpoint_is_served(const struct uiopf_endpoint *endpoint, uint32_t passes);
 int uiopf_endpoint_wait(const struct uiopf_endpoint *endpoint, uint32_t passes, uint64_t timeout_ns); /* 1: finished */
-/* One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EINVAL, -ENOSPC as above. */
+/*
+ * One access by hand: a ticket for uiopf_endpoint_result(), -EBUSY when 1,024 are pending, -EPERM where the PASID has been
+ * stopped, -EINVAL, -ENOSPC as above.
+ */
 int64_t uiopf_endpoint_access(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t address, uint32_t access,
 			      uint32_t pages);
 int uiopf_endpoint_result(const struct uiopf_endpoint *endpoint, int64_t ticket);	/* -ENOENT: never given, or too old */

@@ -166,6 +166,16 @@ static bool has_credits(const struct uiopf_endpoint *ep, uint32_t pages)
 	return pages <= (ep->pri->control & PCIE_PRI_CTRL_ENABLE ? ep->pri->allocation : ep->pri->capacity);
 }
 
+bool uiopf_endpoint_is_stopped(const struct uiopf_endpoint *ep, uint32_t pasid)
+{
+	uint32_t i;
+
+	for (i = 0; i < ep->stopped_pasids; i++)
+		if (ep->stopped_pasid[i] == pasid)
+			return true;
+	return false;
+}
+
 int uiopf_endpoint_set_retries(struct uiopf_endpoint *ep, uint32_t retries)
 {
 	if (retries > UIOPF_MOST_RETRIES)
@@ -388,7 +398,9 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];
 	/* The slot's last access, 1,024 tickets ago, must have ended. */
-	if (!has_credits(ep, pages))
+	if (uiopf_endpoint_is_stopped(ep, pasid))
+		ticket = -EPERM;
+	else if (!has_credits(ep, pages))
 		ticket = -ENOSPC;
 	else if (ep->manual_tail < UIOPF_MANUAL || m->result != UIOPF_ACCESS_PENDING) {
 		*m = (struct uiopf_manual){ address, pasid, access, pages, UIOPF_ACCESS_PENDING, false };

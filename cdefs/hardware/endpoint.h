@@ -44,6 +44,7 @@ struct uiopf_port {
 
 #define UIOPF_MANUAL 1024u
 #define UIOPF_MOST_RETRIES 31u
+#define UIOPF_MOST_STOPPED 64u
 #define UIOPF_ANSWERS 1024u
 
 /* What a group is of: the load, an access by hand, or requests that were made by hand. */
@@ -98,6 +99,9 @@ struct uiopf_endpoint {
 	struct uiopf_prg_answer answer[UIOPF_ANSWERS];
 	uint32_t answer_head, answer_tail;
 
+	/* PASIDs that have been stopped: nothing is asked for under them. */
+	uint32_t stopped_pasid[UIOPF_MOST_STOPPED], stopped_pasids;
+
 	struct uiopf_endpoint_counts counts;
 	struct uiopf_loader load;
 };
@@ -114,6 +118,8 @@ hot_inline void uiopf_prg_close(struct uiopf_endpoint *ep, struct uiopf_prg *prg
 	ep->free_index[(ep->free_first + ep->free_indices++) % PCIE_PRI_PRGI_COUNT] = (uint16_t)(prg - ep->prg);
 }
 
+/* Whether nothing is asked for under this PASID. */
+bool uiopf_endpoint_is_stopped(const struct uiopf_endpoint *ep, uint32_t pasid);
 /* Quiescent, or the producer: a group that will get no answer is at its end. */
 void uiopf_endpoint_forget_group(struct uiopf_endpoint *ep, uint32_t index);
 /* Producer: an answer to a group that is no part of the load; and one that is kept until it is taken. */

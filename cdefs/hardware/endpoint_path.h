@@ -89,6 +89,10 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 	uint64_t when;
 	bool last;
 
+	if (unlikely(ep->stopped_pasids) && uiopf_endpoint_is_stopped(ep, row->pasid)) {
+		ep->load.cursor++;
+		return true;
+	}
 	if (!uiopf_load_is_due(&ep->load, now, &when))
 		return false;
 	prg = uiopf_prg_open(ep, row->pasid, when);
@@ -106,7 +110,7 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 
 	if (!uiopf_load_wants(&ep->load) || !uiopf_prg_may_open(ep, uiopf_load_group(ep)))
 		return false;
-	if (unlikely(!ep->load.plain))
+	if (unlikely(!ep->load.plain || ep->stopped_pasids))
 		return uiopf_endpoint_send_group(ep, now, send, above);
 	row = uiopf_load_next_plain(&ep->load);
 	uiopf_prg_send(ep, uiopf_prg_open(ep, row->pasid, now), row->address, row->access, true, send, above);
@@ -237,7 +241,7 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 hot_inline bool uiopf_prg_may_ask_again(const struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
 {
 	return prg->kind != UIOPF_PRG_RAW && prg->tries < ep->retries && ep->pri->sends &&
-	       ep->pri->used <= ep->pri->allocation;
+	       ep->pri->used <= ep->pri->allocation && !uiopf_endpoint_is_stopped(ep, prg->pasid);
 }
 
 /* Any answer but the usual one. Not inlined: the usual one's code is short without it. */

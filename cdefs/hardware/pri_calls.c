@@ -194,6 +194,56 @@ int uiopf_endpoint_reset_pri(struct uiopf_endpoint *ep)
 	return rc;
 }
 
+/* ---- a PASID's end ---- */
+
+int64_t uiopf_endpoint_stop_pasid(struct uiopf_endpoint *ep, uint32_t pasid, int marker)
+{
+	const struct uiopf_page_request request = {
+		.requester_id = ep->requester_id, .pasid = pasid, .has_pasid = true, .message = PCIE_PRI_LAST,
+	};
+	int64_t waits = 0;
+	uint32_t i;
+
+	if (pasid >> 20)
+		return -EINVAL;
+	uiopf_control_begin(ep->core);
+	if (!uiopf_endpoint_is_stopped(ep, pasid)) {
+		if (ep->stopped_pasids == UIOPF_MOST_STOPPED) {
+			uiopf_control_end(ep->core);
+			return -ENOSPC;
+		}
+		ep->stopped_pasid[ep->stopped_pasids++] = pasid;
+	}
+	for (i = ep->manual_head; i != ep->manual_tail; i++) {
+		struct uiopf_manual *m = &ep->manual[i % UIOPF_MANUAL];
+
+		if (m->sent || m->pasid != pasid)
+			continue;
+		m->sent = true;
+		uiopf_endpoint_accessed(ep, i % UIOPF_MANUAL, UIOPF_ACCESS_FAILED);
+	}
+	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
+		waits += ep->prg[i].outstanding && ep->prg[i].pasid == pasid ? ep->prg[i].pages : 0;
+	if (marker && ep->pri->sends)
+		ep->port->ops->request(ep->port, request);
+	uiopf_control_end(ep->core);
+	uiopf_core_made_work(ep->core);
+	return waits;
+}
+
+void uiopf_endpoint_resume_pasid(struct uiopf_endpoint *ep, uint32_t pasid)
+{
+	uint32_t i;
+
+	uiopf_control_begin(ep->core);
+	for (i = 0; i < ep->stopped_pasids; i++)
+		if (ep->stopped_pasid[i] == pasid) {
+			ep->stopped_pasid[i] = ep->stopped_pasid[--ep->stopped_pasids];
+			break;
+		}
+	uiopf_control_end(ep->core);
+}
+
 /* ---- function level reset ---- */
 
 void uiopf_endpoint_reset(struct uiopf_endpoint *ep)
@@ -202,6 +252,7 @@ void uiopf_endpoint_reset(struct uiopf_endpoint *ep)
 
 	uiopf_control_begin(ep->core);
 	ep->load.cursor = ep->load.rows;
+	ep->stopped_pasids = 0;
 	for (i = ep->manual_head; i != ep->manual_tail; i++) {
 		struct uiopf_manual *m = &ep->manual[i % UIOPF_MANUAL];
 

@@ -13,6 +13,7 @@
 #define FUNCTIONS 3
 #define GROUP_MOST 6u
 #define ROWS 300u
+#define PASIDS 10u
 #define TICKETS (1u << 20)
 #define MOST_WAITING 300u
 
@@ -29,8 +30,9 @@ static struct function {
 	bool is_virtual;
 	uint16_t requester_id;
 	uint32_t retries;
-	struct { bool open, complete; enum kind kind; uint32_t pages, ticket, tries; } group[512];
-	struct { uint8_t pages, result; bool sent; } *access;
+	struct { bool open, complete; enum kind kind; uint32_t pages, ticket, tries, pasid; } group[512];
+	struct { uint8_t pages, result, pasid; bool sent; } *access;
+	bool stopped[PASIDS];
 	uint32_t accesses, first_waiting, pending;
 	bool active;
 	uint32_t cursor, rows, in_flight, load_group, passes;
@@ -48,7 +50,8 @@ enum seen {
 	SENT_ACCESS, SENT_LOAD, OVERTOOK, CUT, IGNORED, UNEXPECTED, UNEXPECTED_FAILURE, FAILED_STOPPING, CLEARED, STOPPED_LATE,
 	ENABLE_BUSY, ENABLE_REFUSED, ENABLE_SMALL, RESET_BUSY, RESET_ENABLED_IGNORED, START_SMALL, ACCESS_SMALL, RAW_DISABLED,
 	RAW_NO_CREDIT, RAW_BUSY, RAW_LONG, RAW_SENT, STOP_MARKER, FORGED, STRANGER, NO_CAPABILITY, NO_REGISTER, PASS_CUT_SHORT,
-	FLR, FLR_VIRTUAL, ASKED_AGAIN, ASKED_OFTEN_ENOUGH, SEEN
+	FLR, FLR_VIRTUAL, ASKED_AGAIN, ASKED_OFTEN_ENOUGH,
+	ROW_PASSED_OVER, WAITING_ENDED, ACCESS_STOPPED, STOPPED_WAITS, SEEN
 };
 static uint32_t seen[SEEN];
 
@@ -177,7 +180,7 @@ static void nothing_more(void)
 }
 
 /* So many requests of one group of a free index, of which the last has the flag. */
-static uint32_t expect_group(struct function *f, enum kind kind, uint32_t pages)
+static uint32_t expect_group(struct function *f, enum kind kind, uint32_t pages, uint32_t pasid)
 {
 	uint32_t i, index = 0;
 
@@ -185,6 +188,7 @@ static uint32_t expect_group(struct function *f, enum kind kind, uint32_t pages)
 		const uint64_t *d = next_request();
 
 		CHECK_EQ(d[0] >> 16 & 0xffff, f->requester_id);
+		CHECK_EQ(d[0] >> 32 & 0xfffff, pasid);
 		if (i == 0)
 			index = d[1] >> 3 & 0x1ff;
 		CHECK_EQ(d[1] >> 3 & 0x1ff, index);
@@ -195,6 +199,7 @@ static uint32_t expect_group(struct function *f, enum kind kind, uint32_t pages)
 	f->group[index].kind = kind;
 	f->group[index].pages = pages;
 	f->group[index].tries = 0;
+	f->group[index].pasid = pasid;
 	f->counts.sent += pages;
 	f->counts.sent_groups++;
 	return index;
@@ -214,17 +219,30 @@ static bool may_open(const struct function *f, uint32_t pages)
 	return sends(f->pri) && used(f->pri) + pages <= f->pri->allocation && open_groups(f, true) < 512;
 }
 
+/* Rows of one PASID stand together, thirteen at a time. */
+static uint32_t pasid_of(uint32_t row)
+{
+	return 1 + row / 13 % (PASIDS - 1);
+}
+
 static bool expect_load(struct function *f)
 {
 	uint32_t credits = f->pri->allocation ? f->pri->allocation : 1;
-	uint32_t pages = f->load_group < credits ? f->load_group : credits;
+	const uint32_t most = f->load_group < credits ? f->load_group : credits;
+	uint32_t pages;
 
-	if (!f->active || f->cursor == f->rows || open_groups(f, false) >= f->in_flight || !may_open(f, pages))
+	if (!f->active || f->cursor == f->rows || open_groups(f, false) >= f->in_flight || !may_open(f, most))
 		return false;
-	seen[CUT] += pages < f->load_group;
-	if (pages > f->rows - f->cursor)
-		pages = f->rows - f->cursor;
-	expect_group(f, LOAD, pages);
+	if (f->stopped[pasid_of(f->cursor)]) {
+		f->cursor++;
+		seen[ROW_PASSED_OVER]++;
+		return true;
+	}
+	seen[CUT] += most < f->load_group;
+	for (pages = 1; pages < most && f->cursor + pages < f->rows; pages++)
+		if (pasid_of(f->cursor + pages) != pasid_of(f->cursor))
+			break;
+	expect_group(f, LOAD, pages, pasid_of(f->cursor));
 	f->cursor += pages;
 	seen[SENT_LOAD]++;
 	return true;
@@ -245,7 +263,7 @@ static void do_turn(struct function *f)
 			waits = true;
 			continue;
 		}
-		f->group[expect_group(f, MANUAL, f->access[i].pages)].ticket = i;
+		f->group[expect_group(f, MANUAL, f->access[i].pages, f->access[i].pasid)].ticket = i;
 		f->access[i].sent = true;
 		seen[OVERTOOK] += waits;
 		seen[SENT_ACCESS]++;
@@ -305,19 +323,20 @@ static void do_answer(struct function *f)
 		result = UIOPF_ACCESS_INVALID;
 	}
 	if (code == 0 && f->retries && f->group[index].kind != RAW) {
-		const bool again = f->group[index].tries < f->retries && sends(f->pri) && used(f->pri) <= f->pri->allocation;
+		const bool again = f->group[index].tries < f->retries && sends(f->pri) && used(f->pri) <= f->pri->allocation &&
+				   !f->stopped[f->group[index].pasid];
 
 		seen[ASKED_OFTEN_ENOUGH] += f->group[index].tries == f->retries;
 		if (again) {	/* it ends by being asked for anew, in a group of its own */
 			const uint32_t tries = f->group[index].tries + 1, pages = f->group[index].pages;
-			const uint32_t ticket = f->group[index].ticket;
+			const uint32_t ticket = f->group[index].ticket, pasid = f->group[index].pasid;
 			const enum kind kind = f->group[index].kind;
 			uint32_t next;
 
 			f->counts.unmapped -= pages;
 			f->counts.retried += pages;
 			f->group[index].open = false;
-			next = expect_group(f, kind, pages);
+			next = expect_group(f, kind, pages, pasid);
 			f->group[next].tries = tries;
 			f->group[next].ticket = ticket;
 			seen[ASKED_AGAIN]++;
@@ -346,12 +365,17 @@ static bool has_credits(const struct function *f, uint32_t pages)
 
 static void do_access(struct function *f)
 {
-	const uint32_t pages = 1 + random_below(GROUP_MOST);
+	const uint32_t pages = 1 + random_below(GROUP_MOST), pasid = 1 + random_below(PASIDS - 1);
 	int64_t ticket;
 
 	if (f->pending == MOST_WAITING || f->accesses == TICKETS)
 		return;
-	ticket = uiopf_endpoint_access(f->ep, 1 + random_below(9), 4096ull * random_below(1000), 1 + random_below(3), pages);
+	ticket = uiopf_endpoint_access(f->ep, pasid, 4096ull * random_below(1000), 1 + random_below(3), pages);
+	if (f->stopped[pasid]) {
+		CHECK_EQ(ticket, -EPERM);
+		seen[ACCESS_STOPPED]++;
+		return;
+	}
 	if (!has_credits(f, pages)) {
 		CHECK_EQ(ticket, -ENOSPC);
 		seen[ACCESS_SMALL]++;
@@ -364,6 +388,7 @@ static void do_access(struct function *f)
 	}
 	CHECK_EQ(ticket, f->accesses);
 	f->access[f->accesses].pages = (uint8_t)pages;
+	f->access[f->accesses].pasid = (uint8_t)pasid;
 	f->accesses++;
 	f->pending++;
 }
@@ -439,6 +464,7 @@ static void do_raw(struct function *f)
 			f->group[index].open = true;
 			f->group[index].kind = RAW;
 			f->group[index].pages = 0;
+			f->group[index].pasid = raw.pasid;
 			f->counts.sent_groups++;
 		}
 		f->group[index].pages++;
@@ -539,12 +565,44 @@ static void do_linux(struct function *f)
 	}
 }
 
+static void do_stop(struct function *f)
+{
+	const uint32_t pasid = 1 + random_below(PASIDS - 1);
+	const bool marker = random_below(2);
+	uint32_t i, waits = 0;
+
+	if (random_below(2)) {
+		uiopf_endpoint_resume_pasid(f->ep, pasid);
+		f->stopped[pasid] = false;
+		return;
+	}
+	for (i = 0; i < 512; i++)
+		waits += f->group[i].open && f->group[i].pasid == pasid ? f->group[i].pages : 0;
+	CHECK_EQ(uiopf_endpoint_stop_pasid(f->ep, pasid, marker), waits);
+	seen[STOPPED_WAITS] += waits > 0;
+	f->stopped[pasid] = true;
+	for (i = f->first_waiting; i < f->accesses; i++)
+		if (!f->access[i].sent && !f->access[i].result && f->access[i].pasid == pasid) {
+			end_access(f, i, UIOPF_ACCESS_FAILED);
+			seen[WAITING_ENDED]++;
+		}
+	if (marker && sends(f->pri)) {
+		const uint64_t *d = next_request();
+
+		CHECK_EQ(d[0], 0x101 | (uint64_t)f->requester_id << 16 | (uint64_t)pasid << 32);
+		CHECK_EQ(d[1], 4);
+	}
+	nothing_more();
+	CHECK_EQ(uiopf_endpoint_stop_pasid(f->ep, 1 << 20, 0), -EINVAL);
+}
+
 static void do_reset(struct function *f)
 {
 	uint32_t i;
 
 	uiopf_endpoint_reset(f->ep);
 	f->cursor = f->rows;
+	memset(f->stopped, 0, sizeof f->stopped);
 	for (i = f->first_waiting; i < f->accesses; i++)
 		if (!f->access[i].sent && !f->access[i].result)
 			end_access(f, i, UIOPF_ACCESS_FAILED);
@@ -619,7 +677,7 @@ static void open_function(struct function *f, struct uiopf_endpoint *ep, uint16_
 	f->access = calloc(TICKETS, sizeof *f->access);
 	CHECK(f->access);
 	for (i = 0; i < ROWS; i++)
-		row[i] = (struct uiopf_access){ .address = 4096ull * i, .pasid = 3, .access = 1 };
+		row[i] = (struct uiopf_access){ .address = 4096ull * i, .pasid = pasid_of(i), .access = 1 };
 	CHECK_EQ(uiopf_endpoint_set_rows(ep, row, ROWS), 0);
 }
 
@@ -673,8 +731,10 @@ int main(int argc, char **argv)
 			do_raw(f);
 		else if (what < 950)
 			do_register(f);
-		else if (what < 995)
+		else if (what < 980)
 			do_linux(f);
+		else if (what < 995)
+			do_stop(f);
 		else
 			do_reset(f);
 		for (i = 0; i < FUNCTIONS; i++)

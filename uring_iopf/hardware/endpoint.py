@@ -262,6 +262,22 @@ class Endpoint(Handle[CEndpoint]):
         """
         lib.uiopf_endpoint_reset(self.c)
 
+    def stop_pasid(self, pasid: int, *, marker: bool = False) -> int:
+        """Send no more page requests of a PASID. Return how many of its page requests wait for their answers.
+
+        Rows of the PASID are passed over, accesses that wait to be sent end with FAILED, and new ones are refused,
+        until `resume_pasid`. Call it again to see what still waits. *marker*: send a stop marker behind what was sent.
+
+        Raises: KernelError(ENOSPC), 64 PASIDs are stopped; UsageError, *pasid* has more than 20 bits.
+        """
+        check_fits(20, pasid=pasid)
+        return check(lib.uiopf_endpoint_stop_pasid(self.c, pasid, bool(marker)), "stop a PASID")
+
+    def resume_pasid(self, pasid: int) -> None:
+        """Allow page requests of a PASID that was stopped. Does nothing if it was not."""
+        check_fits(20, pasid=pasid)
+        lib.uiopf_endpoint_resume_pasid(self.c, pasid)
+
     def send(self, request: PageRequest) -> None:
         """Send a page request at once, with the fields as given.
 
@@ -342,7 +358,8 @@ class Endpoint(Handle[CEndpoint]):
         *perm*: `FaultPerm`. The next producer step makes the access. Pages that are not mapped fault, as one group.
 
         Raises: KernelError(EBUSY), 1,024 accesses are pending; KernelError(EINVAL), *pages* is more than a group holds,
-        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits; UsageError, *pages* is more than
+        *perm* neither reads, writes nor executes, or *pasid* has more than 20 bits; KernelError(EPERM), *pasid* was
+        stopped; UsageError, *pages* is more than
         the function's credits, and the access would wait forever.
         """
         c = self.c
