@@ -34,6 +34,7 @@ from uring_iopf.designs import native_channel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
+from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
@@ -163,6 +164,7 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "AddressSpace": part(0),
     "VtdIommu": part(1),
     "AmdIommu": of_core(AmdIommu),
+    "SmmuV3Iommu": of_core(SmmuV3Iommu),
     "Core": part(2),
     "Machine": lambda: Made(machine(), []),
     "Machine sqpoll": lambda: Made(machine("uring-multishot", "sqpoll"), []),

@@ -214,7 +214,7 @@ def a_core(**arguments: Any) -> object:
 CALLS: Final[dict[str, tuple[Callable[..., object], tuple[str, ...]]]] = {
     "Core": (a_core, ("kernel", "clock")),
     "AddressSpace": (AddressSpace, ("pasids", "table_pages")),
-    "Endpoint": (with_core(of_iommu), ("requester_id", "capacity", "group_most")),
+    "Endpoint": (with_core(of_iommu), ("requester_id", "capacity", "group_most", "retries", "stalls", "stage")),
     "Context": (with_core(Context), ("kernel",)),
     "Ring": (
         with_core(lambda core, **some: Ring(core, **{"entries": 8, **some})),
