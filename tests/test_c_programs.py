@@ -26,6 +26,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "vtd": [],
     "smmuv3": [],
     "amd": [],
+    "riscv": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],
     "account": ["20000", "1"],

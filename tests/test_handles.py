@@ -34,6 +34,7 @@ from uring_iopf.designs import native_channel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
+from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
@@ -165,6 +166,7 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "VtdIommu": part(1),
     "AmdIommu": of_core(AmdIommu),
     "SmmuV3Iommu": of_core(SmmuV3Iommu),
+    "RiscvIommu": of_core(RiscvIommu),
     "Core": part(2),
     "Machine": lambda: Made(machine(), []),
     "Machine sqpoll": lambda: Made(machine("uring-multishot", "sqpoll"), []),

@@ -52,7 +52,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"endpoint_path"},
         {"iommu"},
     ),
-    "hardware/iommu": ({"commands", "mock"}, {"model"}, {"model_path"}, {"amd", "smmuv3", "vtd"}, {"table"}),
+    "hardware/iommu": ({"commands", "mock"}, {"model"}, {"model_path"}, {"amd", "riscv", "smmuv3", "vtd"}, {"table"}),
     "designs": (
         {"design"},
         {"channel"},

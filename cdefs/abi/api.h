@@ -247,6 +247,8 @@ int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
 /* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
 int uiopf_model_read_register(struct uiopf_model *model, uint32_t offset, uint64_t *value);
 int uiopf_model_write_register(struct uiopf_model *model, uint32_t offset, uint64_t value);
+/* RISC-V: the next record cannot be written. -EOPNOTSUPP: another model. */
+int uiopf_riscv_fault_queue(struct uiopf_model *model);
 
 /* ---- page tables in an arena ---- */
 

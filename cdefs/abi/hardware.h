@@ -3,7 +3,7 @@
  *
  * Bit ranges are of little-endian 64-bit words. Sources: PCIe base specification, Page Request Services; Intel VT-d
  * 4.x as Linux 6.12 and 7.2 use it (drivers/iommu/intel/prq.c, iommu.h; include/uapi/linux/pci_regs.h); AMD's IOMMU as
- * they do (drivers/iommu/amd/amd_iommu_types.h).
+ * they do (drivers/iommu/amd/amd_iommu_types.h); the RISC-V IOMMU specification 1.0, with its reference model.
  */
 #pragma once
 #include <stdint.h>
@@ -166,6 +166,39 @@
 #define AMD_CMD_GN 0x4			/* word 1, bit 2: the PASID is valid */
 #define AMD_CMD_TAG_SHIFT 32		/* word 1, 40:32 */
 #define AMD_CMD_STATUS_SHIFT 44		/* word 1, 47:44 */
+
+/* ---- RISC-V IOMMU: a page-request record, two words, 16 bytes ---- */
+
+#define RISCV_PQ_WORDS 2
+#define RISCV_PQ_ENTRIES 4096
+#define RISCV_PQ_PID_SHIFT 12		/* word 0, 31:12 */
+#define RISCV_PQ_PV 0x100000000		/* word 0, bit 32: the PID is valid */
+#define RISCV_PQ_PRIV 0x200000000	/* bit 33 */
+#define RISCV_PQ_EXEC 0x400000000	/* bit 34 */
+#define RISCV_PQ_DID_SHIFT 40		/* 63:40 */
+/* Word 1 has the layout of the PCIe message. */
+
+/* The RISC-V IOMMU's registers, as far as page requests go: offsets and bits. */
+#define RISCV_MMIO_PQB 0x38		/* the logarithm of its entries less one in 4:0 */
+#define RISCV_MMIO_PQH 0x40		/* indices */
+#define RISCV_MMIO_PQT 0x44
+#define RISCV_MMIO_PQCSR 0x50
+#define RISCV_PQCSR_PQEN 0x1
+#define RISCV_PQCSR_PIE 0x2
+#define RISCV_PQCSR_PQMF 0x100		/* memory fault */
+#define RISCV_PQCSR_PQOF 0x200		/* overflow */
+#define RISCV_PQCSR_PQON 0x10000
+#define RISCV_MMIO_IPSR 0x54
+#define RISCV_IPSR_PIP 0x8
+
+/* The RISC-V IOMMU's command ATS.PRGR: two words. */
+#define RISCV_CMD_WORDS 2
+#define RISCV_CMD_ATS_PRGR 0x84		/* word 0: opcode 4 in 6:0, func3 1 in 9:7 */
+#define RISCV_PRGR_PID_SHIFT 12		/* word 0, 31:12 */
+#define RISCV_PRGR_PV 0x100000000	/* word 0, bit 32 */
+#define RISCV_PRGR_RID_SHIFT 40		/* word 0, 55:40 */
+#define RISCV_PRGR_INDEX_SHIFT 32	/* word 1, 40:32 */
+#define RISCV_PRGR_CODE_SHIFT 44	/* word 1, 47:44: PCIe's */
 
 /* ---- Stage-1 page tables, owned by the client ---- */
 

@@ -76,7 +76,7 @@ static void every_field_is_written_and_read(void)
 {
 	static const struct { uint64_t word0, word1; struct uiopf_page_request request; struct uiopf_fault fault; } cases[] = {
 #define CASE(word0, word1, pasid, execute, privileged, message, addr, grpid, perm, last) \
-	{ word0, word1, { RID, pasid, true, execute, privileged, message }, { addr, 5 | (last) << 1, pasid, grpid, perm } }
+	{ word0, word1, REQUEST(RID, pasid, true, execute, privileged, message), { addr, 5 | (last) << 1, pasid, grpid, perm } }
 		CASE(0x114402000001ab12, 0, 1, 0, 0, 0x5, 0, 0, 1, 1),
 		CASE(0x116002000001ab12, 0, 1, 0, 0, 0x6, 0, 0, 2, 1),
 		CASE(0x110002000001ab12, 0, 1, 0, 1, 0x4, 0, 0, 8, 1),		/* no stop marker: those are not privileged */
@@ -135,10 +135,11 @@ static void what_the_driver_would_not_report_is_written_too(void)
 	uint32_t i;
 
 	for (i = 0; i < 4; i++) {
-		uiopf_amd_page_request(amd, (struct uiopf_page_request){ cases[i].rid, cases[i].pasid, true, false, false, 0x5 });
+		uiopf_amd_page_request(amd, (struct uiopf_page_request)REQUEST(
+			cases[i].rid, cases[i].pasid, true, false, false, 0x5));
 		CHECK_EQ(words(&amd->log, i)[0], cases[i].word0);
 	}
-	uiopf_amd_page_request(amd, (struct uiopf_page_request){ RID, 0, false, false, false, 0x5 });
+	uiopf_amd_page_request(amd, (struct uiopf_page_request)REQUEST(RID, 0, false, false, false, 0x5));
 	CHECK_EQ(words(&amd->log, 4)[0], 0x104402000000ab12);	/* GN is 0, and so is the PASID */
 	close_vendor(s);
 }
@@ -155,8 +156,8 @@ static void a_completion_is_these_16_bytes(void)
 	uint32_t i;
 
 	for (i = 0; i < 4; i++) {
-		uiopf_amd_page_request(amd, (struct uiopf_page_request){ RID, cases[i].pasid, true, false, false,
-									 0x5 | cases[i].index << 3 });
+		uiopf_amd_page_request(amd, (struct uiopf_page_request)REQUEST(
+			RID, cases[i].pasid, true, false, false, 0x5 | cases[i].index << 3));
 		interrupt(s);
 		CHECK_EQ(take(s), 1);
 		answer(s, message[0].cookie, cases[i].code);
@@ -271,7 +272,7 @@ static void an_unbound_function_is_answered_each_request(void)
 static void an_overflow_stops_the_log_and_linux_restarts_it(void)
 {
 	struct scene *s = open_scene(0, 64);
-	const struct uiopf_page_request partial = { RID, 3, true, false, false, 0x1 | 7 << 3 };
+	const struct uiopf_page_request partial = REQUEST(RID, 3, true, false, false, 0x1 | 7 << 3);
 	struct uiopf_page_request last = partial;
 
 	last.message |= 0x4;

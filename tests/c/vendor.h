@@ -12,6 +12,10 @@
 #define GROUP_MOST 16u
 #define CAPACITY 8192u
 
+/* A page request, by the fields that a vendor's format has. */
+#define REQUEST(rid, pasid_, has_pasid_, execute_, privileged_, message_) { .requester_id = rid, .pasid = pasid_, \
+	.has_pasid = has_pasid_, .execute = execute_, .privileged = privileged_, .message = message_ }
+
 static struct iommu_hwpt_pgfault message[CAPACITY];	/* what take() has taken */
 
 /* One function, attached; its PRI is on, with so many credits, unless that is 0. */

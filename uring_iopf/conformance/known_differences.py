@@ -97,6 +97,11 @@ REFERENCES: Final = (
         "Linux 6.12's and 7.2's `drivers/iommu/amd/ppr.c`, `init.c`, `iommu.c`",
         "hand-computed words field by field, `tests/c/amd.c`; a model in any order, `tests/test_amd.py`",
     ),
+    Reference(
+        "RISC-V page requests",
+        "RISC-V IOMMU Architecture Specification 1.0 and its reference model",
+        "hand-computed words field by field, `tests/c/riscv.c`; a model in any order, `tests/test_riscv.py`",
+    ),
     Reference("designs", "the posted series (2021, 2023), Linux 6.11", "counts per fault, `tests/test_designs.py`"),
 )
 
@@ -458,7 +463,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "a retry loads the last entry every time; where its table is, is kept until the tables begin anew",
             ),
             KnownDifference("one PCI function for each `Machine`", "more need the parts put together by hand"),
-            KnownDifference("RISC-V: not there", "later"),
         ),
     ),
     Section(
@@ -537,6 +541,37 @@ by its id, and counted; the counts are printed at the end of a run.""",
             KnownDifference(
                 "a request that a device table would refuse cannot be; nothing is written to an event log",
                 "there is no device table: each function that is bound may send page requests",
+            ),
+        ),
+    ),
+    Section(
+        "Hardware: RISC-V",
+        rows=(
+            KnownDifference(
+                "there is a driver for page requests: it does what the specification's software guidelines say",
+                "Linux has none, up to 7.2: it switches the queue off",
+                "test_an_access_goes_the_whole_way",
+            ),
+            KnownDifference(
+                "the IOMMU answers the last request of a group that the queue does not take",
+                "the specification allows it, and its reference model does it",
+                "riscv.c: the_reasons_have_an_order",
+            ),
+            KnownDifference(
+                "last, neither read nor write, without a PASID: an ordinary request",
+                "PCIe says so. The reference model drops it like a stop marker where the queue does not take it, and "
+                "its sender would wait",
+                "riscv.c: what_a_driver_does_not_report",
+            ),
+            KnownDifference(
+                "page requests of a group that have no place are dropped, and counted as answered with the last, which "
+                "the IOMMU answers; what the driver has kept of such a group is counted as passed over",
+                "the function has its answer, so nothing is lost; the specification has no counts",
+                "riscv.c: an_overflow_is_answered_with_success",
+            ),
+            KnownDifference(
+                "4,096 records; no device directory, so no cause 256 to 260 and no fault queue; one segment",
+                "not modelled: each function that is bound may send page requests",
             ),
         ),
     ),

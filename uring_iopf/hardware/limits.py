@@ -11,12 +11,14 @@ REQUEST_QUEUES: Final[Mapping[str, int]] = {
     "vtd": 2047,
     "smmuv3": 2048,
     "amd": 511,
+    "riscv": 4095,
 }
 """The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up."""
 IOMMU_TITLES: Final[Mapping[str, str]] = {
     "vtd": "Intel's VT-d",
     "smmuv3": "Arm's SMMUv3",
     "amd": "AMD's IOMMU",
+    "riscv": "the RISC-V IOMMU",
 }
 IOMMUS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""

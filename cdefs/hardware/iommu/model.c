@@ -115,6 +115,20 @@ void uiopf_model_drop_partial(struct uiopf_model *m)
 			uiopf_device_drop_partial(m->source[rid].device);
 }
 
+void uiopf_model_pass_over_partial(struct uiopf_model *m)
+{
+	struct uiopf_endpoint *endpoint;
+
+	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next) {
+		struct uiopf_device *device = m->source[endpoint->requester_id].device;
+
+		if (!device)
+			continue;
+		device->counts.passed_over += uiopf_device_partial_faults(device);
+		uiopf_device_drop_partial(device);
+	}
+}
+
 /* ---- what the generic layer asks for ---- */
 
 /*

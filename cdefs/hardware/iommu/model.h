@@ -136,6 +136,11 @@ struct uiopf_refusals { uint64_t *refused, *passed_over; };
 struct uiopf_refusals uiopf_model_refusals(struct uiopf_model *model, uint32_t requester_id);
 /* The queue has overflowed, and is empty: what is unfinished may miss its last request. */
 void uiopf_model_drop_partial(struct uiopf_model *model);
+/*
+ * … and the hardware has answered those by itself. A group that is not complete by now has lost its last request, and has
+ * its answer; or its last is yet to come, and is then a group by itself. Either way its function gets an answer.
+ */
+void uiopf_model_pass_over_partial(struct uiopf_model *model);
 
 /* ---- for tests: a model's steps, one by one ---- */
 

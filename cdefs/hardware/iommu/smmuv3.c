@@ -284,24 +284,6 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, 
 	return false;
 }
 
-/*
- * The queue has overflowed, and is empty. A group that is not complete by now has lost its last request, and has been
- * answered by the SMMU; or its last is yet to come, and is then a group by itself. Either way its function gets an answer.
- */
-static void forget_partial(struct uiopf_model *m)
-{
-	struct uiopf_endpoint *endpoint;
-
-	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next) {
-		struct uiopf_device *device = m->source[endpoint->requester_id].device;
-
-		if (!device)
-			continue;
-		device->counts.passed_over += uiopf_device_partial_faults(device);
-		uiopf_device_drop_partial(device);
-	}
-}
-
 /* ---- driver: the event queue ---- */
 
 static uint32_t stream_of_event(uint64_t d0)
@@ -406,7 +388,7 @@ static uint32_t interrupt(struct uiopf_model *m)
 	}
 	uiopf_records_done(&s->prq, n);
 	if (unlikely(s->priq_state & SMMU_PRIQ_OVERFLOWED)) {
-		forget_partial(m);
+		uiopf_model_pass_over_partial(m);
 		s->overflow_seen = s->overflow_flag;
 	}
 	/* GERROR's interrupt: Linux says it in its log, and goes on. */

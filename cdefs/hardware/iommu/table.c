@@ -7,7 +7,8 @@
 #define ALL(_) \
 	_(vtd) \
 	_(smmuv3) \
-	_(amd)
+	_(amd) \
+	_(riscv)
 
 #define DECLARE(model) extern const struct uiopf_model_ops uiopf_model_##model;
 #define NAME(model) &uiopf_model_##model,

@@ -1,0 +1,324 @@
+#include "hardware/iommu/riscv.h"
+
+#include <errno.h>
+
+#include "hardware/iommu/model_path.h"
+
+/* ---- hardware ---- */
+
+hot_inline void to_queue(void *above, struct uiopf_page_request request)
+{
+	uiopf_riscv_page_request(above, request);
+}
+
+static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
+{
+	return uiopf_endpoint_turn(endpoint, to_queue, uiopf_riscv_of(m));
+}
+
+static void request(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	uiopf_riscv_page_request(uiopf_riscv_of(m), request);
+}
+
+static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
+{
+	uiopf_endpoint_response(endpoint, index, code, now, to_queue, uiopf_riscv_of(m));
+}
+
+static struct uiopf_answer decode_answer(const uint64_t *d)
+{
+	return (struct uiopf_answer){
+		.requester_id = d[0] >> RISCV_PRGR_RID_SHIFT & 0xffff,
+		.index = d[1] >> RISCV_PRGR_INDEX_SHIFT & 0x1ff,
+		.code = d[1] >> RISCV_PRGR_CODE_SHIFT & 0xf,
+	};
+}
+
+static uint32_t execute(struct uiopf_model *m)
+{
+	return uiopf_model_carry_out(m, RISCV_CMD_WORDS, decode_answer, to_queue, uiopf_riscv_of(m));
+}
+
+#define RISCV_PQCSR_ERRORS (RISCV_PQCSR_PQMF | RISCV_PQCSR_PQOF)
+
+/* The registers have changed: one place of the queue stays free, or its head and tail would be the same. */
+static void set_room(struct uiopf_riscv *r)
+{
+	const bool takes = r->pqcsr & RISCV_PQCSR_PQON && !(r->pqcsr & RISCV_PQCSR_ERRORS) && !r->faults;
+
+	r->room = takes ? RISCV_PQ_ENTRIES - 1 : 0;
+	r->pending = r->pqcsr & RISCV_PQCSR_PIE ? RISCV_IPSR_PIP : 0;
+}
+
+static void set_error(struct uiopf_riscv *r, uint32_t error)
+{
+	r->pqcsr |= error;
+	set_room(r);
+	r->ipsr |= r->pending;
+}
+
+void uiopf_riscv_discard(struct uiopf_riscv *r, struct uiopf_page_request request)
+{
+	uint32_t code = PCIE_PRG_FAILURE;
+
+	if (r->pqcsr & RISCV_PQCSR_PQON && !(r->pqcsr & RISCV_PQCSR_PQMF)) {
+		if (r->pqcsr & RISCV_PQCSR_PQOF) {
+			code = PCIE_PRG_SUCCESS;
+		} else if (r->pq.written - r->pq.head >= RISCV_PQ_ENTRIES - 1) {
+			set_error(r, RISCV_PQCSR_PQOF);
+			code = PCIE_PRG_SUCCESS;
+		} else {
+			r->faults = false;
+			set_error(r, RISCV_PQCSR_PQMF);
+		}
+	}
+	if (uiopf_is_stop_marker(request))
+		return;
+	if (request.message & PCIE_PRI_LAST)
+		uiopf_model_answer(&r->model, request, code);
+	else
+		uiopf_model_answer_with_last(&r->model, request);
+}
+
+int uiopf_riscv_fault_queue(struct uiopf_model *m)
+{
+	struct uiopf_riscv *r = uiopf_riscv_of(m);
+
+	if (m->ops != &uiopf_model_riscv)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	r->faults = true;
+	set_room(r);
+	uiopf_control_end(m->iommu.core);
+	return 0;
+}
+
+static int read_register(const struct uiopf_model *m, uint32_t offset, uint64_t *value)
+{
+	const struct uiopf_riscv *r = container_of(m, const struct uiopf_riscv, model);
+
+	switch (offset) {
+	case RISCV_MMIO_PQB:		/* its address is nobody's business here */
+		*value = 31 - __builtin_clz(RISCV_PQ_ENTRIES) - 1;
+		return 0;
+	case RISCV_MMIO_PQH:
+		*value = r->pq.head % RISCV_PQ_ENTRIES;
+		return 0;
+	case RISCV_MMIO_PQT:
+		*value = r->pq.written % RISCV_PQ_ENTRIES;
+		return 0;
+	case RISCV_MMIO_PQCSR:
+		*value = r->pqcsr;
+		return 0;
+	case RISCV_MMIO_IPSR:
+		*value = r->ipsr;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/*
+ * Switched on, the tail and the errors are cleared, and the driver has set the head to 0 before. What was in the queue is
+ * what a driver must have processed: ours does, at the moment that it is switched off.
+ */
+static void write_pqcsr(struct uiopf_riscv *r, uint32_t value)
+{
+	const uint32_t was = r->pqcsr;
+
+	r->pqcsr = (was & RISCV_PQCSR_ERRORS & ~value) | (value & (RISCV_PQCSR_PQEN | RISCV_PQCSR_PIE));
+	if (value & RISCV_PQCSR_PQEN) {
+		r->pqcsr |= RISCV_PQCSR_PQON;
+		if (!(was & RISCV_PQCSR_PQEN)) {
+			r->pqcsr &= ~(uint32_t)RISCV_PQCSR_ERRORS;
+			r->pq.written = r->pq.tail = r->pq.head = 0;
+		}
+	}
+	set_room(r);
+}
+
+static uint32_t interrupt(struct uiopf_model *m);
+
+static int write_register(struct uiopf_model *m, uint32_t offset, uint64_t value)
+{
+	struct uiopf_riscv *r = uiopf_riscv_of(m);
+
+	switch (offset) {
+	case RISCV_MMIO_PQCSR:
+		if (r->pqcsr & RISCV_PQCSR_PQEN && !(value & RISCV_PQCSR_PQEN))
+			interrupt(m);
+		write_pqcsr(r, (uint32_t)value);
+		return 0;
+	case RISCV_MMIO_IPSR:
+		r->ipsr &= ~((uint32_t)value & RISCV_IPSR_PIP);
+		return 0;
+	case RISCV_MMIO_PQB:
+	case RISCV_MMIO_PQH:
+	case RISCV_MMIO_PQT:
+		return 0;		/* the driver's, which is in here, and the hardware's */
+	}
+	return -EINVAL;
+}
+
+static bool raised(const struct uiopf_model *m)
+{
+	return container_of(m, const struct uiopf_riscv, model)->ipsr & RISCV_IPSR_PIP;
+}
+
+/* ---- driver ---- */
+
+/* The command has PCIe's codes: of the generic layer's, FAILURE is another number. */
+hot_inline void give_response(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, uint32_t flags,
+			      uint32_t pasid, uint32_t grpid, uint32_t code)
+{
+	uint64_t word0 = RISCV_CMD_ATS_PRGR | (uint64_t)requester_id << RISCV_PRGR_RID_SHIFT;
+
+	if (flags & UIOPF_FAULT_PASID_VALID)
+		word0 |= RISCV_PRGR_PV | (uint64_t)pasid << RISCV_PRGR_PID_SHIFT;
+	if (unlikely(code == UIOPF_RESP_FAILURE))
+		code = PCIE_PRG_FAILURE;
+	uiopf_commands_give(&m->commands[side], RISCV_CMD_WORDS, word0,
+			    (uint64_t)code << RISCV_PRGR_CODE_SHIFT | (uint64_t)grpid << RISCV_PRGR_INDEX_SHIFT);
+}
+
+static void respond(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		    uint32_t grpid, uint32_t code)
+{
+	give_response(uiopf_model_of(device), side, device->requester_id, flags, pasid, grpid, code);
+}
+
+hot_inline struct uiopf_fault decode(uint64_t d0, uint64_t d1)
+{
+	struct uiopf_fault fault = {
+		.addr = d1 & PCIE_PRI_ADDRESS,
+		.flags = d1 & PCIE_PRI_LAST ? UIOPF_FAULT_LAST_PAGE : 0,
+		.grpid = d1 >> PCIE_PRI_PRGI_SHIFT & 0x1ff,
+		.perm = d1 & (PCIE_PRI_READ | PCIE_PRI_WRITE),
+	};
+
+	if (likely(d0 & RISCV_PQ_PV)) {
+		fault.flags |= UIOPF_FAULT_PASID_VALID;
+		fault.pasid = d0 >> RISCV_PQ_PID_SHIFT & 0xfffff;
+		if (unlikely(d0 & (RISCV_PQ_EXEC | RISCV_PQ_PRIV))) {
+			fault.perm |= d0 & RISCV_PQ_EXEC ? IOMMU_PGFAULT_PERM_EXEC : 0;
+			fault.perm |= d0 & RISCV_PQ_PRIV ? IOMMU_PGFAULT_PERM_PRIV : 0;
+		}
+	}
+	return fault;
+}
+
+static uint32_t requester_of(uint64_t d0)
+{
+	return d0 >> RISCV_PQ_DID_SHIFT & 0xffff;	/* above it: the segment, of which there is one */
+}
+
+void uiopf_riscv_note(struct uiopf_riscv *r, uint32_t slot, uint64_t source, uint64_t message)
+{
+	const struct uiopf_fault fault = decode(source, message);
+
+	uiopf_model_note(&r->model, slot, requester_of(source), &fault);
+}
+
+static bool is_stop_marker(uint64_t d0, uint64_t d1)
+{
+	return (d0 & (RISCV_PQ_PV | RISCV_PQ_EXEC | RISCV_PQ_PRIV)) == RISCV_PQ_PV &&
+	       (d1 & (PCIE_PRI_LAST | PCIE_PRI_READ | PCIE_PRI_WRITE)) == PCIE_PRI_LAST;
+}
+
+/* Of a record that may be a stop marker, or of a function that is bound to no device: whether it is reported. */
+static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, const struct uiopf_device *device,
+							 uint64_t d0, uint64_t d1)
+{
+	const struct uiopf_refusals count = uiopf_model_refusals(m, requester_of(d0));
+	const struct uiopf_fault fault = decode(d0, d1);
+
+	if (is_stop_marker(d0, d1))
+		return false;
+	if (device)
+		return true;
+	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
+		give_response(m, UIOPF_PRODUCER, requester_of(d0), fault.flags, fault.pasid, fault.grpid,
+			      UIOPF_RESP_INVALID);
+		++*count.refused;
+	} else {
+		++*count.passed_over;
+	}
+	return false;
+}
+
+static uint32_t interrupt(struct uiopf_model *m)
+{
+	struct uiopf_riscv *r = uiopf_riscv_of(m);
+	const uint32_t n = uiopf_records_ready(&r->pq), head = r->pq.head, errors = r->pqcsr & RISCV_PQCSR_ERRORS;
+	uint32_t i;
+
+	r->ipsr &= ~(uint32_t)RISCV_IPSR_PIP;
+	for (i = 0; i < n; i++) {
+		const uint64_t *d = uiopf_records_at(r->pq.places, RISCV_PQ_WORDS, head + i), d0 = d[0], d1 = d[1];
+		struct uiopf_device *device = uiopf_model_device(m, requester_of(d0));
+		const struct uiopf_fault fault = decode(d0, d1);
+
+		if (unlikely(!device || !(d1 & (PCIE_PRI_READ | PCIE_PRI_WRITE))) && !is_worth_reporting(m, device, d0, d1))
+			continue;
+		uiopf_model_report(m, (head + i) % RISCV_PQ_ENTRIES, device, &fault);
+	}
+	uiopf_records_done(&r->pq, n);
+	if (unlikely(errors)) {
+		/* Nothing came meanwhile (hardware and driver take turns): what is incomplete has its answer. */
+		uiopf_model_pass_over_partial(m);
+		r->pqcsr &= ~errors;
+		set_room(r);
+	}
+	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
+	return n;
+}
+
+/* Requests that the interrupt has not read. */
+static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
+{
+	const struct uiopf_riscv *r = container_of(m, const struct uiopf_riscv, model);
+	uint64_t requests = 0;
+	uint32_t i;
+
+	for (i = r->pq.head; i != r->pq.written; i++) {
+		const uint64_t *d = uiopf_records_at(r->pq.places, RISCV_PQ_WORDS, i);
+
+		requests += requester_of(d[0]) == device->requester_id && !is_stop_marker(d[0], d[1]);
+	}
+	return requests;
+}
+
+/* ---- set-up ---- */
+
+static int open_riscv(struct uiopf_model *m)
+{
+	struct uiopf_riscv *r = uiopf_riscv_of(m);
+	const int rc = uiopf_records_open(&r->pq, RISCV_PQ_ENTRIES, RISCV_PQ_WORDS);
+
+	write_pqcsr(r, RISCV_PQCSR_PQEN | RISCV_PQCSR_PIE);
+	return rc;
+}
+
+static void close_riscv(struct uiopf_model *m)
+{
+	uiopf_records_close(&uiopf_riscv_of(m)->pq);
+}
+
+const struct uiopf_model_ops uiopf_model_riscv = {
+	.name = "riscv",
+	.size = sizeof(struct uiopf_riscv),
+	.slots = RISCV_PQ_ENTRIES,
+	.command_words = RISCV_CMD_WORDS,
+	.open = open_riscv,
+	.close = close_riscv,
+	.endpoint_turn = endpoint_turn,
+	.request = request,
+	.execute = execute,
+	.answer = answer,
+	.read = read_register,
+	.write = write_register,
+	.raised = raised,
+	.interrupt = interrupt,
+	.respond = respond,
+	.unreported = unreported,
+};
