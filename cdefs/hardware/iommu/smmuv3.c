@@ -124,7 +124,7 @@ void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request 
  * does. What is illegal (an unknown opcode, the response 3) stops a real queue, until the driver has put CMD_SYNC in its
  * place, as Linux's does.
  */
-static struct uiopf_answer decode_answer(const uint64_t *d)
+hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 {
 	static const uint8_t pcie[4] = {
 		[SMMU_PRI_RESP_FAILURE] = PCIE_PRG_FAILURE,

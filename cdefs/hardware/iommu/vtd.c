@@ -30,7 +30,7 @@ void uiopf_vtd_overflow(struct uiopf_vtd *v, struct uiopf_page_request request)
 	uiopf_model_drop(&v->model, request);
 }
 
-static struct uiopf_answer decode_answer(const uint64_t *d)
+hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 {
 	return (struct uiopf_answer){
 		.requester_id = d[0] >> VTD_PGRP_RID_SHIFT & 0xffff,
