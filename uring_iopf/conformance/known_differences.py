@@ -462,7 +462,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "four-level tables with 4 KiB pages, first stage only; no device TLB, no invalidations",
                 "a retry loads the last entry every time; where its table is, is kept until the tables begin anew",
             ),
-            KnownDifference("one PCI function for each `Machine`", "more need the parts put together by hand"),
         ),
     ),
     Section(

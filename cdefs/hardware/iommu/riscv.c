@@ -26,7 +26,7 @@ static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint3
 	uiopf_endpoint_response(endpoint, index, code, now, to_queue, uiopf_riscv_of(m));
 }
 
-static struct uiopf_answer decode_answer(const uint64_t *d)
+hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 {
 	return (struct uiopf_answer){
 		.requester_id = d[0] >> RISCV_PRGR_RID_SHIFT & 0xffff,
