@@ -62,6 +62,16 @@ AGAIN: Final = -11
 BOUND_S: Final = 10
 """Nothing that is waited for takes as long."""
 
+
+class NoInstancesError(Exception):
+    """The host has no inotify instance left (fs.inotify.max_user_instances).
+
+    A ring that holds itself, by a request of its own that waits for it, is never freed by the host, even when its
+    process has ended; nor are the files that it holds. Programs draw such rings, and after some hundred thousand of
+    them there is no instance left until the host is started again.
+    """
+
+
 ffi = FFI()
 ffi.cdef("""
 long syscall(long number, ...);
@@ -540,6 +550,8 @@ class Player(abc.ABC):
             return (self._timerfd(step),)
         if kind == "inotify":
             fd = libc.inotify_init1(os.O_CLOEXEC | nonblock)
+            if fd < 0:
+                raise NoInstancesError("the host has no inotify instance left (fs.inotify.max_user_instances)")
             libc.inotify_add_watch(fd, os.fsencode(self.folder), 0x100)  # IN_CREATE
             return (fd,)
         if kind == "epoll":
