@@ -46,7 +46,8 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 	do {
 		before = done;
 		do {
-			n = one_by_one ? uiopf_run_work_one_by_one(e, most) : uiopf_run_work(e, most);
+			n = one_by_one ? uiopf_run_work_one_by_one(e, most) :
+			    deferred   ? uiopf_run_deferred_work(e, most, enough - done) : uiopf_run_work(e, most);
 			done += n;
 		} while (n && done < enough);
 		uiopf_timers_fire(e, MOST_WORK);	/* what ran may have begun a time that is over */

@@ -279,7 +279,7 @@ void uiopf_run_workers(struct uiopf_engine *e, uint32_t most)
 	uiopf_publish_cqes(e);
 }
 
-uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
+static uint32_t run_queue(struct uiopf_engine *e, uint32_t most)
 {
 	struct uiopf_request *r = e->work, *next, **end = e->work_end;
 	uint32_t n = 0;
@@ -291,13 +291,11 @@ uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 	e->work = NULL;
 	e->work_end = &e->work;
 	e->new_work = false;
-	e->in_batch = true;
 	for (; r && n < most; r = next, n++) {
 		next = r->work_next;
 		r->working = false;
 		carry_on(r);
 	}
-	end_batch(e);
 	if (unlikely(r != NULL)) {	/* the rest comes first the next time, before what has been added (retry_llist) */
 		*end = e->work;
 		if (!e->work)
@@ -306,6 +304,33 @@ uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 		if (e->setup_flags & IORING_SETUP_TASKRUN_FLAG)
 			__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	}
+	return n;
+}
+
+uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
+{
+	uint32_t n;
+
+	if (!e->work)
+		return 0;
+	e->in_batch = true;
+	n = run_queue(e, most);
+	end_batch(e);
+	return n;
+}
+
+/* While more is wanted, what is added belongs to the batch, too. */
+uint32_t uiopf_run_deferred_work(struct uiopf_engine *e, uint32_t most, uint32_t wanted)
+{
+	uint32_t n = 0;
+
+	if (!e->work)
+		return 0;
+	e->in_batch = true;
+	do {
+		n += run_queue(e, most);
+	} while (e->work && n < wanted);
+	end_batch(e);
 	return n;
 }
 

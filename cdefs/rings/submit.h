@@ -9,6 +9,8 @@
 int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine, uint32_t most);
+/* The same of a deferred ring, with what that adds, until so many were carried on (__io_run_local_work). */
+uint32_t uiopf_run_deferred_work(struct uiopf_engine *engine, uint32_t most, uint32_t wanted);
 /* Its completions count, and what follows from them begins (__io_submit_flush_completions). */
 void uiopf_flush_batch(struct uiopf_engine *engine);
 /* A CQE of a request that goes on, behind those of the batch (io_req_post_cqe). False: see uiopf_complete_more. */

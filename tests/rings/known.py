@@ -379,6 +379,8 @@ def _chains(program: Program) -> list[list[Sqe]]:
 def _small(program: Program) -> set[str]:
     """Rings whose CQ may be full, or of whose completions some are taken."""
     small = {step.ring for step in program.steps if isinstance(step, Setup) and step.cq_entries}
+    asked = collections.Counter(step.ring for step in program.steps if isinstance(step, Sqe))
+    small |= {step.ring for step in program.steps if isinstance(step, Setup) and asked[step.ring] > 2 * step.entries}
     return small | {step.ring for step in program.steps if isinstance(step, Reap) and step.most < 1 << 16}
 
 
