@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from tests.rings import known
-from tests.rings.bulk import Judge, draw, play
+from tests.rings.bulk import draw, play_spans
 from tests.rings.cases import CASES
 from tests.rings.drawn import Drawn
 from tests.rings.engine import EnginePlayer
@@ -108,12 +108,9 @@ def drawn() -> Drawn:
 
 
 @pytest.mark.skipif(not HOST, reason="the host refuses io_uring: recordings are the judge")
-def test_the_engine_does_what_linux_does_with_any_program(drawn: Drawn) -> None:
-    judge, seed = Judge(), int(os.environ["RINGS_SEED"])
-    for number in range(PROGRAMS):
-        difference = play(judge, seed, number, drawn)
-        assert not difference, difference
-    judge.close()
+def test_the_engine_does_what_linux_does_with_any_program() -> None:
+    for _, differences in play_spans(int(os.environ["RINGS_SEED"]), 0, PROGRAMS):
+        assert not differences, "\n\n".join(differences)
 
 
 def test_nothing_is_left_out_of_the_programs(drawn: Drawn) -> None:
