@@ -67,7 +67,10 @@ SCRIPT: Final = textwrap.dedent(
     print("served", flush=True)
     if len(sys.argv) > 2:
         one = ffi.new("struct uiopf_access[1]", [(0, 0, 0, 1)])
-        lib.uiopf_endpoint_set_rows(ffi.cast("struct uiopf_endpoint *", 0), one, 2)
+        with Core() as core:
+            vtd = lib.uiopf_model_make(core.c, 0, 1)
+            endpoint = lib.uiopf_endpoint_new(core.c, lib.uiopf_model_port(vtd), 0x100, 64, 4)
+            lib.uiopf_endpoint_set_rows(endpoint, one, 2)
     """
 )
 

@@ -138,7 +138,7 @@ static bool are_plain(const struct uiopf_ring *ring, uint32_t first, uint32_t co
 	const uint64_t odd = (uint64_t)(IORING_CQE_F_32 | IORING_CQE_F_SKIP) << 32;
 
 	for (; count; first++, count--)
-		if (uiopf_cqe_at(ring, first)[1] & odd)
+		if (READ_ONCE(&uiopf_cqe_at(ring, first)[1]) & odd)
 			return false;
 	return true;
 }
@@ -159,7 +159,7 @@ static bool put_before_batch(struct uiopf_engine *e, uint64_t user_data, int32_t
 		return false;
 	for (at = ring->cq_tail++; at != e->posted_tail; at--)
 		for (i = 0; i < words; i++)
-			WRITE_ONCE(&uiopf_cqe_at(ring, at)[i], uiopf_cqe_at(ring, at - 1)[i]);
+			WRITE_ONCE(&uiopf_cqe_at(ring, at)[i], READ_ONCE(&uiopf_cqe_at(ring, at - 1)[i]));
 	WRITE_ONCE(&uiopf_cqe_at(ring, at)[0], user_data);
 	WRITE_ONCE(&uiopf_cqe_at(ring, at)[1], (uint32_t)res | (uint64_t)flags << 32);
 	for (i = 2; i < words; i++)
