@@ -20,7 +20,7 @@ from tests.test_pri import PAGE, READ, DriverMachine, ModelFunction, Site, accou
 from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
-from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
+from uring_iopf.hardware.iommus.smmuv3 import SmmuError, SmmuRegister, SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.limits import REQUEST_QUEUES
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriRegister, PriStatus
@@ -283,40 +283,103 @@ def test_stalls_need_an_iommu_that_has_them(site: SmmuSite) -> None:
         Endpoint(site.iommu, requester_id=0x300, stalls=1, stage=3)
 
 
+# ---- commands ----
+
+RESUME, STALL_TERM, PRI_RESP, SYNC = 0x44, 0x45, 0x41, 0x46
+RETRY, ABORT = 1, 2
+ACTIVE = SmmuError.CMDQ_ERR
+
+
+def stream(requester_id: int) -> int:
+    return requester_id << 32
+
+
+def test_software_terminates_what_has_stalled() -> None:
+    site = StallSite()
+    tickets = [site.end.access(5, n * PAGE, READ) for n in range(3)]
+    site.turn()
+    site.iommu.command(RESUME | stream(site.end.requester_id), 1)
+    site.turn()
+    assert [site.end.result(one) for one in tickets] == [
+        AccessResult.PENDING,
+        AccessResult.TERMINATED,
+        AccessResult.PENDING,
+    ]
+    site.iommu.command(STALL_TERM | stream(site.end.requester_id))
+    site.turn()
+    assert [site.end.result(one) for one in tickets] == [
+        AccessResult.INVALID,
+        AccessResult.TERMINATED,
+        AccessResult.INVALID,
+    ]
+    assert site.end.counts().outstanding == 0
+    (account,) = accounts(site)
+    assert (account.pending, account.awaited, account.lost) == (3, 0, 0), "the client has them still"
+    site.close()
+
+
+def test_an_illegal_command_stops_the_smmu_until_the_driver_has_replaced_it(site: SmmuSite) -> None:
+    iommu, ticket = site.iommu, site.end.access(5, PAGE, READ)
+    site.turn()
+    (message,) = site.queue.read_messages()
+    with iommu.interrupt_held():
+        iommu.command(0xFF)
+        site.turn()
+        site.queue.respond(message.cookie, PageResponse.INVALID)
+        site.turn()
+        assert iommu.read_register(SmmuRegister.GERROR) ^ iommu.read_register(SmmuRegister.GERRORN) == ACTIVE
+        assert iommu.read_register(SmmuRegister.CMDQ_CONS) == 1 << 24, "CERROR_ILL, at the first command"
+        assert iommu.read_register(SmmuRegister.CMDQ_PROD) == 2
+        assert site.end.result(ticket) is AccessResult.PENDING
+    site.turn()
+    site.turn()
+    assert site.end.result(ticket) is AccessResult.INVALID
+    assert iommu.read_register(SmmuRegister.CMDQ_CONS) == 2
+    assert iommu.illegal_commands() == 1
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, as the model knows it: illegal, or with its effect on a function, if it has one."""
+
+    legal: bool = True
+    n: int | None = None
+    tag: int | None = None  # None: all that stalls
+    action: int = ABORT
+
+
 @dataclass
 class Stalling:
-    """What becomes of the transactions of one function; each is named by its ticket."""
+    """What becomes of the transactions of one function; each is named by its tag."""
 
     bound: bool = True
     attached: bool = True
-    outside: list[int] = field(default_factory=list)
+    outside: list[int] = field(default_factory=list)  # tickets
+    ticket: dict[int, int] = field(default_factory=dict)  # by tag
+    stalled: set[int] = field(default_factory=set)
     events: list[int] = field(default_factory=list)  # that the driver has not read
     waiting: list[int] = field(default_factory=list)  # in the fault queue
     held: dict[int, int] = field(default_factory=dict)  # by cookie
-    answers: list[tuple[int, PageResponse]] = field(default_factory=list)  # on their way to the SMMU
     asked: dict[int, tuple[int, int, FaultPerm]] = field(default_factory=dict)
     results: dict[int, AccessResult] = field(default_factory=dict)
-    tags: dict[int, int] = field(default_factory=dict)  # of those that the client has
     sent: int = 0
     answered: int = 0
     auto_answered: int = 0
-
-    @property
-    def stalled(self) -> int:
-        return len(self.events) + len(self.waiting) + len(self.held) + len(self.answers)
-
-    def abort(self, tickets: list[int]) -> None:
-        self.auto_answered += len(tickets)
-        self.answers += [(ticket, PageResponse.INVALID) for ticket in tickets]
+    unexpected: int = 0
 
 
 class StallMachine(RuleBasedStateMachine):
-    """Two functions with three places each, in any order of what they, the driver and a client do."""
+    """Two functions with three places each, in any order of what they, the driver, a client and other software do."""
 
     @initialize()
     def begin(self) -> None:
         self.site = StallSite(functions=2)
         self.model = [Stalling(), Stalling()]
+        self.by_driver: list[Command] = []  # in front of those by clients
+        self.by_client: list[Command] = []
+        self.own: list[tuple[int, int]] = []  # what the SMMU aborts by itself
+        self.stopped = False
+        self.illegal = 0
         self.mapped: dict[tuple[int, int], FaultPerm] = {}
         self.hold = ExitStack()
         self.is_held = False
@@ -326,6 +389,8 @@ class StallMachine(RuleBasedStateMachine):
             return
         if self.is_held:
             self.hold_the_interrupt()
+        for _ in range(self.by_driver.count(Command(legal=False))):
+            self.produce()
         for _ in range(12):  # more than the most transactions by what there are places
             self.produce()
             for n in range(2):
@@ -346,35 +411,74 @@ class StallMachine(RuleBasedStateMachine):
         there = self.mapped.get((pasid, address // PAGE))
         return there is not None and (need is FaultPerm.READ or bool(there & FaultPerm.WRITE))
 
+    def end(self, function: Stalling, tag: int, action: int) -> None:
+        if tag not in function.stalled:
+            function.unexpected += 1
+            return
+        function.stalled.remove(tag)
+        ticket = function.ticket[tag]
+        if action & RETRY:
+            there = self.allowed(function, ticket)
+            function.results[ticket] = AccessResult.OK if there else AccessResult.UNMAPPED
+        else:
+            function.results[ticket] = AccessResult.INVALID if action == ABORT else AccessResult.TERMINATED
+
+    def carry_out(self, commands: list[Command]) -> None:
+        while commands and not self.stopped:
+            command = commands[0]
+            if not command.legal:
+                self.stopped = True
+                self.illegal += 1
+                return
+            commands.pop(0)
+            if command.n is None:
+                continue
+            function = self.model[command.n]
+            for tag in sorted(function.stalled) if command.tag is None else [command.tag]:
+                self.end(function, tag, command.action)
+
     def execute(self) -> None:
-        for function in self.model:
-            for ticket, code in function.answers:
-                if code is PageResponse.SUCCESS:
-                    there = self.allowed(function, ticket)
-                    function.results[ticket] = AccessResult.OK if there else AccessResult.UNMAPPED
-                else:
-                    function.results[ticket] = AccessResult.INVALID
-            function.answers.clear()
+        self.carry_out(self.by_driver)
+        self.carry_out(self.by_client)
+        for n, tag in self.own:
+            self.end(self.model[n], tag, ABORT)
+        self.own.clear()
 
     def interrupt(self) -> None:
-        for function in self.model:
+        if self.stopped:
+            self.by_driver.pop(0)
+            self.stopped = False
+        for n, function in enumerate(self.model):
             if function.attached:
                 function.waiting += function.events
             else:
-                function.abort(function.events)
+                function.auto_answered += len(function.events)
+                self.by_driver += [Command(n=n, tag=tag) for tag in function.events]
             function.events = []
 
-    def stall(self, function: Stalling) -> None:
-        while function.outside and function.stalled < StallSite.stalls:
+    def drain(self) -> None:
+        self.execute()
+        while self.stopped:
+            self.interrupt()
+            self.execute()
+        self.interrupt()
+
+    def stall(self, n: int) -> None:
+        function = self.model[n]
+        while function.outside and len(function.stalled) < StallSite.stalls:
             ticket = function.outside.pop(0)
             if self.allowed(function, ticket):
                 function.results[ticket] = AccessResult.OK
                 continue
+            tag = function.sent  # each that there is has been free for longer than those that were used
             function.sent += 1
+            function.ticket[tag] = ticket
+            function.stalled.add(tag)
             if function.bound:
-                function.events.append(ticket)
+                function.events.append(tag)
             else:
-                function.abort([ticket])
+                function.auto_answered += 1
+                self.own.append((n, tag))
 
     # ---- what is done ----
 
@@ -406,8 +510,8 @@ class StallMachine(RuleBasedStateMachine):
     def produce(self) -> None:
         self.site.core.produce()
         self.execute()
-        for function in self.model:
-            self.stall(function)
+        for n in range(2):
+            self.stall(n)
         if not self.is_held:
             self.interrupt()
 
@@ -419,18 +523,51 @@ class StallMachine(RuleBasedStateMachine):
             self.hold.enter_context(self.site.iommu.interrupt_held())
         self.is_held = not self.is_held
 
+    @rule(
+        n=st.integers(0, 1), back=st.integers(-1, 4), action=st.integers(0, 3), bits=st.sampled_from([0, 0, 0, 0x400])
+    )
+    def software_resumes(self, n: int, back: int, action: int, bits: int) -> None:
+        """One of the last transactions, or one that there is not yet."""
+        tag = max(self.model[n].sent - 1 - back, 0)
+        self.command(RESUME | action << 12 | bits | stream(self.site.ends[n].requester_id), tag)
+        self.by_driver.append(Command(not bits, n, tag, action))
+
+    @rule(n=st.integers(0, 1))
+    def software_terminates(self, n: int) -> None:
+        self.command(STALL_TERM | stream(self.site.ends[n].requester_id), 0)
+        self.by_driver.append(Command(n=n))
+
+    @rule(
+        opcode=st.sampled_from([RESUME, STALL_TERM, PRI_RESP, SYNC, 0x03, 0x05, 0x12, 0x28, 0x40]),
+        illegal=st.sampled_from([None, None, 0x00, 0x07, 0x18, 0x47, 0x80]),
+        word1=st.sampled_from([0, 1, 0x200, 0x2000, 0x8000, 1 << 63]),
+        who=st.sampled_from([STRANGER, 0x10100, 0xFFFFFFFF]),
+    )
+    def software_commands(self, opcode: int, illegal: int | None, word1: int, who: int) -> None:
+        """What concerns nobody, or is illegal."""
+        self.command((opcode if illegal is None else illegal) | stream(who), word1)
+        self.by_driver.append(Command(illegal is None))
+
+    @rule(n=st.integers(0, 1), index=st.integers(0, 3), code=st.integers(0, 3))
+    def software_answers_a_page_request(self, n: int, index: int, code: int) -> None:
+        """Of a function that has none."""
+        self.command(PRI_RESP | stream(self.site.ends[n].requester_id), index | code << 12)
+        self.by_driver.append(Command(code != 3))
+
+    def command(self, word0: int, word1: int) -> None:
+        self.site.iommu.command(word0, word1)
+
     @rule(n=st.integers(0, 1))
     def read(self, n: int) -> None:
         self.produce()
         function = self.model[n]
         messages = self.site.queues[n].read_messages()
-        for ticket, message in zip(function.waiting, messages, strict=True):
-            pasid, address, perm = function.asked[ticket]
+        for tag, message in zip(function.waiting, messages, strict=True):
+            pasid, address, perm = function.asked[function.ticket[tag]]
             asks = FaultPerm.WRITE if perm & FaultPerm.WRITE else READ | (perm & FaultPerm.EXEC)
             assert (message.pasid, message.addr, message.perm, message.flags) == (pasid, address, asks, 3)
-            assert message.grpid not in function.tags.values(), "one tag for each that stalls"
-            function.held[message.cookie] = ticket
-            function.tags[ticket] = message.grpid
+            assert message.grpid == tag
+            function.held[message.cookie] = tag
         function.waiting = []
 
     @precondition(lambda self: any(one.held for one in self.model))
@@ -441,11 +578,9 @@ class StallMachine(RuleBasedStateMachine):
 
     def answer(self, n: int, cookie: int, code: PageResponse) -> None:
         self.site.queues[n].respond(cookie, code)
-        function = self.model[n]
-        ticket = function.held.pop(cookie)
-        del function.tags[ticket]
-        function.answers.append((ticket, code))
-        function.answered += 1
+        tag = self.model[n].held.pop(cookie)
+        self.by_client.append(Command(n=n, tag=tag, action=RETRY if code is PageResponse.SUCCESS else ABORT))
+        self.model[n].answered += 1
 
     @rule(n=st.integers(0, 1))
     def detach_or_attach(self, n: int) -> None:
@@ -454,11 +589,12 @@ class StallMachine(RuleBasedStateMachine):
             self.site.devices[n].detach()
         else:
             self.site.devices[n].attach(self.site.tables[n])
-        self.execute()  # both first wait until nothing is on its way
-        self.interrupt()
+        self.drain()  # both first wait until nothing is on its way
         if function.attached:
-            function.abort(function.waiting + list(function.held.values()))
-            function.waiting, function.held, function.tags = [], {}, {}
+            tags = [*function.waiting, *function.held.values()]
+            function.auto_answered += len(tags)
+            self.by_client += [Command(n=n, tag=tag) for tag in tags]
+            function.waiting, function.held = [], {}
         function.attached = not function.attached
 
     @rule(n=st.integers(0, 1))
@@ -466,9 +602,8 @@ class StallMachine(RuleBasedStateMachine):
         function = self.model[n]
         if function.bound:
             self.site.iommu.unbind(self.site.devices[n])
-            for _ in range(2):
-                self.execute()
-                self.interrupt()
+            self.drain()
+            self.drain()
         else:
             self.site.iommu.bind(self.site.ends[n], self.site.devices[n])
         function.bound = not function.bound
@@ -486,9 +621,14 @@ class StallMachine(RuleBasedStateMachine):
     def every_transaction_is_somewhere(self) -> None:
         if not hasattr(self, "site"):
             return
+        assert self.site.iommu.illegal_commands() == self.illegal
+        active = self.site.iommu.read_register(SmmuRegister.GERROR) ^ self.site.iommu.read_register(
+            SmmuRegister.GERRORN
+        )
+        assert active == (ACTIVE if self.stopped else 0)
         for one, function, account in zip(self.site.ends, self.model, accounts(self.site), strict=True):
             counts = one.counts()
-            assert (counts.outstanding, counts.waiting) == (function.stalled, len(function.outside))
+            assert (counts.outstanding, counts.waiting) == (len(function.stalled), len(function.outside))
             assert account._replace(awaited=0, unmapped=0) == Account(
                 sent=function.sent,
                 answered=function.answered,
@@ -498,7 +638,7 @@ class StallMachine(RuleBasedStateMachine):
                 unmapped=0,
             )
             assert {ticket: one.result(ticket) for ticket in function.results} == function.results
-            assert (counts.unexpected, counts.pri_status) == (0, 0)
+            assert (counts.unexpected, counts.pri_status) == (function.unexpected, 0)
 
 
 SOME = settings(settings(), stateful_step_count=40)

@@ -221,6 +221,7 @@ struct uiopf_model_counts {
 	uint64_t overflowed;	/* page requests that found no place in the queue, and that nobody answered */
 	uint64_t commands_lost;	/* answers that there was no memory for */
 	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
+	uint64_t illegal;	/* SMMUv3: commands that its driver has put CMD_SYNC in place of */
 };
 
 #define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
@@ -244,6 +245,8 @@ void uiopf_model_get_counts(struct uiopf_model *model, struct uiopf_model_counts
 /* SMMUv3's PRI queue; -EOPNOTSUPP: another model. Switched on or off; the next write of a request aborts. */
 int uiopf_smmuv3_enable_priq(struct uiopf_model *model, int on);
 int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
+/* Puts a command into the queue, whatever it is: 0, or -EOPNOTSUPP. */
+int uiopf_smmuv3_command(struct uiopf_model *model, uint64_t word0, uint64_t word1);
 /* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
 int uiopf_model_read_register(struct uiopf_model *model, uint32_t offset, uint64_t *value);
 int uiopf_model_write_register(struct uiopf_model *model, uint32_t offset, uint64_t value);
@@ -268,7 +271,8 @@ int64_t uiopf_space_map_messages(struct uiopf_space *space, const struct iommu_h
 
 enum uiopf_load_mode { UIOPF_LOAD_CLOSED, UIOPF_LOAD_TRACE, UIOPF_LOAD_POISSON };
 enum uiopf_access_result {
-	UIOPF_ACCESS_PENDING, UIOPF_ACCESS_OK, UIOPF_ACCESS_UNMAPPED, UIOPF_ACCESS_INVALID, UIOPF_ACCESS_FAILED
+	UIOPF_ACCESS_PENDING, UIOPF_ACCESS_OK, UIOPF_ACCESS_UNMAPPED, UIOPF_ACCESS_INVALID, UIOPF_ACCESS_FAILED,
+	UIOPF_ACCESS_TERMINATED
 };
 
 struct uiopf_access {

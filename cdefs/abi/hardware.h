@@ -80,9 +80,34 @@
 #define SMMU_CMD_WORDS 2
 #define SMMU_CMD_OPCODE 0xff
 #define SMMU_CMD_SID_SHIFT 32
+#define SMMU_CMD_SSEC 0x400		/* bit 10, of prefetches, configuration and stalls: a Secure stream */
+#define SMMU_CMD_PREFETCH_CONFIG 0x01
+#define SMMU_CMD_PREFETCH_ADDR 0x02
+#define SMMU_CMD_CFGI_STE 0x03
+#define SMMU_CMD_CFGI_STE_RANGE 0x04	/* CMD_CFGI_ALL, too */
+#define SMMU_CMD_CFGI_CD 0x05
+#define SMMU_CMD_CFGI_CD_ALL 0x06
+#define SMMU_CMD_TLBI_NH_ALL 0x10
+#define SMMU_CMD_TLBI_NH_ASID 0x11
+#define SMMU_CMD_TLBI_NH_VA 0x12
+#define SMMU_CMD_TLBI_NH_VAA 0x13
+#define SMMU_CMD_TLBI_EL2_ALL 0x20
+#define SMMU_CMD_TLBI_EL2_ASID 0x21
+#define SMMU_CMD_TLBI_EL2_VA 0x22
+#define SMMU_CMD_TLBI_EL2_VAA 0x23
+#define SMMU_CMD_TLBI_S12_VMALL 0x28
+#define SMMU_CMD_TLBI_S2_IPA 0x2a
+#define SMMU_CMD_TLBI_NSNH_ALL 0x30
+#define SMMU_CMD_ATC_INV 0x40
 #define SMMU_CMD_PRI_RESP 0x41
 #define SMMU_CMD_RESUME 0x44
+#define SMMU_CMD_STALL_TERM 0x45
 #define SMMU_CMD_SYNC 0x46
+/* CMD_ATC_INV, word 1: the span is 4096 << that. */
+#define SMMU_ATC_INV_SIZE 0x3f
+#define SMMU_ATC_INV_SIZE_MOST 52
+/* CMD_SYNC, word 0: how its completion is signalled. */
+#define SMMU_SYNC_CS 0x3000		/* 13:12 */
 /* CMD_PRI_RESP, word 1: group index 8:0. */
 #define SMMU_PRI_RESP_SSV 0x800		/* word 0, bit 11 */
 #define SMMU_PRI_RESP_SSID_SHIFT 12	/* word 0, 31:12 */
@@ -117,6 +142,28 @@
 #define SMMU_EVENT_CLASS_IN 0x20000000000	/* CLASS 41:40 is 2: the address that came in, no table or descriptor */
 /* Word 2: the address, to the byte. Word 3: with S2, the address that stage 2 does not translate, 51:12. */
 #define SMMU_EVENT_IPA 0xffffffffff000
+
+/* Registers; those of the event and the PRI queue are on page 1. */
+#define SMMU_IDR0 0x0
+#define SMMU_IDR0_VALUE 0x1060b		/* stage 2 0, stage 1 1, AArch64 3:2, Hyp 9, ATS 10, PRI 16; stalls and RAZ/WI: 0 */
+#define SMMU_CR0 0x20
+#define SMMU_CR0_SMMUEN 0x1
+#define SMMU_CR0_PRIQEN 0x2
+#define SMMU_CR0_EVENTQEN 0x4
+#define SMMU_CR0_CMDQEN 0x8
+#define SMMU_GERROR 0x60
+#define SMMU_GERRORN 0x64		/* an error is active where the two differ */
+#define SMMU_GERROR_CMDQ_ERR 0x1
+#define SMMU_GERROR_PRIQ_ABT_ERR 0x8
+#define SMMU_CMDQ_PROD 0x98
+#define SMMU_CMDQ_CONS 0x9c		/* RD 19:0, ERR 30:24 */
+#define SMMU_CMDQ_ERR_SHIFT 24
+#define SMMU_CERROR_ILL 0x1
+#define SMMU_CMDQ_INDEX 0xfffff
+#define SMMU_EVENTQ_PROD 0x100a8
+#define SMMU_EVENTQ_CONS 0x100ac
+#define SMMU_PRIQ_PROD 0x100c8
+#define SMMU_PRIQ_CONS 0x100cc
 
 /* ---- AMD: an entry of the peripheral page request (PPR) log, two words, 16 bytes ---- */
 

@@ -46,6 +46,7 @@ struct uiopf_port {
 #define UIOPF_MOST_RETRIES 31u
 #define UIOPF_MOST_STOPPED 64u
 #define UIOPF_ANSWERS 1024u
+#define UIOPF_STALL_TERMINATED 0x10u	/* no code of PCIe's: a transaction that stalls ends, reads zeros and writes nothing */
 
 /* What a group is of: the load, an access by hand, or requests that were made by hand. */
 enum uiopf_prg_kind { UIOPF_PRG_LOAD, UIOPF_PRG_MANUAL, UIOPF_PRG_RAW };

@@ -272,9 +272,9 @@ uiopf_endpoint_other_response(struct uiopf_endpoint *ep, uint32_t index, uint32_
 			result = UIOPF_ACCESS_FAILED;
 		} else if (code == PCIE_PRG_SUCCESS) {
 			result = uiopf_prg_retry(ep, prg);
-		} else if (code == PCIE_PRG_INVALID) {
+		} else if (code == PCIE_PRG_INVALID || code == UIOPF_STALL_TERMINATED) {
 			ep->counts.invalid += prg->pages;
-			result = UIOPF_ACCESS_INVALID;
+			result = code == PCIE_PRG_INVALID ? UIOPF_ACCESS_INVALID : UIOPF_ACCESS_TERMINATED;
 		} else {
 			/* All other codes count as Response Failure: nothing more is sent before PRI is enabled anew. */
 			ep->counts.failed += prg->pages;

@@ -290,11 +290,10 @@ static void a_command_is_read_field_by_field(void)
 		{ 0x0000ab1200000041, 0x21ff, 511, 0 },
 		{ 0x0000ab1200000041, 0xffffffffffffee00, 0, 0 },	/* what is reserved is not looked at */
 		{ 0x0000ab12fffff041, 0x2007, 7, 0 },
-		{ 0x0000ab1200000041, 0x3000, -1, 0 },		/* illegal */
+		{ 0x0000ab1200001044, 0x2000, -1, 0 },		/* CMD_RESUME, to one with PRI: nothing of it stalls */
+		{ 0x0000ab1200000045, 0x2000, -1, 0 },		/* CMD_STALL_TERM, in the same way */
 		{ 0x0000ab1200000046, 0, -1, 0 },		/* CMD_SYNC */
-		{ 0x0000ab1200000040, 0x2000, -1, 0 },		/* CMD_ATC_INV, and what there is not */
-		{ 0x0000ab1200000001, 0x2000, -1, 0 },
-		{ 0x0000ab12000000ff, 0x2000, -1, 0 },
+		{ 0x0000ab1200000040, 0x2000, -1, 0 },		/* CMD_ATC_INV */
 		{ 0x0001ab1200000041, 0x2000, -1, 0 },		/* a StreamID that no function has */
 		{ 0x8000ab1200000041, 0x2000, -1, 0 },
 		{ 0x0000ab1300000041, 0x2000, -1, 0 },
@@ -323,6 +322,212 @@ static void a_command_is_read_field_by_field(void)
 		}
 	}
 	CHECK_EQ(counts_of(s).pri_status, 0x103);	/* stopped, an unexpected answer, a failure */
+	close_scene(s);
+}
+
+static struct uiopf_raw_request raw(uint64_t message, bool pasid)
+{
+	return (struct uiopf_raw_request){ RID, pasid ? 5 : 0, pasid ? UIOPF_RAW_PASID : 0, message };
+}
+
+static void send_raw(struct scene *s, uint64_t message, bool pasid)
+{
+	const struct uiopf_raw_request r = raw(message, pasid);
+
+	CHECK_EQ(uiopf_endpoint_send_raw(s->ep, &r), 0);
+}
+
+/* ---- illegal commands ---- */
+
+static uint64_t read_register(struct scene *s, uint32_t offset)
+{
+	uint64_t value;
+
+	CHECK_EQ(uiopf_model_read_register(s->iommu, offset, &value), 0);
+	return value;
+}
+
+/* Whether the hardware carries it out; and the driver has it go on, if it does not. */
+static bool is_carried_out(struct scene *s, uint64_t word0, uint64_t word1)
+{
+	const uint64_t cons = read_register(s, 0x9c), gerror = read_register(s, 0x60), n = model_counts_of(s).illegal;
+	bool legal;
+
+	CHECK_EQ(cons >> 24, 0);
+	CHECK_EQ(gerror, read_register(s, 0x64));
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, word0, word1), 0);
+	CHECK_EQ(read_register(s, 0x98), cons + 1);
+	s->iommu->ops->execute(s->iommu);
+	legal = read_register(s, 0x9c) == cons + 1;
+	CHECK_EQ(model_counts_of(s).illegal, n + !legal);
+	CHECK_EQ(read_register(s, 0x60), gerror ^ !legal);	/* CMDQ_ERR is bit 0 */
+	CHECK_EQ(read_register(s, 0x64), gerror);
+	if (!legal) {
+		CHECK_EQ(read_register(s, 0x9c), cons | 0x1000000);	/* CERROR_ILL, at the one that is illegal */
+		s->iommu->ops->execute(s->iommu);
+		CHECK_EQ(read_register(s, 0x9c), cons | 0x1000000);
+		CHECK_EQ(interrupt(s), 1);
+		CHECK_EQ(words(&s->iommu->commands[UIOPF_PRODUCER].queue, (uint32_t)cons)[0], 0x46);
+		CHECK_EQ(read_register(s, 0x64), gerror ^ 1);
+		s->iommu->ops->execute(s->iommu);
+		CHECK_EQ(read_register(s, 0x9c), cons + 1);
+	}
+	return legal;
+}
+
+static void each_opcode_is_legal_or_stops_the_queue(void)
+{
+	static const uint8_t legal[] = {
+		0x01, 0x02,						/* prefetch */
+		0x03, 0x04, 0x05, 0x06,					/* configuration; 0x07 needs MPAM */
+		0x10, 0x11, 0x12, 0x13, 0x20, 0x21, 0x22, 0x23, 0x28, 0x2a, 0x30,	/* TLB; EL3's and Secure are not for us */
+		0x40, 0x41, 0x44, 0x45, 0x46,
+	};
+	static const struct { uint64_t word0, word1; bool legal; } cases[] = {
+		{ 0x0000ab1200000403, 0, false },	/* SSec */
+		{ 0x0000ab1200000401, 0, false },
+		{ 0x0000ab1200000402, 0, false },
+		{ 0x0000ab1200000404, 0, false },
+		{ 0x0000ab1200000405, 0, false },
+		{ 0x0000ab1200000406, 0, false },
+		{ 0x0000ab1200001444, 0, false },
+		{ 0x0001ab1200000445, 0, false },	/* whoever it is for */
+		{ 0x0000ab1200000445, 0, false },
+		{ 0xffffffff00000003, 1, true },	/* a StreamID that no function has */
+		{ 0x0000000000000004, 31, true },	/* CMD_CFGI_ALL */
+		{ 0x0000ab12fedcb005, 1, true },	/* one context descriptor */
+		{ 0x0005000100000012, 0x7fffdeadb001, true },	/* ASID 5, VMID 1, leaf */
+		{ 0x0000ab12fedcb840, 0x7fffdeadb000, true },	/* CMD_ATC_INV of a page */
+		{ 0x0000ab1200000040, 0x34, true },	/* … of all: 52 */
+		{ 0x0000ab1200000040, 0x35, false },
+		{ 0x0000ab1200000040, 0x3f, false },
+		{ 0x0000ab1200000041, 0x3000, false },	/* the response 3 */
+		{ 0xffffab1200000041, 0x3000, false },
+		{ 0x0000000000001046, 0, true },	/* CMD_SYNC with an interrupt */
+		{ 0x0000000000002046, 0, true },
+		{ 0x0000000000003046, 0, false },
+	};
+	struct scene *s = open_scene(64, 256, 0);
+	uint32_t opcode, i, found = 0;
+
+	CHECK_EQ(read_register(s, 0), 0x1060b);
+	for (opcode = 0; opcode < 256; opcode++) {
+		const bool is = found < sizeof legal && legal[found] == opcode;
+
+		CHECK_EQ(is_carried_out(s, opcode, 0), is);
+		found += is;
+	}
+	CHECK_EQ(found, sizeof legal);
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		if (is_carried_out(s, cases[i].word0, cases[i].word1) != cases[i].legal) {
+			fprintf(stderr, "command %d\n", (int)i);
+			abort();
+		}
+	/* Of what was for it, only the response to index 0, of code 0, which is a failure. */
+	CHECK_EQ(counts_of(s).unexpected, 0);
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0x0000ab1200000041, 0), 0);
+	s->iommu->ops->execute(s->iommu);
+	CHECK_EQ(counts_of(s).pri_status, 0x101);
+	close_scene(s);
+}
+
+/* What stands behind it, on either side, waits; what stands before it does not. */
+static void commands_behind_an_illegal_one_wait(void)
+{
+	struct scene *s = open_scene(64, 256, 0);
+	uint32_t i, k;
+
+	for (i = 0; i < 3; i++)
+		uiopf_endpoint_access(s->ep, 1, 0x1000 * i, IOMMU_PGFAULT_PERM_READ, 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(take(s), 3);
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0x0000ab1200000841, 0x1000), 0);	/* index 0: invalid */
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0xff, 0), 0);
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0x0000ab1200000841, 0x1001), 0);	/* index 1 */
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0x08, 0), 0);
+	answer(s, message[2].cookie, 1);
+	uiopf_model_hold_interrupt(s->iommu, 1);
+	for (i = 0; i < 4; i++)
+		uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).invalid, 1);
+	CHECK_EQ(read_register(s, 0x9c), 0x1000001);
+	CHECK_EQ(read_register(s, 0x98), 5);
+	/* Software that acknowledges and repairs nothing: it is fetched again. */
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x64, 1), 0);
+	CHECK_EQ(read_register(s, 0x9c), 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(read_register(s, 0x60), 0);		/* active again */
+	CHECK_EQ(read_register(s, 0x64), 1);
+	CHECK_EQ(read_register(s, 0x9c), 0x1000001);
+	CHECK_EQ(model_counts_of(s).illegal, 2);
+	uiopf_model_hold_interrupt(s->iommu, 0);
+	uiopf_core_produce(s->core);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).invalid, 2);
+	CHECK_EQ(model_counts_of(s).illegal, 3);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).invalid, 3);
+	CHECK_EQ(read_register(s, 0x9c), 5);
+	answer(s, message[0].cookie, 0);	/* too late: nothing waits for it */
+	answer(s, message[1].cookie, 0);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).unexpected, 2);
+	CHECK_EQ(lost(s), 0);
+	/* A drain comes to the end of the queue, past what is illegal; and a full queue is no different. */
+	for (k = 0; k < 3; k++) {
+		uiopf_model_hold_interrupt(s->iommu, 1);
+		for (i = 0; i < 3000; i++)
+			CHECK_EQ(uiopf_smmuv3_command(s->iommu, i % 100 ? 0x46 : 0xff, 0), 0);
+		CHECK_EQ(uiopf_detach(s->device, UIOPF_NO_PASID), 0);
+		CHECK_EQ(read_register(s, 0x9c), read_register(s, 0x98));
+		CHECK_EQ(model_counts_of(s).illegal, 3 + 30 * (k + 1));
+		CHECK_EQ(model_counts_of(s).commands_lost, 0);
+		CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
+		uiopf_model_hold_interrupt(s->iommu, 0);
+	}
+	close_scene(s);
+}
+
+static void registers_say_what_is_in_the_queues(void)
+{
+	struct scene *s = open_scene(64, 256, 0);
+	uint64_t value;
+
+	CHECK_EQ(read_register(s, 0x20), 0xf);
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x20, 0), 0);
+	CHECK_EQ(read_register(s, 0x20), 0xd);
+	send_raw(s, 0x1005, true);			/* PRIQEN is 0 */
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).pri_status, 0x101);
+	uiopf_endpoint_disable_pri(s->ep);
+	CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 64), 0);
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x20, ~0ull), 0);
+	CHECK_EQ(read_register(s, 0x20), 0xf);
+	send_raw(s, 0x1005, true);
+	CHECK_EQ(read_register(s, 0x100c8), 1);
+	CHECK_EQ(read_register(s, 0x100cc), 0);
+	CHECK_EQ(read_register(s, 0x100a8), 0);
+	CHECK_EQ(read_register(s, 0x100ac), 0);
+	interrupt(s);
+	CHECK_EQ(read_register(s, 0x100cc), 1);
+	CHECK_EQ(answer_all(s, 0), 1);
+	uiopf_core_produce(s->core);
+	/* PRIQ_ABT_ERR is bit 3 of GERROR. What is read only stays, and what is not active is not made so. */
+	CHECK_EQ(uiopf_smmuv3_abort_priq(s->iommu, 0), 0);
+	send_raw(s, 0x2005, true);
+	CHECK_EQ(read_register(s, 0x60), 8);
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x60, 0), 0);
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x64, 1), 0);
+	CHECK_EQ(read_register(s, 0x60), 8);
+	CHECK_EQ(read_register(s, 0x64), 0);
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x64, 8), 0);
+	CHECK_EQ(read_register(s, 0x64), 8);
+	send_raw(s, 0x3005 | 1 << 3, true);
+	CHECK_EQ(read_register(s, 0x100c8), 2);	/* … and requests are written again */
+	interrupt(s);
+	CHECK_EQ(answer_all(s, 0), 1);
+	CHECK_EQ(uiopf_model_read_register(s->iommu, 0x4, &value), -EINVAL);
+	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x100d0, 0), -EINVAL);
 	close_scene(s);
 }
 
@@ -364,18 +569,6 @@ static void what_a_driver_refuses(void)
 }
 
 /* ---- what the SMMU answers by itself ---- */
-
-static struct uiopf_raw_request raw(uint64_t message, bool pasid)
-{
-	return (struct uiopf_raw_request){ RID, pasid ? 5 : 0, pasid ? UIOPF_RAW_PASID : 0, message };
-}
-
-static void send_raw(struct scene *s, uint64_t message, bool pasid)
-{
-	const struct uiopf_raw_request r = raw(message, pasid);
-
-	CHECK_EQ(uiopf_endpoint_send_raw(s->ep, &r), 0);
-}
 
 static void fill(struct scene *s, uint32_t n)
 {
@@ -732,15 +925,21 @@ static void a_resume_is_read_field_by_field(void)
 	static const struct { uint64_t word0, word1; uint32_t result, unexpected; } cases[] = {
 		{ 0x0000ab1200001044, 0x0, UIOPF_ACCESS_OK, 0 },
 		{ 0x0000ab1200002044, 0x0, UIOPF_ACCESS_INVALID, 0 },
-		{ 0x0000ab1200000044, 0x0, UIOPF_ACCESS_INVALID, 0 },
-		{ 0x0000ab12ffffcf44, 0xffffffffffff0000, UIOPF_ACCESS_INVALID, 0 },	/* reserved bits */
+		{ 0x0000ab1200000044, 0x0, UIOPF_ACCESS_TERMINATED, 0 },	/* reads zeros: no error */
+		{ 0x0000ab1200003044, 0x0, UIOPF_ACCESS_OK, 0 },		/* Abort is ignored */
+		{ 0x0000ab12ffffcb44, 0xffffffffffff0000, UIOPF_ACCESS_TERMINATED, 0 },	/* reserved bits */
+		{ 0x0000ab1200002444, 0x0, UIOPF_ACCESS_PENDING, 0 },		/* SSec: illegal */
 		{ 0x0000ab1200001044, 0x1, UIOPF_ACCESS_PENDING, 1 },		/* no such tag: nothing happens */
 		{ 0x0000ab1200001044, 0x1ff, UIOPF_ACCESS_PENDING, 1 },
 		{ 0x0000ab1200001044, 0x200, UIOPF_ACCESS_PENDING, 0 },
 		{ 0x0000ab1200001044, 0x8000, UIOPF_ACCESS_PENDING, 0 },
 		{ 0x0000ab1300001044, 0x0, UIOPF_ACCESS_PENDING, 0 },		/* no such stream */
 		{ 0x0001ab1200001044, 0x0, UIOPF_ACCESS_PENDING, 0 },
-		{ 0x0000ab1200001045, 0x0, UIOPF_ACCESS_PENDING, 0 },		/* another command */
+		{ 0x0000ab1300000045, 0x0, UIOPF_ACCESS_PENDING, 0 },		/* CMD_STALL_TERM of another stream */
+		{ 0x0001ab1200000045, 0x0, UIOPF_ACCESS_PENDING, 0 },
+		{ 0x0000ab1200003045, 0x0, UIOPF_ACCESS_INVALID, 0 },		/* … of this one: an abort */
+		{ 0x0000ab1200002041, 0x2000, UIOPF_ACCESS_PENDING, 0 },	/* CMD_PRI_RESP: it has no PRI */
+		{ 0x0000ab1200002041, 0x0000, UIOPF_ACCESS_PENDING, 0 },
 	};
 	uint32_t i;
 
@@ -763,6 +962,152 @@ static void a_resume_is_read_field_by_field(void)
 		CHECK_EQ(counts_of(s).pri_status, 0);
 		close_scene(s);
 	}
+}
+
+/*
+ * Three functions, one of which has PRI; the two others stall under tags that are the same, and under others. Each command
+ * ends what it names, if that is there, and nothing else.
+ */
+static void a_tag_is_the_streams_own(void)
+{
+	static const struct {
+		uint64_t word0, word1;
+		char left[3][4];	/* what has no result yet: three of each function */
+		uint32_t unexpected[3];
+	} steps[] = {
+		{ 0x0000ab1200001044, 1, { "x.x", "xxx", "xxx" }, { 0, 0, 0 } },	/* tag 1 of the first */
+		{ 0x0000ab1200001044, 1, { "x.x", "xxx", "xxx" }, { 1, 0, 0 } },	/* … which is not there any more */
+		{ 0x0000020100002044, 1, { "x.x", "x.x", "xxx" }, { 1, 0, 0 } },	/* tag 1 of the second */
+		{ 0x0000020200002044, 1, { "x.x", "x.x", "xxx" }, { 1, 0, 0 } },	/* … of the one with PRI */
+		{ 0x0000020200000841, 0x1001, { "x.x", "x.x", "x.x" }, { 1, 0, 0 } },	/* its group 1 */
+		{ 0x0000020200000841, 0x1001, { "x.x", "x.x", "x.x" }, { 1, 0, 1 } },
+		{ 0x0000020100000841, 0x1002, { "x.x", "x.x", "x.x" }, { 1, 0, 1 } },	/* group 2 of one that has none */
+		{ 0x0000020200000045, 0, { "x.x", "x.x", "x.x" }, { 1, 0, 1 } },
+		{ 0x0000020100000044, 3, { "x.x", "x.x", "x.x" }, { 1, 1, 1 } },	/* tag 3: never was */
+		{ 0x0000020100000045, 0, { "x.x", "...", "x.x" }, { 1, 1, 1 } },	/* all of the second */
+		{ 0x0000020100000045, 0, { "x.x", "...", "x.x" }, { 1, 1, 1 } },
+		{ 0x0000020100001044, 0, { "x.x", "...", "x.x" }, { 1, 2, 1 } },
+		{ 0x0000ab1200000044, 0, { "..x", "...", "x.x" }, { 1, 2, 1 } },
+		{ 0x0000ab1200000045, 0, { "...", "...", "x.x" }, { 1, 2, 1 } },
+	};
+	struct scene *s = open_stalling(3, 1);
+	struct uiopf_endpoint *ep[3] = { s->ep };
+	struct uiopf_device *device[3] = { s->device };
+	int64_t ticket[3][3], n;
+	uint32_t i, k, j;
+
+	ep[1] = uiopf_endpoint_new_stalling(s->core, uiopf_model_port(s->iommu), 0x201, 4, 1);
+	ep[2] = uiopf_endpoint_new(s->core, uiopf_model_port(s->iommu), 0x202, 16, 1);
+	CHECK(ep[1] && ep[2]);
+	CHECK_EQ(uiopf_endpoint_enable_pri(ep[2], 16), 0);
+	for (k = 1; k < 3; k++) {
+		device[k] = uiopf_device_new(s->core, uiopf_model_iommu(s->iommu), ID + k, 0x200 + k, 512, 0);
+		CHECK(device[k]);
+		CHECK_EQ(uiopf_model_bind(s->iommu, ep[k], device[k]), 0);
+		CHECK_EQ(uiopf_attach(device[k], UIOPF_NO_PASID, s->q, 1), 0);
+	}
+	for (k = 0; k < 3; k++)
+		for (i = 0; i < 3; i++)
+			ticket[k][i] = uiopf_endpoint_access(ep[k], 1, 0x1000 * i, IOMMU_PGFAULT_PERM_READ, 1);
+	uiopf_core_produce(s->core);
+	for (i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+		CHECK_EQ(uiopf_smmuv3_command(s->iommu, steps[i].word0, steps[i].word1), 0);
+		uiopf_core_produce(s->core);
+		for (k = 0; k < 3; k++) {
+			struct uiopf_endpoint_counts counts;
+
+			uiopf_endpoint_get_counts(ep[k], &counts);
+			CHECK_EQ(counts.unexpected, steps[i].unexpected[k]);
+			for (j = 0; j < 3; j++)
+				CHECK_EQ(uiopf_endpoint_result(ep[k], ticket[k][j]) == UIOPF_ACCESS_PENDING,
+					 steps[i].left[k][j] == 'x');
+		}
+	}
+	CHECK_EQ(uiopf_endpoint_result(ep[0], ticket[0][0]), UIOPF_ACCESS_TERMINATED);
+	CHECK_EQ(uiopf_endpoint_result(ep[0], ticket[0][1]), UIOPF_ACCESS_UNMAPPED);
+	CHECK_EQ(uiopf_endpoint_result(ep[0], ticket[0][2]), UIOPF_ACCESS_INVALID);
+	CHECK_EQ(uiopf_endpoint_result(ep[1], ticket[1][1]), UIOPF_ACCESS_INVALID);
+	CHECK_EQ(model_counts_of(s).illegal, 0);
+	/* The client has them all still, and its answers end the two that are left. */
+	n = take(s);
+	CHECK_EQ(n, 9);
+	for (j = 0; j < n; j++)
+		answer(s, message[j].cookie, 1);
+	uiopf_core_produce(s->core);
+	for (k = 0; k < 3; k++) {
+		struct uiopf_account a = { .endpoint = ep[k], .device = device[k] };
+
+		CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
+		CHECK_EQ(a.counts.sent, 3);
+		CHECK_EQ(a.answered, 3);
+		CHECK_EQ(a.counts.outstanding + a.pending + a.auto_answered, 0);
+		CHECK_EQ(a.counts.unexpected, steps[13].unexpected[k] + (k == 2 ? 1 : 3));
+	}
+	for (k = 1; k < 3; k++) {
+		CHECK_EQ(uiopf_detach(device[k], UIOPF_NO_PASID), 0);
+		uiopf_model_unbind(s->iommu, device[k]);
+		uiopf_endpoint_free(ep[k]);
+		uiopf_device_free(device[k]);
+	}
+	close_scene(s);
+}
+
+/* What stalls in the places that come free does so after the command, and stays. */
+static void stalls_are_terminated_once(void)
+{
+	struct scene *s = open_stalling(2, 1);
+	int64_t ticket[5];
+	uint32_t i;
+
+	for (i = 0; i < 5; i++)
+		ticket[i] = access_page(s, 0x1000 * i, IOMMU_PGFAULT_PERM_WRITE);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0x0000ab1200000045, 0), 0);
+	uiopf_core_produce(s->core);
+	for (i = 0; i < 5; i++)
+		CHECK_EQ(uiopf_endpoint_result(s->ep, ticket[i]), i < 2 ? UIOPF_ACCESS_INVALID : UIOPF_ACCESS_PENDING);
+	CHECK_EQ(counts_of(s).outstanding, 2);
+	CHECK_EQ(counts_of(s).waiting, 1);
+	CHECK_EQ(answer_all(s, 1), 4);		/* the events stay in the queue */
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).unexpected, 2);
+	CHECK_EQ(answer_all(s, 1), 1);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).invalid, 5);
+	CHECK_EQ(lost(s), 0);
+	close_scene(s);
+}
+
+/* The same of a load, in which a place that comes free is taken at once. */
+static void a_load_goes_through_terminations(void)
+{
+	struct scene *s = open_stalling(24, 1);
+	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = 24, .group = 1 };
+	static struct uiopf_access row[2000];
+	uint32_t i;
+
+	for (i = 0; i < 2000; i++)
+		row[i] = (struct uiopf_access){ .address = 4096ull * i, .pasid = 3, .access = 1 };
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, row, 2000), 0);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	for (i = 0; !uiopf_endpoint_passes(s->ep); i++) {
+		CHECK(i < 2000);
+		CHECK_EQ(uiopf_smmuv3_command(s->iommu, i % 7 ? 0x0000ab1200000045 : 0x99, 0), 0);
+		uiopf_core_produce(s->core);
+		CHECK(counts_of(s).outstanding <= 24);
+		CHECK_EQ(lost(s), 0);
+		if (i % 3 == 0)
+			answer_all(s, IOMMUFD_PAGE_RESP_INVALID);
+	}
+	answer_all(s, IOMMUFD_PAGE_RESP_INVALID);
+	uiopf_core_produce(s->core);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).sent, 2000);
+	CHECK_EQ(counts_of(s).invalid, 2000);
+	CHECK_EQ(counts_of(s).outstanding + counts_of(s).waiting, 0);
+	CHECK_EQ(s->ep->pri->used, 0);
+	CHECK_EQ(lost(s), 0);
+	close_scene(s);
 }
 
 static void transactions_wait_outside_while_all_places_are_taken(void)
@@ -1011,6 +1356,9 @@ int main(void)
 	every_field_of_an_event_is_read();
 	a_resume_is_these_16_bytes();
 	a_resume_is_read_field_by_field();
+	a_tag_is_the_streams_own();
+	stalls_are_terminated_once();
+	a_load_goes_through_terminations();
 	transactions_wait_outside_while_all_places_are_taken();
 	events_wait_until_there_is_room();
 	an_unbound_function_does_not_stall();
@@ -1022,6 +1370,9 @@ int main(void)
 	every_field_is_written_and_read();
 	a_response_is_these_16_bytes();
 	a_command_is_read_field_by_field();
+	each_opcode_is_legal_or_stops_the_queue();
+	commands_behind_an_illegal_one_wait();
+	registers_say_what_is_in_the_queues();
 	what_a_driver_refuses();
 	an_overflow_is_answered_with_success();
 	a_queue_that_takes_nothing_answers_failure();

@@ -47,6 +47,8 @@ class AccessResult(enum.IntEnum):
     """The answer was INVALID."""
     FAILED = 4
     """The answer was FAILURE, or a reset ended the access."""
+    TERMINATED = 5
+    """The transaction stalled, and ended without an error: it read zeros, or wrote nothing."""
 
 
 class EndpointCounts(NamedTuple):

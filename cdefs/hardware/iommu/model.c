@@ -133,15 +133,20 @@ void uiopf_model_pass_over_partial(struct uiopf_model *m)
 
 /*
  * What draining comes to, as intel_iommu_drain_pasid_prq() does it: the request queue is empty, and the commands given so
- * far have been carried out. Nothing is sent meanwhile, since the hardware's side is at rest.
+ * far have been carried out, also those behind an illegal one. Nothing is sent meanwhile, since the hardware's side is at
+ * rest.
  */
 static void drain(struct uiopf_iommu *iommu)
 {
 	struct uiopf_model *m = container_of(iommu, struct uiopf_model, iommu);
+	bool stopped;
 
 	uiopf_model_kick(m, UIOPF_CONSUMER);
-	execute(m);
-	m->ops->interrupt(m);
+	do {
+		execute(m);
+		stopped = m->stopped;
+		m->ops->interrupt(m);
+	} while (stopped);
 }
 
 /* Lets the hardware take its last answers, and report what it has sent, before nobody is there for it. */
@@ -394,6 +399,7 @@ void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *co
 	uiopf_control_begin(m->iommu.core);
 	counts->overflowed = m->overflowed;
 	counts->strangers = m->strangers;
+	counts->illegal = m->illegal;
 	counts->commands_lost = uiopf_commands_lost(m->commands) + m->own_lost;
 	uiopf_control_end(m->iommu.core);
 }

@@ -14,6 +14,10 @@ struct uiopf_answer {
 
 /* What a command says. A constant wherever it is used. */
 typedef struct uiopf_answer uiopf_decode_answer(const uint64_t *command);
+/* Whether such a command concerns a function of this kind. NULL, where there is one kind only. */
+typedef bool uiopf_suits(const struct uiopf_source *source, const uint64_t *command);
+/* A command that answers no function. False: the hardware stops in front of it, and has said so. NULL: it is passed over. */
+typedef bool uiopf_other_command(struct uiopf_model *model, const uint64_t *command);
 
 #define UIOPF_AHEAD 6u	/* commands: the time of so many covers the way of a line from another core */
 /*
@@ -33,7 +37,8 @@ hot_inline void uiopf_answer_prepare(const struct uiopf_source *source, struct u
 
 /* Carries out what one side has shown; how many commands. */
 hot_inline uint32_t uiopf_commands_carry_out(struct uiopf_model *m, struct uiopf_records *queue, uint32_t words,
-					     uiopf_decode_answer *decode, uiopf_send *send, void *above)
+					     uiopf_decode_answer *decode, uiopf_suits *suits,
+					     uiopf_other_command *other, uiopf_send *send, void *above)
 {
 	const struct uiopf_source *source = m->source;
 	const struct uiopf_places p = queue->places;	/* a copy: nothing that is stored below changes it */
@@ -45,35 +50,48 @@ hot_inline uint32_t uiopf_commands_carry_out(struct uiopf_model *m, struct uiopf
 	for (i = 0; i < UIOPF_AHEAD && i < n; i++)
 		uiopf_answer_prepare(source, decode(uiopf_records_at(p, words, head + i)));
 	for (i = 0; i < n; i++) {
-		const struct uiopf_answer answer = decode(uiopf_records_at(p, words, head + i));
+		const uint64_t *d = uiopf_records_at(p, words, head + i);
+		const struct uiopf_answer answer = decode(d);
 		struct uiopf_endpoint *ep = source[answer.requester_id].endpoint;
 
 		if (n - i > UIOPF_AHEAD)
 			uiopf_answer_prepare(source, decode(uiopf_records_at(p, words, head + i + UIOPF_AHEAD)));
-		if (unlikely(!ep))
+		if (unlikely(!ep || (suits && !suits(&source[answer.requester_id], d)))) {
+			if (other && !other(m, d))
+				break;
 			continue;
+		}
 		if (i % UIOPF_ANSWERS_A_TIME == 0 || !ep->load.plain || !now)
 			now = uiopf_now(&m->iommu.core->clock);
 		uiopf_endpoint_response(ep, answer.index, answer.code, now, send, above);
 	}
-	if (n)
-		uiopf_records_done(queue, n);
-	return n;
+	if (i)
+		uiopf_records_done(queue, i);
+	return i;
 }
 
-/* Hardware: carries out the commands of both sides, of so many words each; how many. */
-hot_inline uint32_t uiopf_model_carry_out(struct uiopf_model *m, uint32_t words, uiopf_decode_answer *decode,
-					  uiopf_send *send, void *above)
+/* Hardware: carries out the commands of both sides, of so many words each, until it is stopped; how many. */
+hot_inline uint32_t uiopf_model_carry_out_all(struct uiopf_model *m, uint32_t words, uiopf_decode_answer *decode,
+					      uiopf_suits *suits, uiopf_other_command *other, uiopf_send *send,
+					      void *above)
 {
 	uint32_t n = 0;
 	int side;
 
-	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER; side++) {
+	for (side = UIOPF_PRODUCER; side <= UIOPF_CONSUMER && !(other && m->stopped); side++) {
 		struct uiopf_records *queue = &m->commands[side].queue;
 
 		do
-			n += uiopf_commands_carry_out(m, queue, words, decode, send, above);
-		while (unlikely(READ_ONCE(&queue->full)) && uiopf_commands_admit(m->iommu.core, m->commands, side));
+			n += uiopf_commands_carry_out(m, queue, words, decode, suits, other, send, above);
+		while (unlikely(READ_ONCE(&queue->full)) && !(other && m->stopped) &&
+		       uiopf_commands_admit(m->iommu.core, m->commands, side));
 	}
 	return n;
+}
+
+/* The same where every command is an answer, or comes to nothing. */
+hot_inline uint32_t uiopf_model_carry_out(struct uiopf_model *m, uint32_t words, uiopf_decode_answer *decode,
+					  uiopf_send *send, void *above)
+{
+	return uiopf_model_carry_out_all(m, words, decode, NULL, NULL, send, above);
 }

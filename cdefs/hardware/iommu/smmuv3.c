@@ -85,6 +85,12 @@ static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint3
 	uiopf_endpoint_response(endpoint, index, code, now, to_either, uiopf_smmuv3_of(m));
 }
 
+static void raise_error(struct uiopf_smmuv3 *s, uint32_t error)
+{
+	if (!((s->gerror ^ s->gerrorn) & error))
+		s->gerror ^= error;
+}
+
 /* The table at the head of smmuv3.h. */
 void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request request)
 {
@@ -112,6 +118,7 @@ void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request 
 			uiopf_model_answer_with_last(m, request);
 	} else {
 		s->priq_state = (s->priq_state & ~abort) | SMMU_PRIQ_ABORTED;
+		raise_error(s, SMMU_GERROR_PRIQ_ABT_ERR);
 		if (abort & SMMU_PRIQ_ABORT_ASYNC)
 			uiopf_model_drop(m, request);
 		else if (!uiopf_is_stop_marker(request))
@@ -119,11 +126,7 @@ void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request 
 	}
 }
 
-/*
- * What a command answers. CMD_SYNC says only that those before it have been carried out, which its place in the queue
- * does. What is illegal (an unknown opcode, the response 3) stops a real queue, until the driver has put CMD_SYNC in its
- * place, as Linux's does.
- */
+/* What a command answers. */
 hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 {
 	static const uint8_t pcie[4] = {
@@ -131,14 +134,21 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 		[SMMU_PRI_RESP_INVALID] = PCIE_PRG_INVALID,
 		[SMMU_PRI_RESP_SUCCESS] = PCIE_PRG_SUCCESS,
 	};
+	static const uint8_t resumes[4] = {
+		[SMMU_RESUME_TERMINATE] = UIOPF_STALL_TERMINATED,
+		[SMMU_RESUME_RETRY] = PCIE_PRG_SUCCESS,
+		[SMMU_RESUME_ABORT] = PCIE_PRG_INVALID,
+		[SMMU_RESUME_RETRY | SMMU_RESUME_ABORT] = PCIE_PRG_SUCCESS,	/* Abort is ignored */
+	};
 	const uint64_t stream = d[0] >> SMMU_CMD_SID_SHIFT;
 	const uint32_t code = d[1] >> SMMU_PRI_RESP_CODE_SHIFT & 3, tag = d[1] & SMMU_RESUME_TAG;
 
-	if ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_RESUME && stream < UIOPF_REQUESTER_IDS && tag < PCIE_PRI_PRGI_COUNT)
+	if ((d[0] & (SMMU_CMD_OPCODE | SMMU_CMD_SSEC)) == SMMU_CMD_RESUME && stream < UIOPF_REQUESTER_IDS &&
+	    tag < PCIE_PRI_PRGI_COUNT)
 		return (struct uiopf_answer){
 			.requester_id = (uint32_t)stream,
 			.index = tag,
-			.code = d[0] >> SMMU_RESUME_SHIFT & SMMU_RESUME_RETRY ? PCIE_PRG_SUCCESS : PCIE_PRG_INVALID,
+			.code = resumes[d[0] >> SMMU_RESUME_SHIFT & 3],
 		};
 	if (unlikely((d[0] & SMMU_CMD_OPCODE) != SMMU_CMD_PRI_RESP || code == 3 || stream >= UIOPF_REQUESTER_IDS))
 		return (struct uiopf_answer){ .requester_id = UIOPF_NOBODY };
@@ -149,9 +159,109 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 	};
 }
 
+/* A page request is answered, and a transaction that stalls is resumed. */
+hot_inline bool suits(const struct uiopf_source *source, const uint64_t *d)
+{
+	return source->stalls == ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_RESUME);
+}
+
+/* On the Non-secure queue of an SMMU with this IDR0, without MPAM and device permission tables. */
+static bool is_legal(const uint64_t *d)
+{
+	switch (d[0] & SMMU_CMD_OPCODE) {
+	case SMMU_CMD_PREFETCH_CONFIG:
+	case SMMU_CMD_PREFETCH_ADDR:
+	case SMMU_CMD_CFGI_STE:
+	case SMMU_CMD_CFGI_STE_RANGE:
+	case SMMU_CMD_CFGI_CD:
+	case SMMU_CMD_CFGI_CD_ALL:
+	case SMMU_CMD_RESUME:
+	case SMMU_CMD_STALL_TERM:
+		return !(d[0] & SMMU_CMD_SSEC);
+	case SMMU_CMD_TLBI_NH_ALL:
+	case SMMU_CMD_TLBI_NH_ASID:
+	case SMMU_CMD_TLBI_NH_VA:
+	case SMMU_CMD_TLBI_NH_VAA:
+	case SMMU_CMD_TLBI_EL2_ALL:
+	case SMMU_CMD_TLBI_EL2_ASID:
+	case SMMU_CMD_TLBI_EL2_VA:
+	case SMMU_CMD_TLBI_EL2_VAA:
+	case SMMU_CMD_TLBI_S12_VMALL:
+	case SMMU_CMD_TLBI_S2_IPA:
+	case SMMU_CMD_TLBI_NSNH_ALL:
+		return true;
+	case SMMU_CMD_ATC_INV:
+		return (d[1] & SMMU_ATC_INV_SIZE) <= SMMU_ATC_INV_SIZE_MOST;
+	case SMMU_CMD_PRI_RESP:
+		return (d[1] >> SMMU_PRI_RESP_CODE_SHIFT & 3) != 3;
+	case SMMU_CMD_SYNC:
+		return (d[0] & SMMU_SYNC_CS) != SMMU_SYNC_CS;
+	default:
+		return false;
+	}
+}
+
+/*
+ * CMD_STALL_TERM: what has stalled in this stream by now aborts. What stalls on the way, in the places that come free,
+ * does not. Events that are in the queue stay there; an answer to one finds no transaction.
+ */
+static void terminate_stalled(struct uiopf_smmuv3 *s, uint64_t stream)
+{
+	const struct uiopf_source *source = &s->model.source[stream];
+	const uint64_t now = uiopf_now(&s->model.iommu.core->clock);
+	bool stalled[PCIE_PRI_PRGI_COUNT];
+	uint32_t tag;
+
+	if (!source->endpoint || !source->stalls)
+		return;
+	for (tag = 0; tag < PCIE_PRI_PRGI_COUNT; tag++)
+		stalled[tag] = source->endpoint->prg[tag].outstanding;
+	for (tag = 0; tag < PCIE_PRI_PRGI_COUNT; tag++)
+		if (stalled[tag])
+			answer(&s->model, source->endpoint, tag, PCIE_PRG_INVALID, now);
+}
+
+static bool is_in(const struct uiopf_records *q, const uint64_t *d)
+{
+	return d >= q->places.ring && d <= uiopf_records_at(q->places, SMMU_CMD_WORDS, q->places.mask);
+}
+
+/*
+ * Every translation walks the tables as they are, so those that invalidate have nothing to do. CMD_SYNC says that the
+ * commands before it have been carried out, which its place in the queue does.
+ */
+static __attribute__((noinline)) bool other_command(struct uiopf_model *m, const uint64_t *d)
+{
+	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
+
+	if (!is_legal(d)) {
+		s->stopped_side = is_in(&m->commands[UIOPF_PRODUCER].queue, d) ? UIOPF_PRODUCER : UIOPF_CONSUMER;
+		m->stopped = true;
+		m->illegal++;
+		raise_error(s, SMMU_GERROR_CMDQ_ERR);
+		return false;
+	}
+	if ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_STALL_TERM && d[0] >> SMMU_CMD_SID_SHIFT < UIOPF_REQUESTER_IDS)
+		terminate_stalled(s, d[0] >> SMMU_CMD_SID_SHIFT);
+	return true;
+}
+
 static uint32_t execute(struct uiopf_model *m)
 {
-	return uiopf_model_carry_out(m, SMMU_CMD_WORDS, decode_answer, to_either, uiopf_smmuv3_of(m));
+	return uiopf_model_carry_out_all(m, SMMU_CMD_WORDS, decode_answer, suits, other_command, to_either,
+					 uiopf_smmuv3_of(m));
+}
+
+int uiopf_smmuv3_command(struct uiopf_model *m, uint64_t word0, uint64_t word1)
+{
+	if (m->ops != &uiopf_model_smmuv3)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	uiopf_commands_give(&m->commands[UIOPF_PRODUCER], SMMU_CMD_WORDS, word0, word1);
+	uiopf_model_kick(m, UIOPF_PRODUCER);
+	uiopf_control_end(m->iommu.core);
+	uiopf_core_made_work(m->iommu.core);
+	return 0;
 }
 
 int uiopf_smmuv3_enable_priq(struct uiopf_model *m, int on)
@@ -177,6 +287,91 @@ int uiopf_smmuv3_abort_priq(struct uiopf_model *m, int synchronous)
 	s->priq_state |= synchronous ? SMMU_PRIQ_ABORT_SYNC : SMMU_PRIQ_ABORT_ASYNC;
 	uiopf_control_end(m->iommu.core);
 	return 0;
+}
+
+/* ---- registers ---- */
+
+/* Of both queues of commands: how many there have been, and how many have been carried out. */
+static uint32_t cmdq_prod(const struct uiopf_model *m)
+{
+	return (m->commands[UIOPF_PRODUCER].queue.tail + m->commands[UIOPF_CONSUMER].queue.tail) & SMMU_CMDQ_INDEX;
+}
+
+static uint32_t cmdq_cons(const struct uiopf_model *m)
+{
+	const uint32_t head = m->commands[UIOPF_PRODUCER].queue.head + m->commands[UIOPF_CONSUMER].queue.head;
+
+	return (head & SMMU_CMDQ_INDEX) | (m->stopped ? SMMU_CERROR_ILL << SMMU_CMDQ_ERR_SHIFT : 0);
+}
+
+static int read_register(const struct uiopf_model *m, uint32_t offset, uint64_t *value)
+{
+	const struct uiopf_smmuv3 *s = container_of(m, const struct uiopf_smmuv3, model);
+
+	switch (offset) {
+	case SMMU_IDR0:
+		*value = SMMU_IDR0_VALUE;
+		return 0;
+	case SMMU_CR0:
+		*value = SMMU_CR0_SMMUEN | SMMU_CR0_EVENTQEN | SMMU_CR0_CMDQEN |
+			 (s->priq_state & SMMU_PRIQ_OFF ? 0 : SMMU_CR0_PRIQEN);
+		return 0;
+	case SMMU_GERROR:
+		*value = s->gerror;
+		return 0;
+	case SMMU_GERRORN:
+		*value = s->gerrorn;
+		return 0;
+	case SMMU_CMDQ_PROD:
+		*value = cmdq_prod(m);
+		return 0;
+	case SMMU_CMDQ_CONS:
+		*value = cmdq_cons(m);
+		return 0;
+	case SMMU_EVENTQ_PROD:
+		*value = s->evtq.written % (2 * SMMU_EVTQ_ENTRIES);
+		return 0;
+	case SMMU_EVENTQ_CONS:
+		*value = s->evtq.head % (2 * SMMU_EVTQ_ENTRIES);
+		return 0;
+	case SMMU_PRIQ_PROD:
+		*value = uiopf_smmuv3_priq_prod(s);
+		return 0;
+	case SMMU_PRIQ_CONS:
+		*value = uiopf_smmuv3_priq_cons(s);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* What GERRORN acknowledges is no longer active: commands are fetched, or requests are written, again. */
+static void acknowledge(struct uiopf_smmuv3 *s, uint32_t gerrorn)
+{
+	const uint32_t active = (s->gerror ^ gerrorn) & (SMMU_GERROR_CMDQ_ERR | SMMU_GERROR_PRIQ_ABT_ERR);
+
+	s->gerrorn = s->gerror ^ active;
+	s->model.stopped = active & SMMU_GERROR_CMDQ_ERR;
+	if (!(active & SMMU_GERROR_PRIQ_ABT_ERR))
+		s->priq_state &= ~SMMU_PRIQ_ABORTED;
+}
+
+static int write_register(struct uiopf_model *m, uint32_t offset, uint64_t value)
+{
+	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
+	uint64_t before;
+
+	switch (offset) {
+	case SMMU_CR0:
+		s->priq_state = value & SMMU_CR0_PRIQEN ? s->priq_state & ~SMMU_PRIQ_OFF : s->priq_state | SMMU_PRIQ_OFF;
+		return 0;
+	case SMMU_GERRORN:
+		/* What is not active stays so: to make it active is not for software. */
+		acknowledge(s, s->gerrorn ^ (((uint32_t)value ^ s->gerrorn) & (s->gerror ^ s->gerrorn)));
+		return 0;
+	default:
+		return read_register(m, offset, &before);
+	}
 }
 
 /* ---- driver ---- */
@@ -370,9 +565,25 @@ static uint32_t take_events(struct uiopf_smmuv3 *s)
 	return all;
 }
 
+/* arm_smmu_gerror_handler(): says it in its log, and goes on, with CMD_SYNC in the place of what is illegal. */
+static __attribute__((noinline)) uint32_t take_errors(struct uiopf_smmuv3 *s)
+{
+	struct uiopf_records *q = &s->model.commands[s->stopped_side].queue;
+
+	if (s->model.stopped) {
+		uint64_t *d = uiopf_records_at(q->places, SMMU_CMD_WORDS, q->head);
+
+		d[0] = SMMU_CMD_SYNC;
+		d[1] = 0;
+	}
+	acknowledge(s, s->gerror);
+	return 1;
+}
+
 static uint32_t interrupt(struct uiopf_model *m)
 {
 	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
+	const uint32_t errors = unlikely(s->gerror != s->gerrorn) ? take_errors(s) : 0;
 	const uint32_t events = take_events(s), n = uiopf_records_ready(&s->prq), head = s->prq.head;
 	const bool denies = m->flags & UIOPF_MODEL_DENIES;
 	uint32_t i;
@@ -391,10 +602,9 @@ static uint32_t interrupt(struct uiopf_model *m)
 		uiopf_model_pass_over_partial(m);
 		s->overflow_seen = s->overflow_flag;
 	}
-	/* GERROR's interrupt: Linux says it in its log, and goes on. */
-	s->priq_state &= ~(SMMU_PRIQ_OVERFLOWED | SMMU_PRIQ_ABORTED);
+	s->priq_state &= ~SMMU_PRIQ_OVERFLOWED;
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
-	return events + n;
+	return errors + events + n;
 }
 
 static bool is_of(const struct uiopf_device *device, const uint64_t *event)
@@ -448,6 +658,8 @@ const struct uiopf_model_ops uiopf_model_smmuv3 = {
 	.request = request,
 	.execute = execute,
 	.answer = answer,
+	.read = read_register,
+	.write = write_register,
 	.interrupt = interrupt,
 	.respond = respond,
 	.unreported = unreported,

@@ -17,6 +17,12 @@
  * (An answer has the PASID of its request where IDR3.PPS or the stream's STE.PPAR is 1. A driver sets the latter for
  * functions that want it, as ours do, so the two come to the same.)
  *
+ * The command queue (one for each side that gives commands, as the enhanced ones of 3.3) takes what a Non-secure queue of
+ * such an SMMU may have: IDR0 says stage 1 and 2, Hyp, ATS, PRI and stalls. What is illegal stops both: CMDQ_CONS.ERR says
+ * CERROR_ILL, GERROR.CMDQ_ERR is active. The driver puts CMD_SYNC in its place, acknowledges, and it goes on. A command
+ * for a stream without a function, or whose function is of the other kind, has no effect: nothing of it stalls, or it has
+ * no PRI.
+ *
  * A function without PRI has so many places in which its transactions stall. Of one that does, an event of 32 bytes goes
  * into the event queue, with a tag by which CMD_RESUME names it: it is tried again, or aborts. Such an event is never
  * lost and never an overflow: where the queue is full, it is kept until there is room. A transaction without a place
@@ -45,6 +51,8 @@ struct uiopf_smmuv3 {
 	struct uiopf_records prq;
 	uint32_t priq_state;			/* SMMU_PRIQ_*; 0: an entry is written wherever there is room */
 	uint32_t overflow_flag, overflow_seen;	/* PRIQ_PROD.OVFLG, PRIQ_CONS.OVACKFLG */
+	uint32_t gerror, gerrorn;		/* SMMU_GERROR_*: active where the two differ */
+	enum uiopf_side stopped_side;		/* whose queue has the illegal command */
 
 	/* The event queue, in the same way. What finds no room waits. */
 	struct uiopf_records evtq;
