@@ -36,9 +36,9 @@ PATIENCE_S: Final = (0.2, 2.0, 10.0)
 """For what the engine came to, and the host does not: at first, later, and at last."""
 MOST_ACTIONS: Final = 18
 TRIES: Final = 400
+"""Smaller programs that are tried for one that differs."""
 SPAN: Final = 250
 """Programs of one process."""
-"""Smaller programs that are tried for one that differs."""
 
 
 @dataclass(frozen=True)

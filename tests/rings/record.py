@@ -7,16 +7,71 @@ from __future__ import annotations
 
 import platform
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from tests.rings import known
 from tests.rings.bulk import draw
 from tests.rings.cases import CASES
 from tests.rings.engine import EnginePlayer
 from tests.rings.host import HostPlayer, refusal, version
-from tests.rings.language import Program, Seen, waiting_for
+from tests.rings.language import waiting_for
 from tests.rings.recorded import Recording, write
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.rings.language import Case, Program, Seen
+
 TIMES, ATTEMPTS, PROGRAMS, SEED = 5, 10, 400, 1
+SPAN: Final = 100
+"""How many of them one process plays: the host keeps threads of rings that are no longer used until that ends."""
+
+T = TypeVar("T")
+
+
+def _settled(host: HostPlayer, program: Program, attempts: int = 1) -> list[Seen] | None:
+    for _ in range(attempts):
+        first = host.play(program)
+        if all(host.play(program) == first for _ in range(TIMES - 1)):
+            return first
+    return None
+
+
+def _table() -> list[Case]:
+    return [case for case in CASES if case.since <= version()]
+
+
+def _of_cases(numbers: range) -> list[list[Seen] | None]:
+    host = HostPlayer()
+    outcomes = [_settled(host, case.program, ATTEMPTS) for case in _table()[numbers.start : numbers.stop]]
+    host.close()
+    return outcomes
+
+
+def _of_programs(numbers: range) -> list[list[Seen] | None]:
+    host, engine = HostPlayer(), EnginePlayer(version())
+    host.patience_s = 0.5
+    outcomes: list[list[Seen] | None] = []
+    for number in numbers:
+        program = draw(SEED, number).program()
+        got = engine.play(program)
+        outcome = _settled(host, waiting_for(program, got))
+        holds = outcome is not None and (outcome == got or known.explanation(program, outcome, got))
+        outcomes.append(outcome if holds else None)
+    host.close()
+    engine.close()
+    return outcomes
+
+
+def _in_spans(function: Callable[[range], list[T]], count: int, what: str) -> Iterator[tuple[int, T]]:
+    """What the function makes of each number below *count*."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for first in range(0, count, SPAN):
+            numbers = range(first, min(first + SPAN, count))
+            yield from zip(numbers, pool.submit(function, numbers).result(), strict=True)
+            print(f"{numbers.stop} of {count} {what}", file=sys.stderr)  # noqa: T201
 
 
 def _main() -> int:
@@ -24,33 +79,19 @@ def _main() -> int:
     if reason:
         print(f"the host refuses io_uring: {reason}", file=sys.stderr)  # noqa: T201
         return 1
-    host, engine, kernel = HostPlayer(), EnginePlayer(version()), version()
-
-    def settled(program: Program, attempts: int = 1) -> list[Seen] | None:
-        for _ in range(attempts):
-            first = host.play(program)
-            if all(host.play(program) == first for _ in range(TIMES - 1)):
-                return first
-        return None
-
-    cases, programs, unsteady = {}, [], []
-    for case in CASES:
-        if case.since > kernel:
-            continue
-        outcome = settled(case.program, ATTEMPTS)
+    table, cases, unsteady = _table(), {}, []
+    for number, outcome in _in_spans(_of_cases, len(table), "cases"):
+        case = table[number]
         if outcome is None:
             unsteady.append(case.name)
         else:
             cases[case.name] = (case.program.digest, outcome)
-    host.patience_s = 0.5
-    for number in range(PROGRAMS):
+    programs = []
+    for number, outcome in _in_spans(_of_programs, PROGRAMS, "programs"):
         bytes_ = draw(SEED, number)
-        program = bytes_.program()
-        got = engine.play(program)
-        outcome = settled(waiting_for(program, got))
-        if outcome is not None and (outcome == got or known.explanation(program, outcome, got)):
-            programs.append((bytes_.header, bytes_.actions, program.digest, outcome))
-    path = write(Recording(kernel, platform.uname().release, cases, programs))
+        if outcome is not None:
+            programs.append((bytes_.header, bytes_.actions, bytes_.program().digest, outcome))
+    path = write(Recording(version(), platform.uname().release, cases, programs))
     print(f"{path}: Linux {platform.uname().release}, {len(cases)} cases, {len(programs)} programs")  # noqa: T201
     print(f"not the same every time: {', '.join(unsteady) or 'none'}; {PROGRAMS - len(programs)} programs")  # noqa: T201
     return 0
