@@ -77,15 +77,35 @@ static bool lose(struct uiopf_engine *e)
 	return false;
 }
 
-static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
+static bool can_keep(struct uiopf_engine *e)
 {
-	if (e->backlog_count == e->backlog_capacity && !grow_backlog(e))
+	return e->backlog_count < e->backlog_capacity || grow_backlog(e);
+}
+
+static struct uiopf_backlog *kept(struct uiopf_engine *e, uint32_t nr)
+{
+	return &e->backlog[(e->backlog_first + nr) % e->backlog_capacity];
+}
+
+/* Keeps a CQE behind so many that are kept already; what else there is moves on by one. */
+static bool keep_behind(struct uiopf_engine *e, uint32_t nr, const struct uiopf_backlog *cqe)
+{
+	uint32_t at;
+
+	if (!can_keep(e))
 		return lose(e);
 	/* The flag says "enter", which a client of another process cannot: its worker flushes by itself. */
 	if (!e->backlog_count && !e->attachable)
 		__atomic_fetch_or(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), IORING_SQ_CQ_OVERFLOW, __ATOMIC_SEQ_CST);
-	e->backlog[(e->backlog_first + e->backlog_count++) % e->backlog_capacity] = *cqe;
+	for (at = e->backlog_count++; at != nr; at--)
+		*kept(e, at) = *kept(e, at - 1);
+	*kept(e, nr) = *cqe;
 	return true;
+}
+
+static bool keep(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
+{
+	return keep_behind(e, e->backlog_count, cqe);
 }
 
 /*
@@ -143,25 +163,49 @@ static bool are_plain(const struct uiopf_ring *ring, uint32_t first, uint32_t co
 	return true;
 }
 
+/* The last CQE, which is of this batch and which nobody sees yet, leaves the ring: it will be the first that is kept. */
+static void take_back_last(struct uiopf_engine *e)
+{
+	uiopf_word *last = uiopf_cqe_at(&e->ring, e->ring.cq_tail - 1);
+	const uint64_t result = READ_ONCE(&last[1]);
+	struct uiopf_backlog cqe = { READ_ONCE(&last[0]), (int32_t)result, (uint32_t)(result >> 32), { 0, 0 }, false };
+
+	if (e->ring.cqe_shift == 5) {
+		cqe.wide = true;
+		cqe.extra[0] = READ_ONCE(&last[2]);
+		cqe.extra[1] = READ_ONCE(&last[3]);
+	}
+	keep_behind(e, 0, &cqe);
+	e->ring.cq_tail--;
+}
+
 /*
  * Linux posts a message at once, and the completions of a batch when that ends: they come behind it (io_post_aux_cqe). They
- * are in the ring already, where nobody sees them yet, and make room. True where that is done.
+ * are in the ring or kept already, where nobody sees them yet, and make room. True where that is done.
  */
-static bool put_before_batch(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
+static bool put_before_batch(struct uiopf_engine *e, const struct uiopf_backlog *cqe)
 {
 	struct uiopf_ring *ring = &e->ring;
 	const uint32_t behind = ring->cq_tail - e->posted_tail, words = 1u << (ring->cqe_shift - 3);
 	uint32_t at, i;
+	bool full;
 
-	if (likely(!behind) || behind > MOST_BEHIND || e->backlog_count || uiopf_cq_full(ring))
+	if (likely(!behind && e->posted_backlog == e->backlog_count))
 		return false;
+	if (behind + (e->backlog_count - e->posted_backlog) > MOST_BEHIND || !can_keep(e))
+		return false;
+	full = uiopf_cq_full(ring);	/* once: the client may move its head */
+	if (e->posted_backlog || (!behind && full))
+		return keep_behind(e, e->posted_backlog++, cqe);
 	if (ring->mixed && !are_plain(ring, e->posted_tail, behind))
 		return false;
+	if (full)
+		take_back_last(e);
 	for (at = ring->cq_tail++; at != e->posted_tail; at--)
 		for (i = 0; i < words; i++)
 			WRITE_ONCE(&uiopf_cqe_at(ring, at)[i], READ_ONCE(&uiopf_cqe_at(ring, at - 1)[i]));
-	WRITE_ONCE(&uiopf_cqe_at(ring, at)[0], user_data);
-	WRITE_ONCE(&uiopf_cqe_at(ring, at)[1], (uint32_t)res | (uint64_t)flags << 32);
+	WRITE_ONCE(&uiopf_cqe_at(ring, at)[0], cqe->user_data);
+	WRITE_ONCE(&uiopf_cqe_at(ring, at)[1], (uint32_t)cqe->res | (uint64_t)cqe->flags << 32);
 	for (i = 2; i < words; i++)
 		WRITE_ONCE(&uiopf_cqe_at(ring, at)[i], 0);
 	e->posted_tail++;
@@ -170,20 +214,21 @@ static bool put_before_batch(struct uiopf_engine *e, uint64_t user_data, int32_t
 
 bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
 {
-	bool kept;
+	const struct uiopf_backlog cqe = { .user_data = user_data, .res = res, .flags = flags };
+	bool posted;
 
 	if (unlikely(e->attachable && e->alive + e->backlog_count >= UIOPF_ATTACHED_MOST) &&
 	    (e->backlog_count || uiopf_cq_full(&e->ring)))
 		return lose(e);
 	if (unlikely(flags & IORING_CQE_F_32) && e->kernel >= UIOPF_LINUX(6, 18))
-		kept = uiopf_complete_wide(e, user_data, res, flags, 0, 0);
-	else if (unlikely(put_before_batch(e, user_data, res, flags)))
+		posted = uiopf_complete_wide(e, user_data, res, flags, 0, 0);
+	else if (unlikely(put_before_batch(e, &cqe)))
 		return true;
 	else
-		kept = uiopf_complete(e, user_data, res, flags);
-	e->posted_tail = e->ring.cq_tail;
+		posted = uiopf_complete(e, user_data, res, flags);
+	uiopf_all_posted(e);
 	e->finished |= (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) != 0;
-	return kept;
+	return posted;
 }
 
 bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
@@ -208,6 +253,7 @@ void uiopf_flush_backlog(struct uiopf_engine *e)
 			uiopf_cq_put(&e->ring, b->user_data, b->res, b->flags);
 		}
 		e->backlog_first = (e->backlog_first + 1) % e->backlog_capacity;
+		e->posted_backlog -= e->posted_backlog != 0;
 		if (--e->backlog_count == 0)
 			__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_CQ_OVERFLOW,
 					   __ATOMIC_SEQ_CST);
@@ -295,9 +341,10 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 	if (!moved && !finished)
 		return;
 	e->finished = e->counted = false;
+	uiopf_all_posted(e);
 	if (moved) {
 		e->cost.bytes_copied += (uint64_t)(e->ring.cq_tail - e->ring.cq_tail_published) << e->ring.cqe_shift;
-		e->ring.cq_tail_published = e->posted_tail = e->ring.cq_tail;
+		e->ring.cq_tail_published = e->ring.cq_tail;
 		/*
 		 * Pairs with uiopf_client_ready. Someone may be about to sleep: they look at the tail after they said
 		 * so, we look at that after the tail, which takes a full barrier. The worker puts it off until its next

@@ -7,6 +7,13 @@ bool uiopf_complete(struct uiopf_engine *engine, uint64_t user_data, int32_t res
 bool uiopf_complete_wide(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags, uint64_t extra1,
 			 uint64_t extra2);
 
+/* What the batch that goes on has completed until now is posted: a message comes behind it. */
+static inline void uiopf_all_posted(struct uiopf_engine *e)
+{
+	e->posted_tail = e->ring.cq_tail;
+	e->posted_backlog = e->backlog_count;
+}
+
 /* The same for a CQE of another ring's. A client of another process has no more kept than its own requests may need. */
 bool uiopf_complete_message(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags);
 /* A CQE of a request that goes on; false where there is no room, which ends the request. */

@@ -217,6 +217,7 @@ struct uiopf_engine {
 	bool counted;				/* … and TIMEOUTs that count them know that already */
 	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
 	uint32_t posted_tail;			/* the CQ's tail without what the batch that goes on has completed */
+	uint32_t posted_backlog;		/* … and how many completions are kept without those */
 	uint32_t fired_told;			/* `timeouts_fired` when those who wait were last told */
 	bool look_again;			/* CQEs were published without a barrier: see uiopf_publish_cqes */
 	uint32_t barrier;

@@ -77,6 +77,14 @@ static inline uint32_t uiopf_sq_ready(struct uiopf_ring *ring)
 	return n < ring->sq_entries ? n : ring->sq_entries;
 }
 
+/* Whether the SQ has no room by what both sides have shown: what a call has taken it shows at its end (io_sqring_full). */
+static inline bool uiopf_sq_shown_full(struct uiopf_ring *ring)
+{
+	const uint32_t tail = LOAD_ACQUIRE(uiopf_ring_word(ring, RING_SQ_TAIL));	/* as in uiopf_sq_ready */
+
+	return tail - READ_ONCE(uiopf_ring_word(ring, RING_SQ_HEAD)) == ring->sq_entries;
+}
+
 /* How far ahead lines are fetched that the other side has written: by then they are here. */
 #define RING_AHEAD 8u
 

@@ -11,7 +11,7 @@ static uint32_t file_poll(struct uiopf_file *file)
 	uint32_t events = 0;
 	bool ready;
 
-	if (uiopf_sq_ready(&e->ring) < e->ring.sq_entries)
+	if (!uiopf_sq_shown_full(&e->ring))
 		events |= POLLOUT | POLLWRNORM;
 	/* Task work that is put off counts, and what has not been shown does not (io_has_work). */
 	ready = e->ring.cq_tail_published != LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD));

@@ -141,14 +141,17 @@ void uiopf_flush_batch(struct uiopf_engine *e)
 {
 	const bool posted = e->posted_tail != e->ring.cq_tail;
 
-	e->posted_tail = e->ring.cq_tail;
+	if (unlikely(e->held_back != NULL)) {	/* who waits for its completions is called before its chains go on */
+		uiopf_publish_cqes(e);
+		release_held_back(e);
+		return;
+	}
+	uiopf_all_posted(e);
 	if (unlikely(e->count_timeouts != NULL) && (posted || e->finished)) {
 		e->counted |= e->finished;
 		e->finished = false;
 		e->count_timeouts(e);
 	}
-	if (unlikely(e->held_back != NULL))
-		release_held_back(e);
 }
 
 /* What was moved has called others at that moment, and not behind what comes next: the host is asked for them. */
@@ -176,7 +179,8 @@ static void finish(struct uiopf_request *r)
 			uiopf_request_add_work(r, UIOPF_FINISH);	/* only the submitter completes (io_req_complete_post) */
 			return;
 		}
-		e->by_worker |= ended_in_worker(r);
+		/* A deferred ring's worker leaves the end to the submitter, and tells of it (io_req_local_work_add). */
+		e->by_worker |= (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || ended_in_worker(r);
 	}
 	if (!r->failed && !succeeded(r))
 		set_failed(r);

@@ -147,7 +147,8 @@ class EnginePlayer(Player):
         while True:
             before = self.available(ring)
             self._turn()
-            returned(lambda: engine.enter(0, 0, GETEVENTS))
+            there = min(before, max(count, 0))  # as the host is asked: a ring that puts its work off does as much of it
+            returned(lambda: engine.enter(0, there, GETEVENTS))  # noqa: B023
             if self.available(ring) >= count >= 0:
                 return
             if self.available(ring) > before:

@@ -409,7 +409,7 @@ class Wide:
                 fields |= {"addr": buffer(24), "len": 64, "off": 24}
         elif opcode is Op.MSG_RING:
             fields |= {"off": 1000 + self.user_data, "len": b[6]}
-            if b[5] & 1:
+            if b[5] & 1 and not flags & FIXED:
                 fields["fd"] = Fd(self.rings[b[3] % len(self.rings)].name)
         elif opcode is Op.FILES_UPDATE:
             fields |= {"addr": Blob("2i", (Fd(self.ends[b[3] % len(self.ends)]), -1)), "len": 1 + b[5] % 2}

@@ -697,6 +697,25 @@ def _told_by_rings(kind: str, flags: int) -> tuple[Case, ...]:
 
 _KINDS: Final = (("", 0), (", put off", DEFER), (", put off, with the flag", DEFER | TASKRUN))
 
+_CALLED_BEFORE_CHAINS: Final = tuple(
+    case(
+        f"feeding: {what} for the own ring, and a chain of the same call that {ends}{name}",
+        "it is called by the call's completions before the chain goes on",
+        Setup(flags=flags),
+        *(run(*chain, one) for _ in range(2)),
+        [look_again()] * 2,
+        since=(6, 18),
+    )
+    for what, one in (("a READ", read(3, "ring")), ("a poll", poll(3, "ring")))
+    for ends, chain in (
+        ("fails", (bad(1, flags=LINK), nop(2))),
+        ("cannot start", (nop(1, flags=LINK | 0x80), nop(2))),
+        ("goes on", (nop(1, flags=LINK), nop(2))),
+        ("goes on by hard links", (bad(1, flags=HARD), nop(2))),
+    )
+    for name, flags in (("", int(SetupFlags.SUBMIT_ALL)), (", put off", DEFER | int(SetupFlags.SUBMIT_ALL)))
+)
+
 CASES: Final = (
     *_polls_of_rings("", 0),
     *_polls_of_rings(", put off", DEFER),
@@ -707,5 +726,6 @@ CASES: Final = (
     *_others("", 0),
     *_others(", put off", DEFER),
     *_PARTS,
+    *_CALLED_BEFORE_CHAINS,
     *(one for kind, flags in _KINDS for one in _told_by_rings(kind, flags)),
 )

@@ -26,6 +26,8 @@ from tests.rings.language import (
     cancel,
     case,
     data,
+    enter,
+    enter_ext,
     give,
     look_again,
     message,
@@ -82,6 +84,39 @@ _MESSAGES: Final = (
             (", both sizes", MIXED),
             (", put off", DEFER),
         )
+    ),
+    *(
+        case(
+            f"message: to itself, a full queue{name}",
+            "before what the call has completed, of which the queue has room for fewer by one, or for none",
+            Setup(entries=4, cq_entries=4, flags=CQSIZE | flags),
+            submit(*(nop(n) for n in range(1, 1 + there))),
+            submit(nop(11), nop(12), message(13, "ring", 77, 5), nop(14), flags=GETEVENTS),
+            submit(nop(21), message(22, "ring", 78, 5), message(23, "ring", 79, 5), nop(24), flags=GETEVENTS),
+            submit(nop(31, flags=LINK), message(32, "ring", 80, 5), nop(33), flags=GETEVENTS),
+            Word("sq_flags"),
+            [(Reap(), Word("sq_flags"), enter(flags=GETEVENTS))] * 5,
+            Reap(),
+            since=(6, 18),
+        )
+        for there in (0, 2, 3, 4)
+        for name, flags in (
+            (f", {there} before", 0),
+            (f", {there} before, 32 bytes", int(SetupFlags.CQE32)),
+            (f", {there} before, put off", DEFER),
+            (f", {there} before, put off, 32 bytes", DEFER | int(SetupFlags.CQE32)),
+        )
+    ),
+    case(
+        "message: to itself, put off, in a wait",
+        "is counted as one of those that are waited for, and comes before the next of its chain",
+        Setup(flags=DEFER),
+        nop(1, flags=LINK),
+        message(2, "ring", 77, 5),
+        enter_ext(2, 3),
+        Reap(),
+        look_again(),
+        since=(6, 18),
     ),
     case(
         "message: to itself, IOPOLL",

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.rings.language import (
     CQSIZE,
+    GETEVENTS,
     Close,
     Drain,
     Fill,
@@ -16,8 +17,10 @@ from tests.rings.language import (
     Write,
     cancel,
     case,
+    enter,
     look_again,
     nop,
+    on,
     pipe,
     poll,
     poll_remove,
@@ -178,6 +181,40 @@ _POLLS: Final = (
         run(nop(7), ring="second"),
         Reap(ring="second"),
         look_again(),
+    ),
+    case(
+        "poll: the own ring, for room among the SQEs",
+        "what a call takes is free when the call ends, and a full queue has no room until then",
+        Setup(entries=4),
+        [
+            (run(poll(1, "ring", events), *[nop(2)] * others), look_again())
+            for events in (OUT, IN | OUT)
+            for others in (2, 3)
+        ],
+        look_again(),
+    ),
+    case(
+        "poll: the own ring, for room among the SQEs, multishot",
+        "as above, and completions call it",
+        Setup(entries=4),
+        run(poll(1, "ring", IN | OUT, len=MULTI), *[nop(2)] * 3),
+        [look_again()] * 2,
+        run(*[nop(3)] * 4),
+        [look_again()] * 2,
+    ),
+    case(
+        "poll: another ring, for room among the SQEs",
+        "those that are published and not taken yet",
+        Setup(),
+        Setup("second", entries=4),
+        on("second", *[nop(9)] * 4),
+        run(poll(1, "second", OUT), poll(2, "second", IN)),
+        run(ring="second"),
+        look_again(),
+        enter(4, 0, GETEVENTS, ring="second"),
+        [look_again()] * 2,
+        run(poll(3, "second", OUT)),
+        run(poll(4, "second", IN)),
     ),
     case(
         "poll: several on one file",

@@ -27,6 +27,7 @@ from tests.rings.language import (
     Told,
     Wait,
     Write,
+    bad,
     buffer_ring,
     cancel,
     case,
@@ -45,10 +46,11 @@ from tests.rings.language import (
     submit,
     timeout,
 )
-from uring_iopf.abi import Op, RegisterOp, SqeFlags
+from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
 ASYNC, LINK, SELECT = int(SqeFlags.ASYNC), int(SqeFlags.IO_LINK), int(SqeFlags.BUFFER_SELECT)
 HARD, DRAIN = int(SqeFlags.IO_HARDLINK), int(SqeFlags.IO_DRAIN)
+DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 ALL, BY_FD, ANY, BY_DATA, BY_OP = 1, 2, 4, 16, 32
 NOWAIT: Final = 8
 BUNDLE: Final = 16
@@ -285,18 +287,25 @@ _REST: Final = (
         ],
         since=(6, 16),
     ),
-    case(
-        "worker: an eventfd for it",
-        "REGISTER_EVENTFD_ASYNC: signalled by what it completes, and not by what it has armed",
-        Setup(),
-        Open("told", "eventfd", nonblock=True),
-        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("told"),)), 1),
-        Open("socket", "stream"),
-        [
-            (asked(recv(1, flags=flags)), Told("told"), Write("socket.b", ONE), worked(), Told("told"))
-            for flags in (0, ASYNC, LINK)
-        ],
-        since=(6, 16),
+    *(
+        case(
+            f"worker: an eventfd for it{name}",
+            "REGISTER_EVENTFD_ASYNC: signalled by what it completes, and not by what it has armed",
+            Setup(flags=setup),
+            Open("told", "eventfd", nonblock=True),
+            Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("told"),)), 1),
+            Open("socket", "stream"),
+            [
+                (asked(recv(1, flags=flags)), Told("told"), Write("socket.b", ONE), Wait(1), worked(), Told("told"))
+                for flags in (0, ASYNC, LINK)
+            ],
+            [
+                (submit(one), Wait(1), worked(), Told("told"))
+                for one in (nop(1), nop(1, flags=ASYNC), bad(1, flags=ASYNC), read(1, "none", flags=ASYNC))
+            ],
+            since=(6, 16),
+        )
+        for name, setup in (("", 0), (", put off", DEFER))
     ),
     case(
         "multishot: the end of a FIFO",
