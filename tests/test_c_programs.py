@@ -21,6 +21,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "histogram": ["1"],
     "memory": [],
     "walk": ["1"],
+    "tables": ["3000", "1"],
     "records": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
@@ -43,8 +44,8 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
 }
 
-#: Fewer steps where the thread sanitizer is ten times slower: every eighth cell.
-UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"]}
+#: Fewer steps where the thread sanitizer is ten times slower: every eighth cell; no trees, which one thread walks.
+UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"], "tables": ["0", "1"]}
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
 ONE_THREAD: Final = frozenset({"account", "pri", "outside", "no_memory", "bounds"})

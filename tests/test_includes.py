@@ -45,13 +45,14 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"table"},
     ),
     "hardware": (
-        {"histogram", "pri", "request", "walk"},
+        {"histogram", "pri", "request", "tables", "walk"},
         {"load"},
         {"endpoint"},
         {"account", "pri_calls", "raw"},
         {"endpoint_path"},
         {"iommu"},
     ),
+    "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"table"}),
     "hardware/iommu": ({"commands", "mock"}, {"model"}, {"model_path"}, {"amd", "riscv", "smmuv3", "vtd"}, {"table"}),
     "designs": (
         {"design"},

@@ -22,6 +22,7 @@ struct uiopf_file;
 struct uiopf_engine;
 struct uiopf_client_ring;
 struct uiopf_space;
+struct uiopf_format;
 struct uiopf_endpoint;
 struct uiopf_model;
 struct uiopf_mock;
@@ -266,6 +267,13 @@ int uiopf_space_map(struct uiopf_space *space, uint32_t pasid, uint64_t address,
 int uiopf_space_unmap(struct uiopf_space *space, uint32_t pasid, uint64_t address);
 int uiopf_space_present(const struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
 int64_t uiopf_space_map_messages(struct uiopf_space *space, const struct iommu_hwpt_pgfault *messages, uint64_t n);
+
+/* ---- page tables of two stages ---- */
+
+/* The formats that there are, from 0 on: NULL, there are no more. A name, and the stage that it is for, 1 or 2. */
+const struct uiopf_format *uiopf_format_at(uint32_t n);
+const char *uiopf_format_name(const struct uiopf_format *table_format);
+uint32_t uiopf_format_stage(const struct uiopf_format *table_format);
 
 /* ---- the endpoint ---- */
 

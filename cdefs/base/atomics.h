@@ -17,6 +17,12 @@
 #define LOAD_SEQ(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define STORE_SEQ(p, v) ((void)__atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST))
 
+/* Stores *v* if the word is still *was*; whether it was. Both ways: what the other side wrote before is there. */
+#define COMPARE_EXCHANGE(p, was, v) __extension__ ({ \
+		__typeof__(*(p)) was_ = (was); \
+		__atomic_compare_exchange_n((p), &was_, (v), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE); \
+	})
+
 /* Two cores never write to one of these at once: 128, since processors fetch lines in pairs. */
 #define UIOPF_LINE_BYTES 128
 #define UIOPF_LINE _Alignas(UIOPF_LINE_BYTES)
