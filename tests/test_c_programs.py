@@ -25,6 +25,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "records": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
+    "vtd_revisions": [],
     "smmuv3": [],
     "amd": [],
     "riscv": [],

@@ -53,7 +53,14 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"iommu"},
     ),
     "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"table"}),
-    "hardware/iommu": ({"commands", "mock"}, {"model"}, {"model_path"}, {"amd", "riscv", "smmuv3", "vtd"}, {"table"}),
+    "hardware/iommu": (
+        {"commands", "mock"},
+        {"model"},
+        {"model_path"},
+        {"amd", "riscv", "smmuv3", "vtd"},
+        {"vtd_2"},
+        {"table"},
+    ),
     "designs": (
         {"design"},
         {"channel"},

@@ -135,6 +135,7 @@ class Machine(Unshared):
             capacity=parts.credits,
             group_most=load.group,
             retries=parts.retries,
+            private_data=self.iommu.carries_private_data,
         )
         self._endpoints.append(endpoint)
         device = self.context.bind(self.iommu, parts.requester_id, parts.credits, group=group)

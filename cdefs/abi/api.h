@@ -229,6 +229,7 @@ struct uiopf_model_counts {
 #define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
 #define UIOPF_MODEL_DENIES 4		/* its driver denies page requests, as SMMUv3's in Linux */
 #define UIOPF_MODEL_LARGE_LOG 8		/* AMD: the log has as many entries as it can */
+#define UIOPF_MODEL_FORGETS_PRIVATE 16	/* VT-d 3.x: its driver does not bring private data back, as Linux's since 6.10 */
 const char *uiopf_model_name(uint32_t n);	/* NULL: there are fewer */
 struct uiopf_model *uiopf_model_make(struct uiopf_core *core, uint32_t n, uint32_t flags);
 void uiopf_model_free(struct uiopf_model *model);
@@ -322,10 +323,13 @@ struct uiopf_endpoint_counts {
 #define UIOPF_RAW_PASID 1
 #define UIOPF_RAW_EXECUTE 2
 #define UIOPF_RAW_PRIVILEGED 4
+#define UIOPF_RAW_PRIVATE_DATA 8	/* VT-d before 4 */
+#define UIOPF_RAW_STREAM 16		/* VT-d 2.x: its answer is a page stream response; not the last of a group */
 struct uiopf_raw_request {
 	uint32_t requester_id;		/* another than the function's: the other one is asked for it */
 	uint32_t pasid, flags;
 	uint64_t message;		/* PCIE_PRI_* */
+	uint64_t private_data[2];
 };
 struct uiopf_prg_answer { uint16_t index, code; };
 
@@ -341,6 +345,10 @@ struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physica
 struct uiopf_endpoint *uiopf_endpoint_new_stalling(struct uiopf_core *core, struct uiopf_port *port,
 						   uint16_t requester_id, uint32_t stalls, uint32_t stage);
 int uiopf_port_stalls(const struct uiopf_port *port);
+/* The bits of a word of private data that requests behind it carry; 0: none. */
+uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word);
+/* Whether groups of a load, and accesses, carry private data. -EOPNOTSUPP: not behind this IOMMU. */
+int uiopf_endpoint_send_private_data(struct uiopf_endpoint *endpoint, int sends);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, struct uiopf_space *space);
 /* The capability's registers, at PCIE_PRI_*: -EINVAL, there is none; -ENOENT, a virtual function, or one that stalls, has none. */
@@ -567,6 +575,11 @@ int uiopf_channel_wait(struct uiopf_channel *channel, uint64_t timeout_ns);
 int uiopf_channel_prepare_sleep(struct uiopf_channel *channel);
 int uiopf_channel_awake(struct uiopf_channel *channel);
 int uiopf_channel_eventfd(const struct uiopf_channel *channel);
+/*
+ * What the last message of a received group, that has no answer yet, had that is private to the function: 1, or 0 if it
+ * had nothing. -EOPNOTSUPP: the design's message has no place; -EINVAL: no such group.
+ */
+int uiopf_channel_private_data(struct uiopf_channel *channel, uint32_t cookie, uint64_t out[2]);
 /* Both sides' costs, added up. */
 void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);
 

@@ -42,6 +42,7 @@
 #define VTD_PRQ_ENTRIES 2048		/* what Linux sets up: 64 KiB */
 #define VTD_PRQ_TYPE 0x1		/* word 0, bits 7:0 */
 #define VTD_PRQ_PASID_PRESENT 0x100
+#define VTD_PRQ_PRIVATE_DATA 0x200	/* bit 9, revision 3: words 2 and 3 are private data; reserved since 4.0 */
 #define VTD_PRQ_RID_SHIFT 16		/* 31:16 */
 #define VTD_PRQ_PASID_SHIFT 32		/* 51:32 */
 #define VTD_PRQ_EXECUTE 0x10000000000000	/* bit 52 */
@@ -54,11 +55,35 @@
 #define VTD_IQ_WORDS 4
 #define VTD_PGRP_TYPE 0x9		/* word 0, bits 3:0 */
 #define VTD_PGRP_PASID_PRESENT 0x10
+#define VTD_PGRP_PRIVATE_DATA 0x20	/* bit 5, revision 3: words 2 and 3 are the request's */
 #define VTD_PGRP_CODE_SHIFT 12		/* 15:12 */
 #define VTD_PGRP_RID_SHIFT 16		/* 31:16 */
 #define VTD_PGRP_PASID_SHIFT 32		/* 51:32 */
 #define VTD_PGRP_LPIG 0x4		/* word 1, bit 2: reserved since 4.0; Linux 6.12 sets it */
 #define VTD_PGRP_PRGI_SHIFT 3		/* word 1, 11:3 */
+
+/* ---- VT-d before 3.0: two words each; Linux drivers/iommu/intel-svm.c, 4.4 to 4.20 ---- */
+
+#define VTD2_PRQ_WORDS 2
+#define VTD2_PRQ_ENTRIES 4096		/* of the 64 KiB that later drivers set up */
+#define VTD2_PRQ_STREAM 0x1		/* word 0: srr, a stream response is asked for */
+#define VTD2_PRQ_PASID_PRESENT 0x4	/* bit 2 */
+#define VTD2_PRQ_LAST 0x8		/* lpig, bit 3 */
+#define VTD2_PRQ_PASID_SHIFT 4		/* 23:4 */
+#define VTD2_PRQ_BUS_SHIFT 24		/* 31:24 */
+#define VTD2_PRIVATE_SHIFT 32		/* 54:32, of requests and of answers */
+#define VTD2_PRIVATE_BITS 23
+#define VTD2_PRGI_SHIFT 55		/* 63:55, likewise */
+#define VTD2_PRQ_READ 0x1		/* word 1 */
+#define VTD2_PRQ_WRITE 0x2
+#define VTD2_PRQ_EXECUTE 0x4
+#define VTD2_PRQ_PRIVILEGED 0x8
+#define VTD2_DEVFN_SHIFT 4		/* word 1, 11:4, of requests and of stream responses; address 63:12 */
+#define VTD2_IQ_WORDS 2
+/* Page group response: word 0 as in later ones, but for the code, which is in 3:0 of word 1, before private data and index. */
+/* Page stream response: word 0 has the type 3:0, PASID, bus, private data and index where requests have them. */
+#define VTD2_PSTRM_TYPE 0xa
+#define VTD2_CODE 0xf			/* word 1, 3:0 */
 
 /* ---- Arm SMMUv3: IHI 0070, chapters 4 and 8; Linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.h ---- */
 

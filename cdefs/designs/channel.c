@@ -338,6 +338,13 @@ int uiopf_channel_eventfd(const struct uiopf_channel *ch)
 	return ch->eventfd;
 }
 
+int uiopf_channel_private_data(struct uiopf_channel *ch, uint32_t cookie, uint64_t out[2])
+{
+	if (!ch->design->private_data)
+		return -EOPNOTSUPP;
+	return ALONE(ch, ch->design->private_data(ch, cookie, out));
+}
+
 void uiopf_channel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost)
 {
 	uiopf_control_begin(ch->core);

@@ -41,6 +41,8 @@ struct uiopf_design {
 	bool (*holds)(const struct uiopf_channel *ch);
 	/* Whether the kernel's half takes this code; absent where that is for the queue's file to say. */
 	bool (*takes)(const struct uiopf_channel *ch, uint32_t code);
+	/* What a received group's message had that is private to the function: 1, 0 or -EINVAL. Absent: it has no place. */
+	int (*private_data)(const struct uiopf_channel *ch, uint32_t cookie, uint64_t out[2]);
 	/* Adds the kernel half's costs. */
 	void (*kernel_cost)(struct uiopf_channel *ch, struct uiopf_cost *cost);
 };

@@ -38,7 +38,7 @@ struct rfc {
 	uint64_t told;
 	uint32_t partial, most;
 	struct iommu_hwpt_pgfault *group;
-	struct reply { uint32_t dev_id, pasid, grpid; bool live; } *reply;	/* by the name that the generic clients answer by */
+	struct reply { uint32_t dev_id, pasid, grpid; bool live, has_private; uint64_t private_data[2]; } *reply;	/* by the name that the generic clients answer by */
 	struct uiopf_idmap names;
 };
 
@@ -109,7 +109,9 @@ static void remember(struct uiopf_channel *ch, const struct uiopf_group *group)
 	*o = (struct outstanding){ group->last.dev_id, group->last.pasid, group->last.grpid, group->last.cookie };
 }
 
-static void copy_message(struct rfc_pgfault *m, const struct iommu_hwpt_pgfault *fault)
+/* `data`: of a group's last message that has such a thing, or NULL. The answer needs none from us: the kernel keeps it. */
+static void copy_message(struct rfc_pgfault *m, const struct iommu_hwpt_pgfault *fault,
+			 const struct uiopf_private_data *data)
 {
 	*m = (struct rfc_pgfault){
 		.size = sizeof *m,
@@ -120,6 +122,10 @@ static void copy_message(struct rfc_pgfault *m, const struct iommu_hwpt_pgfault 
 		.perm = fault->perm,
 		.addr = fault->addr,
 	};
+	if (data) {
+		m->flags |= 4;		/* IOMMU_PGFAULT_FLAGS_PRIV_DATA */
+		memcpy(m->private_data, data->word, sizeof data->word);
+	}
 }
 
 /* read(2) of one message: 48, or 0 when there is none, or -EINTR. Reading the last of a group moves it to the response list. */
@@ -149,10 +155,11 @@ static int64_t read_message(struct uiopf_channel *ch, struct rfc_pgfault *m)
 		struct iommu_hwpt_pgfault message;
 
 		uiopf_fill_message_kept(&message, group->last.dev_id, &node->fault);
-		copy_message(m, &message);
+		copy_message(m, &message, NULL);
 		rfc->next_node = node->next;
 	} else {
-		copy_message(m, &group->last);
+		copy_message(m, &group->last, group->kept & UIOPF_FAULT_PRIV_DATA ?
+			     &group->attach->device->private_data[group->index] : NULL);
 		remember(ch, group);
 		rfc->reading = NULL;
 	}
@@ -250,7 +257,9 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 
 			if (!uiopf_idmap_take(&rfc->names, &cookie))
 				return n ? (int)n : -ENOBUFS;	/* more groups unanswered than the client said */
-			rfc->reply[cookie] = (struct reply){ m.dev_id, m.pasid, m.grpid, true };
+			rfc->reply[cookie] = (struct reply){
+				m.dev_id, m.pasid, m.grpid, true, m.flags & 4, { m.private_data[0], m.private_data[1] },
+			};
 			for (i = 0; i < messages; i++) {
 				rfc->group[i].cookie = cookie;
 				out[n++] = rfc->group[i];
@@ -287,6 +296,17 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 			ch->cost.answer_errors++;
 	}
 	return (int)n;
+}
+
+static int private_data(const struct uiopf_channel *ch, uint32_t cookie, uint64_t out[2])
+{
+	const struct rfc *rfc = ch->state;
+	const struct reply *reply = cookie && cookie <= rfc->most ? &rfc->reply[cookie] : NULL;
+
+	if (!reply || !reply->live)
+		return -EINVAL;
+	memcpy(out, reply->private_data, sizeof reply->private_data);
+	return reply->has_private;
 }
 
 static bool takes(const struct uiopf_channel *ch, uint32_t code)
@@ -398,4 +418,5 @@ const struct uiopf_design uiopf_design_eventfd = {
 	.prepare_sleep = prepare_sleep,
 	.takes = takes,
 	.kernel_cost = kernel_cost,
+	.private_data = private_data,
 };

@@ -43,7 +43,7 @@ static uint32_t run(struct uiopf_consumer *consumer)
 		uint32_t node, code;
 
 		/* 0 or 1: one bad page makes the group invalid. */
-		code = handle(h, group->stages, group->last.pasid, group->last.addr, group->last.perm);
+		code = handle(h, group->kept, group->last.pasid, group->last.addr, group->last.perm);
 		for (node = group->partial; node != UIOPF_NONE; node = nodes[node].next) {
 			const struct uiopf_fault *f = &nodes[node].fault;
 

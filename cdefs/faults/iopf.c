@@ -66,6 +66,8 @@ int uiopf_device_reserve(struct uiopf_device *d, uint32_t capacity)
 	GROW(node, capacity);
 	GROW(partial, capacity);
 	GROW(returned, buckets);
+	if (d->iommu->ops->respond_privately)
+		GROW(private_data, capacity);
 	if (buckets > d->returned_mask + 1)	/* also where no more than a part of the groups is added below */
 		d->returned_mask = buckets - 1;
 #undef GROW
@@ -128,6 +130,7 @@ static void free_device(struct uiopf_device *d)
 	free(d->partial);
 	free(d->bucket);
 	free(d->returned);
+	free(d->private_data);
 	free(d->pasid);
 	free(d);
 }
@@ -247,11 +250,26 @@ void uiopf_device_drop_partial(struct uiopf_device *d)
 
 /* ---- report and respond ---- */
 
-void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults)
+void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, const struct uiopf_private_data *data,
+		  uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;
 	code = uiopf_hardware_code(d, code);
-	d->iommu->ops->respond(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code);
+	if (data)
+		d->iommu->ops->respond_privately(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code, data);
+	else
+		d->iommu->ops->respond(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code);
+}
+
+void uiopf_group_respond_privately(struct uiopf_group *group, uint32_t code)
+{
+	struct uiopf_device *d = group->attach->device;
+	const uint32_t flags = group->last.flags, pasid = group->last.pasid, grpid = group->last.grpid;
+	const struct uiopf_private_data data = d->private_data[group->index];
+
+	code = uiopf_hardware_code(d, code);
+	uiopf_return_group(d, group);
+	d->iommu->ops->respond_privately(d, UIOPF_CONSUMER, flags, pasid, grpid, code, &data);
 }
 
 /* ---- the IOMMU, whichever it is ---- */

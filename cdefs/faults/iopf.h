@@ -50,7 +50,9 @@
 #define UIOPF_FAULT_LAST_PAGE 0x2u
 #define UIOPF_FAULT_NEEDS_PASID 0x4u	/* set by VT-d and AMD; leaks into the message, as in Linux */
 #define UIOPF_FAULT_STAGE_2 0x10u	/* the 2021 series' L2: known for stalls, never for PRI */
+#define UIOPF_FAULT_PRIV_DATA 0x20u	/* VT-d's before revision 4: the answer brings something back, see below */
 #define UIOPF_FAULT_UAPI_FLAGS 0x7u
+#define UIOPF_FAULT_KEPT_FLAGS (UIOPF_FAULT_STAGE_2 | UIOPF_FAULT_PRIV_DATA)
 
 struct uiopf_fault {
 	uint64_t addr;
@@ -58,6 +60,16 @@ struct uiopf_fault {
 	uint32_t pasid;
 	uint32_t grpid;
 	uint32_t perm;
+};
+
+/*
+ * What a request of VT-d's before revision 4 has that no other has, and that its answer must bring back: data that are
+ * private to the function; and, if it is one of a stream, the page. Of most requests there is none.
+ */
+struct uiopf_private_data {
+	uint64_t word[2];
+	uint64_t page;
+	bool there, streams;
 };
 
 /* Linux's codes for drivers: not the PCIe ones. */
@@ -100,7 +112,7 @@ struct uiopf_group {
 	uint32_t index;			/* in the device's pool */
 	uint32_t partial;		/* the earlier faults, oldest first; UIOPF_NONE */
 	uint32_t fault_count;
-	uint32_t stages;		/* UIOPF_FAULT_STAGE_2 of the last fault: not in its message */
+	uint32_t kept;			/* UIOPF_FAULT_KEPT_FLAGS of the last fault: not in its message */
 };
 _Static_assert(sizeof(struct uiopf_group) == 64, "a group is one cache line, and begins one in its array");
 
@@ -114,6 +126,9 @@ struct uiopf_iommu_ops {
 	 */
 	void (*respond)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 			uint32_t grpid, uint32_t code);
+	/* The same of a group with UIOPF_FAULT_PRIV_DATA. NULL: this IOMMU has no such thing. */
+	void (*respond_privately)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+				  uint32_t grpid, uint32_t code, const struct uiopf_private_data *data);
 	/*
 	 * Quiescent, driver: returns when nothing that a device has sent is on the way any more: its requests have been
 	 * reported, its answers have arrived. NULL: this IOMMU has no way to know.
@@ -165,6 +180,8 @@ struct uiopf_device {
 	} *partial;
 	uint32_t *bucket, *returned;
 	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them */
+	/* Of the last fault of a group, by its index; a group is one line without it. NULL: the IOMMU has no such thing. */
+	struct uiopf_private_data *private_data;
 
 	/* The producer's. */
 	UIOPF_LINE uint32_t free_count;
@@ -272,7 +289,8 @@ int uiopf_add_partial(struct uiopf_device *d, const struct uiopf_fault *fault);
 /* The requests kept of a group index, oldest first, out of the table; UIOPF_NONE where there are none. */
 uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count);
 /* The producer answers for the client: nobody will be asked. */
-void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, uint32_t code, uint32_t faults);
+void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, const struct uiopf_private_data *data,
+		  uint32_t code, uint32_t faults);
 
 /* ---- the pool ---- */
 
@@ -315,17 +333,11 @@ static inline uint32_t uiopf_hardware_code(struct uiopf_device *d, uint32_t code
 	return UIOPF_RESP_INVALID;
 }
 
-/*
- * Consumer: gives a group back and answers it through its driver. In this order: hardware that sees the answer may send
- * its next fault at once, and with all groups in use that one would find none.
- */
-hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
+/* Consumer: gives a group back to the pool. */
+hot_inline void uiopf_return_group(struct uiopf_device *d, const struct uiopf_group *group)
 {
-	struct uiopf_device *d = group->attach->device;
-	const uint32_t flags = group->last.flags, pasid = group->last.pasid, grpid = group->last.grpid;
 	uint32_t tail;
 
-	code = uiopf_hardware_code(d, code);
 	if (likely(d->core->driver != UIOPF_ENTER)) {	/* one thread at a time owns both sides */
 		uiopf_give_group(d, group);
 	} else {
@@ -334,5 +346,25 @@ hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
 		/* Pairs with uiopf_collect_returned: we are done with the group. */
 		STORE_RELEASE(&d->returned_tail, tail + 1);
 	}
+}
+
+/* The same as below, of a group whose answer brings something back. */
+void uiopf_group_respond_privately(struct uiopf_group *group, uint32_t code);
+
+/*
+ * Consumer: gives a group back and answers it through its driver. In this order: hardware that sees the answer may send
+ * its next fault at once, and with all groups in use that one would find none.
+ */
+hot_inline void uiopf_group_respond(struct uiopf_group *group, uint32_t code)
+{
+	struct uiopf_device *d = group->attach->device;
+	const uint32_t flags = group->last.flags, pasid = group->last.pasid, grpid = group->last.grpid;
+
+	if (unlikely(group->kept & UIOPF_FAULT_PRIV_DATA)) {
+		uiopf_group_respond_privately(group, code);
+		return;
+	}
+	code = uiopf_hardware_code(d, code);
+	uiopf_return_group(d, group);
 	d->iommu->ops->respond(d, UIOPF_CONSUMER, flags, pasid, grpid, code);
 }

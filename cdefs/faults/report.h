@@ -10,8 +10,12 @@
 #include "faults/faultq.h"
 #include "faults/iopf.h"
 
-/* Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). */
-hot_inline int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
+/*
+ * Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). `data`, with
+ * UIOPF_FAULT_PRIV_DATA in the fault's flags, which is its group's last then: what the answer is to bring back; or NULL.
+ */
+hot_inline int uiopf_report_with(struct uiopf_device *d, const struct uiopf_fault *fault,
+				 const struct uiopf_private_data *data)
 {
 	struct uiopf_attach *attach = uiopf_find_attach(d, fault->flags, fault->pasid);
 	struct uiopf_group *group;
@@ -19,7 +23,7 @@ hot_inline int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fa
 
 	d->counts.reported++;
 	if (unlikely(!attach || !attach->queue || READ_ONCE(&d->virtual_pri) == UIOPF_PRI_PAUSED)) {
-		uiopf_refuse(d, fault, UIOPF_RESP_INVALID, 1);
+		uiopf_refuse(d, fault, data, UIOPF_RESP_INVALID, 1);
 		return -EINVAL;
 	}
 	if (!(fault->flags & UIOPF_FAULT_LAST_PAGE))
@@ -29,17 +33,24 @@ hot_inline int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fa
 	group = uiopf_take_group(d);
 	if (unlikely(!group)) {
 		uiopf_free_nodes(d, partial);
-		uiopf_refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
+		uiopf_refuse(d, fault, data, UIOPF_RESP_FAILURE, count + 1);
 		return 0;
 	}
 	uiopf_fill_message(&group->last, attach->dev_id, *fault);
-	group->stages = fault->flags & UIOPF_FAULT_STAGE_2;
+	group->kept = fault->flags & UIOPF_FAULT_KEPT_FLAGS;
+	if (data)
+		d->private_data[group->index] = *data;
 	group->attach = attach;
 	group->partial = partial;
 	group->fault_count = count + 1;
 	if (unlikely(!uiopf_faultq_push(attach->queue, group))) {
 		uiopf_give_group(d, group);
-		uiopf_refuse(d, fault, UIOPF_RESP_FAILURE, count + 1);
+		uiopf_refuse(d, fault, data, UIOPF_RESP_FAILURE, count + 1);
 	}
 	return 0;
+}
+
+hot_inline int uiopf_report(struct uiopf_device *d, const struct uiopf_fault *fault)
+{
+	return uiopf_report_with(d, fault, NULL);
 }

@@ -40,6 +40,8 @@ struct uiopf_port {
 	struct uiopf_lifetime *lifetime;	/* the IOMMU's; they hold it */
 	const struct uiopf_port_ops *ops;
 	bool stalls;			/* functions without PRI may be plugged in, whose transactions wait in the IOMMU */
+	uint32_t private_bits;		/* of data that a request carries and its answer brings back; 0: none */
+	bool streams;			/* requests may ask for an answer of their own that names the page */
 };
 
 #define UIOPF_MANUAL 1024u
@@ -68,6 +70,14 @@ struct uiopf_endpoint {
 	 */
 	uint16_t stalls;
 	uint8_t stage;			/* whose tables have no page: 1 or 2 */
+
+	/*
+	 * What is private to the function, and comes back with a group's answer, by index. NULL: the IOMMU carries no such
+	 * thing. Of the load and of accesses a group's last request has some, where that is switched on.
+	 */
+	struct uiopf_private_data *private_data;
+	bool sends_private;
+	uint64_t private_serial;
 
 	/* Outstanding groups. */
 	uint32_t outstanding, group_most;	/* requests without an answer; pages of one group */
@@ -127,6 +137,11 @@ void uiopf_endpoint_forget_group(struct uiopf_endpoint *ep, uint32_t index);
 void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, enum uiopf_prg_kind kind, uint32_t index, uint32_t code,
 				     uint32_t result);
 void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code);
+
+/* Producer: what is private to the function goes into a request of the load or of an access, and is remembered. */
+void uiopf_endpoint_add_private(struct uiopf_endpoint *ep, struct uiopf_page_request *request);
+/* Producer: whether an answer brings back what the outstanding group of this index had. One without has none. */
+bool uiopf_endpoint_knows(const struct uiopf_endpoint *ep, uint32_t index, const struct uiopf_private_data *data);
 
 /*
  * What the function asks for: PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. A transaction that stalls has

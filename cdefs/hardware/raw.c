@@ -32,6 +32,29 @@ static void blame(struct uiopf_endpoint *ep, uint32_t requester_id)
 		}
 }
 
+#define BRINGS_BACK (uint32_t)(UIOPF_RAW_PRIVATE_DATA | UIOPF_RAW_STREAM)
+
+static struct uiopf_private_data private_data(const struct uiopf_raw_request *raw)
+{
+	return (struct uiopf_private_data){
+		.word = { raw->private_data[0], raw->private_data[1] },
+		.page = raw->flags & UIOPF_RAW_STREAM ? raw->message & PCIE_PRI_ADDRESS : 0,
+		.there = raw->flags & UIOPF_RAW_PRIVATE_DATA,
+		.streams = raw->flags & UIOPF_RAW_STREAM,
+	};
+}
+
+/* Whether the IOMMU carries this. A stream's request is no group's last, or that would be answered. */
+static bool is_carried(const struct uiopf_port *port, const struct uiopf_raw_request *raw)
+{
+	if (raw->flags & UIOPF_RAW_STREAM && (!port->streams || raw->message & PCIE_PRI_LAST))
+		return false;
+	if (raw->flags & UIOPF_RAW_PRIVATE_DATA)
+		return port->private_bits && !(raw->private_data[0] & ~uiopf_port_private_mask(port, 0)) &&
+		       !(raw->private_data[1] & ~uiopf_port_private_mask(port, 1));
+	return !raw->private_data[0] && !raw->private_data[1];
+}
+
 /* One more request of a group that is sent this way: 0, or why not. */
 static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_request *raw, uint32_t index)
 {
@@ -55,10 +78,13 @@ static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_reque
 	else
 		prg->page = raw->message & ~(uint64_t)PCIE_PRI_LAST;
 	prg->pages++;
-	prg->complete = !!(raw->message & PCIE_PRI_LAST);
+	/* What brings something back is answered by itself, and that is the answer to what was sent before it, too. */
+	prg->complete = raw->message & PCIE_PRI_LAST || raw->flags & BRINGS_BACK;
 	ep->pri->used++;
 	ep->outstanding++;
 	ep->counts.sent++;
+	if (ep->private_data)
+		ep->private_data[index] = private_data(raw);
 	return 0;
 }
 
@@ -71,14 +97,17 @@ int uiopf_endpoint_send_raw(struct uiopf_endpoint *ep, const struct uiopf_raw_re
 		.execute = raw->flags & UIOPF_RAW_EXECUTE,
 		.privileged = raw->flags & UIOPF_RAW_PRIVILEGED,
 		.message = raw->message,
+		.private_data = private_data(raw),
 	};
 	int rc = 0;
 
 	/* Without a PASID there is no prefix, and nothing to carry the two bits. */
 	if (raw->requester_id >> 16 || raw->pasid >> 20 ||
-	    raw->flags & ~(uint32_t)(UIOPF_RAW_PASID | UIOPF_RAW_EXECUTE | UIOPF_RAW_PRIVILEGED) ||
-	    (!(raw->flags & UIOPF_RAW_PASID) && (raw->flags || raw->pasid)))
+	    raw->flags & ~(uint32_t)(UIOPF_RAW_PASID | UIOPF_RAW_EXECUTE | UIOPF_RAW_PRIVILEGED | BRINGS_BACK) ||
+	    (!(raw->flags & UIOPF_RAW_PASID) && (raw->flags & ~BRINGS_BACK || raw->pasid)))
 		return -EINVAL;
+	if (!is_carried(ep->port, raw))
+		return -EOPNOTSUPP;
 	uiopf_control_begin(ep->core);
 	if (uiopf_is_stop_marker(request))
 		rc = (ep->pri->sends && !ep->stalls) || raw->requester_id != ep->requester_id ? 0 : -EPERM;	/* costs no credit */

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "abi/hardware.h"
+#include "faults/iopf.h"
 
 struct uiopf_page_request {
 	uint32_t requester_id;
@@ -17,6 +18,8 @@ struct uiopf_page_request {
 	/* Of the transaction that asks. An IOMMU in which it stalls sees this; a page request does not carry it. */
 	uint64_t address;		/* to the byte */
 	bool fetch;			/* of an instruction */
+	/* Of a function in the root complex, and only for VT-d before revision 4; no PCIe message has it. */
+	struct uiopf_private_data private_data;
 };
 
 /* A stop marker says that a PASID's requests are at an end. It costs no credit, and nobody answers it. */

@@ -56,7 +56,9 @@ static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint3
 
 static struct uiopf_answer decode_answer(const uint64_t *command)
 {
-	return (struct uiopf_answer){ command[0] & 0xffff, command[0] >> 16 & 0xffff, command[0] >> 32 & 0xf };
+	return (struct uiopf_answer){
+		.requester_id = command[0] & 0xffff, .index = command[0] >> 16 & 0xffff, .code = command[0] >> 32 & 0xf,
+	};
 }
 
 static uint32_t execute(struct uiopf_model *m)

@@ -327,7 +327,9 @@ static void a_command_is_read_field_by_field(void)
 
 static struct uiopf_raw_request raw(uint64_t message, bool pasid)
 {
-	return (struct uiopf_raw_request){ RID, pasid ? 5 : 0, pasid ? UIOPF_RAW_PASID : 0, message };
+	return (struct uiopf_raw_request){
+		.requester_id = RID, .pasid = pasid ? 5 : 0, .flags = pasid ? UIOPF_RAW_PASID : 0, .message = message,
+	};
 }
 
 static void send_raw(struct scene *s, uint64_t message, bool pasid)
@@ -861,7 +863,7 @@ static void every_field_of_an_event_is_read(void)
 		event(cases[i].d);
 		CHECK_EQ(interrupt(s), 1);
 		/* The group was the last one in the pool. */
-		CHECK_EQ(uiopf_device_group(s->device, s->device->free_groups[s->device->free_count])->stages, cases[i].stage_2);
+		CHECK_EQ(uiopf_device_group(s->device, s->device->free_groups[s->device->free_count])->kept, cases[i].stage_2);
 		CHECK_EQ(take(s), 1);
 		CHECK_EQ(message[0].pasid, cases[i].pasid);
 		CHECK_EQ(message[0].grpid, cases[i].grpid);

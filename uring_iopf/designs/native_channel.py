@@ -147,6 +147,20 @@ class NativeChannel(Handle[CChannel]):
                 refuse_answer(rc, code)
             answer_again(_answer_one, self, code, cookie, code)
 
+    def private_data(self, cookie: int) -> tuple[int, int] | None:
+        """The private data in the message of a group that was received and not answered; None: it has none.
+
+        Only VT-d before revision 4 has such data, and only the message of the design ``eventfd`` a place for them. The
+        answer needs none: the driver keeps them, and gives them back to the function.
+
+        Raises: KernelError(EOPNOTSUPP), the design's message has no place; KernelError(EINVAL), no such group.
+        """
+        check_fits(32, cookie=cookie)
+        words = ffi.new("uint64_t[2]")
+        if not again("private data", lib.uiopf_channel_private_data, self, cookie, words):
+            return None
+        return int(words[0]), int(words[1])
+
     def shut(self) -> None:
         """End the client: send the answers held back, and refuse later ones."""
         if self._c is not None:

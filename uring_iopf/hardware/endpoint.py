@@ -135,8 +135,11 @@ class Endpoint(Handle[CEndpoint]):
     512; a transaction without a place waits. Each is a group of one page, with its stall tag as its index. *stage*: the
     stage of translation that has no page, 1 or 2. Only SMMUv3 has stalls.
 
+    *private_data*: the last request of each group carries data private to the function, which its answer must bring
+    back: an answer without them is unexpected. Only VT-d before revision 4 carries such data.
+
     Raises: UsageError, a number out of range, a physical function behind another IOMMU, *stalls* behind an IOMMU that
-    has none, or with a capacity or a physical function; MemoryError.
+    has none, or with a capacity or a physical function, *private_data* behind an IOMMU that carries none; MemoryError.
     """
 
     _what = "endpoint"
@@ -152,6 +155,7 @@ class Endpoint(Handle[CEndpoint]):
         physical: Endpoint | None = None,
         stalls: int = 0,
         stage: int = 1,
+        private_data: bool = False,
     ) -> None:
         super().__init__()
         check_fits(16, requester_id=requester_id)
@@ -161,6 +165,8 @@ class Endpoint(Handle[CEndpoint]):
         check_whole("retries", retries, 0, MOST_RETRIES)
         check_whole("stalls", stalls, 0, GROUP_INDICES)
         check_whole("stage", stage, 1, 2)
+        if private_data and not iommu.carries_private_data:
+            raise UsageError(f"private_data needs an IOMMU that carries it, such as VT-d 3, not {iommu.model_name!r}")
         self._on = iommu.core
         self.iommu = iommu
         self.requester_id = requester_id
@@ -185,7 +191,10 @@ class Endpoint(Handle[CEndpoint]):
             self.capacity = self._capacity_of(physical, iommu, capacity)
             self._make(free, lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most, keep=keep)
         self.retries = retries
+        self.private_data = private_data
         lib.uiopf_endpoint_set_retries(self.c, retries)
+        if private_data:
+            lib.uiopf_endpoint_send_private_data(self.c, 1)
 
     def _check_stalls(self, capacity: int | None) -> None:
         if not lib.uiopf_port_stalls(self.iommu.port):
@@ -287,7 +296,8 @@ class Endpoint(Handle[CEndpoint]):
 
         Raises: KernelError(EPERM), PRI is not enabled, or has failed; KernelError(ENOSPC), no credit is left;
         KernelError(EBUSY), the index is in use by a group that waits for its answer; KernelError(E2BIG), the group has
-        *group_most* pages already; UsageError, *request* is no `PageRequest`.
+        *group_most* pages already; KernelError(EOPNOTSUPP), the IOMMU does not carry the request's private data, or has
+        no streams; UsageError, *request* is no `PageRequest`.
         """
         if not isinstance(request, PageRequest):
             raise UsageError(f"request must be a PageRequest, not {request!r}")
@@ -298,6 +308,7 @@ class Endpoint(Handle[CEndpoint]):
                 "pasid": request.pasid or 0,
                 "flags": request.flags,
                 "message": request.message,
+                "private_data": request.private_data or (0, 0),
             },
         )
         check(lib.uiopf_endpoint_send_raw(self.c, raw), "send a page request")

@@ -12,13 +12,17 @@ REQUEST_QUEUES: Final[Mapping[str, int]] = {
     "smmuv3": 2048,
     "amd": 511,
     "riscv": 4095,
+    "vtd-3": 2047,
+    "vtd-2": 4095,
 }
 """The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up."""
 IOMMU_TITLES: Final[Mapping[str, str]] = {
-    "vtd": "Intel's VT-d",
+    "vtd": "Intel's VT-d, revision 4",
     "smmuv3": "Arm's SMMUv3",
     "amd": "AMD's IOMMU",
     "riscv": "the RISC-V IOMMU",
+    "vtd-3": "VT-d, revision 3, whose requests carry private data",
+    "vtd-2": "VT-d, revision 2, with short descriptors",
 }
 IOMMUS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""

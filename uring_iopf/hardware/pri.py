@@ -10,7 +10,7 @@ from uring_iopf.errors import UsageError, check_fits, check_whole
 
 _READ, _WRITE, _LAST = 1, 2, 4
 _INDEX_SHIFT: Final = 3
-_PASID, _EXECUTE, _PRIVILEGED = 1, 2, 4
+_PASID, _EXECUTE, _PRIVILEGED, _PRIVATE_DATA, _STREAM = 1, 2, 4, 8, 16
 
 
 class PriRegister(enum.IntEnum):
@@ -79,6 +79,12 @@ class PageRequest:
     privileged: bool = False
     requester_id: int | None = None
     """None: the function's own. With another one the request comes, for the IOMMU, from that function."""
+    private_data: tuple[int, int] | None = None
+    """Two words of 64 bits that the answer must bring back. Only VT-d before revision 4 carries them: revision 3 both,
+    revision 2 the lowest 23 bits of the first. A request with private data is answered even if it is not the last."""
+    stream: bool = False
+    """The request asks for a stream response, which names its page. Only VT-d of revision 2 has that, and only for a
+    request that is not the last of a group."""
 
     def __post_init__(self) -> None:
         check_fits(64, address=self.address)
@@ -93,6 +99,17 @@ class PageRequest:
             raise UsageError("execute and privileged are bits of the PASID prefix; give a pasid, too")
         if self.requester_id is not None:
             check_fits(16, requester_id=self.requester_id)
+        if self.private_data is not None:
+            self._check_private_data(self.private_data)
+        if self.stream and self.last:
+            raise UsageError("a request of a stream is not the last of a group; give last=False")
+
+    @staticmethod
+    def _check_private_data(words: object) -> None:
+        if not isinstance(words, tuple) or len(words) != 2:
+            raise UsageError(f"private_data must be a tuple of two words, not {words!r}")
+        for word in words:
+            check_fits(64, private_data=word)
 
     @classmethod
     def stop_marker(cls, pasid: int) -> PageRequest:
@@ -108,9 +125,10 @@ class PageRequest:
     @property
     def flags(self) -> int:
         """UIOPF_RAW_* of ``struct uiopf_raw_request``."""
+        others = (0 if self.private_data is None else _PRIVATE_DATA) | (_STREAM if self.stream else 0)
         if self.pasid is None:
-            return 0
-        return _PASID | (_EXECUTE if self.execute else 0) | (_PRIVILEGED if self.privileged else 0)
+            return others
+        return others | _PASID | (_EXECUTE if self.execute else 0) | (_PRIVILEGED if self.privileged else 0)
 
 
 class PrgAnswer(NamedTuple):

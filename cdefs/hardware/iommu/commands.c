@@ -75,3 +75,8 @@ void uiopf_commands_wait(struct uiopf_commands *c, uint64_t word0, uint64_t word
 
 	uiopf_records_wait(&c->queue, d);
 }
+
+void uiopf_commands_wait_long(struct uiopf_commands *c, const uint64_t d[UIOPF_COMMAND_WORDS_MOST])
+{
+	uiopf_records_wait(&c->queue, d);
+}

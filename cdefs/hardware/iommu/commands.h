@@ -1,6 +1,6 @@
 /*
  * A model's command queue: what the driver tells the hardware, each command in the vendor's own format. Only the first
- * two words of a command are ever written; those that a format has besides are zero for good.
+ * two words of a command are written, and those that a format has besides are zero for good; or all four always are.
  *
  * There is one for each side that gives commands: a lock for every answer would take the line with the lock from one
  * core to the other, and keep hardware and client from working at once.
@@ -46,6 +46,7 @@ bool uiopf_commands_admit(struct uiopf_core *core, struct uiopf_commands command
 
 /* Linux waits until the hardware has made room; here the command waits, and its giver goes on. */
 void uiopf_commands_wait(struct uiopf_commands *commands, uint64_t word0, uint64_t word1);
+void uiopf_commands_wait_long(struct uiopf_commands *commands, const uint64_t d[UIOPF_COMMAND_WORDS_MOST]);
 
 /* Driver: one side's command of so many words, the queue's. */
 hot_inline void uiopf_commands_give(struct uiopf_commands *commands, uint32_t words, uint64_t word0, uint64_t word1)
@@ -59,6 +60,24 @@ hot_inline void uiopf_commands_give(struct uiopf_commands *commands, uint32_t wo
 	}
 	d[0] = word0;
 	d[1] = word1;
+	uiopf_records_put(q);
+	if (q->written % UIOPF_COMMANDS_A_SHOW == 0)
+		uiopf_records_show(q);
+}
+
+/* … one of four words, where some commands have them all: what was in the place before is overwritten. */
+hot_inline void uiopf_commands_give_long(struct uiopf_commands *commands, const uint64_t words[UIOPF_COMMAND_WORDS_MOST])
+{
+	struct uiopf_records *q = &commands->queue;
+	uint64_t *d = uiopf_records_place(q, UIOPF_COMMAND_WORDS_MOST);
+	int i;
+
+	if (unlikely(!d || q->waiting_count)) {
+		uiopf_commands_wait_long(commands, words);
+		return;
+	}
+	for (i = 0; i < (int)UIOPF_COMMAND_WORDS_MOST; i++)
+		d[i] = words[i];
 	uiopf_records_put(q);
 	if (q->written % UIOPF_COMMANDS_A_SHOW == 0)
 		uiopf_records_show(q);

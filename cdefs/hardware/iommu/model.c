@@ -284,6 +284,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->ops = ops;
 	m->iommu_ops = (struct uiopf_iommu_ops){
 		.respond = ops->respond,
+		.respond_privately = ops->respond_privately,
 		/* Without a drain, what J.-P. Brucker and Kevin Tian warned of can be looked at. */
 		.drain = flags & UIOPF_MODEL_UNDRAINED ? NULL : drain,
 		.unreported = unreported,
@@ -295,6 +296,8 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->flags = flags;
 	m->port.ops = &port_ops;
 	m->port.stalls = ops->stalls;
+	m->port.private_bits = ops->private_bits;
+	m->port.streams = ops->streams;
 	m->port.lifetime = &m->iommu.lifetime;
 	m->source = calloc(UIOPF_REQUESTER_IDS + 1, sizeof *m->source);
 	if (flags & UIOPF_MODEL_UNDRAINED)

@@ -30,6 +30,8 @@ struct uiopf_model_ops {
 	uint32_t slots;			/* of its request queue: what it calls uiopf_model_note() with */
 	uint32_t command_words;
 	bool stalls;			/* it takes functions without PRI, too */
+	uint32_t private_bits;		/* of data private to a function that a request carries; 0: none */
+	bool streams;			/* requests that are answered by themselves, by a stream response */
 
 	/* The rest of its set-up, of memory that is all zero: 0 or -errno. It is closed after a failure, too. */
 	int (*open)(struct uiopf_model *model);
@@ -56,6 +58,8 @@ struct uiopf_model_ops {
 	/* Driver: as uiopf_iommu_ops has them. */
 	void (*respond)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 			uint32_t grpid, uint32_t code);
+	void (*respond_privately)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+				  uint32_t grpid, uint32_t code, const struct uiopf_private_data *data);
 	/* Quiescent: page requests of a device in the queue. */
 	uint64_t (*unreported)(const struct uiopf_model *model, const struct uiopf_device *device);
 };
@@ -111,6 +115,12 @@ void uiopf_model_answer(struct uiopf_model *model, struct uiopf_page_request req
 /* … or has no answer of its own, and the last of its group has, whoever gives it. */
 void uiopf_model_answer_with_last(struct uiopf_model *model, struct uiopf_page_request request);
 
+/* What sends where the function adds something to its requests: `above`, where that is not the model alone. */
+struct uiopf_sender {
+	struct uiopf_model *model;
+	struct uiopf_endpoint *endpoint;
+};
+
 /* ---- for drivers ---- */
 
 /* Driver: shows the hardware the answers that one side has given. */
@@ -124,13 +134,19 @@ void uiopf_model_note(struct uiopf_model *model, uint32_t slot, uint32_t request
 void uiopf_model_check_note(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
 			    const struct uiopf_fault *fault);
 
-/* Reports a request that was in this slot. */
-hot_inline void uiopf_model_report(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
-				   const struct uiopf_fault *fault)
+/* Reports a request that was in this slot; with what its answer is to bring back, or NULL. */
+hot_inline void uiopf_model_report_with(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
+					const struct uiopf_fault *fault, const struct uiopf_private_data *data)
 {
 	if (unlikely(model->sent_under != NULL))
 		uiopf_model_check_note(model, slot, device, fault);
-	uiopf_report(device, fault);
+	uiopf_report_with(device, fault, data);
+}
+
+hot_inline void uiopf_model_report(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
+				   const struct uiopf_fault *fault)
+{
+	uiopf_model_report_with(model, slot, device, fault, NULL);
 }
 
 /* What was refused, and what was passed over: where a request of this function is counted that the driver does not report. */

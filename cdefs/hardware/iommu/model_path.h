@@ -10,6 +10,9 @@
 /* An answer to a group of page requests. */
 struct uiopf_answer {
 	uint32_t requester_id, index, code;	/* the code is PCIe's */
+	/* What it brings back; a format that has such a thing says so. */
+	bool brings_back;
+	struct uiopf_private_data private_data;
 };
 
 /* What a command says. A constant wherever it is used. */
@@ -63,7 +66,10 @@ hot_inline uint32_t uiopf_commands_carry_out(struct uiopf_model *m, struct uiopf
 		}
 		if (i % UIOPF_ANSWERS_A_TIME == 0 || !ep->load.plain || !now)
 			now = uiopf_now(&m->iommu.core->clock);
-		uiopf_endpoint_response(ep, answer.index, answer.code, now, send, above);
+		if (answer.brings_back && unlikely(!uiopf_endpoint_knows(ep, answer.index, &answer.private_data)))
+			uiopf_endpoint_unexpected(ep, answer.index, answer.code);
+		else
+			uiopf_endpoint_response(ep, answer.index, answer.code, now, send, above);
 	}
 	if (i)
 		uiopf_records_done(queue, i);

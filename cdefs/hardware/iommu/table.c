@@ -8,7 +8,9 @@
 	_(vtd) \
 	_(smmuv3) \
 	_(amd) \
-	_(riscv)
+	_(riscv) \
+	_(vtd_3) \
+	_(vtd_2)
 
 #define DECLARE(model) extern const struct uiopf_model_ops uiopf_model_##model;
 #define NAME(model) &uiopf_model_##model,

@@ -24,6 +24,43 @@ static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint3
 	uiopf_endpoint_response(endpoint, index, code, now, to_queue, uiopf_vtd_of(m));
 }
 
+/* … and of revision 3, whose functions may add what is private to them. */
+hot_inline void to_queue_3(void *above, struct uiopf_page_request request)
+{
+	struct uiopf_vtd *v = above;
+
+	uiopf_endpoint_add_private(v->model.source[request.requester_id].endpoint, &request);
+	uiopf_vtd_page_request_3(v, request);
+}
+
+/* The same of one that is known: another may have its requester id. */
+hot_inline void to_queue_of_3(void *above, struct uiopf_page_request request)
+{
+	const struct uiopf_sender *sender = above;
+
+	uiopf_endpoint_add_private(sender->endpoint, &request);
+	uiopf_vtd_page_request_3(uiopf_vtd_of(sender->model), request);
+}
+
+static uint32_t endpoint_turn_3(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
+{
+	struct uiopf_sender sender = { m, endpoint };
+
+	return uiopf_endpoint_turn(endpoint, to_queue_of_3, &sender);
+}
+
+static void request_3(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	uiopf_vtd_page_request_3(uiopf_vtd_of(m), request);
+}
+
+static void answer_3(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
+{
+	struct uiopf_sender sender = { m, endpoint };
+
+	uiopf_endpoint_response(endpoint, index, code, now, to_queue_of_3, &sender);
+}
+
 void uiopf_vtd_overflow(struct uiopf_vtd *v, struct uiopf_page_request request)
 {
 	v->prq_status |= VTD_PRS_PRO;
@@ -42,6 +79,22 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 static uint32_t execute(struct uiopf_model *m)
 {
 	return uiopf_model_carry_out(m, VTD_IQ_WORDS, decode_answer, to_queue, uiopf_vtd_of(m));
+}
+
+hot_inline struct uiopf_answer decode_answer_3(const uint64_t *d)
+{
+	struct uiopf_answer answer = decode_answer(d);
+
+	answer.brings_back = true;
+	answer.private_data = (struct uiopf_private_data){
+		.there = d[0] & VTD_PGRP_PRIVATE_DATA, .word = { d[2], d[3] },
+	};
+	return answer;
+}
+
+static uint32_t execute_3(struct uiopf_model *m)
+{
+	return uiopf_model_carry_out(m, VTD_IQ_WORDS, decode_answer_3, to_queue_3, uiopf_vtd_of(m));
 }
 
 /* ---- driver ---- */
@@ -67,10 +120,42 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 	give_response(uiopf_model_of(device), side, device->requester_id, flags, pasid, grpid, code);
 }
 
+/* Linux until 6.9: LPIG as the request had it, or as the generic layer was told; private data as they came. */
+static void give_response_3(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, struct uiopf_fault fault,
+			    uint32_t code, const struct uiopf_private_data *data)
+{
+	uint64_t d[VTD_IQ_WORDS] = {
+		VTD_PGRP_TYPE | (uint64_t)requester_id << VTD_PGRP_RID_SHIFT | (uint64_t)code << VTD_PGRP_CODE_SHIFT,
+		(uint64_t)fault.grpid << VTD_PGRP_PRGI_SHIFT | (fault.flags & UIOPF_FAULT_LAST_PAGE ? VTD_PGRP_LPIG : 0),
+	};
+
+	if (fault.flags & UIOPF_FAULT_PASID_VALID)
+		d[0] |= VTD_PGRP_PASID_PRESENT | (uint64_t)fault.pasid << VTD_PGRP_PASID_SHIFT;
+	if (data) {
+		d[0] |= VTD_PGRP_PRIVATE_DATA;
+		d[2] = data->word[0];
+		d[3] = data->word[1];
+	}
+	uiopf_commands_give_long(&m->commands[side], d);
+}
+
+static void respond_privately(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+			      uint32_t grpid, uint32_t code, const struct uiopf_private_data *data)
+{
+	const struct uiopf_fault fault = { .flags = flags, .pasid = pasid, .grpid = grpid };
+
+	give_response_3(uiopf_model_of(device), side, device->requester_id, fault, code, data);
+}
+
+static void respond_3(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
+		      uint32_t grpid, uint32_t code)
+{
+	respond_privately(device, side, flags, pasid, grpid, code, NULL);
+}
+
 #define VTD_PRQ_PASID_BITS (VTD_PRQ_PASID_PRESENT | VTD_PRQ_EXECUTE | VTD_PRQ_PRIVILEGED)
 
-/* An address of 48 bits, sign-extended; what is below the page is not looked at. */
-static bool is_canonical(uint64_t address)
+bool uiopf_vtd_is_canonical(uint64_t address)
 {
 	return (address + (1ull << 47)) >> 48 == 0;
 }
@@ -79,7 +164,7 @@ static bool is_canonical(uint64_t address)
 static bool is_ordinary(uint64_t d0, uint64_t d1)
 {
 	return (d0 & VTD_PRQ_PASID_BITS) == VTD_PRQ_PASID_PRESENT && (d1 & (PCIE_PRI_READ | PCIE_PRI_WRITE)) &&
-	       is_canonical(d1);
+	       uiopf_vtd_is_canonical(d1);
 }
 
 /* What Linux refuses before it reports. */
@@ -87,7 +172,7 @@ static bool is_bad(const struct uiopf_vtd *v, uint64_t d0, uint64_t d1)
 {
 	const bool read = d1 & PCIE_PRI_READ, write = d1 & PCIE_PRI_WRITE;
 
-	return ((v->model.flags & UIOPF_MODEL_NEEDS_PASID) && !(d0 & VTD_PRQ_PASID_PRESENT)) || !is_canonical(d1) ||
+	return ((v->model.flags & UIOPF_MODEL_NEEDS_PASID) && !(d0 & VTD_PRQ_PASID_PRESENT)) || !uiopf_vtd_is_canonical(d1) ||
 	       ((d0 & VTD_PRQ_PRIVILEGED) && (read || write)) || ((d0 & VTD_PRQ_EXECUTE) && read);
 }
 
@@ -132,10 +217,10 @@ static bool is_stop_marker(uint64_t d0, uint64_t d1)
 /*
  * Of a request that is not ordinary, or of which nobody knows the function: whether it goes on to the generic layer.
  * Linux looks for what is malformed, then for stop markers, and then for the device. What it refuses it answers, but
- * only the last of a group is waited for.
+ * only the last of a group is waited for, and what has private data.
  */
 static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, struct uiopf_device *device, uint64_t d0,
-							 uint64_t d1)
+							 uint64_t d1, const struct uiopf_private_data *data, bool revision_3)
 {
 	const uint32_t requester_id = d0 >> VTD_PRQ_RID_SHIFT & 0xffff;
 	const struct uiopf_refusals count = uiopf_model_refusals(&v->model, requester_id);
@@ -149,8 +234,12 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, st
 		if (device)
 			return true;
 	}
-	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
-		give_response(&v->model, UIOPF_PRODUCER, requester_id, fault.flags, fault.pasid, fault.grpid, UIOPF_RESP_INVALID);
+	if (fault.flags & UIOPF_FAULT_LAST_PAGE || data) {
+		if (revision_3)
+			give_response_3(&v->model, UIOPF_PRODUCER, requester_id, fault, UIOPF_RESP_INVALID, data);
+		else
+			give_response(&v->model, UIOPF_PRODUCER, requester_id, fault.flags, fault.pasid, fault.grpid,
+				      UIOPF_RESP_INVALID);
 		*count.refused += !is_stop_marker(d0, d1);
 	} else {
 		++*count.passed_over;
@@ -164,8 +253,9 @@ static bool raised(const struct uiopf_model *m)
 	return container_of(m, const struct uiopf_vtd, model)->prq_status;
 }
 
-static uint32_t interrupt(struct uiopf_model *m)
+hot_inline uint32_t take_requests(struct uiopf_model *m, int revision)
 {
+	const bool private = revision == 3 && !(m->flags & UIOPF_MODEL_FORGETS_PRIVATE);
 	struct uiopf_vtd *v = uiopf_vtd_of(m);
 	const uint32_t n = uiopf_records_ready(&v->prq), head = v->prq.head;
 	uint32_t i;
@@ -174,11 +264,16 @@ static uint32_t interrupt(struct uiopf_model *m)
 	for (i = 0; i < n; i++) {
 		const uint64_t *d = uiopf_records_at(v->prq.places, VTD_PRQ_WORDS, head + i), d0 = d[0], d1 = d[1];
 		struct uiopf_device *device = uiopf_model_device(m, d0 >> VTD_PRQ_RID_SHIFT & 0xffff);
-		const struct uiopf_fault fault = decode(d0, d1);
+		const struct uiopf_private_data data = { .there = true, .word = { d[2], d[3] } };
+		const bool there = private && d0 & VTD_PRQ_PRIVATE_DATA;
+		struct uiopf_fault fault = decode(d0, d1);
 
-		if (unlikely(!device || !is_ordinary(d0, d1)) && !is_worth_reporting(v, device, d0, d1))
+		if (unlikely(!device || !is_ordinary(d0, d1)) &&
+		    !is_worth_reporting(v, device, d0, d1, there ? &data : NULL, revision == 3))
 			continue;
-		uiopf_model_report(m, (head + i) % VTD_PRQ_ENTRIES, device, &fault);
+		if (there)	/* an answer is owed, which the generic layer gives to the last of a group */
+			fault.flags |= UIOPF_FAULT_LAST_PAGE | UIOPF_FAULT_PRIV_DATA;
+		uiopf_model_report_with(m, (head + i) % VTD_PRQ_ENTRIES, device, &fault, there ? &data : NULL);
 	}
 	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
@@ -188,6 +283,16 @@ static uint32_t interrupt(struct uiopf_model *m)
 	}
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
 	return n;
+}
+
+static uint32_t interrupt(struct uiopf_model *m)
+{
+	return take_requests(m, 4);
+}
+
+static uint32_t interrupt_3(struct uiopf_model *m)
+{
+	return take_requests(m, 3);
 }
 
 /* Requests that the interrupt has not read. */
@@ -212,6 +317,13 @@ static int open_vtd(struct uiopf_model *m)
 	return uiopf_records_open(&uiopf_vtd_of(m)->prq, VTD_PRQ_ENTRIES, VTD_PRQ_WORDS);
 }
 
+/* All drivers that knew private data refuse requests without a PASID. */
+static int open_vtd_3(struct uiopf_model *m)
+{
+	m->flags |= UIOPF_MODEL_NEEDS_PASID;
+	return open_vtd(m);
+}
+
 static void close_vtd(struct uiopf_model *m)
 {
 	uiopf_records_close(&uiopf_vtd_of(m)->prq);
@@ -231,5 +343,24 @@ const struct uiopf_model_ops uiopf_model_vtd = {
 	.raised = raised,
 	.interrupt = interrupt,
 	.respond = respond,
+	.unreported = unreported,
+};
+
+const struct uiopf_model_ops uiopf_model_vtd_3 = {
+	.name = "vtd-3",
+	.size = sizeof(struct uiopf_vtd),
+	.slots = VTD_PRQ_ENTRIES,
+	.command_words = VTD_IQ_WORDS,
+	.private_bits = 128,
+	.open = open_vtd_3,
+	.close = close_vtd,
+	.endpoint_turn = endpoint_turn_3,
+	.request = request_3,
+	.execute = execute_3,
+	.answer = answer_3,
+	.raised = raised,
+	.interrupt = interrupt_3,
+	.respond = respond_3,
+	.respond_privately = respond_privately,
 	.unreported = unreported,
 };

@@ -82,6 +82,11 @@ class Iommu(Handle[CIommu]):
         """The C object to which functions connect."""
         return lib.uiopf_model_port(self.model)
 
+    @property
+    def carries_private_data(self) -> bool:
+        """Whether page requests can carry data private to their function (`Endpoint`)."""
+        return bool(lib.uiopf_port_private_mask(self.port, 0))
+
     def bind(self, endpoint: SupportsEndpoint, device: SupportsDevice) -> None:
         """Bind a function behind this IOMMU to an iommufd device. The driver reports its page requests to the device.
 
