@@ -37,7 +37,9 @@ from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.page_tables import PageTables
 from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.hardware.translator import DeviceTlb, Translator
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
 from uring_iopf.machine_parts import QueueKey
 from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
@@ -167,6 +169,9 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "AmdIommu": of_core(AmdIommu),
     "SmmuV3Iommu": of_core(SmmuV3Iommu),
     "RiscvIommu": of_core(RiscvIommu),
+    "PageTables": lambda: Made(PageTables("vtd-first", pasids=4), []),
+    "Translator": of_core(lambda core: Translator(core, first=PageTables("vtd-first", pasids=4))),
+    "DeviceTlb": of_core(lambda core: DeviceTlb(Translator(core, second=PageTables("arm-stage2")))),
     "Core": part(2),
     "Machine": lambda: Made(machine(), []),
     "Machine sqpoll": lambda: Made(machine("uring-multishot", "sqpoll"), []),
@@ -220,7 +225,7 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "viommu": lambda: 1, "viommu_type": lambda: MOCK_VIOMMU_TYPE, "virt_id": lambda: 5, "which": lambda: 1,
     "window": lambda: Window(4096), "writeable": lambda: True, "start": lambda: 0, "large_pages": lambda: True,
     "domains": list, "most": lambda: 1, "pasids": lambda: 1, "data_type": lambda: MOCK_FORMAT.data_type,
-    "word0": lambda: 0x46,
+    "word0": lambda: 0x46, "level": lambda: 1, "to": lambda: 0x2000,
 }  # fmt: skip
 """What a parameter of this name is given. A new one needs a line here."""
 

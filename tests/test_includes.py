@@ -52,7 +52,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"endpoint_path"},
         {"iommu"},
     ),
-    "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"table"}),
+    "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"software", "table"}, {"translator"}),
     "hardware/iommu": (
         {"commands", "mock"},
         {"model"},

@@ -26,7 +26,9 @@ from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core, Driver
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.page_tables import PageTables
 from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.hardware.translator import DeviceTlb, Translator
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
 from uring_iopf.rings import Ring, Sqe, Window
 from uring_iopf.server.attached import AttachableRing
@@ -147,6 +149,26 @@ def end(parts: tuple[Core, VtdIommu, AddressSpace, Endpoint]) -> None:
     iommu.close()
     space.close()
     core.close()
+
+
+def page_tables() -> PageTables:
+    return PageTables("vtd-second")
+
+
+def core_and_tables() -> tuple[Core, PageTables]:
+    return Core(), PageTables("vtd-first")
+
+
+def translator() -> tuple[Core, PageTables, Translator]:
+    core, tables = core_and_tables()
+    tables.map(0x1000, 0x2000)
+    return core, tables, Translator(core, first=tables)
+
+
+def end_tables(parts: tuple[Any, ...]) -> None:
+    """What stands on the core first."""
+    for one in reversed(parts):
+        one.close()
 
 
 class World:
@@ -344,6 +366,11 @@ CASES: Final[dict[str, Case]] = {
     "Core.stop_worker": Case(lambda: Core(live=True), lambda core: core.stop_worker(), closes),
     "Core.close": Case(Core, lambda core: core.close(), closes),
     "AddressSpace()": Case(nothing, lambda _: AddressSpace().close()),
+    "PageTables()": Case(nothing, lambda _: PageTables("arm-stage1").close()),
+    "PageTables.map": Case(page_tables, lambda tables: tables.map(0x1000, 0x2000), closes),
+    "Translator()": Case(core_and_tables, lambda parts: Translator(parts[0], first=parts[1]).close(), end_tables),
+    "Translator.translate": Case(translator, lambda parts: parts[2].translate(0x1000, FaultPerm.READ), end_tables),
+    "DeviceTlb()": Case(translator, lambda parts: DeviceTlb(parts[2]).close(), end_tables),
     "AddressSpace.map_page": Case(AddressSpace, lambda space: space.map_page(1, 0x1000, FaultPerm.READ), closes),
     "VtdIommu()": Case(Core, lambda core: VtdIommu(core).close(), closes),
     "Endpoint()": Case(hardware, lambda parts: Endpoint(parts[1], requester_id=0x200).close(), end),

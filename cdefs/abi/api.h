@@ -23,6 +23,9 @@ struct uiopf_engine;
 struct uiopf_client_ring;
 struct uiopf_space;
 struct uiopf_format;
+struct uiopf_pagetables;
+struct uiopf_translator;
+struct uiopf_device_tlb;
 struct uiopf_endpoint;
 struct uiopf_model;
 struct uiopf_mock;
@@ -275,6 +278,66 @@ int64_t uiopf_space_map_messages(struct uiopf_space *space, const struct iommu_h
 const struct uiopf_format *uiopf_format_at(uint32_t n);
 const char *uiopf_format_name(const struct uiopf_format *table_format);
 uint32_t uiopf_format_stage(const struct uiopf_format *table_format);
+
+/*
+ * Tables of one stage in memory of their own, as software writes them: so many 4 KiB pages. *base*: the address of the
+ * first, as the stage has it. *pasids*: roots, for tables of stage 1; stage 2 has one. tracks: hardware sets accessed and
+ * dirty bits. NULL: no memory. One thread at a time, beside hardware that walks them.
+ */
+struct uiopf_pagetables *uiopf_pagetables_new(const struct uiopf_format *table_format, uint32_t pasids, uint32_t pages,
+					      uint64_t base, int tracks);
+void uiopf_pagetables_free(struct uiopf_pagetables *tables);
+int uiopf_pagetables_fd(const struct uiopf_pagetables *tables);
+uint32_t uiopf_pagetables_used(const struct uiopf_pagetables *tables);	/* pages that are tables */
+struct uiopf_mapping {
+	uint64_t address, to, word;	/* the page's first byte, where it leads, and its entry */
+	uint32_t level, rights;		/* rights: users' read 1, write 2, execute 4; privileged code's 8, 16, 32 */
+	uint32_t accessed, dirty;
+};
+/*
+ * Level: 1, 2 and 3 are pages of 4 KiB, 2 MiB and 1 GiB. -EINVAL: not aligned, no such level or PASID, or the format has no
+ * such page; -EEXIST: something is in its place; -ENOMEM: no page is free; -EFAULT: a table is not one of these pages.
+ */
+int uiopf_pagetables_map(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint64_t to, uint32_t level,
+			 uint32_t perm);
+/* The page that has the address is removed; its level. -ENOENT: there is none. Tables stay. */
+int uiopf_pagetables_unmap(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address);
+/* What software reads there; -ENOENT, -EFAULT. */
+int uiopf_pagetables_look(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, struct uiopf_mapping *mapping);
+/* Clears the accessed and dirty bits of a page: 1, it was accessed; 2, it was dirty; or both. -EOPNOTSUPP: none are set. */
+int uiopf_pagetables_clean(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address);
+/* The entry of a level, 4 to 1, on the way to an address. -ENOENT: no table of that level. */
+int uiopf_pagetables_read(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
+			  uint64_t *word);
+int uiopf_pagetables_write(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
+			   uint64_t word);
+
+/* Hardware that translates by tables of stage 1, of stage 2, or by both, and an IOTLB of so many places. */
+struct uiopf_translator *uiopf_translator_new(struct uiopf_core *core, struct uiopf_pagetables *first,
+					      struct uiopf_pagetables *second, uint32_t places);
+void uiopf_translator_free(struct uiopf_translator *translator);
+/* A device's own TLB before it: a hit needs no translator. */
+struct uiopf_device_tlb *uiopf_device_tlb_new(struct uiopf_translator *translator, uint32_t places);
+void uiopf_device_tlb_free(struct uiopf_device_tlb *tlb);
+struct uiopf_translated {
+	uint64_t address, intermediate;
+	uint32_t stage, reason, level;	/* as struct uiopf_translation has them */
+	uint32_t of_table, writes_table, size_shift;
+};
+int uiopf_translator_translate(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
+			       struct uiopf_translated *translated);
+int uiopf_device_tlb_translate(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t address, uint32_t access,
+			       struct uiopf_translated *translated);
+/* Invalidation commands; how many entries went. Of addresses first to last; of any PASID: UINT32_MAX. */
+int uiopf_translator_invalidate(struct uiopf_translator *translator, uint32_t pasid, uint64_t first, uint64_t last);
+int uiopf_translator_invalidate_second(struct uiopf_translator *translator, uint64_t first, uint64_t last);
+int uiopf_translator_invalidate_all(struct uiopf_translator *translator);
+int uiopf_device_tlb_invalidate(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t first, uint64_t last);
+struct uiopf_translator_counts {
+	uint64_t translations, iotlb_hits, walks, second_walks, entries, bits_set, restarts;
+};
+void uiopf_translator_get_counts(struct uiopf_translator *translator, struct uiopf_translator_counts *counts);
+uint64_t uiopf_device_tlb_hits(struct uiopf_device_tlb *tlb);
 
 /* ---- the endpoint ---- */
 

@@ -1019,6 +1019,61 @@ static void noise(uint64_t *random)
 	CHECK(done);
 }
 
+/*
+ * Software's side, with tables that somebody else writes to: refusals, but no access beyond the memory, no table that is
+ * given back twice, and never an end of its own making. *random* noise is drawn again and again.
+ */
+static void software_beside_a_hostile_writer(uint64_t *random)
+{
+	uint64_t i, j, word, refused = 0, done = 0, broken = 0;
+	uint32_t n;
+
+	for (n = 0; uiopf_format_at(n); n++) {
+		struct uiopf_pagetables *t =
+			uiopf_pagetables_new(uiopf_format_at(n), uiopf_format_stage(uiopf_format_at(n)) == 1 ? 4 : 1, 24, 0x8000, 1);
+
+		for (i = 0; i < 20000; i++) {
+			const uint32_t pasid = below(random, 5), level = below(random, 6), perm = below(random, 16);
+			const uint64_t address = (uint64_t)below(random, 3) << 39 | (uint64_t)below(random, 2) << 30 |
+						 (uint64_t)below(random, 2) << 21 | (uint64_t)below(random, 2) << 12;
+			struct uiopf_mapping m;
+			int rc;
+
+			switch (below(random, 8)) {
+			case 0:
+				rc = uiopf_pagetables_unmap(t, pasid, address);
+				break;
+			case 1:
+				rc = uiopf_pagetables_look(t, pasid, address, &m);
+				break;
+			case 2:
+				rc = uiopf_pagetables_clean(t, pasid, address);
+				break;
+			case 3:
+				rc = uiopf_pagetables_read(t, pasid, address, level, &word);
+				break;
+			case 4:	/* a pointer to any page of these and around, as a table, page or nothing */
+				word = 4096ull * below(random, 40) | (next_random(random) & 0x80000000000004c3);
+				rc = uiopf_pagetables_write(t, pasid, address, level, word);
+				break;
+			default:
+				rc = uiopf_pagetables_map(t, pasid, address, (uint64_t)below(random, 4) << 30, level, perm);
+			}
+			CHECK(rc >= 0 || rc == -EINVAL || rc == -EEXIST || rc == -ENOMEM || rc == -ENOENT || rc == -EFAULT);
+			refused += rc < 0;
+			done += rc >= 0;
+			broken += rc == -EFAULT;
+			CHECK(uiopf_pagetables_used(t) <= 24);
+		}
+		/* All of it noise, the roots are kept. */
+		for (j = 0; j < 24 * 512; j++)
+			uiopf_pagetables_write(t, below(random, 4), next_random(random) & 0xffffffffffff, 1 + below(random, 4),
+					       4096ull * below(random, 40) | (next_random(random) & 0x4c3));
+		uiopf_pagetables_free(t);
+	}
+	CHECK(refused > 1000 && done > 1000 && broken > 100);
+}
+
 int main(int argc, char **argv)
 {
 	const uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 0) : 1000;
@@ -1035,5 +1090,6 @@ int main(int argc, char **argv)
 	a_bit_goes_into_no_entry_that_has_changed();
 	entries_that_another_thread_changes(&random);
 	noise(&random);
+	software_beside_a_hostile_writer(&random);
 	return 0;
 }

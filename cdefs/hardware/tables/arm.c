@@ -122,9 +122,14 @@ static uint64_t page_1(uint64_t address, uint32_t level, uint32_t perm, bool tra
 	return word | ACCESS_FLAG | (perm & WRITE ? 0 : READ_ONLY_1);
 }
 
+static uint64_t untouched_1(uint64_t word)
+{
+	return (word & ~ACCESS_FLAG) | (word & DIRTY_MODIFIER ? READ_ONLY_1 : 0);
+}
+
 const struct uiopf_format uiopf_format_arm_stage1 = {
 	.name = "arm-stage1", .stage = 1,
-	.decode = decode_1, .table = table_entry, .page = page_1,
+	.decode = decode_1, .table = table_entry, .page = page_1, .untouched = untouched_1,
 };
 
 /* ---- stage 2 ---- */
@@ -172,7 +177,12 @@ static uint64_t page_2(uint64_t address, uint32_t level, uint32_t perm, bool tra
 	return word | ACCESS_FLAG | (perm & WRITE ? WRITE_ALLOWED_2 : 0);
 }
 
+static uint64_t untouched_2(uint64_t word)
+{
+	return word & ~(ACCESS_FLAG | (word & DIRTY_MODIFIER ? WRITE_ALLOWED_2 : 0));
+}
+
 const struct uiopf_format uiopf_format_arm_stage2 = {
 	.name = "arm-stage2", .stage = 2,
-	.decode = decode_2, .table = table_entry, .page = page_2,
+	.decode = decode_2, .table = table_entry, .page = page_2, .untouched = untouched_2,
 };

@@ -51,6 +51,8 @@ struct uiopf_format {
 	 * users). A format that cannot say less allows more; 0: it can say nothing of the kind.
 	 */
 	uint64_t (*page)(uint64_t address, uint32_t level, uint32_t perm, bool tracks);
+	/* The entry of a page as it was before anybody accessed it, where hardware tracks that. */
+	uint64_t (*untouched)(uint64_t word);
 };
 
 static inline uint32_t uiopf_level_shift(uint32_t level)

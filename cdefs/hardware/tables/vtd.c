@@ -80,9 +80,14 @@ static uint64_t fs_page(uint64_t address, uint32_t level, uint32_t perm, bool tr
 	       (perm & IOMMU_PGFAULT_PERM_EXEC ? 0 : FS_NO_EXECUTE);
 }
 
+static uint64_t fs_untouched(uint64_t word)
+{
+	return word & ~(FS_ACCESSED | FS_DIRTY);
+}
+
 const struct uiopf_format uiopf_format_vtd_first = {
 	.name = "vtd-first", .stage = 1, .canonical = true, .always_tracks = true,
-	.decode = fs_decode, .table = fs_table, .page = fs_page,
+	.decode = fs_decode, .table = fs_table, .page = fs_page, .untouched = fs_untouched,
 };
 
 /* ---- second stage ---- */
@@ -142,7 +147,12 @@ static uint64_t ss_page(uint64_t address, uint32_t level, uint32_t perm, bool tr
 	return rights ? address | rights | (level > 1 ? PAGE_SIZE_BIT : 0) : 0;
 }
 
+static uint64_t ss_untouched(uint64_t word)
+{
+	return word & ~(SS_ACCESSED | SS_DIRTY);
+}
+
 const struct uiopf_format uiopf_format_vtd_second = {
 	.name = "vtd-second", .stage = 2,
-	.decode = ss_decode, .table = ss_table, .page = ss_page,
+	.decode = ss_decode, .table = ss_table, .page = ss_page, .untouched = ss_untouched,
 };

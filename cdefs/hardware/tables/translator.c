@@ -1,0 +1,201 @@
+#include "hardware/tables/translator.h"
+
+#include <stdlib.h>
+
+#include "abi/api.h"
+#include "abi/iommufd.h"
+
+static void end(struct uiopf_lifetime *lifetime)
+{
+	struct uiopf_translator *t = container_of(lifetime, struct uiopf_translator, lifetime);
+	struct uiopf_core *core = t->core;
+
+	uiopf_tlb_close(&t->stages.iotlb);
+	uiopf_pagetables_free(t->first);
+	uiopf_pagetables_free(t->second);
+	free(t);
+	uiopf_let_go(&core->lifetime);
+}
+
+static struct uiopf_stage stage_of(struct uiopf_pagetables *tables)
+{
+	if (!tables)
+		return (struct uiopf_stage){ .format = NULL };
+	uiopf_hold(&tables->lifetime);
+	return (struct uiopf_stage){ tables->format, tables->region.map, tables->region.size, tables->tracks };
+}
+
+struct uiopf_translator *uiopf_translator_new(struct uiopf_core *core, struct uiopf_pagetables *first,
+					      struct uiopf_pagetables *second, uint32_t places)
+{
+	struct uiopf_translator *t = calloc(1, sizeof *t);
+
+	if (!t)
+		return NULL;
+	if (uiopf_tlb_open(&t->stages.iotlb, places) < 0) {
+		free(t);
+		return NULL;
+	}
+	t->lifetime = (struct uiopf_lifetime){ 1, end };
+	t->core = core;
+	t->first = first;
+	t->second = second;
+	t->stages.first = stage_of(first);
+	t->stages.second = stage_of(second);
+	uiopf_hold(&core->lifetime);
+	return t;
+}
+
+void uiopf_translator_free(struct uiopf_translator *translator)
+{
+	if (translator && !translator->core->torn)
+		uiopf_let_go(&translator->lifetime);
+}
+
+/* Stage 1's root is an intermediate address; stage 2's tables are in the host's own memory, from 0 on. */
+struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
+					       uint32_t access)
+{
+	struct uiopf_stages *s = &translator->stages;
+	uint64_t root = UIOPF_NO_ROOT;
+
+	if (translator->first && pasid < translator->first->pasids)
+		root = LOAD_ACQUIRE(&translator->first->root[pasid]);
+	if (translator->second)
+		s->second_root = LOAD_ACQUIRE(&translator->second->root[0]);
+	return uiopf_stages_translate(s, pasid, root, address, access);
+}
+
+static void tell(const struct uiopf_translation *t, struct uiopf_translated *translated)
+{
+	*translated = (struct uiopf_translated){ .address = t->address, .intermediate = t->intermediate, .stage = t->stage,
+		.reason = t->reason, .level = t->level, .of_table = t->of_table, .writes_table = t->writes_table,
+		.size_shift = t->shift };
+}
+
+int uiopf_translator_translate(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
+			       struct uiopf_translated *translated)
+{
+	struct uiopf_translation t;
+
+	uiopf_control_begin(translator->core);
+	t = uiopf_translator_walk(translator, pasid, address, access);
+	uiopf_control_end(translator->core);
+	tell(&t, translated);
+	return 0;
+}
+
+int uiopf_translator_invalidate(struct uiopf_translator *translator, uint32_t pasid, uint64_t first, uint64_t last)
+{
+	uint32_t were;
+
+	uiopf_control_begin(translator->core);
+	were = uiopf_tlb_invalidate(&translator->stages.iotlb, UIOPF_TLB_WHOLE, pasid, first, last);
+	uiopf_control_end(translator->core);
+	return (int)were;
+}
+
+int uiopf_translator_invalidate_second(struct uiopf_translator *translator, uint64_t first, uint64_t last)
+{
+	uint32_t were;
+
+	uiopf_control_begin(translator->core);
+	were = uiopf_tlb_invalidate(&translator->stages.iotlb, UIOPF_TLB_STAGE_2, 0, first, last);
+	uiopf_control_end(translator->core);
+	return (int)were;
+}
+
+int uiopf_translator_invalidate_all(struct uiopf_translator *translator)
+{
+	uint32_t were;
+
+	uiopf_control_begin(translator->core);
+	were = uiopf_tlb_invalidate_all(&translator->stages.iotlb);
+	uiopf_control_end(translator->core);
+	return (int)were;
+}
+
+void uiopf_translator_get_counts(struct uiopf_translator *translator, struct uiopf_translator_counts *counts)
+{
+	const struct uiopf_stages *s = &translator->stages;
+
+	uiopf_control_begin(translator->core);
+	*counts = (struct uiopf_translator_counts){ s->counts.translations, s->iotlb.hits, s->counts.walks,
+		s->counts.second_walks, s->counts.entries, s->counts.bits_set, s->counts.restarts };
+	uiopf_control_end(translator->core);
+}
+
+/* ---- a device's own TLB ---- */
+
+struct uiopf_device_tlb *uiopf_device_tlb_new(struct uiopf_translator *translator, uint32_t places)
+{
+	struct uiopf_device_tlb *d = calloc(1, sizeof *d);
+
+	if (!d)
+		return NULL;
+	if (uiopf_tlb_open(&d->tlb, places) < 0) {
+		free(d);
+		return NULL;
+	}
+	d->translator = translator;
+	uiopf_hold(&translator->lifetime);
+	return d;
+}
+
+void uiopf_device_tlb_free(struct uiopf_device_tlb *tlb)
+{
+	if (!tlb || tlb->translator->core->torn)
+		return;
+	uiopf_tlb_close(&tlb->tlb);
+	uiopf_let_go(&tlb->translator->lifetime);
+	free(tlb);
+}
+
+static struct uiopf_translation by_way_of(struct uiopf_device_tlb *d, uint32_t pasid, uint64_t address, uint32_t access)
+{
+	const uint32_t rights = access & UIOPF_RIGHTS_USER;
+	const uint32_t need = access & IOMMU_PGFAULT_PERM_PRIV ? rights << UIOPF_PRIVILEGED_SHIFT : rights;
+	const struct uiopf_tlb_entry *kept = uiopf_tlb_find(&d->tlb, UIOPF_TLB_WHOLE, pasid, address, need);
+	struct uiopf_translation t;
+
+	if (kept)
+		return (struct uiopf_translation){ .shift = kept->shift, .rights = kept->rights,
+			.address = kept->to | (address & ((1ull << kept->shift) - 1)) };
+	t = uiopf_translator_walk(d->translator, pasid, address, access);
+	if (!t.stage)
+		uiopf_tlb_keep(&d->tlb, (struct uiopf_tlb_entry){ address, t.address, pasid, UIOPF_TLB_WHOLE,
+			(uint8_t)t.shift, (uint8_t)t.rights });
+	return t;
+}
+
+int uiopf_device_tlb_translate(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t address, uint32_t access,
+			       struct uiopf_translated *translated)
+{
+	struct uiopf_translation t;
+
+	uiopf_control_begin(tlb->translator->core);
+	t = by_way_of(tlb, pasid, address, access);
+	uiopf_control_end(tlb->translator->core);
+	tell(&t, translated);
+	return 0;
+}
+
+int uiopf_device_tlb_invalidate(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t first, uint64_t last)
+{
+	uint32_t were;
+
+	uiopf_control_begin(tlb->translator->core);
+	were = uiopf_tlb_invalidate(&tlb->tlb, UIOPF_TLB_WHOLE, pasid, first, last);
+	uiopf_control_end(tlb->translator->core);
+	return (int)were;
+}
+
+uint64_t uiopf_device_tlb_hits(struct uiopf_device_tlb *tlb)
+{
+	uint64_t hits;
+
+	uiopf_control_begin(tlb->translator->core);
+	hits = tlb->tlb.hits;
+	uiopf_control_end(tlb->translator->core);
+	return hits;
+}
