@@ -75,7 +75,36 @@ OVER = {
 
 def test_a_ratio_is_what_its_name_says_and_not_the_other_way_round() -> None:
     names = sorted({name for both in OVER.values() for name in both.split(" / ")} | set(VENDORS.values()))
-    primes = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+    primes = (
+        2,
+        3,
+        5,
+        7,
+        11,
+        13,
+        17,
+        19,
+        23,
+        29,
+        31,
+        37,
+        41,
+        43,
+        47,
+        53,
+        59,
+        61,
+        67,
+        71,
+        73,
+        79,
+        83,
+        89,
+        97,
+        101,
+        103,
+        107,
+    )
     sample = {name: float(prime) for name, prime in zip(names, primes, strict=False)}
     assert len(sample) == len(names)
     run = Bench(tuple(names), (), samples=[sample])

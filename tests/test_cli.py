@@ -435,6 +435,7 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "wait": "spin",
         "in_flight": [1, 16, 64],
         "group": 1,
+        "stalls": None,
         "load": "closed",
         "rate": [],
         "duration": 1.0,

@@ -16,13 +16,12 @@ from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
-from uring_iopf.hardware.limits import IOMMUS, REQUEST_QUEUES
+from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
-from uring_iopf.hardware.pri import PageRequest
 from uring_iopf.iommufd import Context
 from uring_iopf.lab.cell import count_cell
 from uring_iopf.machine_function import Account
-from uring_iopf.machine_parts import DRIVERS, MachineParts
+from uring_iopf.machine_parts import DRIVERS, FunctionParts, MachineParts
 from uring_iopf.workloads import ROW, load_workload
 
 if TYPE_CHECKING:
@@ -31,12 +30,18 @@ if TYPE_CHECKING:
 PAGE = 4096
 
 
+def group_of(iommu: str) -> int:
+    """A stall is a group of one page."""
+    return 1 if iommu in STALLING else 4
+
+
 def test_python_and_c_have_the_same_models_in_the_same_order() -> None:
-    assert tuple(model_names()) == IOMMUS
+    assert tuple(model_names()) == MODELS
+    assert {*MODELS, *STALLING} == set(IOMMUS)
 
 
 def test_an_unknown_model_is_refused_with_the_names_that_there_are() -> None:
-    with Core() as core, pytest.raises(UsageError, match=f"model must be one of {', '.join(IOMMUS)}, not 'smmu'"):
+    with Core() as core, pytest.raises(UsageError, match=f"model must be one of {', '.join(MODELS)}, not 'smmu'"):
         Iommu(core, "smmu")
     with pytest.raises(UsageError, match="iommu must be one of"):
         MachineParts(iommu="smmu")
@@ -46,7 +51,7 @@ def test_an_unknown_model_is_refused_with_the_names_that_there_are() -> None:
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: str) -> None:
     workload = load_workload("gcc-compile")
-    with Machine(workload, driver=driver, iommu=iommu, group=4, in_flight=64) as machine:
+    with Machine(workload, driver=driver, iommu=iommu, group=group_of(iommu), in_flight=64) as machine:
         machine.open("handler")
         machine.start()
         assert machine.endpoint.wait(1, 60_000_000_000)
@@ -58,7 +63,8 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
 @pytest.mark.parametrize("design", ["eventfd", "fd", "uring-multishot", "uring-linked"])
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:
-    parts = MachineParts(load_workload("gcc-compile"), driver="inline", iommu=iommu, in_flight=64, group=4)
+    group = group_of(iommu)
+    parts = MachineParts(load_workload("gcc-compile"), driver="inline", iommu=iommu, in_flight=64, group=group)
     result = count_cell(design, parts)
     assert result.missing == ()
     assert result.per_fault == count_cell(design, parts.with_options(iommu="vtd")).per_fault
@@ -78,9 +84,8 @@ def test_a_request_between_sent_and_reported_is_stale_where_nothing_drains(
         other = context.fault_queue_alloc()
         table = context.hwpt_alloc_nested(device, parent, fault=other)
         with machine.iommu.interrupt_held():
-            machine.endpoint.send(PageRequest(PAGE, read=True, pasid=1))
-            machine.core.produce()
-            assert machine.account().pending == 1
+            machine.endpoint.access(1, PAGE, FaultPerm.READ)
+            until(lambda: machine.account().pending == 1, machine)
             assert device.counts().reported == 0, "it is in the IOMMU's queue"
             if replaces:
                 device.replace(table)
@@ -104,7 +109,7 @@ def until(holds: Callable[[], bool], machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1])
-@pytest.mark.parametrize("iommu", IOMMUS)
+@pytest.mark.parametrize("iommu", MODELS)
 def test_the_queue_of_each_holds_what_the_table_says(iommu: str, more: int) -> None:
     """A burst of so many requests in one turn of the hardware fits; one more does not, in that turn."""
     holds = REQUEST_QUEUES[iommu]
@@ -136,3 +141,86 @@ def test_compare_names_the_iommu_in_its_results(iommu: str, tmp_path: Path) -> N
     content = json.loads(file.read_text())
     assert {result["iommu"] for result in content["results"]} == {iommu}
     assert content["arguments"]["iommu"] == iommu
+
+
+# ---- functions that stall ----
+
+
+def test_no_more_transactions_stall_than_there_are_places() -> None:
+    workload, most = load_workload("gcc-compile"), 0
+    with Machine(
+        workload, driver="inline", iommu="smmuv3-stall", in_flight=64, functions=(FunctionParts(stalls=3),)
+    ) as machine:
+        machine.open("fd")
+        machine.start()
+        while not machine.is_idle():
+            machine.core.produce()
+            counts = machine.endpoint.counts()
+            most = max(most, counts.outstanding)
+            assert counts.waiting <= 61, "in flight, and without a place"
+            for message in machine.queue.read_messages():
+                machine.address_space.map_page(message.pasid, message.addr, message.perm)
+                machine.queue.respond(message.cookie, 0)
+        assert most == 3
+        assert machine.account() == Account(len(workload), len(workload), 0, 0, 0)
+
+
+@pytest.mark.parametrize("driver", ["enter", "sqpoll"])
+def test_one_machine_has_functions_of_both_kinds(driver: str) -> None:
+    workload = load_workload("gcc-compile")
+    functions = (FunctionParts("nic"), FunctionParts("gpu", stalls=8))
+    with Machine(workload, driver=driver, iommu="smmuv3", functions=functions) as machine:
+        machine.open("handler")
+        machine.start()
+        until(machine.is_idle, machine)
+        machine.detach()
+        assert set(machine.accounts().values()) == {Account(len(workload), len(workload), 0, 0, 0)}
+        assert [one.endpoint.stalls for one in machine.functions.values()] == [0, 8]
+
+
+def test_what_contradicts_a_stall_is_refused() -> None:
+    for iommu in set(IOMMUS) - {"smmuv3", "smmuv3-stall"}:
+        with pytest.raises(UsageError, match=f"needs iommu='smmuv3' or 'smmuv3-stall', not '{iommu}'"):
+            MachineParts(iommu=iommu, functions=(FunctionParts(stalls=4),))
+    with pytest.raises(UsageError, match="group must be 1 for the function function"):
+        MachineParts(iommu="smmuv3-stall", group=2)
+    with pytest.raises(UsageError, match="group must be 1 for the function gpu"):
+        MachineParts(iommu="smmuv3", group=2, functions=(FunctionParts("nic"), FunctionParts("gpu", stalls=4)))
+    with pytest.raises(UsageError, match="credits must be left out for gpu"):
+        FunctionParts("gpu", stalls=4, credits=5)
+    with pytest.raises(UsageError, match="or give stalls=0"):
+        MachineParts(iommu="smmuv3-stall", functions=(FunctionParts(credits=5),))
+    parts = MachineParts(iommu="smmuv3-stall", group=2, functions=(FunctionParts(credits=5, stalls=0),))
+    assert [(one.credits, one.stalls) for one in parts.each_function()] == [(5, 0)]
+    (stalls,) = MachineParts(iommu="smmuv3-stall").each_function()
+    assert (stalls.credits, stalls.stalls) == (64, 64)
+    assert FunctionParts(**vars(stalls)) == stalls, "it can be made again of what it was made of"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("--iommu", "smmuv3-stall", "--in-flight", "65"),
+            "--stalls 64 and --iommu smmuv3-stall, reaches 64 groups in flight",
+        ),
+        (("--iommu", "smmuv3-stall", "--stalls", "8", "--in-flight", "9"), "reaches 8 groups in flight at most"),
+        (("--iommu", "smmuv3-stall", "--group", "2"), "group must be 1"),
+        (("--iommu", "smmuv3", "--stalls", "8"), "no transaction stalls with --iommu smmuv3"),
+        (("--iommu", "amd", "--in-flight", "512", "--group", "32"), "reaches 19 groups in flight at most"),
+    ],
+)
+def test_compare_refuses_what_cannot_be_in_flight(
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compare", "--workload", "gcc-compile", "--design", "fd", *arguments) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+def test_compare_shows_no_more_in_flight_than_there_are_places(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    arguments = ("--design", "fd", "--duration", "0.01", "--iommu", "smmuv3-stall", "--stalls", "20")
+    assert run("compare", *arguments, "--json", str(file)) == 0
+    content = json.loads(file.read_text())
+    assert {result["in_flight"] for result in content["results"]} == {1, 16, 20}
+    assert content["arguments"]["stalls"] == 20

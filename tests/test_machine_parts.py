@@ -101,6 +101,7 @@ TAKEN: dict[type, dict[str, tuple[object, ...]]] = {
         "load": (None,),
         "device_group": (None, "x"),
         "credits": (None,),
+        "stalls": (None,),
     },
     Load: {
         "in_flight": (None,),

@@ -21,7 +21,7 @@ from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import AS_LINUX, Context, DeviceGroup, FaultQueue, NestedHWPT, Object, Personality
 from uring_iopf.machine_function import Account, Function, accounts_of
-from uring_iopf.machine_parts import ALL, DEFAULT_WORKLOAD, FunctionParts, MachineParts, QueueKey
+from uring_iopf.machine_parts import ALL, DEFAULT_WORKLOAD, FunctionParts, MachineParts, QueueKey, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -114,7 +114,7 @@ class Machine(Unshared):
         self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
         self.context = Context(self.core)
         needs_pasid = parts.iommu == "vtd" and self.context.version.vtd_needs_pasid
-        self.iommu = Iommu(self.core, parts.iommu, needs_pasid=needs_pasid, drains=parts.drains)
+        self.iommu = Iommu(self.core, model_of(parts.iommu), needs_pasid=needs_pasid, drains=parts.drains)
         ioas = self.context.ioas_alloc()
         groups: dict[str, DeviceGroup] = {}
         for one, load in zip(parts.each_function(), parts.loads(), strict=True):
@@ -125,23 +125,25 @@ class Machine(Unshared):
         self._parent = self.context.hwpt_alloc_paging(self._first.device, ioas, nest_parent=True)
 
     def _plug_in(self, parts: FunctionParts, load: Load, group: DeviceGroup | None) -> None:
-        """Bind a function, give it tables, turn PRI on."""
+        """Bind a function, give it tables, and turn PRI on if it has it."""
         assert parts.requester_id is not None, "all is decided"
         assert parts.credits is not None, "all is decided"
         assert load.group is not None, "all is decided"
         endpoint = Endpoint(
             self.iommu,
             requester_id=parts.requester_id,
-            capacity=parts.credits,
+            capacity=None if parts.stalls else parts.credits,
             group_most=load.group,
             retries=parts.retries,
             private_data=self.iommu.carries_private_data,
+            stalls=parts.stalls or 0,
         )
         self._endpoints.append(endpoint)
         device = self.context.bind(self.iommu, parts.requester_id, parts.credits, group=group)
         self.iommu.bind(endpoint, device)
         endpoint.use_tables(self.address_space)
-        endpoint.enable_pri(parts.credits)
+        if not parts.stalls:
+            endpoint.enable_pri(parts.credits)
         if parts.workload is not None:
             endpoint.set_rows(parts.workload.rows)
         self._functions[parts.name] = Function(self.core, parts, load, endpoint, device)

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypedDict, TypeVar
 from uring_iopf.errors import UsageError, check_fits, check_whole
 from uring_iopf.hardware.limits import (
     DEFAULT_PASIDS,
+    DEFAULT_STALLS,
     DEFAULT_TABLE_PAGES,
     IOMMUS,
     MOST_PASIDS,
     MOST_TABLE_PAGES,
     REQUEST_QUEUES,
+    STALLING,
 )
 from uring_iopf.hardware.load import (
     DEFAULT_GROUP,
@@ -73,12 +75,17 @@ MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
 FIRST_REQUESTER_ID: Final = 0x0100
 
 
+def model_of(iommu: str) -> str:
+    """The model of the IOMMU that has this name."""
+    return STALLING.get(iommu, iommu)
+
+
 def share_of_credits(group: int, functions: int = 1, iommu: str = IOMMUS[0]) -> int:
     """The page requests that each of *functions* functions may have outstanding, in groups of *group* pages at most.
 
     All functions together get no more than the queue of *iommu* holds, so that it never overflows and loses requests.
     """
-    return min(MOST_IN_FLIGHT * group, REQUEST_QUEUES[iommu] // functions)
+    return min(MOST_IN_FLIGHT * group, REQUEST_QUEUES[model_of(iommu)] // functions)
 
 
 class _Unsaid(int):
@@ -140,9 +147,13 @@ class FunctionParts:
     """Functions with the same value are one group of devices, which the IOMMU cannot tell apart; None: a group of its
     own."""
     credits: int | None = None
-    """Page requests that may be outstanding; None: a share of the IOMMU's queue, which then never overflows."""
+    """Page requests that may be outstanding; None: a share of the IOMMU's queue, which then never overflows. A function
+    that stalls has none of its own: each of its places is a credit."""
     retries: int = 0
     """How often the function asks again for a page that is not mapped after SUCCESS, 0 to 31."""
+    stalls: int | None = None
+    """The places of the SMMU in which transactions of the function stall, 1 to 512. It sends no page requests then, and
+    its groups have one page. 0: it sends page requests. None: 0, or 64 if the machine has ``iommu="smmuv3-stall"``."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -161,7 +172,13 @@ class FunctionParts:
         if self.credits is not None:
             check_whole("credits", self.credits, 1, MOST_CREDITS)
         check_whole("retries", self.retries, 0, MOST_RETRIES)
-        _make_plain(self, "requester_id", "credits", "retries")
+        if self.stalls is not None:
+            check_whole("stalls", self.stalls, 0, MOST_IN_FLIGHT)
+        if self.stalls and self.credits not in (None, self.stalls):
+            raise UsageError(
+                f"credits must be left out for {self.name}, which stalls and sends no page requests; or give stalls=0"
+            )
+        _make_plain(self, "requester_id", "credits", "retries", "stalls")
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,8 @@ class MachineParts:
     propose (`Personality.PROPOSED`). ``unkeyed``: it wakes without saying why, as Linux's (`PROPOSED_UNKEYED`). Other
     designs have Linux's own file."""
     iommu: str = IOMMUS[0]
-    """The model of the IOMMU, with its own format of page requests and of answers, and its driver."""
+    """The model of the IOMMU, with its own format of page requests and of answers, and its driver. ``smmuv3-stall`` is
+    an SMMUv3, too: its functions stall unless their *stalls* say otherwise."""
     drains: bool = True
     """Whether detach and replace first wait for the page requests on the way. Without that a request can reach the next
     attachment, which counts it as stale (``device.counts()``)."""
@@ -277,7 +295,9 @@ class MachineParts:
         for one, load in zip(each, self.loads(), strict=True):
             assert one.credits is not None, "each has its share"
             assert load.group is not None, "it is filled"
-            if one.credits < load.group:
+            if one.stalls:
+                self._check_stalls(one.name, load.group)
+            elif one.credits < load.group:
                 raise UsageError(
                     f"credits of {one.name} must be {load.group} or more, one for each page of a group, not "
                     f"{one.credits}; the group would wait forever"
@@ -285,6 +305,17 @@ class MachineParts:
         units = {one.name for one in each if one.device_group is None}
         if clash := units & {one.device_group for one in each}:
             raise UsageError(f"device_group must differ from the names of functions, not {clash.pop()!r}")
+
+    def _check_stalls(self, name: str, group: int) -> None:
+        if self.iommu not in (able := [one for one in IOMMUS if model_of(one) in STALLING.values()]):
+            raise UsageError(
+                f"the function {name} stalls, which needs iommu={' or '.join(map(repr, able))}, not {self.iommu!r}"
+            )
+        if group > 1:
+            raise UsageError(
+                f"group must be 1 for the function {name}, which stalls, because a stall is a group of one page, not "
+                f"{group}"
+            )
 
     def _check_tables(self) -> None:
         most, pages = self._most_pasid(), self._pages_needed()
@@ -355,15 +386,18 @@ class MachineParts:
         return (Load() if self.load is None else self.load).filled(self.in_flight, self.group, self.seed)
 
     def each_function(self) -> Iterator[FunctionParts]:
-        """The functions, with the defaults filled in: requester id, workload and credits."""
+        """The functions, with the defaults filled in: requester id, workload, credits and stalls."""
         functions = self.functions or (FunctionParts(),)
         share = share_of_credits(self._largest_group(), len(functions), self.iommu)
         for number, one in enumerate(functions):
+            default = DEFAULT_STALLS if self.iommu in STALLING else 0
+            stalls = default if one.stalls is None else one.stalls
             yield replace(
                 one,
                 requester_id=FIRST_REQUESTER_ID * (number + 1) if one.requester_id is None else one.requester_id,
                 workload=self.workload if one.workload is None else one.workload,
-                credits=share if one.credits is None else one.credits,
+                credits=(stalls or share) if one.credits is None else one.credits,
+                stalls=stalls,
             )
 
     def loads(self) -> list[Load]:

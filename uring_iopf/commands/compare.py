@@ -23,8 +23,15 @@ from uring_iopf.commands.shared import (
 )
 from uring_iopf.costs import COUNTERS
 from uring_iopf.errors import UsageError
-from uring_iopf.hardware.limits import IOMMU_TITLES
-from uring_iopf.machine_parts import DEFAULT_WORKLOAD, IOMMUS, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
+from uring_iopf.hardware.limits import DEFAULT_STALLS, IOMMU_TITLES, STALLING
+from uring_iopf.machine_parts import (
+    DEFAULT_WORKLOAD,
+    IOMMUS,
+    MOST_IN_FLIGHT,
+    MOST_IN_GROUP,
+    FunctionParts,
+    MachineParts,
+)
 from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -113,10 +120,18 @@ def add_options(parser: Parser, parts: Parts) -> None:
     add_fault_file(parser)
     add(
         "--iommu",
+        metavar="NAME",
         choices=IOMMUS,
         default=IOMMUS[0],
         help="the IOMMU that page requests go through, with its own formats and its driver: "
         f"{', '.join(f'{IOMMU_TITLES[name]} ({name})' for name in IOMMUS)} (default: {IOMMUS[0]})",
+    )
+    add(
+        "--stalls",
+        metavar="N",
+        type=whole_number(1, MOST_IN_FLIGHT),
+        help=f"the places of the IOMMU in which the device's transactions stall, 1 to {MOST_IN_FLIGHT}; only with "
+        f"--iommu {' or '.join(STALLING)} (default: {DEFAULT_STALLS})",
     )
     add(
         "--wait",
@@ -218,6 +233,8 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
 
     if arguments.client == "batch" and not parts.is_installed("numpy"):
         raise UsageError("--client batch: NumPy is not installed; install it with `pip install 'uring-iopf[numpy]'`")
+    if arguments.stalls and arguments.iommu not in STALLING:
+        raise UsageError(f"--stalls: no transaction stalls with --iommu {arguments.iommu}; leave --stalls out")
     machine = MachineParts.of(
         arguments.workload,
         driver="enter" if arguments.driver == "both" else arguments.driver,
@@ -226,6 +243,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         iommu=arguments.iommu,
         group=arguments.group,
         seed=arguments.seed,
+        functions=() if arguments.stalls is None else (FunctionParts(stalls=arguments.stalls),),
     )
     designs = _designs(arguments.design, parts)
     facts = {spec: parts.resolve_design(spec) for spec in designs}
@@ -256,12 +274,14 @@ def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) ->
     from uring_iopf.lab.reach import most_in_flight
 
     assert machine.workload is not None
-    most = most_in_flight(machine.workload, machine.group, machine.iommu)
+    (function,) = machine.each_function()
+    most = most_in_flight(machine.workload, machine.group, function.credits)
+    stalls = f", --stalls {function.stalls}" if function.stalls else ""
     for number in given or ():
         if number > most:
             raise UsageError(
-                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group} and --iommu "
-                f"{machine.iommu}, reaches {most} groups in flight at most; give 1 to {most}"
+                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group}{stalls} and "
+                f"--iommu {machine.iommu}, reaches {most} groups in flight at most; give 1 to {most}"
             )
     defaults = DEFAULT_IN_FLIGHT if load == "closed" else (most,)
     return tuple(dict.fromkeys(given or (min(number, most) for number in defaults)))
@@ -359,4 +379,6 @@ def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     """The arguments with the defaults filled in."""
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run", "parser")}
     rates = [rate for rate in plan.rates if rate is not None]
-    return {**given, "design": list(plan.designs), "in_flight": list(plan.in_flight), "rate": rates}
+    (function,) = plan.parts.each_function()
+    filled = {"stalls": function.stalls or None, "in_flight": list(plan.in_flight), "rate": rates}
+    return {**given, "design": list(plan.designs), **filled}

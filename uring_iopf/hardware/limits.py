@@ -19,13 +19,20 @@ REQUEST_QUEUES: Final[Mapping[str, int]] = {
 IOMMU_TITLES: Final[Mapping[str, str]] = {
     "vtd": "Intel's VT-d, revision 4",
     "smmuv3": "Arm's SMMUv3",
+    "smmuv3-stall": "Arm's SMMUv3 with functions that stall",
     "amd": "AMD's IOMMU",
     "riscv": "the RISC-V IOMMU",
     "vtd-3": "VT-d, revision 3, whose requests carry private data",
     "vtd-2": "VT-d, revision 2, with short descriptors",
 }
-IOMMUS: Final = tuple(REQUEST_QUEUES)
+IOMMUS: Final = tuple(IOMMU_TITLES)
+"""The names of the IOMMUs that a machine can have."""
+MODELS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""
+STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3"}
+"""The IOMMUs whose functions stall unless they say otherwise, and their models."""
+DEFAULT_STALLS: Final = 64
+"""The places behind one of these in which the transactions of a function stall, unless it says otherwise."""
 DEFAULT_PASIDS: Final = 64
 """Entries of a PASID table by default."""
 MOST_PASIDS: Final = 1 << 20

@@ -52,7 +52,9 @@ RATIOS: Final = {
 }
 """The rates of each ratio."""
 
-VENDORS: Final = {iommu: "handler_64" if iommu == IOMMUS[0] else f"handler_{iommu}_64" for iommu in IOMMUS}
+VENDORS: Final = {
+    iommu: "handler_64" if iommu == IOMMUS[0] else f"handler_{iommu.replace('-', '_')}_64" for iommu in IOMMUS
+}
 """The rate of the design ``handler`` behind each IOMMU, whose formats it spends most of its time in."""
 
 GROWTH: Final = {

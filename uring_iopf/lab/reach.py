@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uring_iopf.machine_parts import IOMMUS, MOST_IN_FLIGHT, share_of_credits
+from uring_iopf.machine_parts import MOST_IN_FLIGHT, share_of_credits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from uring_iopf.workloads import Workload
 
 
-def most_in_flight(workload: Workload, group: int, iommu: str = IOMMUS[0]) -> int:
+def most_in_flight(workload: Workload, group: int, credit: int | None = None) -> int:
     """The most groups, of *group* pages at most, that a closed loop can have outstanding.
 
-    Three numbers limit it: the group indices of a function, the groups of the workload, and the room in the queue of
-    *iommu*. A group begins only if the queue has room for *group* requests.
+    Three numbers limit it: the group indices of a function, the groups of the workload, and *credit*, the requests that
+    the function may have outstanding (None: a machine's default). A group begins only if there is credit for *group*.
     """
-    credit = share_of_credits(group, iommu=iommu)
+    if credit is None:
+        credit = share_of_credits(group)
     if group == 1:
         return min(credit, len(workload))
     sizes = list(_group_sizes(workload, group))
