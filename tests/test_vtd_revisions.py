@@ -24,7 +24,7 @@ from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.vtd import REVISIONS, VtdIommu
-from uring_iopf.hardware.limits import IOMMUS
+from uring_iopf.hardware.limits import MODELS
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriStatus
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def test_an_option_that_cannot_be_is_refused(options: dict[str, Any], says: str)
 
 
 def test_each_revision_is_a_model() -> None:
-    assert set(REVISIONS.values()) <= set(IOMMUS)
+    assert set(REVISIONS.values()) <= set(MODELS)
     with Core() as core:
         for revision, name in REVISIONS.items():
             with closing(VtdIommu(core, revision=revision)) as iommu:

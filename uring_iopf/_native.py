@@ -97,6 +97,9 @@ class _Lib(Protocol):
     UIOPF_MODEL_DENIES: int
     UIOPF_MODEL_LARGE_LOG: int
     UIOPF_MODEL_FORGETS_PRIVATE: int
+    UIOPF_MODEL_DROPPED_SUCCESS: int
+    UIOPF_MODEL_DROPPED_FAILURE: int
+    UIOPF_MODEL_DROPPED_NOTHING: int
 
     def uiopf_source_hash(self, /) -> CData: ...
     def uiopf_counter_calibrate(self, during_ns: int, /) -> int: ...

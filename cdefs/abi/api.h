@@ -232,6 +232,9 @@ struct uiopf_model_counts {
 #define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
 #define UIOPF_MODEL_DENIES 4		/* its driver denies page requests, as SMMUv3's in Linux */
 #define UIOPF_MODEL_LARGE_LOG 8		/* AMD: the log has as many entries as it can */
+#define UIOPF_MODEL_DROPPED_SUCCESS 256	/* where the text is silent: what the hardware answers to a request that … */
+#define UIOPF_MODEL_DROPPED_FAILURE 512	/* … the full queue does not take, and that an answer is owed to */
+#define UIOPF_MODEL_DROPPED_NOTHING 1024
 #define UIOPF_MODEL_FORGETS_PRIVATE 16	/* VT-d 3.x: its driver does not bring private data back, as Linux's since 6.10 */
 const char *uiopf_model_name(uint32_t n);	/* NULL: there are fewer */
 struct uiopf_model *uiopf_model_make(struct uiopf_core *core, uint32_t n, uint32_t flags);

@@ -78,8 +78,9 @@ static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_reque
 	else
 		prg->page = raw->message & ~(uint64_t)PCIE_PRI_LAST;
 	prg->pages++;
-	/* What brings something back is answered by itself, and that is the answer to what was sent before it, too. */
-	prg->complete = raw->message & PCIE_PRI_LAST || raw->flags & BRINGS_BACK;
+	/* VT-d 3 answers what has private data, and 2 what is of a stream, and so what was sent before it, too. */
+	prg->complete = raw->message & PCIE_PRI_LAST ||
+			raw->flags & (uint32_t)(ep->port->streams ? UIOPF_RAW_STREAM : UIOPF_RAW_PRIVATE_DATA);
 	ep->pri->used++;
 	ep->outstanding++;
 	ep->counts.sent++;

@@ -502,5 +502,6 @@ int main(void)
 	the_early_threshold_is_seen_and_may_answer();
 	a_load_goes_through_a_log_that_answers();
 	there_are_no_other_registers();
+	play_beside_a_worker(&uiopf_model_amd);
 	return 0;
 }

@@ -258,14 +258,12 @@ static void the_life_of_a_design(uint32_t design)
 	struct uiopf_core *core;
 	struct uiopf_model *iommu;
 	const bool has_client = uiopf_design_info(design)->has_client;
-	uint32_t i, models = 0;
+	uint32_t i;
 
-	while (uiopf_model_name(models))
-		models++;
 	for (i = 0; i < ROWS; i++)
 		row[i] = (struct uiopf_access){ i, (uint64_t)i << 12, 1, IOMMU_PGFAULT_PERM_READ };
 	MADE(core, uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0), );
-	MADE(iommu, uiopf_model_make(core, design % models, UIOPF_MODEL_UNDRAINED), );
+	MADE(iommu, uiopf_model_make(core, 0, UIOPF_MODEL_UNDRAINED), );
 	MADE(endpoint, uiopf_endpoint_new(core, uiopf_model_port(iommu), 0x100, 512, 2), );
 	MADE(space, uiopf_space_new(2, 16), );
 	MADE(queue, uiopf_faultq_new(core, uiopf_design_info(design)->personality), );
@@ -412,6 +410,130 @@ static void the_life_of_a_ring(void)
 	free(arena);
 }
 
+/*
+ * A model, a function behind it, and a burst that its queue does not take: the answers of its own that the hardware must
+ * remember, the transactions that stall beyond the event queue, and private data beside each group.
+ */
+static void the_life_of_a_model(uint32_t model)
+{
+	enum { GROUPS = 200, FILL = 8192, ENDS = 3, STALLS = 400 };
+	struct uiopf_endpoint *endpoint, *stalling[ENDS] = { NULL };
+	struct uiopf_device *device, *stalls[ENDS];
+	struct uiopf_endpoint_counts counts;
+	struct uiopf_model_counts all;
+	struct uiopf_faultq *queue;
+	struct uiopf_space *space;
+	struct uiopf_core *core;
+	struct uiopf_model *iommu;
+	uint64_t waits = 0;
+	uint32_t i, n, ends = 0;
+
+	MADE(core, uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0), );
+	MADE(iommu, uiopf_model_make(core, model, UIOPF_MODEL_UNDRAINED | UIOPF_MODEL_DROPPED_SUCCESS), );
+	MADE(endpoint, uiopf_endpoint_new(core, uiopf_model_port(iommu), 0x100, 512, 2), );
+	MADE(space, uiopf_space_new(2, 16), );
+	MADE(queue, uiopf_faultq_new(core, UIOPF_MERGED), );
+	MADE(device, uiopf_device_new(core, uiopf_model_iommu(iommu), 1, 0x100, 2 * GROUPS, 0), );
+	DONE(uiopf_model_bind(iommu, endpoint, device), );
+	DONE(uiopf_attach(device, UIOPF_NO_PASID, queue, UIOPF_USER_MANAGED), );
+	CHECK_EQ(uiopf_endpoint_enable_pri(endpoint, 512), 0);
+	if (uiopf_port_private_mask(uiopf_model_port(iommu), 0))
+		CHECK_EQ(uiopf_endpoint_send_private_data(endpoint, 1), 0);
+	/* Of nobody, until the queue is full; then the function's own. */
+	uiopf_model_hold_interrupt(iommu, 1);
+	for (i = 0; i < FILL + GROUPS; i++) {
+		const struct uiopf_raw_request raw = {
+			.requester_id = i < FILL ? 0x7777 : 0x100, .pasid = 1, .flags = UIOPF_RAW_PASID,
+			.message = 0x5 | (uint64_t)(i % GROUPS) << 3,
+		};
+
+		counting = true;
+		CHECK_EQ(uiopf_endpoint_send_raw(endpoint, &raw), 0);
+		counting = false;
+	}
+	uiopf_core_produce(core);
+	uiopf_endpoint_get_counts(endpoint, &counts);
+	uiopf_model_get_counts(iommu, &all);
+	CHECK_EQ(counts.sent, GROUPS);
+	CHECK_EQ(counts.outstanding, all.commands_lost);	/* who is not answered waits, and is counted */
+	CHECK_EQ(counts.iommu_answered, GROUPS - all.commands_lost);
+	CHECK(!all.commands_lost || failed);
+	uiopf_endpoint_reset(endpoint);
+	CHECK_EQ(uiopf_endpoint_enable_pri(endpoint, 512), 0);
+
+	for (; ends < ENDS && uiopf_port_stalls(uiopf_model_port(iommu)); ends++) {
+		const uint16_t rid = (uint16_t)(0x200 + ends);
+
+		MADE(stalling[ends], uiopf_endpoint_new_stalling(core, uiopf_model_port(iommu), rid, STALLS, 1), );
+		MADE(stalls[ends], uiopf_device_new(core, uiopf_model_iommu(iommu), 2 + ends, rid, STALLS, 0), );
+		DONE(uiopf_model_bind(iommu, stalling[ends], stalls[ends]), );
+		DONE(uiopf_attach(stalls[ends], UIOPF_NO_PASID, queue, UIOPF_USER_MANAGED), );
+		uiopf_model_hold_interrupt(iommu, 1);
+		uiopf_endpoint_set_tables(stalling[ends], space);
+		for (i = 0; i < STALLS; i++)
+			CHECK(uiopf_endpoint_access(stalling[ends], 1, (uint64_t)i << 12, IOMMU_PGFAULT_PERM_READ, 1) >= 0);
+		counting = true;
+		for (i = 0; i < 4; i++)
+			uiopf_core_produce(core);
+		counting = false;
+	}
+	uiopf_model_hold_interrupt(iommu, 0);
+	uiopf_core_produce(core);	/* the queue is empty, and has got over its overflow */
+	/* What is asked for now goes the whole way, with what it brings back. */
+	uiopf_endpoint_set_tables(endpoint, space);
+	for (i = 0; i < GROUPS; i++)
+		CHECK(uiopf_endpoint_access(endpoint, 1, (uint64_t)i << 12, IOMMU_PGFAULT_PERM_READ, 1) >= 0);
+	for (n = 0; n < 40; n++) {
+		static struct iommu_hwpt_pgfault message[2048];
+		int64_t got;
+
+		counting = true;
+		uiopf_core_produce(core);
+		got = uiopf_faultq_read(queue, message, sizeof message) / (int64_t)sizeof message[0];
+		for (i = 0; i < got; i++) {
+			const struct iommu_hwpt_page_response r = { .cookie = message[i].cookie, .code = 1 };
+
+			CHECK_EQ(uiopf_faultq_write(queue, &r, sizeof r), sizeof r);
+		}
+		counting = false;
+	}
+	uiopf_endpoint_get_counts(endpoint, &counts);
+	CHECK_EQ(counts.invalid, GROUPS);
+	CHECK_EQ(counts.unexpected, 0);
+	uiopf_model_get_counts(iommu, &all);
+	for (i = 0; i < ends; i++) {
+		uiopf_endpoint_get_counts(stalling[i], &counts);
+		CHECK_EQ(counts.sent, STALLS);
+		CHECK_EQ(counts.invalid + counts.outstanding, STALLS);
+		waits += counts.outstanding;
+	}
+	CHECK_EQ(waits, all.overflowed);	/* whose event was lost waits for ever, and is counted */
+	CHECK(!waits || failed);
+	for (i = 0; i < ends; i++) {
+		CHECK_EQ(uiopf_detach(stalls[i], UIOPF_NO_PASID), 0);
+		uiopf_model_unbind(iommu, stalls[i]);
+		uiopf_device_free(stalls[i]);
+		uiopf_endpoint_free(stalling[i]);
+	}
+	CHECK_EQ(uiopf_detach(device, UIOPF_NO_PASID), 0);
+	uiopf_model_unbind(iommu, device);
+	uiopf_device_free(device);
+	CHECK_EQ(uiopf_faultq_free(queue), 0);
+	uiopf_endpoint_free(endpoint);
+	uiopf_model_free(iommu);
+	uiopf_space_free(space);
+	CHECK_EQ(uiopf_core_free(core), 0);
+}
+
+static uint32_t models(void)
+{
+	uint32_t n = 0;
+
+	while (uiopf_model_name(n))
+		n++;
+	return n;
+}
+
 static void a_life(uint32_t which)
 {
 	if (which == 0)
@@ -422,15 +544,17 @@ static void a_life(uint32_t which)
 		the_life_of_events();
 	else if (which == 3)
 		the_life_of_a_ring();
+	else if (which < 4 + models())
+		the_life_of_a_model(which - 4);
 	else
-		the_life_of_a_design(which - 4);
+		the_life_of_a_design(which - 4 - models());
 }
 
 int main(void)
 {
 	uint32_t which;
 
-	for (which = 0; which < 4 || uiopf_design_info(which - 4); which++) {
+	for (which = 0; which < 4 + models() || uiopf_design_info(which - 4 - models()); which++) {
 		for (fails = 1, failed = true; failed; fails++) {
 			seen = 0;
 			failed = false;

@@ -380,5 +380,6 @@ int main(void)
 	the_reasons_have_an_order();
 	a_load_goes_through_overflows();
 	there_are_no_other_registers();
+	play_beside_a_worker(&uiopf_model_riscv);
 	return 0;
 }

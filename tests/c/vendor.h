@@ -3,6 +3,7 @@
  * between, and the account.
  */
 #pragma once
+#include <sched.h>
 #include <stdlib.h>
 
 #include "scene.h"
@@ -187,4 +188,40 @@ static inline void carry_out(struct scene *s, uint64_t word0, uint64_t word1)
 	uiopf_commands_give(&s->iommu->commands[UIOPF_PRODUCER], s->iommu->ops->command_words, word0, word1);
 	uiopf_model_kick(s->iommu, UIOPF_PRODUCER);
 	CHECK_EQ(s->iommu->ops->execute(s->iommu), 1);
+}
+
+/* A load through the whole model with the hardware on a thread of its own, and a client on this one: nothing is lost. */
+static inline void play_beside_a_worker(const struct uiopf_model_ops *model)
+{
+	enum { ROWS = 6000 };
+	const struct uiopf_load load = { .mode = UIOPF_LOAD_CLOSED, .in_flight = 64, .group = 3 };
+	struct scene *s = open_vendor(model, 0, 256);
+	struct uiopf_access *row = calloc(ROWS, sizeof *row);
+	uint32_t i, groups = 0;
+
+	CHECK(row);
+	for (i = 0; i < ROWS; i++)
+		row[i] = (struct uiopf_access){ .address = 0x10000000 + 4096ull * i, .pasid = 3, .access = 1 };
+	CHECK_EQ(uiopf_endpoint_set_rows(s->ep, row, ROWS), 0);
+	if (model->private_bits)
+		CHECK_EQ(uiopf_endpoint_send_private_data(s->ep, 1), 0);
+	CHECK_EQ(uiopf_core_start(s->core, UIOPF_ENTER, -1, 0), 0);
+	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
+	while (!uiopf_endpoint_passes(s->ep)) {
+		/* Every seventh is refused: its answer is another word, and takes another way through the function. */
+		const uint32_t n = answer_all(s, groups % 7 == 6);
+
+		groups += n;
+		if (!n)
+			sched_yield();
+	}
+	CHECK_EQ(uiopf_core_stop(s->core), 0);
+	CHECK_EQ(groups, ROWS / 3);
+	CHECK_EQ(counts_of(s).unmapped + counts_of(s).invalid, ROWS);
+	CHECK(counts_of(s).invalid > 0);
+	CHECK_EQ(counts_of(s).unexpected, 0);
+	CHECK_EQ(model_counts_of(s).commands_lost, 0);
+	CHECK_EQ(lost(s), 0);
+	free(row);
+	close_vendor(s);
 }

@@ -602,5 +602,7 @@ int main(void)
 	what_an_iommu_does_not_carry_is_refused();
 	functions_of_one_requester_id_keep_their_own_data(&uiopf_model_vtd_3);
 	functions_of_one_requester_id_keep_their_own_data(&uiopf_model_vtd_2);
+	play_beside_a_worker(&uiopf_model_vtd_3);
+	play_beside_a_worker(&uiopf_model_vtd_2);
 	return 0;
 }

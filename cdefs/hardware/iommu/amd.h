@@ -11,7 +11,7 @@
  *   the log or page requests are switched off  | lost                                   | lost
  *   a stop marker, whatever the log is         | kept out of the log                    | kept out of the log
  *
- * The IOMMU answers the last request of a group, with the code in the auto-response register; the others have no answer
+ * (Lost: or answered, where UIOPF_MODEL_DROPPED_* says so.) The IOMMU answers the last request of a group, with the code in the auto-response register; the others have no answer
  * of their own. The text of the specification was not at hand: that the threshold decides where it is switched on, and a
  * full log otherwise, is what register descriptions say; the rest of the table is our reading. Linux does not know stop
  * markers, which would be reported as faults; that the IOMMU blocks them is an option of real ones (BlkStopMrkEn).

@@ -6,11 +6,6 @@
 
 /* ---- for hardware ---- */
 
-void uiopf_model_drop(struct uiopf_model *m, struct uiopf_page_request request)
-{
-	m->overflowed += !uiopf_is_stop_marker(request);	/* nobody waits for an answer to one */
-}
-
 /* A PRG Response: destination 63:48, response code 47:44, group index 40:32. */
 #define OWN(requester_id, code, index) \
 	((uint64_t)(requester_id) << 48 | (uint64_t)(code) << 44 | (uint64_t)(index) << 32)
@@ -44,6 +39,25 @@ void uiopf_model_answer_with_last(struct uiopf_model *m, struct uiopf_page_reque
 	struct uiopf_endpoint *endpoint = m->source[request.requester_id].endpoint;
 
 	++*(endpoint ? &endpoint->counts.iommu_answered : &m->strangers);
+}
+
+bool uiopf_model_answers_dropped(const struct uiopf_model *m)
+{
+	return m->flags & (UIOPF_MODEL_DROPPED_SUCCESS | UIOPF_MODEL_DROPPED_FAILURE);
+}
+
+void uiopf_model_drop(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	const bool alone = m->ops->streams ? request.private_data.streams : request.private_data.there;
+
+	if (uiopf_is_stop_marker(request))
+		return;		/* nobody waits for an answer to one */
+	if (!uiopf_model_answers_dropped(m))
+		m->overflowed++;
+	else if (request.message & PCIE_PRI_LAST || alone)
+		uiopf_model_answer(m, request, m->flags & UIOPF_MODEL_DROPPED_SUCCESS ? PCIE_PRG_SUCCESS : PCIE_PRG_FAILURE);
+	else
+		uiopf_model_answer_with_last(m, request);
 }
 
 /* Those answers that there are arrive; how many. On the way more may come to be. */

@@ -106,12 +106,14 @@ hot_inline struct uiopf_device *uiopf_model_device(const struct uiopf_model *mod
 /* ---- for hardware ---- */
 
 /*
- * A request finds no place in the queue, and nobody will answer it; or the hardware does, with one of PCIe's codes. Such
+ * A request finds no place in the queue, and nobody will answer it, unless UIOPF_MODEL_DROPPED_* says that the hardware
+ * does; or the hardware does, with one of PCIe's codes. Such
  * an answer arrives on the hardware's next turn: a function that gets one sends its next request at once, which would
  * find no place either, and so on.
  */
 void uiopf_model_drop(struct uiopf_model *model, struct uiopf_page_request request);
 void uiopf_model_answer(struct uiopf_model *model, struct uiopf_page_request request, uint32_t code);
+bool uiopf_model_answers_dropped(const struct uiopf_model *model);
 /* … or has no answer of its own, and the last of its group has, whoever gives it. */
 void uiopf_model_answer_with_last(struct uiopf_model *model, struct uiopf_page_request request);
 

@@ -60,14 +60,16 @@ static void set_error(struct uiopf_riscv *r, uint32_t error)
 
 void uiopf_riscv_discard(struct uiopf_riscv *r, struct uiopf_page_request request)
 {
+	const bool fails = r->model.flags & UIOPF_MODEL_DROPPED_FAILURE, was = r->pqcsr & RISCV_PQCSR_PQOF;
 	uint32_t code = PCIE_PRG_FAILURE;
+	bool overflow = false;
 
 	if (r->pqcsr & RISCV_PQCSR_PQON && !(r->pqcsr & RISCV_PQCSR_PQMF)) {
-		if (r->pqcsr & RISCV_PQCSR_PQOF) {
-			code = PCIE_PRG_SUCCESS;
-		} else if (r->pq.written - r->pq.head >= RISCV_PQ_ENTRIES - 1) {
-			set_error(r, RISCV_PQCSR_PQOF);
-			code = PCIE_PRG_SUCCESS;
+		overflow = was || r->pq.written - r->pq.head >= RISCV_PQ_ENTRIES - 1;
+		if (overflow) {
+			code = fails ? PCIE_PRG_FAILURE : PCIE_PRG_SUCCESS;
+			if (!was)
+				set_error(r, RISCV_PQCSR_PQOF);
 		} else {
 			r->faults = false;
 			set_error(r, RISCV_PQCSR_PQMF);
@@ -75,6 +77,10 @@ void uiopf_riscv_discard(struct uiopf_riscv *r, struct uiopf_page_request reques
 	}
 	if (uiopf_is_stop_marker(request))
 		return;
+	if (overflow && r->model.flags & UIOPF_MODEL_DROPPED_NOTHING) {
+		uiopf_model_drop(&r->model, request);
+		return;
+	}
 	if (request.message & PCIE_PRI_LAST)
 		uiopf_model_answer(&r->model, request, code);
 	else

@@ -12,7 +12,7 @@
  *   writing the record faults: pqmf becomes 1   | Response Failure
  *
  * (In this order.) A request that is not the last, and a stop marker, are dropped without an answer. The specification
- * lets an IOMMU answer; this one does.
+ * lets an IOMMU answer; this one does, unless UIOPF_MODEL_DROPPED_* says something else of the two about an overflow.
  *
  * Driver: Linux has none for page requests, up to 7.2: it switches the queue off. This one does what the specification asks
  * of software. Its interrupt clears the error bits, reads head and tail, decodes and reports; it skips stop markers, and

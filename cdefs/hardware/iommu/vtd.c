@@ -278,7 +278,10 @@ hot_inline uint32_t take_requests(struct uiopf_model *m, int revision)
 	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
 		/* Nothing came meanwhile (hardware and driver take turns): unfinished groups may miss their last request. */
-		uiopf_model_drop_partial(m);
+		if (uiopf_model_answers_dropped(m))
+			uiopf_model_pass_over_partial(m);
+		else
+			uiopf_model_drop_partial(m);
 		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
 	}
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */

@@ -216,7 +216,10 @@ static uint32_t interrupt(struct uiopf_model *m)
 	}
 	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
-		uiopf_model_drop_partial(m);
+		if (uiopf_model_answers_dropped(m))
+			uiopf_model_pass_over_partial(m);
+		else
+			uiopf_model_drop_partial(m);
 		v->prq_status &= ~(uint32_t)VTD_PRS_PRO;
 	}
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import lib
 from uring_iopf.errors import UsageError, check_whole
-from uring_iopf.hardware.iommus.iommu import Iommu
+from uring_iopf.hardware.iommus.iommu import Iommu, dropped_flag
 from uring_iopf.hardware.pri import PrgResponse
 
 if TYPE_CHECKING:
@@ -69,7 +69,10 @@ class AmdIommu(Iommu):
     until a reset. *early_threshold*: from so many entries on, the log counts as too full for more if *auto_response*
     is given; else only a status bit is set. Linux uses neither.
 
-    Raises: UsageError, a size, a code or a threshold that is not allowed.
+    *dropped*: without auto response, the IOMMU's answer to the last request of a group that the log does not take:
+    ``success``, ``failure`` or ``nothing``. The specification is not at hand.
+
+    Raises: UsageError, a size, a code, a threshold or *dropped* that is not allowed.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class AmdIommu(Iommu):
         log_entries: int = LOG_ENTRIES[0],
         auto_response: PrgResponse | None = None,
         early_threshold: int | None = None,
+        dropped: str = "nothing",
     ) -> None:
         if log_entries not in LOG_ENTRIES:
             raise UsageError(f"log_entries must be {' or '.join(map(str, LOG_ENTRIES))}, not {log_entries!r}")
@@ -88,7 +92,7 @@ class AmdIommu(Iommu):
         if early_threshold is not None:
             check_whole("early_threshold", early_threshold, 0, MOST_THRESHOLD, " entries")
         large = log_entries == LOG_ENTRIES[1]
-        self._own_flags = lib.UIOPF_MODEL_LARGE_LOG if large else 0
+        self._own_flags = dropped_flag(dropped) | (lib.UIOPF_MODEL_LARGE_LOG if large else 0)
         super().__init__(core, "amd", drains=drains)
         if early_threshold is not None:
             self.write_register(AmdRegister.PPR_OVERFLOW_EARLY, early_threshold | 1 << 31)

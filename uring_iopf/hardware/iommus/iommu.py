@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
 from uring_iopf.errors import UsageError, check_fits
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from uring_iopf.core import Core
+
+
+DROPPED: Final = ("success", "failure", "nothing")
+"""The answers that the hardware may give to a page request that overflows its queue, if it is the last of its group."""
 
 
 class SupportsEndpoint(Protocol):
@@ -37,6 +41,14 @@ def model_names() -> list[str]:
     while (name := lib.uiopf_model_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return names
+
+
+def dropped_flag(dropped: str) -> int:
+    """UIOPF_MODEL_DROPPED_* of one of `DROPPED`. Raises: UsageError, it is none of them."""
+    if not isinstance(dropped, str) or dropped not in DROPPED:
+        raise UsageError(f"dropped must be one of {', '.join(DROPPED)}, not {dropped!r}")
+    flags = (lib.UIOPF_MODEL_DROPPED_SUCCESS, lib.UIOPF_MODEL_DROPPED_FAILURE, lib.UIOPF_MODEL_DROPPED_NOTHING)
+    return flags[DROPPED.index(dropped)]
 
 
 class Iommu(Handle[CIommu]):

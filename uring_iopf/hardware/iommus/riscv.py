@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from uring_iopf._native import check, lib
-from uring_iopf.hardware.iommus.iommu import Iommu
+from uring_iopf.hardware.iommus.iommu import Iommu, dropped_flag
 
 if TYPE_CHECKING:
     from uring_iopf.core import Core
@@ -46,10 +46,14 @@ class RiscvIommu(Iommu):
     """A RISC-V IOMMU: a page-request queue, a command queue, and a driver for both.
 
     Linux has no driver for its page requests. This one does what the specification asks of software. *drains*: as
-    `Iommu`.
+    `Iommu`. *dropped*: the IOMMU's answer to the last request of a group that overflows the queue: ``success``, as
+    the reference model, ``failure`` or ``nothing``. The specification lets it answer, or not.
+
+    Raises: UsageError, *dropped* is none of these.
     """
 
-    def __init__(self, core: Core, *, drains: bool = True) -> None:
+    def __init__(self, core: Core, *, drains: bool = True, dropped: str = "success") -> None:
+        self._own_flags = dropped_flag(dropped)
         super().__init__(core, "riscv", drains=drains)
 
     def fault_queue(self) -> None:

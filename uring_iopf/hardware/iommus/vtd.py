@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import lib
 from uring_iopf.errors import UsageError, check_whole
-from uring_iopf.hardware.iommus.iommu import Iommu
+from uring_iopf.hardware.iommus.iommu import Iommu, dropped_flag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +28,13 @@ class VtdIommu(Iommu):
     private data, and the driver of Linux until 6.9, which gives them back. 2: 16 bytes, 23 bits of private data, and
     stream responses, and the formats of Linux 4.4 to 4.20. The drivers of 3 and 2 refuse requests without a PASID.
 
+    *dropped*: the hardware's answer to the last request of a group that finds the queue full: ``success``, ``failure``
+    or ``nothing``. The specification is not at hand, and QEMU's model answers nothing.
+
     *forgets_private_data*: with revision 3, the driver of Linux since 6.10, which does not know private data.
 
-    Raises: UsageError, a revision that there is not, *needs_pasid* False with an older one, or *forgets_private_data*
-    with another one.
+    Raises: UsageError, a revision or *dropped* that there is not, *needs_pasid* False with an older one, or
+    *forgets_private_data* with another one.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class VtdIommu(Iommu):
         drains: bool = True,
         revision: int = 4,
         forgets_private_data: bool = False,
+        dropped: str = "nothing",
     ) -> None:
         check_whole("revision", revision, 2, 4, " of VT-d")
         if revision != 4 and needs_pasid is not None and not needs_pasid:
@@ -49,5 +53,5 @@ class VtdIommu(Iommu):
         if forgets_private_data and revision != 3:
             raise UsageError(f"forgets_private_data needs revision=3, not {revision!r}")
         self.revision = revision
-        self._own_flags = lib.UIOPF_MODEL_FORGETS_PRIVATE if forgets_private_data else 0
+        self._own_flags = dropped_flag(dropped) | (lib.UIOPF_MODEL_FORGETS_PRIVATE if forgets_private_data else 0)
         super().__init__(core, REVISIONS[revision], needs_pasid=needs_pasid is not False, drains=drains)
