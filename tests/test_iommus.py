@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.test_cli import run
 from uring_iopf import Machine
-from uring_iopf.abi import FaultPerm
+from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
+from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
+from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse
+from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import Context
 from uring_iopf.lab.cell import count_cell
 from uring_iopf.machine_function import Account
@@ -131,6 +134,54 @@ def test_the_queue_of_each_holds_what_the_table_says(iommu: str, more: int) -> N
         assert endpoint.counts().sent == holds + more
         assert device.counts().reported == holds
         endpoint.reset()
+
+
+@pytest.mark.parametrize("iommu", MODELS)
+def test_answers_that_wait_for_the_hardware_arrive_although_a_function_is_plugged_in(iommu: str) -> None:
+    """The command queues grow for the new functions, with what is in them: the driver's answers, and a client's."""
+    with Machine(None, driver="inline", iommu=iommu) as machine, ExitStack() as stack:
+        with machine.iommu.interrupt_held():
+            for index in range(200):  # nothing is attached: each will be refused
+                machine.endpoint.send(PageRequest(PAGE, index, read=True, pasid=1))
+            stack.callback(Endpoint(machine.iommu, requester_id=0x200).close)
+        until(lambda: machine.endpoint.counts().outstanding == 0, machine)
+        machine.open("fd")
+        for index in range(200):
+            machine.endpoint.send(PageRequest(PAGE, index, read=True, pasid=1))
+        machine.core.produce()
+        while messages := machine.queue.read_messages():
+            for message in messages:
+                machine.queue.respond(message.cookie, PageResponse.INVALID)
+        stack.callback(Endpoint(machine.iommu, requester_id=0x300).close)
+        until(lambda: machine.endpoint.counts().outstanding == 0, machine)
+        assert len(machine.endpoint.take_answers()) == 400
+        assert machine.account() == Account(400, 200, 200, 0, 0)
+        assert machine.iommu.lost() == 0
+
+
+def test_an_answer_walks_no_tables_that_are_gone() -> None:
+    """Of a command that the hardware has looked at, and that an illegal one before it has stopped."""
+    with Core() as core, ExitStack() as stack:
+        iommu = stack.enter_context(closing(SmmuV3Iommu(core)))
+        endpoint = stack.enter_context(closing(Endpoint(iommu, capacity=4096, group_most=16)))
+        space = AddressSpace()
+        space.map_page(1, PAGE, FaultPerm.READ)
+        endpoint.use_tables(space)
+        endpoint.enable_pri()
+        stack.enter_context(iommu.interrupt_held())
+        endpoint.send(PageRequest(PAGE, 0, read=True, pasid=1, last=False))
+        iommu.command(0xFF, 0)
+        iommu.command(0x41 | 1 << 11 | 1 << 12 | endpoint.requester_id << 32, 2 << 12)  # Success, for group 0
+        core.produce()
+        assert iommu.illegal_commands() == 1
+        endpoint.use_tables(None)
+        space.close()
+        for n in range(REQUEST_QUEUES["smmuv3"]):  # the last one does not fit: the SMMU answers it with Success
+            endpoint.send(PageRequest(PAGE, n // 16 + 1, read=True, pasid=1, last=False))
+        endpoint.send(PageRequest(2 * PAGE, 0, read=True, pasid=1))
+        core.produce()
+        assert endpoint.take_answers() == [PrgAnswer(0, PrgResponse.SUCCESS)]
+        assert endpoint.counts().unmapped == 2
 
 
 @pytest.mark.parametrize("iommu", IOMMUS)

@@ -31,16 +31,19 @@ void uiopf_records_close(struct uiopf_records *q)
 
 int uiopf_records_grow(struct uiopf_records *q, uint32_t places)
 {
-	uint64_t *ring;
+	struct uiopf_places grown = { NULL, places - 1, q->places.words };
+	uint32_t i;
 
 	if (places <= q->places.mask + 1)
 		return 0;
-	ring = zeroed(places, q->places.words);
-	if (!ring)
+	grown.ring = zeroed(places, grown.words);
+	if (!grown.ring)
 		return -ENOMEM;
+	for (i = q->head; i != q->written; i++)
+		memcpy(uiopf_records_at(grown, grown.words, i), uiopf_records_at(q->places, grown.words, i),
+		       grown.words * sizeof *grown.ring);
 	free(q->places.ring);
-	q->places.ring = ring;
-	q->places.mask = places - 1;
+	q->places = grown;
 	return 0;
 }
 

@@ -44,7 +44,7 @@ UIOPF_BEGINS_A_LINE(struct uiopf_records, head);
 /* A ring of so many places, a power of two, page aligned and all zero: 0 or -ENOMEM. */
 int uiopf_records_open(struct uiopf_records *q, uint32_t places, uint32_t words);
 void uiopf_records_close(struct uiopf_records *q);
-/* Quiescent, the ring empty: at least so many places, a power of two. 0 or -ENOMEM, and nothing has changed. */
+/* Quiescent: at least so many places, a power of two; what is in the ring stays. 0 or -ENOMEM, and nothing has changed. */
 int uiopf_records_grow(struct uiopf_records *q, uint32_t places);
 
 /* words: the queue's, as a constant. */

@@ -149,6 +149,7 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *space)
 {
 	struct uiopf_space *before;
+	uint32_t i;
 
 	uiopf_control_begin(ep->core);
 	before = ep->space;
@@ -161,6 +162,8 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *sp
 	else
 		memset(&ep->tables, 0, sizeof ep->tables);
 	memset(&ep->walked, 0, sizeof ep->walked);
+	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
+		ep->prg[i].leaf = NULL;		/* of an answer that has been looked at, and waits: an error has stopped the queue */
 	uiopf_control_end(ep->core);
 	uiopf_space_free(before);
 }

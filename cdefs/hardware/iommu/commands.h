@@ -31,7 +31,7 @@ UIOPF_BEGINS_A_LINE(struct uiopf_commands, kicked);
 /* Both sides'. After a failure they are closed, too. */
 int uiopf_commands_open(struct uiopf_commands commands[2], uint32_t words);
 void uiopf_commands_close(struct uiopf_commands commands[2]);
-/* Quiescent, the queues empty: for the answers of so many functions, twice. 0 or -ENOMEM. */
+/* Quiescent: for the answers of so many functions, twice; those that are in the queues stay. 0 or -ENOMEM. */
 int uiopf_commands_make_room(struct uiopf_commands commands[2], uint32_t functions);
 /* Commands that were lost for want of memory. */
 uint64_t uiopf_commands_lost(const struct uiopf_commands commands[2]);

@@ -220,7 +220,6 @@ static int take_in(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 		return source->endpoint == endpoint ? 0 : -EBUSY;
 	if (m->sources == UIOPF_MOST_SOURCES)
 		return -ENOSPC;
-	drain(&m->iommu);
 	rc = uiopf_commands_make_room(m->commands, m->sources + 1);
 	if (rc < 0)
 		return rc;
