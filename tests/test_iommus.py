@@ -16,7 +16,7 @@ from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
-from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
+from uring_iopf.hardware.iommus.smmuv3 import SmmuRegister, SmmuV3Iommu
 from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse
@@ -182,6 +182,25 @@ def test_an_answer_walks_no_tables_that_are_gone() -> None:
         core.produce()
         assert endpoint.take_answers() == [PrgAnswer(0, PrgResponse.SUCCESS)]
         assert endpoint.counts().unmapped == 2
+
+
+def test_an_interrupt_that_is_held_twice_waits_until_both_have_let_it_go() -> None:
+    with Machine(None, driver="inline") as machine:
+        with machine.iommu.interrupt_held():
+            with machine.iommu.interrupt_held():
+                pass
+            machine.endpoint.send(PageRequest(PAGE, read=True, pasid=1))
+            machine.core.produce()
+            assert machine.account().pending == 1
+        machine.core.produce()
+        assert machine.account().pending == 0
+
+
+def test_a_function_that_stalls_sends_no_stop_marker() -> None:
+    """It has no PRI, and what is in the PRI queue is another function's."""
+    with Core() as core, closing(SmmuV3Iommu(core)) as iommu, closing(Endpoint(iommu, stalls=4)) as endpoint:
+        assert endpoint.stop_pasid(1, marker=True) == 0
+        assert iommu.read_register(SmmuRegister.PRIQ_PROD) == 0
 
 
 @pytest.mark.parametrize("iommu", IOMMUS)

@@ -559,6 +559,18 @@ def test_a_virtual_function_outlives_its_physical_one() -> None:
         iommu.close()
 
 
+def test_pri_is_not_enabled_with_fewer_credits_than_a_virtual_function_waits_for() -> None:
+    site = Site(functions=2, virtual=True)
+    ticket = site.ends[1].access(1, PAGE, READ, pages=8)
+    with pytest.raises(UsageError, match="more pages than 7 credits"):
+        site.ends[0].enable_pri(7)
+    site.ends[0].enable_pri(8)
+    site.core.produce()
+    assert site.ends[1].counts().outstanding == 8
+    assert site.ends[1].result(ticket) is AccessResult.PENDING
+    site.close()
+
+
 def test_a_virtual_function_needs_a_physical_one_of_its_iommu(site: Site) -> None:
     virtual = Endpoint(site.iommu, requester_id=0x200, physical=site.end)
     for physical, says in [(virtual, "not a virtual one"), (5, "an Endpoint")]:

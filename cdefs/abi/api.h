@@ -248,6 +248,7 @@ void uiopf_iommu_let_go(struct uiopf_iommu *iommu);
 int uiopf_model_bind(struct uiopf_model *model, struct uiopf_endpoint *endpoint, struct uiopf_device *device);
 int uiopf_model_unbind(struct uiopf_model *model, struct uiopf_device *device);	/* -EINVAL: another IOMMU's */
 /* Requests stay in the queue, sent and not reported, until it is let go or drained. */
+/* The driver's interrupt waits; each call with 1 needs one with 0. */
 void uiopf_model_hold_interrupt(struct uiopf_model *model, int held);
 void uiopf_model_get_counts(struct uiopf_model *model, struct uiopf_model_counts *counts);
 /* SMMUv3's PRI queue; -EOPNOTSUPP: another model. Switched on or off; the next write of a request aborts. */

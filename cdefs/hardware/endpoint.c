@@ -130,9 +130,11 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 		/* Credits of those that share them come back: what was outstanding is nobody's. */
 		ep->pri->used -= ep->outstanding;
 		uiopf_pri_settle(ep->pri);
+		uiopf_pri_drop(ep->pri);	/* those that share it may go at the same time */
 		uiopf_control_end(core);
+	} else {
+		uiopf_pri_drop(ep->pri);
 	}
-	uiopf_pri_drop(ep->pri);
 	uiopf_let_go(ep->port->lifetime);
 	uiopf_space_free(ep->space);
 	close_all(ep->load.done_eventfd, ep->load.done_eventfds);

@@ -127,17 +127,31 @@ int uiopf_endpoint_write_pri(struct uiopf_endpoint *ep, uint32_t offset, uint32_
 
 /* ---- pci_enable_pri(), pci_disable_pri(), pci_reset_pri() ---- */
 
-/* Pages of the largest group that is still to be sent. */
-static uint32_t largest_group(const struct uiopf_endpoint *ep)
+/* Pages of the largest group that a function is still to send, or `most`. */
+static uint32_t largest_group_of(const struct uiopf_endpoint *ep, uint32_t most)
 {
-	uint32_t most = ep->load.active && ep->load.cursor < ep->load.rows ? ep->load.config.group : 0, i;
+	uint32_t i;
 
+	if (ep->load.active && ep->load.cursor < ep->load.rows && ep->load.config.group > most)
+		most = ep->load.config.group;
 	for (i = ep->manual_head; i != ep->manual_tail; i++) {
 		const struct uiopf_manual *m = &ep->manual[i % UIOPF_MANUAL];
 
 		if (!m->sent && m->pages > most)
 			most = m->pages;
 	}
+	return most;
+}
+
+/* … and all functions that share its capability. */
+static uint32_t largest_group(const struct uiopf_endpoint *ep)
+{
+	const struct uiopf_endpoint *other;
+	uint32_t most = 0;
+
+	for (other = ep->port->endpoints; other; other = other->next)
+		if (other->pri == ep->pri)
+			most = largest_group_of(other, most);
 	return most;
 }
 
@@ -224,7 +238,7 @@ int64_t uiopf_endpoint_stop_pasid(struct uiopf_endpoint *ep, uint32_t pasid, int
 	}
 	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
 		waits += ep->prg[i].outstanding && ep->prg[i].pasid == pasid ? ep->prg[i].pages : 0;
-	if (marker && ep->pri->sends)
+	if (marker && ep->pri->sends && !ep->stalls)
 		ep->port->ops->request(ep->port, request);
 	uiopf_control_end(ep->core);
 	uiopf_core_made_work(ep->core);

@@ -6,7 +6,7 @@
  * Two sites, each a thread with its own queue and channel, which it replaces again and again. Two devices, which the
  * controller moves between the sites' queues, to no queue, and away. PASIDs of theirs are attached on their own, to a
  * site's queue or to one that has a depth and a time-out and nobody who reads. The controller also makes things of its
- * own.
+ * own. Before that, functions that share what they have end at the same time, each in a thread of its own.
  *
  * Arguments: seconds (for all drivers together), seed.
  */
@@ -509,11 +509,43 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 	CHECK_EQ(uiopf_core_free(w.core), 0);	/* and joins the worker */
 }
 
+static void *end_endpoint(void *endpoint)
+{
+	uiopf_endpoint_free(endpoint);
+	return NULL;
+}
+
+#define SHARERS 3
+
+/* A physical function and its virtual ones: the last of them frees the capability. */
+static void sharers_end_at_once(uint32_t times)
+{
+	struct uiopf_core *core = uiopf_core_new(UIOPF_CLOCK_MONOTONIC, 0, 1);
+	struct uiopf_model *vtd = uiopf_model_make(core, 0, 0);
+	struct uiopf_endpoint *endpoint[SHARERS];
+	pthread_t thread[SHARERS];
+	uint32_t i;
+
+	CHECK(core && vtd);
+	while (times--) {
+		endpoint[0] = uiopf_endpoint_new(core, uiopf_model_port(vtd), 0x100, CREDITS, GROUP_MOST);
+		for (i = 1; i < SHARERS; i++)
+			endpoint[i] = uiopf_endpoint_new_virtual(endpoint[0], (uint16_t)(0x100 + i), GROUP_MOST);
+		for (i = 0; i < SHARERS; i++)
+			CHECK_EQ(pthread_create(&thread[i], NULL, end_endpoint, endpoint[i]), 0);
+		for (i = 0; i < SHARERS; i++)
+			pthread_join(thread[i], NULL);
+	}
+	uiopf_model_free(vtd);
+	CHECK_EQ(uiopf_core_free(core), 0);
+}
+
 int main(int argc, char **argv)
 {
 	double seconds = seconds_from(argc, argv, 1, 3);
 	uint64_t seed = seed_from(argc, argv, 2);
 
+	sharers_end_at_once(100);
 	run(UIOPF_ENTER, seconds / 2, seed);
 	run(UIOPF_SQPOLL, seconds / 2, seed + 1);
 	return 0;

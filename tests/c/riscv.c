@@ -278,8 +278,14 @@ static void what_is_off_or_has_failed_answers_failure(void)
 	CHECK_EQ(discarded(s), 0xf);			/* … and all that come, until it is cleared */
 	write_register(s, PQCSR, 0x201);		/* that is another bit */
 	CHECK_EQ(read_register(s, PQCSR), 0x10101);
+	write_register(s, PQCSR, 0x3);			/* with an interrupt: the error is there, and makes it pending */
+	CHECK_EQ(read_register(s, IPSR), 8);
+	write_register(s, IPSR, 8);
+	CHECK_EQ(read_register(s, IPSR), 8);		/* … again, as long as it is there */
 	write_register(s, PQCSR, 0x103);
 	CHECK_EQ(read_register(s, PQCSR), ON);
+	write_register(s, IPSR, 8);
+	CHECK_EQ(read_register(s, IPSR), 0);
 	send_raw(s, 3, UIOPF_RAW_PASID, 0x5);
 	settle(s);
 	CHECK_EQ(answer_all(s, 0), 1);
@@ -333,7 +339,8 @@ static void a_load_goes_through_overflows(void)
 	free(row);
 	CHECK_EQ(uiopf_endpoint_start(s->ep, &load), 0);
 	for (i = 0; !uiopf_endpoint_passes(s->ep); i++) {
-		uiopf_model_hold_interrupt(s->iommu, i % 4);	/* two turns' requests are more than it holds */
+		if (i % 4 < 2)
+			uiopf_model_hold_interrupt(s->iommu, i % 4);	/* two turns' requests are more than it holds */
 		uiopf_core_produce(s->core);
 		answer_all(s, 1);
 		CHECK_EQ(lost(s), 0);

@@ -380,7 +380,7 @@ int uiopf_model_unbind(struct uiopf_model *m, struct uiopf_device *device)
 void uiopf_model_hold_interrupt(struct uiopf_model *m, int held)
 {
 	uiopf_control_begin(m->iommu.core);
-	m->held = held;
+	m->held = held ? m->held + 1 : m->held ? m->held - 1 : 0;
 	uiopf_control_end(m->iommu.core);
 	uiopf_core_made_work(m->iommu.core);	/* what came meanwhile is to be reported */
 }

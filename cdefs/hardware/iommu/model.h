@@ -77,7 +77,7 @@ struct uiopf_model {
 	struct uiopf_port port;		/* the functions behind it, bound or not */
 	struct uiopf_source *source;	/* by requester id */
 	uint32_t sources, flags;	/* UIOPF_MODEL_* */
-	bool held;			/* the driver's interrupt waits; a drain does not */
+	uint32_t held;			/* so many let the driver's interrupt wait; a drain does not */
 	bool stopped;			/* no command is carried out until the driver has seen to the one at the head */
 	uint64_t illegal;		/* commands at which that happened */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */

@@ -51,11 +51,18 @@ static void set_room(struct uiopf_riscv *r)
 	r->pending = r->pqcsr & RISCV_PQCSR_PIE ? RISCV_IPSR_PIP : 0;
 }
 
+/* An error is what makes the interrupt pending as long as it is there, and not the moment at which it comes. */
+static void pend_errors(struct uiopf_riscv *r)
+{
+	if (r->pqcsr & RISCV_PQCSR_ERRORS)
+		r->ipsr |= r->pending;
+}
+
 static void set_error(struct uiopf_riscv *r, uint32_t error)
 {
 	r->pqcsr |= error;
 	set_room(r);
-	r->ipsr |= r->pending;
+	pend_errors(r);
 }
 
 void uiopf_riscv_discard(struct uiopf_riscv *r, struct uiopf_page_request request)
@@ -141,6 +148,7 @@ static void write_pqcsr(struct uiopf_riscv *r, uint32_t value)
 		}
 	}
 	set_room(r);
+	pend_errors(r);
 }
 
 static uint32_t interrupt(struct uiopf_model *m);
@@ -157,6 +165,7 @@ static int write_register(struct uiopf_model *m, uint32_t offset, uint64_t value
 		return 0;
 	case RISCV_MMIO_IPSR:
 		r->ipsr &= ~((uint32_t)value & RISCV_IPSR_PIP);
+		pend_errors(r);
 		return 0;
 	case RISCV_MMIO_PQB:
 	case RISCV_MMIO_PQH:
