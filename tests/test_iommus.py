@@ -16,6 +16,7 @@ from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
+from uring_iopf.hardware.iommus.riscv import RiscvPqcsr, RiscvRegister
 from uring_iopf.hardware.iommus.smmuv3 import SmmuRegister, SmmuV3Iommu
 from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
@@ -182,6 +183,56 @@ def test_an_answer_walks_no_tables_that_are_gone() -> None:
         core.produce()
         assert endpoint.take_answers() == [PrgAnswer(0, PrgResponse.SUCCESS)]
         assert endpoint.counts().unmapped == 2
+
+
+@pytest.mark.parametrize("iommu", MODELS)
+def test_two_functions_do_not_share_a_requester_id(iommu: str) -> None:
+    """The requests of the one were reported as the other's, and so were the answers."""
+    with Machine(None, driver="inline", iommu=iommu) as machine:
+        physical = machine.endpoint
+        for more in [{}, {"physical": physical}]:
+            with pytest.raises(UsageError, match="requester_id 0x100 is another function's behind this IOMMU"):
+                Endpoint(machine.iommu, **more)  # type: ignore[arg-type]
+        other = Endpoint(machine.iommu, requester_id=0x200)
+        with pytest.raises(UsageError, match="0x200"):
+            Endpoint(machine.iommu, requester_id=0x200)
+        other.close()
+        Endpoint(machine.iommu, requester_id=0x200).close()
+
+
+def discard_in_riscv(machine: Machine) -> None:
+    machine.iommu.write_register(RiscvRegister.PQCSR, RiscvPqcsr.PIE)
+
+
+def discard_in_smmuv3(machine: Machine) -> None:
+    machine.iommu.write_register(SmmuRegister.CR0, 0)
+
+
+@pytest.mark.parametrize(("iommu", "discard"), [("riscv", discard_in_riscv), ("smmuv3", discard_in_smmuv3)])
+def test_a_group_whose_last_request_was_answered_by_a_queue_that_is_off_joins_no_later_one(
+    iommu: str, discard: Callable[[Machine], None]
+) -> None:
+    with Machine(None, driver="inline", iommu=iommu, group=2) as machine:
+        machine.open("fd")
+        endpoint = machine.endpoint
+        endpoint.send(PageRequest(PAGE, 7, read=True, pasid=1, last=False))
+        machine.core.produce()
+        register = RiscvRegister.PQCSR if iommu == "riscv" else SmmuRegister.CR0
+        before = machine.iommu.read_register(register)
+        discard(machine)
+        endpoint.send(PageRequest(2 * PAGE, 7, read=True, pasid=1))
+        until(lambda: endpoint.counts().outstanding == 0, machine)
+        assert endpoint.take_answers() == [PrgAnswer(7, PrgResponse.FAILURE)]
+        machine.iommu.write_register(register, before)
+        endpoint.disable_pri()
+        endpoint.enable_pri()
+        endpoint.send(PageRequest(3 * PAGE, 7, read=True, pasid=1))
+        machine.core.produce()
+        (message,) = machine.queue.read_messages()
+        assert message.addr == 3 * PAGE
+        machine.queue.respond(message.cookie, PageResponse.INVALID)
+        machine.core.produce()
+        assert machine.account() == Account(3, 1, 1, 0, 0, passed_over=1)
 
 
 def test_an_interrupt_that_is_held_twice_waits_until_both_have_let_it_go() -> None:

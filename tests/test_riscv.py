@@ -153,12 +153,15 @@ class RiscvMachine(DriverMachine):
     def interrupt(self) -> None:
         super().interrupt()
         if self.overflowed or self.faulted:
-            for function in self.model.values():
-                if function.bound:
-                    function.passed_over += sum(function.partial.values())
-                    function.partial.clear()
+            self.pass_over()
         self.entries = 0
         self.overflowed = self.faulted = False
+
+    def pass_over(self) -> None:
+        for function in self.model.values():
+            if function.bound:
+                function.passed_over += sum(function.partial.values())
+                function.partial.clear()
 
     # ---- what is done ----
 
@@ -176,6 +179,7 @@ class RiscvMachine(DriverMachine):
     def switch_the_queue(self) -> None:
         if self.on:
             self.interrupt()  # what is in it is processed first
+            self.pass_over()
         self.on = not self.on
         self.site.iommu.write_register(RiscvRegister.PQCSR, ON if self.on else RiscvPqcsr.PIE)
 

@@ -139,7 +139,7 @@ class SmmuMachine(DriverMachine):
 
     def make_site(self) -> SmmuSite:
         self.queued = 0
-        self.off = self.overflowed = self.aborted = False
+        self.off = self.overflowed = self.aborted = self.incomplete = False
         self.abort: bool | None = None  # the next write aborts, synchronously or not
         return (DenyingSite if self.denies else SmmuSite)(functions=2)
 
@@ -148,6 +148,7 @@ class SmmuMachine(DriverMachine):
     def arrive(self, function: ModelFunction | None, request: PageRequest) -> None:
         answer: PrgResponse | None = None
         if self.off or self.aborted:
+            self.incomplete = True
             answer = FAILURE
         elif self.overflowed or self.queued == ENTRIES:
             self.overflowed = True
@@ -155,6 +156,7 @@ class SmmuMachine(DriverMachine):
         elif self.abort is not None:
             answer = FAILURE if self.abort else None
             self.aborted, self.abort = True, None
+            self.incomplete = True
             if function is not None and answer is None:
                 function.lost += not self.is_marker(request)
         else:
@@ -186,13 +188,13 @@ class SmmuMachine(DriverMachine):
 
     def interrupt(self) -> None:
         super().interrupt()
-        if self.overflowed:
+        if self.overflowed or self.incomplete:
             for function in self.model.values():
                 if function.bound:
                     function.passed_over += sum(function.partial.values())
                     function.partial.clear()
         self.queued = 0
-        self.overflowed = self.aborted = False
+        self.overflowed = self.aborted = self.incomplete = False
 
     # ---- what is done ----
 

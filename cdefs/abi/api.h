@@ -400,6 +400,7 @@ struct uiopf_raw_request {
 };
 struct uiopf_prg_answer { uint16_t index, code; };
 
+/* NULL with EEXIST, each of the three: a function behind this port has the requester id. */
 struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
 					  uint32_t capacity, uint32_t group_most);
 /* A virtual function: its requests share the physical function's capability, credits and failures. */

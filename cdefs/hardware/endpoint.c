@@ -25,6 +25,24 @@ uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access)
 	return (reads ? PCIE_PRI_READ : 0) | (access & IOMMU_PGFAULT_PERM_EXEC);
 }
 
+static struct uiopf_endpoint *with_requester_id(const struct uiopf_port *port, uint16_t requester_id)
+{
+	struct uiopf_endpoint *ep = port->endpoints;
+
+	while (ep && ep->requester_id != requester_id)
+		ep = ep->next;
+	return ep;
+}
+
+static void release(struct uiopf_endpoint *ep)
+{
+	free(ep->load.done_eventfd);
+	free(ep->load.row);
+	free(ep->page);
+	free(ep->private_data);
+	free(ep);
+}
+
 /* `pri`: its physical function's, or its own, which it takes over. */
 static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
 					   uint32_t group_most, struct uiopf_pri *pri, bool virtual, uint16_t stalls,
@@ -40,9 +58,7 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 	if (port->private_bits)
 		ep->private_data = calloc(PCIE_PRI_PRGI_COUNT, sizeof *ep->private_data);
 	if (!ep->page || (port->private_bits && !ep->private_data)) {
-		free(ep->private_data);
-		free(ep->page);
-		free(ep);
+		release(ep);
 		return NULL;
 	}
 	ep->core = core;
@@ -59,6 +75,13 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 		ep->free_index[i] = (uint16_t)i;
 	ep->free_indices = PCIE_PRI_PRGI_COUNT;
 	uiopf_control_begin(core);
+	/* One's requests would be the other's to the IOMMU, and so would the answers. */
+	if (with_requester_id(port, requester_id)) {
+		uiopf_control_end(core);
+		release(ep);
+		errno = EEXIST;
+		return NULL;
+	}
 	pri->functions += virtual;
 	ep->next = port->endpoints;
 	port->endpoints = ep;
@@ -140,11 +163,7 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 	close_all(ep->load.done_eventfd, ep->load.done_eventfds);
 	if (ep->access_eventfd >= 0)
 		close(ep->access_eventfd);
-	free(ep->load.done_eventfd);
-	free(ep->load.row);
-	free(ep->page);
-	free(ep->private_data);
-	free(ep);
+	release(ep);
 	uiopf_let_go(&core->lifetime);
 }
 

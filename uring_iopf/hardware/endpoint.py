@@ -13,6 +13,8 @@ from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uring_iopf.hardware.iommus.iommu import Iommu
     from uring_iopf.hardware.tables import AddressSpace
 
@@ -138,8 +140,9 @@ class Endpoint(Handle[CEndpoint]):
     *private_data*: the last request of each group carries data private to the function, which its answer must bring
     back: an answer without them is unexpected. Only VT-d before revision 4 carries such data.
 
-    Raises: UsageError, a number out of range, a physical function behind another IOMMU, *stalls* behind an IOMMU that
-    has none, or with a capacity or a physical function, *private_data* behind an IOMMU that carries none; MemoryError.
+    Raises: UsageError, a number out of range, a requester id that another function behind the IOMMU has, a physical
+    function behind another IOMMU, *stalls* behind an IOMMU that has none, or with a capacity or a physical function,
+    *private_data* behind an IOMMU that carries none; MemoryError.
     """
 
     _what = "endpoint"
@@ -177,24 +180,33 @@ class Endpoint(Handle[CEndpoint]):
         if stalls:
             self._check_stalls(capacity)
             self.group_most = 1
-        free = lib.uiopf_endpoint_free
-        keep: list[object] = [iommu.model]  # which the port is a part of
         if stalls:
             self.capacity = stalls
             places = (requester_id, stalls, stage)
-            self._make(free, lib.uiopf_endpoint_new_stalling, iommu.core.c, iommu.port, *places, keep=keep)
+            self._plug_in(lib.uiopf_endpoint_new_stalling, iommu.core.c, iommu.port, *places)
         elif physical is None:
             self.capacity = DEFAULT_CAPACITY if capacity is None else capacity
             arguments = (iommu.core.c, iommu.port, requester_id, self.capacity, group_most)
-            self._make(free, lib.uiopf_endpoint_new, *arguments, keep=keep)
+            self._plug_in(lib.uiopf_endpoint_new, *arguments)
         else:
             self.capacity = self._capacity_of(physical, iommu, capacity)
-            self._make(free, lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most, keep=keep)
+            self._plug_in(lib.uiopf_endpoint_new_virtual, physical.c, requester_id, group_most)
         self.retries = retries
         self.private_data = private_data
         lib.uiopf_endpoint_set_retries(self.c, retries)
         if private_data:
             lib.uiopf_endpoint_send_private_data(self.c, 1)
+
+    def _plug_in(self, make: Callable[..., CEndpoint], *arguments: object) -> None:
+        try:
+            # The port is a part of the model.
+            self._make(lib.uiopf_endpoint_free, make, *arguments, keep=[self.iommu.model])
+        except MemoryError:
+            if ffi.errno != errno.EEXIST:
+                raise
+            raise UsageError(
+                f"requester_id {self.requester_id:#x} is another function's behind this IOMMU; give a free one"
+            ) from None
 
     def _check_stalls(self, capacity: int | None) -> None:
         if not lib.uiopf_port_stalls(self.iommu.port):

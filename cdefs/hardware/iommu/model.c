@@ -217,7 +217,7 @@ static int take_in(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 	int rc;
 
 	if (source->endpoint)
-		return source->endpoint == endpoint ? 0 : -EBUSY;
+		return 0;	/* it is this one: no other has its requester id */
 	if (m->sources == UIOPF_MOST_SOURCES)
 		return -ENOSPC;
 	rc = uiopf_commands_make_room(m->commands, m->sources + 1);

@@ -159,8 +159,10 @@ static int write_register(struct uiopf_model *m, uint32_t offset, uint64_t value
 
 	switch (offset) {
 	case RISCV_MMIO_PQCSR:
-		if (r->pqcsr & RISCV_PQCSR_PQEN && !(value & RISCV_PQCSR_PQEN))
+		if (r->pqcsr & RISCV_PQCSR_PQEN && !(value & RISCV_PQCSR_PQEN)) {
 			interrupt(m);
+			uiopf_model_pass_over_partial(m);	/* the last of what is incomplete will be answered by the IOMMU */
+		}
 		write_pqcsr(r, (uint32_t)value);
 		return 0;
 	case RISCV_MMIO_IPSR:

@@ -104,6 +104,7 @@ void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request 
 		if (!uiopf_is_stop_marker(request))
 			uiopf_model_answer_with_last(m, request);
 	} else if (s->priq_state & (SMMU_PRIQ_OFF | SMMU_PRIQ_ABORTED)) {
+		s->incomplete = true;
 		if (!uiopf_is_stop_marker(request))
 			uiopf_model_answer(m, request, PCIE_PRG_FAILURE);
 	} else if (s->priq_state & SMMU_PRIQ_OVERFLOWED || s->prq.written - s->prq.head == SMMU_PRIQ_ENTRIES) {
@@ -118,6 +119,7 @@ void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request 
 			uiopf_model_answer_with_last(m, request);
 	} else {
 		s->priq_state = (s->priq_state & ~abort) | SMMU_PRIQ_ABORTED;
+		s->incomplete = true;
 		raise_error(s, SMMU_GERROR_PRIQ_ABT_ERR);
 		if (abort & SMMU_PRIQ_ABORT_ASYNC)
 			uiopf_model_drop(m, request);
@@ -598,9 +600,10 @@ static uint32_t interrupt(struct uiopf_model *m)
 		uiopf_model_report(m, (head + i) % SMMU_PRIQ_ENTRIES, device, &fault);
 	}
 	uiopf_records_done(&s->prq, n);
-	if (unlikely(s->priq_state & SMMU_PRIQ_OVERFLOWED)) {
+	if (unlikely(s->priq_state & SMMU_PRIQ_OVERFLOWED || s->incomplete)) {
 		uiopf_model_pass_over_partial(m);
 		s->overflow_seen = s->overflow_flag;
+		s->incomplete = false;
 	}
 	s->priq_state &= ~SMMU_PRIQ_OVERFLOWED;
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */

@@ -52,6 +52,7 @@ struct uiopf_smmuv3 {
 	uint32_t priq_state;			/* SMMU_PRIQ_*; 0: an entry is written wherever there is room */
 	uint32_t overflow_flag, overflow_seen;	/* PRIQ_PROD.OVFLG, PRIQ_CONS.OVACKFLG */
 	uint32_t gerror, gerrorn;		/* SMMU_GERROR_*: active where the two differ */
+	bool incomplete;			/* the last of a group may be among requests that were not written */
 	enum uiopf_side stopped_side;		/* whose queue has the illegal command */
 
 	/* The event queue, in the same way. What finds no room waits. */

@@ -102,9 +102,9 @@ class Iommu(Handle[CIommu]):
     def bind(self, endpoint: SupportsEndpoint, device: SupportsDevice) -> None:
         """Bind a function behind this IOMMU to an iommufd device. The driver reports its page requests to the device.
 
-        Raises: KernelError(EBUSY), the function is bound, or another function has its requester id;
-        KernelError(EINVAL), one of the two is behind another IOMMU, or their requester ids differ; KernelError(ENOSPC),
-        16 functions are behind this IOMMU; UsageError, *endpoint* is no function, or *device* is no device.
+        Raises: KernelError(EBUSY), the function is bound; KernelError(EINVAL), one of the two is behind another IOMMU,
+        or their requester ids differ; KernelError(ENOSPC), 16 functions are behind this IOMMU; UsageError, *endpoint*
+        is no function, or *device* is no device.
         """
         model = self.model
         try:
