@@ -257,6 +257,13 @@ int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
 /* Puts a command into the queue, whatever it is: 0, or -EOPNOTSUPP. */
 int uiopf_smmuv3_command(struct uiopf_model *model, uint64_t word0, uint64_t word1);
 /* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
+/*
+ * The oldest record of request queue n that its driver has not taken, and the newest answer that a client has given, or
+ * the driver in its interrupt (refusal), in the vendor's words: how many words; 0: there is none; -EINVAL: no such queue.
+ */
+#define UIOPF_MODEL_MOST_WORDS 4
+int uiopf_model_read_record(struct uiopf_model *model, uint32_t n, uint64_t words[UIOPF_MODEL_MOST_WORDS]);
+int uiopf_model_read_command(struct uiopf_model *model, int refusal, uint64_t words[UIOPF_MODEL_MOST_WORDS]);
 int uiopf_model_read_register(struct uiopf_model *model, uint32_t offset, uint64_t *value);
 int uiopf_model_write_register(struct uiopf_model *model, uint32_t offset, uint64_t value);
 /* RISC-V: the next record cannot be written. -EOPNOTSUPP: another model. */

@@ -299,6 +299,11 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 	return requests;
 }
 
+static const struct uiopf_records *queue(const struct uiopf_model *m, uint32_t n)
+{
+	return n ? NULL : &container_of(m, const struct uiopf_amd, model)->log;
+}
+
 /* ---- set-up ---- */
 
 static int open_amd(struct uiopf_model *m)
@@ -330,6 +335,7 @@ const struct uiopf_model_ops uiopf_model_amd = {
 	.read = read_register,
 	.write = write_register,
 	.raised = raised,
+	.queue = queue,
 	.interrupt = interrupt,
 	.respond = respond,
 	.unreported = unreported,

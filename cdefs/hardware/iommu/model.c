@@ -385,6 +385,41 @@ void uiopf_model_hold_interrupt(struct uiopf_model *m, int held)
 	uiopf_core_made_work(m->iommu.core);	/* what came meanwhile is to be reported */
 }
 
+static int copy_record(const struct uiopf_records *q, uint32_t at, uint64_t words[UIOPF_MODEL_MOST_WORDS])
+{
+	const struct uiopf_places p = q->places;
+
+	memcpy(words, uiopf_records_at(p, p.words, at), p.words * sizeof *words);
+	return (int)p.words;
+}
+
+int uiopf_model_read_record(struct uiopf_model *m, uint32_t n, uint64_t words[UIOPF_MODEL_MOST_WORDS])
+{
+	const struct uiopf_records *q;
+	int rc = 0;
+
+	uiopf_control_begin(m->iommu.core);
+	q = m->ops->queue ? m->ops->queue(m, n) : NULL;
+	if (!q)
+		rc = -EINVAL;
+	else if (q->written != q->head)
+		rc = copy_record(q, q->head, words);
+	uiopf_control_end(m->iommu.core);
+	return rc;
+}
+
+int uiopf_model_read_command(struct uiopf_model *m, int refusal, uint64_t words[UIOPF_MODEL_MOST_WORDS])
+{
+	const struct uiopf_records *q = &m->commands[refusal ? UIOPF_PRODUCER : UIOPF_CONSUMER].queue;
+	int rc = 0;
+
+	uiopf_control_begin(m->iommu.core);
+	if (q->written)
+		rc = copy_record(q, q->written - 1, words);
+	uiopf_control_end(m->iommu.core);
+	return rc;
+}
+
 int uiopf_model_read_register(struct uiopf_model *m, uint32_t offset, uint64_t *value)
 {
 	int rc;

@@ -53,6 +53,8 @@ struct uiopf_model_ops {
 
 	/* Hardware: whether the driver's interrupt is raised. NULL: any request raises it. */
 	bool (*raised)(const struct uiopf_model *model);
+	/* Its n-th queue from hardware to driver; NULL: there are fewer. Absent: nobody may look at them. */
+	const struct uiopf_records *(*queue)(const struct uiopf_model *model, uint32_t n);
 	/* Driver: takes what is in the request queue, and reports it; how many. */
 	uint32_t (*interrupt)(struct uiopf_model *model);
 	/* Driver: as uiopf_iommu_ops has them. */

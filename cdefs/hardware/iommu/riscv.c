@@ -305,6 +305,11 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 	return requests;
 }
 
+static const struct uiopf_records *queue(const struct uiopf_model *m, uint32_t n)
+{
+	return n ? NULL : &container_of(m, const struct uiopf_riscv, model)->pq;
+}
+
 /* ---- set-up ---- */
 
 static int open_riscv(struct uiopf_model *m)
@@ -335,6 +340,7 @@ const struct uiopf_model_ops uiopf_model_riscv = {
 	.read = read_register,
 	.write = write_register,
 	.raised = raised,
+	.queue = queue,
 	.interrupt = interrupt,
 	.respond = respond,
 	.unreported = unreported,

@@ -634,6 +634,13 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 	return requests;
 }
 
+static const struct uiopf_records *queue(const struct uiopf_model *m, uint32_t n)
+{
+	const struct uiopf_smmuv3 *s = container_of(m, const struct uiopf_smmuv3, model);
+
+	return n == 0 ? &s->prq : n == 1 ? &s->evtq : NULL;
+}
+
 /* ---- set-up ---- */
 
 static int open_smmuv3(struct uiopf_model *m)
@@ -663,6 +670,7 @@ const struct uiopf_model_ops uiopf_model_smmuv3 = {
 	.answer = answer,
 	.read = read_register,
 	.write = write_register,
+	.queue = queue,
 	.interrupt = interrupt,
 	.respond = respond,
 	.unreported = unreported,

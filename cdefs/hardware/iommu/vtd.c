@@ -313,6 +313,11 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 	return requests;
 }
 
+static const struct uiopf_records *queue(const struct uiopf_model *m, uint32_t n)
+{
+	return n ? NULL : &container_of(m, const struct uiopf_vtd, model)->prq;
+}
+
 /* ---- set-up ---- */
 
 static int open_vtd(struct uiopf_model *m)
@@ -344,6 +349,7 @@ const struct uiopf_model_ops uiopf_model_vtd = {
 	.execute = execute,
 	.answer = answer,
 	.raised = raised,
+	.queue = queue,
 	.interrupt = interrupt,
 	.respond = respond,
 	.unreported = unreported,
@@ -362,6 +368,7 @@ const struct uiopf_model_ops uiopf_model_vtd_3 = {
 	.execute = execute_3,
 	.answer = answer_3,
 	.raised = raised,
+	.queue = queue,
 	.interrupt = interrupt_3,
 	.respond = respond_3,
 	.respond_privately = respond_privately,

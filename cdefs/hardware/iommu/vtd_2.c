@@ -241,6 +241,11 @@ static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_devic
 	return requests;
 }
 
+static const struct uiopf_records *queue(const struct uiopf_model *m, uint32_t n)
+{
+	return n ? NULL : &container_of(m, const struct uiopf_vtd, model)->prq;
+}
+
 /* ---- set-up ---- */
 
 static int open_vtd_2(struct uiopf_model *m)
@@ -267,6 +272,7 @@ const struct uiopf_model_ops uiopf_model_vtd_2 = {
 	.execute = execute,
 	.answer = answer,
 	.raised = raised,
+	.queue = queue,
 	.interrupt = interrupt,
 	.respond = respond,
 	.respond_privately = respond_privately,

@@ -141,6 +141,27 @@ class Iommu(Handle[CIommu]):
             if self._model is not None:  # it may have been closed meanwhile
                 lib.uiopf_model_hold_interrupt(self._model, 0)
 
+    def read_record(self, queue: int = 0) -> tuple[int, ...]:
+        """The oldest record of a request queue that the driver has not taken, in words of 64 bits; empty: none.
+
+        *queue*: 0, the page requests; 1, SMMUv3's events. While the interrupt is held, records stay in their queue.
+        Raises: KernelError(EINVAL), no such queue.
+        """
+        check_fits(32, queue=queue)
+        words = ffi.new("uint64_t[]", lib.UIOPF_MODEL_MOST_WORDS)
+        n = check(lib.uiopf_model_read_record(self.model, queue, words), "read a record")
+        return tuple(int(word) for word in words[0:n])
+
+    def read_command(self, *, refusal: bool = False) -> tuple[int, ...]:
+        """The newest answer in the command queue, in words of 64 bits; empty: there was none.
+
+        *refusal*: the newest that the driver has given by itself, in its interrupt; else the newest of a client, or of
+        a detach for it.
+        """
+        words = ffi.new("uint64_t[]", lib.UIOPF_MODEL_MOST_WORDS)
+        n = check(lib.uiopf_model_read_command(self.model, bool(refusal), words), "read a command")
+        return tuple(int(word) for word in words[0:n])
+
     def read_register(self, register: int) -> int:
         """Read a register by the vendor's offset.
 
