@@ -225,7 +225,7 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "viommu": lambda: 1, "viommu_type": lambda: MOCK_VIOMMU_TYPE, "virt_id": lambda: 5, "which": lambda: 1,
     "window": lambda: Window(4096), "writeable": lambda: True, "start": lambda: 0, "large_pages": lambda: True,
     "domains": list, "most": lambda: 1, "pasids": lambda: 1, "data_type": lambda: MOCK_FORMAT.data_type,
-    "word0": lambda: 0x46, "level": lambda: 1, "to": lambda: 0x2000,
+    "translator": lambda: None, "word0": lambda: 0x46, "level": lambda: 1, "to": lambda: 0x2000,
 }  # fmt: skip
 """What a parameter of this name is given. A new one needs a line here."""
 

@@ -426,6 +426,12 @@ uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word);
 int uiopf_endpoint_send_private_data(struct uiopf_endpoint *endpoint, int sends);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, struct uiopf_space *space);
+/* … or by a translator, with a TLB of its own of so many places before it. -ENOMEM; -EINVAL: it is another core's. */
+int uiopf_endpoint_set_translator(struct uiopf_endpoint *endpoint, struct uiopf_translator *translator, uint32_t places);
+/* Invalidates that TLB; how many entries went. -ENOENT: it has none. */
+int uiopf_endpoint_invalidate(struct uiopf_endpoint *endpoint, uint32_t pasid, uint64_t first, uint64_t last);
+/* How the last of its translations that found no way has ended; stage 0: none has. */
+void uiopf_endpoint_get_ended(struct uiopf_endpoint *endpoint, struct uiopf_translated *translated);
 /* The capability's registers, at PCIE_PRI_*: -EINVAL, there is none; -ENOENT, a virtual function, or one that stalls, has none. */
 int64_t uiopf_endpoint_read_pri(struct uiopf_endpoint *endpoint, uint32_t offset);
 int uiopf_endpoint_write_pri(struct uiopf_endpoint *endpoint, uint32_t offset, uint32_t value);

@@ -153,7 +153,8 @@
 /* Word 0: event 7:0, StreamID 63:32. */
 #define SMMU_EVENT 0xff
 #define SMMU_EVENT_TRANSLATION 0x10
-#define SMMU_EVENT_PERMISSION 0x13	/* between the two: address size, access */
+#define SMMU_EVENT_ACCESS 0x12		/* the access flag is clear */
+#define SMMU_EVENT_PERMISSION 0x13	/* between these: address size */
 #define SMMU_EVENT_SSV 0x800		/* bit 11: there is a SubstreamID */
 #define SMMU_EVENT_SSID_SHIFT 12	/* 31:12 */
 #define SMMU_EVENT_SID_SHIFT 32
@@ -164,7 +165,10 @@
 #define SMMU_EVENT_FETCH 0x400000000	/* InD, bit 34 */
 #define SMMU_EVENT_READ 0x800000000	/* RnW, bit 35 */
 #define SMMU_EVENT_STAGE_2 0x8000000000	/* S2, bit 39 */
-#define SMMU_EVENT_CLASS_IN 0x20000000000	/* CLASS 41:40 is 2: the address that came in, no table or descriptor */
+#define SMMU_EVENT_CLASS 0x30000000000	/* 41:40 */
+#define SMMU_EVENT_CLASS_TABLE 0x10000000000	/* 1: stage 2, for a table of stage 1 */
+#define SMMU_EVENT_CLASS_IN 0x20000000000	/* 2: the address that came in, no table or descriptor */
+#define SMMU_EVENT_TABLE_READ 0x100000000000	/* TTRnW, bit 44, with the class of a table: it was to be read, not written */
 /* Word 2: the address, to the byte. Word 3: with S2, the address that stage 2 does not translate, 51:12. */
 #define SMMU_EVENT_IPA 0xffffffffff000
 

@@ -67,7 +67,7 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 	ep->pri = pri;
 	ep->virtual = virtual;
 	ep->stalls = stalls;
-	ep->stage = stage;
+	ep->stage = ep->told_stage = stage;
 	uiopf_load_init(&ep->load, core);
 	ep->group_most = group_most;
 	ep->access_eventfd = -1;
@@ -160,6 +160,7 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 	}
 	uiopf_let_go(ep->port->lifetime);
 	uiopf_space_free(ep->space);
+	uiopf_device_tlb_free(ep->tlb);
 	close_all(ep->load.done_eventfd, ep->load.done_eventfds);
 	if (ep->access_eventfd >= 0)
 		close(ep->access_eventfd);
@@ -167,14 +168,73 @@ void uiopf_endpoint_free(struct uiopf_endpoint *ep)
 	uiopf_let_go(&core->lifetime);
 }
 
+/* Quiescent: what it translates by. Returns the TLB that it had. */
+static struct uiopf_device_tlb *use_tlb(struct uiopf_endpoint *ep, struct uiopf_device_tlb *tlb)
+{
+	struct uiopf_device_tlb *before = ep->tlb;
+
+	ep->tlb = tlb;
+	ep->apart = ep->retries || tlb;
+	if (tlb)
+		ep->load.plain = false;
+	ep->stage = tlb ? 0 : ep->told_stage;
+	memset(&ep->ended, 0, sizeof ep->ended);
+	return before;
+}
+
+int uiopf_endpoint_set_translator(struct uiopf_endpoint *ep, struct uiopf_translator *translator, uint32_t places)
+{
+	struct uiopf_device_tlb *tlb;
+
+	if (translator->core != ep->core)
+		return -EINVAL;
+	tlb = uiopf_device_tlb_new(translator, places);
+	if (!tlb)
+		return -ENOMEM;
+	uiopf_endpoint_set_tables(ep, NULL);
+	uiopf_control_begin(ep->core);
+	tlb = use_tlb(ep, tlb);
+	uiopf_control_end(ep->core);
+	uiopf_device_tlb_free(tlb);
+	return 0;
+}
+
+bool uiopf_endpoint_translates(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t address, uint32_t access)
+{
+	const struct uiopf_translation t = uiopf_device_tlb_walk(ep->tlb, pasid, address, access);
+
+	if (t.stage)
+		ep->ended = t;
+	return !t.stage;
+}
+
+int uiopf_endpoint_invalidate(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t first, uint64_t last)
+{
+	int rc;
+
+	uiopf_control_begin(ep->core);
+	rc = ep->tlb ? (int)uiopf_tlb_invalidate(&ep->tlb->tlb, UIOPF_TLB_WHOLE, pasid, first, last) : -ENOENT;
+	uiopf_control_end(ep->core);
+	return rc;
+}
+
+void uiopf_endpoint_get_ended(struct uiopf_endpoint *ep, struct uiopf_translated *translated)
+{
+	uiopf_control_begin(ep->core);
+	uiopf_translation_tell(&ep->ended, translated);
+	uiopf_control_end(ep->core);
+}
+
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *space)
 {
+	struct uiopf_device_tlb *tlb;
 	struct uiopf_space *before;
 	uint32_t i;
 
 	uiopf_control_begin(ep->core);
 	before = ep->space;
 	ep->space = space;
+	tlb = use_tlb(ep, NULL);
 	if (space)
 		uiopf_hold(&space->lifetime);
 	if (space)
@@ -187,6 +247,7 @@ void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *sp
 		ep->prg[i].leaf = NULL;		/* of an answer that has been looked at, and waits: an error has stopped the queue */
 	uiopf_control_end(ep->core);
 	uiopf_space_free(before);
+	uiopf_device_tlb_free(tlb);
 }
 
 /* Whether a group of so many pages can ever be sent: it would wait for more credits than there are, and say nothing. */
@@ -211,6 +272,7 @@ int uiopf_endpoint_set_retries(struct uiopf_endpoint *ep, uint32_t retries)
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	ep->retries = (uint8_t)retries;
+	ep->apart = retries || ep->tlb;
 	uiopf_control_end(ep->core);
 	return 0;
 }
@@ -295,6 +357,8 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	rc = load->group && !ep->load.active && !has_credits(ep, load->group) ? -ENOSPC : uiopf_load_start(&ep->load, load);
+	if (!rc && ep->tlb)
+		ep->load.plain = false;
 	uiopf_control_end(ep->core);
 	uiopf_core_made_work(ep->core);
 	return rc;

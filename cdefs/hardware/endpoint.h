@@ -21,6 +21,7 @@
 #include "hardware/load.h"
 #include "hardware/pri.h"
 #include "hardware/request.h"
+#include "hardware/tables/translator.h"
 #include "hardware/walk.h"
 
 struct uiopf_endpoint;
@@ -69,7 +70,8 @@ struct uiopf_endpoint {
 	 * credits; 0: it has PRI. A group is one transaction, and its index is the stall tag.
 	 */
 	uint16_t stalls;
-	uint8_t stage;			/* whose tables have no page: 1 or 2 */
+	uint8_t stage;			/* whose tables have no page: 1 or 2; 0: its translator says */
+	bool apart;			/* it asks again, or has a translator: its answers take the longer way */
 
 	/*
 	 * What is private to the function, and comes back with a group's answer, by index. NULL: the IOMMU carries no such
@@ -115,7 +117,21 @@ struct uiopf_endpoint {
 
 	struct uiopf_endpoint_counts counts;
 	struct uiopf_loader load;
+
+	/* In place of `tables`: its own TLB, and the translator behind it. NULL: none. A load is then not plain. */
+	struct uiopf_device_tlb *tlb;
+	struct uiopf_translation ended;	/* the last translation that found no way */
+	uint8_t told_stage;		/* `stage` without a translator */
 };
+
+/* Producer: whether an access to a page goes through now; by its translator, which it has. */
+bool uiopf_endpoint_translates(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t address, uint32_t access);
+/* … or by its flat tables, if it has none. */
+hot_inline bool uiopf_endpoint_reaches(struct uiopf_endpoint *ep, uint32_t pasid, uint64_t address, uint32_t access)
+{
+	return uiopf_walk(&ep->tables, pasid, address, access) ||
+	       (unlikely(ep->tlb != NULL) && uiopf_endpoint_translates(ep, pasid, address, access));
+}
 
 /* Producer: an access by hand has ended. */
 void uiopf_endpoint_accessed(struct uiopf_endpoint *ep, uint32_t at, uint32_t result);

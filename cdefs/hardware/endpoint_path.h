@@ -29,6 +29,14 @@ hot_inline uint32_t uiopf_asks_of(uint64_t page)
 	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE | IOMMU_PGFAULT_PERM_EXEC);
 }
 
+/* … and what must be allowed for it to be reached. A fetch of an instruction counts as a read in the flat tables. */
+hot_inline uint32_t uiopf_reached_by(const struct uiopf_endpoint *ep, uint32_t asks)
+{
+	if (unlikely(ep->tlb != NULL) && asks & IOMMU_PGFAULT_PERM_EXEC)
+		return IOMMU_PGFAULT_PERM_EXEC;
+	return asks & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
+}
+
 /*
  * Takes a group index, the one that has been free longest. Linux answers each request of a group that it refuses: with
  * the index in use again at once, the rest of those answers would end the next groups as well, whose own refusals
@@ -95,6 +103,12 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 	}
 	if (!uiopf_load_is_due(&ep->load, now, &when))
 		return false;
+	/* What its translator has needs no request. (With flat tables, a load is a list of what is not there.) */
+	if (unlikely(ep->tlb != NULL) &&
+	    uiopf_endpoint_translates(ep, row->pasid, row->address, uiopf_reached_by(ep, row->access))) {
+		ep->load.cursor++;
+		return true;
+	}
 	prg = uiopf_prg_open(ep, row->pasid, when);
 	do {
 		row = uiopf_load_next(&ep->load, now, pages++, most, &last);
@@ -121,14 +135,14 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t at, uiopf_send *send, void *above)
 {
 	struct uiopf_manual *m = &ep->manual[at];
-	const uint32_t asks = uiopf_endpoint_asks(ep, m->access), access = uiopf_access_of(asks);
+	const uint32_t asks = uiopf_endpoint_asks(ep, m->access), access = uiopf_reached_by(ep, asks);
 	struct uiopf_prg *prg;
 	uint32_t i, there = 0;
 
 	if (!uiopf_prg_may_open(ep, m->pages))
 		return false;
 	for (i = 0; i < m->pages; i++)
-		there += uiopf_walk(&ep->tables, m->pasid, m->address + i * UIOPF_PAGE, access);
+		there += uiopf_endpoint_reaches(ep, m->pasid, m->address + i * UIOPF_PAGE, access);
 	if (there == m->pages) {
 		uiopf_endpoint_accessed(ep, at, UIOPF_ACCESS_OK);
 	} else {
@@ -201,6 +215,23 @@ hot_inline uint32_t uiopf_prg_retry(struct uiopf_endpoint *ep, const struct uiop
 	return UIOPF_ACCESS_UNMAPPED;
 }
 
+/* The same by the function's translator. */
+static __attribute__((noinline, unused)) uint32_t uiopf_prg_translate_again(struct uiopf_endpoint *ep,
+									    const struct uiopf_prg *prg)
+{
+	uint32_t i, there = 0;
+
+	for (i = 0; i < prg->pages; i++) {
+		const uint64_t page = i ? ep->page[(uint32_t)(prg - ep->prg) * ep->group_most + i] : prg->page;
+
+		there += uiopf_endpoint_translates(ep, prg->pasid, page & PCIE_PRI_ADDRESS,
+						   uiopf_reached_by(ep, uiopf_asks_of(page)));
+	}
+	ep->counts.succeeded += there;
+	ep->counts.unmapped += prg->pages - there;
+	return there == prg->pages ? UIOPF_ACCESS_OK : UIOPF_ACCESS_UNMAPPED;
+}
+
 /*
  * Success, and the function asks again for what is still not there: in a group of its own, since the answered one is at
  * an end. Looked at once, page by page, since the client may map meanwhile. How many pages it has asked for.
@@ -218,7 +249,7 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 		/* Where the new group has the old one's index, it writes no page that has not been read. */
 		const uint64_t page = i ? ep->page[index * ep->group_most + i] : was.page;
 
-		if (uiopf_walk(&ep->tables, was.pasid, page & PCIE_PRI_ADDRESS, uiopf_access_of(page)))
+		if (uiopf_endpoint_reaches(ep, was.pasid, page & PCIE_PRI_ADDRESS, uiopf_reached_by(ep, uiopf_asks_of(page))))
 			continue;
 		if (missing++) {
 			uiopf_prg_send(ep, prg, waits, uiopf_asks_of(waits), false, send, above);
@@ -271,7 +302,7 @@ uiopf_endpoint_other_response(struct uiopf_endpoint *ep, uint32_t index, uint32_
 			ep->counts.failed += prg->pages;
 			result = UIOPF_ACCESS_FAILED;
 		} else if (code == PCIE_PRG_SUCCESS) {
-			result = uiopf_prg_retry(ep, prg);
+			result = ep->tlb ? uiopf_prg_translate_again(ep, prg) : uiopf_prg_retry(ep, prg);
 		} else if (code == PCIE_PRG_INVALID || code == UIOPF_STALL_TERMINATED) {
 			ep->counts.invalid += prg->pages;
 			result = code == PCIE_PRG_INVALID ? UIOPF_ACCESS_INVALID : UIOPF_ACCESS_TERMINATED;
@@ -302,8 +333,8 @@ hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t inde
 {
 	struct uiopf_prg *prg = &ep->prg[index];
 
-	/* Nothing to be told to anyone, asked again or ignored: as long as it sends, it is not deaf. */
-	if (unlikely(!prg->outstanding || code != PCIE_PRG_SUCCESS || prg->kind != UIOPF_PRG_LOAD || ep->retries ||
+	/* Nothing to be told to anyone, asked again, translated or ignored: as long as it sends, it is not deaf. */
+	if (unlikely(!prg->outstanding || code != PCIE_PRG_SUCCESS || prg->kind != UIOPF_PRG_LOAD || ep->apart ||
 		     !ep->pri->sends)) {
 		uiopf_endpoint_other_response(ep, index, code, now, send, above);
 		return;

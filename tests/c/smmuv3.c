@@ -821,6 +821,60 @@ static void a_stall_is_these_32_bytes(void)
 	close_scene(s);
 }
 
+/* Tables of both stages in the scene: what the walk says is in the event, or the transaction aborts. */
+static void an_event_says_how_the_walk_ended(void)
+{
+	enum { FIRST_ROOT = 0x40000000 };
+	struct scene *s = open_stalling(16, 1);
+	struct uiopf_pagetables *first = uiopf_pagetables_new(uiopf_format_at(2), 1u << 20, 16, FIRST_ROOT, 0);
+	struct uiopf_pagetables *second = uiopf_pagetables_new(uiopf_format_at(3), 1, 16, 0, 1);
+	struct uiopf_translator *t = uiopf_translator_new(s->core, first, second, 0);
+	static const struct { uint64_t d0, d1, d3; } expected[] = {
+		{ 0x0000ab12fedcb810, 0x0000020880000000, 0 },		/* stage 1 has no page */
+		{ 0x0000ab12fedcb813, 0x0000020080000001, 0 },		/* … or it may not be written */
+		{ 0x0000ab12fedcb812, 0x0000020880000002, 0 },		/* … or its access flag is clear */
+		{ 0x0000ab12fedcb810, 0x0000028880000003, 0x5000 },	/* stage 2 has no page */
+		{ 0x0000ab12fedcb813, 0x0000028080000004, 0x6000 },	/* … or it may not be written */
+		{ 0x0000ab12fedcb810, 0x0000118880000005, 0x40000000 },	/* … for the root of stage 1 (TTRnW: to be read) */
+	};
+	uint64_t word;
+	uint32_t i;
+
+	CHECK(!strcmp(uiopf_format_name(uiopf_format_at(2)), "arm-stage1"));
+	CHECK(!strcmp(uiopf_format_name(uiopf_format_at(3)), "arm-stage2"));
+	CHECK_EQ(uiopf_pagetables_map(first, 0xfedcb, 0x100000, 0x5000, 1, 1), 0);
+	CHECK_EQ(uiopf_pagetables_map(first, 0xfedcb, 0x101000, 0x6000, 1, 3), 0);
+	CHECK_EQ(uiopf_pagetables_map(first, 0xfedcb, 0x102000, 0x7000, 1, 3), 0);
+	CHECK_EQ(uiopf_pagetables_read(first, 0xfedcb, 0x102000, 1, &word), 0);
+	CHECK_EQ(uiopf_pagetables_write(first, 0xfedcb, 0x102000, 1, word & ~0x400ull), 0);
+	CHECK_EQ(uiopf_pagetables_map(second, 0, FIRST_ROOT, 0, 2, 3), 0);
+	CHECK_EQ(uiopf_pagetables_map(second, 0, 0x6000, 0x6000, 1, 1), 0);
+	CHECK_EQ(uiopf_endpoint_set_translator(s->ep, t, 0), 0);
+	access_page(s, 0x200abc, IOMMU_PGFAULT_PERM_READ);
+	access_page(s, 0x100abc, IOMMU_PGFAULT_PERM_WRITE);
+	access_page(s, 0x102abc, IOMMU_PGFAULT_PERM_READ);
+	access_page(s, 0x100abc, IOMMU_PGFAULT_PERM_READ);
+	access_page(s, 0x101abc, IOMMU_PGFAULT_PERM_WRITE);
+	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 5);
+	CHECK_EQ(uiopf_pagetables_unmap(second, 0, FIRST_ROOT), 2);
+	access_page(s, 0x100abc, IOMMU_PGFAULT_PERM_READ);
+	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 1);
+	for (i = 0; i < 6; i++) {
+		CHECK_EQ(words(&smmu->evtq, i)[0], expected[i].d0);
+		CHECK_EQ(words(&smmu->evtq, i)[1], expected[i].d1);
+		CHECK_EQ(words(&smmu->evtq, i)[3], expected[i].d3);
+	}
+	CHECK_EQ(words(&smmu->evtq, 5)[2], 0x100abc);
+	CHECK_EQ(interrupt(s), 6);	/* the driver reports them all */
+	CHECK_EQ(take(s), 6);
+	for (i = 0; i < 6; i++)
+		answer(s, message[i].cookie, 1);
+	uiopf_translator_free(t);
+	uiopf_pagetables_free(first);
+	uiopf_pagetables_free(second);
+	close_scene(s);
+}
+
 static void event(const uint64_t d[4])
 {
 	uint64_t *place = uiopf_records_place(&smmu->evtq, 4);
@@ -1355,6 +1409,7 @@ static void a_load_stalls(void)
 int main(void)
 {
 	a_stall_is_these_32_bytes();
+	an_event_says_how_the_walk_ended();
 	every_field_of_an_event_is_read();
 	a_resume_is_these_16_bytes();
 	a_resume_is_read_field_by_field();

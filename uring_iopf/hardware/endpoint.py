@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib
 from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_signed, check_whole
-from uring_iopf.handles import Handle
+from uring_iopf.handles import Handle, no_room
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
+from uring_iopf.hardware.translator import (
+    DEFAULT_PLACES,
+    MOST_PLACES,
+    Translated,
+    Translator,
+    pasid_or_any,
+    range_of,
+    translated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,6 +346,51 @@ class Endpoint(Handle[CEndpoint]):
     def use_tables(self, space: AddressSpace | None) -> None:
         """Translate by the tables of *space*; None: no address is mapped."""
         lib.uiopf_endpoint_set_tables(self.c, ffi.NULL if space is None else space.c)
+
+    def use_translator(self, translator: Translator, *, places: int | None = None) -> None:
+        """Translate by *translator*, that is by tables of one or two stages, in place of those of `use_tables`.
+
+        An access whose address is translated needs no page request. Any other makes one, whichever stage has ended the
+        walk; after SUCCESS the function translates again. A transaction that stalls says in its event which stage has
+        ended it, and why. Ends that do not stall, `WalkEnd.NO_MEMORY` and `WalkEnd.NO_TABLES`, make it fail as after
+        INVALID.
+
+        *places*: the translations that the function's own TLB keeps; software invalidates them (`invalidate`). None:
+        64, or 0 for a function that stalls, because such a function has no TLB.
+
+        Raises: UsageError, no translator, one on another core, a TLB in a function that stalls, or a number out of
+        range; MemoryError.
+        """
+        if not isinstance(translator, Translator):
+            raise UsageError(f"translator must be a Translator, not {translator!r}")
+        if translator.core is not self.iommu.core:
+            raise UsageError("translator must be on the core of the function's IOMMU")
+        if places is None:
+            places = 0 if self.stalls else DEFAULT_PLACES
+        check_whole("places", places, 0, MOST_PLACES)
+        if self.stalls and places:
+            raise UsageError(f"places must be 0, not {places}: a function that stalls has no TLB of its own")
+        if lib.uiopf_endpoint_set_translator(self.c, translator.c, places) < 0:
+            raise no_room("device TLB")
+
+    def invalidate(self, address: int, length: int = 4096, *, pasid: int | None = None) -> int:
+        """Invalidate what the function's own TLB keeps of these addresses. Return how many translations there were.
+
+        *pasid*: of one PASID; None: of all. PCIe calls it an ATS invalidation.
+        Raises: KernelError(ENOENT), the function has no translator; UsageError, a number out of range.
+        """
+        first, last = range_of(address, length)
+        which = pasid_or_any(pasid)
+        return check(lib.uiopf_endpoint_invalidate(self.c, which, first, last), "invalidate a device TLB")
+
+    def last_end(self) -> Translated | None:
+        """Return how the function's last translation that found no address has ended; None: there was none.
+
+        This is the hardware's knowledge: a page request does not carry it.
+        """
+        found = ffi.new("struct uiopf_translated *")
+        lib.uiopf_endpoint_get_ended(self.c, found)
+        return translated(found) if found.stage else None
 
     def set_rows(self, rows: bytes) -> None:
         """Set the accesses of the following passes: *rows* of ``struct uiopf_access``, 24 bytes each.

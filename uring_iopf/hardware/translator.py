@@ -11,6 +11,7 @@ from uring_iopf.handles import Handle
 from uring_iopf.hardware.page_tables import PageTables
 
 if TYPE_CHECKING:
+    from uring_iopf._native import CData
     from uring_iopf.core import Core
 
 MOST_PLACES: Final = 4096
@@ -84,22 +85,23 @@ class TranslatorCounts(NamedTuple):
     """Walks that began anew because an entry had changed."""
 
 
-def _translated(found: object) -> Translated:
-    one = ffi.cast("struct uiopf_translated *", found)
-    ended = bool(one.stage)
+def translated(found: CData) -> Translated:
+    """Return what a ``struct uiopf_translated`` says."""
+    ended = bool(found.stage)
     return Translated(
-        None if ended else int(one.address),
-        0 if ended else 1 << one.size_shift,
-        one.stage,
-        WalkEnd(one.reason),
-        one.level,
-        bool(one.of_table),
-        bool(one.writes_table),
-        int(one.intermediate),
+        None if ended else int(found.address),
+        0 if ended else 1 << found.size_shift,
+        int(found.stage),
+        WalkEnd(found.reason),
+        int(found.level),
+        bool(found.of_table),
+        bool(found.writes_table),
+        int(found.intermediate),
     )
 
 
-def _range(address: int, length: int) -> tuple[int, int]:
+def range_of(address: int, length: int) -> tuple[int, int]:
+    """Return the first and the last address of a range. Raises: UsageError, it has none, or goes beyond 64 bits."""
     check_fits(64, address=address)
     check_whole("length", length, 1, _MOST_ADDRESS + 1 - address, " bytes")
     return address, address + length - 1
@@ -153,7 +155,7 @@ class Translator(Handle[CTranslator]):
         """
         found = ffi.new("struct uiopf_translated *")
         lib.uiopf_translator_translate(self.c, *_access(address, access, pasid), found)
-        return _translated(found)
+        return translated(found)
 
     def invalidate(self, address: int, length: int = 4096, *, pasid: int | None = None) -> int:
         """Invalidate translations of these addresses, through all stages. Return how many there were.
@@ -161,8 +163,8 @@ class Translator(Handle[CTranslator]):
         *pasid*: of one PASID; None: of all. VT-d calls it a PASID-selective page invalidation, Arm CMD_TLBI_NH_VA. If
         there is only stage 2, use `invalidate_second`.
         """
-        first, last = _range(address, length)
-        return lib.uiopf_translator_invalidate(self.c, _pasid_or_any(pasid), first, last)
+        first, last = range_of(address, length)
+        return lib.uiopf_translator_invalidate(self.c, pasid_or_any(pasid), first, last)
 
     def invalidate_pasid(self, pasid: int) -> int:
         """Invalidate all translations of a PASID, as CMD_TLBI_NH_ASID. Return how many there were."""
@@ -174,7 +176,7 @@ class Translator(Handle[CTranslator]):
 
         Translations through both stages stay: software invalidates these, too, as with CMD_TLBI_S2_IPA.
         """
-        first, last = _range(address, length)
+        first, last = range_of(address, length)
         return lib.uiopf_translator_invalidate_second(self.c, first, last)
 
     def invalidate_all(self) -> int:
@@ -214,12 +216,12 @@ class DeviceTlb(Handle[CDeviceTlb]):
         """Translate an access, by what is kept or by the translator. Raises: as `Translator.translate`."""
         found = ffi.new("struct uiopf_translated *")
         lib.uiopf_device_tlb_translate(self.c, *_access(address, access, pasid), found)
-        return _translated(found)
+        return translated(found)
 
     def invalidate(self, address: int, length: int = 4096, *, pasid: int | None = None) -> int:
         """Invalidate translations of these addresses; *pasid* None: of all PASIDs. Return how many there were."""
-        first, last = _range(address, length)
-        return lib.uiopf_device_tlb_invalidate(self.c, _pasid_or_any(pasid), first, last)
+        first, last = range_of(address, length)
+        return lib.uiopf_device_tlb_invalidate(self.c, pasid_or_any(pasid), first, last)
 
     def invalidate_all(self) -> int:
         """Invalidate everything. Return how many translations there were."""
@@ -242,7 +244,8 @@ def _access(address: int, access: int, pasid: int) -> tuple[int, int, int]:
     return pasid, address, access
 
 
-def _pasid_or_any(pasid: int | None) -> int:
+def pasid_or_any(pasid: int | None) -> int:
+    """Return the number of a PASID, or that of all. Raises: UsageError, it has more than 20 bits."""
     if pasid is None:
         return _ANY_PASID
     check_fits(20, pasid=pasid)

@@ -15,6 +15,39 @@ static void note_event(struct uiopf_smmuv3 *s, uint32_t at);
 
 static void kept_or_aborted(struct uiopf_smmuv3 *s, struct uiopf_page_request request, const uint64_t event[]);
 
+/*
+ * The event of a function whose stage 1 is a bypass, or maps each address to itself; or of one with a translator, whose
+ * last walk is this transaction's. False: such an end does not stall, but aborts (F_WALK_EABT, C_BAD_CD).
+ */
+static __attribute__((noinline)) bool stage_says(const struct uiopf_endpoint *endpoint, struct uiopf_page_request request,
+						 uint64_t event[])
+{
+	static const uint8_t number[UIOPF_REASONS] = {
+		[UIOPF_NOT_PRESENT] = SMMU_EVENT_TRANSLATION,
+		[UIOPF_RESERVED_BIT] = SMMU_EVENT_TRANSLATION,
+		[UIOPF_NOT_ACCESSED] = SMMU_EVENT_ACCESS,
+		[UIOPF_NO_RIGHT] = SMMU_EVENT_PERMISSION,
+		[UIOPF_NO_SUCH_ADDRESS] = SMMU_EVENT_TRANSLATION,
+		[UIOPF_RESTLESS] = SMMU_EVENT_TRANSLATION,
+	};
+	const struct uiopf_translation *t = &endpoint->ended;
+
+	if (endpoint->stage == 2) {
+		event[1] |= SMMU_EVENT_STAGE_2;
+		event[3] = request.address & SMMU_EVENT_IPA;
+		return true;
+	}
+	event[0] = (event[0] & ~(uint64_t)SMMU_EVENT) | number[t->reason];
+	if (t->stage == 2) {
+		event[1] |= SMMU_EVENT_STAGE_2;
+		event[3] = t->intermediate & SMMU_EVENT_IPA;
+	}
+	if (t->of_table)
+		event[1] = (event[1] & ~SMMU_EVENT_CLASS) | SMMU_EVENT_CLASS_TABLE |
+			   (t->writes_table ? 0 : SMMU_EVENT_TABLE_READ);
+	return number[t->reason];
+}
+
 /* A transaction stalls. */
 hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
 {
@@ -31,9 +64,9 @@ hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
 	event[3] = 0;
 	if (likely(source->stalls && source->endpoint)) {
 		source->endpoint->page[tag] = request.address;	/* should it ask again */
-		if (unlikely(source->endpoint->stage == 2)) {	/* stage 1 is a bypass, or maps each address to itself */
-			event[1] |= SMMU_EVENT_STAGE_2;
-			event[3] = request.address & SMMU_EVENT_IPA;
+		if (unlikely(source->endpoint->stage != 1) && !stage_says(source->endpoint, request, event)) {
+			uiopf_model_answer(&s->model, request, PCIE_PRG_INVALID);
+			return;
 		}
 	}
 	if (unlikely(!d || s->evtq.waiting_count || !source->device)) {
@@ -229,8 +262,8 @@ static bool is_in(const struct uiopf_records *q, const uint64_t *d)
 }
 
 /*
- * Every translation walks the tables as they are, so those that invalidate have nothing to do. CMD_SYNC says that the
- * commands before it have been carried out, which its place in the queue does.
+ * Those that invalidate have nothing to do: flat tables are walked as they are, and translators are invalidated by calls
+ * of their own. CMD_SYNC says that the commands before it have been carried out, which its place in the queue does.
  */
 static __attribute__((noinline)) bool other_command(struct uiopf_model *m, const uint64_t *d)
 {

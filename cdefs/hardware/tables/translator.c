@@ -66,7 +66,7 @@ struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translat
 	return uiopf_stages_translate(s, pasid, root, address, access);
 }
 
-static void tell(const struct uiopf_translation *t, struct uiopf_translated *translated)
+void uiopf_translation_tell(const struct uiopf_translation *t, struct uiopf_translated *translated)
 {
 	*translated = (struct uiopf_translated){ .address = t->address, .intermediate = t->intermediate, .stage = t->stage,
 		.reason = t->reason, .level = t->level, .of_table = t->of_table, .writes_table = t->writes_table,
@@ -81,7 +81,7 @@ int uiopf_translator_translate(struct uiopf_translator *translator, uint32_t pas
 	uiopf_control_begin(translator->core);
 	t = uiopf_translator_walk(translator, pasid, address, access);
 	uiopf_control_end(translator->core);
-	tell(&t, translated);
+	uiopf_translation_tell(&t, translated);
 	return 0;
 }
 
@@ -151,19 +151,20 @@ void uiopf_device_tlb_free(struct uiopf_device_tlb *tlb)
 	free(tlb);
 }
 
-static struct uiopf_translation by_way_of(struct uiopf_device_tlb *d, uint32_t pasid, uint64_t address, uint32_t access)
+struct uiopf_translation uiopf_device_tlb_walk(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t address,
+					       uint32_t access)
 {
 	const uint32_t rights = access & UIOPF_RIGHTS_USER;
 	const uint32_t need = access & IOMMU_PGFAULT_PERM_PRIV ? rights << UIOPF_PRIVILEGED_SHIFT : rights;
-	const struct uiopf_tlb_entry *kept = uiopf_tlb_find(&d->tlb, UIOPF_TLB_WHOLE, pasid, address, need);
+	const struct uiopf_tlb_entry *kept = uiopf_tlb_find(&tlb->tlb, UIOPF_TLB_WHOLE, pasid, address, need);
 	struct uiopf_translation t;
 
 	if (kept)
 		return (struct uiopf_translation){ .shift = kept->shift, .rights = kept->rights,
 			.address = kept->to | (address & ((1ull << kept->shift) - 1)) };
-	t = uiopf_translator_walk(d->translator, pasid, address, access);
+	t = uiopf_translator_walk(tlb->translator, pasid, address, access);
 	if (!t.stage)
-		uiopf_tlb_keep(&d->tlb, (struct uiopf_tlb_entry){ address, t.address, pasid, UIOPF_TLB_WHOLE,
+		uiopf_tlb_keep(&tlb->tlb, (struct uiopf_tlb_entry){ address, t.address, pasid, UIOPF_TLB_WHOLE,
 			(uint8_t)t.shift, (uint8_t)t.rights });
 	return t;
 }
@@ -174,9 +175,9 @@ int uiopf_device_tlb_translate(struct uiopf_device_tlb *tlb, uint32_t pasid, uin
 	struct uiopf_translation t;
 
 	uiopf_control_begin(tlb->translator->core);
-	t = by_way_of(tlb, pasid, address, access);
+	t = uiopf_device_tlb_walk(tlb, pasid, address, access);
 	uiopf_control_end(tlb->translator->core);
-	tell(&t, translated);
+	uiopf_translation_tell(&t, translated);
 	return 0;
 }
 
