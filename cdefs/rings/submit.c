@@ -141,17 +141,25 @@ void uiopf_flush_batch(struct uiopf_engine *e)
 {
 	const bool posted = e->posted_tail != e->ring.cq_tail;
 
-	if (unlikely(e->held_back != NULL)) {	/* who waits for its completions is called before its chains go on */
-		uiopf_publish_cqes(e);
-		release_held_back(e);
-		return;
-	}
 	uiopf_all_posted(e);
 	if (unlikely(e->count_timeouts != NULL) && (posted || e->finished)) {
 		e->counted |= e->finished;
 		e->finished = false;
 		e->count_timeouts(e);
 	}
+	if (unlikely(e->held_back != NULL))
+		release_held_back(e);
+}
+
+/*
+ * The same at its end, where no request is in the middle of its issue, which must not be called meanwhile: whoever waits for
+ * the completions is called before the chains go on.
+ */
+static void post_batch(struct uiopf_engine *e)
+{
+	if (unlikely(e->held_back != NULL))
+		uiopf_publish_cqes(e);
+	uiopf_flush_batch(e);
 }
 
 /* What was moved has called others at that moment, and not behind what comes next: the host is asked for them. */
@@ -167,7 +175,7 @@ static void end_batch(struct uiopf_engine *e)
 	call_others(e);
 	if (unlikely(e->held_back != NULL))
 		uiopf_timers_fire(e, UINT32_MAX);
-	uiopf_flush_batch(e);
+	post_batch(e);
 }
 
 static void finish(struct uiopf_request *r)
@@ -544,7 +552,7 @@ static void end_open_chain(struct uiopf_engine *e)
 	uiopf_set_unusual(e);
 	if (!head->failed) {
 		call_others(e);
-		uiopf_flush_batch(e);
+		post_batch(e);
 	}
 	queue_unusual(head);
 }

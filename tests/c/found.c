@@ -53,6 +53,7 @@ static void open_found(struct found *f)
 	for (i = 0; i < 2; i++) {
 		struct io_uring_params p = { .flags = 0 };
 
+		uiopf_core_set_kernel(f->core, 6, 18);
 		CHECK_EQ(uiopf_setup(f->core, 8, &p, &f->engine[i]), 0);
 		CHECK_EQ(uiopf_engine_add_window(f->engine[i], ARENA_AT, 4096, f->memory), 0);
 		f->fd[i] = uiopf_core_install(f->core, uiopf_engine_file(f->engine[i]));
@@ -528,8 +529,44 @@ static void work_without_an_end_does_not_hold_up_a_wait(void)
 	close_found(&f);
 }
 
+static void queue_nops(struct uiopf_engine *e, uint32_t n)
+{
+	while (n--)
+		queue_sqe(e, &(struct io_uring_sqe){ .opcode = IORING_OP_NOP });
+}
+
+/*
+ * A poll of its own ring that ends in the middle of a batch, as the CQ is full by then. The batch has completed the head of
+ * a chain before: nobody tells the poll of that while it runs, since it would be called when it is gone.
+ */
+static void a_poll_of_its_own_ring_is_not_called_while_it_runs(void)
+{
+	struct io_uring_sqe put_off = { .opcode = IORING_OP_NOP, .nop_flags = IORING_NOP_TW, .flags = IOSQE_IO_LINK };
+	struct found f;
+	uint32_t i;
+
+	open_found(&f);
+	for (i = 8; i; i -= 4) {
+		queue_nops(f.engine[0], i);
+		CHECK_EQ(uiopf_enter(f.engine[0], i, 0, 0, 0), i);
+	}
+	queue_sqe(f.engine[0], &put_off);
+	queue_nops(f.engine[0], 1);
+	queue_sqe(f.engine[0], &(struct io_uring_sqe){ .opcode = IORING_OP_POLL_ADD, .fd = f.fd[0], .poll32_events = POLLIN,
+						       .len = IORING_POLL_ADD_MULTI });	/* ready when it is armed */
+	queue_nops(f.engine[0], 3);
+	CHECK_EQ(uiopf_enter(f.engine[0], 6, 0, 0, 0), 6);	/* with three and the head of the chain, all 16 are taken */
+	for (i = 0; i < 16; i++)
+		result(f.engine[0]);
+	CHECK_EQ(uiopf_enter(f.engine[0], 0, 0, IORING_ENTER_GETEVENTS, 0), 0);
+	CHECK_EQ(uiopf_cqes_ready(f.engine[0]), 2);	/* its last, and the end of the chain */
+	CHECK_EQ(uiopf_engine_pending(f.engine[0]), 0);
+	close_found(&f);
+}
+
 int main(void)
 {
+	a_poll_of_its_own_ring_is_not_called_while_it_runs();
 	a_closed_host_descriptor_is_forgotten();
 	a_freed_ring_frees_what_waits_in_chains();
 	a_ring_may_go_before_who_polls_it();
