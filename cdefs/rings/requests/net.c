@@ -364,11 +364,40 @@ static enum uiopf_issue arm_bundle(struct uiopf_request *r)
 	return uiopf_wait_for_any_file(r);
 }
 
+static int64_t send_once(struct uiopf_request *r)
+{
+	const uint8_t *to = r->owns_memory ? (const uint8_t *)(uintptr_t)r->extra : NULL;
+	struct iovec piece[2] = { { uiopf_memory(r, r->address, r->length), r->length } };
+	uint32_t count = 1;
+	int64_t n;
+
+	if (unlikely(!piece[0].iov_base && r->length)) {
+		if (r->address > UIOPF_USER_END - r->length)
+			return -EFAULT;
+		count = uiopf_memory_pieces(r, r->address, r->length, piece);
+	}
+	n = r->file->ops->send(r->file, piece, count, (int)r->op_flags, to, to ? r->expected : 0);
+	if (n > 0)
+		r->engine->cost.bytes_copied += (uint64_t)n;
+	return n;
+}
+
+/*
+ * A bundle without buffers goes on when it has sent all, as if there could be more: it sends nothing, which may be a message,
+ * and ends with that. Not if it has waited (io_send_finish).
+ */
+static bool sends_nothing_more(struct uiopf_request *r, int64_t n)
+{
+	if (likely(!(r->ioprio & IORING_RECVSEND_BUNDLE)) || n <= 0 || n < r->length || r->started ||
+	    !uiopf_post_more(r->engine, r->user_data, (int32_t)n, 0))
+		return false;
+	r->length = 0;
+	return true;
+}
+
 enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 {
 	const struct uiopf_file_ops *ops = r->file->ops;
-	struct iovec piece[2];
-	uint32_t count = 1;
 	int64_t n;
 	int rc;
 
@@ -386,17 +415,10 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 		if (rc < 0)
 			return uiopf_done(r, rc);
 	}
-	piece[0] = (struct iovec){ uiopf_memory(r, r->address, r->length), r->length };
-	if (unlikely(!piece[0].iov_base && r->length)) {
-		if (r->address > UIOPF_USER_END - r->length)
-			return end(r, -EFAULT);
-		count = uiopf_memory_pieces(r, r->address, r->length, piece);
-	}
-	n = ops->send(r->file, piece, count, (int)r->op_flags,
-		      r->owns_memory ? (const void *)(uintptr_t)r->extra : NULL, r->owns_memory ? r->expected : 0);
-	if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
-		return uiopf_wait_for_file(r);
-	if (n > 0)
-		r->engine->cost.bytes_copied += (uint64_t)n;
+	do {
+		n = send_once(r);
+		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
+			return uiopf_wait_for_file(r);
+	} while (unlikely(sends_nothing_more(r, n)));
 	return wants_rest(r, n) ? wait_for_rest(r) : end(r, n);
 }

@@ -697,6 +697,18 @@ def _told_by_rings(kind: str, flags: int) -> tuple[Case, ...]:
 
 _KINDS: Final = (("", 0), (", put off", DEFER), (", put off, with the flag", DEFER | TASKRUN))
 
+_IN_ITS_MIDDLE: Final = case(
+    "feeding: a multishot poll of the own ring, ended by a full queue, and a chain before it",
+    "the end of the chain is behind it",
+    Setup(entries=8),
+    submit(*[nop(1)] * 8),
+    submit(*[nop(1)] * 4),
+    submit(nop(2, op_flags=16, flags=LINK), nop(3), poll(4, "ring", len=MULTI), *[nop(5)] * 3),
+    Reap(),
+    [look_again()] * 2,
+    since=(6, 18),
+)
+
 _CALLED_BEFORE_CHAINS: Final = tuple(
     case(
         f"feeding: {what} for the own ring, and a chain of the same call that {ends}{name}",
@@ -726,6 +738,7 @@ CASES: Final = (
     *_others("", 0),
     *_others(", put off", DEFER),
     *_PARTS,
+    _IN_ITS_MIDDLE,
     *_CALLED_BEFORE_CHAINS,
     *(one for kind, flags in _KINDS for one in _told_by_rings(kind, flags)),
 )

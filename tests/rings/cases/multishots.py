@@ -8,7 +8,10 @@ from tests.rings.cases.buffers import unregister
 from tests.rings.language import (
     CQSIZE,
     Close,
+    Drain,
     Fd,
+    Fill,
+    Hole,
     Look,
     Open,
     Reap,
@@ -31,6 +34,7 @@ from tests.rings.language import (
     recv_multishot,
     refused,
     run,
+    send,
     sqe,
     submit,
 )
@@ -39,6 +43,7 @@ from uring_iopf.abi import Op, SetupFlags, SqeFlags
 SELECT, SKIP, ASYNC = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.ASYNC)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 POLL_FIRST, MULTISHOT, BUNDLE = 1, 2, 16
+LINK = int(SqeFlags.IO_LINK)
 
 _ONE_AFTER_THE_OTHER = [(Write("pipe.w", b"abc"), Reap()) for _ in range(4)]
 
@@ -469,6 +474,40 @@ _BUNDLES: Final = (
         Open("socket", "stream"),
         refused(recv(5, ioprio=BUNDLE), sqe(Op.SEND, fd=Fd("socket.a"), user_data=5, ioprio=BUNDLE)),
         since=(6, 10),
+    ),
+    *(
+        case(
+            f"bundle: sent without buffers, {kind}",
+            "what was sent, and then nothing, which may be a message; not behind a wait, or in a full queue",
+            Setup(entries=4, cq_entries=4, flags=CQSIZE),
+            Open("file", kind),
+            [
+                (
+                    run(send(1, "file.a", ioprio=BUNDLE | first, op_flags=flags, len=n)),
+                    look_again(),
+                    Drain("file.b"),
+                )
+                for first in (0, POLL_FIRST)
+                for flags in (0, 0x40)
+                for n in (64, 0)
+            ],
+            run(send(1, "file.a", ioprio=BUNDLE, addr=Hole())),
+            run(send(1, "file.a", ioprio=BUNDLE, flags=LINK), nop(2)),
+            look_again(),
+            Drain("file.b"),
+            run(send(1, "file.a", ioprio=BUNDLE, flags=SKIP)),
+            Drain("file.b"),
+            submit(nop(2), nop(3), nop(4), send(1, "file.a", ioprio=BUNDLE)),
+            submit(send(1, "file.a", ioprio=BUNDLE)),
+            [look_again()] * 2,
+            Drain("file.b"),
+            Fill("file.a"),
+            run(send(1, "file.a", ioprio=BUNDLE)),
+            Drain("file.b"),
+            Reap(),
+            since=(6, 10),
+        )
+        for kind in ("stream", "dgram", "seqpacket")
     ),
     case(
         "bundle: a multishot",
