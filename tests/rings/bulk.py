@@ -26,7 +26,7 @@ from tests.rings.language import waiting_for
 from tests.rings.player import NoInstancesError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.rings.language import Program, Seen
 
@@ -75,6 +75,16 @@ class Difference:
         return shown(self.program, self.expected, self.got)
 
 
+@dataclass(frozen=True)
+class Excused:
+    """Two outcomes of one program that differ by what is known."""
+
+    id: str
+    program: Program
+    expected: list[Seen]
+    got: list[Seen]
+
+
 class Judge:
     """Both kernels."""
 
@@ -85,12 +95,12 @@ class Judge:
         self.host.close()
         self.engine.close()
 
-    def difference(self, program: Program, plays: int = PLAYS) -> Difference | str:
-        """Of one program; or the known difference that it runs into, or nothing.
+    def difference(self, program: Program, plays: int = PLAYS) -> Difference | Excused | None:
+        """Of one program, if there is any.
 
         The engine has to do what the host was seen to do, or to differ by what is known.
         """
-        found: Difference | str = ""
+        found = None
         for play in range(plays):
             self.host.patience_s = PATIENCE_S[min(play * len(PATIENCE_S) // PLAYS, len(PATIENCE_S) - 1)]
             if play % 4 == 0:  # the loopback, and timers, are as late for the engine
@@ -98,10 +108,10 @@ class Judge:
             asked = waiting_for(program, got)
             expected = self.host.play(asked)
             if expected == got:
-                return ""
+                return None
             explanation = known.explanation(asked, expected, got)
             if explanation:
-                return explanation
+                return Excused(explanation, asked, expected, got)
             found = Difference(asked, expected, got)
         return found
 
@@ -148,18 +158,23 @@ def _below(byte: int) -> list[int]:
     return sorted({0, byte & 1, byte & 0xF, *(byte & ~(1 << bit) for bit in range(3))} - {byte})
 
 
-def play(judge: Judge, seed: int, number: int) -> str:
-    """One program. Return how the two differ, with the program made small; empty if they do not."""
+def play(judge: Judge, seed: int, number: int, keep: Callable[[Bytes, Excused], None] | None = None) -> str:
+    """One program. Return how the two differ, with the program made small; empty if they do not.
+
+    *keep* is called with what is excused.
+    """
     bytes_ = draw(seed, number)
     try:
         found = judge.difference(bytes_.program())
     except NoInstancesError:
         known.counted["not played, for want of inotify instances on the host"] += 1
         return ""
-    if isinstance(found, str):
+    if not isinstance(found, Difference):
         known.counted["programs"] += 1
         if found:
-            known.counted[found] += 1
+            known.counted[found.id] += 1
+            if keep:
+                keep(bytes_, found)
         return ""
     small = judge.smaller(bytes_)
     again = judge.difference(small.program())
