@@ -21,6 +21,8 @@ from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.page_tables import PageFormat, PageTables
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.hardware.translator import Translator, WalkEnd
+from uring_iopf.iommufd import IOAS, Context
+from uring_iopf.iommufd.spaces.second_stage import SecondStage
 from uring_iopf.workloads import ROW
 
 if TYPE_CHECKING:
@@ -271,3 +273,158 @@ def test_a_machines_function_is_given_two_stages(design: str) -> None:
         assert entry.dirty
         assert not any(machine.account()[2:])
         translator.close()
+
+
+# ---- which stage was it? ----
+
+
+class Host:
+    """A host whose memory is an IOAS of 16 pages, with guests' tables in another page; it serves what faults."""
+
+    def __init__(self, site: Site, formats: tuple[PageFormat, PageFormat]) -> None:
+        self.ioas = site.context.ioas_alloc()
+        self.ioas.map(16 * PAGE, user_va=0x7000_0000, iova=0)
+        self.staged = Staged(site, *formats)
+        self.second = SecondStage(self.ioas, self.staged.host)
+        self.to_guest = 0
+
+    def serve(self, *, tells: bool = False, pinned: bool = False) -> None:
+        """Find the stage by hardware's word (a stall), by a walk, or, with all memory pinned, by no walk."""
+        site, translator = self.staged.site, self.staged.translator
+        for message in site.queue.read_messages():
+            if pinned:
+                stage, intermediate = 1, 0
+            else:
+                end = site.end.last_end() if tells else translator.look(message.addr, message.perm, pasid=message.pasid)
+                assert end is not None
+                stage, intermediate = end.stage, end.intermediate
+            if stage == 1:
+                self.to_guest += 1
+                self.staged.guest.map(
+                    message.addr // PAGE * PAGE, message.addr // PAGE % 16 * PAGE, pasid=message.pasid
+                )
+            else:
+                assert self.second.fill(intermediate, message.perm)
+            site.queue.respond(message.cookie, PageResponse.SUCCESS)
+        site.turn()
+
+
+def run_host(make: type[Site], formats: tuple[PageFormat, PageFormat], pinned: int, *, tells: bool) -> tuple[int, ...]:
+    """Eight accesses, each to a page that neither stage has. (Faults, those of the guest, pages filled, walks.)"""
+    site = make(retries=1)
+    host = Host(site, formats)
+    if pinned:
+        assert host.second.pin(0, pinned * PAGE - 1) == pinned * PAGE
+    host.staged.guest.map(0x100_0000, 0, pasid=5)  # the PASID has tables
+    for page in range(8):
+        ticket = host.staged.access(0x20_0000 + page * PAGE)
+        for _ in range(3):
+            host.serve(tells=tells, pinned=pinned == 16)
+        assert site.end.result(ticket) is AccessResult.OK
+        found = host.staged.translator.translate(0x20_0000 + page * PAGE, R, pasid=5)
+        assert found.address == 0x7000_0000 + page * PAGE
+    counts = (site.end.counts().sent, host.to_guest, host.second.filled, host.staged.translator.counts().looks)
+    site.close()
+    return counts
+
+
+VTD: Final = (PageFormat.VTD_FIRST, PageFormat.VTD_SECOND)
+ARM: Final = (PageFormat.ARM_STAGE1, PageFormat.ARM_STAGE2)
+
+
+@pytest.mark.parametrize(
+    ("make", "formats", "pinned", "tells", "counts"),
+    [
+        pytest.param(StallingSite, ARM, 0, True, (16, 8, 8, 0), id="hardware tells, unpinned"),
+        pytest.param(Site, VTD, 0, False, (16, 8, 8, 16), id="the driver walks, unpinned"),
+        pytest.param(Site, VTD, 4, False, (12, 8, 4, 12), id="the driver walks, partly pinned"),
+        pytest.param(Site, VTD, 16, False, (8, 8, 0, 0), id="nobody walks, pinned"),
+        pytest.param(SmmuSite, ARM, 0, False, (16, 8, 8, 16), id="SMMUv3's PRI: the driver walks"),
+    ],
+)
+def test_the_stage_is_told_found_by_a_walk_or_known(
+    make: type[Site], formats: tuple[PageFormat, PageFormat], pinned: int, tells: bool, counts: tuple[int, ...]
+) -> None:
+    assert run_host(make, formats, pinned, tells=tells) == counts
+
+
+def test_a_look_finds_what_hardware_found_and_leaves_no_trace(staged: Staged) -> None:
+    staged.guest.map(0x7000, 0x5000, pasid=5)
+    staged.guest.map(0x8000, 0x6000, pasid=5)
+    staged.host.map(0x6000, 0x9000)
+    for address in (0x7000, 0x8000, 0x9000, 0x7FFF_FFFF_F000):
+        look = staged.translator.look(address, W, pasid=5)
+        assert staged.guest.look(address, pasid=5) is None or not staged.guest.look(address, pasid=5).accessed  # type: ignore[union-attr]
+        assert look == staged.translator.translate(address, W, pasid=5)
+    before = staged.translator.counts()
+    staged.host.unmap(0x6000)
+    assert staged.translator.translate(0x8000, W, pasid=5).address == 0x9000  # stale
+    assert staged.translator.look(0x8000, W, pasid=5).stage == 2
+    after = staged.translator.counts()
+    assert (after.looks, after.walks, after.bits_set) == (before.looks + 1, before.walks, before.bits_set)
+    assert after.looked_at > before.looked_at
+
+
+# ---- an IOAS as stage 2 ----
+
+
+@pytest.fixture
+def ioas() -> Iterator[IOAS]:
+    with Core() as core:
+        context = Context(core)
+        yield context.ioas_alloc()
+        context.close()
+
+
+def test_a_mapping_is_pinned_by_the_largest_pages_that_fit(ioas: IOAS) -> None:
+    gib = 1 << 30
+    ioas.map(2 * gib, user_va=4 * gib + gib - MIB2, iova=gib - MIB2)
+    ioas.map(3 * PAGE, user_va=0x1000, iova=0)
+    ioas.map(PAGE, user_va=0x9000, iova=8 * PAGE, writeable=False)
+    tables = PageTables("vtd-second")
+    second = SecondStage(ioas, tables)
+    assert second.pin() == 2 * gib + 4 * PAGE
+    assert second.pin() == 0
+    sizes = {at: tables.look(at) for at in (0, PAGE, 8 * PAGE, gib - MIB2, gib, 2 * gib, 3 * gib - 2 * MIB2)}
+    assert [(at, one.to, one.size) for at, one in sizes.items() if one] == [
+        (0, PAGE, PAGE),
+        (PAGE, 2 * PAGE, PAGE),
+        (8 * PAGE, 9 * PAGE, PAGE),
+        (gib - MIB2, 5 * gib - MIB2, MIB2),
+        (gib, 5 * gib, gib),
+        (2 * gib, 6 * gib, MIB2),
+        (3 * gib - 2 * MIB2, 7 * gib - 2 * MIB2, MIB2),
+    ]
+    assert sizes[8 * PAGE].user == R | X  # type: ignore[union-attr]
+    assert second.unpin(gib + 5, gib + 5) == [(gib, gib)]
+    assert tables.look(gib) is None
+    assert second.fill(gib + 5, W)
+    assert second.pin(gib, gib + 4 * PAGE - 1) == 3 * PAGE  # beside the one that was filled
+    assert len(second.unpin()) == 4 + 1 + 511 + 4
+
+
+def test_only_what_the_ioas_has_is_filled(ioas: IOAS) -> None:
+    ioas.map(2 * PAGE, user_va=0x1000, iova=0x4000, writeable=False)
+    ioas.map(100, user_va=0x8000, iova=0x10000)
+    ioas.map(PAGE, user_va=0x20800, iova=0x20000)
+    second = SecondStage(ioas, PageTables("arm-stage2"))
+    assert [second.fill(at, access) for at, access in ((0x4008, R), (0x4008, R), (0x5000, W), (0x6000, R))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not second.fill(0x10000, R)  # no whole page
+    assert not second.fill(0x20000, R)  # its target is not aligned
+    assert second.filled == 1
+    assert second.pin() == PAGE
+    with pytest.raises(UsageError, match="tables must be PageTables of stage 2"):
+        SecondStage(ioas, PageTables("arm-stage1"))
+
+
+def test_a_page_that_something_else_has_mapped_is_refused(ioas: IOAS) -> None:
+    ioas.map(PAGE, user_va=0x1000, iova=0x4000)
+    tables = PageTables("arm-stage2")
+    tables.map(0x4000, 0)
+    with pytest.raises(KernelError, match="something else has mapped 0x4000"):
+        SecondStage(ioas, tables).pin()

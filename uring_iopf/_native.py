@@ -240,6 +240,9 @@ class _Lib(Protocol):
     def uiopf_translator_translate(
         self, translator: CTranslator, pasid: int, address: int, access: int, translated: CData, /
     ) -> int: ...
+    def uiopf_translator_look(
+        self, translator: CTranslator, pasid: int, address: int, access: int, translated: CData, /
+    ) -> int: ...
     def uiopf_device_tlb_translate(
         self, tlb: CDeviceTlb, pasid: int, address: int, access: int, translated: CData, /
     ) -> int: ...

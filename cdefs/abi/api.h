@@ -337,6 +337,9 @@ struct uiopf_translated {
 };
 int uiopf_translator_translate(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
 			       struct uiopf_translated *translated);
+/* How it would end by the tables as they are, for software: no bit is set, no TLB is used or filled. */
+int uiopf_translator_look(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
+			  struct uiopf_translated *translated);
 int uiopf_device_tlb_translate(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t address, uint32_t access,
 			       struct uiopf_translated *translated);
 /* Invalidation commands; how many entries went. Of addresses first to last; of any PASID: UINT32_MAX. */
@@ -345,7 +348,7 @@ int uiopf_translator_invalidate_second(struct uiopf_translator *translator, uint
 int uiopf_translator_invalidate_all(struct uiopf_translator *translator);
 int uiopf_device_tlb_invalidate(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t first, uint64_t last);
 struct uiopf_translator_counts {
-	uint64_t translations, iotlb_hits, walks, second_walks, entries, bits_set, restarts;
+	uint64_t translations, iotlb_hits, walks, second_walks, entries, bits_set, restarts, looks, looked_at;
 };
 void uiopf_translator_get_counts(struct uiopf_translator *translator, struct uiopf_translator_counts *counts);
 uint64_t uiopf_device_tlb_hits(struct uiopf_device_tlb *tlb);

@@ -615,10 +615,20 @@ static void access_once(uint64_t *random)
 	const uint64_t address = below(random, 64) ? draw_address(random) : odd[below(random, 4)] + below(random, 4096);
 	const uint32_t access = 1 + below(random, 7) + (below(random, 2) ? PRIV : 0);
 	const bool has_tables = below(random, 64);
-	const struct verdict v = m_translate(address, access, has_tables);
-	const struct uiopf_translation t =
-		uiopf_stages_translate(&w.stages, 1, has_tables ? w.one.root : UIOPF_NO_ROOT, address, access);
+	const uint64_t root = has_tables ? w.one.root : UIOPF_NO_ROOT;
+	const struct uiopf_translation looked = uiopf_stages_look(&w.stages, root, address, access);
+	struct uiopf_translation t;
+	struct verdict v;
 
+	check_words(&w.one);	/* a look has changed nothing */
+	check_words(&w.two);
+	v = m_translate(address, access, has_tables);
+	t = uiopf_stages_translate(&w.stages, 1, root, address, access);
+
+	/* It has ended in the same way. */
+	CHECK(looked.stage == t.stage && looked.reason == t.reason && looked.level == t.level &&
+	      looked.of_table == t.of_table && looked.writes_table == t.writes_table &&
+	      looked.intermediate == t.intermediate && looked.address == t.address);
 	CHECK_EQ(t.stage, v.stage);
 	CHECK_EQ(t.reason, v.reason);
 	CHECK_EQ(t.level, v.level);

@@ -83,6 +83,10 @@ class TranslatorCounts(NamedTuple):
     """Entries in which an accessed or dirty bit was set."""
     restarts: int
     """Walks that began anew because an entry had changed."""
+    looks: int
+    """Walks of software, `Translator.look`."""
+    looked_at: int
+    """Entries that these have loaded."""
 
 
 def translated(found: CData) -> Translated:
@@ -155,6 +159,16 @@ class Translator(Handle[CTranslator]):
         """
         found = ffi.new("struct uiopf_translated *")
         lib.uiopf_translator_translate(self.c, *_access(address, access, pasid), found)
+        return translated(found)
+
+    def look(self, address: int, access: int, *, pasid: int = 0) -> Translated:
+        """Walk the tables as they are now, as software does to learn which stage a page request is about.
+
+        No bit is set. No TLB is used or filled. `TranslatorCounts.looks` counts these walks.
+        Raises: as `translate`.
+        """
+        found = ffi.new("struct uiopf_translated *")
+        lib.uiopf_translator_look(self.c, *_access(address, access, pasid), found)
         return translated(found)
 
     def invalidate(self, address: int, length: int = 4096, *, pasid: int | None = None) -> int:

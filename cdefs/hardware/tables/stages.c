@@ -146,6 +146,8 @@ static enum outcome mark(struct uiopf_stages *s, uint32_t stage, bool writes, co
 			if (outcome != DONE)
 				return outcome;
 		}
+		if (s->only_looks)
+			continue;
 		if (!COMPARE_EXCHANGE(at, step->was, becomes)) {
 			t->stage = stage;	/* in case it is the last time */
 			return CHANGED;
@@ -258,5 +260,16 @@ struct uiopf_translation uiopf_stages_translate(struct uiopf_stages *s, uint32_t
 	else if (outcome == DONE && s->first.format)
 		uiopf_tlb_keep(&s->iotlb, (struct uiopf_tlb_entry){ address, t.address, pasid, UIOPF_TLB_WHOLE,
 			(uint8_t)t.shift, (uint8_t)t.rights });
+	return t;
+}
+
+struct uiopf_translation uiopf_stages_look(struct uiopf_stages *s, uint64_t first_root, uint64_t address, uint32_t access)
+{
+	struct uiopf_stages bare = { .first = s->first, .second = s->second, .second_root = s->second_root, .only_looks = true };
+	struct uiopf_translation t;
+
+	both(&bare, first_root, address, need_of(access), &t);
+	s->counts.looks++;
+	s->counts.looked_at += bare.counts.entries;
 	return t;
 }

@@ -59,16 +59,23 @@ struct uiopf_translation {
 };
 
 struct uiopf_stages_counts {
-	uint64_t translations, walks, second_walks, entries, bits_set, restarts;
+	uint64_t translations, walks, second_walks, entries, bits_set, restarts, looks, looked_at;
 };
 
 struct uiopf_stages {
 	struct uiopf_stage first, second;
 	uint64_t second_root;
 	struct uiopf_tlb iotlb;
+	bool only_looks;		/* no bit is set */
 	struct uiopf_stages_counts counts;
 };
 
 /* Hardware: translates an address for an access, IOMMU_PGFAULT_PERM_*, by the tables whose root this is. */
 struct uiopf_translation uiopf_stages_translate(struct uiopf_stages *s, uint32_t pasid, uint64_t first_root,
 						uint64_t address, uint32_t access);
+
+/*
+ * Software: how such a translation would end by the tables as they are now. No bit is set, nothing is kept, and nothing
+ * that is kept is used. A driver that has a page request finds the stage so, since the request does not say it.
+ */
+struct uiopf_translation uiopf_stages_look(struct uiopf_stages *s, uint64_t first_root, uint64_t address, uint32_t access);

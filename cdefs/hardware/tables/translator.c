@@ -52,25 +52,41 @@ void uiopf_translator_free(struct uiopf_translator *translator)
 		uiopf_let_go(&translator->lifetime);
 }
 
-/* Stage 1's root is an intermediate address; stage 2's tables are in the host's own memory, from 0 on. */
-struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
-					       uint32_t access)
-{
-	struct uiopf_stages *s = &translator->stages;
-	uint64_t root = UIOPF_NO_ROOT;
-
-	if (translator->first && pasid < translator->first->pasids)
-		root = LOAD_ACQUIRE(&translator->first->root[pasid]);
-	if (translator->second)
-		s->second_root = LOAD_ACQUIRE(&translator->second->root[0]);
-	return uiopf_stages_translate(s, pasid, root, address, access);
-}
-
 void uiopf_translation_tell(const struct uiopf_translation *t, struct uiopf_translated *translated)
 {
 	*translated = (struct uiopf_translated){ .address = t->address, .intermediate = t->intermediate, .stage = t->stage,
 		.reason = t->reason, .level = t->level, .of_table = t->of_table, .writes_table = t->writes_table,
 		.size_shift = t->shift };
+}
+
+/* Stage 1's root is an intermediate address; stage 2's tables are in the host's own memory, from 0 on. */
+static uint64_t roots(struct uiopf_translator *translator, uint32_t pasid)
+{
+	if (translator->second)
+		translator->stages.second_root = LOAD_ACQUIRE(&translator->second->root[0]);
+	if (translator->first && pasid < translator->first->pasids)
+		return LOAD_ACQUIRE(&translator->first->root[pasid]);
+	return UIOPF_NO_ROOT;
+}
+
+struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
+					       uint32_t access)
+{
+	const uint64_t root = roots(translator, pasid);
+
+	return uiopf_stages_translate(&translator->stages, pasid, root, address, access);
+}
+
+int uiopf_translator_look(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
+			  struct uiopf_translated *translated)
+{
+	struct uiopf_translation t;
+
+	uiopf_control_begin(translator->core);
+	t = uiopf_stages_look(&translator->stages, roots(translator, pasid), address, access);
+	uiopf_control_end(translator->core);
+	uiopf_translation_tell(&t, translated);
+	return 0;
 }
 
 int uiopf_translator_translate(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
@@ -121,7 +137,7 @@ void uiopf_translator_get_counts(struct uiopf_translator *translator, struct uio
 
 	uiopf_control_begin(translator->core);
 	*counts = (struct uiopf_translator_counts){ s->counts.translations, s->iotlb.hits, s->counts.walks,
-		s->counts.second_walks, s->counts.entries, s->counts.bits_set, s->counts.restarts };
+		s->counts.second_walks, s->counts.entries, s->counts.bits_set, s->counts.restarts, s->counts.looks, s->counts.looked_at };
 	uiopf_control_end(translator->core);
 }
 

@@ -1,0 +1,129 @@
+"""The mappings of an address space as tables of stage 2: all of them beforehand, some, or each when it is needed."""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Final
+
+from uring_iopf.abi.iommufd import FaultPerm
+from uring_iopf.errors import KernelError, UsageError, check_fits
+from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from uring_iopf.iommufd.spaces.ioas import IOAS, Mapping
+
+_PAGE: Final = PAGE_SIZES[0]
+_MOST: Final = 1 << 48
+
+
+class SecondStage:
+    """Tables of stage 2 that are filled from an `IOAS`.
+
+    *ioas*: its IOVAs are the intermediate addresses, and the address of a mapping is where it leads. *tables*: of stage
+    2, and filled by nothing else in these ranges. A mapping that does not begin or end at a page of 4 KiB is mapped as
+    far as it has whole pages.
+
+    Nothing is in the tables before `pin` or `fill`. Software invalidates the pages that `unpin` returns. It unpins a
+    mapping before it removes it from the IOAS.
+
+    Raises: UsageError, *tables* are not of stage 2.
+    """
+
+    def __init__(self, ioas: IOAS, tables: PageTables) -> None:
+        if not isinstance(tables, PageTables) or tables.stage != 2:
+            raise UsageError(f"tables must be PageTables of stage 2, not {tables!r}")
+        self.ioas = ioas
+        self.tables = tables
+        self.filled = 0
+        """The pages that `fill` has mapped."""
+        self._pinned: dict[int, int] = {}
+        self._starts: list[int] = []  # of these, sorted
+
+    def pin(self, first: int = 0, last: int = _MOST - 1) -> int:
+        """Map what the IOAS has from *first* to *last*, by the largest pages that fit. Return the bytes mapped.
+
+        Pages that are mapped already stay. Raises: as `PageTables.map`. Pages that were mapped before stay.
+        """
+        check_fits(48, first=first, last=last)
+        done = 0
+        for mapping in self.ioas.mappings():
+            low = -(-max(mapping.iova, first) // _PAGE) * _PAGE
+            high = min(mapping.last, last) + 1
+            for address, size in self._pages(mapping, low, high):
+                self._map(mapping, address, size)
+                done += size
+        return done
+
+    def unpin(self, first: int = 0, last: int = _MOST - 1) -> list[tuple[int, int]]:
+        """Unmap every page that has an address from *first* to *last*. Return (address, size) of each, to invalidate.
+
+        A large page goes as a whole. Raises: as `PageTables.unmap`.
+        """
+        check_fits(48, first=first, last=last)
+        gone = [(at, size) for at in self._starts if at <= last and at + (size := self._pinned[at]) > first]
+        for at, _ in gone:
+            self.tables.unmap(at)
+            del self._pinned[at]
+            del self._starts[bisect_left(self._starts, at)]
+        return gone
+
+    def fill(self, address: int, access: int) -> bool:
+        """Map the page of 4 KiB that has *address*, if the IOAS has it with this right. Return whether it does.
+
+        Called for a fault of stage 2 (`Translated.intermediate`). A page that is mapped already stays.
+        """
+        check_fits(64, address=address)
+        check_fits(4, access=access)
+        at = address // _PAGE * _PAGE
+        mapping = self.ioas.find(at)
+        if mapping is None or at + _PAGE - 1 > mapping.last or access & ~(self._perm(mapping) | FaultPerm.PRIV):
+            return False
+        if self._is_pinned(at):
+            return True
+        if not list(self._pages(mapping, at, at + _PAGE)):
+            return False
+        self._map(mapping, at, _PAGE)
+        self.filled += 1
+        return True
+
+    def _is_pinned(self, address: int) -> bool:
+        return any(self._pinned.get(address // size * size) == size for size in PAGE_SIZES)
+
+    def _map(self, mapping: Mapping, address: int, size: int) -> None:
+        to = mapping.address + address - mapping.iova
+        try:
+            self.tables.map(address, to, size=size, perm=self._perm(mapping))
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            raise KernelError(errno.EEXIST, f"pin: something else has mapped {address:#x}") from error
+        self._pinned[address] = size
+        insort(self._starts, address)
+
+    @staticmethod
+    def _perm(mapping: Mapping) -> FaultPerm:
+        read = FaultPerm.READ | FaultPerm.EXEC if mapping.readable else FaultPerm(0)
+        return read | (FaultPerm.WRITE if mapping.writeable else FaultPerm(0))
+
+    def _pages(self, mapping: Mapping, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """The pages from *low*, a multiple of 4 KiB, to *high* that are not mapped yet: the largest that fit."""
+        distance = mapping.address - mapping.iova
+        if distance % _PAGE or not self._perm(mapping):
+            return
+        while low + _PAGE <= high:
+            if self._is_pinned(low):
+                low += _PAGE
+                continue
+            for size in reversed(PAGE_SIZES):
+                if low % size == 0 and distance % size == 0 and low + size <= high and not self._has_within(low, size):
+                    break
+            yield low, size
+            low += size
+
+    def _has_within(self, address: int, size: int) -> bool:
+        """Whether a page begins in this range, whose first page of 4 KiB is not mapped."""
+        at = bisect_left(self._starts, address)
+        return at < len(self._starts) and self._starts[at] < address + size
