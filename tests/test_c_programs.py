@@ -28,6 +28,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "vtd_revisions": [],
     "smmuv3": [],
     "amd": [],
+    "device": [],
     "riscv": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],

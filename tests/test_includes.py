@@ -57,7 +57,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"commands", "mock"},
         {"model"},
         {"model_path"},
-        {"amd", "riscv", "smmuv3", "vtd"},
+        {"amd", "device", "riscv", "smmuv3", "vtd"},
         {"vtd_2"},
         {"table"},
     ),

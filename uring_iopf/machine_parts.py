@@ -153,7 +153,8 @@ class FunctionParts:
     """How often the function asks again for a page that is not mapped after SUCCESS, 0 to 31."""
     stalls: int | None = None
     """The places of the SMMU in which transactions of the function stall, 1 to 512. It sends no page requests then, and
-    its groups have one page. 0: it sends page requests. None: 0, or 64 if the machine has ``iommu="smmuv3-stall"``."""
+    its groups have one page. 0: it sends page requests. None: 0, or 64 if the machine has ``iommu="smmuv3-stall"``.
+    With ``iommu="device"``: the pages that operations of the device may wait for, 64 if None."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -226,7 +227,8 @@ class MachineParts:
     designs have Linux's own file."""
     iommu: str = IOMMUS[0]
     """The model of the IOMMU, with its own format of page requests and of answers, and its driver. ``smmuv3-stall`` is
-    an SMMUv3, too: its functions stall unless their *stalls* say otherwise."""
+    an SMMUv3, too: its functions stall unless their *stalls* say otherwise. ``device`` is no IOMMU: the device reports
+    its faults to its own driver."""
     drains: bool = True
     """Whether detach and replace first wait for the page requests on the way. Without that a request can reach the next
     attachment, which counts it as stale (``device.counts()``)."""
@@ -297,7 +299,9 @@ class MachineParts:
             assert load.group is not None, "it is filled"
             if one.stalls:
                 self._check_stalls(one.name, load.group)
-            elif one.credits < load.group:
+            elif self.iommu == "device":
+                raise UsageError(f"stalls of {one.name} must be 1 or more, because a function of a device has no PRI")
+            if one.credits < load.group:
                 raise UsageError(
                     f"credits of {one.name} must be {load.group} or more, one for each page of a group, not "
                     f"{one.credits}; the group would wait forever"
@@ -311,7 +315,7 @@ class MachineParts:
             raise UsageError(
                 f"the function {name} stalls, which needs iommu={' or '.join(map(repr, able))}, not {self.iommu!r}"
             )
-        if group > 1:
+        if group > 1 and self.iommu != "device":
             raise UsageError(
                 f"group must be 1 for the function {name}, which stalls, because a stall is a group of one page, not "
                 f"{group}"

@@ -231,6 +231,7 @@ struct uiopf_model_counts {
 #define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
 #define UIOPF_MODEL_UNDRAINED 2		/* detach and replace do not wait for what is on the way */
 #define UIOPF_MODEL_DENIES 4		/* its driver denies page requests, as SMMUv3's in Linux */
+#define UIOPF_MODEL_ENTRIES_SHIFT 16	/* device: its queue has as many entries as this power of two; 0: 4,096 */
 #define UIOPF_MODEL_LARGE_LOG 8		/* AMD: the log has as many entries as it can */
 #define UIOPF_MODEL_DROPPED_SUCCESS 256	/* where the text is silent: what the hardware answers to a request that … */
 #define UIOPF_MODEL_DROPPED_FAILURE 512	/* … the full queue does not take, and that an answer is owed to */
@@ -256,6 +257,8 @@ int uiopf_smmuv3_enable_priq(struct uiopf_model *model, int on);
 int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
 /* Puts a command into the queue, whatever it is: 0, or -EOPNOTSUPP. */
 int uiopf_smmuv3_command(struct uiopf_model *model, uint64_t word0, uint64_t word1);
+/* A device's own event queue is switched on or off: -EOPNOTSUPP, another model. */
+int uiopf_device_model_enable(struct uiopf_model *model, int on);
 /* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
 /*
  * The oldest record of request queue n that its driver has not taken, and the newest answer that a client has given, or
@@ -422,7 +425,15 @@ struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physica
  */
 struct uiopf_endpoint *uiopf_endpoint_new_stalling(struct uiopf_core *core, struct uiopf_port *port,
 						   uint16_t requester_id, uint32_t stalls, uint32_t stage);
+/*
+ * A function of a device that reports its faults itself: so many pages of its operations may wait (512 at most), and it would
+ * like to have so many pages behind each. NULL also where the port is none of such a device.
+ */
+struct uiopf_endpoint *uiopf_endpoint_new_reporting(struct uiopf_core *core, struct uiopf_port *port,
+						    uint16_t requester_id, uint32_t places, uint32_t group_most,
+						    uint32_t prefetch);
 int uiopf_port_stalls(const struct uiopf_port *port);
+int uiopf_port_only_stalls(const struct uiopf_port *port);	/* it is of a device that reports its faults itself */
 /* The bits of a word of private data that requests behind it carry; 0: none. */
 uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word);
 /* Whether groups of a load, and accesses, carry private data. -EOPNOTSUPP: not behind this IOMMU. */

@@ -194,6 +194,31 @@
 #define SMMU_PRIQ_PROD 0x100c8
 #define SMMU_PRIQ_CONS 0x100cc
 
+/*
+ * ---- mlx5: an entry of the event queue, 64 bytes, for a page fault of the memory scheme; Linux include/linux/mlx5 ----
+ *
+ * As eight little-endian words of an entry whose fields are big-endian: type in byte 1, subtype 3; flags 32, pages that are
+ * wanted after the page 34 (and before it 36), token 38 (47:32) and 40 (31:0), size 44, key 48, address 52; owner 63.
+ */
+#define MLX5_EQE_WORDS 8
+#define MLX5_EQ_ENTRIES 4096		/* MLX5_IB_NUM_PF_EQE */
+#define MLX5_EQE_TYPE_SHIFT 8		/* word 0 */
+#define MLX5_EVENT_PAGE_FAULT 0xc
+#define MLX5_EQE_SUBTYPE_SHIFT 24
+#define MLX5_PFAULT_MEMORY 0x2
+#define MLX5_PFAULT_LAST 0x80		/* word 4: the last of those with this token */
+#define MLX5_PFAULT_AFTER_SHIFT 16
+#define MLX5_PFAULT_PAGES_SHIFT 12	/* the size: in pages, in its bits 31:12 */
+#define MLX5_EQE_OWNER_SHIFT 56		/* word 7: changes with each round of the queue */
+#define MLX5_KEY_SHIFT 8		/* of a key, the driver's variant is 7:0 */
+#define MLX5_KEY_PASID_BITS 20		/* our driver's keys: a PASID 27:8, a function 31:28 */
+/* PAGE_FAULT_RESUME, 16 bytes: opcode in bytes 0 and 1; error, bit 31 of bytes 8 to 11, with the token's 47:32; 31:0. */
+#define MLX5_CMD_WORDS 2
+#define MLX5_CMD_PAGE_FAULT_RESUME 0x204u
+#define MLX5_CMD_OPCODE_SHIFT 16
+#define MLX5_RESUME_ERROR 0x80000000
+#define MLX5_RESUME_TOKEN_HIGH 0xffff
+
 /* ---- AMD: an entry of the peripheral page request (PPR) log, two words, 16 bytes ---- */
 
 #define AMD_PPR_WORDS 2

@@ -422,7 +422,7 @@ static void grow_device(struct uiopf_device *device)
 int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
 			uint64_t addr)
 {
-	struct uiopf_fault fault = { addr, flags, pasid, grpid, perm };
+	struct uiopf_fault fault = { addr, flags, pasid, grpid, perm, 0 };
 	struct uiopf_core *core = device->core;
 	struct uiopf_attach *attach;
 	int rc;

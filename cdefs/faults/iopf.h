@@ -60,6 +60,7 @@ struct uiopf_fault {
 	uint32_t pasid;
 	uint32_t grpid;
 	uint32_t perm;
+	uint32_t length;		/* that the device would like to have, in bytes; 0: it does not say */
 };
 
 /*
@@ -215,10 +216,10 @@ static inline void uiopf_message_pair(struct iommu_hwpt_pgfault *m, uint32_t wor
 	((uiopf_message_word *)m)[word] = first | (uint64_t)second << 32;	/* little-endian */
 }
 
-/* Its cookie, and with it `length`, which is always 0. */
+/* Its cookie, beside `length`, which stays. */
 static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cookie)
 {
-	uiopf_message_pair(m, 4, 0, cookie);
+	uiopf_message_pair(m, 4, (uint32_t)((const uiopf_message_word *)m)[4], cookie);
 }
 
 /* The message that a fault becomes; what only the kernel knows of it stays behind. By value: it stays in registers. */
@@ -228,14 +229,15 @@ hot_inline void uiopf_fill_message(struct iommu_hwpt_pgfault *m, uint32_t dev_id
 	uiopf_message_pair(m, 1, fault.pasid, fault.grpid);
 	uiopf_message_pair(m, 2, fault.perm, 0);
 	m->addr = fault.addr;
-	uiopf_set_cookie(m, 0);
+	uiopf_message_pair(m, 4, fault.length, 0);
 }
 
 /* The same of one that was kept. Its words are loaded as they were stored: the compiler would load two at once. */
 static inline void uiopf_fill_message_kept(struct iommu_hwpt_pgfault *m, uint32_t dev_id, const struct uiopf_fault *fault)
 {
 	const struct uiopf_fault loaded = { READ_ONCE(&fault->addr), READ_ONCE(&fault->flags), READ_ONCE(&fault->pasid),
-					    READ_ONCE(&fault->grpid), READ_ONCE(&fault->perm) };
+					    READ_ONCE(&fault->grpid), READ_ONCE(&fault->perm),
+					    READ_ONCE(&fault->length) };
 
 	uiopf_fill_message(m, dev_id, loaded);
 }

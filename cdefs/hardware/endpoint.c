@@ -18,7 +18,7 @@ uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access)
 	const bool reads = access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC);
 	const bool writes = access & IOMMU_PGFAULT_PERM_WRITE;
 
-	if (!ep->stalls)
+	if (!ep->stalls || ep->port->only_stalls)	/* memory that an adapter knows by a key has no such permission */
 		return (reads ? PCIE_PRI_READ : 0) | (writes ? PCIE_PRI_WRITE : 0);
 	if (writes)
 		return PCIE_PRI_WRITE;
@@ -95,7 +95,7 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 struct uiopf_endpoint *uiopf_endpoint_new(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
 					  uint32_t capacity, uint32_t group_most)
 {
-	struct uiopf_pri *pri = uiopf_pri_new(capacity);
+	struct uiopf_pri *pri = port->only_stalls ? NULL : uiopf_pri_new(capacity);
 	struct uiopf_endpoint *ep = pri ? new_endpoint(core, port, requester_id, group_most, pri, false, 0, 1) : NULL;
 
 	if (pri && !ep)
@@ -109,21 +109,47 @@ struct uiopf_endpoint *uiopf_endpoint_new_virtual(struct uiopf_endpoint *physica
 	return new_endpoint(physical->core, physical->port, requester_id, group_most, physical->pri, true, 0, 1);
 }
 
-/* Its places in the IOMMU are credits that are there from the beginning. */
-struct uiopf_endpoint *uiopf_endpoint_new_stalling(struct uiopf_core *core, struct uiopf_port *port,
-						   uint16_t requester_id, uint32_t stalls, uint32_t stage)
+/* Its places are credits that are there from the beginning. */
+static struct uiopf_endpoint *new_without_pri(struct uiopf_core *core, struct uiopf_port *port, uint16_t requester_id,
+					      uint32_t stalls, uint32_t stage, uint32_t group_most)
 {
-	struct uiopf_pri *pri = port->stalls && stalls <= PCIE_PRI_PRGI_COUNT ? uiopf_pri_new(stalls) : NULL;
+	struct uiopf_pri *pri = stalls <= PCIE_PRI_PRGI_COUNT ? uiopf_pri_new(stalls) : NULL;
 	struct uiopf_endpoint *ep;
 
 	if (!pri)
 		return NULL;
 	pri->allocation = stalls;
 	uiopf_pri_enable(pri);
-	ep = new_endpoint(core, port, requester_id, 1, pri, false, (uint16_t)stalls, (uint8_t)stage);
+	ep = new_endpoint(core, port, requester_id, group_most, pri, false, (uint16_t)stalls, (uint8_t)stage);
 	if (!ep)
 		uiopf_pri_drop(pri);
 	return ep;
+}
+
+struct uiopf_endpoint *uiopf_endpoint_new_stalling(struct uiopf_core *core, struct uiopf_port *port,
+						   uint16_t requester_id, uint32_t stalls, uint32_t stage)
+{
+	if (!port->stalls || port->only_stalls)
+		return NULL;
+	return new_without_pri(core, port, requester_id, stalls, stage, 1);
+}
+
+struct uiopf_endpoint *uiopf_endpoint_new_reporting(struct uiopf_core *core, struct uiopf_port *port,
+						    uint16_t requester_id, uint32_t places, uint32_t group_most,
+						    uint32_t prefetch)
+{
+	struct uiopf_endpoint *ep = NULL;
+
+	if (port->only_stalls && prefetch < 1u << 16)
+		ep = new_without_pri(core, port, requester_id, places, 1, group_most);
+	if (ep)
+		ep->prefetch = (uint16_t)prefetch;	/* nothing is sent yet */
+	return ep;
+}
+
+int uiopf_port_only_stalls(const struct uiopf_port *port)
+{
+	return port->only_stalls;
 }
 
 int uiopf_port_stalls(const struct uiopf_port *port)

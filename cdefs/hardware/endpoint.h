@@ -41,6 +41,7 @@ struct uiopf_port {
 	struct uiopf_lifetime *lifetime;	/* the IOMMU's; they hold it */
 	const struct uiopf_port_ops *ops;
 	bool stalls;			/* functions without PRI may be plugged in, whose transactions wait in the IOMMU */
+	bool only_stalls;		/* … and no others: a device, which reports its faults itself */
 	uint32_t private_bits;		/* of data that a request carries and its answer brings back; 0: none */
 	bool streams;			/* requests may ask for an answer of their own that names the page */
 };
@@ -72,6 +73,7 @@ struct uiopf_endpoint {
 	uint16_t stalls;
 	uint8_t stage;			/* whose tables have no page: 1 or 2; 0: its translator says */
 	bool apart;			/* it asks again, or has a translator: its answers take the longer way */
+	uint16_t prefetch;		/* pages behind each that it would like to have; only such a device can say so */
 
 	/*
 	 * What is private to the function, and comes back with a group's answer, by index. NULL: the IOMMU carries no such

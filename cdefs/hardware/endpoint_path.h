@@ -262,7 +262,7 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 		waits = page;
 	}
 	if (missing)
-		uiopf_prg_send(ep, prg, ep->stalls ? stalled : waits, uiopf_asks_of(waits), true, send, above);
+		uiopf_prg_send(ep, prg, ep->stalls && ep->group_most == 1 ? stalled : waits, uiopf_asks_of(waits), true, send, above);
 	ep->counts.succeeded += was.pages - missing;
 	ep->counts.retried += missing;
 	return missing;

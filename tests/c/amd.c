@@ -76,7 +76,7 @@ static void every_field_is_written_and_read(void)
 {
 	static const struct { uint64_t word0, word1; struct uiopf_page_request request; struct uiopf_fault fault; } cases[] = {
 #define CASE(word0, word1, pasid, execute, privileged, message, addr, grpid, perm, last) \
-	{ word0, word1, REQUEST(RID, pasid, true, execute, privileged, message), { addr, 5 | (last) << 1, pasid, grpid, perm } }
+	{ word0, word1, REQUEST(RID, pasid, true, execute, privileged, message), { addr, 5 | (last) << 1, pasid, grpid, perm, 0 } }
 		CASE(0x114402000001ab12, 0, 1, 0, 0, 0x5, 0, 0, 1, 1),
 		CASE(0x116002000001ab12, 0, 1, 0, 0, 0x6, 0, 0, 2, 1),
 		CASE(0x110002000001ab12, 0, 1, 0, 1, 0x4, 0, 0, 8, 1),		/* no stop marker: those are not privileged */

@@ -61,7 +61,7 @@ static void every_field_is_written_and_read(void)
 	static const struct { uint64_t word0, word1; struct uiopf_page_request request; struct uiopf_fault fault; } cases[] = {
 #define CASE(word0, message, pasid, has_pasid, execute, privileged, addr, grpid, perm) \
 	{ word0, message, REQUEST(RID, pasid, has_pasid, execute, privileged, message), \
-	  { addr, (has_pasid) | ((message) >> 1 & 2), pasid, grpid, perm } }
+	  { addr, (has_pasid) | ((message) >> 1 & 2), pasid, grpid, perm, 0 } }
 		CASE(0x00ab120100000000, 0x5, 0, 1, 0, 0, 0, 0, 1),
 		CASE(0x00ab120100000000, 0x6, 0, 1, 0, 0, 0, 0, 2),
 		CASE(0x00ab120100000000, 0x7, 0, 1, 0, 0, 0, 0, 3),

@@ -23,6 +23,7 @@ struct scene_config {
 	const struct uiopf_model_ops *model;		/* NULL: VT-d */
 	uint32_t vtd_flags;
 	uint64_t pages;
+	uint32_t places, prefetch;			/* places: of a device that reports its faults itself; 0: there is PRI */
 };
 
 /* Nothing is attached, and page requests are off. */
@@ -34,7 +35,9 @@ static inline struct scene open_scene_of(const struct scene_config *c)
 	s.iommu = uiopf_model_new(s.core, c->model ? c->model : &uiopf_model_vtd, c->vtd_flags);
 	CHECK(s.iommu);
 	s.vtd = c->model ? NULL : uiopf_vtd_of(s.iommu);
-	s.ep = uiopf_endpoint_new(s.core, uiopf_model_port(s.iommu), c->requester_id, c->capacity, c->group_most);
+	s.ep = c->places ? uiopf_endpoint_new_reporting(s.core, uiopf_model_port(s.iommu), c->requester_id, c->places,
+							c->group_most, c->prefetch)
+			 : uiopf_endpoint_new(s.core, uiopf_model_port(s.iommu), c->requester_id, c->capacity, c->group_most);
 	s.device = uiopf_device_new(s.core, uiopf_model_iommu(s.iommu), c->device_id, c->requester_id, c->pool, 0);
 	s.q = uiopf_faultq_new(s.core, UIOPF_MERGED);
 	s.space = uiopf_space_new(c->pages, 64);

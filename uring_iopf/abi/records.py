@@ -61,7 +61,7 @@ class FaultMessage(NamedTuple):
     addr: int
     """The address of the access."""
     length: int
-    """0 for a fault, because Linux does not set it."""
+    """The bytes that the device would like to have, from the address on; 0: it does not say, as with each IOMMU."""
     cookie: int
     """The number by which the client answers the group."""
 

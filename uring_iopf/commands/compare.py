@@ -130,8 +130,8 @@ def add_options(parser: Parser, parts: Parts) -> None:
         "--stalls",
         metavar="N",
         type=whole_number(1, MOST_IN_FLIGHT),
-        help=f"the places of the IOMMU in which the device's transactions stall, 1 to {MOST_IN_FLIGHT}; only with "
-        f"--iommu {' or '.join(STALLING)} (default: {DEFAULT_STALLS})",
+        help=f"the places in which the device's transactions stall, or its operations wait, 1 to {MOST_IN_FLIGHT}; "
+        f"only with --iommu {' or '.join(STALLING)} (default: {DEFAULT_STALLS})",
     )
     add(
         "--wait",

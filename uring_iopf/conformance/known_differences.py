@@ -93,6 +93,11 @@ REFERENCES: Final = (
         "hand-computed words field by field, `tests/c/smmuv3.c`; a model in any order, `tests/test_smmuv3.py`",
     ),
     Reference(
+        "Page faults of mlx5",
+        "Linux 7.2's `include/linux/mlx5/device.h`, `mlx5_ifc.h`, `drivers/infiniband/hw/mlx5/odp.c`",
+        "hand-computed words field by field, `tests/c/device.c`; a model in any order, `tests/test_device.py`",
+    ),
+    Reference(
         "AMD page requests",
         "Linux 6.12's and 7.2's `drivers/iommu/amd/ppr.c`, `init.c`, `iommu.c`",
         "hand-computed words field by field, `tests/c/amd.c`; a model in any order, `tests/test_amd.py`",
@@ -568,6 +573,27 @@ by its id, and counted; the counts are printed at the end of a run.""",
             KnownDifference(
                 "a request that a device table would refuse cannot be; nothing is written to an event log",
                 "there is no device table: each function that is bound may send page requests",
+            ),
+        ),
+    ),
+    Section(
+        "Hardware: devices",
+        rows=(
+            KnownDifference(
+                "the driver of an RDMA adapter reports its faults to iommufd, and a client answers them",
+                "Linux's mlx5 driver makes the pages present itself, and has no such path; the message has the length "
+                "that was missing a sender",
+                "test_a_message_has_the_length_that_the_device_would_like",
+            ),
+            KnownDifference(
+                "the token's upper 16 bits are 0, and a key is a function and a PASID",
+                "both are opaque to the other side; a `grpid` has 32 bits",
+                "device.c: a_fault_is_these_64_bytes",
+            ),
+            KnownDifference(
+                "the device keeps an entry for which the event queue has no room",
+                "a real one has fewer operations that may wait than its queue has entries",
+                "device.c: entries_wait_until_there_is_room",
             ),
         ),
     ),

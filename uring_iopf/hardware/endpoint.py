@@ -146,6 +146,10 @@ class Endpoint(Handle[CEndpoint]):
     512; a transaction without a place waits. Each is a group of one page, with its stall tag as its index. *stage*: the
     stage of translation that has no page, 1 or 2. Only SMMUv3 has stalls.
 
+    Of a device that reports its faults itself (`DeviceFaults`), *stalls* is needed: so many pages of its operations may
+    wait. Its groups have up to *group_most* pages. *prefetch*: the pages behind each that the function would like to
+    have, too, 0 to 65,535; the length of its messages says so.
+
     *private_data*: the last request of each group carries data private to the function, which its answer must bring
     back: an answer without them is unexpected. Only VT-d before revision 4 carries such data.
 
@@ -168,6 +172,7 @@ class Endpoint(Handle[CEndpoint]):
         stalls: int = 0,
         stage: int = 1,
         private_data: bool = False,
+        prefetch: int = 0,
     ) -> None:
         super().__init__()
         check_fits(16, requester_id=requester_id)
@@ -177,6 +182,7 @@ class Endpoint(Handle[CEndpoint]):
         check_whole("retries", retries, 0, MOST_RETRIES)
         check_whole("stalls", stalls, 0, GROUP_INDICES)
         check_whole("stage", stage, 1, 2)
+        check_whole("prefetch", prefetch, 0, 0xFFFF, " pages")
         if private_data and not iommu.carries_private_data:
             raise UsageError(f"private_data needs an IOMMU that carries it, such as VT-d 3, not {iommu.model_name!r}")
         self._on = iommu.core
@@ -186,10 +192,20 @@ class Endpoint(Handle[CEndpoint]):
         self.physical = physical
         self.stalls = stalls
         self.stage = stage
+        self.prefetch = prefetch
+        reports = bool(lib.uiopf_port_only_stalls(iommu.port))
         if stalls:
             self._check_stalls(capacity)
-            self.group_most = 1
-        if stalls:
+            self.group_most = group_most if reports else 1
+        if reports != bool(stalls) and (reports or prefetch):
+            raise UsageError("a function of a device that reports its faults has no PRI: give stalls")
+        if not reports and prefetch:
+            raise UsageError(f"prefetch needs a device that reports its faults, not {iommu.model_name!r}")
+        if reports:
+            self.capacity = stalls
+            sizes = (requester_id, stalls, group_most, prefetch)
+            self._plug_in(lib.uiopf_endpoint_new_reporting, iommu.core.c, iommu.port, *sizes)
+        elif stalls:
             self.capacity = stalls
             places = (requester_id, stalls, stage)
             self._plug_in(lib.uiopf_endpoint_new_stalling, iommu.core.c, iommu.port, *places)

@@ -14,6 +14,7 @@ REQUEST_QUEUES: Final[Mapping[str, int]] = {
     "riscv": 4095,
     "vtd-3": 2047,
     "vtd-2": 4095,
+    "device": 4096,
 }
 """The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up."""
 IOMMU_TITLES: Final[Mapping[str, str]] = {
@@ -24,13 +25,14 @@ IOMMU_TITLES: Final[Mapping[str, str]] = {
     "riscv": "the RISC-V IOMMU",
     "vtd-3": "VT-d, revision 3, whose requests carry private data",
     "vtd-2": "VT-d, revision 2, with short descriptors",
+    "device": "an RDMA adapter that reports its faults without an IOMMU",
 }
 IOMMUS: Final = tuple(IOMMU_TITLES)
 """The names of the IOMMUs that a machine can have."""
 MODELS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""
-STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3"}
-"""The IOMMUs whose functions stall unless they say otherwise, and their models."""
+STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3", "device": "device"}
+"""The IOMMUs whose functions stall unless they say otherwise, and their models. Those of a device always do."""
 DEFAULT_STALLS: Final = 64
 """The places behind one of these in which the transactions of a function stall, unless it says otherwise."""
 DEFAULT_PASIDS: Final = 64

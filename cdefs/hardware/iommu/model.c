@@ -309,6 +309,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->flags = flags;
 	m->port.ops = &port_ops;
 	m->port.stalls = ops->stalls;
+	m->port.only_stalls = ops->only_stalls;
 	m->port.private_bits = ops->private_bits;
 	m->port.streams = ops->streams;
 	m->port.lifetime = &m->iommu.lifetime;

@@ -29,7 +29,7 @@ struct uiopf_model_ops {
 	size_t size;			/* of its struct, whose first member is the model */
 	uint32_t slots;			/* of its request queue: what it calls uiopf_model_note() with */
 	uint32_t command_words;
-	bool stalls;			/* it takes functions without PRI, too */
+	bool stalls, only_stalls;	/* it takes functions without PRI, too; it takes no others */
 	uint32_t private_bits;		/* of data private to a function that a request carries; 0: none */
 	bool streams;			/* requests that are answered by themselves, by a stream response */
 

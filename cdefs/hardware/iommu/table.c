@@ -10,7 +10,8 @@
 	_(amd) \
 	_(riscv) \
 	_(vtd_3) \
-	_(vtd_2)
+	_(vtd_2) \
+	_(odp)
 
 #define DECLARE(model) extern const struct uiopf_model_ops uiopf_model_##model;
 #define NAME(model) &uiopf_model_##model,
