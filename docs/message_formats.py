@@ -20,6 +20,7 @@ from uring_iopf.abi.records import FaultMessage
 from uring_iopf.core import Core
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
+from uring_iopf.hardware.iommus.device import DeviceFaults
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
@@ -49,6 +50,7 @@ class Fault:
     offset: int = 0
     private_data: tuple[int, int] | None = None
     stage: int = 1
+    prefetch: int = 0
 
 
 class Seen(NamedTuple):
@@ -116,6 +118,8 @@ class Kind:
     stalls: bool = False
     stream: bool = False
     base: Fault = field(default_factory=Fault)
+    device: bool = False
+    """It is no IOMMU, but a device with a driver of its own; the words of its records are big-endian."""
     private_words: int = 0
     """The bits of private data that there are to vary."""
 
@@ -141,7 +145,8 @@ class Kind:
             return site.probe(partial(site.end.send, request), code)
 
     def _stall(self, fault: Fault, code: PageResponse, others: Iterable[int]) -> Seen:
-        site = Site(self.make, partial(Endpoint, stalls=512, stage=fault.stage), fault.requester_id, others)
+        options = {"prefetch": fault.prefetch} if self.device else {"stage": fault.stage}
+        site = Site(self.make, partial(Endpoint, stalls=512, **options), fault.requester_id, others)
         assert fault.pasid is not None, "a transaction of an access has one"
         perm = FaultPerm(0)
         for perm_bit, asked in (
@@ -158,7 +163,15 @@ class Kind:
                 for message in site.queue.read_messages():
                     site.queue.respond(message.cookie, PageResponse.INVALID)
             access = partial(site.end.access, fault.pasid, fault.page + fault.offset, perm)
-            return site.probe(access, code, queue=1)
+            if not self.device:
+                return site.probe(access, code, queue=1)
+            seen = site.probe(access, code)
+            return seen._replace(record=big_endian(seen.record), answer=big_endian(seen.answer))
+
+
+def big_endian(words: Iterable[int]) -> tuple[int, ...]:
+    """The same bytes, as big-endian words."""
+    return tuple(int.from_bytes(word.to_bytes(8, "little"), "big") for word in words)
 
 
 KINDS: Final = (
@@ -176,6 +189,7 @@ KINDS: Final = (
     Kind("SMMUv3, stall", SmmuV3Iommu, stalls=True),
     Kind("AMD", AmdIommu),
     Kind("RISC-V", RiscvIommu),
+    Kind("RDMA", DeviceFaults, stalls=True, device=True),
 )
 
 
@@ -195,6 +209,12 @@ def variations(kind: Kind) -> dict[str, list[Fault]]:
         "execute": [base, replace(base, execute=True)],
         "page address": [replace(base, page=one) for one in [0, *bits(12, 47)]],
     }
+    if kind.device:
+        found |= {
+            "byte address": [replace(base, offset=one) for one in [0, *bits(0, 12)]],
+            "pages wanted behind it": [replace(base, prefetch=one) for one in [0, *bits(0, 8)]],
+        }
+        return found
     if kind.stalls:
         found |= {
             "byte address": [replace(base, offset=one) for one in [0, *bits(0, 12)]],
@@ -226,6 +246,7 @@ FIELDS: Final = (
     "byte address",
     "private data",
     "stage",
+    "pages wanted behind it",
 )
 
 
@@ -329,11 +350,11 @@ def row(*cells: str) -> str:
 def page(survey: Mapping[str, Mapping[str, list[Seen]]]) -> str:
     """The whole page."""
     found = {kind: {name: place(seen) for name, seen in fields.items()} for kind, fields in survey.items()}
-    unset = ", ".join(f"`{name}`" for name in never_set(survey))
+    unset = ", ".join(f"`{name}`" for name in never_set({one: survey[one] for one in survey if one != "RDMA"}))
     names = [kind.name for kind in KINDS]
     lines = [INTRODUCTION, row("field of the fault", *names), row(*["---"] * (len(names) + 1))]
     lines += [row(one, *(found[name].get(one, NOWHERE).message for name in names)) for one in FIELDS]
-    lines += ["", f"In all of these messages these fields are 0: {unset}.", "", BETWEEN.rstrip()]
+    lines += ["", f"In all messages but those of the last column these fields are 0: {unset}.", "", BETWEEN.rstrip()]
     for kind in KINDS:
         lines += [
             "",
@@ -366,8 +387,8 @@ Linux's message has the fields `flags`, `dev_id`, `pasid`, `grpid`, `perm`, `add
 - waits for the last: there is no message before the last request of the group.
 - {NONE}: the hardware does not say it.
 """
-BETWEEN: Final = """`length` is there for devices that report faults of their own, such as RDMA's, which say how many
-bytes they want. Page requests and stalls are of one page each.
+BETWEEN: Final = """The last column is [no IOMMU](iommu-device.md): an RDMA adapter reports its faults itself, and
+says how many pages it wants. Page requests and stalls are of one page each.
 
 No IOMMU's page request says which stage of translation has no page. Only a stall does, and the message drops it.
 Private data and the stream response need no place in the message: the driver keeps the part that the answer must bring
@@ -376,7 +397,8 @@ series of 2023 had a place for private data ([VT-d](iommu-vtd.md#revision-3-priv
 is the last of its group to Linux's driver, whether it is or not.
 
 The tables below have the bits. `0: 51:32` are the bits 51 to 32 of the first word of 64 bits. Only bits that varied are
-in them: tags of the emulated SMMUv3 have 9 bits of 16, and addresses have 47.
+in them: tags of the emulated SMMUv3 have 9 bits of 16, and addresses have 47. The words of the RDMA adapter are
+big-endian.
 """
 
 if __name__ == "__main__":

@@ -77,8 +77,10 @@ def test_every_fault_was_answered_and_its_function_knows_it_unless_it_waits_for_
         assert bool(one.answer) == (one.message is not None)
 
 
-def test_no_model_says_a_length(script: ModuleType, survey: Any) -> None:
-    assert script.never_set(survey) == ["length"]
+def test_only_a_device_of_its_own_says_a_length(script: ModuleType, survey: Any) -> None:
+    assert script.never_set({name: fields for name, fields in survey.items() if name != "RDMA"}) == ["length"]
+    assert script.never_set({"RDMA": survey["RDMA"]}) == []
+    assert script.place(survey["RDMA"]["pages wanted behind it"])[1:] == ("`length`", "–")  # noqa: RUF001
 
 
 def test_a_field_that_two_records_have_and_two_messages_have_not_is_lost(script: ModuleType) -> None:

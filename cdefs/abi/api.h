@@ -264,7 +264,7 @@ int uiopf_device_model_enable(struct uiopf_model *model, int on);
  * The oldest record of request queue n that its driver has not taken, and the newest answer that a client has given, or
  * the driver in its interrupt (refusal), in the vendor's words: how many words; 0: there is none; -EINVAL: no such queue.
  */
-#define UIOPF_MODEL_MOST_WORDS 4
+#define UIOPF_MODEL_MOST_WORDS 8
 int uiopf_model_read_record(struct uiopf_model *model, uint32_t n, uint64_t words[UIOPF_MODEL_MOST_WORDS]);
 int uiopf_model_read_command(struct uiopf_model *model, int refusal, uint64_t words[UIOPF_MODEL_MOST_WORDS]);
 int uiopf_model_read_register(struct uiopf_model *model, uint32_t offset, uint64_t *value);
