@@ -6,109 +6,20 @@
 
 #include "check.h"
 #include "hardware/iommu/smmuv3.h"
-#include "scene.h"
+#include "vendor.h"
 
-#define RID 0xab12u
-#define ID 77u
-#define GROUP_MOST 16u
-#define CAPACITY 4096u
+static struct uiopf_smmuv3 *smmu;	/* of the scene */
 
-static struct iommu_hwpt_pgfault message[4096];	/* what `take` has taken */
-static struct uiopf_smmuv3 *smmu;		/* of the scene */
-
+/* The generic layer has room for so many groups. */
 static struct scene *open_scene(uint32_t allocation, uint32_t pool, uint32_t flags)
 {
-	const struct scene_config config = {
-		.requester_id = RID, .device_id = ID, .capacity = CAPACITY, .group_most = GROUP_MOST, .pool = pool,
-		.model = &uiopf_model_smmuv3, .vtd_flags = flags, .pages = 0x100000,
-	};
-	struct scene *s = calloc(1, sizeof *s);
+	struct scene *s = open_vendor_with(&uiopf_model_smmuv3, flags, allocation, pool);
 
-	CHECK(s);
-	*s = open_scene_of(&config);
 	smmu = uiopf_smmuv3_of(s->iommu);
-	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
-	if (allocation)
-		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, allocation), 0);
 	return s;
 }
 
-static void close_scene(struct scene *s)
-{
-	uiopf_detach(s->device, UIOPF_NO_PASID);
-	close_scene_of(s);
-	free(s);
-}
-
-static int64_t take(struct scene *s)
-{
-	int64_t got = uiopf_faultq_read(s->q, message, sizeof message);
-
-	CHECK(got >= 0);
-	return got / (int64_t)sizeof message[0];
-}
-
-static void answer(struct scene *s, uint32_t cookie, uint32_t code)
-{
-	const struct iommu_hwpt_page_response r = { .cookie = cookie, .code = code };
-
-	CHECK_EQ(uiopf_faultq_write(s->q, &r, sizeof r), sizeof r);
-}
-
-static uint32_t answer_all(struct scene *s, uint32_t code)
-{
-	uint32_t answered = 0;
-	int64_t i, n = take(s);
-
-	for (i = 0; i < n; i++)
-		if (message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) {
-			answer(s, message[i].cookie, code);
-			answered++;
-		}
-	return answered;
-}
-
-static struct uiopf_endpoint_counts counts_of(struct scene *s)
-{
-	struct uiopf_endpoint_counts counts;
-
-	uiopf_endpoint_get_counts(s->ep, &counts);
-	return counts;
-}
-
-static struct uiopf_model_counts model_counts_of(struct scene *s)
-{
-	struct uiopf_model_counts counts;
-
-	uiopf_model_get_counts(s->iommu, &counts);
-	return counts;
-}
-
-/* What is not in any other place of the account; it is to be none. */
-static int64_t lost(struct scene *s)
-{
-	struct uiopf_account a = { .endpoint = s->ep, .device = s->device };
-
-	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
-	return (int64_t)(a.counts.sent + a.counts.forged - a.answered - a.auto_answered - a.reported.refused -
-			 a.counts.unbound - a.counts.iommu_answered - a.pending - a.reported.passed_over -
-			 a.counts.unbound_passed_over);
-}
-
-static uint32_t interrupt(struct scene *s)
-{
-	uint32_t n = uiopf_model_interrupt(s->iommu);
-
-	uiopf_faultq_publish(s->q);
-	return n;
-}
-
-static const uint64_t *words(const struct uiopf_records *q, uint32_t place)
-{
-	return &q->places.ring[q->places.words * (uint64_t)(place & q->places.mask)];
-}
-
-static const uint64_t *command(const struct scene *s, enum uiopf_side side, uint32_t place)
+static const uint64_t *command_at(const struct scene *s, enum uiopf_side side, uint32_t place)
 {
 	return words(&s->iommu->commands[side].queue, place);
 }
@@ -169,7 +80,7 @@ static void a_request_is_these_16_bytes(void)
 	CHECK_EQ(message[1].dev_id, ID);
 	CHECK_EQ(message[2].grpid, 1);
 	CHECK_EQ(message[2].perm, 1);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* Each field at its smallest, at its largest and one bit at a time, written by the hardware and read by the driver. */
@@ -228,8 +139,8 @@ static void every_field_is_written_and_read(void)
 	for (bit = 0; bit < 16; bit++) {	/* StreamID: each is another function, that nobody knows */
 		written(s, LAST_READ | 1u << bit, 0);
 		CHECK_EQ(interrupt(s), 1);
-		CHECK_EQ(command(s, UIOPF_PRODUCER, bit)[0], 0x0000000000000841 | 1ull << (32 + bit));
-		CHECK_EQ(command(s, UIOPF_PRODUCER, bit)[1], 0x1000);	/* invalid */
+		CHECK_EQ(command_at(s, UIOPF_PRODUCER, bit)[0], 0x0000000000000841 | 1ull << (32 + bit));
+		CHECK_EQ(command_at(s, UIOPF_PRODUCER, bit)[1], 0x1000);	/* invalid */
 		CHECK_EQ(take(s), 0);
 	}
 	CHECK_EQ(model_counts_of(s).strangers, 16);
@@ -243,7 +154,7 @@ static void every_field_is_written_and_read(void)
 	CHECK_EQ(take(s), 3);
 	CHECK_EQ(message[0].perm, 1);
 	CHECK_EQ(message[1].perm, 2);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* The driver writes it, for each of Linux's codes; and the hardware reads each field of it. */
@@ -265,18 +176,18 @@ static void a_response_is_these_16_bytes(void)
 		CHECK_EQ(take(s), 1);
 		answer(s, message[0].cookie, cases[i].code);
 		CHECK_EQ(s->iommu->commands[UIOPF_CONSUMER].queue.tail, i + 1);
-		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[0], cases[i].expected0);
-		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[1], cases[i].expected1);
+		CHECK_EQ(command_at(s, UIOPF_CONSUMER, i)[0], cases[i].expected0);
+		CHECK_EQ(command_at(s, UIOPF_CONSUMER, i)[1], cases[i].expected1);
 	}
-	close_scene(s);
+	close_vendor(s);
 	/* A failure is 0: one request more than the pool holds. */
 	s = open_scene(0, 256, 0);
 	for (i = 0; i < 257; i++)
 		written(s, LAST_READ | 3ull << 32 | RID, i);
 	interrupt(s);
-	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x0000ab1200003841);
-	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 256);
-	close_scene(s);
+	CHECK_EQ(command_at(s, UIOPF_PRODUCER, 0)[0], 0x0000ab1200003841);
+	CHECK_EQ(command_at(s, UIOPF_PRODUCER, 0)[1], 256);
+	close_vendor(s);
 }
 
 /* Whatever stands in the command queue: which answer of which code comes to the function, if one does. */
@@ -322,7 +233,7 @@ static void a_command_is_read_field_by_field(void)
 		}
 	}
 	CHECK_EQ(counts_of(s).pri_status, 0x103);	/* stopped, an unexpected answer, a failure */
-	close_scene(s);
+	close_vendor(s);
 }
 
 static struct uiopf_raw_request raw(uint64_t message, bool pasid)
@@ -332,7 +243,7 @@ static struct uiopf_raw_request raw(uint64_t message, bool pasid)
 	};
 }
 
-static void send_raw(struct scene *s, uint64_t message, bool pasid)
+static void send_message(struct scene *s, uint64_t message, bool pasid)
 {
 	const struct uiopf_raw_request r = raw(message, pasid);
 
@@ -340,14 +251,6 @@ static void send_raw(struct scene *s, uint64_t message, bool pasid)
 }
 
 /* ---- illegal commands ---- */
-
-static uint64_t read_register(struct scene *s, uint32_t offset)
-{
-	uint64_t value;
-
-	CHECK_EQ(uiopf_model_read_register(s->iommu, offset, &value), 0);
-	return value;
-}
 
 /* Whether the hardware carries it out; and the driver has it go on, if it does not. */
 static bool is_carried_out(struct scene *s, uint64_t word0, uint64_t word1)
@@ -430,7 +333,7 @@ static void each_opcode_is_legal_or_stops_the_queue(void)
 	CHECK_EQ(uiopf_smmuv3_command(s->iommu, 0x0000ab1200000041, 0), 0);
 	s->iommu->ops->execute(s->iommu);
 	CHECK_EQ(counts_of(s).pri_status, 0x101);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* What stands behind it, on either side, waits; what stands before it does not. */
@@ -487,7 +390,7 @@ static void commands_behind_an_illegal_one_wait(void)
 		CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
 		uiopf_model_hold_interrupt(s->iommu, 0);
 	}
-	close_scene(s);
+	close_vendor(s);
 }
 
 static void registers_say_what_is_in_the_queues(void)
@@ -498,14 +401,14 @@ static void registers_say_what_is_in_the_queues(void)
 	CHECK_EQ(read_register(s, 0x20), 0xf);
 	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x20, 0), 0);
 	CHECK_EQ(read_register(s, 0x20), 0xd);
-	send_raw(s, 0x1005, true);			/* PRIQEN is 0 */
+	send_message(s, 0x1005, true);			/* PRIQEN is 0 */
 	uiopf_core_produce(s->core);
 	CHECK_EQ(counts_of(s).pri_status, 0x101);
 	uiopf_endpoint_disable_pri(s->ep);
 	CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, 64), 0);
 	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x20, ~0ull), 0);
 	CHECK_EQ(read_register(s, 0x20), 0xf);
-	send_raw(s, 0x1005, true);
+	send_message(s, 0x1005, true);
 	CHECK_EQ(read_register(s, 0x100c8), 1);
 	CHECK_EQ(read_register(s, 0x100cc), 0);
 	CHECK_EQ(read_register(s, 0x100a8), 0);
@@ -516,7 +419,7 @@ static void registers_say_what_is_in_the_queues(void)
 	uiopf_core_produce(s->core);
 	/* PRIQ_ABT_ERR is bit 3 of GERROR. What is read only stays, and what is not active is not made so. */
 	CHECK_EQ(uiopf_smmuv3_abort_priq(s->iommu, 0), 0);
-	send_raw(s, 0x2005, true);
+	send_message(s, 0x2005, true);
 	CHECK_EQ(read_register(s, 0x60), 8);
 	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x60, 0), 0);
 	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x64, 1), 0);
@@ -524,13 +427,13 @@ static void registers_say_what_is_in_the_queues(void)
 	CHECK_EQ(read_register(s, 0x64), 0);
 	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x64, 8), 0);
 	CHECK_EQ(read_register(s, 0x64), 8);
-	send_raw(s, 0x3005 | 1 << 3, true);
+	send_message(s, 0x3005 | 1 << 3, true);
 	CHECK_EQ(read_register(s, 0x100c8), 2);	/* … and requests are written again */
 	interrupt(s);
 	CHECK_EQ(answer_all(s, 0), 1);
 	CHECK_EQ(uiopf_model_read_register(s->iommu, 0x4, &value), -EINVAL);
 	CHECK_EQ(uiopf_model_write_register(s->iommu, 0x100d0, 0), -EINVAL);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* ---- the driver ---- */
@@ -566,7 +469,7 @@ static void what_a_driver_refuses(void)
 		}
 		if (cases[i].answered)
 			CHECK_EQ(words(q, 0)[1] >> 12, cases[i].code);
-		close_scene(s);
+		close_vendor(s);
 	}
 }
 
@@ -597,16 +500,16 @@ static void an_overflow_is_answered_with_success(void)
 	struct scene *s = open_scene(64, 2048, 0);
 	struct uiopf_device_counts device;
 
-	send_raw(s, 0x1001 | 7 << 3, true);	/* of a group whose last will not be written */
-	send_raw(s, 0x1001 | 9 << 3, true);	/* … and of one whose last comes after all */
+	send_message(s, 0x1001 | 7 << 3, true);	/* of a group whose last will not be written */
+	send_message(s, 0x1001 | 9 << 3, true);	/* … and of one whose last comes after all */
 	fill(s, 2046);
 	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 2048);	/* full: the wrap bit */
 	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu), 0);
-	send_raw(s, 0x2001 | 7 << 3, true);
+	send_message(s, 0x2001 | 7 << 3, true);
 	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 0x80000800);	/* OVFLG */
-	send_raw(s, 0x3005 | 7 << 3, true);
-	send_raw(s, 0x1006 | 8 << 3, false);
-	send_raw(s, 0x4, true);				/* a stop marker */
+	send_message(s, 0x3005 | 7 << 3, true);
+	send_message(s, 0x1006 | 8 << 3, false);
+	send_message(s, 0x4, true);				/* a stop marker */
 	request(s, LAST_READ | (RID + 1), 0);		/* a stranger's */
 	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 0x80000800);
 	expect_answers(s, NULL, 0);			/* they are on their way */
@@ -614,7 +517,7 @@ static void an_overflow_is_answered_with_success(void)
 	CHECK_EQ(lost(s), 0);
 	/* Room alone changes nothing: nothing is written before the driver has said that it knows. */
 	smmu->prq.head = 100;
-	send_raw(s, 0x1005 | 6 << 3, true);
+	send_message(s, 0x1005 | 6 << 3, true);
 	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu), 0x80000800);
 	smmu->prq.head = 0;
 
@@ -627,7 +530,7 @@ static void an_overflow_is_answered_with_success(void)
 	uiopf_core_produce(s->core);
 	expect_answers(s, (const struct uiopf_prg_answer[]){ { 7, 0 }, { 8, 0 }, { 6, 0 } }, 3);
 	CHECK_EQ(counts_of(s).outstanding, 1);
-	send_raw(s, 0x2005 | 9 << 3, true);
+	send_message(s, 0x2005 | 9 << 3, true);
 	uiopf_core_produce(s->core);
 	CHECK_EQ(answer_all(s, IOMMUFD_PAGE_RESP_INVALID), 1);
 	uiopf_core_produce(s->core);
@@ -640,14 +543,14 @@ static void an_overflow_is_answered_with_success(void)
 	/* The next overflow is the flag's change back. */
 	fill(s, 2048);
 	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu) >> 31, 1);
-	send_raw(s, 0x1005 | 5 << 3, true);
+	send_message(s, 0x1005 | 5 << 3, true);
 	CHECK_EQ(uiopf_smmuv3_priq_prod(smmu) >> 31, 0);
 	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu) >> 31, 1);
 	interrupt(s);
 	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu) >> 31, 0);
 	uiopf_core_produce(s->core);
 	expect_answers(s, (const struct uiopf_prg_answer[]){ { 5, 0 } }, 1);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* While it is off, and after an abort, every request is answered with a failure; the first one stops the function. */
@@ -662,11 +565,11 @@ static void a_queue_that_takes_nothing_answers_failure(void)
 			CHECK_EQ(uiopf_smmuv3_enable_priq(s->iommu, 0), 0);
 		else
 			CHECK_EQ(uiopf_smmuv3_abort_priq(s->iommu, 1), 0);
-		send_raw(s, 0x1001 | 3 << 3, true);
+		send_message(s, 0x1001 | 3 << 3, true);
 		if (round == 2)
 			interrupt(s);			/* GERROR is acknowledged: the next one is written */
-		send_raw(s, 0x2005 | 3 << 3, round != 1);
-		send_raw(s, 0x4, true);
+		send_message(s, 0x2005 | 3 << 3, round != 1);
+		send_message(s, 0x4, true);
 		CHECK_EQ(counts_of(s).iommu_answered, 2 * (round + 1) - (round == 2));
 		CHECK_EQ(smmu->prq.written - smmu->prq.head, round == 2 ? 2 : 0);
 		CHECK_EQ(lost(s), 0);
@@ -685,7 +588,7 @@ static void a_queue_that_takes_nothing_answers_failure(void)
 		CHECK_EQ(uiopf_smmuv3_enable_priq(s->iommu, 1), 0);
 	}
 	CHECK_EQ(model_counts_of(s).overflowed, 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 static void an_asynchronous_abort_loses_one_request(void)
@@ -694,10 +597,10 @@ static void an_asynchronous_abort_loses_one_request(void)
 	struct uiopf_model *vtd = uiopf_model_new(s->core, &uiopf_model_vtd, 0);
 
 	CHECK_EQ(uiopf_smmuv3_abort_priq(s->iommu, 0), 0);
-	send_raw(s, 0x1005 | 3 << 3, true);
+	send_message(s, 0x1005 | 3 << 3, true);
 	CHECK_EQ(lost(s), 1);
 	CHECK_EQ(model_counts_of(s).overflowed, 1);
-	send_raw(s, 0x1005 | 4 << 3, true);	/* PRIQ_ABT_ERR is active */
+	send_message(s, 0x1005 | 4 << 3, true);	/* PRIQ_ABT_ERR is active */
 	uiopf_core_produce(s->core);
 	expect_answers(s, (const struct uiopf_prg_answer[]){ { 4, 0xf } }, 1);
 	CHECK_EQ(counts_of(s).outstanding, 1);	/* for good: a reset makes the function forget it */
@@ -708,10 +611,10 @@ static void an_asynchronous_abort_loses_one_request(void)
 	CHECK_EQ(uiopf_smmuv3_abort_priq(vtd, 0), -EOPNOTSUPP);
 	CHECK_EQ(uiopf_smmuv3_enable_priq(vtd, 0), -EOPNOTSUPP);
 	uiopf_model_free(vtd);
-	close_scene(s);
+	close_vendor(s);
 	other = open_scene(64, 256, 0);
 	CHECK_EQ(lost(other), 0);
-	close_scene(other);
+	close_vendor(other);
 }
 
 /* A load against a driver that comes too late each time: no credit is lost, and nothing that was sent. */
@@ -746,7 +649,7 @@ static void a_load_goes_through_overflows(void)
 	CHECK_EQ(counts_of(s).unexpected, 0);
 	CHECK(counts_of(s).iommu_answered > 1000);
 	CHECK_EQ(counts_of(s).invalid + counts_of(s).unmapped, 20000);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* ---- functions whose transactions stall ---- */
@@ -811,14 +714,14 @@ static void a_stall_is_these_32_bytes(void)
 		CHECK_EQ(message[i].addr, addr[i]);
 		answer(s, message[i].cookie, 1);
 	}
-	close_scene(s);
+	close_vendor(s);
 	s = open_stalling(1, 2);
 	access_page(s, 0xfff7ffffdeadbeef, IOMMU_PGFAULT_PERM_READ);
 	uiopf_model_endpoint_turn(s->iommu, s->ep);
 	CHECK_EQ(words(&smmu->evtq, 0)[1], 0x0000028880000000);	/* S2 */
 	CHECK_EQ(words(&smmu->evtq, 0)[2], 0xfff7ffffdeadbeef);
 	CHECK_EQ(words(&smmu->evtq, 0)[3], 0x0007ffffdeadb000);	/* IPA, 51:12 */
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* Tables of both stages in the scene: what the walk says is in the event, or the transaction aborts. */
@@ -872,7 +775,7 @@ static void an_event_says_how_the_walk_ended(void)
 	uiopf_translator_free(t);
 	uiopf_pagetables_free(first);
 	uiopf_pagetables_free(second);
-	close_scene(s);
+	close_vendor(s);
 }
 
 static void event(const uint64_t d[4])
@@ -943,7 +846,7 @@ static void every_field_of_an_event_is_read(void)
 		CHECK_EQ(take(s), 0);
 		CHECK_EQ(s->iommu->commands[UIOPF_PRODUCER].queue.written, 0);
 	}
-	close_scene(s);
+	close_vendor(s);
 }
 
 static void a_resume_is_these_16_bytes(void)
@@ -962,17 +865,17 @@ static void a_resume_is_these_16_bytes(void)
 		interrupt(s);
 		CHECK_EQ(take(s), 1);
 		answer(s, message[0].cookie, cases[i].code);
-		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[0], cases[i].expected0);
-		CHECK_EQ(command(s, UIOPF_CONSUMER, i)[1], cases[i].tag);
+		CHECK_EQ(command_at(s, UIOPF_CONSUMER, i)[0], cases[i].expected0);
+		CHECK_EQ(command_at(s, UIOPF_CONSUMER, i)[1], cases[i].tag);
 	}
 	/* A failure aborts, too: by the driver, where the device is detached. */
 	CHECK_EQ(uiopf_detach(s->device, UIOPF_NO_PASID), 0);
 	event((const uint64_t[4]){ 0x0000ab1200000810, 0x880000005, 0, 0 });
 	interrupt(s);
-	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[0], 0x0000ab1200002044);
-	CHECK_EQ(command(s, UIOPF_PRODUCER, 0)[1], 5);
+	CHECK_EQ(command_at(s, UIOPF_PRODUCER, 0)[0], 0x0000ab1200002044);
+	CHECK_EQ(command_at(s, UIOPF_PRODUCER, 0)[1], 5);
 	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* What each command does to the transaction with tag 0, whose page is there by now. */
@@ -1016,7 +919,7 @@ static void a_resume_is_read_field_by_field(void)
 		CHECK_EQ(counts_of(s).unexpected, cases[i].unexpected);
 		CHECK_EQ(counts_of(s).outstanding, cases[i].result == UIOPF_ACCESS_PENDING);
 		CHECK_EQ(counts_of(s).pri_status, 0);
-		close_scene(s);
+		close_vendor(s);
 	}
 }
 
@@ -1105,7 +1008,7 @@ static void a_tag_is_the_streams_own(void)
 		uiopf_endpoint_free(ep[k]);
 		uiopf_device_free(device[k]);
 	}
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* What stalls in the places that come free does so after the command, and stays. */
@@ -1131,7 +1034,7 @@ static void stalls_are_terminated_once(void)
 	uiopf_core_produce(s->core);
 	CHECK_EQ(counts_of(s).invalid, 5);
 	CHECK_EQ(lost(s), 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* The same of a load, in which a place that comes free is taken at once. */
@@ -1163,7 +1066,7 @@ static void a_load_goes_through_terminations(void)
 	CHECK_EQ(counts_of(s).outstanding + counts_of(s).waiting, 0);
 	CHECK_EQ(s->ep->pri->used, 0);
 	CHECK_EQ(lost(s), 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 static void transactions_wait_outside_while_all_places_are_taken(void)
@@ -1195,7 +1098,7 @@ static void transactions_wait_outside_while_all_places_are_taken(void)
 	CHECK_EQ(lost(s), 0);
 	for (i = 0; i < 5; i++)
 		CHECK_EQ(uiopf_endpoint_result(s->ep, ticket[i]), i == 1 ? UIOPF_ACCESS_PENDING : UIOPF_ACCESS_INVALID);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* Three functions stall in more transactions than the event queue has places: none is lost, none is an overflow. */
@@ -1260,7 +1163,7 @@ static void events_wait_until_there_is_room(void)
 		uiopf_endpoint_free(ep[k]);
 		uiopf_device_free(device[k]);
 	}
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* Its stream has no translation then, and aborts; what had stalled before is reported, and answered as ever. */
@@ -1284,7 +1187,7 @@ static void an_unbound_function_does_not_stall(void)
 	CHECK_EQ(uiopf_endpoint_result(s->ep, before), UIOPF_ACCESS_INVALID);
 	CHECK_EQ(counts_of(s).outstanding, 0);
 	CHECK_EQ(lost(s), 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 static void a_function_that_stalls_has_no_pri(void)
@@ -1323,7 +1226,7 @@ static void a_function_that_stalls_has_no_pri(void)
 	CHECK_EQ(counts_of(s).outstanding, 0);
 	uiopf_endpoint_free(pri);
 	CHECK(!uiopf_endpoint_new_stalling(s->core, uiopf_model_port(s->iommu), 0x300, 513, 1));
-	close_scene(s);
+	close_vendor(s);
 	vtd = calloc(1, sizeof *vtd);
 	CHECK(vtd);
 	*vtd = open_scene_of(&config);
@@ -1352,7 +1255,7 @@ static void a_reset_frees_no_place(void)
 	access_page(s, 0x1000, IOMMU_PGFAULT_PERM_READ);
 	uiopf_core_produce(s->core);
 	CHECK_EQ(counts_of(s).outstanding, 1);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* Retry, and the page is not there: it stalls anew, with another tag and the same address, as often as it may. */
@@ -1376,7 +1279,7 @@ static void a_retry_may_stall_again(void)
 	CHECK_EQ(uiopf_endpoint_result(s->ep, ticket), UIOPF_ACCESS_UNMAPPED);
 	CHECK_EQ(counts_of(s).sent, 3);
 	CHECK_EQ(lost(s), 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 /* A load of more in flight than there are places, beside one with PRI. */
@@ -1403,7 +1306,7 @@ static void a_load_stalls(void)
 	CHECK_EQ(counts_of(s).invalid, 5000);
 	CHECK_EQ(counts_of(s).outstanding + counts_of(s).waiting + counts_of(s).unexpected, 0);
 	CHECK_EQ(s->ep->pri->used, 0);
-	close_scene(s);
+	close_vendor(s);
 }
 
 int main(void)

@@ -19,11 +19,12 @@
 
 static struct iommu_hwpt_pgfault message[CAPACITY];	/* what take() has taken */
 
-/* One function, attached; its PRI is on, with so many credits, unless that is 0. */
-static inline struct scene *open_vendor(const struct uiopf_model_ops *model, uint32_t flags, uint32_t credits)
+/* One function, attached; its PRI is on, with so many credits, unless that is 0. The generic layer holds so many groups. */
+static inline struct scene *open_vendor_with(const struct uiopf_model_ops *model, uint32_t flags, uint32_t credits,
+					     uint32_t pool)
 {
 	const struct scene_config config = {
-		.requester_id = RID, .device_id = ID, .capacity = CAPACITY, .group_most = GROUP_MOST, .pool = CAPACITY,
+		.requester_id = RID, .device_id = ID, .capacity = CAPACITY, .group_most = GROUP_MOST, .pool = pool,
 		.model = model, .vtd_flags = flags, .pages = 0x100000,
 	};
 	struct scene *s = calloc(1, sizeof *s);
@@ -34,6 +35,11 @@ static inline struct scene *open_vendor(const struct uiopf_model_ops *model, uin
 	if (credits)
 		CHECK_EQ(uiopf_endpoint_enable_pri(s->ep, credits), 0);
 	return s;
+}
+
+static inline struct scene *open_vendor(const struct uiopf_model_ops *model, uint32_t flags, uint32_t credits)
+{
+	return open_vendor_with(model, flags, credits, CAPACITY);
 }
 
 static inline void close_vendor(struct scene *s)
