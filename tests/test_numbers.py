@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BAD: Final = (2**32, 2**63, 2**64, -1, "x", None, 1.5)
 LOOK_UPS: Final = {"has_taken", "attached_to", "find", "push", "FaultSource.takes"}
 """They refuse nothing: what is not there is not found."""
-OTHERS: Final = ("source must be an IOAS", "this machine has several functions")
+OTHERS: Final = ("source must be an IOAS", "translator must be a Translator", "this machine has several functions")
 """What is wrong with the rest of a call in these tests, and is found before the number."""
 REFUSALS: Final = (
     UsageError,

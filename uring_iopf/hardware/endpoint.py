@@ -377,15 +377,15 @@ class Endpoint(Handle[CEndpoint]):
         Raises: UsageError, no translator, one on another core, a TLB in a function that stalls, or a number out of
         range; MemoryError.
         """
-        if not isinstance(translator, Translator):
-            raise UsageError(f"translator must be a Translator, not {translator!r}")
-        if translator.core is not self.iommu.core:
-            raise UsageError("translator must be on the core of the function's IOMMU")
         if places is None:
             places = 0 if self.stalls else DEFAULT_PLACES
         check_whole("places", places, 0, MOST_PLACES)
         if self.stalls and places:
             raise UsageError(f"places must be 0, not {places}: a function that stalls has no TLB of its own")
+        if not isinstance(translator, Translator):
+            raise UsageError(f"translator must be a Translator, not {translator!r}")
+        if translator.core is not self.iommu.core:
+            raise UsageError("translator must be on the core of the function's IOMMU")
         if lib.uiopf_endpoint_set_translator(self.c, translator.c, places) < 0:
             raise no_room("device TLB")
 
