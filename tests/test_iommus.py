@@ -202,6 +202,24 @@ def test_two_functions_do_not_share_a_requester_id(iommu: str) -> None:
         Endpoint(machine.iommu, requester_id=0x200).close()
 
 
+@pytest.mark.parametrize("iommu", MODELS)
+def test_a_report_by_hand_names_nothing_that_an_answers_format_has_no_room_for(iommu: str) -> None:
+    """Of an index or a PASID too large, the rest was in the next field: another code, or another function's id."""
+    with Machine(None, driver="inline", iommu=iommu) as machine:
+        machine.open("fd")
+        with pytest.raises(UsageError, match="requester_id must be 0 to 2\\^16 - 1 behind this IOMMU"):
+            machine.context.bind(machine.iommu, 1 << 16, 8)
+        for grpid, pasid in [(512, 1), (0x3005, 1), (5, 1 << 20)]:
+            with pytest.raises(UsageError, match="grpid must be 0 to 511 and pasid 0 to 2\\^20 - 1"):
+                machine.device.report(grpid, PAGE, pasid=pasid)
+        machine.device.report(511, PAGE, pasid=(1 << 20) - 1)
+        (message,) = machine.queue.read_messages()
+        assert (message.grpid, message.pasid) == (511, (1 << 20) - 1)
+        machine.queue.respond(message.cookie, PageResponse.INVALID)
+        machine.core.produce()
+        assert machine.endpoint.take_answers() == [PrgAnswer(511, PrgResponse.INVALID)]
+
+
 def discard_in_riscv(machine: Machine) -> None:
     machine.iommu.write_register(RiscvRegister.PQCSR, RiscvPqcsr.PIE)
 

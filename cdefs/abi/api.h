@@ -180,7 +180,10 @@ struct uiopf_device_counts {
 	uint64_t stale;		/* faults that met another attachment than the one they were sent under */
 };
 
-/* capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. */
+/*
+ * capacity: how many requests it may have outstanding. growable: by need, for devices reported by hand only. NULL with
+ * ERANGE: the IOMMU's formats have no room for the requester id.
+ */
 struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
 				      uint32_t requester_id, uint32_t capacity, int growable);
 void uiopf_device_free(struct uiopf_device *device);	/* detaches it, and unbinds it from its IOMMU */
@@ -201,7 +204,10 @@ int uiopf_attach(struct uiopf_device *device, uint32_t pasid, struct uiopf_fault
 /* -EINVAL: not attached. What is outstanding of the old attachment is answered INVALID, here and at detach. */
 int uiopf_replace(struct uiopf_device *device, uint32_t pasid, struct uiopf_faultq *queue, uint32_t flags);
 int uiopf_detach(struct uiopf_device *device, uint32_t pasid);
-/* iommu_report_device_fault(), at the quiescent point. flags: PASID_VALID 1, LAST_PAGE 2. */
+/*
+ * iommu_report_device_fault(), at the quiescent point. flags: PASID_VALID 1, LAST_PAGE 2. -ERANGE: the formats of the
+ * device's IOMMU have no room for the PASID, or the index.
+ */
 int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pasid, uint32_t grpid, uint32_t perm,
 			uint64_t addr);
 /* A virtual function whose Response Failures stop its own requests, until the reset, and not the physical function's. */

@@ -427,6 +427,9 @@ int uiopf_device_report(struct uiopf_device *device, uint32_t flags, uint32_t pa
 	struct uiopf_attach *attach;
 	int rc;
 
+	/* What has no room in an answer's field would be in the next one: another function's id, or another code. */
+	if (device->iommu->ops->pcie && (pasid >> UIOPF_PASID_BITS || grpid >> UIOPF_GROUP_BITS))
+		return -ERANGE;
 	uiopf_control_begin(core);
 	if (device->growable && uiopf_device_is_exhausted(device))
 		grow_device(device);

@@ -138,8 +138,11 @@ static void free_device(struct uiopf_device *d)
 struct uiopf_device *uiopf_device_new(struct uiopf_core *core, struct uiopf_iommu *iommu, uint32_t id,
 				      uint32_t requester_id, uint32_t capacity, int growable)
 {
-	struct uiopf_device *d = aligned_alloc(128, sizeof *d);
+	const bool fits = !iommu->ops->pcie || !(requester_id >> UIOPF_REQUESTER_BITS);
+	struct uiopf_device *d = fits ? aligned_alloc(128, sizeof *d) : NULL;
 
+	if (!fits)
+		errno = ERANGE;
 	if (!d)
 		return NULL;
 	memset(d, 0, sizeof *d);

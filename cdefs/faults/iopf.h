@@ -139,7 +139,12 @@ struct uiopf_iommu_ops {
 	uint64_t (*unreported)(const struct uiopf_iommu *iommu, const struct uiopf_device *device);
 	/* Quiescent: a device goes; nothing of it may be on the way any more. NULL: this IOMMU knows no devices. */
 	void (*forget)(struct uiopf_iommu *iommu, const struct uiopf_device *device);
+	/* Its formats have room for PCIe's numbers and no more: requester ids of 16 bits, PASIDs of 20, group indices of 9. */
+	bool pcie;
 };
+#define UIOPF_REQUESTER_BITS 16
+#define UIOPF_PASID_BITS 20
+#define UIOPF_GROUP_BITS 9
 
 /* Who is answered; whose turn it is stands in the core's list of producers. */
 struct uiopf_iommu {

@@ -127,7 +127,8 @@ class Context(Calls):
         cannot reach through an address space; nothing may be mapped there while it is attached. *on_unbind*: called at
         the end of the binding, after the detach and before the C object is freed.
 
-        Raises: KernelError(EPERM), the group belongs to another context; UsageError, a number out of range.
+        Raises: KernelError(EPERM), the group belongs to another context; UsageError, a number out of range, or a
+        requester id of more than 16 bits behind an `Iommu`.
         Source: iommufd_device_bind, Linux 6.12.
         """
         self.check_open("iommufd_device_bind")

@@ -302,6 +302,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 		.drain = flags & UIOPF_MODEL_UNDRAINED ? NULL : drain,
 		.unreported = unreported,
 		.forget = forget_device,
+		.pcie = true,
 	};
 	m->iommu.ops = &m->iommu_ops;
 	m->iommu.lifetime = (struct uiopf_lifetime){ 1, end_model };

@@ -97,4 +97,4 @@ class SmmuV3Iommu(Iommu):
         The SMMU answers a request whose write aborts synchronously by Response Failure, and all others until the driver
         has acknowledged the error at its next interrupt. Without *synchronous* the request is lost.
         """
-        check(lib.uiopf_smmuv3_abort_priq(self.model, synchronous), "abort a write to the PRI queue")
+        check(lib.uiopf_smmuv3_abort_priq(self.model, bool(synchronous)), "abort a write to the PRI queue")

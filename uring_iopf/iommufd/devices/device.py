@@ -111,7 +111,14 @@ class Device(Object, Handle[CDevice]):
         others = list(self.group.devices)
         join = self.group.joining(self, table)
         new, free = lib.uiopf_device_new, lib.uiopf_device_free
-        self._make(free, new, core.c, iommu, self.id, requester_id, capacity, growable)
+        try:
+            self._make(free, new, core.c, iommu, self.id, requester_id, capacity, growable)
+        except MemoryError:
+            if ffi.errno != errno.ERANGE:
+                raise
+            raise UsageError(
+                f"requester_id must be 0 to 2^16 - 1 behind this IOMMU, whose formats have 16 bits, not {requester_id}"
+            ) from None
         if shares_pri:
             lib.uiopf_device_share_pri(self.c)
         if others:
@@ -240,7 +247,8 @@ class Device(Object, Handle[CDevice]):
         *grpid*: the group index. *addr*: 64 bits. *pasid*: None: a request without a PASID. *perm*: `FaultPerm`.
 
         Raises: KernelError(ENOENT), it is unbound; KernelError(EINVAL), no queue accepts the fault, which was answered
-        INVALID; KernelError(ENOMEM), the fault was dropped; UsageError, a number is out of range.
+        INVALID; KernelError(ENOMEM), the fault was dropped; UsageError, a number is out of range. Behind an `Iommu` a
+        group index has 9 bits, and a PASID 20.
         Source: iommu_report_device_fault, Linux 6.12.
         """
         check_fits(32, grpid=grpid, pasid=pasid or 0, perm=perm)
@@ -248,10 +256,13 @@ class Device(Object, Handle[CDevice]):
         if self.unplugged:
             raise KernelError(errno.ENOENT, "iommu_report_device_fault")
         flags = (FaultFlags.LAST_PAGE if last else 0) | (0 if pasid is None else FaultFlags.PASID_VALID)
-        check(
-            lib.uiopf_device_report(self.c, flags, pasid or 0, grpid, perm, addr),
-            "iommu_report_device_fault",
-        )
+        rc = lib.uiopf_device_report(self.c, flags, pasid or 0, grpid, perm, addr)
+        if rc == -errno.ERANGE:
+            raise UsageError(
+                f"grpid must be 0 to 511 and pasid 0 to 2^20 - 1 behind an IOMMU with PCIe's formats, not {grpid} and "
+                f"{pasid}"
+            )
+        check(rc, "iommu_report_device_fault")
 
     def report_event(self, kind: int, data: bytes) -> None:
         """Report an event of type *kind* (`VeventqType`), as the IOMMU's driver does. Events need no answer.
