@@ -468,7 +468,6 @@ static void the_life_of_a_model(uint32_t model)
 		MADE(stalls[ends], uiopf_device_new(core, uiopf_model_iommu(iommu), 2 + ends, rid, STALLS, 0), );
 		DONE(uiopf_model_bind(iommu, stalling[ends], stalls[ends]), );
 		DONE(uiopf_attach(stalls[ends], UIOPF_NO_PASID, queue, UIOPF_USER_MANAGED), );
-		uiopf_model_hold_interrupt(iommu, 1);
 		uiopf_endpoint_set_tables(stalling[ends], space);
 		for (i = 0; i < STALLS; i++)
 			CHECK(uiopf_endpoint_access(stalling[ends], 1, (uint64_t)i << 12, IOMMU_PGFAULT_PERM_READ, 1) >= 0);
