@@ -373,3 +373,22 @@ def test_a_comparison_in_a_test_takes_every_part_but_another_driver() -> None:
         compare_designs(["fd"], driver="sqpoll")
     (result,) = compare_designs(["fd"], in_flight=8, group=2, wait="spin").values()
     assert (result.in_flight, result.group, result.wait) == (8, 2, "spin")
+
+
+@pytest.mark.parametrize(
+    ("given", "group", "expected"),
+    [
+        ((None, None), 32, (1023, 1023)),
+        ((2000, None), 32, (2000, 47)),
+        ((2000, None, None), 1, (2000, 23, 23)),
+        ((100, None), 1, (100, 512)),  # no more than it can use: one page for each group index
+        ((2016, None), 32, (2016, 1023)),  # 31 are left, and the group has 32: the user has given too many
+        ((4096, 4096), 32, (4096, 4096)),
+    ],
+)
+def test_functions_without_credits_share_what_the_others_leave(
+    given: tuple[int | None, ...], group: int, expected: tuple[int, ...]
+) -> None:
+    functions = tuple(FunctionParts(str(n), credits=one) for n, one in enumerate(given))
+    parts = MachineParts(functions=functions, group=group)
+    assert tuple(one.credits for one in parts.each_function()) == expected

@@ -147,8 +147,8 @@ class FunctionParts:
     """Functions with the same value are one group of devices, which the IOMMU cannot tell apart; None: a group of its
     own."""
     credits: int | None = None
-    """Page requests that may be outstanding; None: a share of the IOMMU's queue, which then never overflows. A function
-    that stalls has none of its own: each of its places is a credit."""
+    """Page requests that may be outstanding; None: a share of what the others' leave of the IOMMU's queue, which then
+    never overflows. A function that stalls has none of its own: each of its places is a credit."""
     retries: int = 0
     """How often the function asks again for a page that is not mapped after SUCCESS, 0 to 31."""
     stalls: int | None = None
@@ -392,7 +392,7 @@ class MachineParts:
     def each_function(self) -> Iterator[FunctionParts]:
         """The functions, with the defaults filled in: requester id, workload, credits and stalls."""
         functions = self.functions or (FunctionParts(),)
-        share = share_of_credits(self._largest_group(), len(functions), self.iommu)
+        share = self._share(functions)
         for number, one in enumerate(functions):
             default = DEFAULT_STALLS if self.iommu in STALLING else 0
             stalls = default if one.stalls is None else one.stalls
@@ -403,6 +403,15 @@ class MachineParts:
                 credits=(stalls or share) if one.credits is None else one.credits,
                 stalls=stalls,
             )
+
+    def _share(self, functions: tuple[FunctionParts, ...]) -> int:
+        """The credits of a function that has not been given any."""
+        group, given = self._largest_group(), [one.credits for one in functions if one.credits is not None]
+        others = len(functions) - len(given)
+        left = REQUEST_QUEUES[model_of(self.iommu)] - sum(given)
+        if given and others and left >= others * group:
+            return min(MOST_IN_FLIGHT * group, left // others)
+        return share_of_credits(group, len(functions), self.iommu)
 
     def loads(self) -> list[Load]:
         """The load of each function, with the defaults filled in."""
