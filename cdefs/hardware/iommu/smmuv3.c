@@ -89,7 +89,7 @@ static __attribute__((noinline)) void kept_or_aborted(struct uiopf_smmuv3 *s, st
 	if (!s->model.source[request.requester_id].device)
 		uiopf_model_answer(&s->model, request, PCIE_PRG_INVALID);
 	else if (!uiopf_records_wait(&s->evtq, event))
-		uiopf_model_drop(&s->model, request);	/* no memory: it waits for ever, and is seen to */
+		s->model.overflowed++;	/* no memory: it waits for ever, and is seen to */
 }
 
 static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
@@ -155,7 +155,7 @@ void uiopf_smmuv3_not_written(struct uiopf_smmuv3 *s, struct uiopf_page_request 
 		s->incomplete = true;
 		raise_error(s, SMMU_GERROR_PRIQ_ABT_ERR);
 		if (abort & SMMU_PRIQ_ABORT_ASYNC)
-			uiopf_model_drop(m, request);
+			m->overflowed += !uiopf_is_stop_marker(request);
 		else if (!uiopf_is_stop_marker(request))
 			uiopf_model_answer(m, request, PCIE_PRG_FAILURE);
 	}
