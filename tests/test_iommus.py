@@ -202,7 +202,7 @@ def test_two_functions_do_not_share_a_requester_id(iommu: str) -> None:
         Endpoint(machine.iommu, requester_id=0x200).close()
 
 
-@pytest.mark.parametrize("iommu", MODELS)
+@pytest.mark.parametrize("iommu", WITH_PRI)
 def test_a_report_by_hand_names_nothing_that_an_answers_format_has_no_room_for(iommu: str) -> None:
     """Of an index or a PASID too large, the rest was in the next field: another code, or another function's id."""
     with Machine(None, driver="inline", iommu=iommu) as machine:
