@@ -514,13 +514,27 @@ static void do_register(struct function *f)
 	}
 }
 
-static uint32_t largest_waiting(const struct function *f)
+static uint32_t largest_of(const struct function *f, uint32_t most)
 {
-	uint32_t most = f->active && f->cursor < f->rows ? f->load_group : 0, i;
+	uint32_t i;
+
+	if (f->active && f->cursor < f->rows && f->load_group > most)
+		most = f->load_group;
 
 	for (i = f->first_waiting; i < f->accesses; i++)
 		if (!f->access[i].sent && !f->access[i].result && f->access[i].pages > most)
 			most = f->access[i].pages;
+	return most;
+}
+
+/* Pages of the largest group that the function, or another with the same capability, is still to send. */
+static uint32_t largest_waiting(const struct function *f)
+{
+	uint32_t most = 0, i;
+
+	for (i = 0; i < FUNCTIONS; i++)
+		if (function[i].pri == f->pri)
+			most = largest_of(&function[i], most);
 	return most;
 }
 
