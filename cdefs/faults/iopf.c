@@ -268,8 +268,9 @@ void uiopf_group_respond_privately(struct uiopf_group *group, uint32_t code)
 {
 	struct uiopf_device *d = group->attach->device;
 	const uint32_t flags = group->last.flags, pasid = group->last.pasid, grpid = group->last.grpid;
-	const struct uiopf_private_data data = d->private_data[group->index];
+	struct uiopf_private_data data;
 
+	uiopf_copy_private(&data, &d->private_data[group->index]);
 	code = uiopf_hardware_code(d, code);
 	uiopf_return_group(d, group);
 	d->iommu->ops->respond_privately(d, UIOPF_CONSUMER, flags, pasid, grpid, code, &data);

@@ -73,6 +73,16 @@ struct uiopf_private_data {
 	bool there, streams;
 };
 
+/* Field by field, each loaded as it was stored, for the reason that messages are (below). */
+hot_inline void uiopf_copy_private(struct uiopf_private_data *to, const struct uiopf_private_data *from)
+{
+	to->word[0] = READ_ONCE(&from->word[0]);
+	to->word[1] = READ_ONCE(&from->word[1]);
+	to->page = READ_ONCE(&from->page);
+	to->there = READ_ONCE(&from->there);
+	to->streams = READ_ONCE(&from->streams);
+}
+
 /* Linux's codes for drivers: not the PCIe ones. */
 #define UIOPF_RESP_SUCCESS 0u
 #define UIOPF_RESP_INVALID 1u

@@ -39,7 +39,7 @@ hot_inline int uiopf_report_with(struct uiopf_device *d, const struct uiopf_faul
 	uiopf_fill_message(&group->last, attach->dev_id, *fault);
 	group->kept = fault->flags & UIOPF_FAULT_KEPT_FLAGS;
 	if (data)
-		d->private_data[group->index] = *data;
+		uiopf_copy_private(&d->private_data[group->index], data);
 	group->attach = attach;
 	group->partial = partial;
 	group->fault_count = count + 1;

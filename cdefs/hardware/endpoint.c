@@ -56,13 +56,17 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 	memset(ep, 0, sizeof *ep);
 	ep->page = calloc((size_t)PCIE_PRI_PRGI_COUNT * group_most, sizeof *ep->page);
 	if (port->private_bits)
-		ep->private_data = calloc(PCIE_PRI_PRGI_COUNT, sizeof *ep->private_data);
+		ep->private_data = aligned_alloc(64, PCIE_PRI_PRGI_COUNT * sizeof *ep->private_data);
+	if (ep->private_data)
+		memset(ep->private_data, 0, PCIE_PRI_PRGI_COUNT * sizeof *ep->private_data);
 	if (!ep->page || (port->private_bits && !ep->private_data)) {
 		release(ep);
 		return NULL;
 	}
 	ep->core = core;
 	ep->port = port;
+	ep->private_mask[0] = uiopf_port_private_mask(port, 0);
+	ep->private_mask[1] = uiopf_port_private_mask(port, 1);
 	ep->requester_id = requester_id;
 	ep->pri = pri;
 	ep->virtual = virtual;
@@ -323,31 +327,6 @@ static uint64_t low_bits(uint32_t bits)
 uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word)
 {
 	return word ? low_bits(port->private_bits > 64 ? port->private_bits - 64 : 0) : low_bits(port->private_bits);
-}
-
-void uiopf_endpoint_add_private(struct uiopf_endpoint *ep, struct uiopf_page_request *request)
-{
-	struct uiopf_private_data *data = &ep->private_data[request->message >> PCIE_PRI_PRGI_SHIFT & 0x1ff];
-
-	/* No two in a row are the same, in whatever bits there are: an answer that brings back another's does not fit. */
-	ep->private_serial++;
-	*data = (struct uiopf_private_data){
-		.there = ep->sends_private && request->message & PCIE_PRI_LAST,
-		.word = { ep->private_serial * 0x9e3779b97f4a7c15 & uiopf_port_private_mask(ep->port, 0),
-			  ~ep->private_serial & uiopf_port_private_mask(ep->port, 1) },
-	};
-	if (data->there)
-		request->private_data = *data;
-}
-
-bool uiopf_endpoint_knows(const struct uiopf_endpoint *ep, uint32_t index, const struct uiopf_private_data *data)
-{
-	const struct uiopf_private_data *own = &ep->private_data[index];
-
-	if (!ep->prg[index].outstanding)
-		return true;		/* there is another reason that it is not expected */
-	return (own->there ? data->there && own->word[0] == data->word[0] && own->word[1] == data->word[1] : true) &&
-	       own->streams == data->streams && (!own->streams || own->page == data->page);
 }
 
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access *rows, uint64_t n)

@@ -81,7 +81,7 @@ struct uiopf_endpoint {
 	 */
 	struct uiopf_private_data *private_data;
 	bool sends_private;
-	uint64_t private_serial;
+	uint64_t private_serial, private_mask[2];	/* the bits that there are */
 
 	/* Outstanding groups. */
 	uint32_t outstanding, group_most;	/* requests without an answer; pages of one group */
@@ -156,13 +156,38 @@ void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, enum uiopf_prg_k
 				     uint32_t result);
 void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code);
 
-/* Producer: what is private to the function goes into a request of the load or of an access, and is remembered. */
-void uiopf_endpoint_add_private(struct uiopf_endpoint *ep, struct uiopf_page_request *request);
-/* Producer: whether an answer brings back what the outstanding group of this index had. One without has none. */
-bool uiopf_endpoint_knows(const struct uiopf_endpoint *ep, uint32_t index, const struct uiopf_private_data *data);
-
 /*
  * What the function asks for: PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. A transaction that stalls has
  * one of the two, and IOMMU_PGFAULT_PERM_EXEC where it fetches an instruction.
  */
 uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access);
+
+/* Producer: what is private to the function goes into a request of the load or of an access, and is remembered. */
+hot_inline void uiopf_endpoint_add_private(struct uiopf_endpoint *ep, struct uiopf_page_request *request)
+{
+	struct uiopf_private_data *data = &ep->private_data[request->message >> PCIE_PRI_PRGI_SHIFT & 0x1ff];
+
+	data->there = ep->sends_private && request->message & PCIE_PRI_LAST;
+	data->streams = false;
+	if (!data->there)
+		return;
+	/* No two in a row are the same, in whatever bits there are: an answer that brings back another's does not fit. */
+	ep->private_serial++;
+	data->word[0] = ep->private_serial * 0x9e3779b97f4a7c15 & ep->private_mask[0];
+	data->word[1] = ~ep->private_serial & ep->private_mask[1];
+	request->private_data.there = true;
+	request->private_data.word[0] = data->word[0];
+	request->private_data.word[1] = data->word[1];
+}
+
+/* Producer: whether an answer brings back what the outstanding group of this index had. One without has none. */
+hot_inline bool uiopf_endpoint_knows(const struct uiopf_endpoint *ep, uint32_t index,
+				     const struct uiopf_private_data *data)
+{
+	const struct uiopf_private_data *own = &ep->private_data[index];
+
+	if (unlikely(!ep->prg[index].outstanding))
+		return true;		/* there is another reason that it is not expected */
+	return (own->there ? data->there && own->word[0] == data->word[0] && own->word[1] == data->word[1] : true) &&
+	       own->streams == data->streams && (!own->streams || own->page == data->page);
+}

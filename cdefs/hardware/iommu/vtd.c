@@ -121,8 +121,8 @@ static void respond(const struct uiopf_device *device, enum uiopf_side side, uin
 }
 
 /* Linux until 6.9: LPIG as the request had it, or as the generic layer was told; private data as they came. */
-static void give_response_3(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, struct uiopf_fault fault,
-			    uint32_t code, const struct uiopf_private_data *data)
+hot_inline void give_response_3(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, struct uiopf_fault fault,
+				uint32_t code, const struct uiopf_private_data *data)
 {
 	uint64_t d[VTD_IQ_WORDS] = {
 		VTD_PGRP_TYPE | (uint64_t)requester_id << VTD_PGRP_RID_SHIFT | (uint64_t)code << VTD_PGRP_CODE_SHIFT,

@@ -105,15 +105,15 @@ static uint32_t requester_of(uint64_t d0, uint64_t d1)
 }
 
 /* Linux's codes were PCIe's then. */
-static void give_response(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, uint32_t flags,
-			  uint32_t pasid, uint32_t grpid, uint32_t code, const struct uiopf_private_data *data)
+hot_inline void give_response(struct uiopf_model *m, enum uiopf_side side, uint32_t requester_id, uint32_t flags,
+			      uint32_t pasid, uint32_t grpid, uint32_t code, const struct uiopf_private_data *data)
 {
 	const uint64_t back = data->word[0] << VTD2_PRIVATE_SHIFT | (uint64_t)grpid << VTD2_PRGI_SHIFT;
 	const uint64_t said = code == UIOPF_RESP_FAILURE ? PCIE_PRG_FAILURE : code;
 	const bool has_pasid = flags & UIOPF_FAULT_PASID_VALID;
 	uint64_t word0, word1;
 
-	if (data->streams) {
+	if (unlikely(data->streams)) {
 		word0 = VTD2_PSTRM_TYPE | (uint64_t)(has_pasid ? pasid : 0) << VTD2_PRQ_PASID_SHIFT |
 			(uint64_t)(requester_id >> 8) << VTD2_PRQ_BUS_SHIFT | back;
 		word1 = said | (uint64_t)(requester_id & 0xff) << VTD2_DEVFN_SHIFT | data->page;
