@@ -557,31 +557,6 @@ static void what_an_iommu_does_not_carry_is_refused(void)
 	close_vendor(s);
 }
 
-/* Two functions of one requester id: what one sends is not what the other waits for. */
-static void functions_of_one_requester_id_keep_their_own_data(const struct uiopf_model_ops *model)
-{
-	struct scene *s = open_scene(model, 0, 64);
-	struct uiopf_endpoint *other = uiopf_endpoint_new(s->core, uiopf_model_port(s->iommu), RID, 64, 1);
-
-	CHECK(other);
-	CHECK_EQ(uiopf_endpoint_enable_pri(other, 64), 0);
-	CHECK_EQ(uiopf_endpoint_send_private_data(s->ep, 1), 0);
-	CHECK_EQ(uiopf_endpoint_send_private_data(other, 1), 0);
-	CHECK(uiopf_endpoint_access(s->ep, 3, 0x1000, 1, 1) >= 0);
-	uiopf_model_endpoint_turn(s->iommu, s->ep);
-	CHECK(uiopf_endpoint_access(other, 3, 0x2000, 1, 1) >= 0);
-	CHECK(uiopf_endpoint_access(other, 3, 0x3000, 1, 1) >= 0);
-	uiopf_model_endpoint_turn(s->iommu, other);
-	interrupt(s);
-	CHECK_EQ(take(s), 3);
-	answer(s, message[0].cookie, 0);
-	settle(s);
-	CHECK_EQ(counts_of(s).outstanding, 0);
-	CHECK_EQ(counts_of(s).unexpected, 0);
-	uiopf_endpoint_free(other);
-	close_vendor(s);
-}
-
 int main(void)
 {
 	each_field_of_a_request_of_revision_3();
@@ -600,8 +575,6 @@ int main(void)
 	a_load_has_private_data_of_its_own(&uiopf_model_vtd_3);
 	a_load_has_private_data_of_its_own(&uiopf_model_vtd_2);
 	what_an_iommu_does_not_carry_is_refused();
-	functions_of_one_requester_id_keep_their_own_data(&uiopf_model_vtd_3);
-	functions_of_one_requester_id_keep_their_own_data(&uiopf_model_vtd_2);
 	play_beside_a_worker(&uiopf_model_vtd_3);
 	play_beside_a_worker(&uiopf_model_vtd_2);
 	return 0;
