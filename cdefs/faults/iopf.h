@@ -231,10 +231,18 @@ static inline void uiopf_message_pair(struct iommu_hwpt_pgfault *m, uint32_t wor
 	((uiopf_message_word *)m)[word] = first | (uint64_t)second << 32;	/* little-endian */
 }
 
-/* Its cookie, beside `length`, which stays. */
+/*
+ * Its cookie, beside `length`, which stays. Few devices say one: where there is none the word is stored without waiting for
+ * what was loaded of it.
+ */
 static inline void uiopf_set_cookie(struct iommu_hwpt_pgfault *m, uint32_t cookie)
 {
-	uiopf_message_pair(m, 4, (uint32_t)((const uiopf_message_word *)m)[4], cookie);
+	const uint32_t length = (uint32_t)((const uiopf_message_word *)m)[4];
+
+	if (unlikely(length))
+		uiopf_message_pair(m, 4, length, cookie);
+	else
+		uiopf_message_pair(m, 4, 0, cookie);
 }
 
 /* The message that a fault becomes; what only the kernel knows of it stays behind. By value: it stays in registers. */
