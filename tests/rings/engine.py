@@ -137,6 +137,9 @@ class EnginePlayer(Player):
         for ring, tail in tails:
             ring.store("sq_tail", tail)
 
+    def call_returned(self) -> None:
+        self.settle()
+
     def _turn(self) -> None:
         while self._core.consume():
             pass

@@ -628,6 +628,9 @@ class Player(abc.ABC):
             return -(error.errno or 0)
         return None
 
+    def call_returned(self) -> None:  # noqa: B027
+        """A system call of several that are one step has returned: what Linux does before that is done."""
+
     @staticmethod
     def _ready(fd: int, events: int) -> bool:
         poll = select.poll()
@@ -642,6 +645,7 @@ class Player(abc.ABC):
                 try:
                     while True:
                         total += os.write(fd, b"f" * size)
+                        self.call_returned()
                 except BlockingIOError:
                     pass
         finally:

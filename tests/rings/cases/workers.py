@@ -346,6 +346,28 @@ _REST: Final = (
     ),
 )
 
+_FILLED: Final = tuple(
+    case(
+        f"worker: a reader that waits while the other side fills {kind}{name}",
+        "takes from the first write, so that there is room for more; not where its ring puts work off",
+        Setup(flags=flags),
+        Open("file", kind),
+        asked(read(1, reads, flags=how)),
+        Fill(writes),
+        Wait(1),
+        worked(),
+        Drain(reads),
+        since=(6, 16),
+    )
+    for kind, reads, writes in (
+        ("stream", "file.a", "file.b"),
+        ("seqpacket", "file.a", "file.b"),
+        ("dgram", "file.a", "file.b"),
+        ("pipe", "file.r", "file.w"),
+    )
+    for name, flags, how in (("", 0, 0), (", asked for", 0, ASYNC), (", put off", DEFER, 0))
+)
+
 _CHAINS: Final = (
     case(
         "worker: the rest of its chain",
@@ -423,4 +445,4 @@ _SINGLE: Final = tuple(
     for name, made in (("a ring", _group()), ("classic", run(provide_buffers(9, 0, 32))))
 )
 
-CASES: Final = (*_ONE_SHOTS, *_MULTISHOTS, *_CANCELS, *_BUFFERS, *_REST, *_CHAINS, *_SINGLE)
+CASES: Final = (*_ONE_SHOTS, *_MULTISHOTS, *_CANCELS, *_BUFFERS, *_REST, *_FILLED, *_CHAINS, *_SINGLE)
