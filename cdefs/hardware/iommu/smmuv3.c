@@ -195,7 +195,7 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 }
 
 /* A page request is answered, and a transaction that stalls is resumed. */
-hot_inline bool suits(const struct uiopf_source *source, const uint64_t *d)
+hot_inline bool is_for(const struct uiopf_source *source, const uint64_t *d)
 {
 	return source->stalls == ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_RESUME);
 }
@@ -283,7 +283,7 @@ static __attribute__((noinline)) bool other_command(struct uiopf_model *m, const
 
 static uint32_t execute(struct uiopf_model *m)
 {
-	return uiopf_model_carry_out_all(m, SMMU_CMD_WORDS, decode_answer, suits, other_command, to_either,
+	return uiopf_model_carry_out_all(m, SMMU_CMD_WORDS, decode_answer, is_for, other_command, to_either,
 					 uiopf_smmuv3_of(m));
 }
 

@@ -12,7 +12,7 @@ hot_inline void to_queue(void *above, struct uiopf_page_request request)
 	uiopf_vtd_2_page_request(v, request);
 }
 
-/* The same of one that is known: another may have its requester id. */
+/* The same of one that is known: it may be bound to no device, and then the table has none. */
 hot_inline void to_queue_of(void *above, struct uiopf_page_request request)
 {
 	const struct uiopf_sender *sender = above;
