@@ -67,7 +67,17 @@ static const struct vector {
 	{ "vtd-first", 1, 1, 0x0000000000007065, PAGE, 0x2d, 0x7000, 0x7065, 0x7065 },
 	{ "vtd-first", 1, 1, 0x0001000000007007, RESERVED, 0, 0, 0, 0 },
 	{ "vtd-first", 1, 1, 0x0000ffffffffff27, PAGE, 0x3f, 0xfffffffff000, 0xffffffffff27, 0xffffffffff67 },
-	/* VT-d second stage: R 0, W 1, PS 7, A 8, D 9, SNP 11. */
+	/* … and bits that are ignored: all of 62:52, 11:8, 4 and 3, in a table also D; 51:48 are reserved, one by one. */
+	{ "vtd-first", 4, 1, 0x7ff0000012345f5f, TABLE, 0x3f, 0x12345000, 0x7ff0000012345f7f, 0x7ff0000012345f7f },
+	{ "vtd-first", 2, 1, 0x7ff0000000201f9f, PAGE, 0x3f, 0x200000, 0x7ff0000000201fbf, 0x7ff0000000201fff },
+	{ "vtd-first", 1, 1, 0x7ff0000000007f9f, PAGE, 0x3f, 0x7000, 0x7ff0000000007fbf, 0x7ff0000000007fff },
+	{ "vtd-first", 4, 1, 0x0001000012345007, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-first", 3, 1, 0x0002000012345007, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-first", 2, 1, 0x0004000012345007, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-first", 1, 1, 0x0008000012345007, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-first", 3, 1, 0x0000000020000087, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-first", 1, 1, 0xfffffffffffffffe, ABSENT, 0, 0, 0, 0 },
+	/* VT-d second stage: R 0, W 1, PS 7, A 8, D 9, SNP 11 of a page. Reserved: 51:48, 62 (IW), 11 of a table. */
 	{ "vtd-second", 4, 1, 0x0000000000005003, TABLE, 0x3f, 0x5000, 0x5103, 0x5103 },
 	{ "vtd-second", 4, 0, 0x0000000000005001, TABLE, 0x2d, 0x5000, 0x5001, 0x5001 },
 	{ "vtd-second", 4, 1, 0x0000000000005083, RESERVED, 0, 0, 0, 0 },
@@ -81,6 +91,21 @@ static const struct vector {
 	{ "vtd-second", 1, 1, 0x0000000000009804, ABSENT, 0, 0, 0, 0 },
 	{ "vtd-second", 1, 1, 0x0000000000009883, PAGE, 0x3f, 0x9000, 0x9983, 0x9b83 },
 	{ "vtd-second", 1, 1, 0x0008000000009003, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 4, 1, 0x0000000000005803, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 3, 0, 0x0000000000005803, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 2, 1, 0x0000000000005803, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 3, 1, 0x0000000040000883, PAGE, 0x3f, 0x40000000, 0x40000983, 0x40000b83 },
+	{ "vtd-second", 2, 1, 0x0000000000200883, PAGE, 0x3f, 0x200000, 0x200983, 0x200b83 },
+	{ "vtd-second", 4, 1, 0x4000000000005003, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 2, 1, 0x4000000000005003, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 2, 1, 0x4000000000200083, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 1, 1, 0x4000000000009003, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 1, 1, 0x4000000000009000, ABSENT, 0, 0, 0, 0 },
+	{ "vtd-second", 1, 1, 0xfffffffffffffffc, ABSENT, 0, 0, 0, 0 },
+	/* … and bits that are ignored: 63, 61:52, 10, 6:2, in a table also D, in a page of 4 KiB also 7. */
+	{ "vtd-second", 4, 1, 0xbff000000000567f, TABLE, 0x3f, 0x5000, 0xbff000000000577f, 0xbff000000000577f },
+	{ "vtd-second", 2, 1, 0xbff0000000200cff, PAGE, 0x3f, 0x200000, 0xbff0000000200dff, 0xbff0000000200fff },
+	{ "vtd-second", 1, 1, 0xbff0000000009cff, PAGE, 0x3f, 0x9000, 0xbff0000000009dff, 0xbff0000000009fff },
 	/* Arm stage 1: type 1:0, AP[2:1] 7:6, AF 10, DBM 51, PXN 53, UXN 54; a table's PXN 59, UXN 60, AP 62:61. */
 	{ "arm-stage1", 4, 1, 0x0000000012345003, TABLE, 0x3f, 0x12345000, 0x12345003, 0x12345003 },
 	{ "arm-stage1", 4, 1, 0x0000000012345001, ABSENT, 0, 0, 0, 0 },
@@ -102,6 +127,12 @@ static const struct vector {
 	{ "arm-stage1", 1, 1, 0x00680000000070c3, PAGE, 0x1b, 0x7000, 0x00680000000074c3, 0x0068000000007443 },
 	{ "arm-stage1", 1, 1, 0x00600000000074c3, PAGE, 0x09, 0x7000, 0x00600000000074c3, 0x00600000000074c3 },
 	{ "arm-stage1", 1, 1, 0x0001ffffffffff43, PAGE, 0x1f, 0xfffffffff000, 0x0001ffffffffff43, 0x0001ffffffffff43 },
+	/* … and bits that are not looked at: in a table 58:48 and 11:2, in a page 63:55, 52, 50:48, 11, 9:8, 5:2. */
+	{ "arm-stage1", 3, 0, 0x07ff000012345fff, TABLE, 0x3f, 0x12345000, 0x07ff000012345fff, 0x07ff000012345fff },
+	{ "arm-stage1", 2, 0, 0xff97000000200f7d, PAGE, 0x1f, 0x200000, 0xff97000000200f7d, 0xff97000000200f7d },
+	{ "arm-stage1", 1, 0, 0xff97000000007f7f, PAGE, 0x1f, 0x7000, 0xff97000000007f7f, 0xff97000000007f7f },
+	{ "arm-stage1", 4, 1, 0x00000000400004c1, ABSENT, 0, 0, 0, 0 },
+	{ "arm-stage1", 1, 1, 0xfffffffffffffffe, ABSENT, 0, 0, 0, 0 },
 	/* Arm stage 2: S2AP read 6, write 7, AF 10, DBM 51, XN 54:53. */
 	{ "arm-stage2", 4, 1, 0x0000000000005003, TABLE, 0x3f, 0x5000, 0x5003, 0x5003 },
 	{ "arm-stage2", 4, 1, 0x0000000000005001, ABSENT, 0, 0, 0, 0 },
@@ -115,6 +146,10 @@ static const struct vector {
 	{ "arm-stage2", 1, 1, 0x0000000000007403, PAGE, 0x24, 0x7000, 0x7403, 0x7403 },
 	{ "arm-stage2", 1, 1, 0x0000000000007483, PAGE, 0x36, 0x7000, 0x7483, 0x7483 },
 	{ "arm-stage2", 1, 1, 0x0000000000007401, ABSENT, 0, 0, 0, 0 },
+	{ "arm-stage2", 4, 0, 0xffff000000005fff, TABLE, 0x3f, 0x5000, 0xffff000000005fff, 0xffff000000005fff },
+	{ "arm-stage2", 2, 0, 0xff97000000200ffd, PAGE, 0x3f, 0x200000, 0xff97000000200ffd, 0xff97000000200ffd },
+	{ "arm-stage2", 1, 0, 0xff97000000007fff, PAGE, 0x3f, 0x7000, 0xff97000000007fff, 0xff97000000007fff },
+	{ "arm-stage2", 1, 1, 0x00080000000074c3, PAGE, 0x3f, 0x7000, 0x00080000000074c3, 0x00080000000074c3 },
 };
 
 static void words_that_were_computed_by_hand(void)
@@ -155,7 +190,7 @@ struct put {
 	uint64_t to;
 	uint64_t own;			/* the entry's address, as its stage has it */
 	uint64_t *at;
-	uint32_t noise;			/* bits that hardware does not look at, or must find zero */
+	uint64_t noise;			/* for bits that hardware does not look at, or must find zero */
 	bool drawn;			/* anew, for now */
 };
 
@@ -181,31 +216,71 @@ static struct world {
 	uint32_t taken[GUEST / 4096];
 } w;
 
+static uint64_t ones(uint32_t high, uint32_t low)
+{
+	return (BIT(high) << 1) - BIT(low);
+}
+
+/* Bits of an entry that is there which hardware does not look at. */
+static uint64_t ignored(const struct put *p, uint32_t stage)
+{
+	const bool page = p->kind == PAGE, large = page && p->level > 1;
+
+	if (w.vendor == VTD && stage == 1)	/* EAFE is clear */
+		return ones(62, 52) | ones(11, 8) | BIT(4) | BIT(3) | BIT(!page ? 6 : large ? 12 : 7);
+	if (w.vendor == VTD)
+		return BIT(63) | ones(61, 52) | BIT(10) | ones(6, 2) | BIT(page ? 11 : 9) | (page && !large ? BIT(7) : 0);
+	if (!page)
+		return ones(11, 2) | ones(58, 48) | (stage == 1 ? BIT(63) : ones(63, 59));
+	return ones(5, 2) | ones(9, 8) | BIT(11) | ones(50, 48) | BIT(52) | ones(63, 55) |
+	       (large ? ones(12 + 9 * (p->level - 1) - 1, 12) : 0);
+}
+
+/* A bit that VT-d wants to be zero, in an entry of this shape. */
+static uint64_t reserved(const struct put *p, uint32_t stage, bool large)
+{
+	const uint32_t shift = 12 + 9 * (p->level - 1);
+	uint64_t bit, all = ones(51, 48);
+
+	if (stage == 2)
+		all |= BIT(62);
+	if (p->level == 4)
+		all |= BIT(7);
+	if (large)
+		all |= ones(shift - 1, stage == 1 ? 13 : 12);
+	else if (stage == 2 && p->level > 1)
+		all |= BIT(11);
+	for (bit = BIT(p->noise % 64); !(bit & all);)
+		bit = bit << 1 | bit >> 63;
+	return bit;
+}
+
 static uint64_t compose(const struct put *p, uint32_t stage)
 {
-	const bool large = p->kind == PAGE && p->level > 1;
+	const bool odd = w.vendor == VTD && p->kind == RESERVED;
+	const bool odd_large = odd && p->noise & BIT(32) && (p->level == 2 || p->level == 3);
+	const bool large = odd_large || (p->kind == PAGE && p->level > 1);
 	uint64_t word = p->to;
 
 	if (p->kind == ABSENT)	/* anything, but what makes it an entry */
-		return (uint64_t)p->noise << 12 | (w.vendor == ARM && p->noise & 1 ? 2 : 0);
-	if (w.vendor == VTD && p->kind == RESERVED)
-		word |= p->level == 4 && p->noise & 1 ? BIT(7) :
-			p->level == 2 || p->level == 3 ? BIT(7) | BIT(13 + p->noise % (p->level == 2 ? 8 : 17)) :
-			BIT(48 + p->noise % 4);
-	else if (w.vendor == ARM && p->kind == RESERVED)	/* a type that is reserved: level 4 and 1 have one */
+		return p->noise & ~(w.vendor == VTD && stage == 2 ? 3ull : 1ull);
+	if (w.vendor == ARM && p->kind == RESERVED)	/* a type that is reserved: level 4 and 1 have one */
 		return word | 1 | BIT(6) | BIT(10);
+	if (odd)
+		word = (word & ~(odd_large ? ones(12 + 9 * (p->level - 1) - 1, 0) : 0)) | reserved(p, stage, odd_large);
+	else
+		word |= p->noise & ignored(p, stage);
 	if (w.vendor == VTD && stage == 1)
 		return word | BIT(0) | (uint64_t)p->write << 1 | (uint64_t)p->user << 2 | (uint64_t)p->accessed << 5 |
-		       (uint64_t)p->dirty << 6 | (uint64_t)large << 7 | (uint64_t)!p->execute << 63 |
-		       (uint64_t)(p->noise & 1) << 9;
+		       (uint64_t)p->dirty << 6 | (uint64_t)large << 7 | (uint64_t)!p->execute << 63;
 	if (w.vendor == VTD)
 		return word | (uint64_t)p->read << 0 | (uint64_t)p->write << 1 | (uint64_t)large << 7 |
-		       (uint64_t)p->accessed << 8 | (uint64_t)p->dirty << 9 | (uint64_t)(p->noise & 1) << 10;
+		       (uint64_t)p->accessed << 8 | (uint64_t)p->dirty << 9;
 	word |= 1 | (uint64_t)!(large) << 1;
 	if (p->kind != PAGE)
 		return stage == 2 ? word : word | (uint64_t)!p->privileged_execute << 59 | (uint64_t)!p->execute << 60 |
 					   (uint64_t)!p->user << 61 | (uint64_t)!p->write << 62;
-	word |= (uint64_t)p->accessed << 10 | (uint64_t)p->can_be_dirty << 51 | (uint64_t)(p->noise & 3) << 8;
+	word |= (uint64_t)p->accessed << 10 | (uint64_t)p->can_be_dirty << 51;
 	if (stage == 1)
 		return word | (uint64_t)p->user << 6 | (uint64_t)!(p->can_be_dirty ? p->dirty : p->write) << 7 |
 		       (uint64_t)!p->privileged_execute << 53 | (uint64_t)!p->execute << 54;
@@ -303,7 +378,8 @@ static bool m_fetch(const uint64_t own, uint32_t level, bool writes, struct verd
 	v->writes_table = writes;
 	v->intermediate = own;
 	v->fetched_level = level;
-	if (!m_second(own, writes ? W : R, v, &end))
+	/* Setting a bit is an atomic read and write; with VT-d's SSADE a read is treated as a write, as on EPT. */
+	if (!m_second(own, writes || (w.vendor == VTD && w.two.tracks) ? R | W : R, v, &end))
 		return false;
 	v->of_table = v->writes_table = false;
 	return true;
@@ -574,7 +650,7 @@ static void redraw(struct put *p, uint32_t stage, uint64_t *random)
 	const uint32_t kind = below(random, 16);
 
 	p->kind = usual;
-	p->noise = below(random, 1u << 20);
+	p->noise = next_random(random);
 	p->read = below(random, 8);
 	p->write = below(random, 4);
 	p->user = below(random, 8);
@@ -587,7 +663,7 @@ static void redraw(struct put *p, uint32_t stage, uint64_t *random)
 		p->accessed = p->can_be_dirty = p->dirty = false;
 	if (kind == 0)
 		p->kind = ABSENT;
-	else if (kind == 1 && (w.vendor == VTD || p->level == 1))
+	else if (kind == 1 && (w.vendor == VTD || p->level == 1 || p->level == 4))
 		p->kind = RESERVED;
 	else if (kind == 2 && usual == TABLE) {
 		p->kind = WILD;

@@ -42,6 +42,7 @@ struct uiopf_format {
 	uint32_t stage;			/* that it is for: 1 or 2 */
 	bool canonical;			/* bits 63:48 of an address repeat bit 47; otherwise they are zero */
 	bool always_tracks;		/* hardware sets accessed and dirty bits, whatever software says */
+	bool walks_write;		/* stage 2, where it tracks: reading a table of stage 1 is a write, as on EPT */
 	/* *above*: the rights that the tables on the way leave. *tracks*: hardware sets accessed and dirty bits. */
 	void (*decode)(uint64_t word, uint32_t level, uint32_t above, bool tracks, struct uiopf_entry *entry);
 	/* An entry for a table below that takes nothing away. */

@@ -51,17 +51,18 @@ static uint64_t *entry_at(const struct uiopf_stage *stage, uint64_t address)
 static enum outcome second(struct uiopf_stages *s, uint64_t address, uint32_t need, struct uiopf_translation *t,
 			   struct uiopf_tlb_entry *found);
 
-/* Where an entry of stage 1 is: its address is an intermediate one. */
+/* Where an entry of stage 1 is: its address is an intermediate one. Setting a bit in it is an atomic read and write. */
 static enum outcome locate_first(struct uiopf_stages *s, uint64_t address, uint32_t level, bool writes, uint64_t **at,
 				 struct uiopf_translation *t)
 {
+	const bool is_write = writes || (s->second.format && s->second.format->walks_write && s->second.tracks);
 	struct uiopf_tlb_entry page;
 	enum outcome outcome;
 
 	t->of_table = true;
 	t->writes_table = writes;
 	t->intermediate = address;
-	outcome = second(s, address, writes ? UIOPF_RIGHTS_WRITE : UIOPF_RIGHTS_READ, t, &page);
+	outcome = second(s, address, UIOPF_RIGHTS_READ | (is_write ? UIOPF_RIGHTS_WRITE : 0), t, &page);
 	if (outcome != DONE)
 		return outcome;
 	t->of_table = t->writes_table = false;

@@ -8,8 +8,8 @@
  *
  * Order, as in Arm's pseudocode: stage 1 is walked and its rights are checked; its accessed and dirty bits are set; then
  * stage 2 translates what came out, and its bits are set. A walk that ends early has set no bit in the tables of the stage
- * that ended it. Setting a bit in a table of stage 1 is a write, which stage 2 must allow; VT-d and Arm report it as a
- * fault of stage 2.
+ * that ended it; both manuals would let hardware set the accessed ones. Setting a bit in a table of stage 1 is a write,
+ * which stage 2 must allow; VT-d and Arm report it as a fault of stage 2. With VT-d, if stage 2 tracks, so is a read.
  *
  * The tables are a client's memory, which another thread may change at any time. An entry is loaded once, and the copy is
  * checked and used. Bits are set by compare-and-swap against that copy; if the entry has changed since, the walk begins

@@ -1,9 +1,10 @@
 /*
  * Intel VT-d: first-stage tables, which are those of x86-64, and second-stage tables.
  *
- * Source: VT-d specification, revision 4, 3.6, 3.7, 9.8 and 9.9. Of the PASID entry's options WPE is set (privileged
- * writes need R/W, too) and NXE; there is no SMEP. A host address has 48 bits. The X bit of second-stage entries is gone
- * since 4.1: a fetch needs to read there.
+ * Source: VT-d specification, revision 5.10, 3.6 to 3.8, 9.7 and 9.8. Of the PASID entry's options SRE is set, and WPE
+ * (privileged writes need R/W, too); EAFE is clear, and the second stage has no I/O read and write bits. Snoop Control and
+ * pages of 1 GiB are there. A host address has 48 bits. Requests to execute went with revision 4.1, which ignores XD; here
+ * they are as before, with NXE set, SMEP clear, and SLEE clear: in the second stage a fetch is a read.
  */
 #include "abi/iommufd.h"
 #include "hardware/tables/format.h"
@@ -96,13 +97,17 @@ const struct uiopf_format uiopf_format_vtd_first = {
 #define SS_WRITE (1ull << 1)
 #define SS_ACCESSED (1ull << 8)
 #define SS_DIRTY (1ull << 9)
+#define SS_SNOOP (1ull << 11)		/* of a page; reserved in an entry for a table */
+#define SS_IO_WRITE (1ull << 62)	/* reserved unless those bits are enabled; IR beside it is ignored */
 
-/* Below the address of a large page. */
+/* Bits of every entry, and those below the address of a large page. */
 static uint64_t ss_reserved(enum uiopf_entry_kind kind, uint32_t level)
 {
-	if (kind != UIOPF_ENTRY_PAGE || level == 1)
-		return ADDRESS_BEYOND;
-	return ADDRESS_BEYOND | uiopf_bits(uiopf_level_shift(level) - 1, 12);
+	const uint64_t always = ADDRESS_BEYOND | SS_IO_WRITE;
+
+	if (kind != UIOPF_ENTRY_PAGE)
+		return always | SS_SNOOP;
+	return level == 1 ? always : always | uiopf_bits(uiopf_level_shift(level) - 1, 12);
 }
 
 /* Read and write at each level take away on their own, and an entry with neither is not present. */
@@ -153,6 +158,6 @@ static uint64_t ss_untouched(uint64_t word)
 }
 
 const struct uiopf_format uiopf_format_vtd_second = {
-	.name = "vtd-second", .stage = 2,
+	.name = "vtd-second", .stage = 2, .walks_write = true,
 	.decode = ss_decode, .table = ss_table, .page = ss_page, .untouched = ss_untouched,
 };
