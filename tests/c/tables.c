@@ -71,6 +71,7 @@ static const struct vector {
 	{ "vtd-first", 4, 1, 0x7ff0000012345f5f, TABLE, 0x3f, 0x12345000, 0x7ff0000012345f7f, 0x7ff0000012345f7f },
 	{ "vtd-first", 2, 1, 0x7ff0000000201f9f, PAGE, 0x3f, 0x200000, 0x7ff0000000201fbf, 0x7ff0000000201fff },
 	{ "vtd-first", 1, 1, 0x7ff0000000007f9f, PAGE, 0x3f, 0x7000, 0x7ff0000000007fbf, 0x7ff0000000007fff },
+	{ "vtd-first", 4, 1, 0x0000000000000087, RESERVED, 0, 0, 0, 0 },	/* however it is aligned */
 	{ "vtd-first", 4, 1, 0x0001000012345007, RESERVED, 0, 0, 0, 0 },
 	{ "vtd-first", 3, 1, 0x0002000012345007, RESERVED, 0, 0, 0, 0 },
 	{ "vtd-first", 2, 1, 0x0004000012345007, RESERVED, 0, 0, 0, 0 },
@@ -91,6 +92,7 @@ static const struct vector {
 	{ "vtd-second", 1, 1, 0x0000000000009804, ABSENT, 0, 0, 0, 0 },
 	{ "vtd-second", 1, 1, 0x0000000000009883, PAGE, 0x3f, 0x9000, 0x9983, 0x9b83 },
 	{ "vtd-second", 1, 1, 0x0008000000009003, RESERVED, 0, 0, 0, 0 },
+	{ "vtd-second", 4, 1, 0x0000008000000083, RESERVED, 0, 0, 0, 0 },
 	{ "vtd-second", 4, 1, 0x0000000000005803, RESERVED, 0, 0, 0, 0 },
 	{ "vtd-second", 3, 0, 0x0000000000005803, RESERVED, 0, 0, 0, 0 },
 	{ "vtd-second", 2, 1, 0x0000000000005803, RESERVED, 0, 0, 0, 0 },
@@ -151,6 +153,47 @@ static const struct vector {
 	{ "arm-stage2", 1, 0, 0xff97000000007fff, PAGE, 0x3f, 0x7000, 0xff97000000007fff, 0xff97000000007fff },
 	{ "arm-stage2", 1, 1, 0x00080000000074c3, PAGE, 0x3f, 0x7000, 0x00080000000074c3, 0x00080000000074c3 },
 };
+
+/* What software reads of a page: whether hardware has marked it. A page that cannot be clean is not dirty, either. */
+static const struct mark {
+	const char *format;
+	uint32_t level;
+	uint64_t word;
+	bool accessed, dirty;
+} marks[] = {
+	{ "vtd-first", 1, 0x0000000000007007, false, false },
+	{ "vtd-first", 1, 0x0000000000007027, true, false },
+	{ "vtd-first", 2, 0x00000000002000c7, false, true },
+	{ "vtd-first", 3, 0x0000000040000305, false, false },	/* a table */
+	{ "vtd-first", 3, 0x0000000040000065, true, false },	/* of which bit 6 says nothing */
+	{ "vtd-second", 1, 0x0000000000009cfb, false, false },
+	{ "vtd-second", 1, 0x0000000000009103, true, false },
+	{ "vtd-second", 2, 0x0000000000200283, false, true },
+	{ "vtd-second", 2, 0x0000000000201303, true, false },	/* a table, of which bit 9 says nothing */
+	{ "arm-stage1", 1, 0x0000000000007043, false, false },	/* without DBM, and writeable */
+	{ "arm-stage1", 1, 0x00080000000074c3, true, false },
+	{ "arm-stage1", 2, 0x0008000000200041, false, true },
+	{ "arm-stage1", 2, 0x0000000000200441, true, false },
+	{ "arm-stage2", 1, 0x00000000000070c3, false, false },
+	{ "arm-stage2", 1, 0x0008000000007443, true, false },
+	{ "arm-stage2", 2, 0x00080000002000c1, false, true },
+	{ "arm-stage2", 2, 0x00000000002004c1, true, false },
+};
+
+static void marks_that_software_reads(void)
+{
+	uint32_t i;
+
+	for (i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+		const struct mark *k = &marks[i];
+		struct uiopf_entry e;
+
+		format_called(k->format)->decode(k->word, k->level, UIOPF_RIGHTS_ALL, true, &e);
+		CHECK(e.kind == UIOPF_ENTRY_PAGE || e.kind == UIOPF_ENTRY_TABLE);
+		CHECK_EQ(e.accessed, k->accessed);
+		CHECK_EQ(e.dirty, k->dirty);
+	}
+}
 
 static void words_that_were_computed_by_hand(void)
 {
@@ -1166,6 +1209,7 @@ int main(int argc, char **argv)
 	uint64_t random = seed_from(argc, argv, 2);
 
 	words_that_were_computed_by_hand();
+	marks_that_software_reads();
 	if (rounds) {
 		random_trees(rounds, &random);
 		every_outcome_was_seen();
