@@ -285,7 +285,53 @@ static void a_failure_is_sent_as_linuxs_own_code(void)
 	close_scene(s);
 }
 
+/* All four bits of the code count: 8 is not success. */
+static void a_response_code_has_four_bits(void)
+{
+	struct scene *s = open_scene(64, 256);
+
+	CHECK(uiopf_endpoint_access(s->ep, 1, 0x10000, IOMMU_PGFAULT_PERM_READ, 1) >= 0);
+	uiopf_model_endpoint_turn(s->iommu, s->ep);
+	uiopf_commands_give(&s->iommu->commands[UIOPF_PRODUCER], 4, 0x8009 | (uint64_t)RID << 16, 4);
+	uiopf_model_kick(s->iommu, UIOPF_PRODUCER);
+	uiopf_core_produce(s->core);
+	CHECK_EQ(counts_of(s).failed, 1);
+	close_scene(s);
+}
+
+/* The counters of places come round: what is not read yet is counted, and then read, across that. */
+static void counters_come_round(void)
+{
+	struct scene *s = open_scene(64, 256);
+	struct uiopf_account a = { .endpoint = s->ep, .device = s->device };
+	struct uiopf_records *q = &s->vtd->prq;
+
+	q->written = q->head_seen = q->tail = q->head = UINT32_MAX - 2;
+	CHECK(uiopf_endpoint_access(s->ep, 1, 0x10000, IOMMU_PGFAULT_PERM_READ, 6) >= 0);
+	uiopf_model_endpoint_turn(s->iommu, s->ep);
+	CHECK_EQ(q->written, 3);
+	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
+	CHECK_EQ(a.pending, 6);
+	CHECK_EQ(interrupt(s), 6);
+	CHECK_EQ(take(s), 6);
+	close_scene(s);
+}
+
 /* ---- the driver ---- */
+
+/* A stop marker whose address is no address: Linux answers it, but nobody waits, so nothing is counted. */
+static void a_refused_stop_marker_is_nobodys(void)
+{
+	struct scene *s = open_scene(64, 256);
+	struct uiopf_account a = { .endpoint = s->ep, .device = s->device };
+
+	request(s, 0x101 | (uint64_t)RID << 16, 0x4 | 1ull << 47);
+	CHECK_EQ(interrupt(s), 1);
+	CHECK_EQ(responses(s), 1);
+	CHECK_EQ(uiopf_account(s->core, &a, 1), 0);
+	CHECK_EQ(a.reported.refused, 0);
+	close_scene(s);
+}
 
 static void what_linux_refuses(void)
 {
@@ -794,6 +840,9 @@ int main(void)
 	a_response_of_a_newer_driver();
 	the_last_request_raises_the_interrupt();
 	a_failure_is_sent_as_linuxs_own_code();
+	a_response_code_has_four_bits();
+	counters_come_round();
+	a_refused_stop_marker_is_nobodys();
 	what_linux_refuses();
 	an_overflow_is_seen_and_recovered_from();
 	credits_count_pages_and_come_back_with_answers();
