@@ -22,6 +22,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "memory": [],
     "walk": ["1"],
     "tables": ["3000", "1"],
+    "invalidate": ["20000", "1"],
     "records": ["1"],
     "faultq": ["200000", "1"],
     "vtd": [],
@@ -50,7 +51,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"], "tables": ["0", "1"]}
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
-ONE_THREAD: Final = frozenset({"account", "pri", "outside", "no_memory", "bounds"})
+ONE_THREAD: Final = frozenset({"account", "invalidate", "pri", "outside", "no_memory", "bounds"})
 
 #: No sanitizer, but a count of the library's steps; these programs say what is too many.
 STEPS: Final = "steps"

@@ -228,6 +228,8 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "window": lambda: Window(4096), "writeable": lambda: True, "start": lambda: 0, "large_pages": lambda: True,
     "domains": list, "most": lambda: 1, "pasids": lambda: 1, "data_type": lambda: MOCK_FORMAT.data_type,
     "translator": lambda: None, "word0": lambda: 0x46, "level": lambda: 1, "to": lambda: 0x2000,
+    "sid": lambda: 0x300, "granule": lambda: 4096, "ssid": lambda: 1, "asid": lambda: 1, "vmid": lambda: 0,
+    "domain": lambda: 0, "follower": lambda: None, "tag": lambda: 1, "device_id": lambda: 0x300, "pid": lambda: 1,
 }  # fmt: skip
 """What a parameter of this name is given. A new one needs a line here."""
 

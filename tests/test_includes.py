@@ -54,7 +54,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     ),
     "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"software", "table"}, {"translator"}),
     "hardware/iommu": (
-        {"commands", "mock"},
+        {"commands", "invalidate", "mock"},
         {"model"},
         {"model_path"},
         {"amd", "device", "riscv", "smmuv3", "vtd"},

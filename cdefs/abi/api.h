@@ -232,6 +232,7 @@ struct uiopf_model_counts {
 	uint64_t commands_lost;	/* answers that there was no memory for */
 	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
 	uint64_t illegal;	/* SMMUv3: commands that its driver has put CMD_SYNC in place of */
+	uint64_t completed;	/* commands that say that those before them have been carried out */
 };
 
 #define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
@@ -258,11 +259,18 @@ int uiopf_model_unbind(struct uiopf_model *model, struct uiopf_device *device);	
 /* The driver's interrupt waits; each call with 1 needs one with 0. */
 void uiopf_model_hold_interrupt(struct uiopf_model *model, int held);
 void uiopf_model_get_counts(struct uiopf_model *model, struct uiopf_model_counts *counts);
+/* Software's own command goes into the queue, whatever it is: 0; -EOPNOTSUPP, this model takes none; -ENOMEM. */
+#define UIOPF_MODEL_COMMAND_WORDS 4
+int uiopf_model_command(struct uiopf_model *model, const uint64_t words[UIOPF_MODEL_COMMAND_WORDS]);
+/* The hardware carries out what is in the queue, before this returns. */
+void uiopf_model_finish_commands(struct uiopf_model *model);
+/* The functions behind it whose translator has this domain; how many. */
+#define UIOPF_MODEL_MOST_FUNCTIONS 16
+int uiopf_model_functions_of(struct uiopf_model *model, uint32_t domain,
+			     uint32_t requester_ids[UIOPF_MODEL_MOST_FUNCTIONS]);
 /* SMMUv3's PRI queue; -EOPNOTSUPP: another model. Switched on or off; the next write of a request aborts. */
 int uiopf_smmuv3_enable_priq(struct uiopf_model *model, int on);
 int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
-/* Puts a command into the queue, whatever it is: 0, or -EOPNOTSUPP. */
-int uiopf_smmuv3_command(struct uiopf_model *model, uint64_t word0, uint64_t word1);
 /* A device's own event queue is switched on or off: -EOPNOTSUPP, another model. */
 int uiopf_device_model_enable(struct uiopf_model *model, int on);
 /* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
@@ -322,6 +330,8 @@ int uiopf_pagetables_map(struct uiopf_pagetables *tables, uint32_t pasid, uint64
 			 uint32_t perm);
 /* The page that has the address is removed; its level. -ENOENT: there is none. Tables stay. */
 int uiopf_pagetables_unmap(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address);
+/* A PASID has no tables any more, and their pages are free. -ENOENT: it has none; -EINVAL: there is no such PASID. */
+int uiopf_pagetables_remove(struct uiopf_pagetables *tables, uint32_t pasid);
 /* What software reads there; -ENOENT, -EFAULT. */
 int uiopf_pagetables_look(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, struct uiopf_mapping *mapping);
 /* Clears the accessed and dirty bits of a page: 1, it was accessed; 2, it was dirty; or both. -EOPNOTSUPP: none are set. */
@@ -336,6 +346,11 @@ int uiopf_pagetables_write(struct uiopf_pagetables *tables, uint32_t pasid, uint
 struct uiopf_translator *uiopf_translator_new(struct uiopf_core *core, struct uiopf_pagetables *first,
 					      struct uiopf_pagetables *second, uint32_t places);
 void uiopf_translator_free(struct uiopf_translator *translator);
+/* What commands name it by: 0 at first, and a PASID's own number. -EINVAL: out of range; no such PASID. */
+#define UIOPF_MOST_DOMAIN 0xffff
+#define UIOPF_MOST_TAG 0xfffff
+int uiopf_translator_set_domain(struct uiopf_translator *translator, uint32_t domain);
+int uiopf_translator_set_tag(struct uiopf_translator *translator, uint32_t pasid, uint32_t tag);
 /* A device's own TLB before it: a hit needs no translator. */
 struct uiopf_device_tlb *uiopf_device_tlb_new(struct uiopf_translator *translator, uint32_t places);
 void uiopf_device_tlb_free(struct uiopf_device_tlb *tlb);

@@ -51,8 +51,26 @@
 #define VTD_PRS_PPR 0x1			/* status: the last request of a group is pending */
 #define VTD_PRS_PRO 0x2			/* status: the queue has overflowed */
 
-/* VT-d page group response, in the invalidation queue: four words. */
+/* VT-d's invalidation queue: descriptors of four words. Word 0: type 3:0, granularity 5:4, domain id 31:16. */
 #define VTD_IQ_WORDS 4
+#define VTD_IQ_TYPE 0xf
+#define VTD_CONTEXT_TYPE 0x1
+#define VTD_IOTLB_TYPE 0x2
+#define VTD_DEVICE_TLB_TYPE 0x3		/* requester id 47:32 of word 0; S is bit 0 of word 1 */
+#define VTD_WAIT_TYPE 0x5
+#define VTD_PIOTLB_TYPE 0x6		/* PASID-based: PASID 51:32 of word 0 */
+#define VTD_PASID_CACHE_TYPE 0x7
+#define VTD_PASID_DEVICE_TLB_TYPE 0x8	/* requester id 31:16, PASID 51:32 of word 0; G is bit 0, S bit 11 of word 1 */
+#define VTD_IQ_GRANULARITY_SHIFT 4	/* 5:4 */
+#define VTD_IQ_DOMAIN_SHIFT 16
+#define VTD_IQ_PASID_SHIFT 32
+#define VTD_IQ_AM 0x3f			/* word 1, 5:0: 4096 << that, aligned; IH 6; address 63:12 */
+#define VTD_DEVICE_TLB_RID_SHIFT 32
+#define VTD_DEVICE_TLB_S 0x1
+#define VTD_PASID_DEVICE_TLB_G 0x1
+#define VTD_PASID_DEVICE_TLB_S 0x800
+
+/* VT-d page group response, in the invalidation queue. */
 #define VTD_PGRP_TYPE 0x9		/* word 0, bits 3:0 */
 #define VTD_PGRP_PASID_PRESENT 0x10
 #define VTD_PGRP_PRIVATE_DATA 0x20	/* bit 5, revision 3: words 2 and 3 are the request's */
@@ -128,7 +146,20 @@
 #define SMMU_CMD_RESUME 0x44
 #define SMMU_CMD_STALL_TERM 0x45
 #define SMMU_CMD_SYNC 0x46
-/* CMD_ATC_INV, word 1: the span is 4096 << that. */
+/* CMD_CFGI_*: SubstreamID 31:12 of word 0; of a range, 4:0 of word 1: 2^(that + 1) streams. */
+#define SMMU_CFGI_RANGE 0x1f
+#define SMMU_CMD_SSID_SHIFT 12
+/* CMD_TLBI_*, word 0: VMID 47:32, ASID 63:48; with TG (word 1, 11:10) a range of (NUM + 1) << SCALE granules. */
+#define SMMU_TLBI_VMID_SHIFT 32
+#define SMMU_TLBI_ASID_SHIFT 48
+#define SMMU_TLBI_NUM_SHIFT 12		/* 16:12 */
+#define SMMU_TLBI_SCALE_SHIFT 20	/* 24:20 */
+#define SMMU_TLBI_TTL_SHIFT 8		/* word 1, 9:8: a hint */
+#define SMMU_TLBI_TG_SHIFT 10		/* 1, 2, 3: granules of 4, 16 and 64 KiB */
+#define SMMU_TLBI_IPA 0xffffffffff000	/* word 1, of CMD_TLBI_S2_IPA; others have 63:12 */
+/* CMD_ATC_INV, word 0: Global 9, SSV 11, SubstreamID 31:12. Word 1: the span is 4096 << that. */
+#define SMMU_ATC_INV_GLOBAL 0x200
+#define SMMU_ATC_INV_SSV 0x800
 #define SMMU_ATC_INV_SIZE 0x3f
 #define SMMU_ATC_INV_SIZE_MOST 52
 /* CMD_SYNC, word 0: how its completion is signalled. */
@@ -174,7 +205,10 @@
 
 /* Registers; those of the event and the PRI queue are on page 1. */
 #define SMMU_IDR0 0x0
-#define SMMU_IDR0_VALUE 0x1060b		/* stage 2 0, stage 1 1, AArch64 3:2, Hyp 9, ATS 10, PRI 16; stalls and RAZ/WI: 0 */
+/* Stage 2 0, stage 1 1, AArch64 3:2, Hyp 9, ATS 10, ASID16 12, PRI 16, VMID16 18; stalls and RAZ/WI: 0. */
+#define SMMU_IDR0_VALUE 0x5160b
+#define SMMU_IDR3 0xc
+#define SMMU_IDR3_VALUE 0x400		/* RIL, bit 10: ranges of CMD_TLBI_* */
 #define SMMU_CR0 0x20
 #define SMMU_CR0_SMMUEN 0x1
 #define SMMU_CR0_PRIQEN 0x2
@@ -260,8 +294,21 @@
 #define AMD_MMIO_PPR_EARLY 0x2088	/* threshold 14:0 */
 #define AMD_EARLY_ENABLE 0x80000000	/* bit 31 */
 
-/* AMD's command COMPLETE_PPR_REQUEST: two words. Word 0: device id 15:0. */
+/* AMD's commands: two words. The opcode is 63:60 of word 0. */
 #define AMD_CMD_WORDS 2
+#define AMD_CMD_OPCODE_SHIFT 60
+#define AMD_CMD_COMPLETION_WAIT 1
+#define AMD_CMD_INVALIDATE_DEVTAB_ENTRY 2	/* device id 15:0 of word 0 */
+#define AMD_CMD_INVALIDATE_IOMMU_PAGES 3	/* word 0: PASID 19:0, domain id 47:32 */
+#define AMD_CMD_INVALIDATE_IOTLB_PAGES 4	/* word 0: device id 15:0, PASID 15:8 in 23:16 and 7:0 in 55:48 */
+#define AMD_CMD_INVALIDATE_IOMMU_ALL 8
+#define AMD_CMD_DOMAIN_SHIFT 32
+#define AMD_IOTLB_PASID_HIGH_SHIFT 16
+#define AMD_IOTLB_PASID_LOW_SHIFT 48
+#define AMD_CMD_S 0x1			/* word 1: S 0, PDE 1, GN 2, address 63:12 */
+#define AMD_CMD_PDE 0x2
+
+/* AMD's command COMPLETE_PPR_REQUEST. Word 0: device id 15:0. */
 #define AMD_CMD_PASID_SHIFT 32		/* word 0, 51:32 */
 #define AMD_CMD_COMPLETE_PPR 0x7000000000000000	/* word 0, 63:60: the opcode, 7 */
 #define AMD_CMD_GN 0x4			/* word 1, bit 2: the PASID is valid */
@@ -292,9 +339,27 @@
 #define RISCV_MMIO_IPSR 0x54
 #define RISCV_IPSR_PIP 0x8
 
-/* The RISC-V IOMMU's command ATS.PRGR: two words. */
+/* The RISC-V IOMMU's commands: two words. Word 0: opcode 6:0, func3 9:7. */
 #define RISCV_CMD_WORDS 2
-#define RISCV_CMD_ATS_PRGR 0x84		/* word 0: opcode 4 in 6:0, func3 1 in 9:7 */
+#define RISCV_CMD_WHICH 0x3ff
+#define RISCV_CMD_IOTINVAL_VMA 0x01
+#define RISCV_CMD_IOTINVAL_GVMA 0x81
+#define RISCV_CMD_IOFENCE_C 0x02
+#define RISCV_CMD_IODIR_DDT 0x03
+#define RISCV_CMD_IODIR_PDT 0x83
+#define RISCV_CMD_ATS_INVAL 0x04
+#define RISCV_IOTINVAL_AV 0x400		/* bit 10: the address is valid; 63:12 of it are 61:10 of word 1 */
+#define RISCV_IOTINVAL_PSCID_SHIFT 12	/* 31:12 */
+#define RISCV_IOTINVAL_PSCV 0x100000000	/* bit 32 */
+#define RISCV_IOTINVAL_GV 0x200000000	/* bit 33 */
+#define RISCV_IOTINVAL_GSCID_SHIFT 44	/* 59:44 */
+#define RISCV_IOTINVAL_ADDRESS 0x3ffffffffffffc00
+#define RISCV_IODIR_DV 0x200000000	/* bit 33; PID 31:12, DID 63:40 */
+#define RISCV_ATS_INVAL_G 0x1		/* word 1; address 63:12 */
+#define RISCV_ATS_INVAL_S 0x800
+
+/* The command ATS.PRGR. */
+#define RISCV_CMD_ATS_PRGR 0x84		/* opcode 4, func3 1 */
 #define RISCV_PRGR_PID_SHIFT 12		/* word 0, 31:12 */
 #define RISCV_PRGR_PV 0x100000000	/* word 0, bit 32 */
 #define RISCV_PRGR_RID_SHIFT 40		/* word 0, 55:40 */

@@ -221,6 +221,7 @@ int uiopf_endpoint_set_translator(struct uiopf_endpoint *ep, struct uiopf_transl
 	tlb = uiopf_device_tlb_new(translator, places);
 	if (!tlb)
 		return -ENOMEM;
+	tlb->keeps_contexts = true;
 	uiopf_endpoint_set_tables(ep, NULL);
 	uiopf_control_begin(ep->core);
 	tlb = use_tlb(ep, tlb);

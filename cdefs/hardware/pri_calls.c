@@ -267,6 +267,8 @@ void uiopf_endpoint_reset(struct uiopf_endpoint *ep)
 	uiopf_control_begin(ep->core);
 	ep->load.cursor = ep->load.rows;
 	ep->stopped_pasids = 0;
+	if (ep->tlb)	/* a reset ends ATS, and nothing that was translated is left */
+		uiopf_device_tlb_drop(ep->tlb, UIOPF_ANY_PASID, 0, UINT64_MAX);
 	for (i = ep->manual_head; i != ep->manual_tail; i++) {
 		struct uiopf_manual *m = &ep->manual[i % UIOPF_MANUAL];
 

@@ -166,6 +166,14 @@ class PageTables(Handle[CPageTables]):
         level = self._check("unmap", lib.uiopf_pagetables_unmap(self.c, self._pasid(pasid), address), address)
         return PAGE_SIZES[level - 1]
 
+    def remove_pasid(self, pasid: int) -> None:
+        """Take the tables of a PASID away, as software does that clears its entry. Their pages are free at once.
+
+        Hardware that keeps the entry walks those pages, whatever they are now: see `Iommu.command`.
+        Raises: KernelError(ENOENT), it has no tables; UsageError, a number out of range, or closed.
+        """
+        self._check("remove", lib.uiopf_pagetables_remove(self.c, self._pasid(pasid)), 0)
+
     def look(self, address: int, *, pasid: int = 0) -> PageEntry | None:
         """Return the page that has *address*, or None. Raises: KernelError(EINVAL or EFAULT), as `map`."""
         check_fits(64, address=address)

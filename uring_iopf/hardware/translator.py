@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CDeviceTlb, CTranslator, ffi, lib
 from uring_iopf.errors import UsageError, check_fits, check_whole
-from uring_iopf.handles import Handle
+from uring_iopf.handles import Handle, no_room
 from uring_iopf.hardware.page_tables import PageTables
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
     from uring_iopf.core import Core
 
+MOST_DOMAIN: Final = 0xFFFF
+"""The highest domain of a translator."""
+MOST_TAG: Final = 0xFFFFF
+"""The highest tag of a PASID."""
 MOST_PLACES: Final = 4096
 """The most translations that a TLB keeps."""
 DEFAULT_PLACES: Final = 64
@@ -120,6 +124,8 @@ class Translator(Handle[CTranslator]):
     A translation that is kept is used without a look at the tables. Software that removes a page, takes a right from
     it, or cleans it must invalidate the translation. A right that is added is seen at once.
 
+    *domain*: the number by which commands in an IOMMU's queue name it: a VMID, a domain id, or a GSCID, of 16 bits.
+
     Raises: UsageError, no tables, tables of the wrong stage, or a number out of range; MemoryError.
     """
 
@@ -132,9 +138,11 @@ class Translator(Handle[CTranslator]):
         first: PageTables | None = None,
         second: PageTables | None = None,
         places: int = DEFAULT_PLACES,
+        domain: int = 0,
     ) -> None:
         super().__init__()
         check_whole("places", places, 0, MOST_PLACES)
+        check_whole("domain", domain, 0, MOST_DOMAIN)
         for name, tables, stage in (("first", first, 1), ("second", second, 2)):
             if tables is not None and not (isinstance(tables, PageTables) and tables.stage == stage):
                 raise UsageError(f"{name} must be PageTables of stage {stage}, not {tables!r}")
@@ -149,8 +157,23 @@ class Translator(Handle[CTranslator]):
         self.first = first
         self.second = second
         self.places = places
+        self.domain = domain
         c = [ffi.NULL if tables is None else tables.c for tables in (first, second)]
         self._make(lib.uiopf_translator_free, lib.uiopf_translator_new, core.c, *c, places)
+        lib.uiopf_translator_set_domain(self.c, domain)
+
+    def set_tag(self, pasid: int, tag: int) -> None:
+        """Set the number by which commands name a PASID's translations: Arm's ASID, RISC-V's PSCID. At first: its own.
+
+        A function that has used the PASID keeps the number, and the tables, until a command invalidates the context.
+        PASIDs with one tag share their translations. Raises: UsageError, a number out of range, or no stage 1.
+        """
+        check_whole("tag", tag, 0, MOST_TAG)
+        if self.first is None:
+            raise UsageError("a translator without a first stage has no PASIDs")
+        check_whole("pasid", pasid, 0, self.first.pasids - 1)
+        if lib.uiopf_translator_set_tag(self.c, pasid, tag) < 0:
+            raise no_room("tag")
 
     def translate(self, address: int, access: int, *, pasid: int = 0) -> Translated:
         """Translate an access, `FaultPerm`, as hardware does for a function. Accessed and dirty bits are set.

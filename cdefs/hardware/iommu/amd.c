@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "hardware/iommu/invalidate.h"
 #include "hardware/iommu/model_path.h"
 
 /* ---- hardware ---- */
@@ -35,8 +36,70 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 	};
 }
 
+hot_inline struct uiopf_answer decode_answer_or_other(const uint64_t *d)
+{
+	return d[0] >> AMD_CMD_OPCODE_SHIFT == AMD_CMD_COMPLETE_PPR >> AMD_CMD_OPCODE_SHIFT ? decode_answer(d) : UIOPF_NO_ANSWER;
+}
+
+/*
+ * With GN, a guest's addresses under a PASID. Without, those of stage 2; what is kept through both stages is not kept by
+ * that address, so all of the domain goes.
+ */
+static void invalidate_pages(const struct uiopf_port *port, const uint64_t *d)
+{
+	const uint32_t domain = d[0] >> AMD_CMD_DOMAIN_SHIFT & 0xffff;
+	const struct uiopf_range range = uiopf_ats_range(d[1], d[1] & AMD_CMD_S);
+
+	if (d[1] & AMD_CMD_GN) {
+		uiopf_invalidate(port, domain, d[0] & 0xfffff, range);
+		return;
+	}
+	uiopf_invalidate(port, domain, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+	uiopf_invalidate_second(port, domain, range);
+}
+
+static bool other_command(struct uiopf_model *m, const uint64_t *d)
+{
+	const uint32_t device_id = d[0] & 0xffff;
+	const uint32_t pasid = (d[0] >> AMD_IOTLB_PASID_HIGH_SHIFT & 0xff) << 8 | (d[0] >> AMD_IOTLB_PASID_LOW_SHIFT & 0xff);
+
+	switch (d[0] >> AMD_CMD_OPCODE_SHIFT) {
+	case AMD_CMD_COMPLETION_WAIT:
+		m->completed++;
+		break;
+	case AMD_CMD_INVALIDATE_DEVTAB_ENTRY:
+		uiopf_invalidate_contexts(&m->port, device_id, UIOPF_ANY_DOMAIN, UIOPF_ANY_PASID);
+		break;
+	case AMD_CMD_INVALIDATE_IOMMU_PAGES:
+		invalidate_pages(&m->port, d);
+		break;
+	case AMD_CMD_INVALIDATE_IOTLB_PAGES:
+		uiopf_invalidate_device(&m->port, device_id, d[1] & AMD_CMD_GN ? pasid : UIOPF_ANY_PASID,
+					uiopf_ats_range(d[1], d[1] & AMD_CMD_S));
+		break;
+	case AMD_CMD_INVALIDATE_IOMMU_ALL:
+		uiopf_invalidate(&m->port, UIOPF_ANY_DOMAIN, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+		uiopf_invalidate_second(&m->port, UIOPF_ANY_DOMAIN, UIOPF_ALL_ADDRESSES);
+		uiopf_invalidate_contexts(&m->port, UIOPF_ANY_REQUESTER, UIOPF_ANY_DOMAIN, UIOPF_ANY_PASID);
+		break;
+	}
+	return true;
+}
+
+/* While software's own commands are in the queue. Without them, all that is there is an answer. */
+static __attribute__((noinline)) uint32_t execute_others(struct uiopf_model *m)
+{
+	const uint32_t n = uiopf_model_carry_out_all(m, AMD_CMD_WORDS, decode_answer_or_other, NULL, other_command, to_queue,
+						     uiopf_amd_of(m));
+
+	uiopf_model_end_others(m);
+	return n;
+}
+
 static uint32_t execute(struct uiopf_model *m)
 {
+	if (unlikely(m->others))
+		return execute_others(m);
 	return uiopf_model_carry_out(m, AMD_CMD_WORDS, decode_answer, to_queue, uiopf_amd_of(m));
 }
 
@@ -325,6 +388,7 @@ const struct uiopf_model_ops uiopf_model_amd = {
 	.name = "amd",
 	.size = sizeof(struct uiopf_amd),
 	.slots = AMD_PPR_ENTRIES_MOST,
+	.commands = true,
 	.command_words = AMD_CMD_WORDS,
 	.open = open_amd,
 	.close = close_amd,

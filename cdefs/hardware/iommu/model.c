@@ -447,12 +447,64 @@ int uiopf_model_write_register(struct uiopf_model *m, uint32_t offset, uint64_t 
 	return rc;
 }
 
+int uiopf_model_command(struct uiopf_model *m, const uint64_t words[UIOPF_MODEL_COMMAND_WORDS])
+{
+	struct uiopf_commands *c = &m->commands[UIOPF_PRODUCER];
+	uint64_t lost;
+
+	if (!m->ops->commands)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(m->iommu.core);
+	lost = c->queue.lost;
+	m->others = true;
+	if (m->ops->command_words == UIOPF_COMMAND_WORDS_MOST)
+		uiopf_commands_give_long(c, words);
+	else
+		uiopf_commands_give(c, m->ops->command_words, words[0], words[1]);
+	uiopf_model_kick(m, UIOPF_PRODUCER);
+	lost = c->queue.lost - lost;
+	uiopf_control_end(m->iommu.core);
+	uiopf_core_made_work(m->iommu.core);
+	return lost ? -ENOMEM : 0;
+}
+
+void uiopf_model_finish_commands(struct uiopf_model *m)
+{
+	bool stopped;
+
+	uiopf_control_begin(m->iommu.core);
+	uiopf_model_kick(m, UIOPF_PRODUCER);
+	do {
+		execute(m);
+		stopped = m->stopped;
+		if (stopped)	/* its driver takes the illegal one away, also while its interrupt is held */
+			m->ops->interrupt(m);
+	} while (stopped);
+	uiopf_control_end(m->iommu.core);
+	uiopf_core_made_work(m->iommu.core);
+}
+
+int uiopf_model_functions_of(struct uiopf_model *m, uint32_t domain, uint32_t requester_ids[UIOPF_MODEL_MOST_FUNCTIONS])
+{
+	const struct uiopf_endpoint *ep;
+	int n = 0;
+
+	_Static_assert(UIOPF_MODEL_MOST_FUNCTIONS == UIOPF_MOST_SOURCES, "there are no more");
+	uiopf_control_begin(m->iommu.core);
+	for (ep = m->port.endpoints; ep && n < UIOPF_MODEL_MOST_FUNCTIONS; ep = ep->next)
+		if (ep->tlb && ep->tlb->translator->domain == domain)
+			requester_ids[n++] = ep->requester_id;
+	uiopf_control_end(m->iommu.core);
+	return n;
+}
+
 void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *counts)
 {
 	uiopf_control_begin(m->iommu.core);
 	counts->overflowed = m->overflowed;
 	counts->strangers = m->strangers;
 	counts->illegal = m->illegal;
+	counts->completed = m->completed;
 	counts->commands_lost = uiopf_commands_lost(m->commands) + m->own_lost;
 	uiopf_control_end(m->iommu.core);
 }

@@ -32,6 +32,7 @@ struct uiopf_model_ops {
 	bool stalls, only_stalls;	/* it takes functions without PRI, too; it takes no others */
 	uint32_t private_bits;		/* of data private to a function that a request carries; 0: none */
 	bool streams;			/* requests that are answered by themselves, by a stream response */
+	bool commands;			/* software may give commands of its own */
 
 	/* The rest of its set-up, of memory that is all zero: 0 or -errno. It is closed after a failure, too. */
 	int (*open)(struct uiopf_model *model);
@@ -81,7 +82,9 @@ struct uiopf_model {
 	uint32_t sources, flags;	/* UIOPF_MODEL_* */
 	uint32_t held;			/* so many let the driver's interrupt wait; a drain does not */
 	bool stopped;			/* no command is carried out until the driver has seen to the one at the head */
+	bool others;			/* commands that are no answers may be in the producer's queue */
 	uint64_t illegal;		/* commands at which that happened */
+	uint64_t completed;		/* CMD_SYNC, or what the vendor has instead */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 	uint64_t overflowed;		/* requests that the full queue did not take, and that nobody answers */
 	uint64_t strangers;		/* requests of functions that nobody knows */

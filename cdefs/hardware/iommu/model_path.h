@@ -95,6 +95,17 @@ hot_inline uint32_t uiopf_model_carry_out_all(struct uiopf_model *m, uint32_t wo
 	return n;
 }
 
+/* What is no answer names nobody, and `other` sees to it. */
+#define UIOPF_NO_ANSWER (struct uiopf_answer){ .requester_id = UIOPF_NOBODY }
+
+/* Until the last of software's own commands has been carried out. */
+static inline void uiopf_model_end_others(struct uiopf_model *m)
+{
+	const struct uiopf_records *queue = &m->commands[UIOPF_PRODUCER].queue;
+
+	m->others = queue->head != queue->written || queue->waiting_count;
+}
+
 /* The same where every command is an answer, or comes to nothing. */
 hot_inline uint32_t uiopf_model_carry_out(struct uiopf_model *m, uint32_t words, uiopf_decode_answer *decode,
 					  uiopf_send *send, void *above)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "hardware/iommu/invalidate.h"
 #include "hardware/iommu/model_path.h"
 
 /* ---- hardware ---- */
@@ -35,8 +36,94 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 	};
 }
 
+hot_inline struct uiopf_answer decode_answer_or_other(const uint64_t *d)
+{
+	return (d[0] & RISCV_CMD_WHICH) == RISCV_CMD_ATS_PRGR ? decode_answer(d) : UIOPF_NO_ANSWER;
+}
+
+static struct uiopf_range page_of(const uint64_t *d)
+{
+	return d[0] & RISCV_IOTINVAL_AV ? uiopf_aligned_range((d[1] & RISCV_IOTINVAL_ADDRESS) << 2, 12) : UIOPF_ALL_ADDRESSES;
+}
+
+/* Of stage 1: the host's spaces, that have no stage 2, or those of a guest. */
+static void invalidate_first(const struct uiopf_port *port, const uint64_t *d)
+{
+	const uint32_t pscid = d[0] >> RISCV_IOTINVAL_PSCID_SHIFT & 0xfffff, gscid = d[0] >> RISCV_IOTINVAL_GSCID_SHIFT & 0xffff;
+
+	uiopf_invalidate(port, d[0] & RISCV_IOTINVAL_GV ? UIOPF_GUEST | gscid : UIOPF_NO_GUEST,
+			 d[0] & RISCV_IOTINVAL_PSCV ? pscid : UIOPF_ANY_TAG, page_of(d));
+}
+
+/*
+ * Of stage 2. What is kept through both stages is not kept by that address, so all of the guest's goes, as the
+ * specification says that many do. Without GV the address is not looked at; with PSCV it is illegal.
+ */
+static void invalidate_second(const struct uiopf_port *port, const uint64_t *d)
+{
+	const bool one = d[0] & RISCV_IOTINVAL_GV;
+	const uint32_t guest = one ? UIOPF_GUEST | (d[0] >> RISCV_IOTINVAL_GSCID_SHIFT & 0xffff) : UIOPF_ANY_GUEST;
+
+	if (d[0] & RISCV_IOTINVAL_PSCV)
+		return;
+	uiopf_invalidate(port, guest, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+	uiopf_invalidate_second(port, guest, one ? page_of(d) : UIOPF_ALL_ADDRESSES);
+}
+
+/* What is kept of directories: of all functions, of one, or of a process of one. */
+static void invalidate_directories(const struct uiopf_port *port, const uint64_t *d)
+{
+	const bool process = (d[0] & RISCV_CMD_WHICH) == RISCV_CMD_IODIR_PDT;
+	const uint32_t device_id = (uint32_t)(d[0] >> RISCV_PQ_DID_SHIFT);
+
+	if (d[0] & RISCV_IODIR_DV)
+		uiopf_invalidate_contexts(port, device_id, UIOPF_ANY_DOMAIN,
+					  process ? d[0] >> RISCV_PQ_PID_SHIFT & 0xfffff : UIOPF_ANY_PASID);
+	else if (!process)
+		uiopf_invalidate_contexts(port, UIOPF_ANY_REQUESTER, UIOPF_ANY_DOMAIN, UIOPF_ANY_PASID);
+}
+
+static bool other_command(struct uiopf_model *m, const uint64_t *d)
+{
+	const uint32_t pid = d[0] >> RISCV_PRGR_PID_SHIFT & 0xfffff;
+	const bool one = d[0] & RISCV_PRGR_PV && !(d[1] & RISCV_ATS_INVAL_G);
+
+	switch (d[0] & RISCV_CMD_WHICH) {
+	case RISCV_CMD_IOTINVAL_VMA:
+		invalidate_first(&m->port, d);
+		break;
+	case RISCV_CMD_IOTINVAL_GVMA:
+		invalidate_second(&m->port, d);
+		break;
+	case RISCV_CMD_IOFENCE_C:
+		m->completed++;
+		break;
+	case RISCV_CMD_IODIR_DDT:
+	case RISCV_CMD_IODIR_PDT:
+		invalidate_directories(&m->port, d);
+		break;
+	case RISCV_CMD_ATS_INVAL:
+		uiopf_invalidate_device(&m->port, d[0] >> RISCV_PRGR_RID_SHIFT & 0xffff, one ? pid : UIOPF_ANY_PASID,
+					uiopf_ats_range(d[1], d[1] & RISCV_ATS_INVAL_S));
+		break;
+	}
+	return true;
+}
+
+/* While software's own commands are in the queue. Without them, all that is there is an answer. */
+static __attribute__((noinline)) uint32_t execute_others(struct uiopf_model *m)
+{
+	const uint32_t n = uiopf_model_carry_out_all(m, RISCV_CMD_WORDS, decode_answer_or_other, NULL, other_command, to_queue,
+						     uiopf_riscv_of(m));
+
+	uiopf_model_end_others(m);
+	return n;
+}
+
 static uint32_t execute(struct uiopf_model *m)
 {
+	if (unlikely(m->others))
+		return execute_others(m);
 	return uiopf_model_carry_out(m, RISCV_CMD_WORDS, decode_answer, to_queue, uiopf_riscv_of(m));
 }
 
@@ -330,6 +417,7 @@ const struct uiopf_model_ops uiopf_model_riscv = {
 	.name = "riscv",
 	.size = sizeof(struct uiopf_riscv),
 	.slots = RISCV_PQ_ENTRIES,
+	.commands = true,
 	.command_words = RISCV_CMD_WORDS,
 	.open = open_riscv,
 	.close = close_riscv,

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "hardware/iommu/invalidate.h"
 #include "hardware/iommu/model_path.h"
 
 /* ---- hardware ---- */
@@ -200,6 +201,15 @@ hot_inline bool is_for(const struct uiopf_source *source, const uint64_t *d)
 	return source->stalls == ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_RESUME);
 }
 
+/* With a granule it says a range, or a level; what says neither is reserved. */
+static bool says_a_range(const uint64_t *d)
+{
+	const uint32_t granule = d[1] >> SMMU_TLBI_TG_SHIFT & 3, level = d[1] >> SMMU_TLBI_TTL_SHIFT & 3;
+	const bool pages = (d[0] >> SMMU_TLBI_NUM_SHIFT & 31) || (d[0] >> SMMU_TLBI_SCALE_SHIFT & 31);
+
+	return !granule || pages || (level && !(granule == 2 && level == 1));
+}
+
 /* On the Non-secure queue of an SMMU with this IDR0, without MPAM and device permission tables. */
 static bool is_legal(const uint64_t *d)
 {
@@ -213,16 +223,17 @@ static bool is_legal(const uint64_t *d)
 	case SMMU_CMD_RESUME:
 	case SMMU_CMD_STALL_TERM:
 		return !(d[0] & SMMU_CMD_SSEC);
-	case SMMU_CMD_TLBI_NH_ALL:
-	case SMMU_CMD_TLBI_NH_ASID:
 	case SMMU_CMD_TLBI_NH_VA:
 	case SMMU_CMD_TLBI_NH_VAA:
-	case SMMU_CMD_TLBI_EL2_ALL:
-	case SMMU_CMD_TLBI_EL2_ASID:
 	case SMMU_CMD_TLBI_EL2_VA:
 	case SMMU_CMD_TLBI_EL2_VAA:
-	case SMMU_CMD_TLBI_S12_VMALL:
 	case SMMU_CMD_TLBI_S2_IPA:
+		return says_a_range(d);
+	case SMMU_CMD_TLBI_NH_ALL:
+	case SMMU_CMD_TLBI_NH_ASID:
+	case SMMU_CMD_TLBI_EL2_ALL:
+	case SMMU_CMD_TLBI_EL2_ASID:
+	case SMMU_CMD_TLBI_S12_VMALL:
 	case SMMU_CMD_TLBI_NSNH_ALL:
 		return true;
 	case SMMU_CMD_ATC_INV:
@@ -261,10 +272,91 @@ static bool is_in(const struct uiopf_records *q, const uint64_t *d)
 	return d >= q->places.ring && d <= uiopf_records_at(q->places, SMMU_CMD_WORDS, q->places.mask);
 }
 
-/*
- * Those that invalidate have nothing to do: flat tables are walked as they are, and translators are invalidated by calls
- * of their own. CMD_SYNC says that the commands before it have been carried out, which its place in the queue does.
- */
+/* Leaf and TTL are hints, which take nothing away from it. */
+static struct uiopf_range range_of(const uint64_t *d)
+{
+	const uint64_t address = d[1] & PCIE_PRI_ADDRESS;
+	const uint32_t granule = d[1] >> SMMU_TLBI_TG_SHIFT & 3;
+	uint64_t size;
+
+	if (!granule)
+		return (struct uiopf_range){ address, address | 0xfff };
+	size = ((d[0] >> SMMU_TLBI_NUM_SHIFT & 31) + 1) << (d[0] >> SMMU_TLBI_SCALE_SHIFT & 31) << (10 + 2 * granule);
+	return (struct uiopf_range){ address, address + size - 1 < address ? UINT64_MAX : address + size - 1 };
+}
+
+/* Streams here are of StreamWorld NS-EL1: commands for EL2 name nothing. */
+static void invalidate(const struct uiopf_port *port, const uint64_t *d)
+{
+	const uint32_t vmid = d[0] >> SMMU_TLBI_VMID_SHIFT & 0xffff, asid = d[0] >> SMMU_TLBI_ASID_SHIFT & 0xffff;
+	struct uiopf_range range;
+
+	switch (d[0] & SMMU_CMD_OPCODE) {
+	case SMMU_CMD_TLBI_NH_ALL:
+		uiopf_invalidate(port, vmid, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+		return;
+	case SMMU_CMD_TLBI_NH_ASID:
+		uiopf_invalidate(port, vmid, asid, UIOPF_ALL_ADDRESSES);
+		return;
+	case SMMU_CMD_TLBI_NH_VA:
+		uiopf_invalidate(port, vmid, asid, range_of(d));
+		return;
+	case SMMU_CMD_TLBI_NH_VAA:
+		uiopf_invalidate(port, vmid, UIOPF_ANY_TAG, range_of(d));
+		return;
+	case SMMU_CMD_TLBI_S12_VMALL:
+		uiopf_invalidate(port, vmid, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+		uiopf_invalidate_second(port, vmid, UIOPF_ALL_ADDRESSES);
+		return;
+	case SMMU_CMD_TLBI_S2_IPA:
+		range = range_of((const uint64_t[]){ d[0], d[1] & (SMMU_TLBI_IPA | 0xfff) });
+		uiopf_invalidate_second(port, vmid, range);
+		return;
+	case SMMU_CMD_TLBI_NSNH_ALL:
+		uiopf_invalidate(port, UIOPF_ANY_DOMAIN, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+		uiopf_invalidate_second(port, UIOPF_ANY_DOMAIN, UIOPF_ALL_ADDRESSES);
+		return;
+	}
+}
+
+/* An STE is no longer kept, and all descriptors that were found by it are not either. */
+static void invalidate_streams(const struct uiopf_port *port, uint64_t stream, uint32_t bits)
+{
+	const struct uiopf_endpoint *ep;
+
+	for (ep = port->endpoints; ep; ep = ep->next)
+		if ((ep->requester_id ^ stream) >> bits == 0)
+			uiopf_invalidate_contexts(port, ep->requester_id, UIOPF_ANY_DOMAIN, UIOPF_ANY_PASID);
+}
+
+/* What is of a stream: what is kept of its configuration, and in its function's own TLB. */
+static void invalidate_of_stream(const struct uiopf_port *port, const uint64_t *d)
+{
+	const uint64_t stream = d[0] >> SMMU_CMD_SID_SHIFT;
+	const uint32_t substream = d[0] >> SMMU_CMD_SSID_SHIFT & 0xfffff;
+	const bool one = (d[0] & (SMMU_ATC_INV_SSV | SMMU_ATC_INV_GLOBAL)) == SMMU_ATC_INV_SSV;
+
+	switch (d[0] & SMMU_CMD_OPCODE) {
+	case SMMU_CMD_CFGI_STE_RANGE:
+		invalidate_streams(port, stream, (d[1] & SMMU_CFGI_RANGE) + 1);
+		return;
+	case SMMU_CMD_CFGI_STE:
+	case SMMU_CMD_CFGI_CD_ALL:
+		invalidate_streams(port, stream, 0);
+		return;
+	case SMMU_CMD_CFGI_CD:
+		if (stream < UIOPF_REQUESTER_IDS)
+			uiopf_invalidate_contexts(port, (uint32_t)stream, UIOPF_ANY_DOMAIN, substream);
+		return;
+	case SMMU_CMD_ATC_INV:
+		if (stream < UIOPF_REQUESTER_IDS)
+			uiopf_invalidate_device(port, (uint32_t)stream, one ? substream : UIOPF_ANY_PASID,
+						uiopf_aligned_range(d[1], 12 + (d[1] & SMMU_ATC_INV_SIZE)));
+		return;
+	}
+}
+
+/* CMD_SYNC says that the commands before it have been carried out, which its place in the queue does. */
 static __attribute__((noinline)) bool other_command(struct uiopf_model *m, const uint64_t *d)
 {
 	struct uiopf_smmuv3 *s = uiopf_smmuv3_of(m);
@@ -278,6 +370,9 @@ static __attribute__((noinline)) bool other_command(struct uiopf_model *m, const
 	}
 	if ((d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_STALL_TERM && d[0] >> SMMU_CMD_SID_SHIFT < UIOPF_REQUESTER_IDS)
 		terminate_stalled(s, d[0] >> SMMU_CMD_SID_SHIFT);
+	m->completed += (d[0] & SMMU_CMD_OPCODE) == SMMU_CMD_SYNC;
+	invalidate(&m->port, d);
+	invalidate_of_stream(&m->port, d);
 	return true;
 }
 
@@ -285,18 +380,6 @@ static uint32_t execute(struct uiopf_model *m)
 {
 	return uiopf_model_carry_out_all(m, SMMU_CMD_WORDS, decode_answer, is_for, other_command, to_either,
 					 uiopf_smmuv3_of(m));
-}
-
-int uiopf_smmuv3_command(struct uiopf_model *m, uint64_t word0, uint64_t word1)
-{
-	if (m->ops != &uiopf_model_smmuv3)
-		return -EOPNOTSUPP;
-	uiopf_control_begin(m->iommu.core);
-	uiopf_commands_give(&m->commands[UIOPF_PRODUCER], SMMU_CMD_WORDS, word0, word1);
-	uiopf_model_kick(m, UIOPF_PRODUCER);
-	uiopf_control_end(m->iommu.core);
-	uiopf_core_made_work(m->iommu.core);
-	return 0;
 }
 
 int uiopf_smmuv3_enable_priq(struct uiopf_model *m, int on)
@@ -346,6 +429,9 @@ static int read_register(const struct uiopf_model *m, uint32_t offset, uint64_t 
 	switch (offset) {
 	case SMMU_IDR0:
 		*value = SMMU_IDR0_VALUE;
+		return 0;
+	case SMMU_IDR3:
+		*value = SMMU_IDR3_VALUE;
 		return 0;
 	case SMMU_CR0:
 		*value = SMMU_CR0_SMMUEN | SMMU_CR0_EVENTQEN | SMMU_CR0_CMDQEN |
@@ -694,6 +780,7 @@ const struct uiopf_model_ops uiopf_model_smmuv3 = {
 	.size = sizeof(struct uiopf_smmuv3),
 	.slots = SMMU_PRIQ_ENTRIES + SMMU_EVTQ_ENTRIES,
 	.stalls = true,
+	.commands = true,
 	.command_words = SMMU_CMD_WORDS,
 	.open = open_smmuv3,
 	.close = close_smmuv3,

@@ -18,8 +18,9 @@
  * functions that want it, as ours do, so the two come to the same.)
  *
  * The command queue (one for each side that gives commands, as the enhanced ones of 3.3) takes what a Non-secure queue of
- * such an SMMU may have: IDR0 says stage 1 and 2, Hyp, ATS, PRI and stalls. What is illegal stops both: CMDQ_CONS.ERR says
- * CERROR_ILL, GERROR.CMDQ_ERR is active. The driver puts CMD_SYNC in its place, acknowledges, and it goes on. A command
+ * such an SMMU may have: IDR0 says stage 1 and 2, Hyp, ATS, PRI and stalls. Those that invalidate drop what they name of
+ * the functions' translators (invalidate.h). What is illegal stops both queues: CMDQ_CONS.ERR says CERROR_ILL,
+ * GERROR.CMDQ_ERR is active. The driver puts CMD_SYNC in its place, acknowledges, and it goes on. A command
  * for a stream without a function, or whose function is of the other kind, has no effect: nothing of it stalls, or it has
  * no PRI.
  *
@@ -29,7 +30,7 @@
  * waits outside. One of a stream that no device is bound to does not stall, it aborts.
  *
  * Driver: reports stalls, as Linux's does. It reports page requests, as the series of 2021 does; or denies them, as Linux does to this day. Sources: IHI 0070,
- * 4.6, 4.7, 7.2, 7.3, 8.1, 8.2; Linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c, 6.12 and 7.2; J.-P. Brucker, "iommu/arm-smmu-v3: Add
+ * 4.3 to 4.7, 7.2, 7.3, 8.1, 8.2; Linux drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c, 6.12 and 7.2; J.-P. Brucker, "iommu/arm-smmu-v3: Add
  * support for PRI".
  */
 #pragma once

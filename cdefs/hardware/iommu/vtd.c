@@ -1,5 +1,6 @@
 #include "hardware/iommu/vtd.h"
 
+#include "hardware/iommu/invalidate.h"
 #include "hardware/iommu/model_path.h"
 
 /* ---- hardware ---- */
@@ -76,8 +77,107 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 	};
 }
 
+hot_inline struct uiopf_answer decode_answer_or_other(const uint64_t *d)
+{
+	return (d[0] & VTD_IQ_TYPE) == VTD_PGRP_TYPE ? decode_answer(d) : UIOPF_NO_ANSWER;
+}
+
+static struct uiopf_range pages_of(uint64_t word1)
+{
+	return uiopf_aligned_range(word1, 12 + (word1 & VTD_IQ_AM));
+}
+
+/* IOTLB invalidation: of stage 2. What is kept through both stages is not kept by that address, so all of it goes. */
+static void invalidate_iotlb(const struct uiopf_port *port, uint32_t granularity, uint32_t domain, uint64_t word1)
+{
+	enum { GLOBAL = 1, DOMAIN = 2, PAGES = 3 };
+
+	if (!granularity)
+		return;
+	if (granularity == GLOBAL)
+		domain = UIOPF_ANY_DOMAIN;
+	uiopf_invalidate(port, domain, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+	uiopf_invalidate_second(port, domain, granularity == PAGES ? pages_of(word1) : UIOPF_ALL_ADDRESSES);
+}
+
+/* PASID-based: of stage 1, and through both stages. */
+static void invalidate_piotlb(const struct uiopf_port *port, uint32_t granularity, uint32_t domain, uint32_t pasid,
+			      uint64_t word1, bool all_pasids)
+{
+	enum { PASID = 2, PAGES = 3 };
+
+	if (granularity >= PASID)
+		uiopf_invalidate(port, domain, pasid, granularity == PAGES ? pages_of(word1) : UIOPF_ALL_ADDRESSES);
+	else if (all_pasids)	/* 0, with what is global, or 1: nothing is global here */
+		uiopf_invalidate(port, domain, UIOPF_ANY_TAG, UIOPF_ALL_ADDRESSES);
+}
+
+static void invalidate_pasid_cache(const struct uiopf_port *port, uint32_t granularity, uint32_t domain, uint32_t pasid)
+{
+	enum { DOMAIN = 0, PASID = 1, GLOBAL = 3 };
+
+	if (granularity == DOMAIN || granularity == GLOBAL)
+		pasid = UIOPF_ANY_PASID;
+	if (granularity == GLOBAL)
+		domain = UIOPF_ANY_DOMAIN;
+	if (granularity != 2)
+		uiopf_invalidate_contexts(port, UIOPF_ANY_REQUESTER, domain, pasid);
+}
+
+hot_inline bool other_command(struct uiopf_model *m, const uint64_t *d, bool revision_2)
+{
+	const uint32_t granularity = d[0] >> VTD_IQ_GRANULARITY_SHIFT & 3, domain = d[0] >> VTD_IQ_DOMAIN_SHIFT & 0xffff;
+	const uint32_t pasid = d[0] >> VTD_IQ_PASID_SHIFT & 0xfffff;
+
+	switch (d[0] & VTD_IQ_TYPE) {
+	case VTD_IOTLB_TYPE:
+		invalidate_iotlb(&m->port, granularity, domain, d[1]);
+		break;
+	case VTD_PIOTLB_TYPE:
+		invalidate_piotlb(&m->port, granularity, domain, pasid, d[1], revision_2);
+		break;
+	case VTD_PASID_CACHE_TYPE:
+		invalidate_pasid_cache(&m->port, granularity, domain, pasid);
+		break;
+	case VTD_DEVICE_TLB_TYPE:
+		uiopf_invalidate_device(&m->port, d[0] >> VTD_DEVICE_TLB_RID_SHIFT & 0xffff, UIOPF_ANY_PASID,
+					uiopf_ats_range(d[1], d[1] & VTD_DEVICE_TLB_S));
+		break;
+	case VTD_PASID_DEVICE_TLB_TYPE:
+		uiopf_invalidate_device(&m->port, domain, d[1] & VTD_PASID_DEVICE_TLB_G ? UIOPF_ANY_PASID : pasid,
+					uiopf_ats_range(d[1], d[1] & VTD_PASID_DEVICE_TLB_S));
+		break;
+	case VTD_WAIT_TYPE:
+		m->completed++;
+		break;
+	}
+	return true;
+}
+
+bool uiopf_vtd_other_command(struct uiopf_model *m, const uint64_t *d)
+{
+	return other_command(m, d, false);
+}
+
+bool uiopf_vtd_2_other_command(struct uiopf_model *m, const uint64_t *d)
+{
+	return other_command(m, d, true);
+}
+
+/* While software's own commands are in the queue. Without them, all that is there is an answer. */
+static __attribute__((noinline)) uint32_t execute_others(struct uiopf_model *m)
+{
+	const uint32_t n = uiopf_model_carry_out_all(m, VTD_IQ_WORDS, decode_answer_or_other, NULL, uiopf_vtd_other_command,
+						     to_queue, uiopf_vtd_of(m));
+
+	uiopf_model_end_others(m);
+	return n;
+}
+
 static uint32_t execute(struct uiopf_model *m)
 {
+	if (unlikely(m->others))
+		return execute_others(m);
 	return uiopf_model_carry_out(m, VTD_IQ_WORDS, decode_answer, to_queue, uiopf_vtd_of(m));
 }
 
@@ -92,8 +192,24 @@ hot_inline struct uiopf_answer decode_answer_3(const uint64_t *d)
 	return answer;
 }
 
+hot_inline struct uiopf_answer decode_answer_or_other_3(const uint64_t *d)
+{
+	return (d[0] & VTD_IQ_TYPE) == VTD_PGRP_TYPE ? decode_answer_3(d) : UIOPF_NO_ANSWER;
+}
+
+static __attribute__((noinline)) uint32_t execute_others_3(struct uiopf_model *m)
+{
+	const uint32_t n = uiopf_model_carry_out_all(m, VTD_IQ_WORDS, decode_answer_or_other_3, NULL,
+						     uiopf_vtd_other_command, to_queue_3, uiopf_vtd_of(m));
+
+	uiopf_model_end_others(m);
+	return n;
+}
+
 static uint32_t execute_3(struct uiopf_model *m)
 {
+	if (unlikely(m->others))
+		return execute_others_3(m);
 	return uiopf_model_carry_out(m, VTD_IQ_WORDS, decode_answer_3, to_queue_3, uiopf_vtd_of(m));
 }
 
@@ -341,6 +457,7 @@ const struct uiopf_model_ops uiopf_model_vtd = {
 	.name = "vtd",
 	.size = sizeof(struct uiopf_vtd),
 	.slots = VTD_PRQ_ENTRIES,
+	.commands = true,
 	.command_words = VTD_IQ_WORDS,
 	.open = open_vtd,
 	.close = close_vtd,
@@ -359,6 +476,7 @@ const struct uiopf_model_ops uiopf_model_vtd_3 = {
 	.name = "vtd-3",
 	.size = sizeof(struct uiopf_vtd),
 	.slots = VTD_PRQ_ENTRIES,
+	.commands = true,
 	.command_words = VTD_IQ_WORDS,
 	.private_bits = 128,
 	.open = open_vtd_3,

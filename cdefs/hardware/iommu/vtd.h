@@ -34,6 +34,9 @@ hot_inline struct uiopf_vtd *uiopf_vtd_of(struct uiopf_model *model)
 
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd, struct uiopf_page_request request);
 void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
+/* Hardware: a descriptor that answers nobody. Before revision 3, PASID-based invalidations have two granularities more. */
+bool uiopf_vtd_other_command(struct uiopf_model *model, const uint64_t *descriptor);
+bool uiopf_vtd_2_other_command(struct uiopf_model *model, const uint64_t *descriptor);
 /* Driver: an address of 48 bits, sign-extended; what is below the page is not looked at. */
 bool uiopf_vtd_is_canonical(uint64_t address);
 

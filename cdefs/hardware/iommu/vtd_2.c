@@ -42,7 +42,7 @@ static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint3
 
 #define PRIVATE(word) ((word) >> VTD2_PRIVATE_SHIFT & ((1u << VTD2_PRIVATE_BITS) - 1))
 
-/* Another command than the two does nothing: it names no function. */
+/* Another command than the two names no function. */
 hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 {
 	const bool streams = (d[0] & 0xf) == VTD2_PSTRM_TYPE, known = streams || (d[0] & 0xf) == VTD_PGRP_TYPE;
@@ -66,7 +66,12 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 
 static uint32_t execute(struct uiopf_model *m)
 {
-	return uiopf_model_carry_out(m, VTD2_IQ_WORDS, decode_answer, to_queue, uiopf_vtd_of(m));
+	const uint32_t n = uiopf_model_carry_out_all(m, VTD2_IQ_WORDS, decode_answer, NULL, uiopf_vtd_2_other_command,
+						     to_queue, uiopf_vtd_of(m));
+
+	if (unlikely(m->others))
+		uiopf_model_end_others(m);
+	return n;
 }
 
 /* ---- driver ---- */
@@ -262,6 +267,7 @@ const struct uiopf_model_ops uiopf_model_vtd_2 = {
 	.name = "vtd-2",
 	.size = sizeof(struct uiopf_vtd),
 	.slots = VTD2_PRQ_ENTRIES,
+	.commands = true,
 	.command_words = VTD2_IQ_WORDS,
 	.private_bits = VTD2_PRIVATE_BITS,
 	.streams = true,

@@ -278,6 +278,19 @@ int uiopf_pagetables_unmap(struct uiopf_pagetables *tables, uint32_t pasid, uint
 	return level;
 }
 
+int uiopf_pagetables_remove(struct uiopf_pagetables *tables, uint32_t pasid)
+{
+	const uint64_t root = pasid < tables->pasids ? tables->root[pasid] : UIOPF_NO_ROOT;
+
+	if (pasid >= tables->pasids)
+		return -EINVAL;
+	if (root == UIOPF_NO_ROOT)
+		return -ENOENT;
+	STORE_RELEASE(&tables->root[pasid], UIOPF_NO_ROOT);
+	give_tables(tables, root, UIOPF_LEVELS);
+	return 0;
+}
+
 int uiopf_pagetables_look(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, struct uiopf_mapping *mapping)
 {
 	struct uiopf_entry entry;

@@ -1,5 +1,6 @@
 #include "hardware/tables/translator.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "abi/api.h"
@@ -13,6 +14,7 @@ static void end(struct uiopf_lifetime *lifetime)
 	uiopf_tlb_close(&t->stages.iotlb);
 	uiopf_pagetables_free(t->first);
 	uiopf_pagetables_free(t->second);
+	free(t->tag);
 	free(t);
 	uiopf_let_go(&core->lifetime);
 }
@@ -59,22 +61,65 @@ void uiopf_translation_tell(const struct uiopf_translation *t, struct uiopf_tran
 		.size_shift = t->shift };
 }
 
-/* Stage 1's root is an intermediate address; stage 2's tables are in the host's own memory, from 0 on. */
-static uint64_t roots(struct uiopf_translator *translator, uint32_t pasid)
+int uiopf_translator_set_domain(struct uiopf_translator *t, uint32_t domain)
 {
-	if (translator->second)
-		translator->stages.second_root = LOAD_ACQUIRE(&translator->second->root[0]);
-	if (translator->first && pasid < translator->first->pasids)
-		return LOAD_ACQUIRE(&translator->first->root[pasid]);
-	return UIOPF_NO_ROOT;
+	if (domain > UIOPF_MOST_DOMAIN)
+		return -EINVAL;
+	uiopf_control_begin(t->core);
+	t->domain = domain;
+	uiopf_control_end(t->core);
+	return 0;
+}
+
+int uiopf_translator_set_tag(struct uiopf_translator *t, uint32_t pasid, uint32_t tag)
+{
+	int rc = 0;
+	uint32_t i;
+
+	if (!t->first || pasid >= t->first->pasids || tag > UIOPF_MOST_TAG)
+		return -EINVAL;
+	uiopf_control_begin(t->core);
+	if (!t->tag) {
+		t->tag = calloc(t->first->pasids, sizeof *t->tag);
+		for (i = 0; t->tag && i < t->first->pasids; i++)
+			t->tag[i] = i;
+	}
+	if (t->tag)
+		t->tag[pasid] = tag;
+	else
+		rc = -ENOMEM;
+	uiopf_control_end(t->core);
+	return rc;
+}
+
+static uint32_t tag_of(const struct uiopf_translator *t, uint32_t pasid)
+{
+	return t->tag && pasid < t->first->pasids ? t->tag[pasid] : pasid;
+}
+
+/* Stage 1's root is an intermediate address; stage 2's tables are in the host's own memory, from 0 on. */
+static struct uiopf_context context_of(const struct uiopf_translator *t, uint32_t pasid)
+{
+	struct uiopf_context context = { UIOPF_NO_ROOT, tag_of(t, pasid), pasid, false };
+
+	if (t->first && pasid < t->first->pasids)
+		context.root = LOAD_ACQUIRE(&t->first->root[pasid]);
+	context.there = context.root != UIOPF_NO_ROOT;
+	return context;
+}
+
+static struct uiopf_translation walk_by(struct uiopf_translator *t, struct uiopf_context context, uint64_t address,
+					uint32_t access)
+{
+	if (t->second)
+		t->stages.second_root = LOAD_ACQUIRE(&t->second->root[0]);
+	return uiopf_stages_translate(&t->stages, context.tag, context.root, address, access);
 }
 
 struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
 					       uint32_t access)
 {
-	const uint64_t root = roots(translator, pasid);
-
-	return uiopf_stages_translate(&translator->stages, pasid, root, address, access);
+	return walk_by(translator, context_of(translator, pasid), address, access);
 }
 
 int uiopf_translator_look(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
@@ -83,7 +128,9 @@ int uiopf_translator_look(struct uiopf_translator *translator, uint32_t pasid, u
 	struct uiopf_translation t;
 
 	uiopf_control_begin(translator->core);
-	t = uiopf_stages_look(&translator->stages, roots(translator, pasid), address, access);
+	if (translator->second)
+		translator->stages.second_root = LOAD_ACQUIRE(&translator->second->root[0]);
+	t = uiopf_stages_look(&translator->stages, context_of(translator, pasid).root, address, access);
 	uiopf_control_end(translator->core);
 	uiopf_translation_tell(&t, translated);
 	return 0;
@@ -103,10 +150,11 @@ int uiopf_translator_translate(struct uiopf_translator *translator, uint32_t pas
 
 int uiopf_translator_invalidate(struct uiopf_translator *translator, uint32_t pasid, uint64_t first, uint64_t last)
 {
-	uint32_t were;
+	uint32_t were, tag;
 
 	uiopf_control_begin(translator->core);
-	were = uiopf_tlb_invalidate(&translator->stages.iotlb, UIOPF_TLB_WHOLE, pasid, first, last);
+	tag = pasid == UIOPF_ANY_PASID ? UIOPF_ANY_TAG : tag_of(translator, pasid);
+	were = uiopf_tlb_invalidate(&translator->stages.iotlb, UIOPF_TLB_WHOLE, tag, first, last);
 	uiopf_control_end(translator->core);
 	return (int)were;
 }
@@ -129,6 +177,16 @@ int uiopf_translator_invalidate_all(struct uiopf_translator *translator)
 	were = uiopf_tlb_invalidate_all(&translator->stages.iotlb);
 	uiopf_control_end(translator->core);
 	return (int)were;
+}
+
+void uiopf_translator_drop(struct uiopf_translator *translator, uint32_t tag, uint64_t first, uint64_t last)
+{
+	uiopf_tlb_invalidate(&translator->stages.iotlb, UIOPF_TLB_WHOLE, tag, first, last);
+}
+
+void uiopf_translator_drop_second(struct uiopf_translator *translator, uint64_t first, uint64_t last)
+{
+	uiopf_tlb_invalidate(&translator->stages.iotlb, UIOPF_TLB_STAGE_2, UIOPF_ANY_PASID, first, last);
 }
 
 void uiopf_translator_get_counts(struct uiopf_translator *translator, struct uiopf_translator_counts *counts)
@@ -167,6 +225,37 @@ void uiopf_device_tlb_free(struct uiopf_device_tlb *tlb)
 	free(tlb);
 }
 
+void uiopf_device_tlb_drop(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t first, uint64_t last)
+{
+	uiopf_tlb_invalidate(&tlb->tlb, UIOPF_TLB_WHOLE, pasid, first, last);
+}
+
+void uiopf_device_tlb_drop_context(struct uiopf_device_tlb *tlb, uint32_t pasid)
+{
+	uint32_t i;
+
+	for (i = 0; i < UIOPF_CONTEXTS; i++)
+		if (pasid == UIOPF_ANY_PASID || tlb->context[i].pasid == pasid)
+			tlb->context[i].there = false;
+}
+
+/* One place for each: a PASID that needs another's takes it. What is not there is never kept. */
+static struct uiopf_context kept_context(struct uiopf_device_tlb *tlb, uint32_t pasid)
+{
+	struct uiopf_context *kept = &tlb->context[pasid % UIOPF_CONTEXTS];
+
+	if (!tlb->keeps_contexts)
+		return context_of(tlb->translator, pasid);
+	if (!kept->there || kept->pasid != pasid) {
+		const struct uiopf_context context = context_of(tlb->translator, pasid);
+
+		if (!context.there)
+			return context;
+		*kept = context;
+	}
+	return *kept;
+}
+
 struct uiopf_translation uiopf_device_tlb_walk(struct uiopf_device_tlb *tlb, uint32_t pasid, uint64_t address,
 					       uint32_t access)
 {
@@ -178,7 +267,7 @@ struct uiopf_translation uiopf_device_tlb_walk(struct uiopf_device_tlb *tlb, uin
 	if (kept)
 		return (struct uiopf_translation){ .shift = kept->shift, .rights = kept->rights,
 			.address = kept->to | (address & ((1ull << kept->shift) - 1)) };
-	t = uiopf_translator_walk(tlb->translator, pasid, address, access);
+	t = walk_by(tlb->translator, kept_context(tlb, pasid), address, access);
 	if (!t.stage)
 		uiopf_tlb_keep(&tlb->tlb, (struct uiopf_tlb_entry){ address, t.address, pasid, UIOPF_TLB_WHOLE,
 			(uint8_t)t.shift, (uint8_t)t.rights });

@@ -6,8 +6,9 @@ import enum
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import lib
-from uring_iopf.errors import UsageError, check_whole
+from uring_iopf.errors import UsageError, check_fits, check_whole
 from uring_iopf.hardware.iommus.iommu import Iommu, dropped_flag
+from uring_iopf.hardware.iommus.spans import Span, ats_word, covering
 from uring_iopf.hardware.pri import PrgResponse
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class AmdIommu(Iommu):
     *dropped*: without auto response, the IOMMU's answer to the last request of a group that the log does not take:
     ``success``, ``failure`` or ``nothing``. The specification is not at hand.
 
+    The methods ``invalidate_*`` and ``completion_wait`` give commands as Linux's driver makes them. They are in the
+    queue when they return, and the hardware's next turn carries them out. Source: Linux 6.12,
+    drivers/iommu/amd/iommu.c.
+
     Raises: UsageError, a size, a code, a threshold or *dropped* that is not allowed.
     """
 
@@ -100,3 +105,63 @@ class AmdIommu(Iommu):
             control = self.read_register(AmdRegister.CONTROL) | AmdControl.PPR_AUTO_RESPONSE
             self.write_register(AmdRegister.PPR_AUTO_RESPONSE, auto_response)
             self.write_register(AmdRegister.CONTROL, control)
+
+    def invalidate_iommu_pages(
+        self, domain: int, address: int = 0, length: int = 0, *, pasid: int | None = None
+    ) -> None:
+        """INVALIDATE_IOMMU_PAGES: translations in the IOTLB go, of a range that is a power of two and covers this one.
+
+        *pasid*: a guest's addresses under it (GN). None: those of stage 2, and all through both stages of the domain.
+        *length* 0: all addresses.
+        """
+        check_fits(16, domain=domain)
+        check_fits(20, pasid=pasid or 0)
+        self.command(3 << 60 | domain << 32 | (pasid or 0), _pages(address, length) | _PDE | _gn(pasid))
+
+    def invalidate_iotlb_pages(
+        self, device_id: int, address: int = 0, length: int = 0, *, pasid: int | None = None
+    ) -> None:
+        """INVALIDATE_IOTLB_PAGES: translations in the function's own TLB go. *length* 0: all.
+
+        *pasid*: under this one, of 16 bits; None: under any.
+        """
+        check_fits(16, device_id=device_id, pasid=pasid or 0)
+        number = pasid or 0
+        word0 = 4 << 60 | device_id << 32 | device_id | (number >> 8) << 16 | (number & 0xFF) << 48
+        self.command(word0, _pages(address, length) | _gn(pasid))
+
+    def invalidate_devtab_entry(self, device_id: int) -> None:
+        """INVALIDATE_DEVTAB_ENTRY: the IOMMU drops a function's entry, and those of its PASIDs."""
+        check_fits(16, device_id=device_id)
+        self.command(2 << 60 | device_id)
+
+    def invalidate_iommu_all(self) -> None:
+        """INVALIDATE_IOMMU_ALL: everything goes that the IOMMU keeps. Functions' own TLBs are not affected."""
+        self.command(8 << 60)
+
+    def flush_stage_2(self, domain: int, address: int = 0, length: int = 0) -> None:
+        """Give the commands that Linux gives after an unmap in stage 2, and wait for them. *length* 0: all addresses.
+
+        The functions' own TLBs are invalidated as a whole: these do not know intermediate addresses.
+        """
+        check_fits(16, domain=domain)
+        self.invalidate_iommu_pages(domain, address, length)
+        for device_id in self.functions_of(domain):
+            self.invalidate_iotlb_pages(device_id)
+        self.completion_wait()
+        self.finish_commands()
+
+    def completion_wait(self) -> None:
+        """COMPLETION_WAIT: when it has been carried out (`completed_commands`), so have the commands before it."""
+        self.command(1 << 60)
+
+
+_PDE: Final = 2
+
+
+def _gn(pasid: int | None) -> int:
+    return 0 if pasid is None else 4
+
+
+def _pages(address: int, length: int) -> int:
+    return ats_word(covering(address, length) if length else Span(0, 52), 1)

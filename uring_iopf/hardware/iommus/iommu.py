@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
-from uring_iopf.errors import UsageError, check_fits
+from uring_iopf.errors import KernelError, UsageError, check_fits
 from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
@@ -90,6 +91,11 @@ class Iommu(Handle[CIommu]):
         return model
 
     @property
+    def closed(self) -> bool:
+        """Whether it has been closed. Its functions may be there still."""
+        return self._model is None
+
+    @property
     def port(self) -> CPort:
         """The C object to which functions connect."""
         return lib.uiopf_model_port(self.model)
@@ -161,6 +167,47 @@ class Iommu(Handle[CIommu]):
         words = ffi.new("uint64_t[]", lib.UIOPF_MODEL_MOST_WORDS)
         n = check(lib.uiopf_model_read_command(self.model, bool(refusal), words), "read a command")
         return tuple(int(word) for word in words[0:n])
+
+    def command(self, word0: int, word1: int = 0, word2: int = 0, word3: int = 0) -> None:
+        """Put a command into the command queue, as any software might, behind those of the driver.
+
+        It has two words, or in VT-d since revision 3 four. The hardware carries it out in its next turn. A command that
+        invalidates names translations. The TLBs of the functions behind this IOMMU, and of the translators that they
+        use (`Endpoint.use_translator`), drop these.
+
+        Raises: KernelError(EOPNOTSUPP), this model takes none; KernelError(ENOMEM); UsageError, a number out of range.
+        """
+        check_fits(64, word0=word0, word1=word1, word2=word2, word3=word3)
+        check(lib.uiopf_model_command(self.model, [word0, word1, word2, word3]), "give a command")
+
+    def functions_of(self, domain: int) -> list[int]:
+        """The requester ids of the functions behind this IOMMU whose translator has this domain."""
+        check_fits(16, domain=domain)
+        ids = ffi.new("uint32_t[]", lib.UIOPF_MODEL_MOST_FUNCTIONS)
+        n = lib.uiopf_model_functions_of(self.model, domain, ids)
+        return sorted(int(one) for one in ids[0:n])
+
+    def flush_stage_2(self, domain: int, address: int = 0, length: int = 0) -> None:
+        """Give the commands that follow an unmap in stage 2, and wait for them. *length* 0: all addresses.
+
+        Raises: KernelError(EOPNOTSUPP), this model has none; UsageError, a number out of range.
+        """
+        check_fits(16, domain=domain)
+        check_fits(64, address=address, length=length)
+        raise KernelError(errno.EOPNOTSUPP, "invalidate stage 2")
+
+    def finish_commands(self) -> None:
+        """Let the hardware carry out the commands in the queue, as Linux waits for them (``qi_submit_sync``)."""
+        lib.uiopf_model_finish_commands(self.model)
+
+    def completed_commands(self) -> int:
+        """The number of commands carried out that say that all before them have been.
+
+        They are CMD_SYNC, VT-d's Invalidation Wait, COMPLETION_WAIT and IOFENCE.C.
+        """
+        counts = ffi.new("struct uiopf_model_counts *")
+        lib.uiopf_model_get_counts(self.model, counts)
+        return int(counts.completed)
 
     def read_register(self, register: int) -> int:
         """Read a register by the vendor's offset.
