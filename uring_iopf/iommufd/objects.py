@@ -141,6 +141,9 @@ class Object(NotCopied):
         """The steps that release the objects that it uses. Raises: KernelError, it cannot be destroyed."""
         return []
 
+    def left(self) -> None:
+        """Do what follows once it has been destroyed."""
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id}{'' if self.exists else ' (destroyed)'}>"
 
@@ -257,6 +260,7 @@ class ObjectTable(Unshared):
         if which.users:
             raise KernelError(errno.EBUSY, call)
         self.change(call, *which.leaving(), *self.removing(which))
+        which.left()
 
 
 def _another() -> UsageError:

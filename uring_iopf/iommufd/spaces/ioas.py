@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import heapq
 from bisect import bisect_left, bisect_right
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from uring_iopf.errors import KernelError, UsageError, check_fits, pairs, whole
 from uring_iopf.handles import Step, quietly
@@ -58,6 +59,16 @@ class Piece(NamedTuple):
     length: int
     fd: int | None
     source_writeable: bool
+
+
+class Follower(Protocol):
+    """Tables that have mappings of a space in them, and from which these go as they are removed from the space."""
+
+    gone: list[tuple[int, int]]
+    """Ranges, first and last IOVA, whose mappings have been removed and that are still to be seen to."""
+
+    def catch_up(self) -> None:
+        """See to them."""
 
 
 def check_map(call: str, iova: int, length: int, readable: bool, writeable: bool) -> None:
@@ -132,6 +143,7 @@ class IOAS(Object):
         self._allowed: list[tuple[int, int]] = []  # by rising start; they do not overlap
         self._domains: dict[object, Geometry] = {}
         self._large_pages = True
+        self._followers: list[Follower] = []
 
     # ---- mappings ----
 
@@ -402,7 +414,12 @@ class IOAS(Object):
 
     def leaving(self) -> list[Step]:
         """The steps that remove the mappings."""
-        return [self._mappings.clear, self._starts.clear]
+        spans = [(one.iova, one.last) for one in self._mappings]
+        return [
+            self._mappings.clear,
+            self._starts.clear,
+            *(partial(one.gone.extend, spans) for one in self._followers),
+        ]
 
     # ---- within ----
 
@@ -420,10 +437,39 @@ class IOAS(Object):
         return at if at < len(self._starts) and self._starts[at] <= last else None
 
     def _remove(self, first: int, end: int) -> int:
-        done = sum(one.length for one in self._mappings[first:end])
+        removed = self._mappings[first:end]
+        spans = [(one.iova, one.last) for one in removed]
         those = slice(first, end)
-        self._table.change(UNMAP, partial(self._mappings.__delitem__, those), partial(self._starts.__delitem__, those))
-        return done
+        self._table.change(
+            UNMAP,
+            partial(self._mappings.__delitem__, those),
+            partial(self._starts.__delitem__, those),
+            *(partial(one.gone.extend, spans) for one in self._followers),
+        )
+        self.left()
+        return sum(one.length for one in removed)
+
+    def left(self) -> None:
+        """Let the followers catch up, each of them, whatever another raises."""
+        with ExitStack() as stack:
+            for one in reversed(self._followers):
+                stack.callback(one.catch_up)
+
+    def follow(self, follower: Follower) -> None:
+        """Let it know of each mapping that is removed from now on, also as the space is destroyed.
+
+        Raises: KernelError(ENOENT), destroyed; UsageError, it is no follower.
+        """
+        self._check_exists("follow")
+        if not isinstance(getattr(follower, "gone", None), list):
+            raise UsageError(f"follower must have a list of what is gone, not {follower!r}")
+        self._table.change("follow", partial(self._followers.append, follower))
+
+    def unfollow(self, follower: Follower) -> None:
+        """End that. Does nothing if it does not follow."""
+        if follower in self._followers:
+            self._table.begin()
+            self._table.change("unfollow", partial(self._followers.remove, follower))
 
     def _insert(
         self,

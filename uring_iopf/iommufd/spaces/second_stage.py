@@ -6,6 +6,7 @@ import errno
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final
 
+from uring_iopf._native import lib
 from uring_iopf.abi.iommufd import FaultPerm
 from uring_iopf.errors import KernelError, UsageError, check_fits
 from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
@@ -13,6 +14,8 @@ from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from uring_iopf._native import CPageTables
+    from uring_iopf.hardware.iommus.iommu import Iommu
     from uring_iopf.iommufd.spaces.ioas import IOAS, Mapping
 
 _PAGE: Final = PAGE_SIZES[0]
@@ -26,10 +29,13 @@ class SecondStage:
     2, and filled by nothing else in these ranges. A mapping that does not begin or end at a page of 4 KiB is mapped as
     far as it has whole pages.
 
-    Nothing is in the tables before `pin` or `fill`. Software invalidates the pages that `unpin` returns. It unpins a
-    mapping before it removes it from the IOAS.
+    Nothing is in the tables before `pin` or `fill`. A mapping that is removed from the IOAS goes from the tables, too,
+    before the call returns, and the IOMMUs of `flush_with` invalidate it, as iommu_unmap() and its sync do. Software
+    invalidates the pages that `unpin` returns itself.
 
-    Raises: UsageError, *tables* are not of stage 2.
+    Destroying the IOAS removes all mappings. One thread at a time may use it, and change the IOAS.
+
+    Raises: UsageError, *tables* are not of stage 2, or closed; KernelError(ENOENT), *ioas* is destroyed.
     """
 
     def __init__(self, ioas: IOAS, tables: PageTables) -> None:
@@ -37,10 +43,51 @@ class SecondStage:
             raise UsageError(f"tables must be PageTables of stage 2, not {tables!r}")
         self.ioas = ioas
         self.tables = tables
+        self.gone: list[tuple[int, int]] = []
+        """Ranges that the IOAS has removed, and that are still in the tables: only in the middle of a call."""
+        self._c: CPageTables | None = tables.c  # also after its name is closed: hardware walks them
+        self._flushed_by: list[tuple[Iommu, int]] = []
+        self._unflushed: list[tuple[int, int]] = []
         self.filled = 0
         """The pages that `fill` has mapped."""
         self._pinned: dict[int, int] = {}
         self._starts: list[int] = []  # of these, sorted
+        ioas.follow(self)
+
+    def flush_with(self, iommu: Iommu, domain: int) -> None:
+        """Let an IOMMU invalidate what is removed: `Iommu.flush_stage_2`, for the translators that have this domain.
+
+        An IOMMU that has been closed flushes no more: close it after its functions.
+        Raises: KernelError(EOPNOTSUPP), its model has no such commands.
+        """
+        iommu.flush_stage_2(domain)
+        self._flushed_by.append((iommu, domain))
+
+    def catch_up(self) -> None:
+        """Unmap what the IOAS has removed, and let the IOMMUs invalidate it. The IOAS calls this after each removal."""
+        while self.gone:
+            first, last = self.gone[-1]
+            pages = self._pages_in(first, last)
+            self._unflushed += pages  # first: a call that is interrupted is made again
+            for address, _ in pages:
+                self._drop(address)
+            if self._unflushed:
+                lowest = min(address for address, _ in self._unflushed)
+                end = max(address + size for address, size in self._unflushed)
+                for iommu, domain in self._flushed_by:
+                    if not iommu.closed:
+                        iommu.flush_stage_2(domain, lowest, end - lowest)
+                self._unflushed.clear()
+            self.gone.pop()
+
+    def close(self) -> None:
+        """Unmap all of it, invalidate it, and follow the IOAS no more. Closing again does nothing."""
+        if self._c is None:
+            return
+        self.gone.append((0, _MOST - 1))
+        self.catch_up()
+        self.ioas.unfollow(self)
+        self._c = None
 
     def pin(self, first: int = 0, last: int = _MOST - 1) -> int:
         """Map what the IOAS has from *first* to *last*, by the largest pages that fit. Return the bytes mapped.
@@ -48,6 +95,7 @@ class SecondStage:
         Pages that are mapped already stay. Raises: as `PageTables.map`. Pages that were mapped before stay.
         """
         check_fits(48, first=first, last=last)
+        self._begin()
         done = 0
         for mapping in self.ioas.mappings():
             low = -(-max(mapping.iova, first) // _PAGE) * _PAGE
@@ -63,12 +111,29 @@ class SecondStage:
         A large page goes as a whole. Raises: as `PageTables.unmap`.
         """
         check_fits(48, first=first, last=last)
-        gone = [(at, size) for at in self._starts if at <= last and at + (size := self._pinned[at]) > first]
-        for at, _ in gone:
-            self.tables.unmap(at)
-            del self._pinned[at]
-            del self._starts[bisect_left(self._starts, at)]
-        return gone
+        self._begin()
+        pages = self._pages_in(first, last)
+        for address, _ in pages:
+            self._drop(address)
+        return pages
+
+    def _begin(self) -> None:
+        """Raises: UsageError, closed. A removal that was interrupted is ended first."""
+        if self._c is None:
+            raise UsageError("the second stage is closed")
+        self.catch_up()
+
+    def _pages_in(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The address and size of the pages that have an address in a range."""
+        return [(at, size) for at in self._starts if at <= last and at + (size := self._pinned.get(at, _PAGE)) > first]
+
+    def _drop(self, address: int) -> None:
+        assert self._c is not None
+        rc = lib.uiopf_pagetables_unmap(self._c, 0, address)
+        if rc < 0 and rc != -errno.ENOENT:  # something else has taken it away
+            raise KernelError(-rc, f"unpin {address:#x}")
+        self._pinned.pop(address, None)
+        del self._starts[bisect_left(self._starts, address)]
 
     def fill(self, address: int, access: int) -> bool:
         """Map the page of 4 KiB that has *address*, if the IOAS has it with this right. Return whether it does.
@@ -77,6 +142,7 @@ class SecondStage:
         """
         check_fits(64, address=address)
         check_fits(4, access=access)
+        self._begin()
         at = address // _PAGE * _PAGE
         mapping = self.ioas.find(at)
         if mapping is None or at + _PAGE - 1 > mapping.last or access & ~(self._perm(mapping) | FaultPerm.PRIV):
