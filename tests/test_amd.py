@@ -25,6 +25,7 @@ from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.limits import REQUEST_QUEUES
 from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriStatus
+from uring_iopf.machine_function import Account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,8 @@ class AmdSite(Site):
         return AmdStatus(self.iommu.read_register(AmdRegister.STATUS))
 
     def fill(self) -> None:
-        while self.iommu.read_register(AmdRegister.PPR_LOG_TAIL) != ENTRIES * 16:
+        head = self.iommu.read_register(AmdRegister.PPR_LOG_HEAD)
+        while (self.iommu.read_register(AmdRegister.PPR_LOG_TAIL) - head) // 16 % (ENTRIES + 1) != ENTRIES:
             self.end.send(STRANGERS)
 
 
@@ -146,6 +148,33 @@ def test_with_auto_response_nothing_is_lost(site: AmdSite, code: PrgResponse) ->
     assert (counts.iommu_answered, counts.outstanding) == (2, 0)
 
 
+@pytest.mark.parametrize("dropped", [None, "success"], ids=["auto response", "dropped"])
+@pytest.mark.parametrize("reported", [True, False])
+def test_what_was_logged_of_a_group_that_the_iommu_has_answered_is_not_lost(
+    reported: bool, dropped: str | None
+) -> None:
+    class Answering(AmdSite):
+        def make_iommu(self) -> AmdIommu:
+            return AmdIommu(self.core, dropped=dropped) if dropped else AmdIommu(self.core, auto_response=SUCCESS)
+
+    site = Answering()
+    site.end.enable_pri()
+    site.end.send(PageRequest(PAGE, prg_index=7, read=True, pasid=5, last=False))
+    if reported:
+        site.turn()
+    site.fill()
+    for index in (7, 8):  # the second has nothing in the log
+        site.end.send(PageRequest(PAGE, prg_index=index, read=True, pasid=5))
+    site.turn()
+    assert site.end.take_answers() == [PrgAnswer(7, SUCCESS), PrgAnswer(8, SUCCESS)]
+    assert accounts(site) == [Account(3, 0, 2, 0, 3, pending=1)], "the driver keeps it, as Linux's"
+    site.end.send(PageRequest(PAGE, prg_index=7, read=True, pasid=5, last=False))
+    site.turn()
+    site.device.detach()
+    assert accounts(site) == [Account(4, 0, 3, 1, 3, awaited=1)], "the new group has no answer yet"
+    site.close()
+
+
 def test_a_burst_beyond_the_log_is_told_to_ask_again() -> None:
     """A machine's own IOMMU, by its registers."""
     with Machine(None, driver="inline", iommu="amd", group=8) as machine:
@@ -187,6 +216,8 @@ class AmdMachine(DriverMachine):
             if function is not None:
                 function.auto_answered += 1
                 function.answers[request.prg_index, self.code] += request.last
+                if request.last:
+                    function.in_queue.append(request.prg_index)  # the driver keeps what it has of it
         elif self.runs and self.entries < ENTRIES:
             self.entries += 1
             super().arrive(function, request)

@@ -597,11 +597,16 @@ class ModelFunction:
     auto_answered: int = 0
     passed_over: int = 0
     lost: int = 0
-    in_queue: list[PageRequest] = field(default_factory=list)
+    in_queue: list[PageRequest | int] = field(default_factory=list)  # an index: the IOMMU has answered it by then
     partial: dict[int, int] = field(default_factory=dict)  # requests by index
+    ended: dict[int, int] = field(default_factory=dict)  # the first so many of these have been answered, and are kept
     waiting: list[tuple[int, int]] = field(default_factory=list)  # index, pages: groups that a read will have
     held: dict[int, tuple[int, int]] = field(default_factory=dict)  # the same, by cookie
     answers: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def end(self, index: int) -> None:
+        """The group has been answered without a client."""
+        self.ended[index] = self.partial.get(index, 0)
 
 
 def is_canonical(address: int) -> bool:
@@ -674,6 +679,7 @@ class DriverMachine(RuleBasedStateMachine):
         elif isinstance(verdict, int):
             function.auto_answered += not self.is_marker(request)
             function.answers[request.prg_index, verdict] += 1
+            function.end(request.prg_index)
         elif verdict is not Verdict.REPORTED:
             pass
         elif not function.attached:
@@ -681,6 +687,7 @@ class DriverMachine(RuleBasedStateMachine):
             function.answers[request.prg_index, PrgResponse.INVALID] += 1
         elif request.last:
             pages = function.partial.pop(request.prg_index, 0) + 1
+            function.ended.pop(request.prg_index, 0)
             function.waiting.append((request.prg_index, pages))
         else:
             function.partial[request.prg_index] = function.partial.get(request.prg_index, 0) + 1
@@ -689,7 +696,10 @@ class DriverMachine(RuleBasedStateMachine):
         self.raised = False
         for function in self.model.values():
             for request in function.in_queue:
-                self.take(function, request)
+                if isinstance(request, PageRequest):
+                    self.take(function, request)
+                else:
+                    function.end(request)
             function.in_queue.clear()
 
     def end_groups(self, function: ModelFunction, groups: list[tuple[int, int]]) -> None:
@@ -781,8 +791,11 @@ class DriverMachine(RuleBasedStateMachine):
         self.site.devices[n].detach()
         self.interrupt()
         function.attached = False
-        function.lost += sum(function.partial.values())  # dropped with the last attachment, as in Linux
+        ended = sum(function.ended.values())
+        function.auto_answered += ended
+        function.lost += sum(function.partial.values()) - ended  # dropped with the last attachment, as in Linux
         function.partial.clear()
+        function.ended.clear()
         self.end_groups(function, function.waiting + list(function.held.values()))
         function.waiting, function.held = [], {}
 
@@ -816,7 +829,8 @@ class DriverMachine(RuleBasedStateMachine):
         self.look()
         for one, account in zip(self.site.ends, accounts(self.site), strict=True):
             function = self.model[one.requester_id]
-            pending = len([r for r in function.in_queue if not self.is_marker(r)]) + sum(function.partial.values())
+            in_queue = [one for one in function.in_queue if isinstance(one, PageRequest)]
+            pending = len([one for one in in_queue if not self.is_marker(one)]) + sum(function.partial.values())
             pending += sum(pages for _, pages in [*function.waiting, *function.held.values()])
             assert account._replace(awaited=0, unmapped=0) == Account(
                 sent=function.sent,

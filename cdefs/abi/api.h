@@ -174,7 +174,8 @@ void uiopf_eventq_counts(struct uiopf_eventq *queue, struct uiopf_eventq_counts 
 
 struct uiopf_device_counts {
 	uint64_t reported;	/* faults */
-	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed */
+	uint64_t refused;	/* faults answered by the generic layer or the driver: no handler, no memory, malformed; or kept
+				   of a group that was answered so, or by the IOMMU, and then dropped */
 	uint64_t dropped;	/* partial faults forgotten without an answer */
 	uint64_t passed_over;	/* page requests that the driver drops without a word, as Linux's: nobody is answered */
 	uint64_t stale;		/* faults that met another attachment than the one they were sent under */

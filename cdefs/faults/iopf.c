@@ -240,14 +240,25 @@ uint64_t uiopf_device_partial_faults(const struct uiopf_device *d)
 	return faults;
 }
 
+void uiopf_device_answered_partial(struct uiopf_device *d, uint32_t grpid)
+{
+	const uint32_t index = d->unfinished ? *find_partial(d, grpid) : UIOPF_NONE;
+
+	if (index != UIOPF_NONE)
+		d->partial[index].answered = d->partial[index].count;
+}
+
 void uiopf_device_drop_partial(struct uiopf_device *d)
 {
 	uint32_t b, count;
 
 	for (b = 0; b <= d->bucket_mask; b++)
 		while (d->bucket[b] != UIOPF_NONE) {
-			uiopf_free_nodes(d, uiopf_take_partial(d, d->partial[d->bucket[b]].grpid, &count));
-			d->counts.dropped += count;
+			const struct uiopf_partial p = d->partial[d->bucket[b]];
+
+			uiopf_free_nodes(d, uiopf_take_partial(d, p.grpid, &count));
+			d->counts.refused += p.answered;
+			d->counts.dropped += count - p.answered;
 		}
 }
 
@@ -257,6 +268,7 @@ void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, const
 		  uint32_t code, uint32_t faults)
 {
 	d->counts.refused += faults;
+	uiopf_device_answered_partial(d, fault->grpid);
 	code = uiopf_hardware_code(d, code);
 	if (data)
 		d->iommu->ops->respond_privately(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code, data);

@@ -193,6 +193,7 @@ struct uiopf_device {
 	} *node;
 	struct uiopf_partial {		/* the partial faults of one group index */
 		uint32_t grpid, first, last, count, next;
+		uint32_t answered;	/* the first so many: their group has had its answer, though they are kept */
 	} *partial;
 	uint32_t *bucket, *returned;
 	struct uiopf_group **chunk;	/* capacity / UIOPF_GROUP_CHUNK of them */
@@ -305,6 +306,12 @@ bool uiopf_device_is_exhausted(struct uiopf_device *device);
 int uiopf_device_reserve(struct uiopf_device *device, uint32_t capacity);
 /* Quiescent: faults whose group has not come to its last. */
 uint64_t uiopf_device_partial_faults(const struct uiopf_device *device);
+/*
+ * Producer: a group index has been answered by whoever did not ask a client. To the function that is the end of the group;
+ * Linux keeps what it has of it, and the next last request with the index takes that along. Forgotten without one, it
+ * counts as what it is: answered.
+ */
+void uiopf_device_answered_partial(struct uiopf_device *device, uint32_t grpid);
 /* Quiescent: forgets unfinished groups; nobody is answered (iopf_queue_remove_device). */
 void uiopf_device_drop_partial(struct uiopf_device *device);
 /* Producer: takes back what the consumer freed. */

@@ -1,6 +1,7 @@
 #include "hardware/iommu/amd.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "hardware/iommu/invalidate.h"
 #include "hardware/iommu/model_path.h"
@@ -137,6 +138,43 @@ static void set_control(struct uiopf_amd *a, uint64_t control)
 	set_room(a);
 }
 
+/*
+ * The IOMMU answers a group whose earlier requests may be in the log, or with the generic layer. The driver does not know,
+ * and keeps them. Without memory to note that, it is not answered.
+ */
+static bool note_answered(struct uiopf_amd *a, struct uiopf_page_request request)
+{
+	const struct uiopf_amd_answered one = {
+		.at = a->log.written,
+		.requester_id = request.requester_id,
+		.index = request.message >> PCIE_PRI_PRGI_SHIFT & (PCIE_PRI_PRGI_COUNT - 1),
+	};
+	uint32_t i;
+
+	if (!a->model.source[one.requester_id].last)
+		return true;		/* no driver keeps anything of it */
+	if (one.at == a->log.head) {
+		uiopf_model_answered_partial(&a->model, one.requester_id, one.index);
+		return true;
+	}
+	for (i = a->answered_count; i-- && a->answered[i].at == one.at;)
+		if (a->answered[i].requester_id == one.requester_id && a->answered[i].index == one.index)
+			return true;
+	if (a->answered_count == a->answered_capacity) {
+		const uint32_t capacity = a->answered_capacity ? 2 * a->answered_capacity : 64;
+		struct uiopf_amd_answered *more = reallocarray(a->answered, capacity, sizeof *more);
+
+		if (!more) {
+			a->model.own_lost++;
+			return false;
+		}
+		a->answered = more;
+		a->answered_capacity = capacity;
+	}
+	a->answered[a->answered_count++] = one;
+	return true;
+}
+
 bool uiopf_amd_takes(struct uiopf_amd *a, struct uiopf_page_request request)
 {
 	const bool runs = a->status & AMD_STATUS_PPR_RUN, answers = a->control & AMD_CONTROL_AUTO_RESPONSE;
@@ -147,10 +185,10 @@ bool uiopf_amd_takes(struct uiopf_amd *a, struct uiopf_page_request request)
 	if (runs && entries >= threshold(a))
 		a->status |= AMD_STATUS_PPR_EARLY;
 	if (answers && is_on(a->control)) {
-		if (request.message & PCIE_PRI_LAST)
-			uiopf_model_answer(&a->model, request, a->auto_response & 0xf);
-		else
+		if (!(request.message & PCIE_PRI_LAST))
 			uiopf_model_answer_with_last(&a->model, request);
+		else if (note_answered(a, request))
+			uiopf_model_answer(&a->model, request, a->auto_response & 0xf);
 		return false;
 	}
 	if (runs && entries < capacity(a))
@@ -159,7 +197,8 @@ bool uiopf_amd_takes(struct uiopf_amd *a, struct uiopf_page_request request)
 		a->status = (a->status | AMD_STATUS_PPR_OVERFLOW) & ~(uint64_t)AMD_STATUS_PPR_RUN;
 		set_room(a);
 	}
-	uiopf_model_drop(&a->model, request);
+	if (!uiopf_model_answers_dropped(&a->model) || !(request.message & PCIE_PRI_LAST) || note_answered(a, request))
+		uiopf_model_drop(&a->model, request);
 	return false;
 }
 
@@ -308,14 +347,17 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, 
 		return true;
 	give_response(m, UIOPF_PRODUCER, device_id, fault.pasid, fault.grpid,
 		      good ? UIOPF_RESP_INVALID : UIOPF_RESP_FAILURE);
+	uiopf_model_answered_partial(m, device_id, fault.grpid);
 	++*count.refused;
 	return false;
 }
 
-/* Linux also waits for an entry to be written, and clears it afterwards, against errata of the hardware. */
-static uint32_t poll_log(struct uiopf_model *m, struct uiopf_records *log)
+/*
+ * Reports n entries. Linux also waits for an entry to be written, and clears it afterwards, against errata of the hardware.
+ */
+static void poll_log(struct uiopf_model *m, struct uiopf_records *log, uint32_t n)
 {
-	const uint32_t n = uiopf_records_ready(log), head = log->head;
+	const uint32_t head = log->head;
 	uint32_t i;
 
 	for (i = 0; i < n; i++) {
@@ -329,17 +371,22 @@ static uint32_t poll_log(struct uiopf_model *m, struct uiopf_records *log)
 		uiopf_model_report(m, (head + i) & log->places.mask, device, &fault);
 	}
 	uiopf_records_done(log, n);
-	return n;
 }
 
 static uint32_t interrupt(struct uiopf_model *m)
 {
 	struct uiopf_amd *a = uiopf_amd_of(m);
 	const uint64_t status = a->status;
-	uint32_t n;
+	const uint32_t n = uiopf_records_ready(&a->log);
+	uint32_t i;
 
 	a->status &= ~(uint64_t)(AMD_STATUS_PPR_INT | AMD_STATUS_PPR_OVERFLOW);
-	n = poll_log(m, &a->log);
+	for (i = 0; unlikely(i < a->answered_count); i++) {	/* what was logged before each answer of the IOMMU's own */
+		poll_log(m, &a->log, a->answered[i].at - a->log.head);
+		uiopf_model_answered_partial(m, a->answered[i].requester_id, a->answered[i].index);
+	}
+	a->answered_count = 0;
+	poll_log(m, &a->log, uiopf_records_ready(&a->log));
 	if (unlikely(status & AMD_STATUS_PPR_OVERFLOW) && !(a->status & AMD_STATUS_PPR_RUN)) {
 		const uint64_t control = a->control | AMD_CONTROL_PPR_LOG;
 
@@ -382,6 +429,7 @@ static int open_amd(struct uiopf_model *m)
 static void close_amd(struct uiopf_model *m)
 {
 	uiopf_records_close(&uiopf_amd_of(m)->log);
+	free(uiopf_amd_of(m)->answered);
 }
 
 const struct uiopf_model_ops uiopf_model_amd = {

@@ -39,6 +39,13 @@ struct uiopf_amd {
 	struct uiopf_records log;
 	uint32_t room;		/* so many entries are simply written; 0: it does not run */
 	uint64_t control, status, auto_response, early;	/* registers */
+
+	/* Groups that the IOMMU has answered since the driver's interrupt, and how much had been written to the log by then. */
+	struct uiopf_amd_answered {
+		uint32_t at;
+		uint16_t requester_id, index;
+	} *answered;
+	uint32_t answered_count, answered_capacity;
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_amd, log);
 

@@ -229,6 +229,7 @@ static uint32_t interrupt(struct uiopf_model *m)
 				uiopf_model_report(m, (head + i) & d->eq.places.mask, device, &fault);
 			} else {	/* no such key, or not any more */
 				give_resume(m, UIOPF_PRODUCER, fault.grpid, UIOPF_RESP_INVALID);
+				uiopf_model_answered_partial(m, function, fault.grpid);
 				++*uiopf_model_refusals(m, function).refused;
 			}
 		}

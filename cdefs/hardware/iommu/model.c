@@ -10,14 +10,14 @@
 #define OWN(requester_id, code, index) \
 	((uint64_t)(requester_id) << 48 | (uint64_t)(code) << 44 | (uint64_t)(index) << 32)
 
-void uiopf_model_answer(struct uiopf_model *m, struct uiopf_page_request request, uint32_t code)
+bool uiopf_model_answer(struct uiopf_model *m, struct uiopf_page_request request, uint32_t code)
 {
 	const uint32_t index = request.message >> PCIE_PRI_PRGI_SHIFT & (PCIE_PRI_PRGI_COUNT - 1);
 	struct uiopf_endpoint *endpoint = m->source[request.requester_id].endpoint;
 
 	if (!endpoint) {
 		m->strangers++;
-		return;
+		return false;
 	}
 	if (m->own_count == m->own_capacity) {
 		const uint32_t capacity = m->own_capacity ? 2 * m->own_capacity : 64;
@@ -25,13 +25,14 @@ void uiopf_model_answer(struct uiopf_model *m, struct uiopf_page_request request
 
 		if (!own) {
 			m->own_lost++;
-			return;
+			return false;
 		}
 		m->own = own;
 		m->own_capacity = capacity;
 	}
 	m->own[m->own_count++] = OWN(request.requester_id, code, index);
 	endpoint->counts.iommu_answered++;
+	return true;
 }
 
 void uiopf_model_answer_with_last(struct uiopf_model *m, struct uiopf_page_request request)
@@ -120,6 +121,12 @@ struct uiopf_refusals uiopf_model_refusals(struct uiopf_model *m, uint32_t reque
 	return (struct uiopf_refusals){ &m->strangers, &m->strangers };
 }
 
+void uiopf_model_answered_partial(struct uiopf_model *m, uint32_t requester_id, uint32_t grpid)
+{
+	if (m->source[requester_id].last)
+		uiopf_device_answered_partial(m->source[requester_id].last, grpid);
+}
+
 void uiopf_model_drop_partial(struct uiopf_model *m)
 {
 	uint32_t rid;
@@ -164,16 +171,27 @@ static void drain(struct uiopf_iommu *iommu)
 }
 
 /* Lets the hardware take its last answers, and report what it has sent, before nobody is there for it. */
+static void unbind(struct uiopf_model *m, struct uiopf_source *source)
+{
+	drain(&m->iommu);
+	drain(&m->iommu);	/* what was refused on the way out has been answered by now, and arrives */
+	source->device = NULL;
+}
+
+static struct uiopf_source *source_of(struct uiopf_model *m, const struct uiopf_device *device)
+{
+	return &m->source[device->requester_id & (UIOPF_REQUESTER_IDS - 1)];
+}
+
 static void forget_device(struct uiopf_iommu *iommu, const struct uiopf_device *device)
 {
 	struct uiopf_model *m = container_of(iommu, struct uiopf_model, iommu);
-	struct uiopf_source *source = &m->source[device->requester_id & (UIOPF_REQUESTER_IDS - 1)];
+	struct uiopf_source *source = source_of(m, device);
 
-	if (source->device != device)
-		return;
-	drain(iommu);
-	drain(iommu);	/* what was refused on the way out has been answered by now, and arrives */
-	source->device = NULL;
+	if (source->device == device)
+		unbind(m, source);
+	if (source->last == device)
+		source->last = NULL;
 }
 
 static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_device *device)
@@ -241,7 +259,7 @@ static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoin
 
 	if (source->endpoint == endpoint) {
 		source->endpoint = NULL;
-		source->device = NULL;
+		source->device = source->last = NULL;
 		m->sources--;
 	}
 }
@@ -363,7 +381,7 @@ int uiopf_model_bind(struct uiopf_model *m, struct uiopf_endpoint *endpoint, str
 	uiopf_control_begin(m->iommu.core);
 	rc = source->endpoint == endpoint && source->device ? -EBUSY : take_in(m, endpoint);
 	if (rc == 0)
-		source->device = device;
+		source->device = source->last = device;
 	uiopf_control_end(m->iommu.core);
 	return rc;
 }
@@ -373,7 +391,8 @@ int uiopf_model_unbind(struct uiopf_model *m, struct uiopf_device *device)
 	if (device->iommu != &m->iommu)
 		return -EINVAL;
 	uiopf_control_begin(m->iommu.core);
-	forget_device(&m->iommu, device);
+	if (source_of(m, device)->device == device)
+		unbind(m, source_of(m, device));
 	uiopf_control_end(m->iommu.core);
 	uiopf_core_made_work(m->iommu.core);	/* what it has sent has been reported, and is to be shown */
 	return 0;

@@ -70,6 +70,7 @@ struct uiopf_model_ops {
 struct uiopf_source {
 	struct uiopf_device *device;	/* bound to it */
 	struct uiopf_endpoint *endpoint;
+	struct uiopf_device *last;	/* … or that was, last: it may keep a part of a group */
 	bool stalls;			/* the function that is, or was, there; beside what drivers look at for every answer */
 };
 
@@ -117,7 +118,8 @@ hot_inline struct uiopf_device *uiopf_model_device(const struct uiopf_model *mod
  * find no place either, and so on.
  */
 void uiopf_model_drop(struct uiopf_model *model, struct uiopf_page_request request);
-void uiopf_model_answer(struct uiopf_model *model, struct uiopf_page_request request, uint32_t code);
+/* False: nobody gets it, because there is no such function, or no memory. */
+bool uiopf_model_answer(struct uiopf_model *model, struct uiopf_page_request request, uint32_t code);
 bool uiopf_model_answers_dropped(const struct uiopf_model *model);
 /* … or has no answer of its own, and the last of its group has, whoever gives it. */
 void uiopf_model_answer_with_last(struct uiopf_model *model, struct uiopf_page_request request);
@@ -159,6 +161,8 @@ hot_inline void uiopf_model_report(struct uiopf_model *model, uint32_t slot, str
 /* What was refused, and what was passed over: where a request of this function is counted that the driver does not report. */
 struct uiopf_refusals { uint64_t *refused, *passed_over; };
 struct uiopf_refusals uiopf_model_refusals(struct uiopf_model *model, uint32_t requester_id);
+/* A group of this function has been answered without a client: what the generic layer has kept of it has its answer, too. */
+void uiopf_model_answered_partial(struct uiopf_model *model, uint32_t requester_id, uint32_t grpid);
 /* The queue has overflowed, and is empty: what is unfinished may miss its last request. */
 void uiopf_model_drop_partial(struct uiopf_model *model);
 /*

@@ -343,6 +343,7 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, 
 	if (fault.flags & UIOPF_FAULT_LAST_PAGE) {
 		give_response(m, UIOPF_PRODUCER, requester_of(d0), fault.flags, fault.pasid, fault.grpid,
 			      UIOPF_RESP_INVALID);
+		uiopf_model_answered_partial(m, requester_of(d0), fault.grpid);
 		++*count.refused;
 	} else {
 		++*count.passed_over;

@@ -593,6 +593,7 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, 
 	if ((fault.flags & UIOPF_FAULT_LAST_PAGE) && !stalls) {
 		give_response(m, UIOPF_PRODUCER, stream_of(d0), fault.flags, fault.pasid, fault.grpid,
 			      denies ? UIOPF_RESP_FAILURE : UIOPF_RESP_INVALID);
+		uiopf_model_answered_partial(m, stream_of(d0), fault.grpid);
 		++*count.refused;
 	} else {
 		++*count.passed_over;

@@ -356,6 +356,7 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_vtd *v, st
 		else
 			give_response(&v->model, UIOPF_PRODUCER, requester_id, fault.flags, fault.pasid, fault.grpid,
 				      UIOPF_RESP_INVALID);
+		uiopf_model_answered_partial(&v->model, requester_id, fault.grpid);
 		*count.refused += !is_stop_marker(d0, d1);
 	} else {
 		++*count.passed_over;

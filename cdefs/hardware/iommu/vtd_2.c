@@ -185,6 +185,7 @@ static __attribute__((noinline)) bool is_worth_reporting(struct uiopf_model *m, 
 	if (d0 & (VTD2_PRQ_LAST | VTD2_PRQ_STREAM)) {
 		give_response(m, UIOPF_PRODUCER, requester_id, fault.flags, fault.pasid, fault.grpid,
 			      has_pasid ? UIOPF_RESP_INVALID : UIOPF_RESP_FAILURE, &data);
+		uiopf_model_answered_partial(m, requester_id, fault.grpid);
 		++*count.refused;
 	} else {
 		++*count.passed_over;

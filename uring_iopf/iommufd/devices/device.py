@@ -40,7 +40,8 @@ class DeviceCounts(NamedTuple):
     reported: int
     """Faults that were reported."""
     refused: int
-    """Faults that the kernel answered without a client: no queue, no memory, or malformed."""
+    """Faults that the kernel answered without a client: no queue, no memory, or malformed. Also faults of an unfinished
+    group that were dropped after the kernel, or the IOMMU, had answered their group."""
     dropped: int
     """Faults of unfinished groups that were dropped without an answer."""
     stale: int
