@@ -15,9 +15,12 @@ from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.iommus.amd import AmdIommu
+from uring_iopf.hardware.iommus.device import DeviceFaults
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
-from uring_iopf.hardware.iommus.riscv import RiscvPqcsr, RiscvRegister
+from uring_iopf.hardware.iommus.riscv import RiscvIommu, RiscvPqcsr, RiscvRegister
 from uring_iopf.hardware.iommus.smmuv3 import SmmuRegister, SmmuV3Iommu
+from uring_iopf.hardware.iommus.vtd import REVISIONS, VtdIommu
 from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse
@@ -26,7 +29,7 @@ from uring_iopf.iommufd import Context
 from uring_iopf.lab.cell import count_cell
 from uring_iopf.machine_function import Account
 from uring_iopf.machine_parts import DRIVERS, FunctionParts, MachineParts
-from uring_iopf.workloads import ROW, load_workload
+from uring_iopf.workloads import ROW, Workload, load_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +47,38 @@ def group_of(iommu: str) -> int:
 def test_python_and_c_have_the_same_models_in_the_same_order() -> None:
     assert tuple(model_names()) == MODELS
     assert {*MODELS, *STALLING} == set(IOMMUS)
+
+
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_a_machine_has_the_iommu_of_its_vendor(iommu: str) -> None:
+    vendor = {"amd": AmdIommu, "riscv": RiscvIommu, "device": DeviceFaults, "smmuv3": SmmuV3Iommu}
+    for drains in (True, False):
+        with Machine(None, driver="inline", iommu=iommu, drains=drains) as machine:
+            assert type(machine.iommu) is vendor.get(iommu.removesuffix("-stall"), VtdIommu)
+            assert machine.iommu.model_name == iommu.removesuffix("-stall")
+            assert machine.iommu.drains == drains
+            if isinstance(machine.iommu, VtdIommu):
+                assert REVISIONS[machine.iommu.revision] == iommu
+
+
+@pytest.mark.parametrize("pasid", [0, 0xFFFF])
+def test_a_workload_that_amds_driver_answers_failure_is_refused(pasid: int) -> None:
+    """Its function would stop, and its pass would end before its rows."""
+    workload = Workload.from_faults([(0, PAGE, pasid, FaultPerm.READ)])
+    says = f"reports PASIDs from 1 to 65534 only, but the function nic has faults of PASID {pasid}"
+    with pytest.raises(UsageError, match=says):
+        MachineParts(workload, iommu="amd", functions=(FunctionParts("nic"),))
+    if pasid:
+        with pytest.raises(UsageError, match=says):
+            MachineParts(iommu="amd", functions=(FunctionParts("nic", pasids=(1, pasid)),))
+    for iommu in set(IOMMUS) - {"amd"}:
+        with Machine(workload, driver="inline", iommu=iommu) as machine:
+            machine.open("handler")
+            machine.start()
+            machine.core.produce()
+            machine.core.consume()
+            machine.core.produce()
+            assert machine.account() == Account(1, 1, 0, 0, 0)
 
 
 def test_an_unknown_model_is_refused_with_the_names_that_there_are() -> None:
@@ -218,6 +253,27 @@ def test_a_report_by_hand_names_nothing_that_an_answers_format_has_no_room_for(i
         machine.queue.respond(message.cookie, PageResponse.INVALID)
         machine.core.produce()
         assert machine.endpoint.take_answers() == [PrgAnswer(511, PrgResponse.INVALID)]
+
+
+@pytest.mark.parametrize("iommu", WITH_PRI)
+def test_what_a_driver_keeps_of_a_group_that_it_has_answered_is_not_lost(iommu: str) -> None:
+    """The last request came while no device was bound. Linux keeps the first; a detach drops it."""
+    with Machine(None, driver="inline", iommu=iommu, group=2) as machine:
+        machine.open("fd")
+        endpoint, device = machine.endpoint, machine.device
+        endpoint.send(PageRequest(PAGE, 7, read=True, pasid=1, last=False))
+        machine.core.produce()
+        machine.iommu.unbind(device)
+        endpoint.send(PageRequest(2 * PAGE, 7, read=True, pasid=1))
+        until(lambda: endpoint.counts().outstanding == 0, machine)
+        assert endpoint.take_answers() == [PrgAnswer(7, PrgResponse.INVALID)]
+        assert machine.account() == Account(2, 0, 1, 0, 0, pending=1)
+        machine.iommu.bind(endpoint, device)
+        endpoint.send(PageRequest(PAGE, 8, read=True, pasid=1, last=False))
+        machine.core.produce()
+        machine.detach()
+        assert machine.account() == Account(3, 0, 2, 1, 0, awaited=1), "nobody has answered the other group"
+        assert device.counts().dropped == 1
 
 
 def discard_in_riscv(machine: Machine) -> None:

@@ -16,7 +16,7 @@ from uring_iopf.designs.registry import resolve
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.handles import NotCopied, Unshared, foreign, leave, open_on, unwatch, watch
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
-from uring_iopf.hardware.iommus.iommu import Iommu
+from uring_iopf.hardware.iommus.named import make_iommu
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import AS_LINUX, Context, DeviceGroup, FaultQueue, NestedHWPT, Object, Personality
@@ -114,7 +114,7 @@ class Machine(Unshared):
         self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
         self.context = Context(self.core)
         needs_pasid = parts.iommu == "vtd" and self.context.version.vtd_needs_pasid
-        self.iommu = Iommu(self.core, model_of(parts.iommu), needs_pasid=needs_pasid, drains=parts.drains)
+        self.iommu = make_iommu(self.core, model_of(parts.iommu), needs_pasid=needs_pasid, drains=parts.drains)
         ioas = self.context.ioas_alloc()
         groups: dict[str, DeviceGroup] = {}
         for one, load in zip(parts.each_function(), parts.loads(), strict=True):

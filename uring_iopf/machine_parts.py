@@ -14,6 +14,7 @@ from uring_iopf.hardware.limits import (
     DEFAULT_PASIDS,
     DEFAULT_STALLS,
     DEFAULT_TABLE_PAGES,
+    DRIVEN_PASIDS,
     IOMMUS,
     MOST_PASIDS,
     MOST_TABLE_PAGES,
@@ -268,6 +269,7 @@ class MachineParts:
             check_whole("table_pages", self.table_pages, 1, MOST_TABLE_PAGES)
         _make_plain(self, "pasid_table", "table_pages")
         self._check_tables()
+        self._check_pasids()
         self._check_queues()
 
     # ---- contradictions ----
@@ -329,6 +331,17 @@ class MachineParts:
             )
         if self.table_pages is not None and self.table_pages < pages:
             raise UsageError(f"table_pages must be {pages} or more for these workloads, not {self.table_pages}")
+
+    def _check_pasids(self) -> None:
+        """A FAILURE stops the page requests of a function, and so its workload."""
+        first, last = DRIVEN_PASIDS.get(self.iommu, (0, MOST_PASIDS - 1))
+        for one in self.each_function():
+            for pasid in (*one.pasids, *_used(one.workload)):
+                if not first <= pasid <= last:
+                    raise UsageError(
+                        f"iommu={self.iommu!r} has a driver that reports PASIDs from {first} to {last} only, but the "
+                        f"function {one.name} has faults of PASID {pasid}; give another workload or iommu"
+                    )
 
     def _check_queues(self) -> None:
         if self.kernel == "6.12" and (self.queues == "pasid" or any(unit.pasids for unit in self.units())):

@@ -35,6 +35,8 @@ STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3", "device": "devic
 """The IOMMUs whose functions stall unless they say otherwise, and their models. Those of a device always do."""
 DEFAULT_STALLS: Final = 64
 """The places behind one of these in which the transactions of a function stall, unless it says otherwise."""
+DRIVEN_PASIDS: Final[Mapping[str, tuple[int, int]]] = {"amd": (1, 0xFFFE)}
+"""The first and the last PASID whose page requests the driver of an IOMMU reports. It answers FAILURE to others."""
 DEFAULT_PASIDS: Final = 64
 """Entries of a PASID table by default."""
 MOST_PASIDS: Final = 1 << 20
