@@ -17,7 +17,7 @@ from uring_iopf import FaultPerm, KernelError, Machine, PageResponse, UsageError
 from uring_iopf.clients.groups import receive_groups
 from uring_iopf.core import Core
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
-from uring_iopf.hardware.load import Load
+from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.hardware.page_tables import PageFormat, PageTables
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.hardware.translator import Translator, WalkEnd
@@ -60,6 +60,38 @@ class Staged:
             self.site.queue.respond(message.cookie, code)
         self.site.turn()
         return [message.addr for message in messages]
+
+
+def arrivals(mode: LoadMode, *, passes_over: str | None = None) -> dict[int, int]:
+    """When a load asks for each of 100 pages, in ticks of 100 ns; every second needs no request, if it says why."""
+    site = Site()
+    found: dict[int, int] = {}
+    site.end.enable_pri()
+    if passes_over == "translator":
+        tables = PageTables(PageFormat.VTD_FIRST, pasids=8)
+        for n in range(0, 100, 2):
+            tables.map(n * PAGE, PAGE, pasid=1)
+        site.end.use_translator(Translator(site.core, first=tables))
+    if passes_over == "stopped":
+        site.end.stop_pasid(2)
+    of_even = 2 if passes_over == "stopped" else 1
+    site.end.set_rows(b"".join(ROW.pack(900 * n, n * PAGE, 1 if n % 2 else of_even, R) for n in range(100)))
+    site.end.start(Load(mode, in_flight=512, rate=1e6, seed=5))
+    for tick in range(1500):
+        site.core.produce()
+        found.update((message.addr // PAGE, tick) for message in site.queue.read_messages())
+        site.core.tick(100 * (tick + 1))
+    site.close()
+    return found
+
+
+@pytest.mark.parametrize("passes_over", ["stopped", "translator"])
+@pytest.mark.parametrize("mode", [LoadMode.POISSON, LoadMode.TRACE])
+def test_rows_that_need_no_request_leave_the_others_their_times(mode: LoadMode, passes_over: str) -> None:
+    every = arrivals(mode)
+    assert len(every) == 100
+    assert len(set(every.values())) > 50, "they come one by one"
+    assert arrivals(mode, passes_over=passes_over) == {n: tick for n, tick in every.items() if n % 2}
 
 
 class StallingSite(SmmuSite):

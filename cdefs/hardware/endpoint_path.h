@@ -98,7 +98,7 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 	bool last;
 
 	if (unlikely(ep->stopped_pasids) && uiopf_endpoint_is_stopped(ep, row->pasid)) {
-		ep->load.cursor++;
+		uiopf_load_pass_over(&ep->load);
 		return true;
 	}
 	if (!uiopf_load_is_due(&ep->load, now, &when))
@@ -106,7 +106,7 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 	/* What its translator has needs no request. (With flat tables, a load is a list of what is not there.) */
 	if (unlikely(ep->tlb != NULL) &&
 	    uiopf_endpoint_translates(ep, row->pasid, row->address, uiopf_reached_by(ep, row->access))) {
-		ep->load.cursor++;
+		uiopf_load_pass_over(&ep->load);
 		return true;
 	}
 	prg = uiopf_prg_open(ep, row->pasid, when);

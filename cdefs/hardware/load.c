@@ -69,6 +69,12 @@ const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t n
 	return row;
 }
 
+void uiopf_load_pass_over(struct uiopf_loader *load)
+{
+	load->cursor++;
+	next_arrival(load);
+}
+
 /* ---- a pass ---- */
 
 void uiopf_load_tell(const struct uiopf_loader *load)

@@ -57,6 +57,9 @@ bool uiopf_load_is_due(struct uiopf_loader *load, uint64_t now, uint64_t *when);
 const struct uiopf_access *uiopf_load_next(struct uiopf_loader *load, uint64_t now, uint32_t pages, uint32_t most,
 					   bool *last);
 
+/* Passes over the next row, of which nothing is to be sent; the rows behind it come when they would have. */
+void uiopf_load_pass_over(struct uiopf_loader *load);
+
 /* A group that was due then has been answered now. */
 hot_inline void uiopf_load_ended(struct uiopf_loader *load, uint64_t intended_ns, uint64_t now)
 {
