@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -17,7 +19,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.test_pri import PAGE, READ, Site, accounts
 from uring_iopf import Machine
 from uring_iopf.abi import FaultPerm, PageResponse
+from uring_iopf.clients.batch import BatchClient
+from uring_iopf.clients.groups import receive_groups
+from uring_iopf.clients.native import NativeClient
+from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core
+from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.device import DeviceFaults
@@ -25,6 +32,9 @@ from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.machine_function import Account
 from uring_iopf.machine_parts import FunctionParts, MachineParts
+
+if TYPE_CHECKING:
+    from uring_iopf.designs.channel import Channel
 
 PLACES, MOST, PREFETCH = 4, 3, 2
 
@@ -74,6 +84,47 @@ def test_a_message_has_the_length_that_the_device_would_like() -> None:
     site.turn()
     assert site.end.counts().sent == 2, "the page that was wanted, too, faults no more"
     site.close()
+
+
+@pytest.mark.parametrize("client", ["handler", "native", "sync", "batch", "objects"])
+def test_a_client_maps_all_that_the_device_would_like(client: str) -> None:
+    """Pages behind the one that faulted fault no more. Those that cannot be mapped are left out."""
+    with (
+        Machine(None, driver="inline", iommu="device", table_pages=64) as machine,
+        closing(Endpoint(machine.iommu, requester_id=0x200, stalls=4, prefetch=3)) as end,
+    ):
+        device = machine.context.bind(machine.iommu, 0x200, 16)
+        machine.iommu.bind(end, device)
+        end.use_tables(machine.address_space)
+        channel = machine.open("handler" if client == "handler" else "fd")
+        assert machine.device.hwpt is not None
+        device.attach(machine.device.hwpt)
+        tickets = [end.access(3, 0x12345, READ), end.access(4, (1 << 47) - 1, READ)]
+        machine.core.produce()
+        serve(client, machine, channel)
+        machine.core.produce()
+        assert [end.result(ticket) for ticket in tickets] == [AccessResult.OK] * 2
+        behind = [machine.address_space.allows(3, 0x12000 + n * PAGE, READ) for n in range(5)]
+        assert behind == [True] * 4 + [False]
+        device.unbind()
+
+
+def serve(client: str, machine: Machine, channel: Channel) -> None:
+    space = machine.address_space
+    assert isinstance(channel, NativeChannel)
+    if client == "handler":
+        machine.core.consume()
+    elif client == "native":
+        NativeClient(channel, space).serve(2)
+    elif client == "batch":
+        BatchClient(channel, space).serve_once()
+    elif client == "sync":
+        assert serve_once(channel, space) == 2
+    else:
+        for group in receive_groups(channel):
+            space.map(SimpleNamespace(faults=group.faults))
+            group.respond()
+    channel.flush()
 
 
 def test_what_a_device_has_not_is_refused() -> None:

@@ -299,6 +299,12 @@ void uiopf_space_reset(struct uiopf_space *space);
 int uiopf_space_map(struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
 int uiopf_space_unmap(struct uiopf_space *space, uint32_t pasid, uint64_t address);
 int uiopf_space_present(const struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t perm);
+/*
+ * Maps the pages behind an address's own, up to `length` bytes from the beginning of that on. They are not what the access
+ * needs: the first that cannot be mapped is the end, and no error.
+ */
+void uiopf_space_map_behind(struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t length, uint32_t perm);
+/* Maps all that each asks for, as its length says. */
 int64_t uiopf_space_map_messages(struct uiopf_space *space, const struct iommu_hwpt_pgfault *messages, uint64_t n);
 
 /* ---- page tables of two stages ---- */

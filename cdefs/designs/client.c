@@ -24,7 +24,7 @@ static int serve_batch(struct uiopf_channel *ch, struct uiopf_space *space, cons
 	int rc;
 
 	for (i = 0; i < n; i++) {
-		rc = uiopf_space_map(space, message[i].pasid, message[i].addr, message[i].perm);
+		rc = uiopf_space_map_wanted(space, message[i].pasid, message[i].addr, message[i].length, message[i].perm);
 		if (unlikely(rc < 0))
 			return rc;
 		if (message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)

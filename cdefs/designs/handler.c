@@ -25,11 +25,13 @@ static bool wanted(uint32_t flags, uint32_t fault_flags)
 }
 
 /* One fault: the page is there, or it is not. */
-static uint32_t handle(struct handler *h, uint32_t flags, uint32_t pasid, uint64_t addr, uint32_t perm)
+static uint32_t handle(struct handler *h, uint32_t flags, uint32_t pasid, uint64_t addr, uint32_t length, uint32_t perm)
 {
 	if (!wanted(h->flags, flags) || !h->ch->space)
 		return UIOPF_RESP_INVALID;
-	return uiopf_space_map(h->ch->space, pasid, addr, perm) < 0 ? UIOPF_RESP_INVALID : UIOPF_RESP_SUCCESS;
+	if (uiopf_space_map_wanted(h->ch->space, pasid, addr, length, perm) < 0)
+		return UIOPF_RESP_INVALID;
+	return UIOPF_RESP_SUCCESS;
 }
 
 static uint32_t run(struct uiopf_consumer *consumer)
@@ -43,11 +45,12 @@ static uint32_t run(struct uiopf_consumer *consumer)
 		uint32_t node, code;
 
 		/* 0 or 1: one bad page makes the group invalid. */
-		code = handle(h, group->kept, group->last.pasid, group->last.addr, group->last.perm);
+		code = handle(h, group->kept, group->last.pasid, group->last.addr, group->last.length,
+			      group->last.perm);
 		for (node = group->partial; node != UIOPF_NONE; node = nodes[node].next) {
 			const struct uiopf_fault *f = &nodes[node].fault;
 
-			code |= handle(h, f->flags, f->pasid, f->addr, f->perm);
+			code |= handle(h, f->flags, f->pasid, f->addr, f->length, f->perm);
 		}
 		uiopf_faultq_answer_cookie(h->ch->queue, group->last.cookie, code);
 		n++;

@@ -189,12 +189,21 @@ int uiopf_space_present(const struct uiopf_space *s, uint32_t pasid, uint64_t ad
 	return uiopf_walk(&tables, pasid, address, perm);
 }
 
+void uiopf_space_map_behind(struct uiopf_space *s, uint32_t pasid, uint64_t address, uint32_t length, uint32_t perm)
+{
+	const uint64_t last = (address & ~(uint64_t)(UIOPF_PAGE - 1)) + length - 1;
+
+	for (address += UIOPF_PAGE; address <= last && uiopf_space_map(s, pasid, address, perm) == 0; address += UIOPF_PAGE)
+		;
+}
+
 int64_t uiopf_space_map_messages(struct uiopf_space *s, const struct iommu_hwpt_pgfault *messages, uint64_t n)
 {
 	uint64_t i;
 
 	for (i = 0; i < n; i++) {
-		int rc = uiopf_space_map(s, messages[i].pasid, messages[i].addr, messages[i].perm);
+		const int rc = uiopf_space_map_wanted(s, messages[i].pasid, messages[i].addr, messages[i].length,
+						      messages[i].perm);
 
 		if (rc < 0)
 			return rc;

@@ -120,3 +120,14 @@ struct uiopf_space {
 	UIOPF_LINE uint32_t resets;	/* looked at for every answer */
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_space, resets);
+
+/* Maps all that a message asks for: 0, or why its page is not mapped. Few devices ask for more than the page. */
+hot_inline int uiopf_space_map_wanted(struct uiopf_space *space, uint32_t pasid, uint64_t address, uint32_t length,
+				      uint32_t perm)
+{
+	const int rc = uiopf_space_map(space, pasid, address, perm);
+
+	if (unlikely(length > UIOPF_PAGE) && rc == 0)
+		uiopf_space_map_behind(space, pasid, address, length, perm);
+	return rc;
+}

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
     from uring_iopf.abi.records import Message
 
+_PAGE: Final = 4096
 _map: Final = lib.uiopf_space_map  # called once a fault: not looked up each time
 
 
+def _length_of(fault: SupportsFault) -> int:
+    return getattr(fault, "length", 0)
+
+
 class SupportsFault(Protocol):
-    """The fields of a fault that `AddressSpace.map` uses."""
+    """The fields of a fault that `AddressSpace.map` uses; `length` (`FaultMessage`), too, if there is one."""
 
     @property
     def pasid(self) -> int:
@@ -75,6 +80,9 @@ class AddressSpace(Handle[CSpace]):
     def map(self, group: SupportsFaults) -> None:
         """Map every page of a group, with the permission of its fault.
 
+        A device that asks for more than the page says so in the length of its message. These further pages are mapped,
+        too, up to the first that cannot be: nothing waits for them.
+
         Raises: KernelError(ENOMEM), all table pages are in use; KernelError(EINVAL), a PASID beyond the PASID table;
         UsageError, closed.
         """
@@ -85,10 +93,12 @@ class AddressSpace(Handle[CSpace]):
         try:
             messages = group.messages  # type: ignore[attr-defined]
         except AttributeError:
-            messages = [(0, 0, fault.pasid, 0, fault.perm, fault.addr, 0, 0) for fault in group.faults]
-        for _, _, pasid, _, perm, address, _, _ in messages:
+            messages = [(0, 0, one.pasid, 0, one.perm, one.addr, _length_of(one), 0) for one in group.faults]
+        for _, _, pasid, _, perm, address, length, _ in messages:
             if (rc := _map(c, pasid, address, perm)) < 0:
                 raise self._error("map", rc, pasid, address)
+            if length > _PAGE:
+                lib.uiopf_space_map_behind(c, pasid, address, length, perm)
 
     def map_page(self, pasid: int, address: int, perm: int) -> None:
         """Map one page, and add *perm* (`FaultPerm`) to its permissions. Raises: as `map`."""
