@@ -15,17 +15,31 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.test_pri import PAGE, READ, DriverMachine, ModelFunction, Site, Verdict, accounts, is_canonical, refused
+from tests.test_pri import (
+    PAGE,
+    READ,
+    DriverMachine,
+    ModelFunction,
+    Site,
+    Verdict,
+    accounts,
+    is_canonical,
+    refused,
+    rows,
+)
 from uring_iopf import Machine
 from uring_iopf.abi import PageResponse
 from uring_iopf.core import Core
 from uring_iopf.designs.native_channel import NativeChannel
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.vtd import REVISIONS, VtdIommu
 from uring_iopf.hardware.limits import MODELS
+from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriStatus
+from uring_iopf.hardware.tables import AddressSpace
+from uring_iopf.iommufd import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +180,50 @@ def test_requests_of_a_stream_are_answered_one_by_one() -> None:
     counts = site.end.counts()
     assert (counts.unexpected, counts.outstanding) == (0, 0)
     site.close()
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_load_of_stream_requests_gets_an_answer_to_each_page(private: bool) -> None:
+    with Core() as core, closing(VtdIommu(core, revision=2)) as iommu, closing(AddressSpace()) as space:
+        context = Context(core)
+        end = Endpoint(iommu, streams=True, private_data=private, retries=1)
+        device = context.bind(iommu, end.requester_id, 64)
+        parent = context.hwpt_alloc_paging(device, context.ioas_alloc(), nest_parent=True)
+        queue = context.fault_queue_alloc()
+        device.attach(context.hwpt_alloc_nested(device, parent, fault=queue))
+        iommu.bind(end, device)
+        end.use_tables(space)
+        end.enable_pri()
+        end.set_rows(rows(300))
+        end.start(Load(in_flight=7))
+        ticket = end.access(2, PAGE, READ)
+        while not end.is_served(1):
+            core.produce()
+            if word := iommu.read_command():
+                assert word[0] & 0xF == 0xA, "a page stream response"
+            for message in queue.read_messages():
+                if message.pasid == 1:
+                    space.map_page(message.pasid, message.addr, message.perm)
+                queue.respond(message.cookie, PageResponse.SUCCESS)
+        assert end.result(ticket) is AccessResult.UNMAPPED
+        counts = end.counts()
+        assert (counts.sent, counts.sent_groups, counts.succeeded) == (302, 302, 300)
+        assert (counts.retried, counts.unmapped, counts.unexpected, counts.outstanding) == (1, 1, 0, 0)
+        with pytest.raises(KernelError, match="1 at most"):
+            end.access(2, PAGE, READ, pages=2)
+        end.close()
+        context.close()
+
+
+def test_only_revision_2_has_streams() -> None:
+    with Core() as core:
+        for name in MODELS:
+            with closing(Iommu(core, name)) as iommu:
+                if name == "vtd-2":
+                    Endpoint(iommu, streams=True).close()
+                    continue
+                with pytest.raises(UsageError, match=f"streams need an IOMMU that has them, .* not '{name}'"):
+                    Endpoint(iommu, streams=True)
 
 
 def test_a_driver_that_forgets_private_data_leaves_the_function_waiting_until_a_reset() -> None:

@@ -461,11 +461,14 @@ struct uiopf_endpoint *uiopf_endpoint_new_reporting(struct uiopf_core *core, str
 						    uint16_t requester_id, uint32_t places, uint32_t group_most,
 						    uint32_t prefetch);
 int uiopf_port_stalls(const struct uiopf_port *port);
+int uiopf_port_has_streams(const struct uiopf_port *port);
 int uiopf_port_only_stalls(const struct uiopf_port *port);	/* it is of a device that reports its faults itself */
 /* The bits of a word of private data that requests behind it carry; 0: none. */
 uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word);
 /* Whether groups of a load, and accesses, carry private data. -EOPNOTSUPP: not behind this IOMMU. */
 int uiopf_endpoint_send_private_data(struct uiopf_endpoint *endpoint, int sends);
+/* Whether these are requests of streams. -EOPNOTSUPP: not behind this IOMMU, or groups have more than a page. */
+int uiopf_endpoint_send_streams(struct uiopf_endpoint *endpoint, int streams);
 void uiopf_endpoint_free(struct uiopf_endpoint *endpoint);
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *endpoint, struct uiopf_space *space);
 /* … or by a translator, with a TLB of its own of so many places before it. -ENOMEM; -EINVAL: it is another core's. */

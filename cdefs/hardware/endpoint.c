@@ -156,6 +156,11 @@ int uiopf_port_only_stalls(const struct uiopf_port *port)
 	return port->only_stalls;
 }
 
+int uiopf_port_has_streams(const struct uiopf_port *port)
+{
+	return port->streams;
+}
+
 int uiopf_port_stalls(const struct uiopf_port *port)
 {
 	return port->stalls;
@@ -212,6 +217,31 @@ static struct uiopf_device_tlb *use_tlb(struct uiopf_endpoint *ep, struct uiopf_
 	return before;
 }
 
+/* Tables, or a TLB of its own, or neither: both at one moment, since two threads may come with one each. */
+static void translate_by(struct uiopf_endpoint *ep, struct uiopf_space *space, struct uiopf_device_tlb *tlb)
+{
+	struct uiopf_space *before;
+	uint32_t i;
+
+	uiopf_control_begin(ep->core);
+	before = ep->space;
+	ep->space = space;
+	tlb = use_tlb(ep, tlb);
+	if (space)
+		uiopf_hold(&space->lifetime);
+	if (space)
+		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids,
+						       &space->resets };
+	else
+		memset(&ep->tables, 0, sizeof ep->tables);
+	memset(&ep->walked, 0, sizeof ep->walked);
+	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
+		ep->prg[i].leaf = NULL;		/* of an answer that has been looked at, and waits: an error has stopped the queue */
+	uiopf_control_end(ep->core);
+	uiopf_space_free(before);
+	uiopf_device_tlb_free(tlb);
+}
+
 int uiopf_endpoint_set_translator(struct uiopf_endpoint *ep, struct uiopf_translator *translator, uint32_t places)
 {
 	struct uiopf_device_tlb *tlb;
@@ -222,11 +252,7 @@ int uiopf_endpoint_set_translator(struct uiopf_endpoint *ep, struct uiopf_transl
 	if (!tlb)
 		return -ENOMEM;
 	tlb->keeps_contexts = true;
-	uiopf_endpoint_set_tables(ep, NULL);
-	uiopf_control_begin(ep->core);
-	tlb = use_tlb(ep, tlb);
-	uiopf_control_end(ep->core);
-	uiopf_device_tlb_free(tlb);
+	translate_by(ep, NULL, tlb);
 	return 0;
 }
 
@@ -258,27 +284,7 @@ void uiopf_endpoint_get_ended(struct uiopf_endpoint *ep, struct uiopf_translated
 
 void uiopf_endpoint_set_tables(struct uiopf_endpoint *ep, struct uiopf_space *space)
 {
-	struct uiopf_device_tlb *tlb;
-	struct uiopf_space *before;
-	uint32_t i;
-
-	uiopf_control_begin(ep->core);
-	before = ep->space;
-	ep->space = space;
-	tlb = use_tlb(ep, NULL);
-	if (space)
-		uiopf_hold(&space->lifetime);
-	if (space)
-		ep->tables = (struct uiopf_tables){ space->region.map, space->region.size, space->pasids,
-						       &space->resets };
-	else
-		memset(&ep->tables, 0, sizeof ep->tables);
-	memset(&ep->walked, 0, sizeof ep->walked);
-	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
-		ep->prg[i].leaf = NULL;		/* of an answer that has been looked at, and waits: an error has stopped the queue */
-	uiopf_control_end(ep->core);
-	uiopf_space_free(before);
-	uiopf_device_tlb_free(tlb);
+	translate_by(ep, space, NULL);
 }
 
 /* Whether a group of so many pages can ever be sent: it would wait for more credits than there are, and say nothing. */
@@ -316,6 +322,16 @@ int uiopf_endpoint_send_private_data(struct uiopf_endpoint *ep, int sends)
 		return -EOPNOTSUPP;
 	uiopf_control_begin(ep->core);
 	ep->sends_private = sends;
+	uiopf_control_end(ep->core);
+	return 0;
+}
+
+int uiopf_endpoint_send_streams(struct uiopf_endpoint *ep, int streams)
+{
+	if (!ep->port->streams || ep->group_most > 1)
+		return -EOPNOTSUPP;
+	uiopf_control_begin(ep->core);
+	ep->streams = streams;
 	uiopf_control_end(ep->core);
 	return 0;
 }

@@ -81,6 +81,7 @@ struct uiopf_endpoint {
 	 */
 	struct uiopf_private_data *private_data;
 	bool sends_private;
+	bool streams;			/* … and it is no group, but a request of a stream: its groups have one page */
 	uint64_t private_serial, private_mask[2];	/* the bits that there are */
 
 	/* Outstanding groups. */
@@ -168,7 +169,11 @@ hot_inline void uiopf_endpoint_add_private(struct uiopf_endpoint *ep, struct uio
 	struct uiopf_private_data *data = &ep->private_data[request->message >> PCIE_PRI_PRGI_SHIFT & 0x1ff];
 
 	data->there = ep->sends_private && request->message & PCIE_PRI_LAST;
-	data->streams = false;
+	data->streams = request->private_data.streams = ep->streams;
+	if (unlikely(ep->streams)) {
+		data->page = request->message & PCIE_PRI_ADDRESS;
+		request->message &= ~(uint64_t)PCIE_PRI_LAST;	/* it would be answered as a group */
+	}
 	if (!data->there)
 		return;
 	/* No two in a row are the same, in whatever bits there are: an answer that brings back another's does not fit. */

@@ -802,6 +802,56 @@ static void two_threads_ask_to_be_told(void)
 	close_scene(s);
 }
 
+#define CHANGES 100000
+
+struct by {
+	struct scene *s;
+	struct uiopf_translator *translator;	/* NULL: flat tables */
+	uint32_t others;			/* so often the other thread was the last */
+};
+
+static void *translate_by(void *arg)
+{
+	struct by *by = arg;
+	struct uiopf_endpoint *ep = by->s->ep;
+	int i;
+
+	for (i = 0; i < CHANGES; i++) {
+		if (by->translator)
+			CHECK_EQ(uiopf_endpoint_set_translator(ep, by->translator, 4), 0);
+		else
+			uiopf_endpoint_set_tables(ep, by->s->space);
+		uiopf_control_begin(by->s->core);
+		CHECK(!ep->space != !ep->tlb);
+		CHECK_EQ(!ep->tables.map, !ep->space);
+		by->others += !ep->tlb != !by->translator;
+		uiopf_control_end(by->s->core);
+	}
+	return NULL;
+}
+
+/* By tables or by a translator, whoever came last; never by both. */
+static void two_threads_say_what_a_function_translates_by(void)
+{
+	struct scene *s = open_scene(0, 256);
+	struct uiopf_pagetables *tables = uiopf_pagetables_new(uiopf_format_at(0), 1, 8, 0, 1);
+	struct uiopf_translator *translator = uiopf_translator_new(s->core, tables, NULL, 4);
+	struct by by[2] = { { s, translator, 0 }, { s, NULL, 0 } };
+	pthread_t thread[2];
+	int i;
+
+	CHECK(tables && translator);
+	for (i = 0; i < 2; i++)
+		CHECK_EQ(pthread_create(&thread[i], NULL, translate_by, &by[i]), 0);
+	for (i = 0; i < 2; i++)
+		CHECK_EQ(pthread_join(thread[i], NULL), 0);
+	printf("the other thread came between %" PRIu32 " and %" PRIu32 " times\n", by[0].others, by[1].others);
+	uiopf_endpoint_set_tables(s->ep, s->space);
+	uiopf_translator_free(translator);
+	uiopf_pagetables_free(tables);
+	close_scene(s);
+}
+
 /* Times that no clock can show are never; the sanitizer looks at the conversion. */
 static void a_time_beyond_all_clocks_never_comes(void)
 {
@@ -834,6 +884,7 @@ int main(void)
 	only_what_belongs_together_is_bound();
 	all_who_wait_are_told_of_the_end();
 	two_threads_ask_to_be_told();
+	two_threads_say_what_a_function_translates_by();
 	a_time_beyond_all_clocks_never_comes();
 	every_bit_is_decoded();
 	a_response_is_these_32_bytes();

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uring_iopf._native import CEndpoint, check, ffi, lib
 from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_signed, check_whole
 from uring_iopf.handles import Handle, no_room
+from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
 from uring_iopf.hardware.translator import (
@@ -24,7 +25,6 @@ from uring_iopf.hardware.translator import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring_iopf.hardware.iommus.iommu import Iommu
     from uring_iopf.hardware.tables import AddressSpace
 
 _SLICE_NS = 20_000_000
@@ -153,9 +153,12 @@ class Endpoint(Handle[CEndpoint]):
     *private_data*: the last request of each group carries data private to the function, which its answer must bring
     back: an answer without them is unexpected. Only VT-d before revision 4 carries such data.
 
+    *streams*: each request of its loads and accesses is one of a stream: no group, but answered by itself, with its
+    address. Groups have one page then. Only VT-d's revision 2 has streams.
+
     Raises: UsageError, a number out of range, a requester id that another function behind the IOMMU has, a physical
     function behind another IOMMU, *stalls* behind an IOMMU that has none, or with a capacity or a physical function,
-    *private_data* behind an IOMMU that carries none; MemoryError.
+    *private_data* behind an IOMMU that carries none, *streams* behind one that has none; MemoryError.
     """
 
     _what = "endpoint"
@@ -173,8 +176,11 @@ class Endpoint(Handle[CEndpoint]):
         stage: int = 1,
         private_data: bool = False,
         prefetch: int = 0,
+        streams: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(iommu, Iommu):
+            raise UsageError(f"iommu must be an Iommu, not {iommu!r}")
         check_fits(16, requester_id=requester_id)
         if capacity is not None:
             check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
@@ -185,6 +191,10 @@ class Endpoint(Handle[CEndpoint]):
         check_whole("prefetch", prefetch, 0, 0xFFFF, " pages")
         if private_data and not iommu.carries_private_data:
             raise UsageError(f"private_data needs an IOMMU that carries it, such as VT-d 3, not {iommu.model_name!r}")
+        if streams:
+            if not lib.uiopf_port_has_streams(iommu.port):
+                raise UsageError(f"streams need an IOMMU that has them, such as VT-d 2, not {iommu.model_name!r}")
+            group_most = 1
         self._on = iommu.core
         self.iommu = iommu
         self.requester_id = requester_id
@@ -221,6 +231,9 @@ class Endpoint(Handle[CEndpoint]):
         lib.uiopf_endpoint_set_retries(self.c, retries)
         if private_data:
             lib.uiopf_endpoint_send_private_data(self.c, 1)
+        self.streams = streams
+        if streams:
+            lib.uiopf_endpoint_send_streams(self.c, 1)
 
     def _plug_in(self, make: Callable[..., CEndpoint], *arguments: object) -> None:
         try:
