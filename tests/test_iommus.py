@@ -14,7 +14,7 @@ from uring_iopf import Machine
 from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import UsageError
-from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
@@ -23,7 +23,7 @@ from uring_iopf.hardware.iommus.smmuv3 import SmmuRegister, SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import REVISIONS, VtdIommu
 from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
-from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse
+from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriRegister, PriStatus
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import Context
 from uring_iopf.lab.cell import count_cell
@@ -276,6 +276,75 @@ def test_what_a_driver_keeps_of_a_group_that_it_has_answered_is_not_lost(iommu: 
         assert device.counts().dropped == 1
 
 
+def answer_what_waits(machine: Machine, code: PageResponse) -> None:
+    for cookie in {message.cookie for message in machine.queue.read_messages()}:
+        machine.queue.respond(cookie, code)
+    machine.core.produce()
+
+
+@pytest.mark.parametrize("reset", ["function", "capability"])
+@pytest.mark.parametrize("iommu", WITH_PRI)
+def test_what_was_on_the_way_at_a_reset_is_answered_to_nobody(iommu: str, reset: str) -> None:
+    """The requests are with the IOMMU, their answers come late, and the function is told by UPRGI."""
+    with Machine(None, driver="inline", iommu=iommu, group=2) as machine:
+        machine.open("fd")
+        endpoint = machine.endpoint
+        with machine.iommu.interrupt_held():
+            tickets = [endpoint.access(1, n * PAGE, FaultPerm.READ, pages=2) for n in (1, 5)]
+            until(lambda: endpoint.counts().outstanding == 4, machine)
+            endpoint.disable_pri()
+            (endpoint.reset if reset == "function" else endpoint.reset_pri)()
+            assert [endpoint.result(ticket) for ticket in tickets] == [AccessResult.FAILED] * 2
+            assert endpoint.counts().outstanding == 0, "every credit is back"
+            endpoint.enable_pri()
+        until(lambda: machine.queue.counts().waiting_groups == 2, machine)
+        assert endpoint.counts().pri_status == 0
+        answer_what_waits(machine, PageResponse.SUCCESS)
+        until(lambda: endpoint.counts().unexpected == 2, machine)
+        assert endpoint.counts().pri_status == PriStatus.UPRGI
+        for written in (PriStatus.RF, PriStatus.UPRGI):
+            endpoint.write_pri(PriRegister.STATUS, written)
+            assert endpoint.counts().pri_status == PriStatus.UPRGI & ~written, "each bit is cleared by its own"
+        later = endpoint.access(1, PAGE, FaultPerm.READ)
+        until(lambda: machine.queue.counts().waiting_groups == 1, machine)
+        answer_what_waits(machine, PageResponse.INVALID)
+        until(lambda: endpoint.result(later) is AccessResult.INVALID, machine)
+        assert machine.account() == Account(5, 5, 0, 0, 0)
+
+
+@pytest.mark.parametrize("iommu", WITH_PRI)
+def test_a_failure_of_a_virtual_function_stops_all_that_share_its_capability(iommu: str) -> None:
+    """The generic layer has no room for so many groups of the virtual function, and answers FAILURE for itself."""
+    with Machine(None, driver="inline", iommu=iommu) as machine:
+        machine.open("fd")
+        physical = machine.endpoint
+        with closing(Endpoint(machine.iommu, requester_id=0x101, physical=physical)) as virtual:
+            device = machine.context.bind(machine.iommu, 0x101, 1)
+            machine.iommu.bind(virtual, device)
+            assert machine.device.hwpt is not None
+            device.attach(machine.device.hwpt)
+            before = physical.access(1, PAGE, FaultPerm.READ)
+            until(lambda: machine.queue.counts().waiting_groups == 1, machine)
+            tickets = [virtual.access(1, PAGE, FaultPerm.READ) for _ in range(300)]
+            until(lambda: virtual.counts().pri_status == PriStatus.RF, machine)
+            assert physical.counts().pri_status == PriStatus.RF
+            after = physical.access(1, PAGE, FaultPerm.READ)
+            while virtual.counts().outstanding or physical.counts().outstanding:
+                answer_what_waits(machine, PageResponse.SUCCESS)
+            assert physical.counts().pri_status == PriStatus.RF | PriStatus.STOPPED
+            assert physical.result(before) is AccessResult.FAILED, "it was not listened to any more"
+            assert physical.result(after) is AccessResult.PENDING
+            assert AccessResult.FAILED in {virtual.result(ticket) for ticket in tickets}
+            physical.disable_pri()
+            physical.enable_pri()
+            assert virtual.counts().pri_status == 0
+            until(lambda: machine.queue.counts().waiting_groups > 0, machine)
+            while physical.result(after) is AccessResult.PENDING:
+                answer_what_waits(machine, PageResponse.INVALID)
+            assert physical.result(after) is AccessResult.INVALID
+            device.unbind()
+
+
 def discard_in_riscv(machine: Machine) -> None:
     machine.iommu.write_register(RiscvRegister.PQCSR, RiscvPqcsr.PIE)
 
@@ -338,6 +407,39 @@ def test_compare_names_the_iommu_in_its_results(iommu: str, tmp_path: Path) -> N
     content = json.loads(file.read_text())
     assert {result["iommu"] for result in content["results"]} == {iommu}
     assert content["arguments"]["iommu"] == iommu
+
+
+@pytest.mark.parametrize("group", [1, 4, 32])
+@pytest.mark.parametrize("iommu", IOMMUS)
+def test_a_result_has_the_number_in_flight_that_was_reached(iommu: str, group: int) -> None:
+    """Not the one that was asked for: the machine gives no function more credits than the queue holds."""
+    if group > 1 and iommu == "smmuv3-stall":
+        return  # which is refused
+    workload = Workload.from_faults((0, n * PAGE, 1, FaultPerm.READ) for n in range(3 * REQUEST_QUEUES["riscv"]))
+    parts = MachineParts(workload, iommu=iommu, driver="inline", group=group, in_flight=512)
+    with Machine(parts) as machine:
+        machine.open("fd")
+        machine.start()
+        with machine.iommu.interrupt_held():  # nobody answers, and so it does not get beyond this
+            for _ in range(8):
+                machine.core.produce()
+            counts = machine.endpoint.counts()
+        assert counts.outstanding <= REQUEST_QUEUES[machine.iommu.model_name]
+        assert machine.iommu.lost() == 0
+    result = count_cell("fd", parts)
+    assert result.in_flight == counts.sent_groups <= 512
+    assert result.missing == ()
+
+
+@pytest.mark.parametrize("iommu", WITH_PRI)
+def test_a_result_shows_that_credits_by_hand_have_overflowed_the_queue(iommu: str) -> None:
+    workload = Workload.from_faults((0, n * PAGE, 1, FaultPerm.READ) for n in range(3 * REQUEST_QUEUES["riscv"]))
+    functions = (FunctionParts(credits=2 * REQUEST_QUEUES["riscv"]),)
+    parts = MachineParts(workload, iommu=iommu, driver="inline", group=32, in_flight=512, functions=functions)
+    result = count_cell("fd", parts)
+    assert result.in_flight == 2 * REQUEST_QUEUES["riscv"] // 32
+    assert not result.accounted
+    assert result.error or result.lost or result.unmapped or result.auto_answered
 
 
 # ---- functions that stall ----

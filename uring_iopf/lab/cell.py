@@ -13,6 +13,7 @@ from uring_iopf.errors import DesignError, UsageError, told_with_place
 from uring_iopf.hardware.load import LoadMode
 from uring_iopf.lab.clock import RunningClock, StandingClock
 from uring_iopf.lab.processors import client_and_worker_apart
+from uring_iopf.lab.reach import most_in_flight
 from uring_iopf.lab.replay import Replay
 from uring_iopf.lab.result import CellResult, Latency
 from uring_iopf.lab.serving import server
@@ -170,6 +171,7 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
         client=_client_name(machine, spec),
         driver="inline" if machine.driver is Driver.INLINE else machine.core.driver.name.lower(),
         mode="inline" if machine.driver is Driver.INLINE else "live",
+        in_flight=_reached(machine, spec),
         limited=spec.rate is None and served < spec.faults and replay.end is not None and not partial and not error,
         replays=replay.replays,
         faults=account.sent,
@@ -182,6 +184,14 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
         latency_ns=_latency(endpoints),
         per_fault=cost.per_fault(account.sent),
     )
+
+
+def _reached(machine: Machine, spec: CellSpec) -> int:
+    """The number in flight, as far as the workload and the credits of the only function let it come."""
+    if len(machine.functions) > 1:
+        return spec.parts.in_flight
+    (one,) = machine.functions.values()
+    return min(spec.parts.in_flight, most_in_flight(spec.workload, one.group_most, one.parts.credits))
 
 
 def _latency(endpoints: list[Endpoint]) -> Latency:

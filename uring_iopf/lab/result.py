@@ -46,9 +46,11 @@ class CellResult:
     """The measurement of one design with one client and one load.
 
     *mode*: ``live``, on two threads, in real time; or ``inline``, on one thread, for a design in Python, whose *client*
-    is ``sync`` and whose *driver* is ``inline``. *load*: ``closed``, ``trace`` or ``poisson``. *rate*: the faults per
-    second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*: it was stopped
-    by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did not.
+    is ``sync`` and whose *driver* is ``inline``. *in_flight*: the number that was asked for, or the most that the
+    workload and the function's credits reach, if that is less. *load*: ``closed``, ``trace`` or ``poisson``. *rate*:
+    the faults per second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*:
+    it was stopped by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did
+    not.
     """
 
     design: str
