@@ -37,6 +37,18 @@ def check_whole(name: str, number: object, least: int, most: int, of: str = "") 
         raise UsageError(f"{name} must be {least} to {most}{of}, not {number}")
 
 
+def check_is(what: str, kind: type | tuple[type, ...], **given: object) -> None:
+    """Raises: UsageError, one of *given* is no *kind*. *what*: the kind in words, with its article."""
+    for name, one in given.items():
+        if not isinstance(one, kind):
+            raise UsageError(f"{name} must be {what}, not {one!r}")
+
+
+def check_bytes(**given: object) -> None:
+    """Raises: UsageError, one of *given* is neither bytes, a bytearray nor a memoryview."""
+    check_is("bytes, a bytearray or a memoryview", (bytes, bytearray, memoryview), **given)
+
+
 def check_positive(name: str, number: object) -> None:
     """Raises: UsageError, *number* is not positive and finite, or no number at all."""
     try:

@@ -7,11 +7,12 @@ import errno
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib
-from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_signed, check_whole
+from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_is, check_signed, check_whole
 from uring_iopf.handles import Handle, no_room
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
+from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.hardware.translator import (
     DEFAULT_PLACES,
     MOST_PLACES,
@@ -25,7 +26,6 @@ from uring_iopf.hardware.translator import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from uring_iopf.hardware.tables import AddressSpace
 
 _SLICE_NS = 20_000_000
 
@@ -179,8 +179,7 @@ class Endpoint(Handle[CEndpoint]):
         streams: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(iommu, Iommu):
-            raise UsageError(f"iommu must be an Iommu, not {iommu!r}")
+        check_is("an Iommu", Iommu, iommu=iommu)
         check_fits(16, requester_id=requester_id)
         if capacity is not None:
             check_whole("capacity", capacity, 1, MOST_REQUESTS, " page requests")
@@ -373,7 +372,9 @@ class Endpoint(Handle[CEndpoint]):
         return [PrgAnswer(int(answers[at].index), int(answers[at].code)) for at in range(n)]
 
     def use_tables(self, space: AddressSpace | None) -> None:
-        """Translate by the tables of *space*; None: no address is mapped."""
+        """Translate by the tables of *space*; None: no address is mapped. Raises: UsageError, it is no space."""
+        if space is not None:
+            check_is("an AddressSpace or None", AddressSpace, space=space)
         lib.uiopf_endpoint_set_tables(self.c, ffi.NULL if space is None else space.c)
 
     def use_translator(self, translator: Translator, *, places: int | None = None) -> None:

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import CSpace, lib
-from uring_iopf.errors import KernelError, check_fits, check_whole
+from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole
 from uring_iopf.handles import Handle
 from uring_iopf.hardware.limits import DEFAULT_PASIDS, DEFAULT_TABLE_PAGES, MOST_PASIDS, MOST_TABLE_PAGES
 
@@ -19,8 +19,10 @@ _PAGE: Final = 4096
 _map: Final = lib.uiopf_space_map  # called once a fault: not looked up each time
 
 
-def _length_of(fault: SupportsFault) -> int:
-    return getattr(fault, "length", 0)
+def _messages_of(group: SupportsFaults) -> list[Message]:
+    if not hasattr(group, "faults"):
+        raise UsageError(f"group must have faults, as a FaultGroup has, not {group!r}")
+    return [(0, 0, one.pasid, 0, one.perm, one.addr, getattr(one, "length", 0), 0) for one in group.faults]
 
 
 class SupportsFault(Protocol):
@@ -93,7 +95,7 @@ class AddressSpace(Handle[CSpace]):
         try:
             messages = group.messages  # type: ignore[attr-defined]
         except AttributeError:
-            messages = [(0, 0, one.pasid, 0, one.perm, one.addr, _length_of(one), 0) for one in group.faults]
+            messages = _messages_of(group)
         for _, _, pasid, _, perm, address, length, _ in messages:
             if (rc := _map(c, pasid, address, perm)) < 0:
                 raise self._error("map", rc, pasid, address)

@@ -6,13 +6,13 @@ import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CDeviceTlb, CTranslator, ffi, lib
-from uring_iopf.errors import UsageError, check_fits, check_whole
+from uring_iopf.core import Core
+from uring_iopf.errors import UsageError, check_fits, check_is, check_whole
 from uring_iopf.handles import Handle, no_room
 from uring_iopf.hardware.page_tables import PageTables
 
 if TYPE_CHECKING:
     from uring_iopf._native import CData
-    from uring_iopf.core import Core
 
 MOST_DOMAIN: Final = 0xFFFF
 """The highest domain of a translator."""
@@ -141,6 +141,7 @@ class Translator(Handle[CTranslator]):
         domain: int = 0,
     ) -> None:
         super().__init__()
+        check_is("a Core", Core, core=core)
         check_whole("places", places, 0, MOST_PLACES)
         check_whole("domain", domain, 0, MOST_DOMAIN)
         for name, tables, stage in (("first", first, 1), ("second", second, 2)):
@@ -243,6 +244,7 @@ class DeviceTlb(Handle[CDeviceTlb]):
 
     def __init__(self, translator: Translator, *, places: int = DEFAULT_PLACES) -> None:
         super().__init__()
+        check_is("a Translator", Translator, translator=translator)
         check_whole("places", places, 0, MOST_PLACES)
         self._on = translator.core
         self.translator = translator

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uring_iopf.abi.iommufd import HwptAllocFlags, HwptDataType
 from uring_iopf.errors import KernelError, check_fits, whole
 from uring_iopf.handles import Unshared
+from uring_iopf.iommufd.client_memory import check_driver_data
 from uring_iopf.iommufd.devices.device import Device
 from uring_iopf.iommufd.devices.viommu import (
     VDEVICE_ALLOC,
@@ -24,7 +25,7 @@ from uring_iopf.iommufd.devices.viommu import (
 )
 from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.drivers.base import VIOMMU_ALLOC
-from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.objects import Object, ObjectRef, ObjectTable, check_refs
 from uring_iopf.iommufd.queues.fault import AS_LINUX, FaultQueue, Personality, QueueLimits
 from uring_iopf.iommufd.queues.reports import FAULT_QUEUE_ALLOC, ReportQueue
 from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT, check_nested, check_paging
@@ -62,6 +63,7 @@ class Calls(Unshared):
 
     def get(self, object_id: int) -> Object:
         """Return the object that has this id now. Raises: KernelError(ENOENT), no object has it."""
+        whole("object_id", object_id)
         return self.table.get(object_id, Object, "get")
 
     def ioas_alloc(self) -> IOAS:
@@ -78,7 +80,7 @@ class Calls(Unshared):
         Source: IOMMU_FAULT_QUEUE_ALLOC, Linux 6.12.
         """
         self.check_open(FAULT_QUEUE_ALLOC)
-        if flags:
+        if whole("flags", flags):
             raise KernelError(errno.EOPNOTSUPP, FAULT_QUEUE_ALLOC)
         return FaultQueue(self.table, self.core, personality, limits).enter()
 
@@ -93,6 +95,8 @@ class Calls(Unshared):
         Source: the sketch of July 2024, see `ReportQueue`.
         """
         self.check_open(FAULT_QUEUE_ALLOC)
+        whole("kind", kind)
+        whole("flags", flags)
         if not self.generic_reports:
             raise KernelError(errno.E2BIG, FAULT_QUEUE_ALLOC)
         if flags:
@@ -122,6 +126,10 @@ class Calls(Unshared):
         the space does not suit. Source: IOMMU_HWPT_ALLOC, Linux 6.12 and 7.2.
         """
         self.check_open(ALLOC)
+        check_refs(device=device, pt=pt, fault=fault)
+        whole("flags", flags)
+        whole("data_type", data_type)
+        check_driver_data(data)
         if (data_type == HwptDataType.NONE) != (not data):
             raise KernelError(errno.EINVAL, ALLOC)
         owner = self.table.get(device, Device, ALLOC)
@@ -173,6 +181,7 @@ class Calls(Unshared):
 
         Raises: KernelError, as `hwpt_alloc`; a fault queue here is EOPNOTSUPP in 6.12.
         """
+        check_refs(device=device, ioas=ioas, fault=fault or 0)
         flags = (HwptAllocFlags.NEST_PARENT if nest_parent else HwptAllocFlags(0)) | _flags(pasid, fault)
         hwpt = self.hwpt_alloc(device, ioas, flags, fault=fault or 0)
         assert isinstance(hwpt, PagingHWPT), "without data, a table on another is refused"
@@ -189,6 +198,7 @@ class Calls(Unshared):
         over the description and makes a paging table.
         """
         self.check_open(ALLOC)
+        check_refs(device=device, parent=parent, fault=fault or 0)
         kind = self.table.get(device, Device, ALLOC).driver.nested_format
         if isinstance(self.table.get(parent, Object, ALLOC, missing=errno.EINVAL), IOAS):
             raise KernelError(errno.EOPNOTSUPP, ALLOC)  # a driver that passes over the description would make another
@@ -210,6 +220,10 @@ class Calls(Unshared):
         KernelError(ENOTTY), not in this kernel. Source: IOMMU_VIOMMU_ALLOC, Linux 7.2.
         """
         self._check_has_viommus(VIOMMU_ALLOC)
+        check_refs(device=device, hwpt=hwpt)
+        whole("viommu_type", viommu_type)
+        whole("flags", flags)
+        check_driver_data(data)
         if flags or not viommu_type:
             raise KernelError(errno.EOPNOTSUPP, VIOMMU_ALLOC)
         return alloc_viommu(self.table, self.table.get(device, Device, VIOMMU_ALLOC), hwpt, viommu_type, data)
@@ -224,6 +238,7 @@ class Calls(Unshared):
         """
         self._check_has_viommus(VDEVICE_ALLOC)
         check_fits(64, virt_id=virt_id)
+        check_refs(viommu=viommu, device=device)
         made_on = self.table.get(viommu, Viommu, VDEVICE_ALLOC)
         return Vdevice(self.table, made_on, self.table.get(device, Device, VDEVICE_ALLOC), virt_id).enter()
 
@@ -239,7 +254,10 @@ class Calls(Unshared):
         Source: IOMMU_VEVENTQ_ALLOC, Linux 7.2.
         """
         self._check_has_viommus(VEVENTQ_ALLOC)
+        check_refs(viommu=viommu)
+        whole("event_type", event_type)
         whole("depth", depth)
+        whole("flags", flags)
         return alloc_veventq(self.table, self.core, viommu, event_type, depth, flags)
 
     def destroy(self, which: ObjectRef) -> None:
@@ -251,6 +269,7 @@ class Calls(Unshared):
         are for. Source: IOMMU_DESTROY, Linux 6.12.
         """
         self.check_open("IOMMU_DESTROY")
+        check_refs(which=which)
         self.table.destroy(self.table.get(which, Object, "IOMMU_DESTROY"), "IOMMU_DESTROY")
 
     def check_open(self, call: str) -> None:

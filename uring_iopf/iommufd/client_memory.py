@@ -6,7 +6,7 @@ import errno
 from bisect import bisect_right
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, UsageError, check_is
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +95,11 @@ class UserData:
     def copy(self) -> bytes:
         """Copy the bytes from the client. Raises: KernelError(EFAULT), a byte has no window."""
         return self._memory.read(self._address, self._length)
+
+
+def check_driver_data(data: object) -> None:
+    """Raises: UsageError, *data* are no struct for a driver."""
+    check_is("bytes, or UserData of a client's memory", (bytes, bytearray, UserData), data=data)
 
 
 def copied(data: DriverData) -> bytes:

@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uring_iopf.core import DEFAULT_KERNEL, Core
-from uring_iopf.errors import UsageError, pairs, whole
+from uring_iopf.errors import UsageError, check_bytes, check_is, pairs, whole
 from uring_iopf.handles import Handle, leave
 from uring_iopf.iommufd.calls import Calls
+from uring_iopf.iommufd.client_memory import ClientMemory
 from uring_iopf.iommufd.devices.device import Device, VirtualFunction
+from uring_iopf.iommufd.devices.group import DeviceGroup
+from uring_iopf.iommufd.drivers.base import IommuDriver
 from uring_iopf.iommufd.drivers.mock import MockIommu
 from uring_iopf.iommufd.drivers.vtd import VTD_DRIVER
+from uring_iopf.iommufd.objects import check_refs
 from uring_iopf.iommufd.queues.file import QueueFile
 from uring_iopf.iommufd.selftest import MockDevice
 from uring_iopf.iommufd.uapi.call import IoctlState
@@ -26,9 +30,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from uring_iopf._native import CIommu
-    from uring_iopf.iommufd.client_memory import Buffer, ClientMemory
-    from uring_iopf.iommufd.devices.group import DeviceGroup
-    from uring_iopf.iommufd.drivers.base import IommuDriver
+    from uring_iopf.iommufd.client_memory import Buffer
     from uring_iopf.iommufd.objects import ObjectRef
 
 
@@ -58,6 +60,8 @@ class Context(Calls):
         virtual_pri_reset: bool = False,
         generic_reports: bool = False,
     ) -> None:
+        if core is not None:
+            check_is("a Core or None", Core, core=core)
         if kernel is not None:
             kernel_version(kernel)
         on = Core(kernel=kernel or DEFAULT_KERNEL) if core is None else core
@@ -81,6 +85,10 @@ class Context(Calls):
         """
         self.check_open("ioctl")
         whole("request", request)
+        if arg is not None:
+            check_bytes(arg=arg)
+        if memory is not None:
+            check_is("a ClientMemory or None", ClientMemory, memory=memory)
         return perform(self, self._ioctl_state, request, arg, memory)
 
     # ---- devices ----
@@ -103,6 +111,7 @@ class Context(Calls):
         """
         self.check_open("IOMMU_TEST_OP_MOCK_DOMAIN")
         whole("flags", flags)
+        check_refs(pt=pt)
         return MockDevice(self.table, self.core, self.version, self.mock.c, pt, flags)
 
     def bind(
@@ -133,6 +142,13 @@ class Context(Calls):
         """
         self.check_open("iommufd_device_bind")
         ranges = list(pairs("reserved", reserved))
+        check_is("an IommuDriver", IommuDriver, driver=driver)
+        if group is not None:
+            check_is("a DeviceGroup or None", DeviceGroup, group=group)
+        if virtual_function is not None:
+            check_is("a VirtualFunction or None", VirtualFunction, virtual_function=virtual_function)
+        if not (on_unbind is None or callable(on_unbind)):
+            raise UsageError(f"on_unbind must be a function or None, not {on_unbind!r}")
         device = Device(
             self.table,
             self.core,

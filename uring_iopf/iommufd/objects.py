@@ -19,7 +19,7 @@ from operator import call as do
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from uring_iopf._native import CIommu, ffi
-from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.errors import KernelError, UsageError, whole
 from uring_iopf.handles import NotCopied, Step, Unshared, at_once, foreign, quietly
 
 if TYPE_CHECKING:
@@ -152,6 +152,16 @@ ObjectRef: TypeAlias = Object | int
 """An object or its id. Calls that name an object accept both."""
 
 T = TypeVar("T", bound=Object)
+
+
+def check_refs(**refs: object) -> None:
+    """Raises: UsageError, one of *refs* is neither an object nor a whole number."""
+    for name, ref in refs.items():
+        if not isinstance(ref, Object):
+            try:
+                whole(name, ref)
+            except UsageError:
+                raise UsageError(f"{name} must be an object of a context or its id, not {ref!r}") from None
 
 
 class ObjectTable(Unshared):

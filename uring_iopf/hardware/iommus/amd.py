@@ -114,6 +114,7 @@ class AmdIommu(Iommu):
         *pasid*: a guest's addresses under it (GN). None: those of stage 2, and all through both stages of the domain.
         *length* 0: all addresses.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, domain=domain)
         check_fits(20, pasid=pasid or 0)
         self.command(3 << 60 | domain << 32 | (pasid or 0), _pages(address, length) | _PDE | _gn(pasid))
@@ -125,6 +126,7 @@ class AmdIommu(Iommu):
 
         *pasid*: under this one, of 16 bits; None: under any.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, device_id=device_id, pasid=pasid or 0)
         number = pasid or 0
         word0 = 4 << 60 | device_id << 32 | device_id | (number >> 8) << 16 | (number & 0xFF) << 48
@@ -144,6 +146,7 @@ class AmdIommu(Iommu):
 
         The functions' own TLBs are invalidated as a whole: these do not know intermediate addresses.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, domain=domain)
         self.invalidate_iommu_pages(domain, address, length)
         for device_id in self.functions_of(domain):

@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
-from uring_iopf.errors import KernelError, UsageError, check_fits
+from uring_iopf.core import Core
+from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
 from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from uring_iopf.core import Core
-
 
 DROPPED: Final = ("success", "failure", "nothing")
 """The answers that the hardware may give to a page request that overflows its queue, if it is the last of its group."""
@@ -69,6 +67,7 @@ class Iommu(Handle[CIommu]):
 
     def __init__(self, core: Core, model: str, *, needs_pasid: bool = False, drains: bool = True) -> None:
         super().__init__()
+        check_is("a Core", Core, core=core)
         names = model_names()
         if model not in names:
             raise UsageError(f"model must be one of {', '.join(names)}, not {model!r}")

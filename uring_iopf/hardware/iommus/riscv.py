@@ -81,12 +81,14 @@ class RiscvIommu(Iommu):
         *gscid*: of this guest; None: of functions without stage 2. *pscid*: of one process; None: of all. *length* 0:
         of all addresses, as beyond 2 MiB. Source: riscv_iommu_iotlb_inval, Linux 7.2.
         """
+        check_fits(64, address=address, length=length)
         check_fits(20, pscid=pscid or 0)
         named = 0 if pscid is None else 1 << 32 | pscid << 12
         self._iotinval(0x01 | named | _guest(gscid), address, length)
 
     def iotinval_gvma(self, address: int = 0, length: int = 0, *, gscid: int | None = None) -> None:
         """IOTINVAL.GVMA: translations of stage 2 go, and all through both stages of the guest. *gscid* None: of all."""
+        check_fits(64, address=address, length=length)
         self._iotinval(0x81 | _guest(gscid), address, length)
 
     def iodir_inval_ddt(self, device_id: int | None = None) -> None:
@@ -102,6 +104,7 @@ class RiscvIommu(Iommu):
 
     def ats_inval(self, requester_id: int, address: int = 0, length: int = 0, *, pid: int | None = None) -> None:
         """ATS.INVAL: translations in the function's own TLB go. *length* 0: all. *pid* None: of all processes."""
+        check_fits(64, address=address, length=length)
         check_fits(16, requester_id=requester_id)
         check_fits(20, pid=pid or 0)
         span = covering(address, length) if length else Span(0, 52)
@@ -113,6 +116,7 @@ class RiscvIommu(Iommu):
 
         The functions' own TLBs are invalidated as a whole: these do not know intermediate addresses.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, domain=domain)
         self.iotinval_gvma(address, length, gscid=domain)
         for requester_id in self.functions_of(domain):

@@ -157,6 +157,7 @@ class SmmuV3Iommu(Iommu):
         a PASID; None, and 0, which Linux takes for none: under any.
         Source: arm_smmu_atc_inv_to_cmd.
         """
+        check_fits(64, address=address, length=length)
         check_fits(32, sid=sid)
         check_fits(20, ssid=ssid or 0)
         span = covering(address, length) if length else Span(0, _ALL)
@@ -169,6 +170,7 @@ class SmmuV3Iommu(Iommu):
         *length* 0: all addresses. Translations through both stages, and the functions' own TLBs, are invalidated as a
         whole: they are not kept by intermediate addresses. Source: arm_smmu_tlb_inv_range_domain, 6.13.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, domain=domain)
         if length:
             self.tlbi_s2_ipa(address, length, vmid=domain)

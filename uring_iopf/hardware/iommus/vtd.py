@@ -72,6 +72,7 @@ class VtdIommu(Iommu):
 
         *domain* None: of all domains. *length* 0: of all addresses of the domain.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, domain=domain or 0)
         if domain is None:
             self.command(_IOTLB | 1 << 4)
@@ -86,6 +87,7 @@ class VtdIommu(Iommu):
 
         *length* 0: of all addresses of the PASID.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, domain=domain)
         check_fits(20, pasid=pasid)
         named = _PIOTLB | domain << 16 | pasid << 32
@@ -114,11 +116,13 @@ class VtdIommu(Iommu):
 
         *length* 0: all.
         """
+        check_fits(64, address=address, length=length)
         check_fits(16, sid=sid)
         self.command(_DEV_IOTLB | sid << 32, ats_word(_span(address, length), 1))
 
     def flush_dev_iotlb_pasid(self, sid: int, pasid: int, address: int = 0, length: int = 0) -> None:
         """PASID-based device-TLB invalidation (qi_flush_dev_iotlb_pasid): the same, under one PASID."""
+        check_fits(64, address=address, length=length)
         check_fits(16, sid=sid)
         check_fits(20, pasid=pasid)
         self.command(_DEV_EIOTLB | sid << 16 | pasid << 32, ats_word(_span(address, length), 1 << 11))
@@ -129,6 +133,7 @@ class VtdIommu(Iommu):
         *length* 0: all addresses. The functions' own TLBs are invalidated as a whole: these do not know intermediate
         addresses. Source: cache_tag_flush_range.
         """
+        check_fits(64, address=address, length=length)
         self.flush_iotlb(domain, address, length)
         for sid in self.functions_of(domain):
             self.flush_dev_iotlb(sid)

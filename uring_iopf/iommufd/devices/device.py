@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CDevice, CFaultQueue, CIommu, check, ffi, lib
 from uring_iopf.abi.iommufd import FaultFlags, FaultPerm, HwptAllocFlags
-from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole, whole
+from uring_iopf.errors import KernelError, UsageError, check_bytes, check_fits, check_whole, whole
 from uring_iopf.handles import Handle, Step, foreign
 from uring_iopf.iommufd.devices.group import NO_PASID, Attachment, DeviceGroup, Member
 from uring_iopf.iommufd.devices.identity import VirtualIdentity, virtual_identity
-from uring_iopf.iommufd.objects import NO_IOMMU, Object, ObjectRef, ObjectTable
+from uring_iopf.iommufd.objects import NO_IOMMU, Object, ObjectRef, ObjectTable, check_refs
 from uring_iopf.iommufd.spaces.hwpt import HWPT, NestedHWPT, PagingHWPT, auto_tables
 from uring_iopf.iommufd.spaces.ioas import IOAS
 from uring_iopf.iommufd.versions import RefusedFunctions
@@ -140,6 +140,7 @@ class Device(Object, Handle[CDevice]):
 
     def attached_to(self, pasid: int) -> HWPT | None:
         """The table that this PASID of the device is attached to; None: it is not attached."""
+        whole("pasid", pasid)
         return self.group.attachments[pasid].hwpt if self.group.is_attached(self, pasid) else None
 
     def pasids(self) -> list[int]:
@@ -163,6 +164,7 @@ class Device(Object, Handle[CDevice]):
         beyond the device's; KernelError(EOPNOTSUPP), the IOMMU has no such tables for PASIDs. Source:
         iommufd_device_attach, Linux 6.12 and 7.2.
         """
+        check_refs(pt=pt)
         return self._change("attach", pt, pasid)
 
     def replace(self, pt: ObjectRef, *, pasid: int | None = None) -> HWPT:
@@ -175,6 +177,7 @@ class Device(Object, Handle[CDevice]):
         Raises: KernelError(EINVAL), it is not attached; else as `attach`. Nothing has changed then.
         Source: iommufd_device_replace, Linux 6.12 and 7.2.
         """
+        check_refs(pt=pt)
         return self._change("replace", pt, pasid)
 
     def detach(self, *, pasid: int | None = None) -> None:
@@ -274,6 +277,8 @@ class Device(Object, Handle[CDevice]):
         Raises: KernelError(ENOENT), it is unbound; KernelError(EOPNOTSUPP), there is no queue for this type; else as
         `EventQueue.report`. Source: iommufd_viommu_report_event, Linux 7.2.
         """
+        whole("kind", kind)
+        check_bytes(data=data)
         if self._c is None or self.unplugged:
             raise KernelError(errno.ENOENT, "report event")
         at = self.group.attachments.get(NO_PASID)

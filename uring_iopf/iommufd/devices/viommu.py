@@ -12,7 +12,7 @@ import errno
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from uring_iopf.errors import KernelError
+from uring_iopf.errors import KernelError, check_bytes, whole
 from uring_iopf.handles import Step
 from uring_iopf.iommufd.drivers.base import HWPT_ALLOC as ALLOC
 from uring_iopf.iommufd.drivers.base import VIOMMU_ALLOC
@@ -79,6 +79,8 @@ class Viommu(Object):
         Raises: KernelError(EOPNOTSUPP), no queue of that type; else as `EventQueue.report`.
         Source: iommufd_viommu_report_event, Linux 7.2.
         """
+        whole("kind", kind)
+        check_bytes(data=data)
         queue = self._queues.get(kind)
         if queue is None:
             raise KernelError(errno.EOPNOTSUPP, "iommufd_viommu_report_event")

@@ -8,15 +8,14 @@ from __future__ import annotations
 import errno
 import struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from uring_iopf._native import CIommu, CMock, ffi, lib
+from uring_iopf.core import Core
+from uring_iopf.errors import check_is
 from uring_iopf.handles import Handle, no_room, owned
 from uring_iopf.iommufd.drivers.base import DriverResponse, HardwareInfo, IommuDriver, NestedFormat, ViommuFormat
 from uring_iopf.iommufd.geometry import Geometry
-
-if TYPE_CHECKING:
-    from uring_iopf.core import Core
 
 MOCK_VIOMMU_TYPE: Final = 0xDEADBEEF
 """The type of the mock's virtual IOMMU. Source: iommufd_test.h, ``IOMMU_VIOMMU_TYPE_SELFTEST``, Linux 7.2."""
@@ -64,6 +63,7 @@ class MockIommu(Handle[CIommu]):
 
     def __init__(self, core: Core) -> None:
         super().__init__()
+        check_is("a Core", Core, core=core)
         self._on = core
         self._kept: list[MockResponse] = []
         self._mock = owned(lib.uiopf_mock_free, lib.uiopf_mock_new, core.c)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf._native import CEventQueue, check, ffi, lib
 from uring_iopf.abi.iommufd import VeventFlags, VeventqType
-from uring_iopf.errors import KernelError, UsageError, check_whole, whole
+from uring_iopf.errors import KernelError, UsageError, check_bytes, check_whole, whole
 from uring_iopf.iommufd.drivers.mock import MOCK_VEVENTQ_TYPE
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
@@ -203,6 +203,7 @@ class EventQueue(QueueFile[CEventQueue]):
         Raises: KernelError(ENOMEM), the event is lost, because there is no memory; KernelError(ENOENT), the queue is
         destroyed; UsageError, *data* have the wrong size. Source: iommufd_viommu_report_event, Linux 7.2.
         """
+        check_bytes(data=data)
         if len(data) != self.event_bytes:
             raise UsageError(f"data must be an event of {self.event_bytes} bytes in this queue, not {len(data)} bytes")
         check(lib.uiopf_eventq_report(self.c, ffi.from_buffer(data), len(data)), "iommufd_viommu_report_event")
@@ -235,6 +236,7 @@ class EventQueue(QueueFile[CEventQueue]):
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Refused, always: the file has no such method. Raises: KernelError(EINVAL); KernelError(EBADF), closed."""
+        check_bytes(data=data)
         source = ffi.from_buffer(data)
         return check(lib.uiopf_eventq_write(self._file("write"), source, len(source)), "write")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uring_iopf._native import CFaultQueue, check, ffi, interruptible, lib
 from uring_iopf.abi.iommufd import FaultFlags, PageResponse
 from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, pack_response, unpack_messages
-from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole, whole
+from uring_iopf.errors import KernelError, UsageError, check_bytes, check_fits, check_whole, whole
 from uring_iopf.iommufd.drivers.base import DriverResponse
 from uring_iopf.iommufd.queues.file import MAX_RW_COUNT, QueueCalls, QueueFile, unset
 
@@ -159,6 +159,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
         cookie; KernelError(EBADF), closed. Source: iommufd_fault_fops_write, Linux 6.12.
         """
         c = self._file("write")
+        check_bytes(data=data)
         source = ffi.from_buffer(data)
         return interruptible("write", lib.uiopf_faultq_write, c, source, min(len(source), MAX_RW_COUNT))
 

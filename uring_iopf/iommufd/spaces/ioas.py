@@ -153,6 +153,7 @@ class IOAS(Object):
 
     def find(self, iova: int) -> Mapping | None:
         """Return the mapping with this address, or None, in O(log n)."""
+        whole("iova", iova)
         at = self._first(iova, iova)
         return None if at is None else self._mappings[at]
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import lib
 from uring_iopf.abi.iommufd import FaultPerm
-from uring_iopf.errors import KernelError, UsageError, check_fits
+from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
 from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
+from uring_iopf.iommufd.spaces.ioas import IOAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from uring_iopf._native import CPageTables
     from uring_iopf.hardware.iommus.iommu import Iommu
-    from uring_iopf.iommufd.spaces.ioas import IOAS, Mapping
+    from uring_iopf.iommufd.spaces.ioas import Mapping
 
 _PAGE: Final = PAGE_SIZES[0]
 _MOST: Final = 1 << 48
@@ -39,6 +40,7 @@ class SecondStage:
     """
 
     def __init__(self, ioas: IOAS, tables: PageTables) -> None:
+        check_is("an IOAS", IOAS, ioas=ioas)
         if not isinstance(tables, PageTables) or tables.stage != 2:
             raise UsageError(f"tables must be PageTables of stage 2, not {tables!r}")
         self.ioas = ioas
