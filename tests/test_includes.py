@@ -56,7 +56,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "hardware/iommu": (
         {"commands", "invalidate", "mock"},
         {"model"},
-        {"model_path"},
+        {"model_path", "reporting"},
         {"amd", "device", "riscv", "smmuv3", "vtd"},
         {"vtd_2"},
         {"table"},

@@ -10,7 +10,7 @@
 #include "hardware/iommu/device.h"
 #include "vendor.h"
 
-static struct uiopf_device_model *adapter;	/* of the scene */
+static struct uiopf_reporting *adapter;	/* of the scene */
 
 static struct scene *open_device(uint32_t places, uint32_t prefetch, uint32_t log2_entries)
 {
@@ -22,7 +22,7 @@ static struct scene *open_device(uint32_t places, uint32_t prefetch, uint32_t lo
 
 	CHECK(s);
 	*s = open_scene_of(&config);
-	adapter = uiopf_device_model_of(s->iommu);
+	adapter = uiopf_reporting_of(s->iommu);
 	CHECK_EQ(uiopf_attach(s->device, UIOPF_NO_PASID, s->q, 1), 0);
 	return s;
 }
@@ -37,7 +37,7 @@ static int64_t access_pages(struct scene *s, uint32_t pasid, uint64_t address, u
 
 static void is_entry(uint32_t place, uint64_t word4, uint64_t word5, uint64_t word6, uint64_t word7)
 {
-	const uint64_t *d = words(&adapter->eq, place);
+	const uint64_t *d = words(&adapter->queue, place);
 
 	CHECK_EQ(d[0], 0x02000c00);	/* page fault, of the memory scheme */
 	CHECK_EQ(d[1] | d[2] | d[3], 0);
@@ -54,7 +54,7 @@ static void a_fault_is_these_64_bytes(void)
 	access_pages(s, 0xfedcb, 0x7fffdeadbeef, IOMMU_PGFAULT_PERM_READ, 2);
 	access_pages(s, 1, 0xffffffffffffffff, IOMMU_PGFAULT_PERM_WRITE, 1);
 	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 2);
-	CHECK_EQ(adapter->eq.tail, 3);
+	CHECK_EQ(adapter->queue.tail, 3);
 	/* Three pages behind it; token 0xab120000; one page; key 0x0fedcb00; address. The second is the last: 0x80. */
 	is_entry(0, 0x0000000003000000, 0x00100000000012ab, 0xff7f000000cbed0f, 0x00000000efbeadde);
 	is_entry(1, 0x0000000003000080, 0x00100000000012ab, 0xff7f000000cbed0f, 0x00000000efceadde);
@@ -85,9 +85,9 @@ static void a_fault_is_these_64_bytes(void)
 
 static void entry(const uint64_t d[8])
 {
-	memcpy(uiopf_records_place(&adapter->eq, 8), d, 8 * sizeof *d);
-	uiopf_records_put(&adapter->eq);
-	uiopf_records_show(&adapter->eq);
+	memcpy(uiopf_records_place(&adapter->queue, 8), d, 8 * sizeof *d);
+	uiopf_records_put(&adapter->queue);
+	uiopf_records_show(&adapter->queue);
 }
 
 /* Whatever a device writes: each field at its ends, and bit by bit. */
@@ -218,18 +218,18 @@ static void entries_wait_until_there_is_room(void)
 	for (i = 0; i < 20; i++)
 		access_pages(s, 1, 0x1001 * i, IOMMU_PGFAULT_PERM_READ, 1);
 	uiopf_model_endpoint_turn(s->iommu, s->ep);
-	CHECK_EQ(adapter->eq.written - adapter->eq.head, 4);
-	CHECK_EQ(adapter->eq.waiting_count, 6);
+	CHECK_EQ(adapter->queue.written - adapter->queue.head, 4);
+	CHECK_EQ(adapter->queue.waiting_count, 6);
 	CHECK_EQ(counts_of(s).waiting, 10);
 	CHECK_EQ(lost(s), 0);
 	for (i = 0; i < 4; i++)
-		CHECK_EQ(words(&adapter->eq, i)[7] >> 56, 0);
+		CHECK_EQ(words(&adapter->queue, i)[7] >> 56, 0);
 	CHECK_EQ(interrupt(s), 10);
-	CHECK_EQ(adapter->eq.waiting_count, 0);
-	CHECK_EQ(words(&adapter->eq, 0)[7] >> 56, 0);	/* entries 8 and 9: the third round */
-	CHECK_EQ(words(&adapter->eq, 1)[7] >> 56, 0);
-	CHECK_EQ(words(&adapter->eq, 2)[7] >> 56, 1);
-	CHECK_EQ(words(&adapter->eq, 3)[7] >> 56, 1);
+	CHECK_EQ(adapter->queue.waiting_count, 0);
+	CHECK_EQ(words(&adapter->queue, 0)[7] >> 56, 0);	/* entries 8 and 9: the third round */
+	CHECK_EQ(words(&adapter->queue, 1)[7] >> 56, 0);
+	CHECK_EQ(words(&adapter->queue, 2)[7] >> 56, 1);
+	CHECK_EQ(words(&adapter->queue, 3)[7] >> 56, 1);
 	for (n = 0; n < 2; n++) {
 		CHECK_EQ(take(s), 10);
 		for (i = 0; i < 10; i++) {

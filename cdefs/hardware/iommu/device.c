@@ -1,7 +1,5 @@
 #include "hardware/iommu/device.h"
 
-#include <errno.h>
-
 #include "hardware/iommu/model_path.h"
 
 /* The adapter's fields are big-endian. */
@@ -10,63 +8,26 @@
 
 /* ---- keys: the number of a function, and a PASID; and eight bits that a driver may choose ---- */
 
-static __attribute__((noinline)) uint32_t new_number(struct uiopf_device_model *d, uint16_t requester_id)
-{
-	uint32_t n = 0;
-
-	if (d->functions < UIOPF_MOST_SOURCES)
-		n = d->functions++;
-	else	/* one of so many is gone, since this one is here */
-		while (n < UIOPF_MOST_SOURCES - 1 && d->model.source[d->requester_id[n]].endpoint)
-			n++;
-	d->requester_id[n] = requester_id;
-	return n;
-}
-
-hot_inline uint32_t number_of(struct uiopf_device_model *d, uint16_t requester_id)
-{
-	uint32_t n;
-
-	for (n = 0; n < d->functions; n++)
-		if (likely(d->requester_id[n] == requester_id))
-			return n;
-	return new_number(d, requester_id);
-}
-
 /* Whose region it is; UIOPF_NOBODY: nobody's. */
-static uint32_t function_of(const struct uiopf_device_model *d, uint32_t key)
+static uint32_t function_of(const struct uiopf_reporting *d, uint32_t key)
 {
-	const uint32_t n = key >> (MLX5_KEY_SHIFT + MLX5_KEY_PASID_BITS);
-
-	return n < d->functions ? d->requester_id[n] : UIOPF_NOBODY;
+	return uiopf_reporting_function(d, key >> (MLX5_KEY_SHIFT + MLX5_KEY_PASID_BITS));
 }
 
 /* ---- hardware ---- */
 
-static void note(struct uiopf_device_model *d, uint32_t at);
-
-static __attribute__((noinline)) void kept_or_failed(struct uiopf_device_model *d, struct uiopf_page_request request,
-						     const uint64_t entry[])
-{
-	if (d->disabled || !d->model.source[request.requester_id].device) {
-		if (request.message & PCIE_PRI_LAST)
-			uiopf_model_answer(&d->model, request, PCIE_PRG_INVALID);
-		else
-			uiopf_model_answer_with_last(&d->model, request);
-	} else if (!uiopf_records_wait(&d->eq, entry)) {
-		uiopf_model_drop(&d->model, request);	/* no memory: it waits for ever, and is seen to */
-	}
-}
+static void note(struct uiopf_reporting *d, uint32_t at);
 
 /* A page of an operation is missing. */
 hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
 {
-	struct uiopf_device_model *d = above;
+	struct uiopf_reporting *d = above;
 	const struct uiopf_source *source = &d->model.source[request.requester_id];
 	const uint32_t tag = request.message >> PCIE_PRI_PRGI_SHIFT & (PCIE_PRI_PRGI_COUNT - 1);
-	const uint32_t key = (number_of(d, (uint16_t)request.requester_id) << MLX5_KEY_PASID_BITS | request.pasid) << MLX5_KEY_SHIFT;
-	uint64_t *place = uiopf_records_place(&d->eq, MLX5_EQE_WORDS), entry[MLX5_EQE_WORDS];
-	const uint32_t owner = d->eq.written / (d->eq.places.mask + 1) & 1;
+	const uint32_t key = (uiopf_reporting_number(d, (uint16_t)request.requester_id) << MLX5_KEY_PASID_BITS |
+			      request.pasid) << MLX5_KEY_SHIFT;
+	uint64_t *place = uiopf_records_place(&d->queue, MLX5_EQE_WORDS), entry[MLX5_EQE_WORDS];
+	const uint32_t owner = d->queue.written / (d->queue.places.mask + 1) & 1;
 
 	entry[0] = MLX5_EVENT_PAGE_FAULT << MLX5_EQE_TYPE_SHIFT | MLX5_PFAULT_MEMORY << MLX5_EQE_SUBTYPE_SHIFT;
 	entry[1] = entry[2] = entry[3] = 0;
@@ -77,8 +38,8 @@ hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
 	entry[7] = BE32(request.address) | (uint64_t)owner << MLX5_EQE_OWNER_SHIFT;
 	if (source->endpoint->group_most == 1)
 		source->endpoint->page[tag] = request.address;	/* should it ask again */
-	if (unlikely(!place || d->eq.waiting_count || d->disabled || !source->device)) {
-		kept_or_failed(d, request, entry);
+	if (unlikely(!place || d->queue.waiting_count || d->disabled || !source->device)) {
+		uiopf_reporting_keep(d, request, entry);
 		return;
 	}
 	place[0] = entry[0];		/* 1 to 3 are reserved, and 0 since the queue was opened */
@@ -87,14 +48,14 @@ hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
 	place[6] = entry[6];
 	place[7] = entry[7];
 	if (unlikely(d->model.sent_under != NULL))
-		note(d, d->eq.written);
-	uiopf_records_put(&d->eq);
-	uiopf_records_show(&d->eq);
+		note(d, d->queue.written);
+	uiopf_records_put(&d->queue);
+	uiopf_records_show(&d->queue);
 }
 
 static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endpoint)
 {
-	return uiopf_endpoint_turn(endpoint, to_event_queue, uiopf_device_model_of(m));
+	return uiopf_endpoint_turn(endpoint, to_event_queue, uiopf_reporting_of(m));
 }
 
 /* No page request reaches it: it has no PRI, and its functions have none. */
@@ -106,7 +67,7 @@ static void request(struct uiopf_model *m, struct uiopf_page_request request)
 
 static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
 {
-	uiopf_endpoint_response(endpoint, index, code, now, to_event_queue, uiopf_device_model_of(m));
+	uiopf_endpoint_response(endpoint, index, code, now, to_event_queue, uiopf_reporting_of(m));
 }
 
 /* The token is the device's own: whose operation it is, and its place. What another command says is not for a fault. */
@@ -126,17 +87,7 @@ hot_inline struct uiopf_answer decode_answer(const uint64_t *d)
 
 static uint32_t execute(struct uiopf_model *m)
 {
-	return uiopf_model_carry_out(m, MLX5_CMD_WORDS, decode_answer, to_event_queue, uiopf_device_model_of(m));
-}
-
-int uiopf_device_model_enable(struct uiopf_model *m, int on)
-{
-	if (m->ops != &uiopf_model_odp)
-		return -EOPNOTSUPP;
-	uiopf_control_begin(m->iommu.core);
-	uiopf_device_model_of(m)->disabled = !on;
-	uiopf_control_end(m->iommu.core);
-	return 0;
+	return uiopf_model_carry_out(m, MLX5_CMD_WORDS, decode_answer, to_event_queue, uiopf_reporting_of(m));
 }
 
 /* ---- driver ---- */
@@ -176,30 +127,30 @@ hot_inline struct uiopf_fault decode(const uint64_t *d)
 	};
 }
 
-static void note(struct uiopf_device_model *d, uint32_t at)
+static void note(struct uiopf_reporting *d, uint32_t at)
 {
-	const uint64_t *entry = uiopf_records_at(d->eq.places, MLX5_EQE_WORDS, at);
+	const uint64_t *entry = uiopf_records_at(d->queue.places, MLX5_EQE_WORDS, at);
 	const struct uiopf_fault fault = decode(entry);
 
-	uiopf_model_note(&d->model, at & d->eq.places.mask, function_of(d, key_of(entry)), &fault);
+	uiopf_model_note(&d->model, at & d->queue.places.mask, function_of(d, key_of(entry)), &fault);
 }
 
 /* Device, on the same thread: there is room for entries that were kept. */
-static __attribute__((noinline)) void admit(struct uiopf_device_model *d)
+static __attribute__((noinline)) void admit(struct uiopf_reporting *d)
 {
-	uint32_t at = d->eq.written;
+	uint32_t at = d->queue.written;
 
-	uiopf_records_admit(&d->eq);
-	for (; at != d->eq.written; at++) {
-		uint64_t *entry = uiopf_records_at(d->eq.places, MLX5_EQE_WORDS, at);
+	uiopf_records_admit(&d->queue);
+	for (; at != d->queue.written; at++) {
+		uint64_t *entry = uiopf_records_at(d->queue.places, MLX5_EQE_WORDS, at);
 
 		/* Whether it is new is seen by the round that it is written in. */
 		entry[7] = (entry[7] & ~(1ull << MLX5_EQE_OWNER_SHIFT)) |
-			   (uint64_t)(at / (d->eq.places.mask + 1) & 1) << MLX5_EQE_OWNER_SHIFT;
+			   (uint64_t)(at / (d->queue.places.mask + 1) & 1) << MLX5_EQE_OWNER_SHIFT;
 		if (d->model.sent_under)
 			note(d, at);
 	}
-	uiopf_records_show(&d->eq);
+	uiopf_records_show(&d->queue);
 }
 
 /* Of this scheme. Linux handles two older ones, too, which no device here has. */
@@ -211,14 +162,14 @@ static bool is_fault(const uint64_t *d)
 
 static uint32_t interrupt(struct uiopf_model *m)
 {
-	struct uiopf_device_model *d = uiopf_device_model_of(m);
+	struct uiopf_reporting *d = uiopf_reporting_of(m);
 	uint32_t n, i, all = 0;
 
-	while ((n = uiopf_records_ready(&d->eq))) {
-		const uint32_t head = d->eq.head;
+	while ((n = uiopf_records_ready(&d->queue))) {
+		const uint32_t head = d->queue.head;
 
 		for (i = 0; i < n; i++) {
-			const uint64_t *entry = uiopf_records_at(d->eq.places, MLX5_EQE_WORDS, head + i);
+			const uint64_t *entry = uiopf_records_at(d->queue.places, MLX5_EQE_WORDS, head + i);
 			const uint32_t function = function_of(d, key_of(entry));
 			struct uiopf_device *device = uiopf_model_device(m, function);
 			const struct uiopf_fault fault = decode(entry);
@@ -226,63 +177,52 @@ static uint32_t interrupt(struct uiopf_model *m)
 			if (unlikely(!is_fault(entry)))
 				continue;
 			if (likely(device)) {
-				uiopf_model_report(m, (head + i) & d->eq.places.mask, device, &fault);
+				uiopf_model_report(m, (head + i) & d->queue.places.mask, device, &fault);
 			} else {	/* no such key, or not any more */
 				give_resume(m, UIOPF_PRODUCER, fault.grpid, UIOPF_RESP_INVALID);
 				uiopf_model_answered_partial(m, function, fault.grpid);
 				++*uiopf_model_refusals(m, function).refused;
 			}
 		}
-		uiopf_records_done(&d->eq, n);
+		uiopf_records_done(&d->queue, n);
 		all += n;
-		if (unlikely(d->eq.full))
+		if (unlikely(d->queue.full))
 			admit(d);
 	}
 	uiopf_model_kick(m, UIOPF_PRODUCER);	/* what was refused has been answered */
 	return all;
 }
 
-static bool is_of(const struct uiopf_device_model *d, const struct uiopf_device *device, const uint64_t *entry)
+static bool is_of(const struct uiopf_reporting *d, const struct uiopf_device *device, const uint64_t *entry)
 {
 	return is_fault(entry) && function_of(d, key_of(entry)) == device->requester_id;
 }
 
-/* Entries that the interrupt has not read. */
 static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
 {
-	const struct uiopf_device_model *d = container_of(m, const struct uiopf_device_model, model);
-	uint64_t faults = 0;
-	uint32_t i;
-
-	for (i = d->eq.head; i != d->eq.written; i++)
-		faults += is_of(d, device, uiopf_records_at(d->eq.places, MLX5_EQE_WORDS, i));
-	for (i = d->eq.waiting_first; i != d->eq.waiting_count; i++)
-		faults += is_of(d, device, &d->eq.waiting[(size_t)MLX5_EQE_WORDS * i]);
-	return faults;
+	return uiopf_reporting_unreported(container_of(m, const struct uiopf_reporting, model), device, is_of);
 }
 
 static const struct uiopf_records *queue(const struct uiopf_model *m, uint32_t n)
 {
-	return n == 0 ? &container_of(m, const struct uiopf_device_model, model)->eq : NULL;
+	return n == 0 ? &container_of(m, const struct uiopf_reporting, model)->queue : NULL;
 }
 
 /* ---- set-up ---- */
 
 static int open_device(struct uiopf_model *m)
 {
-	const uint32_t log = m->flags >> UIOPF_MODEL_ENTRIES_SHIFT;
-
-	return uiopf_records_open(&uiopf_device_model_of(m)->eq, log ? 1u << log : MLX5_EQ_ENTRIES, MLX5_EQE_WORDS);
+	return uiopf_reporting_open(uiopf_reporting_of(m), MLX5_EQ_ENTRIES, MLX5_EQE_WORDS);
 }
 
 static void close_device(struct uiopf_model *m)
 {
-	uiopf_records_close(&uiopf_device_model_of(m)->eq);
+	uiopf_reporting_close(uiopf_reporting_of(m));
 }
 
 const struct uiopf_model_ops uiopf_model_odp = {
 	.name = "device",
-	.size = sizeof(struct uiopf_device_model),
+	.size = sizeof(struct uiopf_reporting),
 	.slots = MLX5_EQ_ENTRIES,
 	.stalls = true,
 	.only_stalls = true,

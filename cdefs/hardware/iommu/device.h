@@ -15,24 +15,6 @@
  * Sources: Linux 7.2 include/linux/mlx5/device.h, include/linux/mlx5/mlx5_ifc.h, drivers/infiniband/hw/mlx5/odp.c.
  */
 #pragma once
-#include "abi/hardware.h"
-#include "base/records.h"
-#include "hardware/iommu/model.h"
-
-struct uiopf_device_model {
-	struct uiopf_model model;
-
-	/* The event queue: the device writes it and the driver's interrupt reads it, on one thread. */
-	struct uiopf_records eq;
-	bool disabled;
-	uint16_t requester_id[UIOPF_MOST_SOURCES];	/* of the functions, by the number that their keys begin with */
-	uint32_t functions;
-};
-UIOPF_BEGINS_A_LINE(struct uiopf_device_model, eq);
+#include "hardware/iommu/reporting.h"
 
 extern const struct uiopf_model_ops uiopf_model_odp;
-
-hot_inline struct uiopf_device_model *uiopf_device_model_of(struct uiopf_model *model)
-{
-	return container_of(model, struct uiopf_device_model, model);
-}
