@@ -21,11 +21,13 @@ from uring_iopf.core import Core
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
+from uring_iopf.hardware.iommus.device_log import DeviceLog
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.pri import PageRequest
+from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import Context
 
 PAGE: Final = Path(__file__).resolve().parent / "reference" / "message-formats.md"
@@ -51,6 +53,8 @@ class Fault:
     private_data: tuple[int, int] | None = None
     stage: int = 1
     prefetch: int = 0
+    done: int = 0
+    """Pages of the operation in front of this one, which are there."""
 
 
 class Seen(NamedTuple):
@@ -119,7 +123,9 @@ class Kind:
     stream: bool = False
     base: Fault = field(default_factory=Fault)
     device: bool = False
-    """It is no IOMMU, but a device with a driver of its own; the words of its records are big-endian."""
+    """It is no IOMMU, but a device with a driver of its own."""
+    is_big_endian: bool = False
+    """The words of its records are."""
     private_words: int = 0
     """The bits of private data that there are to vary."""
 
@@ -145,7 +151,9 @@ class Kind:
             return site.probe(partial(site.end.send, request), code)
 
     def _stall(self, fault: Fault, code: PageResponse, others: Iterable[int]) -> Seen:
-        options = {"prefetch": fault.prefetch} if self.device else {"stage": fault.stage}
+        options = {} if self.device else {"stage": fault.stage}
+        if fault.prefetch:
+            options["prefetch"] = fault.prefetch
         site = Site(self.make, partial(Endpoint, stalls=512, **options), fault.requester_id, others)
         assert fault.pasid is not None, "a transaction of an access has one"
         perm = FaultPerm(0)
@@ -158,14 +166,23 @@ class Kind:
         with site.stack:
             for _ in range(fault.index):  # whose tags come before
                 site.end.access(1, 0, FaultPerm.READ)
+            if fault.done:
+                space = AddressSpace()
+                site.stack.callback(space.close)
+                site.end.use_tables(space)
+                for page in range(fault.page - fault.done * 4096, fault.page, 4096):
+                    space.map_page(fault.pasid, page, perm)
             while site.end.counts().outstanding or site.end.counts().waiting:
                 site.core.produce()
                 for message in site.queue.read_messages():
                     site.queue.respond(message.cookie, PageResponse.INVALID)
-            access = partial(site.end.access, fault.pasid, fault.page + fault.offset, perm)
+            begins = fault.page + fault.offset - fault.done * 4096
+            access = partial(site.end.access, fault.pasid, begins, perm, pages=fault.done + 1)
             if not self.device:
                 return site.probe(access, code, queue=1)
             seen = site.probe(access, code)
+            if not self.is_big_endian:
+                return seen
             return seen._replace(record=big_endian(seen.record), answer=big_endian(seen.answer))
 
 
@@ -189,7 +206,8 @@ KINDS: Final = (
     Kind("SMMUv3, stall", SmmuV3Iommu, stalls=True),
     Kind("AMD", AmdIommu),
     Kind("RISC-V", RiscvIommu),
-    Kind("RDMA", DeviceFaults, stalls=True, device=True),
+    Kind("RDMA", DeviceFaults, stalls=True, device=True, is_big_endian=True),
+    Kind("event log", DeviceLog, stalls=True, device=True),
 )
 
 
@@ -209,15 +227,16 @@ def variations(kind: Kind) -> dict[str, list[Fault]]:
         "execute": [base, replace(base, execute=True)],
         "page address": [replace(base, page=one) for one in [0, *bits(12, 47)]],
     }
+    if kind.stalls:
+        found["byte address"] = [replace(base, offset=one) for one in [0, *bits(0, 12)]]
+    if kind.make is DeviceFaults:
+        found["pages wanted behind it"] = [replace(base, prefetch=one) for one in [0, *bits(0, 8)]]
+    if kind.make is DeviceLog:
+        found["bytes done before it"] = [replace(base, done=one) for one in range(4)]
     if kind.device:
-        found |= {
-            "byte address": [replace(base, offset=one) for one in [0, *bits(0, 12)]],
-            "pages wanted behind it": [replace(base, prefetch=one) for one in [0, *bits(0, 8)]],
-        }
         return found
     if kind.stalls:
         found |= {
-            "byte address": [replace(base, offset=one) for one in [0, *bits(0, 12)]],
             "stage": [replace(base, page=0x7FFF_FFFF_F000, stage=one) for one in (1, 2)],
         }
         return found
@@ -247,6 +266,7 @@ FIELDS: Final = (
     "private data",
     "stage",
     "pages wanted behind it",
+    "bytes done before it",
 )
 
 
@@ -354,7 +374,7 @@ def page(survey: Mapping[str, Mapping[str, list[Seen]]]) -> str:
     names = [kind.name for kind in KINDS]
     lines = [INTRODUCTION, row("field of the fault", *names), row(*["---"] * (len(names) + 1))]
     lines += [row(one, *(found[name].get(one, NOWHERE).message for name in names)) for one in FIELDS]
-    lines += ["", f"In all messages but those of the last column these fields are 0: {unset}.", "", BETWEEN.rstrip()]
+    lines += ["", f"In all messages but those of RDMA these fields are 0: {unset}.", "", BETWEEN.rstrip()]
     for kind in KINDS:
         lines += [
             "",
@@ -387,8 +407,9 @@ Linux's message has the fields `flags`, `dev_id`, `pasid`, `grpid`, `perm`, `add
 - waits for the last: there is no message before the last request of the group.
 - {NONE}: the hardware does not say it.
 """
-BETWEEN: Final = """The last column is [no IOMMU](iommu-device.md): an RDMA adapter reports its faults itself, and
-says how many pages it wants. Page requests and stalls are of one page each.
+BETWEEN: Final = """The last two columns are no IOMMUs. [An RDMA adapter](iommu-device.md) reports its faults itself,
+and says how many pages it wants; all other faults are of one page each. [An accelerator](iommu-device-log.md) has an
+event log. How far its operation had come is for its submitter, and the driver gives it back.
 
 No IOMMU's page request says which stage of translation has no page. Only a stall does, and the message drops it.
 Private data and the stream response need no place in the message: the driver keeps the part that the answer must bring
@@ -398,7 +419,7 @@ is the last of its group to Linux's driver, whether it is or not.
 
 The tables below have the bits. `0: 51:32` are the bits 51 to 32 of the first word of 64 bits. Only bits that varied are
 in them: tags of the emulated SMMUv3 have 9 bits of 16, and addresses have 47. The words of the RDMA adapter are
-big-endian.
+big-endian. The group index of the other device is the place of its operation.
 """
 
 if __name__ == "__main__":

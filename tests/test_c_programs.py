@@ -30,6 +30,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "smmuv3": [],
     "amd": [],
     "device": [],
+    "device_log": [],
     "riscv": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],

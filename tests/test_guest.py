@@ -13,7 +13,7 @@ import pytest
 from uring_iopf import Machine
 from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.hardware.endpoint import AccessResult
-from uring_iopf.hardware.limits import IOMMUS, STALLING
+from uring_iopf.hardware.limits import DEVICES, IOMMUS, STALLING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLE: Final = Path(__file__).resolve().parent.parent / "docs" / "examples" / "guest.py"
 PAGE: Final = 4096
-GUESTS: Final = [name for name in IOMMUS if name != "device"]
+GUESTS: Final = [name for name in IOMMUS if name not in DEVICES]
 """A device that reports its faults itself has its driver in the guest."""
 READ, WRITE, EXEC = FaultPerm.READ, FaultPerm.WRITE, FaultPerm.EXEC
 

@@ -35,6 +35,7 @@ from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
+from uring_iopf.hardware.iommus.device_log import DeviceLog
 from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
@@ -171,6 +172,7 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "SmmuV3Iommu": of_core(SmmuV3Iommu),
     "RiscvIommu": of_core(RiscvIommu),
     "DeviceFaults": of_core(DeviceFaults),
+    "DeviceLog": of_core(DeviceLog),
     "PageTables": lambda: Made(PageTables("vtd-first", pasids=4), []),
     "Translator": of_core(lambda core: Translator(core, first=PageTables("vtd-first", pasids=4))),
     "DeviceTlb": of_core(lambda core: DeviceTlb(Translator(core, second=PageTables("arm-stage2")))),

@@ -57,7 +57,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"commands", "invalidate", "mock"},
         {"model"},
         {"model_path", "reporting"},
-        {"amd", "device", "riscv", "smmuv3", "vtd"},
+        {"amd", "device", "device_log", "riscv", "smmuv3", "vtd"},
         {"vtd_2"},
         {"table"},
     ),

@@ -17,11 +17,12 @@ from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
+from uring_iopf.hardware.iommus.device_log import DeviceLog
 from uring_iopf.hardware.iommus.iommu import Iommu, model_names
 from uring_iopf.hardware.iommus.riscv import RiscvIommu, RiscvPqcsr, RiscvRegister
 from uring_iopf.hardware.iommus.smmuv3 import SmmuRegister, SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import REVISIONS, VtdIommu
-from uring_iopf.hardware.limits import IOMMUS, MODELS, REQUEST_QUEUES, STALLING
+from uring_iopf.hardware.limits import DEVICES, IOMMUS, MODELS, REQUEST_QUEUES, STALLING
 from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriRegister, PriStatus
 from uring_iopf.hardware.tables import AddressSpace
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 PAGE = 4096
-WITH_PRI = tuple(one for one in MODELS if one != "device")
+WITH_PRI = tuple(one for one in MODELS if one not in DEVICES)
 """Those whose functions may have PRI."""
 
 
@@ -51,7 +52,13 @@ def test_python_and_c_have_the_same_models_in_the_same_order() -> None:
 
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_a_machine_has_the_iommu_of_its_vendor(iommu: str) -> None:
-    vendor = {"amd": AmdIommu, "riscv": RiscvIommu, "device": DeviceFaults, "smmuv3": SmmuV3Iommu}
+    vendor = {
+        "amd": AmdIommu,
+        "riscv": RiscvIommu,
+        "device": DeviceFaults,
+        "device-log": DeviceLog,
+        "smmuv3": SmmuV3Iommu,
+    }
     for drains in (True, False):
         with Machine(None, driver="inline", iommu=iommu, drains=drains) as machine:
             assert type(machine.iommu) is vendor.get(iommu.removesuffix("-stall"), VtdIommu)
@@ -413,7 +420,7 @@ def test_compare_names_the_iommu_in_its_results(iommu: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_a_result_has_the_number_in_flight_that_was_reached(iommu: str, group: int) -> None:
     """Not the one that was asked for: the machine gives no function more credits than the queue holds."""
-    if group > 1 and iommu == "smmuv3-stall":
+    if group > 1 and iommu in ("smmuv3-stall", "device-log"):
         return  # which is refused
     workload = Workload.from_faults((0, n * PAGE, 1, FaultPerm.READ) for n in range(3 * REQUEST_QUEUES["riscv"]))
     parts = MachineParts(workload, iommu=iommu, driver="inline", group=group, in_flight=512)
@@ -478,8 +485,10 @@ def test_one_machine_has_functions_of_both_kinds(driver: str) -> None:
 
 
 def test_what_contradicts_a_stall_is_refused() -> None:
-    for iommu in set(IOMMUS) - {"smmuv3", "smmuv3-stall", "device"}:
-        with pytest.raises(UsageError, match=f"needs iommu='smmuv3' or 'smmuv3-stall' or 'device', not '{iommu}'"):
+    for iommu in set(IOMMUS) - {"smmuv3", "smmuv3-stall", *DEVICES}:
+        with pytest.raises(
+            UsageError, match=f"needs iommu='smmuv3' or 'smmuv3-stall' or 'device' or 'device-log', not '{iommu}'"
+        ):
             MachineParts(iommu=iommu, functions=(FunctionParts(stalls=4),))
     with pytest.raises(UsageError, match="group must be 1 for the function function"):
         MachineParts(iommu="smmuv3-stall", group=2)

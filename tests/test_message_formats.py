@@ -59,6 +59,10 @@ def test_the_page_is_what_the_script_prints(script: ModuleType, survey: Any) -> 
         ("AMD", "group index or tag", "0: 40:32", "`grpid`", "1: 40:32"),
         ("RISC-V", "requester id", "0: 55:40", "`dev_id`", "0: 55:40"),
         ("RISC-V", "group index or tag", "1: 11:3", "`grpid`", "1: 40:32"),
+        ("event log", "PASID", "0: 59:40", "`pasid`", "–"),  # noqa: RUF001
+        ("event log", "read, write", "0: 33; 4: 7", "`perm`", "1: 7"),
+        ("event log", "byte address", "5: 11:0", "`addr`", "2: 11:0"),
+        ("event log", "bytes done before it", "4: 45:44", "**lost**", "1: 45:44"),
     ],
 )
 def test_fields_are_where_the_specifications_have_them(

@@ -20,6 +20,7 @@ from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
+from uring_iopf.hardware.iommus.device_log import DeviceLog
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
@@ -43,6 +44,7 @@ CONSTRUCTORS: Final[dict[Callable[..., Any], Callable[[], dict[str, Any]]]] = {
     SmmuV3Iommu: lambda: {"core": Core()},
     RiscvIommu: lambda: {"core": Core()},
     DeviceFaults: lambda: {"core": Core()},
+    DeviceLog: lambda: {"core": Core()},
     AddressSpace: dict,
     PageTables: lambda: {"table_format": "vtd-first"},
     Translator: lambda: {"core": Core(), "first": PageTables("vtd-first")},

@@ -14,6 +14,7 @@ from uring_iopf.hardware.limits import (
     DEFAULT_PASIDS,
     DEFAULT_STALLS,
     DEFAULT_TABLE_PAGES,
+    DEVICES,
     DRIVEN_PASIDS,
     IOMMUS,
     MOST_PASIDS,
@@ -155,7 +156,8 @@ class FunctionParts:
     stalls: int | None = None
     """The places of the SMMU in which transactions of the function stall, 1 to 512. It sends no page requests then, and
     its groups have one page. 0: it sends page requests. None: 0, or 64 if the machine has ``iommu="smmuv3-stall"``.
-    With ``iommu="device"``: the pages that operations of the device may wait for, 64 if None."""
+    With ``iommu="device"``: the pages that operations of the device may wait for, 64 if None. With
+    ``iommu="device-log"``: the operations that may wait for a page."""
 
     def __post_init__(self) -> None:
         _check_text("name", self.name)
@@ -301,7 +303,7 @@ class MachineParts:
             assert load.group is not None, "it is filled"
             if one.stalls:
                 self._check_stalls(one.name, load.group)
-            elif self.iommu == "device":
+            elif self.iommu in DEVICES:
                 raise UsageError(f"stalls of {one.name} must be 1 or more, because a function of a device has no PRI")
             if one.credits < load.group:
                 raise UsageError(

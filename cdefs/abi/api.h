@@ -234,6 +234,7 @@ struct uiopf_model_counts {
 	uint64_t strangers;	/* page requests with the requester id of no function behind it: refused */
 	uint64_t illegal;	/* SMMUv3: commands that its driver has put CMD_SYNC in place of */
 	uint64_t completed;	/* commands that say that those before them have been carried out */
+	uint64_t waited;	/* records that found no place in their queue, and that the hardware kept until there was one */
 };
 
 #define UIOPF_MODEL_NEEDS_PASID 1	/* VT-d's driver is that of Linux 6.12: it refuses requests without one */
@@ -463,6 +464,7 @@ struct uiopf_endpoint *uiopf_endpoint_new_reporting(struct uiopf_core *core, str
 int uiopf_port_stalls(const struct uiopf_port *port);
 int uiopf_port_has_streams(const struct uiopf_port *port);
 int uiopf_port_only_stalls(const struct uiopf_port *port);	/* it is of a device that reports its faults itself */
+int uiopf_port_one_fault(const struct uiopf_port *port);	/* … whose operations end at the first page that is not there */
 /* The bits of a word of private data that requests behind it carry; 0: none. */
 uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word);
 /* Whether groups of a load, and accesses, carry private data. -EOPNOTSUPP: not behind this IOMMU. */

@@ -253,6 +253,55 @@
 #define MLX5_RESUME_ERROR 0x80000000
 #define MLX5_RESUME_TOKEN_HIGH 0xffff
 
+/*
+ * ---- Intel DSA: an entry of the event log, eight words, 64 bytes; Linux drivers/dma/idxd/registers.h, uapi/linux/idxd.h ----
+ *
+ * The event in words 0 to 3; in 4 to 7 the completion record that could not be written. Word 0: error 15:8.
+ */
+#define IDXD_EVL_WORDS 8
+#define IDXD_EVL_ENTRIES 1024
+#define IDXD_EVL_ENTRIES_MOST 4096
+#define IDXD_EVL_DESC_VALID 0x4		/* bit 2 */
+#define IDXD_EVL_WQ_VALID 0x8		/* bit 3 */
+#define IDXD_EVL_WRITE 0x20		/* bit 5: the access that found no page was a write */
+#define IDXD_EVL_ERR_INFO_VALID 0x80	/* bit 7: that of word 1 */
+#define IDXD_EVL_ERROR_SHIFT 8
+#define IDXD_EVL_WQ_SHIFT 16		/* work queue, 23:16 */
+#define IDXD_EVL_OPERATION_SHIFT 32	/* 39:32 */
+#define IDXD_EVL_PASID_SHIFT 40		/* 59:40 */
+#define IDXD_EVL_RCR 0x4000000000000	/* word 1, bit 50: a completion record was asked for */
+/* Word 2: the address of the completion record. */
+#define IDXD_STATUS 0x7f		/* of an error, and of a record's status */
+#define IDXD_COMP_PAGE_FAULT 0x3	/* without block on fault: the rest is to be sent again */
+#define IDXD_COMP_PAGE_FAULT_IR 0x4	/* … to which an invalid response came: it is not */
+#define IDXD_COMP_CRA_XLAT 0x1a		/* the address of the completion record has no translation */
+#define IDXD_OPCODE_MEMFILL 0x4ull	/* writes */
+#define IDXD_OPCODE_COMPVAL 0x6ull	/* compares with a pattern: reads */
+/* The completion record, as far as it says anything. Word 0: status 7:0; bytes completed 63:32. Word 1: the address. */
+#define IDXD_COMP_WRITE 0x80		/* bit 7 of the status */
+#define IDXD_COMP_BYTES_SHIFT 32
+/* Where our functions have theirs: 32 bytes each; place 13:5, work queue 17:14, requester id 33:18. */
+#define IDXD_RECORDS 0x7f0000000000
+#define IDXD_RECORD_SHIFT 5
+#define IDXD_RECORD_WQ_SHIFT 14
+#define IDXD_RECORD_RID_SHIFT 18
+#define IDXD_RECORD_BITS 34
+/* What the driver writes of it, as four words: the address, the record's words 0 and 1, 0. */
+#define IDXD_WRITE_WORDS 4
+
+/* Its registers, as far as the log goes: offsets and bits. */
+#define IDXD_MMIO_GENCAP 0x10
+#define IDXD_GENCAP_EVL 0x2000		/* 14:13: 1 */
+#define IDXD_MMIO_GENCFG 0x80
+#define IDXD_GENCFG_EVL_EN 0x2000	/* bit 13 */
+#define IDXD_MMIO_GENCTRL 0x88
+#define IDXD_GENCTRL_EVL_INT_EN 0x4	/* bit 2 */
+#define IDXD_MMIO_EVLCFG 0xe0
+#define IDXD_MMIO_EVLCFG_SIZE 0xe8	/* entries, 15:0 */
+#define IDXD_MMIO_EVLSTATUS 0xf0	/* head 15:0, tail 47:32 */
+#define IDXD_EVLSTATUS_TAIL_SHIFT 32
+#define IDXD_EVLSTATUS_INT_PENDING 0x4000000000000000	/* bit 62; writing 1 clears it */
+
 /* ---- AMD: an entry of the peripheral page request (PPR) log, two words, 16 bytes ---- */
 
 #define AMD_PPR_WORDS 2

@@ -18,7 +18,8 @@ uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access)
 	const bool reads = access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC);
 	const bool writes = access & IOMMU_PGFAULT_PERM_WRITE;
 
-	if (!ep->stalls || ep->port->only_stalls)	/* memory that an adapter knows by a key has no such permission */
+	/* An adapter executes nothing from memory. */
+	if (!ep->stalls || ep->port->only_stalls)
 		return (reads ? PCIE_PRI_READ : 0) | (writes ? PCIE_PRI_WRITE : 0);
 	if (writes)
 		return PCIE_PRI_WRITE;
@@ -73,7 +74,7 @@ static struct uiopf_endpoint *new_endpoint(struct uiopf_core *core, struct uiopf
 	ep->stalls = stalls;
 	ep->stage = ep->told_stage = stage;
 	uiopf_load_init(&ep->load, core);
-	ep->group_most = group_most;
+	ep->group_most = ep->access_most = group_most;
 	ep->access_eventfd = -1;
 	for (i = 0; i < PCIE_PRI_PRGI_COUNT; i++)
 		ep->free_index[i] = (uint16_t)i;
@@ -144,11 +145,18 @@ struct uiopf_endpoint *uiopf_endpoint_new_reporting(struct uiopf_core *core, str
 {
 	struct uiopf_endpoint *ep = NULL;
 
-	if (port->only_stalls && prefetch < 1u << 16)
-		ep = new_without_pri(core, port, requester_id, places, 1, group_most);
-	if (ep)
-		ep->prefetch = (uint16_t)prefetch;	/* nothing is sent yet */
+	if (port->only_stalls && prefetch < (port->one_fault ? 1u : 1u << 16))
+		ep = new_without_pri(core, port, requester_id, places, 1, port->one_fault ? 1 : group_most);
+	if (ep) {	/* nothing is sent yet */
+		ep->prefetch = (uint16_t)prefetch;
+		ep->access_most = group_most;
+	}
 	return ep;
+}
+
+int uiopf_port_one_fault(const struct uiopf_port *port)
+{
+	return port->one_fault;
 }
 
 int uiopf_port_only_stalls(const struct uiopf_port *port)
@@ -555,14 +563,14 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	struct uiopf_manual *m;
 	int64_t ticket = -EBUSY;
 
-	if (!pages || pages > ep->group_most || !uiopf_endpoint_asks(ep, access) || pasid >> 20)
+	if (!pages || pages > ep->access_most || !uiopf_endpoint_asks(ep, access) || pasid >> 20)
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];
 	/* The slot's last access, 1,024 tickets ago, must have ended. */
 	if (uiopf_endpoint_is_stopped(ep, pasid))
 		ticket = -EPERM;
-	else if (!has_credits(ep, pages))
+	else if (!has_credits(ep, ep->port->one_fault ? 1 : pages))
 		ticket = -ENOSPC;
 	else if (ep->manual_tail < UIOPF_MANUAL || m->result != UIOPF_ACCESS_PENDING) {
 		*m = (struct uiopf_manual){ address, pasid, access, pages, UIOPF_ACCESS_PENDING, false };

@@ -42,6 +42,7 @@ struct uiopf_port {
 	const struct uiopf_port_ops *ops;
 	bool stalls;			/* functions without PRI may be plugged in, whose transactions wait in the IOMMU */
 	bool only_stalls;		/* … and no others: a device, which reports its faults itself */
+	bool one_fault;			/* … one at a time: an operation ends at its first page that is not there */
 	uint32_t private_bits;		/* of data that a request carries and its answer brings back; 0: none */
 	bool streams;			/* requests may ask for an answer of their own that names the page */
 };
@@ -74,6 +75,7 @@ struct uiopf_endpoint {
 	uint8_t stage;			/* whose tables have no page: 1 or 2; 0: its translator says */
 	bool apart;			/* it asks again, or has a translator: its answers take the longer way */
 	uint16_t prefetch;		/* pages behind each that it would like to have; only such a device can say so */
+	uint32_t access_most;		/* pages of an access by hand: those of a group, or of an operation with one fault at a time */
 
 	/*
 	 * What is private to the function, and comes back with a group's answer, by index. NULL: the IOMMU carries no such

@@ -131,6 +131,37 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 	return true;
 }
 
+/* The n-th page of an access: what it is about there is its own address, or the beginning of the page. */
+hot_inline uint64_t uiopf_manual_address(const struct uiopf_manual *m, uint32_t n)
+{
+	return n ? (m->address & PCIE_PRI_ADDRESS) + n * UIOPF_PAGE : m->address;
+}
+
+/* Of an operation with one fault at a time: the first page from the n-th on that is not there; behind the last: all are. */
+static __attribute__((noinline, unused)) uint32_t uiopf_manual_missing(struct uiopf_endpoint *ep,
+								       const struct uiopf_manual *m, uint32_t n)
+{
+	const uint32_t access = uiopf_reached_by(ep, uiopf_endpoint_asks(ep, m->access));
+
+	while (n < m->pages && uiopf_endpoint_reaches(ep, m->pasid, uiopf_manual_address(m, n), access))
+		n++;
+	return n;
+}
+
+/* … which ends the operation there, with a fault. */
+static __attribute__((noinline, unused)) void uiopf_manual_send_one(struct uiopf_endpoint *ep, uint32_t at, uint32_t n,
+								    uint32_t tries, uint64_t intended_ns,
+								    uiopf_send *send, void *above)
+{
+	const struct uiopf_manual *m = &ep->manual[at];
+	struct uiopf_prg *prg = uiopf_prg_open(ep, m->pasid, intended_ns);
+
+	prg->kind = UIOPF_PRG_MANUAL;
+	prg->tries = (uint8_t)tries & UIOPF_MOST_RETRIES;
+	ep->manual_of[prg - ep->prg] = (uint16_t)at;
+	uiopf_prg_send(ep, prg, uiopf_manual_address(m, n), uiopf_endpoint_asks(ep, m->access), true, send, above);
+}
+
 /* Sends an access that was made by hand, unless its pages are there; false: it may not be sent yet. */
 hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t at, uiopf_send *send, void *above)
 {
@@ -139,8 +170,17 @@ hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t a
 	struct uiopf_prg *prg;
 	uint32_t i, there = 0;
 
-	if (!uiopf_prg_may_open(ep, m->pages))
+	if (!uiopf_prg_may_open(ep, ep->port->one_fault ? 1 : m->pages))
 		return false;
+	if (ep->port->one_fault) {
+		i = uiopf_manual_missing(ep, m, 0);
+		if (i < m->pages)
+			uiopf_manual_send_one(ep, at, i, 0, uiopf_now(&ep->core->clock), send, above);
+		else
+			uiopf_endpoint_accessed(ep, at, UIOPF_ACCESS_OK);
+		m->sent = true;
+		return true;
+	}
 	for (i = 0; i < m->pages; i++)
 		there += uiopf_endpoint_reaches(ep, m->pasid, m->address + i * UIOPF_PAGE, access);
 	if (there == m->pages) {
@@ -275,6 +315,32 @@ hot_inline bool uiopf_prg_may_ask_again(const struct uiopf_endpoint *ep, const s
 	       ep->pri->used <= ep->pri->allocation && !uiopf_endpoint_is_stopped(ep, prg->pasid);
 }
 
+/*
+ * Success, and the rest of an operation with one fault at a time is sent again: from the page that was missing, which may
+ * still be. Its result, or UIOPF_ACCESS_PENDING: it goes on. The group is closed.
+ */
+static __attribute__((noinline, unused)) uint32_t uiopf_endpoint_send_rest(struct uiopf_endpoint *ep, uint32_t index,
+									   uiopf_send *send, void *above)
+{
+	const struct uiopf_prg was = ep->prg[index];
+	const uint32_t at = ep->manual_of[index];
+	const struct uiopf_manual *m = &ep->manual[at];
+	const uint64_t first = m->address & PCIE_PRI_ADDRESS;
+	const uint32_t n = (uint32_t)(((was.page & PCIE_PRI_ADDRESS) - first) / UIOPF_PAGE);
+	const uint32_t missing = uiopf_manual_missing(ep, m, n);
+	const bool may = !uiopf_endpoint_is_stopped(ep, was.pasid);
+	const bool again = missing == n && may && was.tries < ep->retries;
+
+	uiopf_prg_close(ep, &ep->prg[index]);
+	++*(missing != n ? &ep->counts.succeeded : again ? &ep->counts.retried : &ep->counts.unmapped);
+	if (missing == m->pages)
+		return UIOPF_ACCESS_OK;
+	if (!may || (missing == n && !again))
+		return UIOPF_ACCESS_UNMAPPED;
+	uiopf_manual_send_one(ep, at, missing, again ? was.tries + 1u : 0, was.intended_ns, send, above);
+	return UIOPF_ACCESS_PENDING;
+}
+
 /* Any answer but the usual one. Not inlined: the usual one's code is short without it. */
 static __attribute__((noinline, unused)) void
 uiopf_endpoint_other_response(struct uiopf_endpoint *ep, uint32_t index, uint32_t code, uint64_t now, uiopf_send *send,
@@ -290,7 +356,13 @@ uiopf_endpoint_other_response(struct uiopf_endpoint *ep, uint32_t index, uint32_
 		uiopf_endpoint_unexpected(ep, index, code);
 		return;
 	}
-	if (code == PCIE_PRG_SUCCESS && uiopf_prg_may_ask_again(ep, prg)) {
+	if (code == PCIE_PRG_SUCCESS && ep->port->one_fault && kind == UIOPF_PRG_MANUAL) {
+		result = uiopf_endpoint_send_rest(ep, index, send, above);
+		if (result == UIOPF_ACCESS_PENDING) {
+			ep->load.outstanding--;		/* one group instead of another */
+			goto goes_on;
+		}
+	} else if (code == PCIE_PRG_SUCCESS && uiopf_prg_may_ask_again(ep, prg)) {
 		if (uiopf_prg_ask_again(ep, index, send, above)) {
 			ep->load.outstanding--;		/* one group instead of another */
 			goto goes_on;

@@ -430,7 +430,7 @@ static void the_life_of_a_model(uint32_t model)
 
 	MADE(core, uiopf_core_new(UIOPF_CLOCK_MANUAL, 0, 0), );
 	MADE(iommu, uiopf_model_make(core, model, UIOPF_MODEL_UNDRAINED | UIOPF_MODEL_DROPPED_SUCCESS), );
-	if (uiopf_port_only_stalls(uiopf_model_port(iommu))) {	/* no function behind it has PRI: tests/c/device.c is for it */
+	if (uiopf_port_only_stalls(uiopf_model_port(iommu))) {	/* no function behind it has PRI: tests/c/device.c and device_log.c */
 		uiopf_model_free(iommu);
 		CHECK_EQ(uiopf_core_free(core), 0);
 		return;

@@ -98,6 +98,12 @@ REFERENCES: Final = (
         "hand-computed words field by field, `tests/c/device.c`; a model in any order, `tests/test_device.py`",
     ),
     Reference(
+        "Intel DSA's event log",
+        "Linux 7.2's `drivers/dma/idxd/registers.h`, `irq.c`, `cdev.c`, `include/uapi/linux/idxd.h`; its commit "
+        "2f431ba908d2, which describes the log",
+        "hand-computed words field by field, `tests/c/device_log.c`; a model in any order, `tests/test_device_log.py`",
+    ),
+    Reference(
         "AMD page requests",
         "Linux 6.12's and 7.2's `drivers/iommu/amd/ppr.c`, `init.c`, `iommu.c`",
         "hand-computed words field by field, `tests/c/amd.c`; a model in any order, `tests/test_amd.py`",
@@ -595,6 +601,24 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "the device keeps an entry for which the event queue has no room",
                 "a real one has fewer operations that may wait than its queue has entries",
                 "device.c: entries_wait_until_there_is_room",
+            ),
+            KnownDifference(
+                "the driver of an accelerator reports the page that an operation needs to iommufd, and writes the "
+                "completion record with the answer",
+                "Linux's idxd driver makes the page of the record present and writes it at once; the submitter touches "
+                "the page that is missing. A client that serves another's address space must be told of it",
+                "test_an_operation_has_one_fault_after_the_other_and_its_records_say_how_far_it_came",
+            ),
+            KnownDifference(
+                "the page of a completion record is never there for the accelerator, so each fault is an event; a "
+                "record with status 0x04 says that nothing is to be sent again",
+                "a record that the device writes itself passes no driver; Linux writes records as they are",
+                "device_log.c: an_event_is_these_64_bytes",
+            ),
+            KnownDifference(
+                "an operation whose event finds the log full waits until there is room",
+                "the hardware writes nothing to a full log; Linux says no more, and has the log made large enough",
+                "device_log.c: a_full_log_is_waited_for",
             ),
         ),
     ),

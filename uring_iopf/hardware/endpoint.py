@@ -148,7 +148,9 @@ class Endpoint(Handle[CEndpoint]):
 
     Of a device that reports its faults itself (`DeviceFaults`), *stalls* is needed: so many pages of its operations may
     wait. Its groups have up to *group_most* pages. *prefetch*: the pages behind each that the function would like to
-    have, too, 0 to 65,535; the length of its messages says so.
+    have, too, 0 to 65,535; the length of its messages says so. Of an accelerator with an event log (`DeviceLog`), so
+    many operations may wait, of up to *group_most* pages. Each has one fault at a time, at its first page that is not
+    there, in a group of its own; there is no *prefetch*.
 
     *private_data*: the last request of each group carries data private to the function, which its answer must bring
     back: an answer without them is unexpected. Only VT-d before revision 4 carries such data.
@@ -208,8 +210,8 @@ class Endpoint(Handle[CEndpoint]):
             self.group_most = group_most if reports else 1
         if reports != bool(stalls) and (reports or prefetch):
             raise UsageError("a function of a device that reports its faults has no PRI: give stalls")
-        if not reports and prefetch:
-            raise UsageError(f"prefetch needs a device that reports its faults, not {iommu.model_name!r}")
+        if prefetch and (not reports or lib.uiopf_port_one_fault(iommu.port)):
+            raise UsageError(f"prefetch needs a device that can say so, such as DeviceFaults, not {iommu.model_name!r}")
         if reports:
             self.capacity = stalls
             sizes = (requester_id, stalls, group_most, prefetch)

@@ -15,8 +15,10 @@ REQUEST_QUEUES: Final[Mapping[str, int]] = {
     "vtd-3": 2047,
     "vtd-2": 4095,
     "device": 4096,
+    "device-log": 1023,
 }
-"""The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up."""
+"""The page requests that the queue of each IOMMU holds, by the name of its model, as Linux sets it up. Of an event log
+Linux makes the size that its administrator asks for."""
 IOMMU_TITLES: Final[Mapping[str, str]] = {
     "vtd": "Intel's VT-d, revision 4",
     "smmuv3": "Arm's SMMUv3",
@@ -26,12 +28,15 @@ IOMMU_TITLES: Final[Mapping[str, str]] = {
     "vtd-3": "VT-d, revision 3, whose requests carry private data",
     "vtd-2": "VT-d, revision 2, with short descriptors",
     "device": "an RDMA adapter that reports its faults without an IOMMU",
+    "device-log": "an accelerator that does, in its event log",
 }
 IOMMUS: Final = tuple(IOMMU_TITLES)
 """The names of the IOMMUs that a machine can have."""
 MODELS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""
-STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3", "device": "device"}
+DEVICES: Final = ("device", "device-log")
+"""Those that are no IOMMUs, but devices that report their faults themselves. Their functions have no PRI."""
+STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3", **{name: name for name in DEVICES}}
 """The IOMMUs whose functions stall unless they say otherwise, and their models. Those of a device always do."""
 DEFAULT_STALLS: Final = 64
 """The places behind one of these in which the transactions of a function stall, unless it says otherwise."""

@@ -58,13 +58,6 @@ static uint32_t endpoint_turn(struct uiopf_model *m, struct uiopf_endpoint *endp
 	return uiopf_endpoint_turn(endpoint, to_event_queue, uiopf_reporting_of(m));
 }
 
-/* No page request reaches it: it has no PRI, and its functions have none. */
-static void request(struct uiopf_model *m, struct uiopf_page_request request)
-{
-	if (!uiopf_is_stop_marker(request))
-		uiopf_model_answer_with_last(m, request);
-}
-
 static void answer(struct uiopf_model *m, struct uiopf_endpoint *endpoint, uint32_t index, uint32_t code, uint64_t now)
 {
 	uiopf_endpoint_response(endpoint, index, code, now, to_event_queue, uiopf_reporting_of(m));
@@ -230,7 +223,7 @@ const struct uiopf_model_ops uiopf_model_odp = {
 	.open = open_device,
 	.close = close_device,
 	.endpoint_turn = endpoint_turn,
-	.request = request,
+	.request = uiopf_reporting_request,
 	.execute = execute,
 	.answer = answer,
 	.queue = queue,

@@ -329,6 +329,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->port.ops = &port_ops;
 	m->port.stalls = ops->stalls;
 	m->port.only_stalls = ops->only_stalls;
+	m->port.one_fault = ops->one_fault;
 	m->port.private_bits = ops->private_bits;
 	m->port.streams = ops->streams;
 	m->port.lifetime = &m->iommu.lifetime;
@@ -519,7 +520,13 @@ int uiopf_model_functions_of(struct uiopf_model *m, uint32_t domain, uint32_t re
 
 void uiopf_model_get_counts(struct uiopf_model *m, struct uiopf_model_counts *counts)
 {
+	const struct uiopf_records *q;
+	uint32_t n;
+
 	uiopf_control_begin(m->iommu.core);
+	counts->waited = 0;
+	for (n = 0; m->ops->queue && (q = m->ops->queue(m, n)); n++)
+		counts->waited += q->waited;
 	counts->overflowed = m->overflowed;
 	counts->strangers = m->strangers;
 	counts->illegal = m->illegal;

@@ -30,6 +30,7 @@ struct uiopf_model_ops {
 	uint32_t slots;			/* of its request queue: what it calls uiopf_model_note() with */
 	uint32_t command_words;
 	bool stalls, only_stalls;	/* it takes functions without PRI, too; it takes no others */
+	bool one_fault;			/* an operation ends at the first page that is not there, which it reads or writes */
 	uint32_t private_bits;		/* of data private to a function that a request carries; 0: none */
 	bool streams;			/* requests that are answered by themselves, by a stream response */
 	bool commands;			/* software may give commands of its own */

@@ -39,6 +39,12 @@ void uiopf_reporting_keep(struct uiopf_reporting *r, struct uiopf_page_request r
 	}
 }
 
+void uiopf_reporting_request(struct uiopf_model *m, struct uiopf_page_request request)
+{
+	if (!uiopf_is_stop_marker(request))
+		uiopf_model_answer_with_last(m, request);
+}
+
 uint64_t uiopf_reporting_unreported(const struct uiopf_reporting *r, const struct uiopf_device *device,
 				    uiopf_is_entry_of *is_of)
 {

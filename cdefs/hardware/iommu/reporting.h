@@ -51,6 +51,9 @@ static inline uint32_t uiopf_reporting_function(const struct uiopf_reporting *r,
 /* Device: an entry that does not go into the queue now is kept, or its operation fails. */
 void uiopf_reporting_keep(struct uiopf_reporting *r, struct uiopf_page_request request, const uint64_t entry[]);
 
+/* No page request reaches such a device: it has no PRI, and its functions have none. */
+void uiopf_reporting_request(struct uiopf_model *model, struct uiopf_page_request request);
+
 /* Whether an entry is of this device's function. */
 typedef bool uiopf_is_entry_of(const struct uiopf_reporting *r, const struct uiopf_device *device, const uint64_t *entry);
 

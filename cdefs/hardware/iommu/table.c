@@ -11,7 +11,8 @@
 	_(riscv) \
 	_(vtd_3) \
 	_(vtd_2) \
-	_(odp)
+	_(odp) \
+	_(evl)
 
 #define DECLARE(model) extern const struct uiopf_model_ops uiopf_model_##model;
 #define NAME(model) &uiopf_model_##model,

@@ -6,7 +6,7 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from uring_iopf._native import CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
+from uring_iopf._native import CData, CDevice, CEndpoint, CIommu, CModel, CPort, check, ffi, lib
 from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
 from uring_iopf.handles import Handle, no_room, owned
@@ -204,9 +204,7 @@ class Iommu(Handle[CIommu]):
 
         They are CMD_SYNC, VT-d's Invalidation Wait, COMPLETION_WAIT and IOFENCE.C.
         """
-        counts = ffi.new("struct uiopf_model_counts *")
-        lib.uiopf_model_get_counts(self.model, counts)
-        return int(counts.completed)
+        return int(self._counts().completed)
 
     def read_register(self, register: int) -> int:
         """Read a register by the vendor's offset.
@@ -229,15 +227,25 @@ class Iommu(Handle[CIommu]):
 
     def strangers(self) -> int:
         """The number of page requests that had the requester id of no function behind this IOMMU."""
-        counts = ffi.new("struct uiopf_model_counts *")
-        lib.uiopf_model_get_counts(self.model, counts)
-        return int(counts.strangers)
+        return int(self._counts().strangers)
 
     def lost(self) -> int:
         """The number of page requests that overflowed the queue, and of answers that did not reach the hardware."""
+        counts = self._counts()
+        return int(counts.overflowed + counts.commands_lost)
+
+    def waited(self) -> int:
+        """The number of faults that found the queue full, and that the hardware kept until there was room.
+
+        Transactions that stall wait, and operations of a device that reports its faults; page requests do not. None of
+        the faults counted here is lost.
+        """
+        return int(self._counts().waited)
+
+    def _counts(self) -> CData:
         counts = ffi.new("struct uiopf_model_counts *")
         lib.uiopf_model_get_counts(self.model, counts)
-        return int(counts.overflowed + counts.commands_lost)
+        return counts
 
     def close(self) -> None:
         """Close it. It is freed with the last function and device behind it. Closing again does nothing."""

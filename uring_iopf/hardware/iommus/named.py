@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
+from uring_iopf.hardware.iommus.device_log import DeviceLog
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.riscv import RiscvIommu
 from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
@@ -23,6 +24,7 @@ _MAKERS: Final[Mapping[str, Callable[..., Iommu]]] = {
     "amd": AmdIommu,
     "riscv": RiscvIommu,
     "device": DeviceFaults,
+    "device-log": DeviceLog,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf._native import check, ffi, lib
+from uring_iopf._native import check, lib
 from uring_iopf.errors import UsageError, check_fits
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.iommus.spans import PAGE, Span, covering
@@ -94,9 +94,7 @@ class SmmuV3Iommu(Iommu):
 
     def illegal_commands(self) -> int:
         """The number of illegal commands at which the SMMU has stopped."""
-        counts = ffi.new("struct uiopf_model_counts *")
-        lib.uiopf_model_get_counts(self.model, counts)
-        return int(counts.illegal)
+        return int(self._counts().illegal)
 
     def cfgi_ste(self, sid: int) -> None:
         """CMD_CFGI_STE: the SMMU drops the entry of a stream, and all its descriptors. Raises: as `command`."""
