@@ -227,7 +227,7 @@ bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t 
 	else
 		posted = uiopf_complete(e, user_data, res, flags);
 	uiopf_all_posted(e);
-	e->finished |= (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+	e->posted |= (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) != 0;
 	return posted;
 }
 
@@ -305,8 +305,9 @@ static void signal_eventfd(struct uiopf_engine *e)
 
 /*
  * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
- * completions at all (io_req_local_work_add). Requests that wait for that eventfd are called by the next look at the host:
- * this may be a wake of theirs already, in which Linux puts the signal off as well (eventfd_signal_allowed).
+ * completions at all (io_req_local_work_add). Requests that wait for that eventfd are called by the next look at the host,
+ * before the next SQE starts: this may be a wake of theirs already, in which Linux puts the signal off as well
+ * (eventfd_signal_allowed).
  */
 void uiopf_tell_of_work(struct uiopf_engine *e)
 {
@@ -315,7 +316,7 @@ void uiopf_tell_of_work(struct uiopf_engine *e)
 	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->eventfd < 0 || e->eventfd_async ||
 	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
 		return;
-	write_eventfd(e);
+	e->core->host_moved |= write_eventfd(e);
 }
 
 /*
@@ -334,13 +335,13 @@ static void tell(struct uiopf_engine *e)
 
 void uiopf_publish_cqes(struct uiopf_engine *e)
 {
-	const bool moved = e->ring.cq_tail != e->ring.cq_tail_published, finished = e->finished || e->counted;
-	const bool uncounted = e->finished || e->ring.cq_tail != e->posted_tail;
+	const bool moved = e->ring.cq_tail != e->ring.cq_tail_published, ended = e->finished || e->posted;
+	const bool uncounted = ended || e->ring.cq_tail != e->posted_tail;
 	uint32_t *tail = uiopf_ring_word(&e->ring, RING_CQ_TAIL);
 
-	if (!moved && !finished)
+	if (!moved && !ended && !e->counted)
 		return;
-	e->finished = e->counted = false;
+	e->finished = e->posted = e->counted = false;
 	uiopf_all_posted(e);
 	if (moved) {
 		e->cost.bytes_copied += (uint64_t)(e->ring.cq_tail - e->ring.cq_tail_published) << e->ring.cqe_shift;
@@ -364,6 +365,20 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 	if (unlikely(e->count_timeouts != NULL) && uncounted)
 		e->count_timeouts(e);
 	tell(e);
+}
+
+void uiopf_publish_posted(struct uiopf_engine *e)
+{
+	const uint32_t tail = e->ring.cq_tail, backlog = e->posted_backlog;
+	const bool finished = e->finished, counted = e->counted;
+
+	e->ring.cq_tail = e->posted_tail;
+	e->posted = true;
+	uiopf_publish_cqes(e);	/* calls and counts, and completes nothing */
+	e->ring.cq_tail = tail;
+	e->posted_backlog = backlog;
+	e->finished = finished;
+	e->counted = counted;
 }
 
 void uiopf_look_again(struct uiopf_engine *e)

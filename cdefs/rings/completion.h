@@ -23,7 +23,7 @@ hot_inline bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, 
 		return false;
 	uiopf_cq_put(&e->ring, user_data, res, flags | IORING_CQE_F_MORE);
 	e->posted_tail = e->ring.cq_tail;	/* at once, behind what the batch has completed before it (io_req_post_cqe) */
-	e->finished = true;
+	e->posted = true;
 	return true;
 }
 
@@ -40,6 +40,8 @@ void uiopf_flush_backlog(struct uiopf_engine *engine);
 void uiopf_tell_of_work(struct uiopf_engine *engine);
 /* Shows the client what was completed, and signals the eventfd. */
 void uiopf_publish_cqes(struct uiopf_engine *engine);
+/* Shows what is posted of a batch that goes on, and no more of it (io_post_aux_cqe). */
+void uiopf_publish_posted(struct uiopf_engine *engine);
 /* The worker's next turn: who said that it sleeps after CQEs were published, but before that was seen, is told. */
 void uiopf_look_again(struct uiopf_engine *engine);
 

@@ -211,9 +211,11 @@ struct uiopf_engine {
 	uint32_t eventfd_tail;			/* the CQ's tail when it was last signalled */
 	/* A ring with DEFER_TASKRUN tells of completions only when it has been polled, from the end of that call on. */
 	bool pollers_told, polled;
+	bool polled_last;			/* … when task work was there already, which runs after what this asks for */
 	struct uiopf_engine *next_polled;
 	struct uiopf_engine *polled_first;	/* those that this ring's requests have polled for the first time */
 	bool finished;				/* requests have ended since the last publish, perhaps all in silence */
+	bool posted;				/* … or CQEs were posted besides: messages, tags, those of multishots */
 	bool counted;				/* … and TIMEOUTs that count them know that already */
 	bool may_sleep;				/* somebody may, for want of CQEs: an eventfd, or a wait in enter; for good */
 	uint32_t posted_tail;			/* the CQ's tail without what the batch that goes on has completed */

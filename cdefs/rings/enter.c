@@ -39,6 +39,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 	const uint32_t enough = deferred ? least(wanted, MOST_WORK) : MOST_WORK;
 	const uint32_t most = !deferred || e->kernel < AT_ONCE_SINCE ? MOST_WORK : enough > at_once ? enough : at_once;
 	const bool one_by_one = deferred && e->kernel >= ONE_BY_ONE_SINCE;
+	struct uiopf_engine *polled;
 	uint32_t n, before, done = 0;
 
 	uiopf_core_sync(e->core);
@@ -46,10 +47,15 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 	do {
 		before = done;
 		do {
+			polled = unlikely(e->polled_first) && !deferred ? uiopf_rings_polled_before(e) : NULL;
 			n = one_by_one ? uiopf_run_work_one_by_one(e, most) :
 			    deferred   ? uiopf_run_deferred_work(e, most, enough - done) : uiopf_run_work(e, most);
 			done += n;
-		} while (n && done < enough);
+			if (unlikely(polled)) {
+				uiopf_publish_cqes(e);
+				uiopf_rings_polled_behind(polled);
+			}
+		} while ((n || (e->work && !deferred)) && done < enough);
 		uiopf_timers_fire(e, MOST_WORK);	/* what ran may have begun a time that is over */
 		if (flush)
 			uiopf_flush_backlog(e);
@@ -57,8 +63,6 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 		/* What ran may have written to a host's file that another request waits for: Linux calls that at once. */
 		if (unlikely(READ_ONCE(&e->core->host_waits)) && done != before && done < MOST_WORK)
 			uiopf_core_sync(e->core);
-		if (!deferred)
-			uiopf_rings_polled(e);
 		/* Completions that were counted may have called TIMEOUTs. */
 	} while (unlikely(e->work && !deferred && done < MOST_WORK));
 	uiopf_core_kick(e->core);

@@ -36,7 +36,7 @@ void uiopf_node_put(struct uiopf_engine *e, struct uiopf_node *node)
 		return;
 	if (node->tag) {
 		uiopf_complete(e, node->tag, 0, 0);
-		e->finished = true;
+		e->posted = true;
 	}
 	if (node->file)
 		uiopf_file_put(node->file);

@@ -74,22 +74,49 @@ void uiopf_ring_polled(struct uiopf_engine *by, struct uiopf_file *file)
 	if (!e || e->pollers_told || e->polled || e->disabled)
 		return;
 	e->polled = true;
+	e->polled_last = by->work && !(by->setup_flags & IORING_SETUP_DEFER_TASKRUN);
 	e->file.users++;
 	e->next_polled = by->polled_first;
 	by->polled_first = e;
 }
 
+/* The next of the list. */
+static struct uiopf_engine *tell_pollers(struct uiopf_engine *e)
+{
+	struct uiopf_engine *next = e->next_polled;
+
+	e->pollers_told = true;
+	e->polled = false;
+	uiopf_file_wake(&e->file, 0);
+	uiopf_file_put(&e->file);
+	return next;
+}
+
+void uiopf_rings_polled_behind(struct uiopf_engine *rest)
+{
+	while (rest)
+		rest = tell_pollers(rest);
+}
+
 void uiopf_rings_polled(struct uiopf_engine *by)
 {
-	while (by->polled_first) {
-		struct uiopf_engine *e = by->polled_first;
+	struct uiopf_engine *all = by->polled_first;
 
-		by->polled_first = e->next_polled;
-		e->pollers_told = true;
-		e->polled = false;
-		uiopf_file_wake(&e->file, 0);
-		uiopf_file_put(&e->file);
-	}
+	by->polled_first = NULL;
+	uiopf_rings_polled_behind(all);
+}
+
+struct uiopf_engine *uiopf_rings_polled_before(struct uiopf_engine *by)
+{
+	struct uiopf_engine *rest = by->polled_first, **link = &rest;
+
+	by->polled_first = NULL;
+	while (*link)
+		if ((*link)->polled_last)
+			*link = tell_pollers(*link);
+		else
+			link = &(*link)->next_polled;
+	return rest;
 }
 
 void uiopf_ring_enabled(struct uiopf_engine *e)

@@ -20,6 +20,12 @@ int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsr
 /* Requests of a ring are about to poll this file; what follows from it when the call that did so has run its task work. */
 void uiopf_ring_polled(struct uiopf_engine *by, struct uiopf_file *file);
 void uiopf_rings_polled(struct uiopf_engine *by);
+/*
+ * The same for one round of task work, which runs last in, first out (task_work_run): those that were polled when other work
+ * was there already are told before it runs, and the rest, which are returned, behind it.
+ */
+struct uiopf_engine *uiopf_rings_polled_before(struct uiopf_engine *by);
+void uiopf_rings_polled_behind(struct uiopf_engine *rest);
 /* The ring is enabled: it has been polled before, perhaps. */
 void uiopf_ring_enabled(struct uiopf_engine *engine);
 

@@ -136,30 +136,50 @@ static void let_go(struct uiopf_request *r)
 	uiopf_request_add_work(r, UIOPF_LET_GO);
 }
 
-/* Those who count its completions are called, and then its chains go on. A request may be in the middle of its issue. */
-void uiopf_flush_batch(struct uiopf_engine *e)
+/*
+ * The end of a batch: those who count its completions are called, and then its chains go on. Whoever waits for the completions
+ * is called before the chains, and before the task work that is there by now.
+ */
+static void post_batch(struct uiopf_engine *e)
 {
 	const bool posted = e->posted_tail != e->ring.cq_tail;
 
-	uiopf_all_posted(e);
-	if (unlikely(e->count_timeouts != NULL) && (posted || e->finished)) {
-		e->counted |= e->finished;
-		e->finished = false;
-		e->count_timeouts(e);
+	if (unlikely(e->held_back != NULL || e->work != NULL)) {
+		uiopf_publish_cqes(e);
+	} else {
+		uiopf_all_posted(e);
+		if (unlikely(e->count_timeouts != NULL) && (posted || e->finished || e->posted)) {
+			e->counted = true;
+			e->finished = e->posted = false;
+			e->count_timeouts(e);
+		}
 	}
 	if (unlikely(e->held_back != NULL))
 		release_held_back(e);
 }
 
+#define NOT_CALLED UINT32_MAX
+
 /*
- * The same at its end, where no request is in the middle of its issue, which must not be called meanwhile: whoever waits for
- * the completions is called before the chains go on.
+ * A request that is called while it runs must not be added to the task work: it may end, and be freed, before its turn comes.
+ * So it seems to be there already, as on Linux it owns itself (io_poll_get_ownership): a call is then only remembered, and
+ * what it said is not believed.
  */
-static void post_batch(struct uiopf_engine *e)
+bool uiopf_flush_before(struct uiopf_request *r)
 {
-	if (unlikely(e->held_back != NULL))
-		uiopf_publish_cqes(e);
-	uiopf_flush_batch(e);
+	const uint32_t woken = r->woken;
+	bool called;
+
+	r->working = true;
+	r->woken = NOT_CALLED;
+	uiopf_publish_cqes(r->engine);
+	if (r->engine->held_back)
+		release_held_back(r->engine);
+	r->working = false;
+	called = r->woken != NOT_CALLED;
+	if (!called)
+		r->woken = woken;
+	return called;
 }
 
 /* What was moved has called others at that moment, and not behind what comes next: the host is asked for them. */

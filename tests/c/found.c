@@ -537,9 +537,9 @@ static void queue_nops(struct uiopf_engine *e, uint32_t n)
 
 /*
  * A poll of its own ring that ends in the middle of a batch, as the CQ is full by then. The batch has completed the head of
- * a chain before: nobody tells the poll of that while it runs, since it would be called when it is gone.
+ * a chain before, and that is shown first, which calls the poll: were it added to the task work, it would be gone by then.
  */
-static void a_poll_of_its_own_ring_is_not_called_while_it_runs(void)
+static void a_poll_of_its_own_ring_that_is_called_while_it_runs_may_end(void)
 {
 	struct io_uring_sqe put_off = { .opcode = IORING_OP_NOP, .nop_flags = IORING_NOP_TW, .flags = IOSQE_IO_LINK };
 	struct found f;
@@ -566,7 +566,7 @@ static void a_poll_of_its_own_ring_is_not_called_while_it_runs(void)
 
 int main(void)
 {
-	a_poll_of_its_own_ring_is_not_called_while_it_runs();
+	a_poll_of_its_own_ring_that_is_called_while_it_runs_may_end();
 	a_closed_host_descriptor_is_forgotten();
 	a_freed_ring_frees_what_waits_in_chains();
 	a_ring_may_go_before_who_polls_it();

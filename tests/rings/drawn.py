@@ -83,6 +83,7 @@ REGISTERS: Final = frozenset(RegisterOp) - {
 }
 """All but those that are listed as not there."""
 DEFERRED_ROW: Final = ("DEFER_TASKRUN", f"{MANY} completions or more at a time")
+BEHIND_ROW: Final = ("POLL_ADD", "of a ring, again and again, behind a chain of the same call")
 ROWS: Final[tuple[Row, ...]] = (
     *((op.name, *map(_flag, flags), *map(_option, options), kind) for op, flags, options, kind in _SINGLE),
     *((op.name, *map(_flag, flags), *map(_option, options)) for op, flags, options, _ in _DOUBLE),
@@ -91,6 +92,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *(("register", op.name) for op in REGISTERS),
     *(("enter", str(flag.name)) for flag in EnterFlags),
     DEFERRED_ROW,
+    BEHIND_ROW,
 )
 
 
@@ -108,7 +110,7 @@ class Drawn:
         self.programs += 1
         kinds: dict[str, str] = {"told": "told"}
         slots: list[str] = []
-        deferred, put_off = False, 0
+        deferred, put_off, chained = False, 0, False
         for step in program.steps:
             if isinstance(step, Open) and step.name != "told":
                 kinds[step.name] = step.kind
@@ -126,10 +128,13 @@ class Drawn:
                 self.counts.update(("enter", str(flag.name)) for flag in EnterFlags if step.flags & flag)
                 if step.flags & EnterFlags.GETEVENTS:
                     put_off = 0
+                chained = False
             elif isinstance(step, Sqe) and step.opcode in OPTIONS:
                 self._count(step, kinds, slots)
                 put_off += deferred and step.opcode == Op.NOP and dict(step.fields).get("op_flags") == NopFlags.TW
                 self.counts[DEFERRED_ROW] += put_off == MANY
+                self.counts[BEHIND_ROW] += chained and _polls_a_ring(step, kinds)
+                chained |= _heads_a_chain(step)
 
     def _count(self, sqe: Sqe, kinds: dict[str, str], slots: list[str]) -> None:
         op, fields = Op(sqe.opcode), dict(sqe.fields)
@@ -144,6 +149,17 @@ class Drawn:
         own = [_option(option) for option in OPTIONS[op] if _has(fields.get(option[0], 0), option[1])]
         self.counts.update((op.name, name, kind) for name in of_sqe + own)
         self.counts.update((op.name, *pair) for pair in (*combinations(of_sqe, 2), *combinations(own, 2)))
+
+
+def _heads_a_chain(sqe: Sqe) -> bool:
+    fields = dict(sqe.fields)
+    return fields.get("op_flags") == NopFlags.TW and fields.get("flags") in (SqeFlags.IO_LINK, SqeFlags.IO_HARDLINK)
+
+
+def _polls_a_ring(sqe: Sqe, kinds: dict[str, str]) -> bool:
+    fields = dict(sqe.fields)
+    fd = fields.get("fd")
+    return sqe.opcode == Op.POLL_ADD and fields.get("len") == 1 and isinstance(fd, Fd) and kinds.get(fd.name) == "ring"
 
 
 def _has(value: object, bit: int) -> bool:
@@ -202,11 +218,14 @@ def ensured(number: int, header: bytes, actions: list[bytes]) -> tuple[bytes, li
         asked.append(one)
     op, flags, options, _ = _DOUBLE[turn % len(_DOUBLE)]
     asked.append(_action(op, flags, options, actions[2]))
-    extra = turn % (len(OTHERS) + 8)
+    extra = turn % (len(OTHERS) + 9)
     if extra < len(OTHERS):
         asked.append(bytes([15, 5, extra]) + actions[2][3:])
     elif extra < len(OTHERS) + 6:
         asked.append(bytes([15, 6, extra - len(OTHERS)]) + actions[2][3:])
+    elif extra == len(OTHERS) + 6:
+        head[0] = 0
+        asked.append(bytes([15, 4, 1]) + actions[2][3:6] + bytes([1, 0]) + actions[2][8:9] + bytes(1) + actions[2][10:])
     else:
         head[0], head[1] = MODES.index(DEFERRED_MODE), 0
         asked.append(bytes([15, 7]) + actions[2][2:9] + bytes([0]) + actions[2][10:])

@@ -213,6 +213,7 @@ SHAPES: Final = (
 EVERY_SETUP: Final = tuple(int(flag) for flag in SetupFlags)
 ASYNC, DRAIN = int(SqeFlags.ASYNC), int(SqeFlags.IO_DRAIN)
 LINKS: Final = int(SqeFlags.IO_LINK | SqeFlags.IO_HARDLINK)
+_LINKS_ONE_BY_ONE: Final = (int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK))
 SELECT, FIXED = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.FIXED_FILE)
 DEFERRED: Final = int(SetupFlags.DEFER_TASKRUN)
 POLLED, SUBMIT_ALL = int(SetupFlags.SQPOLL), int(SetupFlags.SUBMIT_ALL)
@@ -598,6 +599,30 @@ class Wide:
         self.reap(ring, b[6])
         self.enter(ring)
 
+    def behind_a_chain(self, ring: Ring, b: bytes) -> None:
+        """A poll again and again of what is ready, behind a chain of the same call: that completes while it runs."""
+        self.enter(ring)
+        if ring.flags & POLLED or ring.stuck:
+            return  # another thread says when
+        for _ in range(b[3] % 3):
+            self.steps.append(request(Op.NOP, {"fd": -1, "user_data": self.number()}, ring.name))
+        self.enter(ring, b[4] & 7, b[5])
+        asked: list[dict[str, Operand]] = [
+            {"flags": (0, *_LINKS_ONE_BY_ONE)[b[6] % 3], "op_flags": int(NopFlags.TW)},
+            {},
+        ]
+        targets = [one.name for one in self.rings] + ["told"] * (self.eventfd and not ring.flags & DEFERRED)
+        asked.append(
+            {"fd": Fd(targets[b[7] % len(targets)]), "op_flags": (1, 5)[b[8] & 1], "len": int(PollFlags.ADD_MULTI)}
+        )
+        if ring.most > 4:
+            asked += [{}] * (b[8] >> 1 & 3)
+        for fields in asked:
+            op = Op.POLL_ADD if "len" in fields else Op.NOP
+            self.steps.append(request(op, {"fd": -1, "user_data": self.number(), **fields}, ring.name))
+        self.enter(ring, 5)
+        self.reap(ring, 0)
+
     def act(self, b: bytes) -> None:
         """One action."""
         ring = self.rings[b[9] % len(self.rings)]
@@ -618,6 +643,8 @@ class Wide:
             self.enter_otherwise(ring, b)
         elif b[1] % 8 == 7:
             self.many(ring, b)
+        elif b[1] % 8 == 4 and b[2] & 1:
+            self.behind_a_chain(ring, b)
         elif self.eventfd:
             self.steps.append(Told("told"))
         else:

@@ -21,11 +21,15 @@ static bool is_put_off(const struct uiopf_engine *to)
 	return to->setup_flags & IORING_SETUP_DEFER_TASKRUN;
 }
 
-static int post(struct uiopf_engine *to, uint64_t user_data, int32_t res, uint32_t flags)
+/* It is seen at once, before what the batch has completed until now. */
+static int post(const struct uiopf_request *r, struct uiopf_engine *to, int32_t res, uint32_t flags)
 {
-	if (!uiopf_complete_message(to, user_data, res, flags))
+	if (!uiopf_complete_message(to, r->position, res, flags))
 		return -EOVERFLOW;
-	uiopf_count_posted(to);
+	if (to == r->engine)
+		uiopf_publish_posted(to);
+	else
+		uiopf_count_posted(to);
 	return 0;
 }
 
@@ -46,7 +50,7 @@ static int send_data(const struct uiopf_request *r, struct uiopf_engine *to)
 	/* Such a ring's lock is wanted, and a call for that ring has it (io_double_lock_ctx). */
 	if (unlikely(to == r->engine && (to->setup_flags & IORING_SETUP_IOPOLL) && !r->punted))
 		return -EAGAIN;
-	return post(to, r->position, (int32_t)r->length, flags);
+	return post(r, to, (int32_t)r->length, flags);
 }
 
 /* `*late`: the other ring's task installs the file, on its way back from a call (io_msg_fd_remote). */
@@ -66,7 +70,7 @@ static int send_file(const struct uiopf_request *r, struct uiopf_engine *to, boo
 	rc = uiopf_fixed_install(to, node->file, r->expected);
 	if (rc < 0 || (r->op_flags & IORING_MSG_RING_CQE_SKIP))
 		return rc;
-	return post(to, r->position, rc, 0) < 0 ? -EOVERFLOW : rc;
+	return post(r, to, rc, 0) < 0 ? -EOVERFLOW : rc;
 }
 
 enum uiopf_issue uiopf_message_issue(struct uiopf_request *r)

@@ -138,6 +138,8 @@ static enum uiopf_issue end(struct uiopf_request *r, int64_t n)
 /* Posts what a multishot received: true where it goes on. */
 static bool goes_on(struct uiopf_request *r, int64_t n, uint32_t flags)
 {
+	bool called;	/* it looks for more in any case */
+
 	if (n <= 0)
 		return false;
 	if (r->extra) {
@@ -145,7 +147,7 @@ static bool goes_on(struct uiopf_request *r, int64_t n, uint32_t flags)
 		if (!r->extra)
 			return false;
 	}
-	return uiopf_post_more(r->engine, r->user_data, (int32_t)n, flags);
+	return uiopf_post_more(r, (int32_t)n, flags, &called);
 }
 
 static uint32_t more_to_read(const struct uiopf_request *r)
@@ -388,8 +390,10 @@ static int64_t send_once(struct uiopf_request *r)
  */
 static bool sends_nothing_more(struct uiopf_request *r, int64_t n)
 {
+	bool called;	/* by nobody: it waits for nothing yet */
+
 	if (likely(!(r->ioprio & IORING_RECVSEND_BUNDLE)) || n <= 0 || n < r->length || r->started ||
-	    !uiopf_post_more(r->engine, r->user_data, (int32_t)n, 0))
+	    !uiopf_post_more(r, (int32_t)n, 0, &called))
 		return false;
 	r->length = 0;
 	return true;

@@ -24,6 +24,25 @@ int uiopf_poll_add_prepare(struct uiopf_request *r, const struct io_uring_sqe *s
 	return 0;
 }
 
+/*
+ * Posts for a multishot: true where it goes on waiting. What it follows may have called it, and then it looks once more
+ * (io_poll_check_events).
+ */
+static bool goes_on(struct uiopf_request *r, uint32_t *mask)
+{
+	bool called;
+
+	do {
+		if (!uiopf_post_more(r, (int32_t)*mask, 0, &called))
+			return false;
+		if (likely(!called))
+			return true;
+		r->woken = 0;
+		*mask = r->file->ops->poll(r->file) & r->events;
+	} while (*mask);
+	return true;
+}
+
 enum uiopf_issue uiopf_poll_add_issue(struct uiopf_request *r)
 {
 	uint32_t mask = r->woken;
@@ -41,7 +60,7 @@ enum uiopf_issue uiopf_poll_add_issue(struct uiopf_request *r)
 		uiopf_engine_add_work(r);
 		return uiopf_wait_for_file(r);
 	}
-	if (r->multishot && uiopf_post_more(r->engine, r->user_data, (int32_t)mask, 0))
+	if (r->multishot && goes_on(r, &mask))
 		return uiopf_wait_for_file(r);
 	uiopf_stop_waiting(r);
 	return uiopf_done(r, (int32_t)mask);

@@ -601,6 +601,7 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 	const uint32_t most = most_reads(r), readable = readable_by(r->file);
 	uint32_t reads = 0;
 	bool checked = false;		/* what does not change while it reads is looked at once */
+	bool called;			/* it looks for more in any case */
 	int rc;
 
 	if (!(r->file->mode & UIOPF_FILE_POLL))
@@ -647,7 +648,7 @@ enum uiopf_issue uiopf_read_multishot_issue(struct uiopf_request *r)
 		}
 		e->cost.bytes_copied += (uint64_t)n;
 		flags = uiopf_buffer_take(&buffer, (uint32_t)n);
-		if (unlikely(!uiopf_post_more(e, r->user_data, (int32_t)n, flags))) {
+		if (unlikely(!uiopf_post_more(r, (int32_t)n, flags, &called))) {
 			/* No room: these bytes end the request, by way of the backlog. */
 			r->cqe_flags = flags;
 			rc = (int)n;

@@ -20,6 +20,7 @@ from tests.rings.language import (
     Setup,
     Sqe,
     Steps,
+    Told,
     Word,
     Write,
     bad,
@@ -728,6 +729,85 @@ _CALLED_BEFORE_CHAINS: Final = tuple(
     for name, flags in (("", int(SetupFlags.SUBMIT_ALL)), (", put off", DEFER | int(SetupFlags.SUBMIT_ALL)))
 )
 
+TW = 16  # IORING_NOP_TW
+
+_BEHIND: Final = tuple(
+    case(
+        f"feeding: a poll of {target} again and again, ready, {before} before it and {what}{kind}",
+        "what it follows is shown before it posts, and calls it while it runs: it looks once more",
+        Setup(entries=16, flags=flags),
+        Setup("other"),
+        Open("event", "eventfd", nonblock=True),
+        _signals(),
+        submit(nop(1), ring="other"),
+        submit(*[nop(1)] * before) if before else (),
+        submit(*chain, poll(4, target, len=MULTI), *[nop(5)] * behind),
+        Reap(),
+        () if flags and target == "event" else Read("event") if not flags else Told("event"),
+        [look_again()] * 3,
+        () if flags else Read("event"),
+        since=(6, 18),
+    )
+    for kind, flags in _KINDS[:2]
+    for target in ("ring", "other", "event")
+    for before in (0, 8)
+    for behind in (0, 3)
+    for what, chain in (
+        ("what is put off", (nop(2, op_flags=TW),)),
+        ("a chain that is put off", (nop(2, op_flags=TW, flags=LINK), nop(3))),
+        ("a chain that fails late", (inject(2, -5, flags=LINK), nop(3))),
+    )
+)
+
+
+def _first_polls(kind: str, flags: int) -> tuple[Case, ...]:
+    """The first polls of rings that tell of completions from then on: in which order that and task work run."""
+    polls_other = poll(3, "other", IN | OUT, len=MULTI)
+    put_off = nop(2, op_flags=TW)
+    return tuple(
+        case(
+            f"feeding: the first poll of a ring that puts off, {what}{kind}",
+            "who is told of it, and calls, runs before the task work that was there, or behind that",
+            Setup(flags=flags),
+            Setup("other", flags=DEFER),
+            Setup("third", flags=DEFER),
+            submit(*requests),
+            Reap(),
+            [look_again()] * 3,
+            since=(6, 18),
+        )
+        for what, requests in (
+            ("alone", (polls_other,)),
+            ("with task work before it", (put_off, polls_other)),
+            ("with task work behind it", (polls_other, put_off)),
+            ("at the end of a chain", (nop(1, flags=LINK), polls_other)),
+            ("at the end of a chain that is put off", (nop(1, op_flags=TW, flags=LINK), polls_other)),
+            ("beside another one", (polls_other, put_off, poll(4, "third", IN | OUT, len=MULTI))),
+        )
+    )
+
+
+_MESSAGES_TO_ITSELF: Final = tuple(
+    case(
+        f"feeding: messages to itself, and polls of the own ring {how}",
+        "each message is seen at once, before what the call has completed until then",
+        Setup(entries=16),
+        Open("event", "eventfd", nonblock=True),
+        _signals(),
+        submit(*requests),
+        Reap(),
+        Read("event"),
+        [look_again()] * 2,
+        since=(6, 18),
+    )
+    for how, requests in (
+        ("behind it", (nop(1), message(2, "ring", 77), poll(3, "ring", len=MULTI), nop(4))),
+        ("before it", (poll(3, "ring", len=MULTI), nop(1), nop(2, op_flags=TW), message(4, "ring", 77), nop(5))),
+        ("and a chain", (nop(1, flags=LINK), message(2, "ring", 77, flags=LINK), poll(3, "ring", len=MULTI), nop(4))),
+        ("of its eventfd", (poll(3, "event", len=MULTI), nop(1), nop(2, op_flags=TW), message(4, "ring", 77), nop(5))),
+    )
+)
+
 CASES: Final = (
     *_polls_of_rings("", 0),
     *_polls_of_rings(", put off", DEFER),
@@ -740,5 +820,8 @@ CASES: Final = (
     *_PARTS,
     _IN_ITS_MIDDLE,
     *_CALLED_BEFORE_CHAINS,
+    *_BEHIND,
+    *_MESSAGES_TO_ITSELF,
+    *(one for kind, flags in _KINDS[:2] for one in _first_polls(kind, flags)),
     *(one for kind, flags in _KINDS for one in _told_by_rings(kind, flags)),
 )
