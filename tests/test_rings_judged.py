@@ -66,14 +66,6 @@ def play_until(host: HostPlayer, program: Program, wanted: list[Seen]) -> list[S
     return outcome
 
 
-def differs_by_chance(program: Program, expected: list[Seen], got: list[Seen]) -> bool:
-    """Whether Linux does now the one and now the other; that is counted."""
-    explanation = "" if expected == got else known.explanation(program, expected, got)
-    if explanation in known.EITHER:
-        known.counted[explanation] += 1
-    return explanation in known.EITHER
-
-
 def compare(program: Program, expected: list[Seen], got: list[Seen]) -> None:
     """They are the same, or differ by what is known; that is counted."""
     if expected == got:
@@ -105,8 +97,7 @@ def test_the_engine_does_what_linux_does(case: Case, engine: EnginePlayer, recor
     else:
         digest, expected = recording.cases[case.name]
         assert digest == case.program.digest, "recorded from another program: python -m tests.rings.record"
-    if not differs_by_chance(case.program, expected, got):
-        assert expected == got, f"{case.shows}\n" + shown(case.program, expected, got)
+    assert expected == got, f"{case.shows}\n" + shown(case.program, expected, got)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +155,6 @@ def test_the_host_is_as_recorded(host: HostPlayer, recording: Recording) -> None
             except NoInstancesError:
                 known.counted["not played, for want of inotify instances on the host"] += 1
                 continue
-            if differs_by_chance(case.program, got, expected) or differs_by_chance(case.program, expected, got):
-                continue
             assert expected == got, f"{case.name}\n" + shown(case.program, expected, got)
 
 
@@ -175,7 +164,7 @@ def test_names_are_of_one_case_each() -> None:
 
 def test_known_differences_are_on_the_page_and_the_other_way_round() -> None:
     assert set(known.CASES) <= {case.name for case in CASES}
-    assert {*known.CASES.values(), *known.REQUESTS, known.ORDER, known.TOLD} == known.IDS
+    assert {*known.CASES.values(), *known.REQUESTS, known.ORDER} == known.IDS
 
 
 def test_known_differences_are_still_there(host: HostPlayer) -> None:

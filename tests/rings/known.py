@@ -57,11 +57,7 @@ CASES: Final[Mapping[str, str]] = {
 """Cases that run into a known difference, by their names."""
 
 ORDER: Final = "rings-order"
-TOLD: Final = "rings-told"
 HALF: Final = "rings-half"
-INTERRUPTED: Final = "rings-interrupted"
-EITHER: Final = frozenset({INTERRUPTED})
-"""What Linux does now so and now otherwise, also of a case: ours does one of them."""
 
 
 def _fields(sqe: Sqe) -> dict[str, Any]:
@@ -132,30 +128,6 @@ _URGENT: Final = 0x2 | 0x80 | 0x200
 """POLLPRI, POLLRDBAND, POLLWRBAND: in the wake-ups of sockets, and in no poll."""
 
 
-def _counts(d: Difference) -> bool:
-    """A TIMEOUT that counts others and that a worker may have started: it has counted, or not yet."""
-    chain = next(chain for chain in _chains(d.program) if d.sqe in chain)
-    flags = [_fields(step).get("flags", 0) for step in d.program.steps if isinstance(step, Sqe)]
-    drains = any(some & SqeFlags.IO_DRAIN for some in flags)
-    by_worker = drains or any(_fields(one).get("flags", 0) & (SqeFlags.ASYNC | _LINKS) for one in chain)
-    if d.sqe.opcode == Op.TIMEOUT:
-        return by_worker and bool(d.fields.get("off")) and {*d.results[0], *d.results[1]} <= {0, ECANCELED}
-    return (
-        by_worker
-        and any(  # one that is silent says it by what is behind it
-            one.opcode == Op.TIMEOUT
-            and _fields(one).get("off")
-            and _fields(one).get("flags", 0) & SqeFlags.CQE_SKIP_SUCCESS
-            for one in chain[: chain.index(d.sqe)]
-        )
-    )
-
-
-def _interrupts(d: Difference) -> bool:
-    """A cancel of what a worker blocks in looks for it once more: the worker has ended by then, or not yet."""
-    return d.sqe.opcode == Op.ASYNC_CANCEL and d.results == ([ENOENT], [EALREADY])
-
-
 def _polls(d: Difference) -> bool:
     """A poll of a file of the host: it is woken by more, and its mask says what holds by then.
 
@@ -224,9 +196,7 @@ def _by_worker(program: Program) -> bool:
 REQUESTS: Final[Mapping[str, Callable[[Difference], bool]]] = {
     "regular-files": _regular,
     "rings-bundles": _bundles,
-    "rings-counts": _counts,
     "rings-poll-first-end": _polls_first_for_an_end,
-    INTERRUPTED: _interrupts,
     "rings-own-eventfd": _own_eventfd,
     "rings-host-poll": _polls,
     "rings-host-waiters": _one_of_several,
@@ -248,8 +218,6 @@ def explanation(program: Program, expected: Sequence[Seen], got: Sequence[Seen])
         return "regular-files"
     if _half_of_a_wide_one(program, expected, got):
         return HALF
-    if _told_for_nothing(program, expected, got):
-        return TOLD
     if _woken_for_nothing(program, expected, got):
         return "rings-host-poll"
     if _reads_its_signals(program, expected, got):
@@ -392,19 +360,6 @@ def _reads_its_signals(program: Program, expected: Sequence[Seen], got: Sequence
         for step, theirs, ours in zip(program.steps, expected, got, strict=True)
         if theirs != ours
     )
-
-
-def _told_for_nothing(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
-    """Whether all that differs is that ours signalled an eventfd once more, or Linux when nothing had been posted."""
-    posted = 0
-    for step, theirs, ours in zip(program.steps, expected, got, strict=True):
-        if isinstance(step, Reap) and step.ring == "ring":
-            posted += sum(isinstance(cqe, list) for cqe in theirs + ours)
-        if theirs != ours and not (isinstance(step, Told) and (ours or not posted)):
-            return False
-        if isinstance(step, Told):
-            posted = 0
-    return True
 
 
 def _chains(program: Program) -> list[list[Sqe]]:

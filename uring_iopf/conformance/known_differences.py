@@ -329,7 +329,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
             KnownDifference(
                 "a TIMEOUT that counts completions and that a worker thread starts can fire one sooner or later",
                 "the worker starts it beside what the call completes",
-                id="rings-counts",
             ),
             KnownDifference(
                 "a message to the own ring comes behind what the call has completed before, where that is more than "
@@ -340,13 +339,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
             KnownDifference(
                 "a cancel that interrupts a worker thread's call is told EALREADY; Linux says ENOENT now and then",
                 "Linux looks for the request twice, and the worker may have ended in between",
-                id="rings-interrupted",
-            ),
-            KnownDifference(
-                "a registered eventfd may be signalled with nothing posted where Linux does not, and the other way",
-                "by task work of requests that all end in silence, or that looks and waits again; clients look at "
-                "the queue in any case",
-                id="rings-told",
             ),
             KnownDifference(
                 "a CQE of 32 bytes that finds only the last slot of a mixed CQ is kept, and so is what comes behind it",
