@@ -298,6 +298,8 @@ class _Comparison:
         if any(other in chain and sqe in chain[chain.index(other) :] for chain in _chains(self.program)):
             return True
         fields = _fields(sqe)
+        if fields.get("flags", 0) & SqeFlags.IO_DRAIN and not self.differing[cause][1]:
+            return not self.differing[key][1]  # it waits for what has not ended
         if sqe.opcode in _CANCEL:
             return bool(fields.get("addr") == cause[1] or fields.get("op_flags", 0) & 0x27)
         if other.opcode in _CANCEL:  # it has cancelled another
