@@ -733,7 +733,7 @@ TW = 16  # IORING_NOP_TW
 
 _BEHIND: Final = tuple(
     case(
-        f"feeding: a poll of {target} again and again, ready, {before} before it and {what}{kind}",
+        f"feeding: a poll of {target} again and again, ready, {before} before it, {what}, {behind} behind{kind}",
         "what it follows is shown before it posts, and calls it while it runs: it looks once more",
         Setup(entries=16, flags=flags),
         Setup("other"),
