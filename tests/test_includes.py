@@ -52,9 +52,9 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"endpoint_path"},
         {"iommu"},
     ),
-    "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"software", "table"}, {"translator"}),
+    "hardware/tables": ({"format", "tlb"}, {"arm", "stages", "vtd"}, {"software", "table"}, {"host", "translator"}),
     "hardware/iommu": (
-        {"commands", "invalidate", "mock"},
+        {"commands", "invalidate", "mock", "nesting"},
         {"model"},
         {"model_path", "reporting"},
         {"amd", "device", "device_log", "riscv", "smmuv3", "vtd"},

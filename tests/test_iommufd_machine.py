@@ -662,7 +662,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
         for device in self.model.every(Device):
             real = self.of(device, iommufd.Device)
             device_counts = real.counts()
-            assert device_counts == (*(device.tally[name] for name in ("reported", "refused", "dropped")), 0, 0)
+            assert device_counts == (*(device.tally[name] for name in ("reported", "refused", "dropped")), 0, 0, 0)
             assert real.pri_paused == device.paused
             reported += device_counts.reported
             settled += device_counts.refused + device_counts.dropped + len(device.partial)

@@ -372,7 +372,7 @@ def test_a_stop_marker_costs_no_credit_and_is_not_answered(site: Site) -> None:
         site.end.send(PageRequest.stop_marker(5))
     site.turn()
     assert site.end.counts().sent == site.end.counts().outstanding == 0
-    assert site.device.counts() == (0, 0, 0, 0, 0)
+    assert site.device.counts() == (0, 0, 0, 0, 0, 0)
     assert site.end.take_answers() == []
 
 

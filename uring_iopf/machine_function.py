@@ -30,8 +30,8 @@ class Account(NamedTuple):
     answered: int
     """Faults that the client answered."""
     auto_answered: int
-    """Faults that were answered for the client: by a detach, by the generic fault layer, by the driver, or by the IOMMU
-    itself, whose queue could not take them."""
+    """Faults that were answered for the client: by a detach, by the generic fault layer, by the driver, by the host
+    (stage 2), or by the IOMMU itself, whose queue could not take them."""
     lost: int
     """Faults that were not answered and are in no queue. A run with a lost fault has failed."""
     unmapped: int
@@ -145,7 +145,8 @@ def accounts_of(core: Core, functions: Sequence[Function]) -> list[Account]:
     found = []
     for one in counts:
         sent, answered, pending = int(one.counts.sent + one.counts.forged), int(one.answered), int(one.pending)
-        auto_answered = int(one.auto_answered + one.reported.refused + one.counts.unbound + one.counts.iommu_answered)
+        in_the_kernel = one.reported.refused + one.reported.served
+        auto_answered = int(one.auto_answered + in_the_kernel + one.counts.unbound + one.counts.iommu_answered)
         passed_over = int(one.reported.passed_over + one.counts.unbound_passed_over)
         found.append(
             Account(

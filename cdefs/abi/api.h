@@ -25,6 +25,8 @@ struct uiopf_space;
 struct uiopf_format;
 struct uiopf_pagetables;
 struct uiopf_translator;
+struct uiopf_host;
+struct uiopf_nesting;
 struct uiopf_device_tlb;
 struct uiopf_endpoint;
 struct uiopf_model;
@@ -179,6 +181,7 @@ struct uiopf_device_counts {
 	uint64_t dropped;	/* partial faults forgotten without an answer */
 	uint64_t passed_over;	/* page requests that the driver drops without a word, as Linux's: nobody is answered */
 	uint64_t stale;		/* faults that met another attachment than the one they were sent under */
+	uint64_t served;	/* faults of stage 2, or of none, that the kernel has served itself */
 };
 
 /*
@@ -318,7 +321,7 @@ uint32_t uiopf_format_stage(const struct uiopf_format *table_format);
 /*
  * Tables of one stage in memory of their own, as software writes them: so many 4 KiB pages. *base*: the address of the
  * first, as the stage has it. *pasids*: roots, for tables of stage 1; stage 2 has one. tracks: hardware sets accessed and
- * dirty bits. NULL: no memory. One thread at a time, beside hardware that walks them.
+ * dirty bits. NULL: no memory. Any thread, beside hardware that walks them.
  */
 struct uiopf_pagetables *uiopf_pagetables_new(const struct uiopf_format *table_format, uint32_t pasids, uint32_t pages,
 					      uint64_t base, int tracks);
@@ -349,6 +352,11 @@ int uiopf_pagetables_read(struct uiopf_pagetables *tables, uint32_t pasid, uint6
 			  uint64_t *word);
 int uiopf_pagetables_write(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
 			   uint64_t word);
+
+/* Everything is removed. What hardware keeps is for its translator to invalidate. */
+void uiopf_pagetables_clear(struct uiopf_pagetables *tables);
+/* A PASID has tables from now on, empty ones: -EINVAL, -ENOMEM. */
+int uiopf_pagetables_begin(struct uiopf_pagetables *tables, uint32_t pasid);
 
 /* Hardware that translates by tables of stage 1, of stage 2, or by both, and an IOTLB of so many places. */
 struct uiopf_translator *uiopf_translator_new(struct uiopf_core *core, struct uiopf_pagetables *first,
@@ -384,6 +392,45 @@ struct uiopf_translator_counts {
 };
 void uiopf_translator_get_counts(struct uiopf_translator *translator, struct uiopf_translator_counts *counts);
 uint64_t uiopf_device_tlb_hits(struct uiopf_device_tlb *tlb);
+
+/* What a host has for its guest, and the tables of stage 2 that are filled from it. Any thread. NULL: no memory. */
+struct uiopf_host *uiopf_host_new(struct uiopf_pagetables *tables);
+void uiopf_host_free(struct uiopf_host *host);
+struct uiopf_host_range {
+	uint64_t first, last, to;	/* intermediate addresses, and where the first leads */
+	uint32_t perm, reserved;	/* IOMMU_PGFAULT_PERM_* */
+};
+/* In place of what it had: sorted, and apart from each other. -EINVAL, -ENOMEM. What has been filled stays. */
+int uiopf_host_set(struct uiopf_host *host, const struct uiopf_host_range *ranges, uint64_t n);
+/* Maps the page of 4 KiB that has an address: 1, or 0, it is mapped already. -ENOENT, -EACCES; as uiopf_pagetables_map(). */
+int uiopf_host_fill(struct uiopf_host *host, uint64_t address, uint32_t access);
+/* Pages that were filled since they were last asked for, in no order; how many. */
+uint64_t uiopf_host_take_filled(struct uiopf_host *host, uint64_t *pages, uint64_t most);
+struct uiopf_host_counts { uint64_t filled, lookups; };
+void uiopf_host_get_counts(struct uiopf_host *host, struct uiopf_host_counts *counts);
+
+/*
+ * Which stage has faulted, and who serves it: the kernel's own part in the page faults of one device, in its driver's
+ * interrupt. flags: UIOPF_REPORT_*. NULL with errno: EBUSY, it has one; EINVAL, flags that contradict each other, or
+ * something of another core; EOPNOTSUPP, its requests do not say the stage; ENODEV, it is bound to no function; ENOMEM.
+ */
+#define UIOPF_STAGE_BY_HARDWARE 0	/* the request says it */
+#define UIOPF_STAGE_BY_DRIVER 1		/* the driver walks, for each request */
+#define UIOPF_STAGE_BY_HANDLER 2	/* the driver reports all, and the registered handler filters */
+#define UIOPF_STAGE_BY_NOBODY 3		/* all of stage 2 is pinned, so it is stage 1 */
+struct uiopf_nesting *uiopf_model_nest(struct uiopf_model *model, struct uiopf_device *device,
+				       struct uiopf_translator *translator, struct uiopf_host *host, uint32_t by,
+				       uint32_t flags);
+void uiopf_nesting_free(struct uiopf_nesting *nesting);
+/* flags = (flags & keep) | add. -EINVAL: it would not be taken at the registration either, and stays as it is. */
+int uiopf_nesting_update(struct uiopf_nesting *nesting, uint32_t keep, uint32_t add);
+struct uiopf_nesting_counts {
+	uint64_t faults;	/* pages that were looked at */
+	uint64_t to_guest, by_host, refused, gone;	/* what became of them; gone: they had an address by then */
+	uint64_t walks, entries;	/* of software, and the entries that they have loaded */
+	uint64_t calls, locks;	/* of the registered handler; of the container's lock */
+};
+void uiopf_nesting_get_counts(struct uiopf_nesting *nesting, struct uiopf_nesting_counts *counts);
 
 /* ---- the endpoint ---- */
 

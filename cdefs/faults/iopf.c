@@ -269,6 +269,12 @@ void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, const
 {
 	d->counts.refused += faults;
 	uiopf_device_answered_partial(d, fault->grpid);
+	uiopf_answer_for(d, fault, data, code);
+}
+
+void uiopf_answer_for(struct uiopf_device *d, const struct uiopf_fault *fault, const struct uiopf_private_data *data,
+		      uint32_t code)
+{
 	code = uiopf_hardware_code(d, code);
 	if (data)
 		d->iommu->ops->respond_privately(d, UIOPF_PRODUCER, fault->flags, fault->pasid, fault->grpid, code, data);

@@ -320,7 +320,10 @@ void uiopf_collect_returned(struct uiopf_device *d);
 int uiopf_add_partial(struct uiopf_device *d, const struct uiopf_fault *fault);
 /* The requests kept of a group index, oldest first, out of the table; UIOPF_NONE where there are none. */
 uint32_t uiopf_take_partial(struct uiopf_device *d, uint32_t grpid, uint32_t *count);
-/* The producer answers for the client: nobody will be asked. */
+/* The producer answers for the client, with this group's last fault: nobody will be asked. Who calls it counts it. */
+void uiopf_answer_for(struct uiopf_device *d, const struct uiopf_fault *fault, const struct uiopf_private_data *data,
+		      uint32_t code);
+/* … and refuses it, which is counted. */
 void uiopf_refuse(struct uiopf_device *d, const struct uiopf_fault *fault, const struct uiopf_private_data *data,
 		  uint32_t code, uint32_t faults);
 

@@ -88,7 +88,7 @@ class PageTables(Handle[CPageTables]):
     stage 2; stage 2 must then map them from *base* to 0, where they are in memory. *tracks*: hardware sets accessed and
     dirty bits, as it always does in VT-d's first stage.
 
-    One thread at a time may change them. Hardware may walk them meanwhile. Nothing here invalidates what hardware
+    Any thread may change them. Hardware may walk them meanwhile. Nothing here invalidates what hardware
     keeps: see `Translator.invalidate`.
 
     Raises: UsageError, a number out of range, or an unknown format; MemoryError; HostError, no descriptor is free.
@@ -222,6 +222,14 @@ class PageTables(Handle[CPageTables]):
         check_whole("level", level, 1, _LEVELS)
         rc = lib.uiopf_pagetables_write(self.c, self._pasid(pasid), address, level, value)
         self._check("write an entry", rc, address)
+
+    def begin(self, pasid: int) -> None:
+        """Give a PASID tables, empty ones, if it has none. Raises: KernelError(ENOMEM), UsageError, as `map`."""
+        self._check("begin", lib.uiopf_pagetables_begin(self.c, self._pasid(pasid)), 0)
+
+    def clear(self) -> None:
+        """Unmap everything, of every PASID. Software must invalidate what hardware keeps (`Translator`)."""
+        lib.uiopf_pagetables_clear(self.c)
 
     def close(self) -> None:
         """Close it. The memory is freed with the last translator that walks it. Closing again does nothing."""

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hardware/iommu/nesting.h"
+
 /* ---- for hardware ---- */
 
 /* A PRG Response: destination 63:48, response code 47:44, group index 40:32. */
@@ -102,11 +104,27 @@ void uiopf_model_note(struct uiopf_model *m, uint32_t slot, uint32_t requester_i
 	m->sent_under[slot] = handle_of(m->source[requester_id].device, fault);
 }
 
-void uiopf_model_check_note(struct uiopf_model *m, uint32_t slot, struct uiopf_device *device,
-			    const struct uiopf_fault *fault)
+/* Whether the requests of a function say which stage they are of. */
+static bool tells(const struct uiopf_model *m, const struct uiopf_source *source)
 {
-	if (m->sent_under[slot] != handle_of(device, fault))
+	return m->ops->told && source->stalls;
+}
+
+void uiopf_model_report_slowly(struct uiopf_model *m, uint32_t slot, struct uiopf_device *device,
+			       const struct uiopf_fault *fault, const struct uiopf_private_data *data)
+{
+	const struct uiopf_source *source = &m->source[device->requester_id];
+	struct uiopf_translation told = { .stage = 1 };
+
+	if (m->sent_under && m->sent_under[slot] != handle_of(device, fault))
 		device->counts.stale++;
+	if (!source->nesting) {
+		uiopf_report_with(device, fault, data);
+		return;
+	}
+	if (fault->flags & UIOPF_FAULT_STAGE_2)
+		told = m->ops->told(m, slot);
+	uiopf_nesting_report(source->nesting, fault, data, tells(m, source) ? &told : NULL);
 }
 
 struct uiopf_refusals uiopf_model_refusals(struct uiopf_model *m, uint32_t requester_id)
@@ -175,6 +193,8 @@ static void unbind(struct uiopf_model *m, struct uiopf_source *source)
 {
 	drain(&m->iommu);
 	drain(&m->iommu);	/* what was refused on the way out has been answered by now, and arrives */
+	if (source->nesting)
+		uiopf_nesting_forget(source->nesting);
 	source->device = NULL;
 }
 
@@ -258,6 +278,8 @@ static void forget(struct uiopf_port *port, const struct uiopf_endpoint *endpoin
 	struct uiopf_source *source = &m->source[endpoint->requester_id];
 
 	if (source->endpoint == endpoint) {
+		if (source->nesting)
+			uiopf_nesting_forget(source->nesting);
 		source->endpoint = NULL;
 		source->device = source->last = NULL;
 		m->sources--;
@@ -336,6 +358,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->source = calloc(UIOPF_REQUESTER_IDS + 1, sizeof *m->source);
 	if (flags & UIOPF_MODEL_UNDRAINED)
 		m->sent_under = calloc(ops->slots, sizeof *m->sent_under);
+	m->reports_slowly = m->sent_under != NULL;
 	if (!m->source || (!m->sent_under && (flags & UIOPF_MODEL_UNDRAINED)) ||
 	    uiopf_commands_open(m->commands, ops->command_words) < 0 || ops->open(m) < 0) {
 		release(m);
@@ -397,6 +420,35 @@ int uiopf_model_unbind(struct uiopf_model *m, struct uiopf_device *device)
 	uiopf_control_end(m->iommu.core);
 	uiopf_core_made_work(m->iommu.core);	/* what it has sent has been reported, and is to be shown */
 	return 0;
+}
+
+struct uiopf_nesting *uiopf_model_nest(struct uiopf_model *m, struct uiopf_device *device, struct uiopf_translator *translator,
+				       struct uiopf_host *host, uint32_t by, uint32_t flags)
+{
+	struct uiopf_source *source = &m->source[device->requester_id & (UIOPF_REQUESTER_IDS - 1)];
+	struct uiopf_nesting *nesting = uiopf_nesting_make(device, translator, host, by, flags);
+	int rc = 0;
+
+	if (!nesting)
+		return NULL;
+	uiopf_control_begin(m->iommu.core);
+	if (source->device != device)
+		rc = ENODEV;
+	else if (source->nesting)
+		rc = EBUSY;
+	else if (by == UIOPF_STAGE_BY_HARDWARE && !tells(m, source))
+		rc = EOPNOTSUPP;
+	if (!rc) {
+		source->nesting = nesting;
+		nesting->where = &source->nesting;
+		m->reports_slowly = true;
+	}
+	uiopf_control_end(m->iommu.core);
+	if (!rc)
+		return nesting;
+	uiopf_nesting_free(nesting);
+	errno = rc;
+	return NULL;
 }
 
 void uiopf_model_hold_interrupt(struct uiopf_model *m, int held)

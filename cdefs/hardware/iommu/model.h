@@ -64,6 +64,11 @@ struct uiopf_model_ops {
 			uint32_t grpid, uint32_t code);
 	void (*respond_privately)(const struct uiopf_device *device, enum uiopf_side side, uint32_t flags, uint32_t pasid,
 				  uint32_t grpid, uint32_t code, const struct uiopf_private_data *data);
+	/*
+	 * Driver, in its interrupt: what the record in this slot says of stage 2, whose fault it is. NULL: page requests say
+	 * nothing, and no others come.
+	 */
+	struct uiopf_translation (*told)(const struct uiopf_model *model, uint32_t slot);
 	/* Quiescent: page requests of a device in the queue. */
 	uint64_t (*unreported)(const struct uiopf_model *model, const struct uiopf_device *device);
 };
@@ -72,6 +77,7 @@ struct uiopf_source {
 	struct uiopf_device *device;	/* bound to it */
 	struct uiopf_endpoint *endpoint;
 	struct uiopf_device *last;	/* … or that was, last: it may keep a part of a group */
+	struct uiopf_nesting *nesting;	/* who serves which stage of it; NULL: the queue gets all */
 	bool stalls;			/* the function that is, or was, there; beside what drivers look at for every answer */
 };
 
@@ -87,6 +93,7 @@ struct uiopf_model {
 	bool others;			/* commands that are no answers may be in the producer's queue */
 	uint64_t illegal;		/* commands at which that happened */
 	uint64_t completed;		/* CMD_SYNC, or what the vendor has instead */
+	bool reports_slowly;		/* there may be something to do before a request is reported: the next, or a nesting */
 	uint64_t *sent_under;		/* undrained: the attachment's handle when a request came, by slot */
 	uint64_t overflowed;		/* requests that the full queue did not take, and that nobody answers */
 	uint64_t strangers;		/* requests of functions that nobody knows */
@@ -141,16 +148,18 @@ static inline void uiopf_model_kick(struct uiopf_model *model, enum uiopf_side s
 
 /* Undrained only: notes the attachment that a request is sent under, which goes into this slot of the queue. */
 void uiopf_model_note(struct uiopf_model *model, uint32_t slot, uint32_t requester_id, const struct uiopf_fault *fault);
-void uiopf_model_check_note(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
-			    const struct uiopf_fault *fault);
+/* A report that is not the usual one: the note is checked, and the kernel may serve the request itself. */
+void uiopf_model_report_slowly(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
+			       const struct uiopf_fault *fault, const struct uiopf_private_data *data);
 
 /* Reports a request that was in this slot; with what its answer is to bring back, or NULL. */
 hot_inline void uiopf_model_report_with(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,
 					const struct uiopf_fault *fault, const struct uiopf_private_data *data)
 {
-	if (unlikely(model->sent_under != NULL))
-		uiopf_model_check_note(model, slot, device, fault);
-	uiopf_report_with(device, fault, data);
+	if (unlikely(model->reports_slowly))
+		uiopf_model_report_slowly(model, slot, device, fault, data);
+	else
+		uiopf_report_with(device, fault, data);
 }
 
 hot_inline void uiopf_model_report(struct uiopf_model *model, uint32_t slot, struct uiopf_device *device,

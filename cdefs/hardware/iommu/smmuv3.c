@@ -630,6 +630,16 @@ hot_inline struct uiopf_fault decode_event(const uint64_t *d)
 }
 
 /* The slots of events are behind those of page requests. */
+static struct uiopf_translation told(const struct uiopf_model *m, uint32_t slot)
+{
+	const struct uiopf_smmuv3 *s = container_of(m, const struct uiopf_smmuv3, model);
+	const uint64_t *d = uiopf_records_at(s->evtq.places, SMMU_EVTQ_WORDS, slot - SMMU_PRIQ_ENTRIES);
+	const bool of_table = (d[1] & SMMU_EVENT_CLASS) == SMMU_EVENT_CLASS_TABLE;
+
+	return (struct uiopf_translation){ .stage = 2, .intermediate = d[3] & SMMU_EVENT_IPA, .of_table = of_table,
+		.writes_table = of_table && !(d[1] & SMMU_EVENT_TABLE_READ) };
+}
+
 static void note_event(struct uiopf_smmuv3 *s, uint32_t at)
 {
 	const uint64_t *d = uiopf_records_at(s->evtq.places, SMMU_EVTQ_WORDS, at);
@@ -794,5 +804,6 @@ const struct uiopf_model_ops uiopf_model_smmuv3 = {
 	.queue = queue,
 	.interrupt = interrupt,
 	.respond = respond,
+	.told = told,
 	.unreported = unreported,
 };

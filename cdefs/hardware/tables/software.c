@@ -16,6 +16,7 @@ static void end(struct uiopf_lifetime *lifetime)
 		munmap(t->map, t->region.size);
 	if (t->region.map)
 		uiopf_region_close(&t->region);
+	pthread_mutex_destroy(&t->lock);
 	free(t->root);
 	free(t->free);
 	free(t->is_table);
@@ -31,6 +32,7 @@ struct uiopf_pagetables *uiopf_pagetables_new(const struct uiopf_format *table_f
 	if (!t)
 		return NULL;
 	t->lifetime = (struct uiopf_lifetime){ 1, end };
+	pthread_mutex_init(&t->lock, NULL);
 	t->format = table_format;
 	t->base = base;
 	t->tracks = tracks || table_format->always_tracks;
@@ -223,7 +225,7 @@ static int make_way(struct uiopf_pagetables *t, uint32_t pasid, uint64_t address
 	}
 }
 
-int uiopf_pagetables_map(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint64_t to, uint32_t level,
+static int map_page(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint64_t to, uint32_t level,
 			 uint32_t perm)
 {
 	struct uiopf_entry entry;
@@ -267,7 +269,7 @@ static int find_page(const struct uiopf_pagetables *t, uint32_t pasid, uint64_t 
 	return entry->kind == UIOPF_ENTRY_PAGE ? level : -ENOENT;
 }
 
-int uiopf_pagetables_unmap(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address)
+static int unmap_page(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address)
 {
 	struct uiopf_entry entry;
 	uint64_t *at, word;
@@ -278,7 +280,7 @@ int uiopf_pagetables_unmap(struct uiopf_pagetables *tables, uint32_t pasid, uint
 	return level;
 }
 
-int uiopf_pagetables_remove(struct uiopf_pagetables *tables, uint32_t pasid)
+static int remove_root(struct uiopf_pagetables *tables, uint32_t pasid)
 {
 	const uint64_t root = pasid < tables->pasids ? tables->root[pasid] : UIOPF_NO_ROOT;
 
@@ -291,7 +293,7 @@ int uiopf_pagetables_remove(struct uiopf_pagetables *tables, uint32_t pasid)
 	return 0;
 }
 
-int uiopf_pagetables_look(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, struct uiopf_mapping *mapping)
+static int look_at_page(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, struct uiopf_mapping *mapping)
 {
 	struct uiopf_entry entry;
 	uint64_t *at, word;
@@ -304,7 +306,7 @@ int uiopf_pagetables_look(struct uiopf_pagetables *tables, uint32_t pasid, uint6
 	return 0;
 }
 
-int uiopf_pagetables_clean(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address)
+static int clean_page(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address)
 {
 	struct uiopf_entry entry;
 	uint64_t *at, word;
@@ -320,7 +322,7 @@ int uiopf_pagetables_clean(struct uiopf_pagetables *tables, uint32_t pasid, uint
 	return entry.accessed | entry.dirty << 1;
 }
 
-int uiopf_pagetables_read(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
+static int read_entry(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
 			  uint64_t *word)
 {
 	uint64_t *at;
@@ -332,7 +334,7 @@ int uiopf_pagetables_read(struct uiopf_pagetables *tables, uint32_t pasid, uint6
 	return (uint32_t)found == level ? 0 : -ENOENT;
 }
 
-int uiopf_pagetables_write(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
+static int write_entry(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
 			   uint64_t word)
 {
 	uint64_t *at, was;
@@ -345,4 +347,113 @@ int uiopf_pagetables_write(struct uiopf_pagetables *tables, uint32_t pasid, uint
 		return -ENOENT;
 	STORE_RELEASE(at, word);
 	return 0;
+}
+
+/* ---- each under the lock ---- */
+
+int uiopf_pagetables_map(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint64_t to,
+			 uint32_t level, uint32_t perm)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = map_page(tables, pasid, address, to, level, perm);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+int uiopf_pagetables_unmap(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = unmap_page(tables, pasid, address);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+int uiopf_pagetables_look(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address,
+			  struct uiopf_mapping *mapping)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = look_at_page(tables, pasid, address, mapping);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+int uiopf_pagetables_clean(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = clean_page(tables, pasid, address);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+int uiopf_pagetables_read(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
+			  uint64_t *word)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = read_entry(tables, pasid, address, level, word);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+int uiopf_pagetables_write(struct uiopf_pagetables *tables, uint32_t pasid, uint64_t address, uint32_t level,
+			   uint64_t word)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = write_entry(tables, pasid, address, level, word);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+int uiopf_pagetables_remove(struct uiopf_pagetables *tables, uint32_t pasid)
+{
+	int rc;
+
+	pthread_mutex_lock(&tables->lock);
+	rc = remove_root(tables, pasid);
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
+}
+
+void uiopf_pagetables_clear(struct uiopf_pagetables *tables)
+{
+	uint32_t i;
+
+	pthread_mutex_lock(&tables->lock);
+	for (i = 0; i < tables->pasids; i++)
+		STORE_RELEASE(&tables->root[i], UIOPF_NO_ROOT);
+	memset(tables->is_table, 0, (tables->pages + 63) / 64 * sizeof *tables->is_table);
+	for (i = 0; i < tables->pages; i++)
+		tables->free[i] = tables->pages - 1 - i;
+	tables->free_count = tables->pages;
+	pthread_mutex_unlock(&tables->lock);
+}
+
+int uiopf_pagetables_begin(struct uiopf_pagetables *tables, uint32_t pasid)
+{
+	uint64_t root;
+	int rc = 0;
+
+	if (pasid >= tables->pasids)
+		return -EINVAL;
+	pthread_mutex_lock(&tables->lock);
+	if (tables->root[pasid] == UIOPF_NO_ROOT) {
+		root = take_page(tables);
+		if (root == UIOPF_NO_ROOT)
+			rc = -ENOMEM;
+		else
+			STORE_RELEASE(&tables->root[pasid], root);
+	}
+	pthread_mutex_unlock(&tables->lock);
+	return rc;
 }

@@ -5,6 +5,7 @@
  * is not one of these pages is EFAULT. What software must say to hardware, it says: nothing here invalidates.
  */
 #pragma once
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ struct uiopf_pagetables {
 	uint8_t *map;			/* software's */
 	uint64_t base;			/* the address of the first page, as the stage has it */
 	bool tracks;
+	pthread_mutex_t lock;		/* of software: a host's client and its kernel may both fill stage 2 */
 	uint32_t pasids;
 	uint64_t *root;			/* by PASID, as PASID entries or context descriptors have them; loaded by hardware */
 	uint32_t *free, free_count, pages;

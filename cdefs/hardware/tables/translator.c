@@ -122,15 +122,21 @@ struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translat
 	return walk_by(translator, context_of(translator, pasid), address, access);
 }
 
+struct uiopf_translation uiopf_translator_look_now(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
+						   uint32_t access)
+{
+	if (translator->second)
+		translator->stages.second_root = LOAD_ACQUIRE(&translator->second->root[0]);
+	return uiopf_stages_look(&translator->stages, context_of(translator, pasid).root, address, access);
+}
+
 int uiopf_translator_look(struct uiopf_translator *translator, uint32_t pasid, uint64_t address, uint32_t access,
 			  struct uiopf_translated *translated)
 {
 	struct uiopf_translation t;
 
 	uiopf_control_begin(translator->core);
-	if (translator->second)
-		translator->stages.second_root = LOAD_ACQUIRE(&translator->second->root[0]);
-	t = uiopf_stages_look(&translator->stages, context_of(translator, pasid).root, address, access);
+	t = uiopf_translator_look_now(translator, pasid, address, access);
 	uiopf_control_end(translator->core);
 	uiopf_translation_tell(&t, translated);
 	return 0;

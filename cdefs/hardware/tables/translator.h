@@ -56,3 +56,6 @@ struct uiopf_translation uiopf_device_tlb_walk(struct uiopf_device_tlb *tlb, uin
 					       uint32_t access);
 struct uiopf_translation uiopf_translator_walk(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
 					       uint32_t access);
+/* … or looks as software does, in a driver's interrupt. */
+struct uiopf_translation uiopf_translator_look_now(struct uiopf_translator *translator, uint32_t pasid, uint64_t address,
+						   uint32_t access);

@@ -49,6 +49,9 @@ class DeviceCounts(NamedTuple):
     passed_over: int = 0
     """Malformed page requests that the driver dropped without an answer, as Linux's: those that are not their group's
     last, and what it takes for stop markers."""
+    served: int = 0
+    """Faults that the kernel served without a client: of stage 2, or of a page that was there by then. See
+    `uring_iopf.iommufd.devices.fault_handler`."""
 
 
 class VirtualFunction(NamedTuple):
@@ -293,7 +296,9 @@ class Device(Object, Handle[CDevice]):
         """Return the counts of its reports. Raises: KernelError(ENOENT), it is unbound."""
         counts = ffi.new("struct uiopf_device_counts *")
         lib.uiopf_device_get_counts(self.c, counts)
-        return DeviceCounts(counts.reported, counts.refused, counts.dropped, counts.stale, counts.passed_over)
+        return DeviceCounts(
+            counts.reported, counts.refused, counts.dropped, counts.stale, counts.passed_over, counts.served
+        )
 
     def leaving(self) -> list[Step]:
         """The steps that free it, once it is detached. Its virtual device is destroyed first."""

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from uring_iopf._native import lib
+from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultPerm
 from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
+from uring_iopf.handles import no_room, owned
 from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
 from uring_iopf.iommufd.spaces.ioas import IOAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from uring_iopf._native import CPageTables
+    from uring_iopf._native import CHost, CPageTables
     from uring_iopf.hardware.iommus.iommu import Iommu
     from uring_iopf.iommufd.spaces.ioas import Mapping
+
+
+class Relies(Protocol):
+    """Somebody who relies on all of it being pinned."""
+
+    def may_not_rely(self) -> None:
+        """Not all of it is pinned any more."""
+
 
 _PAGE: Final = PAGE_SIZES[0]
 _MOST: Final = 1 << 48
@@ -34,9 +43,12 @@ class SecondStage:
     before the call returns, and the IOMMUs of `flush_with` invalidate it, as iommu_unmap() and its sync do. Software
     invalidates the pages that `unpin` returns itself.
 
+    A `DeviceFaultHandler` fills pages, too, from what the IOAS has.
+
     Destroying the IOAS removes all mappings. One thread at a time may use it, and change the IOAS.
 
-    Raises: UsageError, *tables* are not of stage 2, or closed; KernelError(ENOENT), *ioas* is destroyed.
+    Raises: UsageError, *tables* are not of stage 2, or closed; KernelError(ENOENT), *ioas* is destroyed;
+    MemoryError.
     """
 
     def __init__(self, ioas: IOAS, tables: PageTables) -> None:
@@ -50,11 +62,76 @@ class SecondStage:
         self._c: CPageTables | None = tables.c  # also after its name is closed: hardware walks them
         self._flushed_by: list[tuple[Iommu, int]] = []
         self._unflushed: list[tuple[int, int]] = []
-        self.filled = 0
-        """The pages that `fill` has mapped."""
+        self.relied_on_by: list[Relies] = []
+        """Fault handlers that rely on it to be pinned: while there are any, nothing may be unpinned."""
+        self._known: list[Mapping] | None = None
         self._pinned: dict[int, int] = {}
         self._starts: list[int] = []  # of these, sorted
+        self._host: CHost | None = owned(lib.uiopf_host_free, lib.uiopf_host_new, tables.c)
+        if self._host is None:
+            raise no_room("second stage")
         ioas.follow(self)
+        self.update()
+
+    @property
+    def host(self) -> CHost:
+        """The C object from which fault handlers fill. Raises: UsageError, closed."""
+        if self._host is None:
+            raise UsageError("the second stage is closed")
+        return self._host
+
+    @property
+    def filled(self) -> int:
+        """The pages that `fill` has mapped, or a fault handler."""
+        counts = ffi.new("struct uiopf_host_counts *")
+        lib.uiopf_host_get_counts(self.host, counts)
+        return int(counts.filled)
+
+    def update(self) -> None:
+        """Tell fault handlers what the IOAS has now. `IOAS` does so after each change. Raises: MemoryError."""
+        mappings = list(self.ioas.mappings())
+        if mappings != self._known:
+            ranges = ffi.new("struct uiopf_host_range[]", len(mappings))
+            for at, one in zip(ranges, mappings, strict=True):
+                at.first, at.last, at.to, at.perm = one.iova, one.last, one.address, self._perm(one)
+            if lib.uiopf_host_set(self.host, ranges, len(mappings)) < 0:
+                raise MemoryError("there is no memory for the mappings")
+            self._known = mappings
+        self._learn()
+
+    def _learn(self) -> None:
+        """Learn which pages fault handlers have filled."""
+        pages = ffi.new("uint64_t[]", 512)
+        while n := lib.uiopf_host_take_filled(self.host, pages, len(pages)):
+            for address in ffi.unpack(pages, n):
+                if address not in self._pinned:
+                    self._pinned[address] = _PAGE
+                    insort(self._starts, address)
+
+    def is_pinned(self) -> bool:
+        """Whether all that the IOAS has is mapped, so that no fault can be of stage 2."""
+        self.update()
+        for mapping in self.ioas.mappings():
+            low = -(-mapping.iova // _PAGE) * _PAGE
+            if next(self._pages(mapping, low, mapping.last + 1), None) is not None:
+                return False
+        return True
+
+    def clear(self) -> None:
+        """Unmap everything, also what others have mapped in the tables, and invalidate nothing.
+
+        Raises: KernelError(EBUSY), as `unpin`.
+        """
+        self._begin()
+        self._check_not_relied_on("clear")
+        self.tables.clear()
+        self._learn()
+        self._pinned.clear()
+        self._starts.clear()
+
+    def _check_not_relied_on(self, call: str) -> None:
+        if self.relied_on_by:
+            raise KernelError(errno.EBUSY, f"{call}: a fault handler relies on all of it being pinned")
 
     def flush_with(self, iommu: Iommu, domain: int) -> None:
         """Let an IOMMU invalidate what is removed: `Iommu.flush_stage_2`, for the translators that have this domain.
@@ -66,7 +143,10 @@ class SecondStage:
         self._flushed_by.append((iommu, domain))
 
     def catch_up(self) -> None:
-        """Unmap what the IOAS has removed, and let the IOMMUs invalidate it. The IOAS calls this after each removal."""
+        """Unmap what the IOAS has removed, and let the IOMMUs invalidate it. The IOAS calls this after each change."""
+        if self._c is None:
+            return
+        self.update()  # first: what is removed is filled no more
         while self.gone:
             first, last = self.gone[-1]
             pages = self._pages_in(first, last)
@@ -81,6 +161,9 @@ class SecondStage:
                         iommu.flush_stage_2(domain, lowest, end - lowest)
                 self._unflushed.clear()
             self.gone.pop()
+        if self.relied_on_by and not self.is_pinned():
+            for one in list(self.relied_on_by):
+                one.may_not_rely()
 
     def close(self) -> None:
         """Unmap all of it, invalidate it, and follow the IOAS no more. Closing again does nothing."""
@@ -89,7 +172,7 @@ class SecondStage:
         self.gone.append((0, _MOST - 1))
         self.catch_up()
         self.ioas.unfollow(self)
-        self._c = None
+        self._c = self._host = None
 
     def pin(self, first: int = 0, last: int = _MOST - 1) -> int:
         """Map what the IOAS has from *first* to *last*, by the largest pages that fit. Return the bytes mapped.
@@ -110,10 +193,11 @@ class SecondStage:
     def unpin(self, first: int = 0, last: int = _MOST - 1) -> list[tuple[int, int]]:
         """Unmap every page that has an address from *first* to *last*. Return (address, size) of each, to invalidate.
 
-        A large page goes as a whole. Raises: as `PageTables.unmap`.
+        A large page goes as a whole. Raises: KernelError(EBUSY), a fault handler relies on it; as `PageTables.unmap`.
         """
         check_fits(48, first=first, last=last)
         self._begin()
+        self._check_not_relied_on("unpin")
         pages = self._pages_in(first, last)
         for address, _ in pages:
             self._drop(address)
@@ -145,16 +229,11 @@ class SecondStage:
         check_fits(64, address=address)
         check_fits(4, access=access)
         self._begin()
-        at = address // _PAGE * _PAGE
-        mapping = self.ioas.find(at)
-        if mapping is None or at + _PAGE - 1 > mapping.last or access & ~(self._perm(mapping) | FaultPerm.PRIV):
+        rc = lib.uiopf_host_fill(self.host, address, access)
+        if rc in (-errno.ENOENT, -errno.EACCES):
             return False
-        if self._is_pinned(at):
-            return True
-        if not list(self._pages(mapping, at, at + _PAGE)):
-            return False
-        self._map(mapping, at, _PAGE)
-        self.filled += 1
+        check(rc, f"fill {address:#x}")
+        self._learn()
         return True
 
     def _is_pinned(self, address: int) -> bool:

@@ -1,0 +1,210 @@
+#include "hardware/iommu/nesting.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "faults/report.h"
+
+/* What a page comes to. */
+enum fate { TO_GUEST, SERVED, BAD };
+
+static bool wants(const struct uiopf_nesting *n, uint32_t stage)
+{
+	return n->flags & (stage == 2 ? UIOPF_REPORT_NESTED_L2 : UIOPF_REPORT_NESTED_L1);
+}
+
+/* How the walk of a page ended: the stage, 0 if there is an address by now, and what stage 2 was to translate. */
+static struct uiopf_translation find(struct uiopf_nesting *n, const struct uiopf_fault *fault,
+				     const struct uiopf_translation *told)
+{
+	struct uiopf_translation t = { .stage = 1 };
+	uint64_t entries;
+
+	if (n->by == UIOPF_STAGE_BY_NOBODY)
+		return t;
+	if (n->by != UIOPF_STAGE_BY_DRIVER && told)
+		return *told;
+	entries = n->translator->stages.counts.looked_at;
+	t = uiopf_translator_look_now(n->translator, fault->pasid, fault->addr, fault->perm);
+	n->counts.walks++;
+	n->counts.entries += n->translator->stages.counts.looked_at - entries;
+	return t;
+}
+
+/* What stage 2 is to allow: a table of stage 1 is read, and written where hardware is to set a bit in it. */
+static uint32_t needs(const struct uiopf_translation *t, const struct uiopf_fault *fault)
+{
+	if (t->of_table)
+		return IOMMU_PGFAULT_PERM_READ | (t->writes_table ? IOMMU_PGFAULT_PERM_WRITE : 0);
+	return fault->perm & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE | IOMMU_PGFAULT_PERM_EXEC);
+}
+
+static enum fate decide(struct uiopf_nesting *n, const struct uiopf_fault *fault, const struct uiopf_translation *told)
+{
+	const bool filters = n->by == UIOPF_STAGE_BY_HANDLER;
+	struct uiopf_translation t;
+
+	n->counts.faults++;
+	n->counts.calls += filters;
+	n->counts.locks += filters;
+	t = find(n, fault, told);
+	if (t.stage && !wants(n, t.stage))
+		goto refused;
+	n->counts.calls += !filters;
+	if (!t.stage) {
+		n->counts.gone++;
+		return SERVED;
+	}
+	if (t.stage == 1) {
+		n->counts.to_guest++;
+		return TO_GUEST;
+	}
+	n->counts.locks += !filters;
+	if (uiopf_host_fill(n->host, t.intermediate, needs(&t, fault)) < 0)
+		goto refused;
+	n->counts.by_host++;
+	return SERVED;
+refused:
+	n->counts.refused++;
+	return BAD;
+}
+
+void uiopf_nesting_report(struct uiopf_nesting *n, const struct uiopf_fault *last, const struct uiopf_private_data *data,
+			  const struct uiopf_translation *told)
+{
+	struct uiopf_device *device = n->device;
+	const struct uiopf_attach *attach = uiopf_find_attach(device, last->flags, last->pasid);
+	struct uiopf_fault stays = *last;
+	uint32_t node, count = 0, served = 0;
+	bool bad = false, any = false;
+	enum fate fate;
+
+	if (!attach || !attach->queue || READ_ONCE(&device->virtual_pri) == UIOPF_PRI_PAUSED ||
+	    !(last->flags & UIOPF_FAULT_LAST_PAGE) || n->flags == UIOPF_REPORT_FLAT) {
+		uiopf_report_with(device, last, data);
+		return;
+	}
+	node = device->unfinished ? uiopf_take_partial(device, last->grpid, &count) : UIOPF_NONE;
+	while (node != UIOPF_NONE) {
+		const struct uiopf_fault fault = device->node[node].fault;
+		const uint32_t next = device->node[node].next;
+
+		device->node[node].next = UIOPF_NONE;
+		uiopf_free_nodes(device, node);
+		node = next;
+		fate = decide(n, &fault, NULL);
+		bad |= fate == BAD;
+		served += fate == SERVED;
+		if (fate != TO_GUEST)
+			continue;
+		if (any)
+			uiopf_add_partial(device, &stays);	/* a node has just become free */
+		any = true;
+		stays = fault;
+	}
+	fate = decide(n, last, told);
+	bad |= fate == BAD;
+	served += fate == SERVED;
+	if (bad) {
+		/* Those that were put back, too: the answer is for all. */
+		if (any && device->unfinished) {
+			uint32_t again;
+
+			uiopf_free_nodes(device, uiopf_take_partial(device, last->grpid, &again));
+		}
+		device->counts.reported++;
+		uiopf_refuse(device, last, data, UIOPF_RESP_INVALID, count + 1);
+		return;
+	}
+	device->counts.served += served;
+	if (fate == TO_GUEST) {
+		if (any)
+			uiopf_add_partial(device, &stays);
+		stays = *last;
+	} else if (!any) {
+		device->counts.reported++;
+		uiopf_answer_for(device, last, data, UIOPF_RESP_SUCCESS);
+		return;
+	} else {	/* the group ends with the last page that is left of it */
+		stays.flags = last->flags;
+	}
+	uiopf_report_with(device, &stays, data);
+}
+
+/* ---- registration ---- */
+
+static bool is_sound(uint32_t by, uint32_t flags, const struct uiopf_host *host)
+{
+	const uint32_t nested = UIOPF_REPORT_NESTED_L1 | UIOPF_REPORT_NESTED_L2;
+
+	if (flags == UIOPF_REPORT_FLAT)
+		return by != UIOPF_STAGE_BY_NOBODY;
+	if (!flags || flags & ~nested)
+		return false;
+	return !(flags & UIOPF_REPORT_NESTED_L2) || (host && by != UIOPF_STAGE_BY_NOBODY);
+}
+
+struct uiopf_nesting *uiopf_nesting_make(struct uiopf_device *device, struct uiopf_translator *translator,
+					 struct uiopf_host *host, uint32_t by, uint32_t flags)
+{
+	struct uiopf_nesting *n = NULL;
+
+	if (translator->core != device->core || by > UIOPF_STAGE_BY_NOBODY || (host && host->tables != translator->second) ||
+	    !is_sound(by, flags, host))
+		errno = EINVAL;
+	else
+		n = calloc(1, sizeof *n);
+	if (!n)
+		return NULL;
+	*n = (struct uiopf_nesting){ .iommu = device->iommu, .device = device, .translator = translator, .host = host,
+		.by = by, .flags = flags };
+	uiopf_hold(&n->iommu->lifetime);
+	uiopf_hold(&translator->lifetime);
+	if (host)
+		uiopf_hold(&host->lifetime);
+	return n;
+}
+
+void uiopf_nesting_forget(struct uiopf_nesting *n)
+{
+	*n->where = NULL;
+	n->where = NULL;
+}
+
+void uiopf_nesting_free(struct uiopf_nesting *n)
+{
+	struct uiopf_core *core;
+
+	if (!n || n->iommu->core->torn)
+		return;
+	core = n->iommu->core;
+	if (n->where && !core->abandoned) {
+		uiopf_control_begin(core);
+		if (n->where)
+			uiopf_nesting_forget(n);
+		uiopf_control_end(core);
+	}
+	uiopf_host_free(n->host);
+	uiopf_translator_free(n->translator);
+	uiopf_iommu_let_go(n->iommu);
+	free(n);
+}
+
+int uiopf_nesting_update(struct uiopf_nesting *n, uint32_t keep, uint32_t add)
+{
+	const uint32_t flags = (n->flags & keep) | add;
+
+	if (!is_sound(n->by, flags, n->host))
+		return -EINVAL;
+	uiopf_control_begin(n->iommu->core);
+	n->flags = flags;
+	uiopf_control_end(n->iommu->core);
+	return 0;
+}
+
+void uiopf_nesting_get_counts(struct uiopf_nesting *n, struct uiopf_nesting_counts *counts)
+{
+	uiopf_control_begin(n->iommu->core);
+	*counts = n->counts;
+	uiopf_control_end(n->iommu->core);
+}
