@@ -432,6 +432,8 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "driver": "both",
         "fault_file": "keyed",
         "iommu": "vtd",
+        "stage2": None,
+        "stage_known_by": None,
         "wait": "spin",
         "in_flight": [1, 16, 64],
         "group": 1,

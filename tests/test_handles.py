@@ -33,6 +33,7 @@ from uring_iopf.core import Core, Driver
 from uring_iopf.designs import native_channel
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.guest import GuestSpace
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
 from uring_iopf.hardware.iommus.device_log import DeviceLog
@@ -174,6 +175,8 @@ def of_core(make: Callable[[Core], Any]) -> Callable[[], Made]:
 HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "Endpoint": hardware,
     "AddressSpace": part(0),
+    "GuestSpace": lambda: Made(GuestSpace(PageTables("vtd-first", pasids=4), 16), []),
+    "Machine of two stages": lambda: Made(Machine(None, driver="inline", stage2=0.5), []),
     "VtdIommu": part(1),
     "AmdIommu": of_core(AmdIommu),
     "SmmuV3Iommu": of_core(SmmuV3Iommu),

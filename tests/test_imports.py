@@ -32,6 +32,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"clients"},
         {"machine_parts"},
         {"machine_function"},
+        {"machine_stages"},
         {"machine"},
         {"lab", "server"},
         {"reports", "testing"},

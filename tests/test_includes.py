@@ -45,8 +45,9 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"table"},
     ),
     "hardware": (
-        {"histogram", "pri", "request", "tables", "walk"},
-        {"load"},
+        {"histogram", "pri", "request", "tables"},
+        {"guest"},
+        {"load", "walk"},
         {"endpoint"},
         {"account", "pri_calls", "raw"},
         {"endpoint_path"},

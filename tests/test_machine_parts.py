@@ -91,6 +91,8 @@ TAKEN: dict[type, dict[str, tuple[object, ...]]] = {
         "fault_file": ("keyed", "unkeyed"),
         "iommu": ("vtd",),
         "drains": (),
+        "stage2": (None,),
+        "known_by": (None,),
         "pasid_table": (None,),
         "table_pages": (None,),
     },

@@ -503,6 +503,7 @@ def test_a_json_result_has_its_keys() -> None:
         "load": "closed",
         "rate": None,
         "limited": False,
+        "stages": None,
         "accounted": True,
     }
 

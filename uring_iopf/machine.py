@@ -22,6 +22,7 @@ from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.iommufd import AS_LINUX, Context, DeviceGroup, FaultQueue, NestedHWPT, Object, Personality
 from uring_iopf.machine_function import Account, Function, accounts_of
 from uring_iopf.machine_parts import ALL, DEFAULT_WORKLOAD, FunctionParts, MachineParts, QueueKey, model_of
+from uring_iopf.machine_stages import RETRIES, Stages
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -94,6 +95,8 @@ class Machine(Unshared):
         """The fault queues, by function and PASID, once a design is open. See `MachineParts.queues`."""
         self.channels: Mapping[QueueKey, Channel] = MappingProxyType(self._channels)
         """The channel of the open design on each fault queue."""
+        self.stages: Stages | None = None
+        """The guest's and the host's tables, and the kernel's handlers; None: there is one flat stage."""
         self._fed_by: dict[QueueKey, list[Function]] = {}
         self._before = _NOTHING
         self._endpoints: list[Endpoint] = []
@@ -111,11 +114,15 @@ class Machine(Unshared):
         """Make the hardware and the kernel around it. The caller closes the parts made so far if this raises."""
         self.core = Core(live=self.live, kernel=parts.kernel)
         self._worker: object = self.core.worker()
-        self.address_space = AddressSpace(parts.pasid_entries, parts.pages_of_tables)
         self.context = Context(self.core)
         needs_pasid = parts.iommu == "vtd" and self.context.version.vtd_needs_pasid
         self.iommu = make_iommu(self.core, model_of(parts.iommu), needs_pasid=needs_pasid, drains=parts.drains)
         ioas = self.context.ioas_alloc()
+        if parts.stage2 is not None:
+            self.stages = Stages(self.core, ioas, parts)
+        self.address_space = (
+            AddressSpace(parts.pasid_entries, parts.pages_of_tables) if self.stages is None else self.stages.space
+        )
         groups: dict[str, DeviceGroup] = {}
         for one, load in zip(parts.each_function(), parts.loads(), strict=True):
             group = None
@@ -134,19 +141,22 @@ class Machine(Unshared):
             requester_id=parts.requester_id,
             capacity=None if parts.stalls else parts.credits,
             group_most=load.group,
-            retries=parts.retries,
+            retries=parts.retries if self.stages is None else max(parts.retries, RETRIES),
             private_data=self.iommu.carries_private_data,
             stalls=parts.stalls or 0,
         )
         self._endpoints.append(endpoint)
         device = self.context.bind(self.iommu, parts.requester_id, parts.credits, group=group)
         self.iommu.bind(endpoint, device)
-        endpoint.use_tables(self.address_space)
+        if self.stages is None:
+            endpoint.use_tables(self.address_space)
         if not parts.stalls:
             endpoint.enable_pri(parts.credits)
         if parts.workload is not None:
             endpoint.set_rows(parts.workload.rows)
-        self._functions[parts.name] = Function(self.core, parts, load, endpoint, device)
+        self._functions[parts.name] = function = Function(self.core, parts, load, endpoint, device)
+        if self.stages is not None:
+            self.stages.take_in(self.iommu, function)
 
     # ---- for machines with one function and one queue ----
 
@@ -382,8 +392,16 @@ class Machine(Unshared):
             in_flight=sum(one.outstanding_most for one in functions),
             group_most=max(one.group_most for one in functions),
             space=None if info.has_client else self.address_space,
-            report_flags=self.parts.report_flags,
+            report_flags=self.parts.report_flags if self.stages is None else 0,
         )
+
+    def reset_tables(self) -> None:
+        """Unmap every page of every client, and what is not pinned of stage 2. No fault may be outstanding."""
+        self._check_open()
+        if self.stages is None:
+            self.address_space.reset()
+        else:
+            self.stages.reset()
 
     def connect(self, design: str | type[Design] = "uring-multishot") -> Connection:
         """Open a design, start the load, and return a connection, whose ``async with`` block gives a trio client.
@@ -538,6 +556,8 @@ class Machine(Unshared):
         if "context" in parts and not self.context.closed:
             self.core.stop_worker()
             self.context.close()
+        if parts.get("stages") is not None:
+            self.stages.close()  # type: ignore[union-attr]
         for endpoint in self._endpoints:
             endpoint.close()
         for name in ("iommu", "address_space"):

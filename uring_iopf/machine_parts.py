@@ -19,6 +19,7 @@ from uring_iopf.hardware.limits import (
     IOMMUS,
     MOST_PASIDS,
     MOST_TABLE_PAGES,
+    PAGE_FORMATS,
     REQUEST_QUEUES,
     STALLING,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "FunctionParts",
     "IOMMUS",
     "KERNELS",
+    "KNOWN_BY",
     "MOST_CREDITS",
     "MOST_FUNCTIONS",
     "MOST_IN_FLIGHT",
@@ -65,6 +67,7 @@ T = TypeVar("T")
 KERNELS: Final = ("6.12", "7.2")
 DRIVERS: Final = ("inline", "enter", "sqpoll")
 WAITS: Final = ("spin", "sleep")
+KNOWN_BY: Final = ("hardware", "driver", "handler", "nobody")
 QUEUES: Final = ("one", "device", "pasid", "shared")
 FAULT_FILES: Final = ("keyed", "unkeyed")
 DEFAULT_WORKLOAD: Final = "gcc-compile"
@@ -125,6 +128,8 @@ class MachineOptions(TypedDict, total=False):
     fault_file: str
     iommu: str
     drains: bool
+    stage2: float | None
+    known_by: str | None
     pasid_table: int | None
     table_pages: int | None
 
@@ -214,7 +219,8 @@ class MachineParts:
     cpu: int = -1
     """The processor for the worker, if the host allows it; -1: any."""
     report_flags: int = 0
-    """Flags for the design ``handler``."""
+    """The stages that the design ``handler`` wants to hear of, or, with *stage2*, the kernel's own handler: 1 FLAT, 2
+    NESTED_L1, 4 NESTED_L2; 0: FLAT, or, with *stage2*, all that *known_by* allows."""
     functions: tuple[FunctionParts, ...] = ()
     """The PCI functions, all behind one IOMMU; empty: one function, with the name ``function``."""
     queues: str = "one"
@@ -235,6 +241,14 @@ class MachineParts:
     drains: bool = True
     """Whether detach and replace first wait for the page requests on the way. Without that a request can reach the next
     attachment, which counts it as stale (``device.counts()``)."""
+    stage2: float | None = None
+    """The share of the guest's memory that is pinned in stage 2, from 0 (none of it) to 1 (all). The clients of the
+    machine are the guest then, with page tables of stage 1 in the format of the IOMMU, and the kernel serves faults of
+    stage 2 itself (`Machine.stages`). None: one flat stage."""
+    known_by: str | None = None
+    """How the kernel knows which stage has faulted, with *stage2*. ``hardware``: a stall says it. ``driver``: the
+    driver walks the tables. ``handler``: the registered handler filters. ``nobody``: all of stage 2 is pinned, so it is
+    stage 1. None: ``nobody`` if all is pinned; else ``hardware`` if the functions stall, and ``driver`` if not."""
     pasid_table: int | None = None
     """Entries of the PASID table; None: as many as the workloads and *pasids* need, 64 at least."""
     table_pages: int | None = None
@@ -273,6 +287,7 @@ class MachineParts:
         self._check_tables()
         self._check_pasids()
         self._check_queues()
+        self._check_stages()
 
     # ---- contradictions ----
 
@@ -363,6 +378,30 @@ class MachineParts:
                     "faults of PASID 0; give other queues"
                 )
 
+    def _check_stages(self) -> None:
+        if self.known_by is not None:
+            _check_choice("known_by", self.known_by, KNOWN_BY)
+        if self.stage2 is None:
+            if self.known_by is not None:
+                raise UsageError(f"known_by={self.known_by!r} needs two stages; give stage2, the share that is pinned")
+            return
+        if isinstance(self.stage2, bool) or not isinstance(self.stage2, (int, float)) or not 0 <= self.stage2 <= 1:
+            raise UsageError(f"stage2 must be a share from 0 to 1, or None, not {self.stage2!r}")
+        _set(self, "stage2", float(self.stage2))
+        if self.iommu not in PAGE_FORMATS:
+            raise UsageError(
+                f"stage2 needs an IOMMU with page tables of two stages, {', '.join(PAGE_FORMATS)}, not {self.iommu!r}"
+            )
+        if self.known_by == "nobody" and self.stage2 < 1:
+            raise UsageError(
+                "known_by='nobody' needs stage2=1, because only with all of stage 2 pinned is every fault of stage 1"
+            )
+        if self.known_by == "hardware" and (silent := [one.name for one in self.each_function() if not one.stalls]):
+            raise UsageError(
+                f"known_by='hardware' needs functions that stall, because a page request does not say its stage; "
+                f"{', '.join(silent)} sends page requests (give iommu='smmuv3-stall', or stalls)"
+            )
+
     def _most_pasid(self) -> int:
         used = [pasid for one in self.each_function() for pasid in (*one.pasids, *_used(one.workload))]
         return max(used, default=0)
@@ -399,6 +438,15 @@ class MachineParts:
     def is_live(self) -> bool:
         """*live*, with the default filled in."""
         return self.driver != "inline" if self.live is None else self.live
+
+    @property
+    def stage_known_by(self) -> str | None:
+        """*known_by*, with the default filled in; None: there is one stage."""
+        if self.stage2 is None or self.known_by is not None:
+            return self.known_by
+        if self.stage2 == 1:
+            return "nobody"
+        return "hardware" if all(one.stalls for one in self.each_function()) else "driver"
 
     def make_load(self) -> Load:
         """*load*, with the defaults filled in."""

@@ -296,6 +296,12 @@ int uiopf_riscv_fault_queue(struct uiopf_model *model);
 /* Room for so many table pages behind a PASID table of so many entries. NULL: no memory. */
 struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages);
 void uiopf_space_free(struct uiopf_space *space);
+/*
+ * A guest's, in tables of stage 1, whose pages get so many frames of 4 KiB from the intermediate address 0 on, in turn.
+ * These PASIDs have tables from the start. NULL: no memory, or no table pages for them.
+ */
+struct uiopf_space *uiopf_space_of_guest(struct uiopf_pagetables *tables, uint64_t frames, const uint32_t *pasid,
+					 uint32_t pasids);
 int uiopf_space_fd(struct uiopf_space *space);	/* for another writer: a reset takes longer from now on */
 uint64_t uiopf_space_used(const struct uiopf_space *space);	/* bytes */
 void uiopf_space_reset(struct uiopf_space *space);
@@ -766,6 +772,10 @@ int uiopf_client_serve(struct uiopf_channel *channel, struct uiopf_space *space,
 int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
 			const struct uiopf_load *load, uint64_t faults, uint64_t during_ns,
 			struct uiopf_served *served);
+
+/* … and the rest of that pass, the endpoint's n-th. Both end with it. */
+int uiopf_client_go_on(struct uiopf_channel *channel, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+		       uint32_t number, uint64_t faults, uint64_t during_ns, struct uiopf_served *served);
 
 /* ---- references, measured beside everything else ---- */
 

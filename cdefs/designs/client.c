@@ -38,8 +38,22 @@ static int serve_batch(struct uiopf_channel *ch, struct uiopf_space *space, cons
 	return rc < 0 ? rc : 0;
 }
 
-static int serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
-		 struct uiopf_served *served)
+/*
+ * Faults of a pass may be fewer than the client is told to serve, where a function finds by itself what is there: then it
+ * ends with the pass. NULL: there is none.
+ */
+struct pass {
+	struct uiopf_endpoint *endpoint;
+	uint32_t number;
+};
+
+static bool is_over(const struct pass *pass)
+{
+	return pass && (int32_t)(uiopf_endpoint_passes(pass->endpoint) - pass->number) >= 0;
+}
+
+static int serve(struct uiopf_channel *ch, struct uiopf_space *space, const struct pass *pass, uint64_t faults,
+		 uint64_t during_ns, struct uiopf_served *served)
 {
 	const uint64_t deadline = uiopf_monotonic_ns() + during_ns, wanted = served->faults + faults;
 	const bool sleeps = uiopf_sleeps(ch) || ch->core->driver == UIOPF_INLINE;
@@ -50,7 +64,8 @@ static int serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t f
 
 	while (served->faults < wanted) {
 		/* Turns that sleep are long: many of them would be longer than the caller wants to wait. */
-		if ((sleeps ? ch->core->driver != UIOPF_INLINE : ++turns % 256 == 0) && uiopf_monotonic_ns() >= deadline)
+		if ((sleeps ? ch->core->driver != UIOPF_INLINE : ++turns % 256 == 0) &&
+		    (uiopf_monotonic_ns() >= deadline || is_over(pass)))
 			break;
 		if (sleeps) {
 			/* An inline client that never sleeps still lets the other side have its turn. */
@@ -80,23 +95,38 @@ static int serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t f
 	return served->error;
 }
 
-int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
-		       struct uiopf_served *served)
+static int enter_and_serve(struct uiopf_channel *ch, struct uiopf_space *space, const struct pass *pass, uint64_t faults,
+			   uint64_t during_ns, struct uiopf_served *served)
 {
 	int rc;
 
 	if (!uiopf_client_enter(ch))
 		return -EALREADY;
-	rc = serve(ch, space, faults, during_ns, served);
+	rc = serve(ch, space, pass, faults, during_ns, served);
 	uiopf_client_leave(ch);
 	return rc;
+}
+
+int uiopf_client_serve(struct uiopf_channel *ch, struct uiopf_space *space, uint64_t faults, uint64_t during_ns,
+		       struct uiopf_served *served)
+{
+	return enter_and_serve(ch, space, NULL, faults, during_ns, served);
 }
 
 int uiopf_client_replay(struct uiopf_channel *ch, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
 			const struct uiopf_load *load, uint64_t faults, uint64_t during_ns,
 			struct uiopf_served *served)
 {
+	const struct pass pass = { endpoint, uiopf_endpoint_passes(endpoint) + 1 };
 	int rc = uiopf_endpoint_start(endpoint, load);
 
-	return rc < 0 ? rc : uiopf_client_serve(ch, space, faults, during_ns, served);
+	return rc < 0 ? rc : enter_and_serve(ch, space, &pass, faults, during_ns, served);
+}
+
+int uiopf_client_go_on(struct uiopf_channel *ch, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+		       uint32_t number, uint64_t faults, uint64_t during_ns, struct uiopf_served *served)
+{
+	const struct pass until = { endpoint, number };
+
+	return enter_and_serve(ch, space, &until, faults, during_ns, served);
 }

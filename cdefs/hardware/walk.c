@@ -13,6 +13,7 @@ static void end_space(struct uiopf_lifetime *lifetime)
 {
 	struct uiopf_space *s = container_of(lifetime, struct uiopf_space, lifetime);
 
+	uiopf_guest_free(s->guest);
 	munmap(s->map, s->region.size);
 	uiopf_region_close(&s->region);
 	free(s);
@@ -42,6 +43,20 @@ struct uiopf_space *uiopf_space_new(uint32_t pasids, uint32_t table_pages)
 	return s;
 }
 
+struct uiopf_space *uiopf_space_of_guest(struct uiopf_pagetables *tables, uint64_t frames, const uint32_t *pasid,
+					 uint32_t pasids)
+{
+	struct uiopf_space *s = uiopf_space_new(0, 1);
+
+	if (!s)
+		return NULL;
+	s->guest = uiopf_guest_new(tables, frames, pasid, pasids);
+	if (s->guest)
+		return s;
+	uiopf_space_free(s);
+	return NULL;
+}
+
 void uiopf_space_free(struct uiopf_space *s)
 {
 	if (s)
@@ -65,6 +80,10 @@ void uiopf_space_reset(struct uiopf_space *s)
 {
 	uint64_t at;
 
+	if (s->guest) {
+		uiopf_guest_reset(s->guest);
+		return;
+	}
 	/* Not all of the PASID table: it has 8 MiB where the highest PASID is high, and a short trace is replayed often. */
 	for (at = 0; at < s->first; at += UIOPF_PAGE)
 		if (s->rooted[at / UIOPF_PAGE / 64] >> at / UIOPF_PAGE % 64 & 1)
@@ -158,7 +177,7 @@ int uiopf_space_map(struct uiopf_space *s, uint32_t pasid, uint64_t address, uin
 	uint64_t *entry = leaf(s, pasid, address, &error), old, value;
 
 	if (unlikely(!entry))
-		return error;
+		return s->guest ? uiopf_guest_map(s->guest, pasid, address, perm) : error;
 	old = READ_ONCE(entry);
 	value = old & STAGE1_PRESENT ? old : (address & STAGE1_ADDRESS) | STAGE1_PRESENT | STAGE1_USER |
 					     STAGE1_NO_EXECUTE;
@@ -177,7 +196,7 @@ int uiopf_space_unmap(struct uiopf_space *s, uint32_t pasid, uint64_t address)
 	uint64_t *entry = leaf(s, pasid, address, &error);
 
 	if (!entry)
-		return error;
+		return s->guest ? uiopf_guest_unmap(s->guest, pasid, address) : error;
 	STORE_RELEASE(entry, 0);
 	return 0;
 }
@@ -186,6 +205,8 @@ int uiopf_space_present(const struct uiopf_space *s, uint32_t pasid, uint64_t ad
 {
 	const struct uiopf_tables tables = { s->map, s->region.size, s->pasids, &s->resets };
 
+	if (s->guest)
+		return uiopf_guest_allows(s->guest, pasid, address, perm);
 	return uiopf_walk(&tables, pasid, address, perm);
 }
 

@@ -14,6 +14,7 @@
 #include "base/atomics.h"
 #include "base/lifetime.h"
 #include "base/memory.h"
+#include "hardware/guest.h"
 
 struct uiopf_tables {		/* what the IOMMU knows of an arena */
 	const uint8_t *map;
@@ -111,7 +112,8 @@ struct uiopf_space {
 	struct uiopf_lifetime lifetime;	/* endpoints that walk it hold it, and designs that answer in the kernel */
 	struct uiopf_region region;
 	uint8_t *map;		/* the client's mapping */
-	uint32_t pasids;
+	struct uiopf_guest *guest;	/* of two stages: the pages are made present there; NULL: here */
+	uint32_t pasids;	/* none, if they are a guest's */
 	uint64_t next, first;	/* the next free table page; the first after the PASID table */
 	bool shared;		/* somebody else may write to it */
 	uint64_t rooted[32];	/* a bit for each page of the PASID table that may have an entry */

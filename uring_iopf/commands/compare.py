@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from argparse import ArgumentTypeError
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,7 @@ from uring_iopf.hardware.limits import DEFAULT_STALLS, IOMMU_TITLES, STALLING
 from uring_iopf.machine_parts import (
     DEFAULT_WORKLOAD,
     IOMMUS,
+    KNOWN_BY,
     MOST_IN_FLIGHT,
     MOST_IN_GROUP,
     FunctionParts,
@@ -59,6 +61,13 @@ _COLUMNS: Final = (
     ("faults", "the number of faults that were measured"),
     ("answered", "faults that the client answered"),
     ("answered for", "faults that the kernel answered INVALID in the client's place (detach, replace, close)"),
+    ("known by", "with --stage2: how the kernel knew which stage had faulted (see --stage-known-by)"),
+    ("to client, by host", "with --stage2: pages of stage 1, and of stage 2, which the kernel mapped"),
+    (
+        "walks .. locks",
+        "with --stage2, per page: walks of the tables in software, entries that these loaded, calls of the "
+        "registered handler, and times that the container's lock was taken",
+    ),
     ("lost", "faults that nobody answered; any number but 0 is an error"),
     ("min, max", "with --repeat: the slowest and the fastest measurement of the row"),
 )
@@ -69,6 +78,8 @@ examples:
       every design in C, with 1, 16 and 64 groups in flight
   uring-iopf compare --design fd --design uring-multishot --wait sleep
       two designs, with a client that sleeps while it has no work
+  uring-iopf compare --iommu smmuv3 --stage2 unpinned --design fd --in-flight 16
+      two stages of page tables: what it costs to know which of them faulted
   uring-iopf compare --load poisson --rate 100000 --rate 1000000
       latency at two rates of faults
   uring-iopf compare --workload sqlite-index --repeat 5 --json result.json
@@ -132,6 +143,23 @@ def add_options(parser: Parser, parts: Parts) -> None:
         type=whole_number(1, MOST_IN_FLIGHT),
         help=f"the places in which the device's transactions stall, or its operations wait, 1 to {MOST_IN_FLIGHT}; "
         f"only with --iommu {' or '.join(STALLING)} (default: {DEFAULT_STALLS})",
+    )
+    add(
+        "--stage2",
+        metavar="pinned|unpinned|SHARE",
+        type=_share,
+        help="give the device two stages of page tables: stage 1 the client's, stage 2 the host's, of which "
+        "everything, nothing, or a share from 0 to 1 is pinned. The kernel serves faults of stage 2 itself. A table "
+        "shows what it costs to know the stage (default: one stage)",
+    )
+    add(
+        "--stage-known-by",
+        metavar="WAY",
+        action="append",
+        choices=("all", *KNOWN_BY),
+        help="how the kernel knows which stage has faulted, with --stage2; may be repeated. hardware: a stall says it, "
+        "with SMMUv3. driver: the driver walks the tables. handler: the registered handler filters. nobody: all of "
+        "stage 2 is pinned for these rows. all: each that the IOMMU allows (default: all)",
     )
     add(
         "--wait",
@@ -202,6 +230,18 @@ def add_options(parser: Parser, parts: Parts) -> None:
     parser.set_defaults(run=run, parser=parser)
 
 
+def _share(text: str) -> float:
+    """The share of stage 2 that is pinned."""
+    words = {"pinned": 1.0, "unpinned": 0.0}
+    try:
+        share = words[text] if text in words else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ArgumentTypeError(f"{text!r} is not pinned, unpinned, or a share from 0 to 1")
+    return share
+
+
 def _epilog(parts: Parts) -> str:
     from uring_iopf.workloads import BUNDLED
 
@@ -250,10 +290,12 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     from uring_iopf.designs.registry import check_names  # loads the compiled part, which a mistake above does not need
 
     check_names((spec, fact.name) for spec, fact in facts.items())
+    ways = _ways(machine, arguments)
+    reached = [_in_flight(one, arguments.in_flight, arguments.load) for one in ways or (machine,)]
     return Plan(
         machine,
         designs=designs,
-        in_flight=_in_flight(machine, arguments.in_flight, arguments.load),
+        in_flight=min(reached, key=max),
         client=arguments.client,
         repeat=arguments.repeat,
         seconds=arguments.duration,
@@ -263,7 +305,33 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         names={spec: fact.name for spec, fact in facts.items()},
         about={fact.name: f"{str(fact.year).strip('-'):<4} {fact.summary}" for fact in facts.values()},
         bounds=frozenset(fact.name for fact in facts.values() if not fact.has_client),
+        ways=ways,
     )
+
+
+def _ways(machine: MachineParts, arguments: argparse.Namespace) -> tuple[MachineParts, ...]:
+    """A machine for each way to know which stage has faulted; empty: there is one stage. Raises: UsageError."""
+    given: Sequence[str] | None = arguments.stage_known_by
+    if arguments.stage2 is None:
+        if given:
+            raise UsageError("--stage-known-by: there is one stage; add --stage2 pinned, unpinned or SHARE")
+        return ()
+    chosen = list(dict.fromkeys(given or ["all"]))
+    if "all" in chosen:
+        # Only a stall says its stage, and it is a group of one page.
+        speaks = machine.iommu in ("smmuv3", "smmuv3-stall") and machine.group == 1
+        chosen = [way for way in KNOWN_BY if way != "hardware" or speaks]
+    found = []
+    for way in chosen:
+        stalls = way == "hardware" and machine.iommu == "smmuv3"
+        found.append(
+            machine.with_options(
+                iommu="smmuv3-stall" if stalls else machine.iommu,
+                stage2=1.0 if way == "nobody" else arguments.stage2,
+                known_by=way,
+            )
+        )
+    return tuple(found)
 
 
 def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) -> tuple[int, ...]:
@@ -380,5 +448,6 @@ def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     given = {name: value for name, value in vars(arguments).items() if name not in ("command", "run", "parser")}
     rates = [rate for rate in plan.rates if rate is not None]
     (function,) = plan.parts.each_function()
+    ways = [way.stage_known_by for way in plan.ways]
     filled = {"stalls": function.stalls or None, "in_flight": list(plan.in_flight), "rate": rates}
-    return {**given, "design": list(plan.designs), **filled}
+    return {**given, "design": list(plan.designs), **filled, "stage_known_by": ways or None}

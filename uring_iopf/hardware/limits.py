@@ -34,6 +34,14 @@ IOMMUS: Final = tuple(IOMMU_TITLES)
 """The names of the IOMMUs that a machine can have."""
 MODELS: Final = tuple(REQUEST_QUEUES)
 """The models of IOMMUs, in the order of their numbers in C."""
+PAGE_FORMATS: Final[Mapping[str, tuple[str, str]]] = {
+    "vtd": ("vtd-first", "vtd-second"),
+    "smmuv3": ("arm-stage1", "arm-stage2"),
+    "smmuv3-stall": ("arm-stage1", "arm-stage2"),
+    "vtd-3": ("vtd-first", "vtd-second"),
+    "vtd-2": ("vtd-first", "vtd-second"),
+}
+"""The formats of stage 1 and of stage 2 of the IOMMUs that have page tables of two stages here."""
 DEVICES: Final = ("device", "device-log")
 """Those that are no IOMMUs, but devices that report their faults themselves. Their functions have no PRI."""
 STALLING: Final[Mapping[str, str]] = {"smmuv3-stall": "smmuv3", **{name: name for name in DEVICES}}

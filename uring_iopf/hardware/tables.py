@@ -68,7 +68,10 @@ class AddressSpace(Handle[CSpace]):
         """The entries of the PASID table."""
         self.table_pages = table_pages
         """The pages for the tables of all PASIDs together."""
-        self._make(lib.uiopf_space_free, lib.uiopf_space_new, pasids, table_pages)
+        self._make_space()
+
+    def _make_space(self) -> None:
+        self._make(lib.uiopf_space_free, lib.uiopf_space_new, self.pasids, self.table_pages)
 
     @property
     def fd(self) -> int:
@@ -125,10 +128,13 @@ class AddressSpace(Handle[CSpace]):
     def _error(self, call: str, rc: int, pasid: int, address: int) -> KernelError:
         why = ""
         if rc == -errno.ENOMEM:
-            why = f" (all {self.table_pages} table pages are in use; give more table_pages)"
+            why = f" ({self._no_room()})"
         elif pasid >= self.pasids:
             why = f" (the PASID table has {self.pasids} entries; give a Machine a larger pasid_table)"
         return KernelError(-rc, f"{call} pasid {pasid}, address {address:#x}{why}")
+
+    def _no_room(self) -> str:
+        return f"all {self.table_pages} table pages are in use; give more table_pages"
 
     def reset(self) -> None:
         """Unmap everything. No endpoint may walk the tables meanwhile."""

@@ -15,7 +15,7 @@ from uring_iopf.lab.clock import RunningClock, StandingClock
 from uring_iopf.lab.processors import client_and_worker_apart
 from uring_iopf.lab.reach import most_in_flight
 from uring_iopf.lab.replay import Replay
-from uring_iopf.lab.result import CellResult, Latency
+from uring_iopf.lab.result import CellResult, Latency, StageCosts
 from uring_iopf.lab.serving import server
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine import Machine
@@ -81,10 +81,11 @@ def _run(replay: Replay, on_progress: Callable[[float], None]) -> None:
     serve = server(replay)
     replay.end = clock.end(spec.limit_s)
     while True:
-        machine.address_space.reset()
+        machine.reset_tables()
         if not _one_pass(replay, serve, on_progress):
             return
         replay.replays += 1
+        replay.sent = sum(one.endpoint.counts().sent for one in machine.functions.values())
         busy_s = max(one.endpoint.counts().busy_ns for one in machine.functions.values()) / 1e9
         timed = busy_s / spec.seconds if spec.seconds > 0 else 1.0
         share = min(timed, replay.replays * replay.rows / max(spec.faults, 1))
@@ -163,7 +164,9 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
     busy_ns = max(one.busy_ns for one in measured)
     # One whose time was over has ended, with fewer faults than the workload has.
-    served = sum(one.sent for one in measured) if replay.cut and not partial else replay.replays * replay.rows
+    # With two stages a row can make several faults, or none.
+    whole = replay.replays * replay.rows if machine.stages is None else replay.sent
+    served = sum(one.sent for one in measured) if replay.cut and not partial else whole
     result = spec.nothing_measured(partial=partial, error=error)
     return replace(
         result,
@@ -183,6 +186,7 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
         faults_per_s=served * 1e9 / busy_ns if busy_ns else 0.0,
         latency_ns=_latency(endpoints),
         per_fault=cost.per_fault(account.sent),
+        stages=_stages(machine, result.stages),
     )
 
 
@@ -192,6 +196,13 @@ def _reached(machine: Machine, spec: CellSpec) -> int:
         return spec.parts.in_flight
     (one,) = machine.functions.values()
     return min(spec.parts.in_flight, most_in_flight(spec.workload, one.group_most, one.parts.credits))
+
+
+def _stages(machine: Machine, planned: StageCosts | None) -> StageCosts | None:
+    if machine.stages is None or planned is None:
+        return None
+    counts = machine.stages.counts()._asdict()
+    return replace(planned, **{name: counts[name] for name in counts if name != "faults"})
 
 
 def _latency(endpoints: list[Endpoint]) -> Latency:

@@ -35,7 +35,8 @@ class Plan:
     recorded rate of a trace). *repeat*: the number of measurements of each cell. *seconds* and *faults*: a measurement
     in a closed loop must reach both, but stops after `PATIENCE`; in an open loop it takes *seconds*. *names*: the
     name of each design that is given as ``MODULE:CLASS``. *about*: a line of text on each design, by its name.
-    *bounds*: the names of the designs without user space, which are bounds for the others.
+    *bounds*: the names of the designs without user space, which are bounds for the others. *ways*: machines of two
+    stages, one for each way to know which has faulted; every design gets each of them in place of *parts*.
     """
 
     parts: MachineParts
@@ -51,6 +52,7 @@ class Plan:
     names: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, str] = field(default_factory=dict)
     bounds: frozenset[str] = frozenset()
+    ways: tuple[MachineParts, ...] = ()
 
     @property
     def workload(self) -> Workload:
@@ -62,15 +64,16 @@ class Plan:
     def cells(self) -> tuple[CellSpec, ...]:
         """The cells of the table: all designs at one load, then all designs at the next."""
         return tuple(
-            self._cell(design, driver, in_flight, rate)
+            self._cell(parts, design, driver, in_flight, rate)
             for rate in self.rates
             for in_flight in self.in_flight
             for design in self.designs
             for driver in self.drivers.get(design, (self.parts.driver,))
+            for parts in self.ways or (self.parts,)
         )
 
-    def _cell(self, design: str, driver: str, in_flight: int, rate: float | None) -> CellSpec:
-        parts = replace(self.parts, driver=driver, in_flight=in_flight)
+    def _cell(self, parts: MachineParts, design: str, driver: str, in_flight: int, rate: float | None) -> CellSpec:
+        parts = replace(parts, driver=driver, in_flight=in_flight)
         if self.load == "closed":
             limit_s = self.seconds * PATIENCE
             return CellSpec(design, self.client, parts, seconds=self.seconds, faults=self.faults, limit_s=limit_s)

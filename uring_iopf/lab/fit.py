@@ -74,7 +74,8 @@ def _changed(floors: Sequence[Floor]) -> Iterator[str]:
 def _beyond_the_rings(floors: Iterable[Floor], measurements: Iterable[CellResult]) -> Iterator[str]:
     """A path through user space cannot be faster than bare rings: if it is, one of the two numbers is wrong.
 
-    Bare rings carry messages of one fault each. The faults of a group have one answer, so the groups are compared.
+    Bare rings carry messages of one fault each. The faults of a group have one answer, so the groups are compared, as
+    far as the client answered them.
     """
     bare: dict[int, float] = {}
     for floor in floors:
@@ -83,7 +84,7 @@ def _beyond_the_rings(floors: Iterable[Floor], measurements: Iterable[CellResult
     for cell in measurements:
         if cell.mode != "live" or cell.client == "kernel" or cell.in_flight not in bare:
             continue
-        groups_per_s = cell.faults_per_s / cell.group
+        groups_per_s = cell.faults_per_s / cell.group * (cell.answered / cell.faults if cell.faults else 1.0)
         if groups_per_s > ABOVE_RINGS * bare[cell.in_flight]:
             yield (
                 f"{cell.design}, {cell.driver}, {cell.in_flight} in flight: {groups_per_s:,.0f} groups/s are more than "
@@ -95,12 +96,14 @@ def _spread(measurements: Iterable[CellResult]) -> Iterator[str]:
     rates: dict[tuple[object, ...], list[float]] = {}
     for cell in measurements:
         if cell.faults_per_s and not cell.partial:
-            rates.setdefault((cell.design, cell.driver, cell.in_flight, cell.rate), []).append(cell.faults_per_s)
-    for (design, driver, in_flight, _), of_cell in rates.items():
+            key = (cell.design, cell.driver, cell.in_flight, cell.known_by, cell.rate)
+            rates.setdefault(key, []).append(cell.faults_per_s)
+    for (design, driver, in_flight, known_by, _), of_cell in rates.items():
         if max(of_cell) > SPREAD * min(of_cell):
+            stage = "" if known_by is None else f", stage known by {known_by}"
             yield (
-                f"{design}, {driver}, {in_flight} in flight: {len(of_cell)} measurements vary from {min(of_cell):,.0f} "
-                f"to {max(of_cell):,.0f} faults/s, by more than {SPREAD:g} times"
+                f"{design}, {driver}, {in_flight} in flight{stage}: {len(of_cell)} measurements vary from "
+                f"{min(of_cell):,.0f} to {max(of_cell):,.0f} faults/s, by more than {SPREAD:g} times"
             )
 
 

@@ -22,6 +22,8 @@ class Replay:
     clock: ReplayClock
     replays: int = 0
     """The complete passes."""
+    sent: int = 0
+    """The faults of the complete passes."""
     client_cpu_ns: int = 0
     error: str | None = None
     end: int | None = None

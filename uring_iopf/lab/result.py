@@ -42,6 +42,36 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True)
+class StageCosts:
+    """Which stage faulted, how the kernel knew, and what that cost. Counts are of pages, the costs of all together."""
+
+    known_by: str
+    """``hardware``, ``driver``, ``handler`` or ``nobody``: see `MachineParts.known_by`."""
+    pinned: float
+    """The share of the guest's memory that was pinned."""
+    to_guest: int = 0
+    """Pages of stage 1, which went to the client."""
+    by_host: int = 0
+    """Pages of stage 2, which the kernel mapped."""
+    refused: int = 0
+    gone: int = 0
+    """Pages that were there by the time of the walk."""
+    walks: int = 0
+    """Walks of the tables in software."""
+    entries: int = 0
+    """Entries that these walks loaded."""
+    calls: int = 0
+    """Calls of the registered handler."""
+    locks: int = 0
+    """Times that the container's lock was taken."""
+
+    @property
+    def pages(self) -> int:
+        """The pages that were looked at."""
+        return self.to_guest + self.by_host + self.refused + self.gone
+
+
+@dataclass(frozen=True, slots=True)
 class CellResult:
     """The measurement of one design with one client and one load.
 
@@ -50,7 +80,7 @@ class CellResult:
     workload and the function's credits reach, if that is less. *load*: ``closed``, ``trace`` or ``poisson``. *rate*:
     the faults per second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*:
     it was stopped by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did
-    not.
+    not. *stages*: the costs of knowing the stage; None: there was one.
     """
 
     design: str
@@ -77,6 +107,12 @@ class CellResult:
     load: str = "closed"
     rate: float | None = None
     limited: bool = False
+    stages: StageCosts | None = None
+
+    @property
+    def known_by(self) -> str | None:
+        """How the kernel knew which stage had faulted; None: there was one."""
+        return None if self.stages is None else self.stages.known_by
 
     @property
     def accounted(self) -> bool:

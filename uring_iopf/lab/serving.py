@@ -63,9 +63,9 @@ def _serve_native(replay: Replay) -> Serve:
             check(
                 lib.uiopf_client_replay(channel.c, space, endpoint, load, rows, SLICE_NS, served), "replay a workload"
             )
-        # No more than is left of this pass: the client then returns with its last answer.
+        # No more than is left of this pass: the client then returns with its last answer, or with the pass.
         elif (left := rows * machine.started - before) > 0:
-            lib.uiopf_client_serve(channel.c, space, left, SLICE_NS, served)
+            lib.uiopf_client_go_on(channel.c, space, endpoint, machine.started, left, SLICE_NS, served)
         replay.client_cpu_ns = int(served.cpu_ns)
         if served.error:
             raise IopfError(f"the native client stopped with an error: {os.strerror(-served.error)}")

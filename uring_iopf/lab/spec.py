@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uring_iopf.costs import PerFault
-from uring_iopf.lab.result import CellResult, Latency
+from uring_iopf.lab.result import CellResult, Latency, StageCosts
 
 if TYPE_CHECKING:
     from uring_iopf.machine_parts import MachineParts
@@ -40,7 +40,9 @@ class CellSpec:
     def label(self) -> str:
         """The name of the cell in messages."""
         offered = "" if self.rate is None else f", {self.rate:,.0f} faults/s offered"
-        return f"{self.design}, {self.parts.driver}, {self.parts.in_flight} in flight{offered}"
+        known = self.parts.stage_known_by
+        stage = "" if known is None else f", stage known by {known}"
+        return f"{self.design}, {self.parts.driver}, {self.parts.in_flight} in flight{offered}{stage}"
 
     @property
     def load_name(self) -> str:
@@ -49,6 +51,7 @@ class CellSpec:
 
     def nothing_measured(self, *, error: str | None = None, partial: bool = False) -> CellResult:
         """The result of a cell in which no fault was replayed."""
+        known = self.parts.stage_known_by
         return CellResult(
             design=self.design,
             client=self.client,
@@ -73,6 +76,7 @@ class CellSpec:
             error=error,
             load=self.load_name,
             rate=self.rate,
+            stages=None if known is None else StageCosts(known, self.parts.stage2 or 0.0),
         )
 
 

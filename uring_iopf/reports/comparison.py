@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from uring_iopf.costs import CostCounter
     from uring_iopf.lab.compare import Comparison
-    from uring_iopf.lab.result import CellResult, Floor
+    from uring_iopf.lab.result import CellResult, Floor, StageCosts
+    from uring_iopf.machine_parts import MachineParts
 
 SCHEMA: Final = 2
 """The number is raised when a key of the JSON document is removed or changes its meaning."""
@@ -76,6 +77,28 @@ _SPEED: Final[tuple[_Column, ...]] = (
     ("max", _timed(lambda cell: duration(cell.latency_ns.max))),
 )
 
+_KNOWN: Final[_Column] = ("known\nby", lambda cell: cell.known_by or "-")
+
+
+def _pages(value: Callable[[StageCosts], str]) -> Callable[[CellResult], str]:
+    """A dash for a cell in which no page was looked at."""
+    return lambda cell: "-" if cell.stages is None or not cell.stages.pages else value(cell.stages)
+
+
+def _per_page(name: str) -> Callable[[CellResult], str]:
+    return _pages(lambda stages: three_digits(getattr(stages, name) / stages.pages))
+
+
+_STAGES: Final[tuple[_Column, ...]] = (
+    _KNOWN,
+    ("to\nclient", _pages(lambda stages: f"{stages.to_guest:,}")),
+    ("by\nhost", _pages(lambda stages: f"{stages.by_host:,}")),
+    ("\nwalks", _per_page("walks")),
+    ("\nentries", _per_page("entries")),
+    ("\ncalls", _per_page("calls")),
+    ("\nlocks", _per_page("locks")),
+)
+
 _PRINTED: Final = {Unit.EVENTS: three_digits, Unit.BYTES: rate, Unit.NANOSECONDS: duration}
 
 
@@ -100,6 +123,11 @@ _ENDS: Final[tuple[_Column, ...]] = (
     ("answered\nfor", lambda cell: f"{cell.auto_answered:,}"),
     ("\nlost", lambda cell: f"{cell.lost:,}"),
 )
+
+
+def _known(comparison: Comparison) -> tuple[_Column, ...]:
+    """The column that tells the rows of two stages apart."""
+    return (_KNOWN,) if comparison.plan.ways else ()
 
 
 def _marks(cell: CellResult) -> str:
@@ -172,7 +200,7 @@ def _spread(comparison: Comparison) -> Iterator[str]:
     )
     yield f"Spread: faults/s in the {comparison.plan.repeat} measurements of each row"
     yield ""
-    yield from _table(_rows(comparison), columns, comparison.plan.bounds)
+    yield from _table(_rows(comparison), (*_known(comparison), *columns), comparison.plan.bounds)
 
 
 def _by_cell(comparison: Comparison) -> Iterator[tuple[CellResult, tuple[CellResult, ...]]]:
@@ -187,11 +215,24 @@ _DRIVERS: Final = {
     "inline": "one thread, which runs everything in turns",
 }
 
+_WAYS: Final = {
+    "hardware": "a stall says which stage has faulted (smmuv3-stall)",
+    "driver": "the driver walks the tables for each page, in its interrupt",
+    "handler": "the driver reports all, and the handler filters, under its lock",
+    "nobody": "all of stage 2 is pinned, so it is always stage 1",
+}
+
 _LOADS: Final = {
     "closed": "closed loop: an answer makes room for the next fault",
     "trace": "open loop: faults come at the times in the trace, scaled to the rate",
     "poisson": "open loop: faults come at random times, with exponential gaps, at the rate",
 }
+
+
+def _two_stages(ways: Sequence[MachineParts]) -> str:
+    share = max(way.stage2 or 0.0 for way in ways if way.stage_known_by != "nobody" or len(ways) == 1)
+    pinned = {0.0: "nothing", 1.0: "everything"}.get(share, f"{share:.0%}")
+    return f"stage 1 the client's, stage 2 the host's, with {pinned} pinned; the kernel serves stage 2"
 
 
 def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[str]:
@@ -213,6 +254,7 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
         ("load", f"{_LOADS[plan.load]}; {groups}{seed}"),
         ("client", f"{plan.client}, wait {plan.parts.wait}"),
         *((("IOMMU", plan.parts.iommu),) if plan.parts.iommu != IOMMUS[0] else ()),
+        *((("stages", _two_stages(plan.ways)),) if plan.ways else ()),
         ("each row", f"replayed into fresh tables for {plan.seconds:g} s{least}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
@@ -237,6 +279,10 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         yield "Drivers: the thread that runs the kernel's part."
         for driver in drivers:
             yield paragraph(_DRIVERS.get(driver, "-"), label=f"  {driver:<{width}}  ")
+    if ways := list(dict.fromkeys(cell.known_by for cell in rows if cell.known_by)):
+        yield "Known by: how the kernel knows which stage has faulted."
+        for way in ways:
+            yield paragraph(_WAYS[way], label=f"  {way:<{width}}  ")
 
 
 def _floor(floor: Floor | None) -> Iterator[str]:
@@ -294,7 +340,7 @@ def _what_became_of_all(comparison: Comparison) -> Iterator[str]:
         return
     yield "Account of all faults"
     yield ""
-    yield from _table(rows, _ENDS, comparison.plan.bounds)
+    yield from _table(rows, (*_known(comparison), *_ENDS), comparison.plan.bounds)
 
 
 def _unfit(comparison: Comparison) -> Iterator[str]:
@@ -305,10 +351,14 @@ def _unfit(comparison: Comparison) -> Iterator[str]:
         yield ""
 
 
+def _known_by(cell: CellResult) -> str:
+    return "" if cell.known_by is None else f", stage known by {cell.known_by}"
+
+
 def complaints(comparison: Comparison) -> list[str]:
     """A line for each cell in which a fault is not accounted for: the cell, and what is missing."""
     lines = Counter(
-        f"{plain(cell.design)}, {cell.driver}, {_block_title(cell)}: {plain('; '.join(cell.missing))}"
+        f"{plain(cell.design)}, {cell.driver}, {_block_title(cell)}{_known_by(cell)}: {plain('; '.join(cell.missing))}"
         for cell in comparison.unaccounted
     )
     return [line if times == 1 else f"{line} (in {times} measurements)" for line, times in lines.items()]
@@ -326,8 +376,12 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
     if comparison.results:
         rows = _rows(comparison)
         lines += [*_legend(comparison), ""]
-        lines += ["Speed and latency", "", *_table(rows, _SPEED, plan.bounds), ""]
-        lines += ["Cost per fault", "", *_table(rows, _COST, plan.bounds), ""]
+        known = _known(comparison)
+        lines += ["Speed and latency", "", *_table(rows, (*known, *_SPEED), plan.bounds), ""]
+        lines += ["Cost per fault", "", *_table(rows, (*known, *_COST), plan.bounds), ""]
+        if plan.ways:
+            lines += ["Which stage faulted? Pages, and what it cost for each of them to know", ""]
+            lines += [*_table(rows, _STAGES, plan.bounds), ""]
         if plan.repeat > 1:
             lines += [*_spread(comparison), ""]
         lines += [*_what_became_of_all(comparison), ""]
