@@ -195,6 +195,28 @@ def test_who_promises_that_all_is_pinned_keeps_it(nested: Nested) -> None:
     assert len(nested.second.unpin()) == FRAMES
 
 
+@pytest.mark.parametrize("change", ["less", "more"])
+def test_a_change_of_the_ioas_ends_the_promise(nested: Nested, change: str) -> None:
+    """Hardware may now fault in stage 2, so the driver walks: the guest is not asked for a page that it has."""
+    nested.second.pin()
+    handler = nested.register(NOBODY, L1)
+    frame = 3 if change == "less" else 100
+    if change == "less":
+        nested.ioas.unmap(0, 12 * PAGE)
+        assert handler.known_by is NOBODY  # what the IOAS has is still pinned
+        nested.ioas.map(12 * PAGE, user_va=MEMORY, iova=0)
+    else:
+        nested.ioas.map(PAGE, user_va=MEMORY, iova=frame * PAGE)
+    assert handler.known_by is DRIVER
+    nested.staged.guest.map(0x5000, frame * PAGE, pasid=5)
+    ticket = nested.staged.access(0x5000)
+    assert nested.site.end.result(ticket) is AccessResult.INVALID
+    assert nested.site.queue.read_messages() == []
+    assert handler.counts()._replace(entries=0) == (1, 0, 0, 1, 0, 1, 0, 0, 0)
+    assert nested.second.unpin() != []
+    handler.close()
+
+
 @pytest.mark.parametrize("first", ["device", "context", "iommu", "translator", "second", "tables"])
 def test_what_goes_before_the_handler(first: str) -> None:
     """Whatever is closed first, the handler's counts can be read, it can be closed, and nothing is freed twice."""

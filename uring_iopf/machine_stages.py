@@ -89,12 +89,12 @@ class Stages:
     def reset(self) -> None:
         """Unmap the guest's pages, and what is not pinned. No function may have faults outstanding."""
         self.space.reset()
-        if not self.second.promises:
+        if not self.second.relied_on_by:
             self.second.clear()
             self._pin()
         self.translator.invalidate_all()
         for function in self._functions:
-            function.endpoint.invalidate(0, 1 << 64)
+            function.endpoint.use_translator(self.translator)  # with nothing kept, also of the PASIDs' tables
 
     def counts(self) -> HandlerCounts:
         """The counts of all handlers together."""

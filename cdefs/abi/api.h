@@ -430,6 +430,8 @@ struct uiopf_nesting *uiopf_model_nest(struct uiopf_model *model, struct uiopf_d
 void uiopf_nesting_free(struct uiopf_nesting *nesting);
 /* flags = (flags & keep) | add. -EINVAL: it would not be taken at the registration either, and stays as it is. */
 int uiopf_nesting_update(struct uiopf_nesting *nesting, uint32_t keep, uint32_t add);
+/* The stage is not known any more without a walk: by the driver, from now on. */
+void uiopf_nesting_walk(struct uiopf_nesting *nesting);
 struct uiopf_nesting_counts {
 	uint64_t faults;	/* pages that were looked at */
 	uint64_t to_guest, by_host, refused, gone;	/* what became of them; gone: they had an address by then */

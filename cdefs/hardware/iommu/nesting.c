@@ -202,6 +202,13 @@ int uiopf_nesting_update(struct uiopf_nesting *n, uint32_t keep, uint32_t add)
 	return 0;
 }
 
+void uiopf_nesting_walk(struct uiopf_nesting *n)
+{
+	uiopf_control_begin(n->iommu->core);
+	n->by = UIOPF_STAGE_BY_DRIVER;
+	uiopf_control_end(n->iommu->core);
+}
+
 void uiopf_nesting_get_counts(struct uiopf_nesting *n, struct uiopf_nesting_counts *counts)
 {
 	uiopf_control_begin(n->iommu->core);

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from uring_iopf._native import CNesting, ffi, lib
 from uring_iopf.errors import KernelError, UsageError, check_fits
-from uring_iopf.handles import Handle, no_room
+from uring_iopf.handles import Handle
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.translator import Translator
 from uring_iopf.iommufd.devices.device import Device
@@ -78,7 +78,8 @@ class DeviceFaultHandler(Handle[CNesting]):
     the queue, as without a handler.
 
     Faults that are of no attached queue are refused as ever, before any of this. With `KnownBy.NOBODY` *second* is all
-    pinned, and stays so: until the handler is closed, unpinning is refused (EBUSY).
+    pinned, and stays so: until the handler is closed, unpinning is refused (EBUSY). If its IOAS changes so that a part
+    is not pinned, the driver walks from then on (`KnownBy.DRIVER`).
 
     Raises: KernelError(EBUSY), the device has a handler; KernelError(EINVAL), the flags contradict each other or
     *known_by*, or *translator* is on another core or does not walk the tables of *second*, or a part of *second* is not
@@ -117,27 +118,23 @@ class DeviceFaultHandler(Handle[CNesting]):
         self.second = second
         self.known_by = known_by
         self._on = iommu.core
-        self._promised = False
         if second is not None:
             second.update()
-        if known_by is KnownBy.NOBODY and second is not None:
-            if not second.is_pinned():
+            if known_by is KnownBy.NOBODY and not second.is_pinned():
                 raise KernelError(errno.EINVAL, "register: not all of stage 2 is pinned")
-            second.promises += 1
-            self._promised = True
-        host = ffi.NULL if second is None else second.c
+        host = ffi.NULL if second is None else second.host
         try:
             self._make(
-                lib.uiopf_nesting_free, lib.uiopf_model_nest, iommu.model, device.c, translator.c, host, known_by, flags
+                lib.uiopf_nesting_free,
+                lib.uiopf_model_nest,
+                *(iommu.model, device.c, translator.c, host, known_by, flags),
             )
         except MemoryError:
-            self._take_back()
             if ffi.errno not in (0, errno.ENOMEM):
                 raise KernelError(ffi.errno, "register a device-fault handler") from None
-            raise no_room(self._what) from None
-        except BaseException:
-            self._take_back()
             raise
+        if known_by is KnownBy.NOBODY and second is not None:
+            second.relied_on_by.append(self)
 
     def update(self, *, keep: int = _ALL, add: int = 0) -> None:
         """Change what the handler wants to hear of: the flags that are in *keep* stay, those in *add* are added.
@@ -155,12 +152,18 @@ class DeviceFaultHandler(Handle[CNesting]):
         lib.uiopf_nesting_get_counts(self.c, counts)
         return HandlerCounts(*(int(getattr(counts, name)) for name in HandlerCounts._fields))
 
+    def may_not_rely(self) -> None:
+        """Not all of stage 2 is pinned any more, since the IOAS has changed. The driver walks from now on."""
+        if self._c is not None:
+            lib.uiopf_nesting_walk(self._c)
+            self.known_by = KnownBy.DRIVER
+        self._rely_no_more()
+
     def close(self) -> None:
         """Unregister it. Closing again does nothing."""
         self._c = None
-        self._take_back()
+        self._rely_no_more()
 
-    def _take_back(self) -> None:
-        if self._promised and self.second is not None:
-            self._promised = False
-            self.second.promises -= 1
+    def _rely_no_more(self) -> None:
+        if self.second is not None and self in self.second.relied_on_by:
+            self.second.relied_on_by.remove(self)

@@ -451,7 +451,7 @@ class IOAS(Object):
         return sum(one.length for one in removed)
 
     def left(self) -> None:
-        """Let the followers catch up, each of them, whatever another raises."""
+        """Let the followers catch up with a change, each of them, whatever another raises."""
         with ExitStack() as stack:
             for one in reversed(self._followers):
                 stack.callback(one.catch_up)
@@ -505,6 +505,7 @@ class IOAS(Object):
             partial(self._starts.__setitem__, there, [one.iova for one in made]),
             partial(self._mappings.__setitem__, there, made),
         )
+        self.left()
         return iova
 
     def _check_iova(self, call: str, iova: int, length: int) -> None:
