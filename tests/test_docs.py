@@ -34,7 +34,7 @@ QUOTATION = re.compile(r"<!-- (file|part of): (\S+) -->\n+```\w*\n(.*?)^```$", r
 BLOCK = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
-OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 
 def name_of(path: Path) -> str:
