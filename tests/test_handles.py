@@ -45,7 +45,6 @@ from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.hardware.translator import DeviceTlb, Translator
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_FORMAT, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
 from uring_iopf.iommufd.devices.fault_handler import DeviceFaultHandler, ReportFlags
-from uring_iopf.iommufd.spaces.second_stage import SecondStage
 from uring_iopf.machine_parts import QueueKey
 from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
 from uring_iopf.server import RingServer
@@ -186,7 +185,6 @@ HANDLES: Final[dict[str, Callable[[], Made]]] = {
     "PageTables": lambda: Made(PageTables("vtd-first", pasids=4), []),
     "Translator": of_core(lambda core: Translator(core, first=PageTables("vtd-first", pasids=4))),
     "DeviceTlb": of_core(lambda core: DeviceTlb(Translator(core, second=PageTables("arm-stage2")))),
-    "SecondStage": of_context(lambda context: SecondStage(context.ioas_alloc(), PageTables("vtd-second"))),
     "DeviceFaultHandler": of_machine(fault_handler),
     "Core": part(2),
     "Machine": lambda: Made(machine(), []),

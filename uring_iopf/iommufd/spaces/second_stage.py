@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultPerm
 from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
-from uring_iopf.handles import no_room, owned
+from uring_iopf.handles import NotCopied, no_room, owned
+from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
 from uring_iopf.iommufd.spaces.ioas import IOAS
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from uring_iopf._native import CHost, CPageTables
-    from uring_iopf.hardware.iommus.iommu import Iommu
     from uring_iopf.iommufd.spaces.ioas import Mapping
 
 
@@ -32,7 +32,7 @@ _PAGE: Final = PAGE_SIZES[0]
 _MOST: Final = 1 << 48
 
 
-class SecondStage:
+class SecondStage(NotCopied):
     """Tables of stage 2 that are filled from an `IOAS`.
 
     *ioas*: its IOVAs are the intermediate addresses, and the address of a mapping is where it leads. *tables*: of stage
@@ -139,6 +139,7 @@ class SecondStage:
         An IOMMU that has been closed flushes no more: close it after its functions.
         Raises: KernelError(EOPNOTSUPP), its model has no such commands.
         """
+        check_is("an Iommu", Iommu, iommu=iommu)
         iommu.flush_stage_2(domain)
         self._flushed_by.append((iommu, domain))
 
