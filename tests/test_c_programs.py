@@ -34,6 +34,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "riscv": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],
+    "nesting": ["4000", "1"],
     "account": ["20000", "1"],
     "attach": ["20000"],
     "hostfile": ["20000", "1"],
