@@ -40,6 +40,8 @@ PAGES: Final = 4
 MEMORY: Final = 0x100_0000
 """The first intermediate address of the guest's memory."""
 MOST_WAITING: Final = 6
+TABLES: Final = -1
+"""Beside pages of the guest's memory: the page of its tables, which stage 2 always has."""
 
 
 class StallingSite(SmmuSite):
@@ -104,8 +106,10 @@ class StagedMachine(RuleBasedStateMachine):
     has_tags: ClassVar = False
     domains: tuple[int, int]
 
-    @initialize(domains=st.sampled_from([(5, 5), (5, 6)]), flushed=st.booleans())
-    def begin(self, domains: tuple[int, int], flushed: bool) -> None:
+    @initialize(
+        domains=st.sampled_from([(5, 5), (5, 6)]), flushed=st.booleans(), warm=st.sampled_from([True, True, False])
+    )
+    def begin(self, domains: tuple[int, int], flushed: bool, warm: bool) -> None:
         self.site = type(self).make(functions=2, retries=1)
         self.domains = domains
         self.flushed = flushed
@@ -136,6 +140,12 @@ class StagedMachine(RuleBasedStateMachine):
             for domain in sorted(set(domains)):
                 self.second.flush_with(self.site.iommu, domain)
                 self.completed += self.completes
+        if warm:  # both guests have mapped everything, and all of it has been used
+            self.the_host_pins_or_unpins(0, PAGES - 1, pin=True)
+            for n, pasid in ((0, 1), (0, 2), (1, 1)):
+                for page in range(PAGES):
+                    self.map_guest(n, pasid, page, page, R | W)
+                self.all_that_is_found_is_accessed(n, pasid)
 
     completes: ClassVar = 1
     """Commands of a flush of stage 2 that say that those before have been carried out."""
@@ -147,6 +157,7 @@ class StagedMachine(RuleBasedStateMachine):
             while self.model[n].held:
                 self.respond_one(n, min(self.model[n].held), PageResponse.INVALID)
         self.all_is_well()
+        self.all_is_counted()
         for end, account, function in zip(self.site.ends, accounts(self.site), self.model, strict=True):
             assert end.counts().outstanding == 0, "each place and credit is back"
             assert (account.pending, account.awaited, account.lost) == (0, 0, 0)
@@ -181,6 +192,7 @@ class StagedMachine(RuleBasedStateMachine):
         tag = function.contexts.setdefault(pasid, function.tags[pasid])
         kept = find(function.whole, (tag, page), need)
         if kept is None:
+            function.second[TABLES] = Kept(0, R | W)
             guest = function.tree.get((pasid, page))
             if guest is None or not guest.perm & need:
                 function.stage = 1
@@ -365,12 +377,28 @@ class StagedMachine(RuleBasedStateMachine):
                 tag=data.draw(st.sampled_from([1, 2, 0x31])),
                 page=data.draw(st.integers(0, PAGES - 1)),
                 pages=data.draw(st.sampled_from([1, 1, 2, 3])),
-                domain=data.draw(st.sampled_from([5, 6, 7])),
+                domain=data.draw(st.sampled_from([5, 5, 6, 7])),
             )
             give, effect = data.draw(st.sampled_from(list(commands)))
             give()
             self.drop(**effect)
         self.settle()
+
+    @rule()
+    def all_is_counted(self) -> None:
+        """Calls that invalidate everything say how much there was: as much as the model has kept."""
+        for function, end, translator in zip(self.model, self.site.ends, self.translators, strict=True):
+            assert translator.invalidate_all() == len(function.whole) + len(function.second)
+            assert end.invalidate(0, 1 << 64) == len(function.device)
+            function.whole, function.second, function.device = {}, {}, {}
+
+    @rule(n=st.integers(0, 1), pasid=st.sampled_from(PASIDS))
+    def all_that_is_found_is_accessed(self, n: int, pasid: int) -> None:
+        """By what is kept, and by the tables: nothing is asked for."""
+        for page in range(PAGES):
+            guest = self.model[n].tree.get((pasid, page))
+            if guest is not None and guest.page in self.mapped:
+                self.access(n, pasid, page, R)
 
     @rule(data=st.data())
     def software_waits(self, data: st.DataObject) -> None:
