@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from uring_iopf.hardware.limits import IOMMUS, PAGE_FORMATS
 from uring_iopf.hardware.page_tables import PageTables
 from uring_iopf.lab.cell import count_cell
 from uring_iopf.machine_parts import MachineParts
+from uring_iopf.testing.compare import compare_designs
 
 if TYPE_CHECKING:
     from uring_iopf.lab.result import StageCosts
@@ -118,6 +120,12 @@ def test_the_page_has_the_counts() -> None:
         ({"stage2": 0.5, "known_by": "nobody"}, "known_by='nobody' needs stage2=1"),
         ({"stage2": 0.5, "known_by": "hardware"}, "known_by='hardware' needs functions that stall"),
         ({"stage2": 0.5, "known_by": "guess"}, "known_by must be one of hardware, driver, handler, nobody"),
+        (
+            {"stage2": 0, "report_flags": 1},
+            "report_flags must be one of 0, 2, 4, 6 with stage2 and known_by='driver', not 1",
+        ),
+        ({"stage2": 0, "report_flags": 3}, "report_flags must be one of 0, 2, 4, 6"),
+        ({"stage2": 1, "report_flags": 6}, "report_flags must be one of 0, 2 with stage2 and known_by='nobody', not 6"),
         ({"stage2": 1.5}, "stage2 must be a share from 0 to 1, or None, not 1.5"),
         ({"stage2": True}, "stage2 must be a share from 0 to 1, or None, not True"),
         *(
@@ -193,8 +201,6 @@ def test_report_flags_are_the_kernels_own_handlers() -> None:
         ticket = machine.endpoint.access(5, 0x7000, R)
         turn(machine)
         assert machine.endpoint.result(ticket) is AccessResult.INVALID  # of stage 2, which nobody wants to hear of
-    with pytest.raises(KernelError, match="register a device-fault handler"):
-        Machine(None, driver="inline", stage2=0, report_flags=3)
 
 
 def test_two_functions_have_one_guest_and_a_handler_each() -> None:
@@ -209,6 +215,64 @@ def test_two_functions_have_one_guest_and_a_handler_each() -> None:
             assert machine.stages is not None
             assert machine.stages.handlers[name].counts().by_host == served
         assert sum(one.sent for one in machine.accounts().values()) == 1
+
+
+def test_functions_of_one_workload_share_its_pages() -> None:
+    two = (FunctionParts("a"), FunctionParts("b"))
+    (result,) = compare_designs(["fd"], workload="gcc-compile", stage2=0.5, functions=two, queues="device").values()
+    assert result.stages is not None
+    assert result.stages.by_host > 1000
+    assert result.stages.to_guest == result.answered
+
+
+# ---- a host beside a worker ----
+
+
+def test_pages_are_pinned_and_unpinned_while_a_handler_fills() -> None:
+    with Machine("gcc-compile", driver="sqpoll", stage2=0, in_flight=64) as machine:
+        machine.open("handler")
+        machine.start()
+        assert machine.stages is not None
+        second = machine.stages.second
+        for _ in range(20):
+            second.pin()
+            second.unpin()
+            if machine.is_idle():
+                break
+        while not machine.is_idle():
+            second.pin()
+        assert not machine.account().lost
+
+
+def test_a_second_stage_that_is_closed_is_filled_no_more() -> None:
+    with Machine(None, driver="inline", stage2=0) as machine:
+        machine.open("handler")
+        assert machine.stages is not None
+        machine.address_space.map_page(3, 0x1000, R)
+        machine.stages.second.close()
+        ticket = machine.endpoint.access(3, 0x1000, R)
+        turn(machine)
+        assert machine.endpoint.result(ticket) is AccessResult.INVALID
+        assert machine.stages.host.look(0) is None
+        assert machine.stages.counts().refused == 1
+
+
+def test_the_child_of_a_fork_leaves_the_parents_stage_2_alone() -> None:
+    with Machine(None, driver="inline", stage2=0.5) as machine:
+        assert machine.stages is not None
+        second = machine.stages.second
+        child = os.fork()
+        if not child:
+            refused = 0
+            for call in (second.unpin, second.pin, second.update, second.clear, lambda: second.fill(0, R)):
+                try:
+                    call()
+                except UsageError as error:
+                    refused += "belongs to the parent process" in str(error)
+            second.close()
+            os._exit(refused)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        assert machine.stages.host.look(0) is not None
 
 
 # ---- a guest's address space ----
@@ -233,7 +297,7 @@ def test_a_guests_pages_get_frames_in_turn() -> None:
     space.unmap_page(1, 0x7000)
     assert not space.allows(1, 0x7000, R)
     space.map_page(3, 0, R)
-    with pytest.raises(KernelError, match=r"all 3 page frames are in use; give more"):
+    with pytest.raises(KernelError, match=r"all 3 page frames are in use"):
         space.map_page(3, PAGE, R)
     with pytest.raises(KernelError, match="PASID table has 4 entries"):
         space.map_page(4, 0, R)

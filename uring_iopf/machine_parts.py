@@ -219,8 +219,8 @@ class MachineParts:
     cpu: int = -1
     """The processor for the worker, if the host allows it; -1: any."""
     report_flags: int = 0
-    """The stages that the design ``handler`` wants to hear of, or, with *stage2*, the kernel's own handler: 1 FLAT, 2
-    NESTED_L1, 4 NESTED_L2; 0: FLAT, or, with *stage2*, all that *known_by* allows."""
+    """The stages that the design ``handler`` wants to hear of, or, with *stage2*, the kernel's own handler: 1 FLAT (not
+    with *stage2*), 2 NESTED_L1, 4 NESTED_L2; 0: FLAT, or, with *stage2*, all that *known_by* allows."""
     functions: tuple[FunctionParts, ...] = ()
     """The PCI functions, all behind one IOMMU; empty: one function, with the name ``function``."""
     queues: str = "one"
@@ -395,6 +395,12 @@ class MachineParts:
         if self.known_by == "nobody" and self.stage2 < 1:
             raise UsageError(
                 "known_by='nobody' needs stage2=1, because only with all of stage 2 pinned is every fault of stage 1"
+            )
+        allowed = (0, 2) if self.stage_known_by == "nobody" else (0, 2, 4, 6)
+        if self.report_flags not in allowed:
+            raise UsageError(
+                f"report_flags must be one of {', '.join(map(str, allowed))} with stage2 and "
+                f"known_by={self.stage_known_by!r}, not {self.report_flags}: 2 is NESTED_L1, 4 NESTED_L2"
             )
         if self.known_by == "hardware" and (silent := [one.name for one in self.each_function() if not one.stalls]):
             raise UsageError(

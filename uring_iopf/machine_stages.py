@@ -33,15 +33,16 @@ _PAGE, _LARGE, _HUGE = PAGE_SIZES
 class Stages:
     """The two stages of a machine. `Machine.stages` has it.
 
-    The guest's memory is as large as its functions' workloads have faults. It is in the machine's IOAS from 0 on, and
-    the guest's tables are behind it; those are always pinned.
+    The guest's memory is as large as its functions' workloads, each once, have faults. It is in the machine's IOAS from
+    0 on, and the guest's tables are behind it; those are always pinned.
     """
 
     def __init__(self, core: Core, ioas: IOAS, parts: MachineParts) -> None:
         assert parts.stage2 is not None, "the caller looks"
         first, second = PAGE_FORMATS[parts.iommu]
         each = list(parts.each_function())
-        frames = sum(len(one.workload or ()) for one in each) or DEFAULT_FRAMES
+        workloads = {id(one.workload): one.workload for one in each if one.workload is not None}  # they share the pages
+        frames = sum(map(len, workloads.values())) or DEFAULT_FRAMES
         used = [one.workload.used_pasids for one in each if one.workload is not None]
         pasids = sorted({*chain.from_iterable(one.pasids for one in each), *chain.from_iterable(used)})
         self.share = parts.stage2

@@ -412,6 +412,8 @@ int uiopf_host_set(struct uiopf_host *host, const struct uiopf_host_range *range
 int uiopf_host_fill(struct uiopf_host *host, uint64_t address, uint32_t access);
 /* Pages that were filled since they were last asked for, in no order; how many. */
 uint64_t uiopf_host_take_filled(struct uiopf_host *host, uint64_t *pages, uint64_t most);
+/* Everything goes from its tables, and of what was filled nobody needs to be told any more. */
+void uiopf_host_clear(struct uiopf_host *host);
 struct uiopf_host_counts { uint64_t filled, lookups; };
 void uiopf_host_get_counts(struct uiopf_host *host, struct uiopf_host_counts *counts);
 

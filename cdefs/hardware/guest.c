@@ -70,8 +70,12 @@ int uiopf_guest_map(struct uiopf_guest *guest, uint32_t pasid, uint64_t address,
 		guest->next += rc == 0;
 		return rc;
 	}
-	if (rc < 0 || !(perm & ~there.rights))
+	if (rc < 0)
 		return rc;
+	if (!(perm & ~there.rights))
+		return 0;
+	if (rc > 1)
+		return -EEXIST;		/* a large page, which is not its own */
 	/* More rights for the same frame. Nothing that hardware keeps has to go: it looks again where a right is missing. */
 	rc = uiopf_pagetables_unmap(guest->tables, pasid, page);
 	if (rc < 0)

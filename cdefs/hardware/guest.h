@@ -20,7 +20,7 @@ struct uiopf_guest *uiopf_guest_new(struct uiopf_pagetables *tables, uint64_t fr
 void uiopf_guest_free(struct uiopf_guest *guest);
 /* Everything goes, and all frames are free again. */
 void uiopf_guest_reset(struct uiopf_guest *guest);
-/* As the uiopf_space_*() functions have it; -ENOMEM: no frame is free, too. */
+/* As the uiopf_space_*() functions have it; -ENOMEM: no frame is free, too; -EEXIST: a large page has fewer rights. */
 int uiopf_guest_map(struct uiopf_guest *guest, uint32_t pasid, uint64_t address, uint32_t perm);
 int uiopf_guest_unmap(struct uiopf_guest *guest, uint32_t pasid, uint64_t address);
 bool uiopf_guest_allows(struct uiopf_guest *guest, uint32_t pasid, uint64_t address, uint32_t perm);

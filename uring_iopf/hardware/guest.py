@@ -54,4 +54,4 @@ class GuestSpace(AddressSpace):
         return self.tables.used_pages * PAGE_SIZES[0]
 
     def _no_room(self) -> str:
-        return f"all {self.table_pages} table pages or all {self.frames} page frames are in use; give more"
+        return f"all {self.table_pages} table pages or all {self.frames} page frames are in use"

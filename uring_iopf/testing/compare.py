@@ -46,7 +46,7 @@ def compare_designs(
     of the machine, by their names in `MachineParts`. The driver is ``inline``, and the load is a closed loop.
 
     When it returns, each design has served every fault: the client answered each once, with SUCCESS, and mapped its
-    page.
+    page. With *stage2* that are the faults of stage 1; the kernel serves those of stage 2.
 
     Raises: UsageError, no such design or workload, two designs of one name, another driver, or a load with times;
     ReplayError, a design has not served every fault; DesignError, a design has broken a rule. Exceptions of a design
@@ -93,8 +93,9 @@ def _missing(result: CellResult) -> list[str]:
     missing = list(result.missing)
     if not missing and result.replays != 1:
         missing.append(f"{result.replays} passes over the workload have ended, not 1")
-    if result.auto_answered:
-        missing.append(f"{result.auto_answered:,} faults were answered for the client")
+    of_the_host = 0 if result.stages is None else result.stages.by_host + result.stages.gone
+    if for_it := result.auto_answered - of_the_host:
+        missing.append(f"{for_it:,} faults were answered for the client")
     if result.answer_errors:
         missing.append(f"{result.answer_errors:,} answers were refused")
     return missing

@@ -192,14 +192,14 @@ void uiopf_nesting_free(struct uiopf_nesting *n)
 
 int uiopf_nesting_update(struct uiopf_nesting *n, uint32_t keep, uint32_t add)
 {
-	const uint32_t flags = (n->flags & keep) | add;
+	bool sound;
 
-	if (!is_sound(n->by, flags, n->host))
-		return -EINVAL;
 	uiopf_control_begin(n->iommu->core);
-	n->flags = flags;
+	sound = is_sound(n->by, (n->flags & keep) | add, n->host);
+	if (sound)
+		n->flags = (n->flags & keep) | add;
 	uiopf_control_end(n->iommu->core);
-	return 0;
+	return sound ? 0 : -EINVAL;
 }
 
 void uiopf_nesting_walk(struct uiopf_nesting *n)

@@ -142,6 +142,14 @@ uint64_t uiopf_host_take_filled(struct uiopf_host *host, uint64_t *pages, uint64
 	return n;
 }
 
+void uiopf_host_clear(struct uiopf_host *host)
+{
+	pthread_mutex_lock(&host->lock);
+	uiopf_pagetables_clear(host->tables);
+	host->filled_count = 0;
+	pthread_mutex_unlock(&host->lock);
+}
+
 void uiopf_host_get_counts(struct uiopf_host *host, struct uiopf_host_counts *counts)
 {
 	pthread_mutex_lock(&host->lock);

@@ -177,7 +177,8 @@ class Iommu(Handle[CIommu]):
         Raises: KernelError(EOPNOTSUPP), this model takes none; KernelError(ENOMEM); UsageError, a number out of range.
         """
         check_fits(64, word0=word0, word1=word1, word2=word2, word3=word3)
-        check(lib.uiopf_model_command(self.model, [word0, word1, word2, word3]), "give a command")
+        words = ffi.new("uint64_t[]", (word0, word1, word2, word3))
+        check(lib.uiopf_model_command(self.model, words), "give a command")
 
     def functions_of(self, domain: int) -> list[int]:
         """The requester ids of the functions behind this IOMMU whose translator has this domain."""

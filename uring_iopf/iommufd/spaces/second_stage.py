@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultPerm
 from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
-from uring_iopf.handles import NotCopied, no_room, owned
+from uring_iopf.handles import Unshared, foreign, no_room, owned
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
 from uring_iopf.iommufd.spaces.ioas import IOAS
@@ -32,7 +32,7 @@ _PAGE: Final = PAGE_SIZES[0]
 _MOST: Final = 1 << 48
 
 
-class SecondStage(NotCopied):
+class SecondStage(Unshared):
     """Tables of stage 2 that are filled from an `IOAS`.
 
     *ioas*: its IOVAs are the intermediate addresses, and the address of a mapping is where it leads. *tables*: of stage
@@ -51,7 +51,10 @@ class SecondStage(NotCopied):
     MemoryError.
     """
 
+    _what = "second stage"
+
     def __init__(self, ioas: IOAS, tables: PageTables) -> None:
+        super().__init__()
         check_is("an IOAS", IOAS, ioas=ioas)
         if not isinstance(tables, PageTables) or tables.stage != 2:
             raise UsageError(f"tables must be PageTables of stage 2, not {tables!r}")
@@ -65,6 +68,8 @@ class SecondStage(NotCopied):
         self.relied_on_by: list[Relies] = []
         """Fault handlers that rely on it to be pinned: while there are any, nothing may be unpinned."""
         self._known: list[Mapping] | None = None
+        self._taken: list[int] = []  # pages that were filled, and are still to be learnt
+        self._closing = self._has_lost = False
         self._pinned: dict[int, int] = {}
         self._starts: list[int] = []  # of these, sorted
         self._host: CHost | None = owned(lib.uiopf_host_free, lib.uiopf_host_new, tables.c)
@@ -77,8 +82,15 @@ class SecondStage(NotCopied):
     def host(self) -> CHost:
         """The C object from which fault handlers fill. Raises: UsageError, closed."""
         if self._host is None:
-            raise UsageError("the second stage is closed")
+            raise self._refusal()
         return self._host
+
+    def _refusal(self) -> UsageError:
+        return foreign(self._what) if self._is_foreign else UsageError("the second stage is closed")
+
+    def _disown(self) -> None:
+        super()._disown()
+        self._c = self._host = None
 
     @property
     def filled(self) -> int:
@@ -89,7 +101,7 @@ class SecondStage(NotCopied):
 
     def update(self) -> None:
         """Tell fault handlers what the IOAS has now. `IOAS` does so after each change. Raises: MemoryError."""
-        mappings = list(self.ioas.mappings())
+        mappings = [] if self._closing else list(self.ioas.mappings())
         if mappings != self._known:
             ranges = ffi.new("struct uiopf_host_range[]", len(mappings))
             for at, one in zip(ranges, mappings, strict=True):
@@ -103,10 +115,17 @@ class SecondStage(NotCopied):
         """Learn which pages fault handlers have filled."""
         pages = ffi.new("uint64_t[]", 512)
         while n := lib.uiopf_host_take_filled(self.host, pages, len(pages)):
-            for address in ffi.unpack(pages, n):
-                if address not in self._pinned:
-                    self._pinned[address] = _PAGE
-                    insort(self._starts, address)
+            self._taken += ffi.unpack(pages, n)
+        while self._taken:
+            self._remember(self._taken[-1], _PAGE)
+            self._taken.pop()
+
+    def _remember(self, address: int, size: int) -> None:
+        """Note that a page is mapped. It may be noted already, also by a call that was interrupted."""
+        at = bisect_left(self._starts, address)
+        if at == len(self._starts) or self._starts[at] != address:
+            self._starts.insert(at, address)
+        self._pinned.setdefault(address, size)
 
     def is_pinned(self) -> bool:
         """Whether all that the IOAS has is mapped, so that no fault can be of stage 2."""
@@ -124,8 +143,8 @@ class SecondStage(NotCopied):
         """
         self._begin()
         self._check_not_relied_on("clear")
-        self.tables.clear()
-        self._learn()
+        lib.uiopf_host_clear(self.host)
+        self._taken.clear()
         self._pinned.clear()
         self._starts.clear()
 
@@ -148,6 +167,7 @@ class SecondStage(NotCopied):
         if self._c is None:
             return
         self.update()  # first: what is removed is filled no more
+        self._has_lost |= bool(self.gone)
         while self.gone:
             first, last = self.gone[-1]
             pages = self._pages_in(first, last)
@@ -162,14 +182,16 @@ class SecondStage(NotCopied):
                         iommu.flush_stage_2(domain, lowest, end - lowest)
                 self._unflushed.clear()
             self.gone.pop()
-        if self.relied_on_by and not self.is_pinned():
+        if self.relied_on_by and (self._has_lost or not self.is_pinned()):
             for one in list(self.relied_on_by):
                 one.may_not_rely()
+        self._has_lost = False
 
     def close(self) -> None:
         """Unmap all of it, invalidate it, and follow the IOAS no more. Closing again does nothing."""
         if self._c is None:
             return
+        self._closing = True  # handlers that are still registered fill no more
         self.gone.append((0, _MOST - 1))
         self.catch_up()
         self.ioas.unfollow(self)
@@ -186,10 +208,24 @@ class SecondStage(NotCopied):
         for mapping in self.ioas.mappings():
             low = -(-max(mapping.iova, first) // _PAGE) * _PAGE
             high = min(mapping.last, last) + 1
-            for address, size in self._pages(mapping, low, high):
-                self._map(mapping, address, size)
-                done += size
+            done += self._pin(mapping, low, high)
         return done
+
+    def _pin(self, mapping: Mapping, low: int, high: int) -> int:
+        done = 0
+        while True:
+            known = len(self._pinned)
+            try:
+                for address, size in self._pages(mapping, low, high):
+                    self._map(mapping, address, size)
+                    done += size
+                    known = len(self._pinned)
+            except KernelError as error:
+                self._learn()
+                if error.errno != errno.EEXIST or len(self._pinned) == known:
+                    raise  # it was no fault handler that has been faster
+            else:
+                return done
 
     def unpin(self, first: int = 0, last: int = _MOST - 1) -> list[tuple[int, int]]:
         """Unmap every page that has an address from *first* to *last*. Return (address, size) of each, to invalidate.
@@ -207,7 +243,7 @@ class SecondStage(NotCopied):
     def _begin(self) -> None:
         """Raises: UsageError, closed. A removal that was interrupted is ended first."""
         if self._c is None:
-            raise UsageError("the second stage is closed")
+            raise self._refusal()
         self.catch_up()
 
     def _pages_in(self, first: int, last: int) -> list[tuple[int, int]]:
@@ -248,8 +284,7 @@ class SecondStage(NotCopied):
             if error.errno != errno.EEXIST:
                 raise
             raise KernelError(errno.EEXIST, f"pin: something else has mapped {address:#x}") from error
-        self._pinned[address] = size
-        insort(self._starts, address)
+        self._remember(address, size)
 
     @staticmethod
     def _perm(mapping: Mapping) -> FaultPerm:
