@@ -212,6 +212,18 @@ static bool put_before_batch(struct uiopf_engine *e, const struct uiopf_backlog 
 	return true;
 }
 
+/* A completion with the flag of 32 bytes in a ring of 16, before a batch: it is one like any other where two would fit. */
+static bool goes_as_plain(struct uiopf_engine *e)
+{
+	struct uiopf_ring *ring = &e->ring;
+
+	ring->cq_head_seen = LOAD_ACQUIRE(uiopf_ring_word(ring, RING_CQ_HEAD));	/* pairs as in uiopf_cq_full */
+	return ring->cqe_shift == 4 && !ring->mixed && !e->backlog_count && ring->cq_tail != e->posted_tail &&
+	       (e->posted_tail & ring->cq_mask) != ring->cq_mask &&
+	       ring->cq_entries - (e->posted_tail - ring->cq_head_seen) >= 2 &&
+	       e->posted_tail - ring->cq_head_seen <= ring->cq_entries;
+}
+
 bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags)
 {
 	const struct uiopf_backlog cqe = { .user_data = user_data, .res = res, .flags = flags };
@@ -220,7 +232,7 @@ bool uiopf_complete_message(struct uiopf_engine *e, uint64_t user_data, int32_t 
 	if (unlikely(e->attachable && e->alive + e->backlog_count >= UIOPF_ATTACHED_MOST) &&
 	    (e->backlog_count || uiopf_cq_full(&e->ring)))
 		return lose(e);
-	if (unlikely(flags & IORING_CQE_F_32) && e->kernel >= UIOPF_LINUX(6, 18))
+	if (unlikely(flags & IORING_CQE_F_32) && e->kernel >= UIOPF_LINUX(6, 18) && !goes_as_plain(e))
 		posted = uiopf_complete_wide(e, user_data, res, flags, 0, 0);
 	else if (unlikely(put_before_batch(e, &cqe)))
 		return true;

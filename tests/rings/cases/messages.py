@@ -133,6 +133,13 @@ _MESSAGES: Final = (
         since=(6, 18),
     ),
     case(
+        "message: to itself, with the flag of 32 bytes, behind another",
+        "before it, and as plain as the ring is",
+        Setup(),
+        run(nop(1), message(2, "ring", 77, 5, op_flags=2, file_index=1 << 15)),
+        since=(6, 18),
+    ),
+    case(
         "message: flags for the completion",
         "with FLAGS_PASS; else EINVAL",
         Setup(),
