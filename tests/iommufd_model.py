@@ -233,6 +233,8 @@ class Device(Thing):
     paused: bool = False
     unplugged: bool = False
     partial: list[FaultMessage] = field(default_factory=list)
+    answered: Counter[int] = field(default_factory=Counter)
+    """How many of those, by group index, are of a group that has had its answer meanwhile."""
     free_groups: int = PLENTY
     free_faults: int = PLENTY
     identity: tuple[Viommu, int] | None = None
@@ -456,8 +458,7 @@ class Model:
         for pasid in sorted(sharing.at, key=lambda pasid: (pasid == NO_PASID, pasid)):  # what others keep attached
             self.answer_for(sharing.at[pasid], device)
         sharing.devices.remove(device)
-        device.tally["dropped"] += len(device.partial)
-        device.partial.clear()
+        self.drop_partial(device)
         self.remove(device)
 
     def outstanding(self, device: Device) -> list[Group]:
@@ -587,9 +588,16 @@ class Model:
     def forget_partial(self, sharing: Sharing) -> None:
         for device in sharing.devices:
             if not any(at.takes(device) for at in sharing.at.values()):
-                device.tally["dropped"] += len(device.partial)
                 device.free_faults += len(device.partial)
-                device.partial.clear()
+                self.drop_partial(device)
+
+    def drop_partial(self, device: Device) -> None:
+        """Unfinished groups end without an answer, unless they have had one: their last request was refused."""
+        refused = device.answered.total()
+        device.tally["refused"] += refused
+        device.tally["dropped"] += len(device.partial) - refused
+        device.partial.clear()
+        device.answered.clear()
 
     # ---- faults ----
 
@@ -623,6 +631,7 @@ class Model:
             return
         faults = [one for one in device.partial if one.grpid == fault.grpid]
         device.partial = [one for one in device.partial if one.grpid != fault.grpid]
+        del device.answered[fault.grpid]
         faults = [one._replace(dev_id=at.dev_id) for one in [*faults, fault]]
         if not device.free_groups:
             device.free_faults += len(faults) - 1
@@ -640,6 +649,8 @@ class Model:
 
     def refuse(self, device: Device, faults: list[FaultMessage], code: int) -> None:
         device.tally["refused"] += len(faults)
+        if kept := sum(one.grpid == faults[-1].grpid for one in device.partial):
+            device.answered[faults[-1].grpid] = kept
         self.asked[device.number, faults[-1].pasid, faults[-1].grpid] += 1
         self.hardware_hears(device, faults[-1], code)
 
