@@ -23,6 +23,7 @@
 #define UIOPF_FILE_KEYED 0x80		/* a fault file that says for what it wakes */
 #define UIOPF_FILE_WAITS 0x100		/* of those with read_iter: makes no promise not to block when asked */
 #define UIOPF_FILE_DATAGRAMS 0x200	/* a socket whose messages come and go whole, unlike those of a seqpacket */
+#define UIOPF_FILE_ERRORS 0x400		/* a socket with a queue of errors (MSG_ERRQUEUE), for which no call waits */
 
 /*
  * Among the events of a wake (EPOLL_URING_WAKE): a ring's completions caused it. A poll whose completions could cause the

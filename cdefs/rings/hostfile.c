@@ -471,7 +471,8 @@ static int make(struct uiopf_core *core, int fd, struct host_file **out)
 		h->counts_tcp = type == SOCK_STREAM && h->inet;
 		h->counts_unix = type == SOCK_STREAM && domain == AF_UNIX;
 	}
-	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS | (datagrams ? UIOPF_FILE_DATAGRAMS : 0);
+	h->file.mode = UIOPF_FILE_POLL | UIOPF_FILE_ITER | UIOPF_FILE_HINTS | (datagrams ? UIOPF_FILE_DATAGRAMS : 0) |
+		       (h->inet ? UIOPF_FILE_ERRORS : 0);
 	/* Of the files that can be polled, the one that reads with `read_iter` and writes with `write`. */
 	h->counts = uiopf_is_eventfd(fd) || uiopf_is_anonymous(fd, "[timerfd]");
 	/* Those that read with `read` alone, as the merged fault file does. */

@@ -381,16 +381,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "epoll does not report it: the socket has no room before and after",
             ),
             KnownDifference(
-                "a RECV with MSG_ERRQUEUE from a TCP socket with data and no error waits; Linux's ends with -EAGAIN",
-                "Linux tries it 128 times, since the data make the socket ready, and then asks a worker thread, which "
-                "does not wait for errors; ours waits for a wake-up that says more",
-            ),
-            KnownDifference(
-                "a RECV of datagrams whose own side is shut down ends with 0 in the first turn; in Linux's 128th, if "
-                "task work is put off",
-                "Linux tries it 128 times, since the socket is ready, and then asks a worker thread, who may wait",
-            ),
-            KnownDifference(
                 "the flag SOCK_NONEMPTY at the end of a TCP stream that was reset, if a call outside the rings was "
                 "returned that error; or if the reset came behind the other side's end",
                 "the host returns the error to one call, and does not say whether an end came before it",

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "rings/requests/again.h"
 #include "rings/requests/requests.h"
 #include "rings/submit.h"
 
@@ -219,14 +220,22 @@ static int64_t receive(struct uiopf_request *r, const struct uiopf_selected *buf
 	return r->file->ops->receive(r->file, piece, count, flags);
 }
 
-/*
- * Of datagrams there is no end, but for who has shut down his own side and waits: a call that may block returns 0, and any
- * other -EAGAIN. The socket is ready all the time, so Linux tries 128 times and asks a worker thread, who may block.
- */
-static bool is_over(const struct uiopf_request *r)
+/* Whether a worker's receive of nothing does not wait: errors are not waited for, and some sockets have no other. */
+static bool is_not_kept(const struct uiopf_request *r)
 {
-	return (r->file->mode & UIOPF_FILE_DATAGRAMS) && !r->multishot && !(r->op_flags & MSG_DONTWAIT) &&
-	       (r->file->ops->poll(r->file) & POLLRDHUP);
+	return ((r->op_flags & MSG_ERRQUEUE) && (r->file->mode & UIOPF_FILE_ERRORS)) || uiopf_is_over(r);
+}
+
+/* A worker has made the call, and was not kept in it. It succeeds at once, where it may complete, and fails by task work. */
+static enum uiopf_issue nothing_for_worker(struct uiopf_request *r)
+{
+	const bool errors = (r->op_flags & MSG_ERRQUEUE) && (r->file->mode & UIOPF_FILE_ERRORS);
+
+	end(r, errors ? -EAGAIN : 0);
+	if (!errors && !(r->engine->setup_flags & IORING_SETUP_DEFER_TASKRUN))
+		return UIOPF_DONE;
+	uiopf_request_add_work(r, UIOPF_FINISH);
+	return UIOPF_PENDING;
 }
 
 enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
@@ -260,15 +269,13 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 			return uiopf_done(r, rc);
 		}
 		n = receive(r, &buffer, &message);
-		if (unlikely(n == -EAGAIN && is_over(r))) {
-			if (buffer.from && buffer.from->ring)	/* a worker uses up what it selects; a classic one goes back */
-				hold(r, &buffer, buffer.length);
-			end(r, 0);
-			uiopf_request_add_work(r, UIOPF_FINISH);
-			return UIOPF_PENDING;
+		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT)) {
+			if (r->multishot)
+				return uiopf_wait_for_file(r);
+			if (!uiopf_call_blocks(r))
+				return uiopf_try_again(r);
+			return is_not_kept(r) ? nothing_for_worker(r) : uiopf_wait_for_file(r);
 		}
-		if (n == -EAGAIN && !(r->op_flags & MSG_DONTWAIT))
-			return uiopf_wait_for_file(r);
 		if (n > 0)
 			e->cost.bytes_copied += (uint64_t)n;
 		if (unlikely((r->op_flags & MSG_WAITALL) && (message & MSG_TRUNC) && n >= r->length))

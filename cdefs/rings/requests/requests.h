@@ -42,6 +42,25 @@ static inline bool uiopf_worker_blocks(const struct uiopf_request *r)
 	return unlikely(r->punted) && !(r->sqe_flags & IOSQE_ASYNC);
 }
 
+/*
+ * The same where one was asked for: he arms a poll first, and blocks in his call if there was nothing to wait for
+ * (io_wq_submit_work).
+ */
+static inline bool uiopf_call_blocks(const struct uiopf_request *r)
+{
+	return unlikely(r->punted) &&
+	       (!(r->sqe_flags & IOSQE_ASYNC) || r->file->ops->poll(r->file) & (r->events | POLLHUP));
+}
+
+/*
+ * Of datagrams there is no end, but for who has shut down his own side: a call that may block returns 0 then, and any other
+ * -EAGAIN, though the socket is ready (__skb_wait_for_more_packets).
+ */
+static inline bool uiopf_is_over(const struct uiopf_request *r)
+{
+	return (r->file->mode & UIOPF_FILE_DATAGRAMS) && (r->file->ops->poll(r->file) & POLLRDHUP);
+}
+
 /* Whether a worker arms a multishot of it: it says that it would block, or promises not to. */
 static inline bool uiopf_may_be_armed(const struct uiopf_file *file)
 {

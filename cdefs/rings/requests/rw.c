@@ -8,10 +8,11 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "rings/requests/again.h"
 #include "rings/requests/requests.h"
 #include "rings/submit.h"
 
-#define FRUITLESS_WAKES 126	/* a poll-armed request tries again so often, then Linux asks a worker */
+#define MOST_WAKES 126		/* of one that finds nothing and does not block; then it says so (APOLL_MAX_RETRY) */
 #define RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | 0x20u /* RWF_NOAPPEND */)
 #define RWF_BOTH_APPENDS (RWF_APPEND | 0x20u)
 #define MOST_BYTES 0x7ffff000u		/* MAX_RW_COUNT: of a longer request only so many are moved */
@@ -197,8 +198,7 @@ static bool bad_position(const struct uiopf_request *r, uint64_t length)
 /*
  * A file with only `read` and `write` (the merged fault file) can be used by the ring in two ways. With O_NONBLOCK it
  * is called at once, and whatever it says is the result. Without, Linux arms a poll. When the file is ready it tries
- * again, as task work, in vain, and asks a worker thread at the 128th time (APOLL_MAX_RETRY): our worker thread is the
- * next turn of the engine. With DEFER_TASKRUN each enter makes one of these attempts, or a few.
+ * again, in vain, until a worker does (again.c).
  */
 static bool needs_worker(const struct uiopf_file *file)
 {
@@ -214,22 +214,11 @@ static bool needs_worker_to_write(const struct uiopf_file *file)
 
 static enum uiopf_issue try_again(struct uiopf_request *r)
 {
-	r->unfindable = false;
-	if (r->fruitless++ > FRUITLESS_WAKES) {
-		r->engine->cost.punts++;
-		uiopf_stop_waiting(r);
-		uiopf_request_ask_worker(r, r->started ? UIOPF_CONTINUE : UIOPF_START);
-		return UIOPF_PENDING;
-	}
-	if (!(r->file->ops->poll(r->file) & (r->events | POLLHUP)))
-		return uiopf_wait_for_file(r);
 	/* Found as soon as the file is ready, and before all else. */
-	if ((needs_worker(r->file) || writes(r)) && bad_position(r, r->length))
+	if ((needs_worker(r->file) || writes(r)) && bad_position(r, r->length) &&
+	    (r->file->ops->poll(r->file) & (r->events | POLLHUP)))
 		return uiopf_done(r, -EINVAL);
-	r->unfindable = true;	/* it is not armed, nobody's work, and in no table */
-	uiopf_stop_waiting(r);
-	uiopf_engine_add_work(r);
-	return UIOPF_PENDING;
+	return uiopf_try_again(r);
 }
 
 /*
@@ -449,6 +438,13 @@ static bool may_wait(const struct uiopf_request *r)
 	return !(r->op_flags & RWF_NOWAIT);
 }
 
+/* A worker has made the call, and was not kept in it. */
+static enum uiopf_issue nothing_for_worker(struct uiopf_request *r)
+{
+	uiopf_stop_waiting(r);
+	return worker_done(r, r->file->mode & UIOPF_FILE_NONBLOCK ? -EAGAIN : 0);
+}
+
 enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
@@ -477,9 +473,17 @@ enum uiopf_issue uiopf_rw_issue(struct uiopf_request *r)
 		return try_again(r);
 	r->expected = buffer.length;
 	n = unlikely(is_vector(r)) ? move_vector(r) : read_file(r, buffer.map, buffer.address, buffer.length);
-	if (n == -EAGAIN && may_wait(r) &&
-	    (r->fruitless++ <= FRUITLESS_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK)))
-		return uiopf_wait_for_file(r);
+	if (n == -EAGAIN && may_wait(r)) {
+		if (r->file->mode & UIOPF_FILE_HINTS) {
+			if (!uiopf_call_blocks(r))
+				return uiopf_try_again(r);
+			if (!(r->file->mode & UIOPF_FILE_NONBLOCK) && !uiopf_is_over(r))
+				return uiopf_wait_for_file(r);
+			return nothing_for_worker(r);
+		}
+		if (r->fruitless++ <= MOST_WAKES || !(r->file->mode & UIOPF_FILE_NONBLOCK))
+			return uiopf_wait_for_file(r);
+	}
 	if (likely(n >= 0)) {
 		e->cost.bytes_copied += (uint64_t)n;
 		if (buffer.from && (n || r->opcode != IORING_OP_READ_MULTISHOT))	/* also by an end of file, but for a multishot's */

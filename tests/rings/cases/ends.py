@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from tests.rings.language import (
+    GETEVENTS,
+    Blob,
     Case,
     Close,
+    Fd,
     Open,
     Outside,
     Reap,
@@ -17,23 +20,29 @@ from tests.rings.language import (
     Write,
     buffer_ring,
     case,
+    data,
     flat,
     give,
     look_again,
     nop,
+    read,
     read_multishot,
+    read_select,
     recv,
     recv_multishot,
+    request,
     run,
     submit,
     together,
 )
-from uring_iopf.abi import SetupFlags, SqeFlags
+from uring_iopf.abi import Op, SetupFlags, SqeFlags
 
+ASYNC = int(SqeFlags.ASYNC)
 SELECT, SKIP, LINK = int(SqeFlags.BUFFER_SELECT), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.IO_LINK)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 POLL_FIRST, MULTISHOT = 1, 2
 DONTWAIT: Final = 0x40
+WAITALL, ERRQUEUE = 0x100, 0x2000
 RINGS: Final = (
     ("", 0),
     (", put off", DEFER),
@@ -277,6 +286,86 @@ _OUR_SIDE: Final = tuple(
     for meanwhile in (False, True)
 )
 
+_READV: Final = request(Op.READV, {"fd": Fd("socket.a"), "addr": Blob("2Q", (data(1), 64)), "len": 1, "user_data": 1})
+_NOTHING_TO_READ: Final = tuple(
+    case(
+        f"end: {kind}{', O_NONBLOCK' if nonblock else ''}{suffix}, our side is shut down"
+        f"{' meanwhile' if meanwhile else ''}, {name}",
+        "ready, with nothing there: tried again and again, and at last by a worker: 0, or EAGAIN with O_NONBLOCK",
+        Setup(flags=flags),
+        Open("socket", kind, nonblock=nonblock),
+        buffer_ring(),
+        give(0, 1, 2, length=8),
+        (() if meanwhile else Shutdown("socket.a", 0)),
+        run(one),
+        (Shutdown("socket.a", 0) if meanwhile else ()),
+        [look_again()] * 3,
+        Write("socket.b", b"abc"),
+        [look_again()] * 2,
+        since=(6, 18),
+    )
+    for kind in ("dgram", "udp", "seqpacket")
+    for nonblock in (False, True)
+    for suffix, flags in RINGS[:2]
+    for meanwhile in (False, True)
+    for name, one in (
+        ("READ", read(1, "socket.a")),
+        ("READV", _READV),
+        ("RWF_NOWAIT", read(1, "socket.a", op_flags=8)),
+        ("READ into a buffer", read_select(1, "socket.a")),
+        ("READ_MULTISHOT", read_multishot(1, "socket.a")),
+        ("READ by a worker", read(1, "socket.a", flags=ASYNC)),
+        ("RECV into a buffer", recv(1, flags=SELECT, buf_group=1, addr=0)),
+        ("RECV of nothing", recv(1, len=0)),
+        ("RECV, POLL_FIRST", recv(1, ioprio=POLL_FIRST)),
+        ("a multishot RECV", recv_multishot(1)),
+    )
+)
+
+_HOW_OFTEN: Final = tuple(
+    case(
+        f"end: udp, put off, our side is shut down, {name}, call after call{', with events' if flags else ''}",
+        "how often it is tried, before a worker is asked",
+        Setup(flags=DEFER),
+        Open("socket", "udp"),
+        Shutdown("socket.a", 0),
+        submit(one, flags=flags),
+        [look_again()] * 132,
+        since=(6, 18),
+    )
+    for flags in (0, GETEVENTS)
+    for name, one in (("READ", read(1, "socket.a")), ("RECV", recv(1)), ("errors", recv(1, op_flags=ERRQUEUE)))
+)
+
+_ERRORS: Final = tuple(
+    case(
+        f"errors: {kind}{suffix}, {what}{' meanwhile' if meanwhile else ''}, {name}",
+        "TCP and UDP have a queue of errors, for which no call waits: EAGAIN, once the socket is ready",
+        Setup(flags=flags),
+        Open("socket", kind),
+        buffer_ring(),
+        give(0, 1, 2, length=8),
+        (() if meanwhile else action),
+        run(one),
+        (action if meanwhile else ()),
+        [look_again()] * 3,
+        since=(6, 18),
+    )
+    for kind in ("udp", "tcp", "dgram")
+    for suffix, flags in RINGS[:2]
+    for what, action in (("data", _DATA), ("shut down", Shutdown("socket.a", 0)), ("closed", _CLOSED))
+    for meanwhile in (False, True)
+    for name, one in (
+        ("RECV", recv(1, op_flags=ERRQUEUE)),
+        ("MSG_DONTWAIT", recv(1, op_flags=ERRQUEUE | DONTWAIT)),
+        ("MSG_WAITALL", recv(1, op_flags=ERRQUEUE | WAITALL)),
+        ("into a buffer", recv(1, op_flags=ERRQUEUE, flags=SELECT, buf_group=1, addr=0)),
+        ("by a worker", recv(1, op_flags=ERRQUEUE, flags=ASYNC)),
+        ("POLL_FIRST", recv(1, op_flags=ERRQUEUE, ioprio=POLL_FIRST)),
+        ("a multishot", recv_multishot(1, op_flags=ERRQUEUE)),
+    )
+)
+
 CASES: Final = (
     *_TOGETHER,
     *_TOGETHER_PUT_OFF,
@@ -286,4 +375,7 @@ CASES: Final = (
     *_END_NOT_WAITED_FOR,
     *_BOTH_SIDES,
     *_OUR_SIDE,
+    *_NOTHING_TO_READ,
+    *_HOW_OFTEN,
+    *_ERRORS,
 )
