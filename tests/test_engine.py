@@ -1448,7 +1448,7 @@ def test_the_hardware_s_thread_shows_taskrun_of_a_ring_whose_client_is_not_in_a_
         device.detach()
 
 
-@pytest.mark.parametrize(("kernel", "calls"), [("6.18", 129), ("7.2", 7)])
+@pytest.mark.parametrize(("kernel", "calls"), [("6.18", 128), ("7.2", 8)])
 def test_newer_kernels_run_deferred_work_that_is_added_meanwhile(kernel: str, calls: int) -> None:
     """The merged file is tried 127 times in vain: once a call, or as often as a call runs task work."""
     with Core(kernel=kernel) as core, Arena() as arena, ExitStack() as stack:

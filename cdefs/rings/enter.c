@@ -49,7 +49,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 		do {
 			polled = unlikely(e->polled_first) && !deferred ? uiopf_rings_polled_before(e) : NULL;
 			n = one_by_one ? uiopf_run_work_one_by_one(e, most) :
-			    deferred   ? uiopf_run_deferred_work(e, most, enough - done) : uiopf_run_work(e, most);
+			    deferred   ? uiopf_run_deferred_work(e, most, enough - done, !done) : uiopf_run_work(e, most);
 			done += n;
 			if (unlikely(polled)) {
 				uiopf_publish_cqes(e);
@@ -296,6 +296,10 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 		w->waiter.fired = e->timeouts_fired;
 		w->first_tail = e->ring.cq_tail_published;
 		done = enough_at_once(e, w);
+	}
+	if (unlikely(e->asked != NULL) && !done && !e->holds_workers) {	/* they work while this task sleeps */
+		uiopf_run_workers(e, UINT32_MAX);
+		*more = true;
 	}
 	e->looking = NULL;
 	if (core->timer_ns > core->timer_known)
@@ -556,6 +560,16 @@ int uiopf_engine_run_workers(struct uiopf_engine *e, uint32_t most)
 	return n;
 }
 
+/* What a deferred ring's workers do while its client is elsewhere. What they end is for the client's next call. */
+static int leave(struct uiopf_engine *e, int rc)
+{
+	if (likely(!READ_ONCE(&e->asked)) || e->holds_workers || unlikely(uiopf_consumer_try_begin(e->core) < 0))
+		return rc;
+	uiopf_run_workers(e, UINT32_MAX);
+	uiopf_consumer_end(e->core);
+	return rc;
+}
+
 int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags,
 		uint64_t timeout_ns)
 {
@@ -567,13 +581,13 @@ int uiopf_enter(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complet
 	if (unlikely(e->disabled))
 		return -EBADFD;
 	if (!submit_first(e, to_submit, min_complete, flags, &submitted))
-		return submitted;
+		return leave(e, submitted);
 	if (!(flags & IORING_ENTER_GETEVENTS))
-		return submitted;
+		return leave(e, submitted);
 	if (flags & IORING_ENTER_EXT_ARG && timeout_ns <= INT64_MAX)	/* beyond that: none */
 		arg.deadline = uiopf_time_of_wait(e, (int64_t)timeout_ns, flags & IORING_ENTER_ABS_TIMER);
 	rc = wait_for_cqes(e, min_complete, &arg);
-	return result_of(e, submitted, rc);
+	return leave(e, result_of(e, submitted, rc));
 }
 
 /* io_get_ext_arg and io_validate_ext_arg, with the pointers that Linux has as system call arguments. */
@@ -633,10 +647,10 @@ int uiopf_enter_ext(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_com
 	if (e->disabled)
 		return -EBADFD;
 	if (!submit_first(e, to_submit, min_complete, flags, &submitted))
-		return submitted;
+		return leave(e, submitted);
 	if (!(flags & IORING_ENTER_GETEVENTS))
-		return submitted;
+		return leave(e, submitted);
 	rc = load_argument(e, flags, argument, size, &arg);
 	rc = rc < 0 ? end_without_wait(e, rc) : wait_for_cqes(e, min_complete, &arg);
-	return result_of(e, submitted, rc);
+	return leave(e, result_of(e, submitted, rc));
 }

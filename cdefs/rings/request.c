@@ -166,7 +166,7 @@ void uiopf_request_ask_worker(struct uiopf_request *r, enum uiopf_todo todo)
 	struct uiopf_engine *e = r->engine;
 
 	r->punted = true;
-	if (likely(!e->holds_workers)) {
+	if (likely(!e->holds_workers && !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN))) {
 		uiopf_request_add_work(r, todo);
 		return;
 	}
@@ -249,25 +249,31 @@ void uiopf_set_unusual(struct uiopf_engine *e)
 /*
  * Lets those go for whom everything before has ended. The first of the list waits for all that has left the list before
  * it, whether it drains or not: what is behind a drain waits for it, also when the drain has started and waits itself.
- * Those behind go along with the first up to the next that drains (io_queue_deferred, Linux 6.16 and later).
+ * Those behind go along with the first up to the next that drains (io_queue_deferred, Linux 6.16 and later). Before, only
+ * those that drain waited there, and all behind them went along.
  */
 static void queue_drained(struct uiopf_engine *e)
 {
-	bool first = true, drain_seen = false;
+	const bool all_wait = e->kernel >= UIOPF_LINUX(6, 16);
+	bool waits = all_wait;
 
 	while (e->drained) {
 		struct uiopf_request *r = e->drained;
 
-		drain_seen = drain_seen || (r->sqe_flags & IOSQE_IO_DRAIN);
-		if ((first || drain_seen) && e->alive != e->drained_count)
+		waits = waits || (r->sqe_flags & IOSQE_IO_DRAIN);
+		if (waits && e->alive != e->drained_count)
 			return;
 		e->drained = r->work_next;
 		if (!e->drained)
 			e->drained_end = &e->drained;
 		e->drained_count -= chain_length(r);
 		r->drained = false;
-		uiopf_request_ask_worker(r, UIOPF_START);	/* for each */
-		first = false;
+		/* For each, by way of task work. On 7.2 that is no call more: as recorded. */
+		if (e->setup_flags & IORING_SETUP_DEFER_TASKRUN && e->kernel < UIOPF_LINUX(7, 2))
+			uiopf_request_add_work(r, UIOPF_START);
+		else
+			uiopf_request_ask_worker(r, UIOPF_START);
+		waits = all_wait && (r->sqe_flags & IOSQE_IO_DRAIN);
 	}
 }
 

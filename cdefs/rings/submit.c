@@ -239,9 +239,25 @@ static void finish(struct uiopf_request *r)
 	uiopf_request_free(r);
 }
 
+static void punt(struct uiopf_request *r);
+
+/*
+ * Whether task work gives it to a worker once more: one was asked for (io_req_task_submit). On other rings a worker is the
+ * same turn, as he comes by himself.
+ */
+static bool goes_to_worker(const struct uiopf_request *r)
+{
+	return unlikely(r->sqe_flags & IOSQE_ASYNC) && (r->engine->setup_flags & IORING_SETUP_DEFER_TASKRUN) &&
+	       !r->engine->in_worker;
+}
+
 /* Issues a request whose turn it is. */
 static void start(struct uiopf_request *r)
 {
+	if (goes_to_worker(r)) {
+		punt(r);
+		return;
+	}
 	if (unlikely(r->sqe_flags & IOSQE_ASYNC))	/* a member of a chain, whose turn has come (io_req_task_submit) */
 		r->punted = true;
 	if (uiopf_request_issue(r) == UIOPF_DONE) {
@@ -260,7 +276,8 @@ static void punt(struct uiopf_request *r)
 {
 	r->engine->cost.punts++;
 	uiopf_request_ask_worker(r, UIOPF_START);
-	uiopf_request_list(r);
+	if (!r->listed)
+		uiopf_request_list(r);
 	if (r->has_timeout && r->sqe_flags & IOSQE_ASYNC)
 		uiopf_link_timeout_start(r);
 }
@@ -281,6 +298,10 @@ static void carry_on(struct uiopf_request *r)
 			r->cqe_flags = 0;
 		finish(r);
 	} else if (likely(r->todo == UIOPF_CONTINUE)) {
+		if (goes_to_worker(r) && r->punted && r->opcode != IORING_OP_POLL_ADD) {
+			uiopf_request_ask_worker(r, UIOPF_CONTINUE);
+			return;
+		}
 		if (uiopf_request_issue(r) == UIOPF_DONE)
 			finish(r);
 	} else if (r->todo == UIOPF_START) {
@@ -318,8 +339,6 @@ static uint32_t run_queue(struct uiopf_engine *e, uint32_t most)
 
 	if (!r)
 		return 0;
-	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
-		__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
 	e->work = NULL;
 	e->work_end = &e->work;
 	e->new_work = false;
@@ -339,25 +358,37 @@ static uint32_t run_queue(struct uiopf_engine *e, uint32_t most)
 	return n;
 }
 
+static void clear_taskrun(struct uiopf_engine *e)
+{
+	if (unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
+		__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
+}
+
 uint32_t uiopf_run_work(struct uiopf_engine *e, uint32_t most)
 {
 	uint32_t n;
 
 	if (!e->work)
 		return 0;
+	clear_taskrun(e);
 	e->in_batch = true;
 	n = run_queue(e, most);
 	end_batch(e);
 	return n;
 }
 
-/* While more is wanted, what is added belongs to the batch, too. */
-uint32_t uiopf_run_deferred_work(struct uiopf_engine *e, uint32_t most, uint32_t wanted)
+/*
+ * While more is wanted, what is added belongs to the batch, too. The flag that says there is some is cleared where the call
+ * begins: what adds to it sets the flag again, and then it stays, though all is done (__io_run_local_work).
+ */
+uint32_t uiopf_run_deferred_work(struct uiopf_engine *e, uint32_t most, uint32_t wanted, bool begins)
 {
 	uint32_t n = 0;
 
 	if (!e->work)
 		return 0;
+	if (begins)
+		clear_taskrun(e);
 	e->in_batch = true;
 	do {
 		n += run_queue(e, most);
@@ -388,8 +419,8 @@ uint32_t uiopf_run_work_one_by_one(struct uiopf_engine *e, uint32_t most)
 		r->working = false;
 		carry_on(r);
 	}
-	if (!e->work && unlikely(e->setup_flags & IORING_SETUP_TASKRUN_FLAG))
-		__atomic_fetch_and(uiopf_ring_word(&e->ring, RING_SQ_FLAGS), ~IORING_SQ_TASKRUN, __ATOMIC_SEQ_CST);
+	if (!e->work)
+		clear_taskrun(e);
 	e->holds_back = false;
 	release_held_back(e);
 	return n;

@@ -9,8 +9,11 @@
 int uiopf_submit(struct uiopf_engine *engine, uint32_t n, uint32_t most);
 /* Carries on what was called, in the order of the calls. What that adds is for the next turn. */
 uint32_t uiopf_run_work(struct uiopf_engine *engine, uint32_t most);
-/* The same of a deferred ring, with what that adds, until so many were carried on (__io_run_local_work). */
-uint32_t uiopf_run_deferred_work(struct uiopf_engine *engine, uint32_t most, uint32_t wanted);
+/*
+ * The same of a deferred ring, with what that adds, until so many were carried on (__io_run_local_work). `begins`: it is the
+ * first of several calls that are one of Linux's.
+ */
+uint32_t uiopf_run_deferred_work(struct uiopf_engine *engine, uint32_t most, uint32_t wanted, bool begins);
 /*
  * Shows the completions of the batch from the middle of a request's issue, and what follows from them begins
  * (__io_submit_flush_completions). True where that has called the request itself: it is not added to the task work, as it

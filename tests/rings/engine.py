@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PATIENCE_NS: Final = 60_000_000_000
 """What fires later than this is meant not to."""
+A_MOMENT_NS: Final = 1_000_000
+CALLS_CUT_SHORT: Final = 3
+"""That bring nothing: a TIMEOUT that fires ends a call before all is there, and its completion is for the next."""
 NOWHERE: Final = 9999
 
 
@@ -147,11 +150,19 @@ class EnginePlayer(Player):
     def wait(self, ring: Ring, count: int) -> None:
         """What has a time waits for it; what comes later than that is meant not to come."""
         engine = self._engines[ring.handle]
+        enough = count if count >= 0 else ring.params[1]  # all that there is room for
+        fruitless = 0
         while True:
             before = self.available(ring)
             self._turn()
-            there = min(before, max(count, 0))  # as the host is asked: a ring that puts its work off does as much of it
-            returned(lambda: engine.enter(0, there, GETEVENTS))  # noqa: B023
+            if enough > before and ring.flags & SetupFlags.DEFER_TASKRUN:  # asleep, as on the host, while workers work
+                rc = returned(lambda: engine.enter(0, enough, GETEVENTS | EXT_ARG, timeout_ns=A_MOMENT_NS))
+                fruitless = 0 if self.available(ring) > before else fruitless + 1
+                if rc == 0 and self.available(ring) < enough and fruitless < CALLS_CUT_SHORT:
+                    continue
+            else:
+                there = min(before, max(count, 0))  # as the host is asked: one that puts work off does so much of it
+                returned(lambda: engine.enter(0, there, GETEVENTS))  # noqa: B023
             if self.available(ring) >= count >= 0:
                 return
             if self.available(ring) > before:

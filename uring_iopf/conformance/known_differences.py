@@ -331,12 +331,6 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "the worker starts it beside what the call completes",
             ),
             KnownDifference(
-                "on a ring with DEFER_TASKRUN a request with IOSQE_ASYNC that is not the first of its chain, one "
-                "that has waited for its file, and one that has waited for a drain complete one call sooner",
-                "Linux gives it to a worker thread in one call, and the thread leaves its end to a later one. Which "
-                "one depends on how fast the thread is. Here the call does what the thread does",
-            ),
-            KnownDifference(
                 "task work of several rings of one thread runs ring by ring",
                 "Linux keeps one list for the thread, and shows what a ring has completed whenever the list goes on "
                 "with another ring. So a message comes behind other completions, a multishot poll of such a ring "

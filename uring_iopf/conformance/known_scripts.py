@@ -46,10 +46,10 @@ CAUSES: Final[Mapping[str, Cause]] = {
 
 KNOWN_SCRIPTS: Final[Mapping[tuple[str, str], Mapping[str, KnownScript]]] = {
     ("6.12", "merged"): {
-        "drain-behind-a-read,flags=0x3000": KnownScript("threads", 4),
         "random-600050": KnownScript("threads", 1),
     },
     ("7.2", "unkeyed"): {
+        "a-worker-is-asked-for,flags=0x3000": KnownScript("threads", 4),
         "a-read-that-always-comes-too-late,flags=0x3000": KnownScript("too late", 3),
         "a-read-that-always-comes-too-late,flags=0": KnownScript("too late", 4),
     },

@@ -26,15 +26,20 @@ from tests.rings.language import (
     Steps,
     Told,
     Wait,
+    Word,
     Write,
     bad,
     buffer_ring,
     cancel,
     case,
+    enter,
+    enter_ext,
+    ext,
     give,
     inject,
     link_timeout,
     nop,
+    poll,
     provide_buffers,
     read,
     read_multishot,
@@ -445,4 +450,66 @@ _SINGLE: Final = tuple(
     for name, made in (("a ring", _group()), ("classic", run(provide_buffers(9, 0, 32))))
 )
 
-CASES: Final = (*_ONE_SHOTS, *_MULTISHOTS, *_CANCELS, *_BUFFERS, *_REST, *_FILLED, *_CHAINS, *_SINGLE)
+_CALLS: Final = tuple(
+    case(
+        f"worker: put off, call by call, {name}{', shown' if shown else ''}",
+        "task work asks for the worker, he works while the client is elsewhere, and leaves the end to the next call",
+        Setup(flags=DEFER | (int(SetupFlags.TASKRUN_FLAG) if shown else 0)),
+        Open("file", "stream"),
+        buffer_ring(),
+        give(0, 1, 2, length=8),
+        Open("told", "eventfd", nonblock=True),
+        Register(RegisterOp.REGISTER_EVENTFD, Blob("i", (HostFd("told"),)), 1),
+        [submit(*requests, flags=flags), Told("told"), Reap()],
+        [(enter(0, 0, GETEVENTS), Told("told"), Reap())] * 3,
+        Write("file.b", b"abc"),
+        Told("told"),
+        [(enter(0, 0, GETEVENTS), Told("told"), Reap())] * 5,
+        since=(6, 18),
+    )
+    for shown in (False, True)
+    for events, flags in (("", 0), (", with events", GETEVENTS))
+    for name, requests in (
+        (f"a NOP{events}", (nop(1, flags=ASYNC),)),
+        (f"two NOPs{events}", (nop(1, flags=ASYNC), nop(2, flags=ASYNC))),
+        (f"a chain of two that ask{events}", (nop(1, flags=ASYNC | LINK), nop(2, flags=ASYNC))),
+        (f"a chain whose second asks{events}", (nop(1, flags=LINK), nop(2, flags=ASYNC))),
+        (f"a chain whose first asks{events}", (nop(1, flags=ASYNC | LINK), nop(2))),
+        (f"a failure{events}", (inject(1, -5, flags=ASYNC | LINK), nop(2))),
+        (f"a drain{events}", (nop(1), nop(2, flags=DRAIN), nop(3))),
+        (f"a READ that waits{events}", (read(1, "file.a", flags=ASYNC),)),
+        (f"a READ in a chain that waits{events}", (read(1, "file.a", flags=ASYNC | LINK), nop(2))),
+        (f"a READ that waits, and drains{events}", (read(1, "file.a", flags=DRAIN), nop(2))),
+        (f"a RECV that waits{events}", (recv(1, "file.a", flags=ASYNC),)),
+        (f"a multishot RECV{events}", (recv_multishot(1, "file.a", flags=ASYNC | SELECT),)),
+        (f"a SEND{events}", (send(1, "file.a", flags=ASYNC),)),
+        (f"a poll{events}", (poll(1, "file.a", flags=ASYNC),)),
+        (f"a poll that is ready{events}", (poll(1, "file.a", events=4, flags=ASYNC),)),
+        (f"a cancel{events}", (read(1, "file.a"), cancel(2, 1, flags=ASYNC))),
+        (f"a cancel of what asks{events}", (read(1, "file.a", flags=ASYNC), cancel(2, 1))),
+        (f"buffers that are provided{events}", (provide_buffers(1, 3, 1, group=2, flags=ASYNC),)),
+    )
+)
+
+_SHOWN: Final = tuple(
+    case(
+        f"worker: TASKRUN_FLAG, {name}, {wanted} wanted",
+        "the flag is cleared where a call begins its task work, and what that adds sets it once more",
+        Setup(flags=DEFER | int(SetupFlags.TASKRUN_FLAG)),
+        Open("file", "stream"),
+        *(sqe for sqe in requests),
+        enter_ext(len(requests), wanted, arg=ext(0, 20 * MS)),
+        Reap(),
+        [(enter(0, 0, GETEVENTS), Reap(), Word("sq_flags"))] * 2,
+        since=(6, 18),
+    )
+    for wanted in (0, 1, 2, 3, 4)
+    for name, requests in (
+        ("a chain", (nop(1, flags=LINK), nop(2, flags=LINK), nop(3))),
+        ("a chain, and one that waits", (nop(1, flags=LINK), nop(2, flags=LINK), read(3, "file.a"), nop(4))),
+        ("two chains", (nop(1, flags=LINK), nop(2), nop(3, flags=LINK), nop(4, flags=LINK), nop(5))),
+        ("a drain", (nop(1), nop(2, flags=DRAIN), nop(3))),
+    )
+)
+
+CASES: Final = (*_CALLS, *_SHOWN, *_ONE_SHOTS, *_MULTISHOTS, *_CANCELS, *_BUFFERS, *_REST, *_FILLED, *_CHAINS, *_SINGLE)
