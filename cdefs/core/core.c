@@ -159,10 +159,22 @@ uint32_t uiopf_consume(struct uiopf_core *core)
 	return did;
 }
 
+void uiopf_core_settle(struct uiopf_core *core)
+{
+	struct uiopf_consumer *consumer;
+
+	core->owes_signals = false;
+	for (consumer = core->consumers; consumer; consumer = consumer->next)
+		if (consumer->ops->settle)
+			consumer->ops->settle(consumer);
+}
+
 void uiopf_core_kick(struct uiopf_core *core)
 {
 	struct uiopf_producer *producer;
 
+	if (unlikely(core->owes_signals))
+		uiopf_core_settle(core);
 	for (producer = core->producers; producer; producer = producer->next)
 		producer->ops->kick(producer);
 }

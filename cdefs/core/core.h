@@ -158,6 +158,8 @@ struct uiopf_core {
 	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */
 	uint64_t timer_known;		/* who waits in a system call wakes up by then */
 	uint32_t host_waits;		/* waits armed on the host's descriptors */
+	bool in_signal;			/* who waits for an eventfd is being called, as a ring has signalled it */
+	bool owes_signals;		/* rings, since then, to who waits for their eventfds */
 	bool host_moved;		/* a request has moved data to or from one since the host was last looked at */
 	uint32_t aio_unreaped;
 
@@ -280,6 +282,8 @@ static inline void uiopf_hand_over(struct uiopf_core *core)
 
 /* Consumer, after answers: lets the hardware see the commands, and wakes it where it sleeps. */
 void uiopf_core_kick(struct uiopf_core *core);
+/* Consumer: tells sleeping clients what is owed to them. */
+void uiopf_core_settle(struct uiopf_core *core);
 void uiopf_core_wake_worker(struct uiopf_core *core);
 
 /* Sleeping for a queue. List first, then look at the queue once more, then sleep. */

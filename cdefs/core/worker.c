@@ -64,12 +64,10 @@ static uint32_t turn(struct uiopf_core *core)
  */
 static bool park(struct uiopf_core *core)
 {
-	struct uiopf_consumer *consumer;
 	uint32_t spins = 0;
 
-	for (consumer = core->driver == UIOPF_SQPOLL ? core->consumers : NULL; consumer; consumer = consumer->next)
-		if (consumer->ops->settle)
-			consumer->ops->settle(consumer);
+	if (core->driver == UIOPF_SQPOLL)
+		uiopf_core_settle(core);
 	do {
 		STORE_SEQ(&core->parked, 1);
 		if (LOAD_SEQ(&core->park_waiters)) {

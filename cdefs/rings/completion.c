@@ -317,9 +317,8 @@ static void signal_eventfd(struct uiopf_engine *e)
 
 /*
  * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
- * completions at all (io_req_local_work_add). Requests that wait for that eventfd are called by the next look at the host,
- * before the next SQE starts: this may be a wake of theirs already, in which Linux puts the signal off as well
- * (eventfd_signal_allowed).
+ * completions at all (io_req_local_work_add). In the middle of a wake by such a signal Linux puts the next one off, until
+ * after the call, in which the first is read (eventfd_signal_allowed, call_rcu_hurry).
  */
 void uiopf_tell_of_work(struct uiopf_engine *e)
 {
@@ -328,7 +327,17 @@ void uiopf_tell_of_work(struct uiopf_engine *e)
 	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->eventfd < 0 || e->eventfd_async ||
 	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
 		return;
-	e->core->host_moved |= write_eventfd(e);
+	if (unlikely(e->core->in_signal))
+		e->owes_signal = e->core->owes_signals = true;
+	else
+		e->core->host_moved |= write_eventfd(e);
+}
+
+void uiopf_pay_signal(struct uiopf_engine *e)
+{
+	e->owes_signal = false;
+	if (e->eventfd >= 0)
+		e->core->host_moved |= write_eventfd(e);
 }
 
 /*

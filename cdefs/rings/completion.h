@@ -38,6 +38,8 @@ static inline void uiopf_count_posted(struct uiopf_engine *e)
 void uiopf_flush_backlog(struct uiopf_engine *engine);
 /* Signals the eventfd, as there is task work that only an enter will run. */
 void uiopf_tell_of_work(struct uiopf_engine *engine);
+/* The same, where that was in the middle of a wake. */
+void uiopf_pay_signal(struct uiopf_engine *engine);
 /* Shows the client what was completed, and signals the eventfd. */
 void uiopf_publish_cqes(struct uiopf_engine *engine);
 /* Shows what is posted of a batch that goes on, and no more of it (io_post_aux_cqe). */

@@ -176,6 +176,7 @@ struct uiopf_engine {
 	bool in_batch;				/* … and now only what has a chain behind it */
 	bool new_work;				/* some was added since it was last run */
 	bool tells_of_work;			/* … and that is told of: DEFER_TASKRUN, or a replay */
+	bool owes_signal;			/* … of which the eventfd does not know yet */
 	uint64_t work_since;			/* a replay: the number of that moment, in all rings of the core */
 	bool unusual;		/* submission takes the long way: a chain is open, IOPOLL, or one of the next three */
 	bool disabled;				/* R_DISABLED, not enabled yet; attachable, not attached yet */

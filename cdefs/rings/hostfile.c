@@ -371,7 +371,9 @@ static uint32_t host_sync(struct uiopf_core *core)
 				if (!h->armed)
 					continue;
 				did++;
+				core->in_signal = events & UIOPF_WAKE_BY_RING;
 				uiopf_file_wake(&h->file, events);
+				core->in_signal = false;
 			}
 		} while (n == EVENTS_A_LOOK && ++looks < MOST_LOOKS);
 		if (!way)

@@ -115,8 +115,12 @@ static void sleeping(struct uiopf_consumer *consumer, bool asleep)
 
 static void settle(struct uiopf_consumer *consumer)
 {
-	if (engine_of(consumer)->look_again)
-		uiopf_look_again(engine_of(consumer));
+	struct uiopf_engine *e = engine_of(consumer);
+
+	if (e->look_again)
+		uiopf_look_again(e);
+	if (unlikely(e->owes_signal))
+		uiopf_pay_signal(e);
 }
 
 /*

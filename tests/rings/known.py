@@ -181,8 +181,15 @@ def _bundles(d: Difference) -> bool:
 
 
 def _own_eventfd(d: Difference) -> bool:
-    """A request on an eventfd that a ring signals, where workers are about."""
-    return isinstance(d.fields.get("fd"), Fd) and d.fields["fd"].name == "told" and _by_worker(d.program)
+    """A request on an eventfd that a ring signals, where workers are about, or another such request."""
+    return Fd("told") == d.fields.get("fd") and (_by_worker(d.program) or _several_on_it(d.program))
+
+
+def _several_on_it(program: Program) -> bool:
+    """Whether several requests are on the eventfd of a ring that puts its work off."""
+    return any(isinstance(step, Setup) and step.flags & SetupFlags.DEFER_TASKRUN for step in program.steps) and (
+        sum(_moves(step) and ("fd", Fd("told")) in step.fields for step in program.steps) > 1
+    )
 
 
 def _by_worker(program: Program) -> bool:
@@ -347,14 +354,14 @@ def _woken_for_nothing(program: Program, expected: Sequence[Seen], got: Sequence
 
 
 def _reads_its_signals(program: Program, expected: Sequence[Seen], got: Sequence[Seen]) -> bool:
-    """Whether all that differs is how often an eventfd was signalled, to who reads that, where workers are about."""
+    """Whether all that differs is how often an eventfd was signalled, to who reads that; see `_own_eventfd`."""
     on_it = [
         step.opcode
         for step in program.steps
         if isinstance(step, Sqe) and isinstance(fd := _fields(step).get("fd"), Fd) and fd.name == "told"
     ]
     reads = any(opcode in _MOVE for opcode in on_it)
-    return _by_worker(program) and all(
+    return (_by_worker(program) or _several_on_it(program)) and all(
         isinstance(step, Told)
         or (isinstance(step, Read) and step.file == "told")
         or (isinstance(step, Wait) and on_it)

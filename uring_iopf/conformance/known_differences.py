@@ -398,9 +398,10 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 id="rings-poll-first-end",
             ),
             KnownDifference(
-                "a request that a worker or a polling thread starts, on the eventfd that its own ring signals, may "
-                "find another count",
-                "Linux's threads run beside the call that signals, ours behind it",
+                "a request that a worker or a polling thread starts, or one of several, on the eventfd that its own "
+                "ring signals, may find another count",
+                "Linux's threads run beside the call that signals, ours behind it; and a signal that comes while "
+                "another is being given is put off, for a time that nobody says",
                 id="rings-own-eventfd",
             ),
             KnownDifference(
