@@ -11,7 +11,7 @@ void uiopf_clock_init(struct uiopf_clock *clock, enum uiopf_clock_kind kind, uin
 	clock->ns_per_count = ns_per_count;
 #if defined(__x86_64__)
 	if (kind == UIOPF_CLOCK_COUNTER)
-		clock->counter_base = __rdtsc();
+		clock->counter_base = __builtin_ia32_rdtsc();
 #endif
 }
 
@@ -25,11 +25,11 @@ uint64_t uiopf_counter_calibrate(uint64_t during_ns)
 	if (!__get_cpuid(0x80000007, &a, &b, &c, &d) || !(d & (1u << 8)))
 		return 0;
 	ns0 = uiopf_monotonic_ns();
-	counter0 = __rdtsc();
+	counter0 = __builtin_ia32_rdtsc();
 	do
 		ns1 = uiopf_monotonic_ns();
 	while (ns1 - ns0 < during_ns);
-	counter1 = __rdtsc();
+	counter1 = __builtin_ia32_rdtsc();
 	if (counter1 <= counter0)
 		return 0;
 	return (uint64_t)(((unsigned __int128)(ns1 - ns0) << 32) / (counter1 - counter0));

@@ -8,9 +8,6 @@
 #pragma once
 #include <stdint.h>
 #include <time.h>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 #include "abi/api.h"
 #include "base/atomics.h"
@@ -33,8 +30,11 @@ static inline uint64_t uiopf_monotonic_ns(void)
 static inline uint64_t uiopf_now(const struct uiopf_clock *clock)
 {
 #if defined(__x86_64__)
-	if (likely(clock->kind == UIOPF_CLOCK_COUNTER))
-		return (uint64_t)(((unsigned __int128)(__rdtsc() - clock->counter_base) * clock->ns_per_count) >> 32);
+	if (likely(clock->kind == UIOPF_CLOCK_COUNTER)) {	/* the builtin: its header has 60,000 lines */
+		const uint64_t count = __builtin_ia32_rdtsc() - clock->counter_base;
+
+		return (uint64_t)(((unsigned __int128)count * clock->ns_per_count) >> 32);
+	}
 #endif
 	return clock->kind == UIOPF_CLOCK_MANUAL ? READ_ONCE(&clock->manual_ns) : uiopf_monotonic_ns();
 }
