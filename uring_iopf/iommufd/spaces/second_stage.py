@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from bisect import bisect_left
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import check, ffi, lib
@@ -71,7 +71,6 @@ class SecondStage(Unshared):
         self._taken: list[int] = []  # pages that were filled, and are still to be learnt
         self._closing = self._has_lost = False
         self._pinned: dict[int, int] = {}
-        self._starts: list[int] = []  # of these, sorted
         self._host: CHost | None = owned(lib.uiopf_host_free, lib.uiopf_host_new, tables.c)
         if self._host is None:
             raise no_room("second stage")
@@ -116,15 +115,13 @@ class SecondStage(Unshared):
         pages = ffi.new("uint64_t[]", 512)
         while n := lib.uiopf_host_take_filled(self.host, pages, len(pages)):
             self._taken += ffi.unpack(pages, n)
-        while self._taken:
-            self._remember(self._taken[-1], _PAGE)
-            self._taken.pop()
+        while taken := self._taken[-1:]:
+            self._remember(taken[0], _PAGE)
+            with suppress(ValueError):  # another thread has learnt it
+                self._taken.remove(taken[0])
 
     def _remember(self, address: int, size: int) -> None:
         """Note that a page is mapped. It may be noted already, also by a call that was interrupted."""
-        at = bisect_left(self._starts, address)
-        if at == len(self._starts) or self._starts[at] != address:
-            self._starts.insert(at, address)
         self._pinned.setdefault(address, size)
 
     def is_pinned(self) -> bool:
@@ -146,7 +143,6 @@ class SecondStage(Unshared):
         lib.uiopf_host_clear(self.host)
         self._taken.clear()
         self._pinned.clear()
-        self._starts.clear()
 
     def _check_not_relied_on(self, call: str) -> None:
         if self.relied_on_by:
@@ -164,24 +160,34 @@ class SecondStage(Unshared):
 
     def catch_up(self) -> None:
         """Unmap what the IOAS has removed, and let the IOMMUs invalidate it. The IOAS calls this after each change."""
-        if self._c is None:
+        c = self._c
+        if c is None:
             return
+        try:
+            self._catch_up(c)
+        except UsageError:
+            if self._c is not None:
+                raise  # otherwise another thread has closed it meanwhile
+
+    def _catch_up(self, c: CPageTables) -> None:
         self.update()  # first: what is removed is filled no more
         self._has_lost |= bool(self.gone)
-        while self.gone:
-            first, last = self.gone[-1]
+        while gone := self.gone[-1:]:  # in steps that another thread may make as well, and a signal interrupt
+            first, last = gone[0]
             pages = self._pages_in(first, last)
             self._unflushed += pages  # first: a call that is interrupted is made again
             for address, _ in pages:
-                self._drop(address)
-            if self._unflushed:
-                lowest = min(address for address, _ in self._unflushed)
-                end = max(address + size for address, size in self._unflushed)
+                self._drop(c, address)
+            unflushed = list(self._unflushed)
+            if unflushed:
+                lowest = min(address for address, _ in unflushed)
+                end = max(address + size for address, size in unflushed)
                 for iommu, domain in self._flushed_by:
                     if not iommu.closed:
                         iommu.flush_stage_2(domain, lowest, end - lowest)
                 self._unflushed.clear()
-            self.gone.pop()
+            with suppress(ValueError):
+                self.gone.remove((first, last))
         if self.relied_on_by and (self._has_lost or not self.is_pinned()):
             for one in list(self.relied_on_by):
                 one.may_not_rely()
@@ -194,7 +200,8 @@ class SecondStage(Unshared):
         self._closing = True  # handlers that are still registered fill no more
         self.gone.append((0, _MOST - 1))
         self.catch_up()
-        self.ioas.unfollow(self)
+        with suppress(ValueError):
+            self.ioas.unfollow(self)
         self._c = self._host = None
 
     def pin(self, first: int = 0, last: int = _MOST - 1) -> int:
@@ -236,8 +243,11 @@ class SecondStage(Unshared):
         self._begin()
         self._check_not_relied_on("unpin")
         pages = self._pages_in(first, last)
+        c = self._c
+        if c is None:
+            raise self._refusal()
         for address, _ in pages:
-            self._drop(address)
+            self._drop(c, address)
         return pages
 
     def _begin(self) -> None:
@@ -248,15 +258,13 @@ class SecondStage(Unshared):
 
     def _pages_in(self, first: int, last: int) -> list[tuple[int, int]]:
         """The address and size of the pages that have an address in a range."""
-        return [(at, size) for at in self._starts if at <= last and at + (size := self._pinned.get(at, _PAGE)) > first]
+        return sorted((at, size) for at, size in list(self._pinned.items()) if at <= last and at + size > first)
 
-    def _drop(self, address: int) -> None:
-        assert self._c is not None
-        rc = lib.uiopf_pagetables_unmap(self._c, 0, address)
+    def _drop(self, c: CPageTables, address: int) -> None:
+        rc = lib.uiopf_pagetables_unmap(c, 0, address)
         if rc < 0 and rc != -errno.ENOENT:  # something else has taken it away
             raise KernelError(-rc, f"unpin {address:#x}")
         self._pinned.pop(address, None)
-        del self._starts[bisect_left(self._starts, address)]
 
     def fill(self, address: int, access: int) -> bool:
         """Map the page of 4 KiB that has *address*, if the IOAS has it with this right. Return whether it does.
@@ -308,5 +316,6 @@ class SecondStage(Unshared):
 
     def _has_within(self, address: int, size: int) -> bool:
         """Whether a page begins in this range, whose first page of 4 KiB is not mapped."""
-        at = bisect_left(self._starts, address)
-        return at < len(self._starts) and self._starts[at] < address + size
+        if len(self._pinned) < size // _PAGE:
+            return any(address <= at < address + size for at in list(self._pinned))
+        return any(at in self._pinned for at in range(address, address + size, _PAGE))
