@@ -173,6 +173,7 @@ class SmmuMachine(DriverMachine):
             if request.last:
                 function.auto_answered += not marker
                 function.answers[request.prg_index, FAILURE if self.denies else INVALID] += 1
+                function.end(request.prg_index)
             else:
                 function.passed_over += 1
         elif marker:
@@ -182,6 +183,7 @@ class SmmuMachine(DriverMachine):
             function.answers[request.prg_index, INVALID] += 1
         elif request.last:
             pages = function.partial.pop(request.prg_index, 0) + 1
+            function.ended.pop(request.prg_index, 0)
             function.waiting.append((request.prg_index, pages))
         else:
             function.partial[request.prg_index] = function.partial.get(request.prg_index, 0) + 1
@@ -193,6 +195,7 @@ class SmmuMachine(DriverMachine):
                 if function.bound:
                     function.passed_over += sum(function.partial.values())
                     function.partial.clear()
+                    function.ended.clear()
         self.queued = 0
         self.overflowed = self.aborted = self.incomplete = False
 
