@@ -20,7 +20,7 @@ from uring_iopf.rings import ClientRing
 from uring_iopf.rings import Sqe as Entry
 
 if TYPE_CHECKING:
-    from tests.rings.language import Outside, Program, Seen
+    from tests.rings.language import Outside, Program, Seen, Step
 
 _SETUP, _ENTER, _REGISTER = 425, 426, 427
 _MEMBARRIER: Final = 324 if platform.machine() == "x86_64" else 283
@@ -70,14 +70,17 @@ class HostPlayer(Player):
         self._wait_argument = self.memory.bytes[-64:]
         self._main = str(threading.get_native_id())
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._signals_itself = False
+        self._puts_off = self._signals_itself = False
 
     def play(self, program: Program) -> list[Seen]:
-        steps = program.steps
-        self._signals_itself = any(
-            isinstance(step, Sqe) and ("fd", Fd("told")) in step.fields for step in steps
-        ) and any(isinstance(step, Setup) and step.flags & SetupFlags.DEFER_TASKRUN for step in steps)
+        self._puts_off = any(isinstance(one, Setup) and one.flags & SetupFlags.DEFER_TASKRUN for one in program.steps)
+        self._signals_itself = False
         return super().play(program)
+
+    def step(self, step: Step) -> Seen:
+        if self._puts_off and isinstance(step, Sqe) and ("fd", Fd("told")) in step.fields:
+            self._signals_itself = True
+        return super().step(step)
 
     def close(self) -> None:
         os.close(self._spare)
@@ -94,7 +97,11 @@ class HostPlayer(Player):
         return ClientRing(handle, params, size_bytes=2**64 - 1, sqes_offset=MmapOffset.SQES)
 
     def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
-        return _call(_ENTER, fd, to_submit, min_complete, flags, arg, size)
+        returned = _call(_ENTER, fd, to_submit, min_complete, flags, arg, size)
+        if self._signals_itself:  # who is woken by a ring's signal is the cause of another, a grace period of RCU later
+            for _ in range(3):  # MEMBARRIER_CMD_GLOBAL takes as long, and what was put off comes a little later
+                _call(_MEMBARRIER, 1, 0, 0)
+        return returned
 
     def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int:
         return _call(_REGISTER, fd, op, arg, nr)
@@ -126,9 +133,6 @@ class HostPlayer(Player):
         What they have been given makes them run at once; they sleep when it is done, or waits for something. To look at
         them takes a descriptor, and not one that the program has closed: a worker might find it.
         """
-        if self._signals_itself:  # who is woken by a ring's signal is the cause of another, a grace period of RCU later
-            for _ in range(3):  # MEMBARRIER_CMD_GLOBAL takes as long, and what was put off comes a little later
-                _call(_MEMBARRIER, 1, 0, 0)
         os.close(self._spare)  # the lowest
         try:
             self._wait_for_threads()
