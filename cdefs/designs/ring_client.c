@@ -70,12 +70,19 @@ static uint32_t not_taken(const struct uiopf_ring_client *c)
 	return c->ring->sq_tail - LOAD_ACQUIRE(uiopf_client_word(c->ring, RING_SQ_HEAD));	/* pairs with uiopf_sq_commit */
 }
 
+/* Whether answers are among them, and not only reads that can wait for the next call. */
+static bool holds_answers(const struct uiopf_ring_client *c)
+{
+	return not_taken(c) > c->queued;
+}
+
 /* One enter, as the client makes it. */
 static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags, uint64_t timeout_ns)
 {
 	struct uiopf_ring_client *c = ch->state;
 
 	uiopf_client_publish(c->ring);
+	c->queued = 0;
 	return uiopf_enter(c->engine, not_taken(c), min_complete, flags, timeout_ns);
 }
 
@@ -102,6 +109,17 @@ static int submit(struct uiopf_channel *ch)
 	if (uiopf_client_publish(c->ring))
 		wake_if_needed(ch);
 	return 0;
+}
+
+/* The same under sqpoll, where a worker that sleeps is woken by the call that waits, if one is to come. */
+static void show(struct uiopf_channel *ch)
+{
+	struct uiopf_ring_client *c = ch->state;
+
+	if (uiopf_sleeps(ch) && !ch->asleep)
+		uiopf_client_publish(c->ring);
+	else
+		submit(ch);
 }
 
 static bool has_room(const struct uiopf_ring_client *c, uint32_t sqes)
@@ -153,38 +171,66 @@ static struct io_uring_sqe *next_sqe(struct uiopf_channel *ch, uint32_t *slot, i
 	return sqe;
 }
 
-void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_sqe *sqe)
+void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_sqe *sqe, uint8_t opcode)
 {
-	sqe->opcode = IORING_OP_READ_MULTISHOT;
+	sqe->opcode = opcode;
 	sqe->flags = IOSQE_BUFFER_SELECT;
 	sqe->fd = c->fd;
 	sqe->off = (uint64_t)-1;
 	sqe->buf_group = GROUP_ID;
 }
 
-/* Posts the receive, unless it is. 0 or -errno. */
-static int arm(struct uiopf_channel *ch)
+/* Queues the reads that are missing. 0 or -errno. */
+static int queue_reads(struct uiopf_channel *ch)
 {
 	struct uiopf_ring_client *c = ch->state;
 	struct io_uring_sqe *sqe[UIOPF_MOST_POSTED];
 	uint32_t slot, i;
 	int rc;
 
-	if (likely(c->armed))
+	for (; c->missing; c->missing--) {
+		/* Room for all of a chain first: one that is submitted in two parts is two chains. */
+		while (!has_room(c, c->posts->sqes)) {
+			rc = make_room(ch, c->posts->sqes);
+			if (rc < 0)
+				return rc;
+		}
+		for (i = 0; i < c->posts->sqes; i++) {
+			sqe[i] = uiopf_client_get_sqe(c->ring, &slot);
+			sqe[i]->user_data = RECEIVE_DATA;
+		}
+		c->posts->fill(c, sqe);
+		c->queued += c->posts->sqes;
+	}
+	return 0;
+}
+
+/* Posts the reads that are missing, by a call. 0 or -errno. */
+static int arm(struct uiopf_channel *ch)
+{
+	struct uiopf_ring_client *c = ch->state;
+	int rc;
+
+	if (likely(!c->missing))
 		return 0;
-	/* Room for all of them first: a chain that is submitted in two parts is two chains. */
-	while (!has_room(c, c->posts->sqes)) {
-		rc = make_room(ch, c->posts->sqes);
-		if (rc < 0)
-			return rc;
-	}
-	for (i = 0; i < c->posts->sqes; i++) {
-		sqe[i] = uiopf_client_get_sqe(c->ring, &slot);
-		sqe[i]->user_data = RECEIVE_DATA;
-	}
-	c->posts->fill(c, sqe);
-	c->armed = true;
-	return submit(ch);
+	rc = queue_reads(ch);
+	return rc < 0 ? rc : submit(ch);
+}
+
+/* The same after a receive, where one-shots go along with the next call, unless nobody awake is to make it. */
+static int arm_after_receive(struct uiopf_channel *ch)
+{
+	struct uiopf_ring_client *c = ch->state;
+	int rc;
+
+	if (likely(!c->missing))
+		return 0;
+	if (!c->posts->one_shot || (!c->sqpoll && ch->asleep))
+		return arm(ch);
+	rc = queue_reads(ch);
+	if (c->sqpoll)
+		show(ch);
+	return rc;
 }
 
 /* ---- the client's half ---- */
@@ -209,7 +255,7 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 	 * Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. A client
 	 * that sleeps enters when it waits. One that looks again instead is polling, whatever it said when it was made.
 	 */
-	if (!c->sqpoll && (!uiopf_sleeps(ch) || c->found_none) && (!ready || not_taken(c))) {
+	if (!c->sqpoll && (!uiopf_sleeps(ch) || c->found_none) && (!ready || holds_answers(c))) {
 		const bool submits = not_taken(c);
 
 		rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
@@ -246,9 +292,9 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 			provide(ch, id);
 			c->next_id = (id + 1u) & (c->buffers - 1);
 		}
-		if (!(flags & IORING_CQE_F_MORE)) {	/* whatever ended, and why: arm() posts it again */
-			c->armed = false;
-			ch->cost.ends++;
+		if (!(flags & IORING_CQE_F_MORE)) {	/* whatever ended, and why: it is posted again */
+			c->missing++;
+			ch->cost.ends += !c->posts->one_shot || cqe->res <= 0;
 		}
 	}
 	if (taken) {
@@ -256,7 +302,7 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 		publish_buffers(c);
 	}
 	c->found_none = !taken;
-	rc = arm(ch);
+	rc = arm_after_receive(ch);
 	return n ? (int)n : rc < 0 ? rc : 0;
 }
 
@@ -281,10 +327,8 @@ int uiopf_ring_client_answer(struct uiopf_channel *ch, const struct iommu_hwpt_p
 		sqe->len = sizeof responses[i];
 		sqe->user_data = WRITE_DATA;
 	}
-	if (c->sqpoll && uiopf_sleeps(ch) && !ch->asleep)
-		uiopf_client_publish(c->ring);	/* a worker that sleeps is woken by the call that waits */
-	else if (c->sqpoll)
-		submit(ch);
+	if (c->sqpoll)
+		show(ch);
 	return (int)n;
 }
 
@@ -293,7 +337,7 @@ bool uiopf_ring_client_holds(const struct uiopf_channel *ch)
 {
 	const struct uiopf_ring_client *c = ch->state;
 
-	return !c->sqpoll && not_taken(c);
+	return !c->sqpoll && holds_answers(c);
 }
 
 int uiopf_ring_client_flush(struct uiopf_channel *ch)
@@ -306,7 +350,7 @@ int uiopf_ring_client_flush(struct uiopf_channel *ch)
 		wake_if_needed(ch);
 		return 0;
 	}
-	rc = not_taken(c) ? submit(ch) : 0;
+	rc = holds_answers(c) ? submit(ch) : 0;
 	return rc < 0 ? rc : 0;
 }
 
@@ -373,7 +417,7 @@ static int wait_inline(struct uiopf_channel *ch)
 	uint32_t turns = 0;
 
 	/* Receive enters: it takes the answers along, and what has been reported before this call. */
-	if (!c->sqpoll && (not_taken(c) || uiopf_poll_readable(ch)))
+	if (!c->sqpoll && (holds_answers(c) || uiopf_poll_readable(ch)))
 		return 1;
 	while (!uiopf_client_ready(c->ring)) {
 		int did = uiopf_core_produce(ch->core), consumed;
@@ -420,7 +464,7 @@ int uiopf_ring_client_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 		return rc == -EINTR ? rc : 0;
 	}
 	/* One call both submits the answers and waits. */
-	if (uiopf_client_ready(c->ring) && !not_taken(c))
+	if (uiopf_client_ready(c->ring) && !holds_answers(c))
 		return 1;
 	uiopf_system_call(ch, true);
 	sleeps = is_inline && !uiopf_client_ready(c->ring) && !uiopf_poll_readable(ch);
@@ -483,7 +527,9 @@ static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
 	return uiopf_register(c->engine, IORING_REGISTER_PBUF_RING, &reg, 1);
 }
 
-int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts)
+#define MOST_ENTRIES 16384u	/* a ring of io_uring has SQEs for this many with four times as many CQEs */
+
+static int open_client(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts)
 {
 	struct io_uring_params p = { .flags = IORING_SETUP_NO_SQARRAY | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL };
 	struct uiopf_ring_client *c = calloc(1, sizeof *c);
@@ -499,9 +545,12 @@ int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_pos
 	if (c->sqpoll)
 		p.flags |= IORING_SETUP_SQPOLL;
 	rc = -EINVAL;
-	if (ch->config.in_flight > 16384)	/* as many as a ring of io_uring has SQEs for */
+	if (ch->config.in_flight > MOST_ENTRIES)
 		goto failed;
-	entries = power_of_two(ch->config.in_flight < 64 ? 64 : ch->config.in_flight);
+	c->missing = posts->ahead < ch->config.in_flight ? posts->ahead : ch->config.in_flight;
+	/* One-shots are queued with the answers to what they have read, and one call submits both. */
+	entries = ch->config.in_flight + (posts->one_shot ? c->missing * posts->sqes : 0);
+	entries = power_of_two(entries < 64 ? 64 : entries > MOST_ENTRIES ? MOST_ENTRIES : entries);
 	if (ch->config.group_most > UINT32_MAX / 16 / MESSAGE / entries)	/* the arena has less than 4 GiB */
 		goto failed;
 	p.cq_entries = 4 * entries;
@@ -526,6 +575,21 @@ int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_pos
 	return 0;
 failed:
 	uiopf_ring_client_close(ch);
+	return rc;
+}
+
+int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts)
+{
+	struct uiopf_file *file = uiopf_faultq_file(ch->queue);
+	const bool was_nonblock = file->mode & UIOPF_FILE_NONBLOCK;
+	int rc;
+
+	if (!posts->nonblock)
+		return open_client(ch, posts);
+	uiopf_core_set_nonblock(ch->core, file, true);
+	rc = open_client(ch, posts);
+	if (rc < 0)
+		uiopf_core_set_nonblock(ch->core, file, was_nonblock);
 	return rc;
 }
 

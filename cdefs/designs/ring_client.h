@@ -1,9 +1,12 @@
 /*
- * What the designs on a ring share: everything except what they post to receive faults. Each design posts a
- * READ_MULTISHOT on the fault file, alone or in a chain. It fills buffers that the client has provided, and posts a
- * completion for each read. Each answer is a WRITE whose completion is skipped on success. When the receive has ended,
- * for whatever reason, the next receive or wait posts it again, and `ends` counts it. The kernel's half is the ring's
- * engine.
+ * What the designs on a ring share: everything except what they post to receive faults. Each design posts reads on the
+ * fault file, alone or in chains: one READ_MULTISHOT, or several one-shot READs. They fill buffers that the client has
+ * provided, and each read posts a completion. Each answer is a WRITE whose completion is skipped on success. When a
+ * read has ended, for whatever reason, the next receive or wait posts it again. `ends` counts it, unless it is a
+ * one-shot that has read something. The kernel's half is the ring's engine.
+ *
+ * A multishot that ended is submitted by a call of its own, since that is rare. One-shots end with each read, so they
+ * are queued, and the call that sends the answers submits them.
  *
  * The client's memory is one arena: the buffer ring, the buffers, and a place for the eight bytes of each answer, one
  * for each SQE, which is free again when its SQE is.
@@ -19,6 +22,9 @@ struct uiopf_ring_client;
 struct uiopf_ring_posts {
 	uint32_t sqes;
 	void (*fill)(const struct uiopf_ring_client *c, struct io_uring_sqe *const *sqe);
+	uint32_t ahead;		/* how many of these are posted at once: as many as groups in flight, up to this number */
+	bool one_shot;		/* each ends with its first read */
+	bool nonblock;		/* the fault file is set O_NONBLOCK, and it stays so, as after any client's fcntl */
 };
 
 struct uiopf_ring_client {
@@ -33,12 +39,14 @@ struct uiopf_ring_client {
 	uint64_t answers_at;
 	uint16_t tail;			/* of the buffer ring */
 	int fd;				/* the queue's file */
-	bool sqpoll, armed, told;	/* told: the eventfd is registered */
+	uint32_t missing;		/* reads that are not posted */
+	uint32_t queued;		/* their SQEs that no call has submitted yet */
+	bool sqpoll, told;		/* told: the eventfd is registered */
 	bool found_none;		/* the last receive, and the client has not waited since */
 };
 
-/* Fills in the READ_MULTISHOT. */
-void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_sqe *sqe);
+/* Fills in the read: IORING_OP_READ_MULTISHOT or IORING_OP_READ. */
+void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_sqe *sqe, uint8_t opcode);
 
 /* The functions of struct uiopf_design; a design has an `open` of its own, which calls this one. */
 int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts);

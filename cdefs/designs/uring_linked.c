@@ -25,22 +25,14 @@ static void fill(const struct uiopf_ring_client *c, struct io_uring_sqe *const *
 	sqe[0]->flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 	sqe[0]->fd = c->fd;
 	sqe[0]->poll32_events = POLLIN;
-	uiopf_ring_client_read(c, sqe[1]);
+	uiopf_ring_client_read(c, sqe[1], IORING_OP_READ_MULTISHOT);
 }
 
-static const struct uiopf_ring_posts posts = { 2, fill };
+static const struct uiopf_ring_posts posts = { .sqes = 2, .fill = fill, .ahead = 1, .nonblock = true };
 
 static int open_linked(struct uiopf_channel *ch)
 {
-	struct uiopf_file *file = uiopf_faultq_file(ch->queue);
-	const bool was_nonblock = file->mode & UIOPF_FILE_NONBLOCK;
-	int rc;
-
-	uiopf_core_set_nonblock(ch->core, file, true);	/* and it stays so, as after any client's fcntl */
-	rc = uiopf_ring_client_open(ch, &posts);
-	if (rc < 0)
-		uiopf_core_set_nonblock(ch->core, file, was_nonblock);
-	return rc;
+	return uiopf_ring_client_open(ch, &posts);
 }
 
 const struct uiopf_design uiopf_design_uring_linked = {

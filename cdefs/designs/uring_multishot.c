@@ -6,10 +6,10 @@
 
 static void fill(const struct uiopf_ring_client *c, struct io_uring_sqe *const *sqe)
 {
-	uiopf_ring_client_read(c, sqe[0]);
+	uiopf_ring_client_read(c, sqe[0], IORING_OP_READ_MULTISHOT);
 }
 
-static const struct uiopf_ring_posts posts = { 1, fill };
+static const struct uiopf_ring_posts posts = { .sqes = 1, .fill = fill, .ahead = 1 };
 
 static int open_multishot(struct uiopf_channel *ch)
 {
