@@ -50,6 +50,11 @@ class TestUringLinked(DesignConformance):
     alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 8 + 16 + 40)
 
 
+class TestUringRead(DesignConformance):
+    design = "uring-read"
+    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 64 + 8 + 16 + 40)
+
+
 class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
 
@@ -79,7 +84,7 @@ def test_a_design_is_found_by_module_and_class() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("nosuch", "handler, eventfd, fd, uring-multishot, uring-linked"),
+        ("nosuch", "handler, eventfd, fd, uring-multishot, uring-linked, uring-read"),
         ("nosuch_module:X", "cannot import"),
         ("my_design:Nosuch", "has no 'Nosuch'"),
         ("pathlib:Path", "must be a subclass"),
@@ -115,11 +120,12 @@ def test_what_each_design_costs_is_what_its_description_says(
     # poll, read, write; the sleeper is woken; 40 + 8 bytes.
     assert counts["fd"] == (3, 1, 48)
     # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
-    for design in ("uring-multishot", "uring-linked"):
+    # A one-shot read has an SQE for each fault.
+    for design, read in (("uring-multishot", 0), ("uring-linked", 0), ("uring-read", 64)):
         calls, wakeups, copied = counts[design]
         assert calls == pytest.approx(1, abs=0.01)
         assert wakeups == pytest.approx(1, abs=0.01)
-        assert copied == pytest.approx(40 + 16 + 64 + 8, abs=0.1)
+        assert copied == pytest.approx(40 + 16 + 64 + 8 + read, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -183,11 +189,14 @@ def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
     assert result.faults == 60 * 5075
 
 
-def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("design", ["uring-multishot", "uring-read"])
+def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(
+    design: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As a client of Linux's SQPOLL has it: io_uring_enter wakes the thread, and waits, at once."""
     monkeypatch.setattr("uring_iopf.machine.DEFAULT_IDLE_NS", 1)
     with Machine(driver="sqpoll", wait="sleep", in_flight=1) as machine:
-        channel = machine.open("uring-multishot")
+        channel = machine.open(design)
         assert isinstance(channel, NativeChannel)
         machine.start()
         served = ffi.new("struct uiopf_served *")

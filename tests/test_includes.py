@@ -67,7 +67,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"design"},
         {"channel"},
         {"client", "eventfd", "fd", "handler", "ring_client"},
-        {"uring_linked", "uring_multishot"},
+        {"uring_linked", "uring_multishot", "uring_read"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

@@ -349,7 +349,7 @@ def accessing(driver: str) -> Callable[[None], None]:
 
 SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
 
-DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot")  # uring-linked differs in what C posts, not in Python
+DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot")  # the other rings differ in what C posts alone
 
 
 def opening(design: str) -> Callable[[Machine], object]:

@@ -40,6 +40,8 @@ def measured(
         ("uring-multishot", "sqpoll"),
         ("uring-linked", "enter"),
         ("uring-linked", "sqpoll"),
+        ("uring-read", "enter"),
+        ("uring-read", "sqpoll"),
         ("handler", "enter"),
     ],
 )

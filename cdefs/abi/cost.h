@@ -8,6 +8,6 @@ struct uiopf_cost {
 	uint64_t wakeups;	/* eventfd writes: someone was, or may have been, asleep */
 	uint64_t bytes_copied;	/* between kernel and client: messages, answers, SQEs, CQEs, counters */
 	uint64_t answer_errors;	/* answers that the kernel refused */
-	uint64_t ends;		/* multishot requests that ended and were armed again */
+	uint64_t ends;		/* multishot requests that ended and were armed again, and one-shots without data */
 	uint64_t punts;		/* requests handed to a worker thread, since their file may block */
 };

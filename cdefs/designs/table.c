@@ -11,7 +11,8 @@
 	_(eventfd) \
 	_(fd) \
 	_(uring_multishot) \
-	_(uring_linked)
+	_(uring_linked) \
+	_(uring_read)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;
 #define NAME(design) &uiopf_design_##design,

@@ -132,13 +132,13 @@ static void end_queue(struct world *w, struct uiopf_faultq *q, struct uiopf_faul
 
 /* ---- a site: one client thread ---- */
 
-static const char *const client_designs[] = { "fd", "uring-multishot", "eventfd", "uring-linked" };
+static const char *const client_designs[] = { "fd", "uring-multishot", "eventfd", "uring-linked", "uring-read" };
 
 /* Opens a queue and a channel, serves for a while, and ends both under whatever is going on. */
 static void serve_once(struct site *s)
 {
 	struct world *w = s->world;
-	uint32_t design = design_named(client_designs[below(&s->random, 4)]), turns = 1 + below(&s->random, 20), d, p;
+	uint32_t design = design_named(client_designs[below(&s->random, sizeof client_designs / sizeof client_designs[0])]), turns = 1 + below(&s->random, 20), d, p;
 	struct uiopf_channel_config config = {
 		.wait = below(&s->random, 2) ? UIOPF_WAIT_SPIN : UIOPF_WAIT_SLEEP,
 		.in_flight = 1024,

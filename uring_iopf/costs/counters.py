@@ -77,7 +77,12 @@ class Counters(Generic[Number]):
         column="bytes\ncopied",
     )
     answer_errors: Number = _counter(Unit.EVENTS, "kernel", "answers that the kernel refused")
-    ends: Number = _counter(Unit.EVENTS, "kernel", "multishot requests that ended and were armed again")
+    ends: Number = _counter(
+        Unit.EVENTS,
+        "kernel",
+        "multishot requests that ended and were armed again, and one-shot reads that ended without data",
+        but_not="one-shot reads that have read something",
+    )
     punts: Number = _counter(
         Unit.EVENTS, "kernel", "requests that the kernel handed to a thread of its own, because their file may block"
     )

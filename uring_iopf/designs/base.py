@@ -64,7 +64,7 @@ class Cost(Counters[int]):
         self.answer_errors += 1
 
     def ended(self) -> None:
-        """Count a multishot request that ended and was armed again."""
+        """Count a multishot request that ended and was armed again, or a one-shot read that ended without data."""
         self.ends += 1
 
     def punted(self) -> None:
