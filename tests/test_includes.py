@@ -66,8 +66,8 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "designs": (
         {"design"},
         {"channel"},
-        {"client", "eventfd", "fd", "handler", "ring_client"},
-        {"uring_linked", "uring_multishot", "uring_read"},
+        {"client", "eventfd", "file_client", "handler", "ring_client"},
+        {"fd", "uring_linked", "uring_multishot", "uring_read"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

@@ -1,28 +1,16 @@
 /*
  * fd (2024, merged in Linux 6.11): one file for both ways. poll tells, read takes as many whole groups as fit, write
- * answers by cookie. The kernel's half is the file's read and write (faultq.c).
+ * answers by cookie.
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "designs/channel.h"
-
-struct fd {
-	uint32_t pending, most;		/* answers not yet written */
-	struct iommu_hwpt_page_response response[];
-};
+#include "designs/file_client.h"
 
 static int open_fd(struct uiopf_channel *ch)
 {
-	uint32_t most = ch->config.in_flight;
-	struct fd *fd = calloc(1, sizeof *fd + most * sizeof fd->response[0]);
-
-	if (!fd)
-		return -ENOMEM;
-	fd->most = most;
-	ch->state = fd;
-	return 0;
+	ch->state = uiopf_file_client_new(ch);
+	return ch->state ? 0 : -ENOMEM;
 }
 
 static void close_fd(struct uiopf_channel *ch)
@@ -30,59 +18,21 @@ static void close_fd(struct uiopf_channel *ch)
 	free(ch->state);
 }
 
-/* One write for all that has gathered, before the client looks for more; a bad answer is skipped and counted, as its caller's client would. */
 static int flush(struct uiopf_channel *ch)
 {
-	struct fd *fd = ch->state;
-	uint32_t done = 0;
-
-	while (done < fd->pending) {
-		int64_t n = uiopf_faultq_write(ch->queue, &fd->response[done],
-					       (fd->pending - done) * sizeof fd->response[0]);
-
-		uiopf_system_call(ch, true);
-		if (unlikely(n == -EINTR)) {	/* not one of them: it is called again */
-			fd->pending -= done;
-			memmove(fd->response, &fd->response[done], fd->pending * sizeof fd->response[0]);
-			return -EINTR;
-		}
-		if (n > 0) {
-			ch->cost.bytes_copied += (uint64_t)n;
-			done += (uint32_t)((uint64_t)n / sizeof fd->response[0]);
-		} else {
-			ch->cost.answer_errors++;
-			done++;
-		}
-	}
-	fd->pending = 0;
-	return 0;
+	return uiopf_file_client_flush(ch, ch->state);
 }
 
 static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
-	struct fd *fd = ch->state;
-	uint32_t i;
-
-	for (i = 0; i < n; i++) {
-		if (fd->pending == fd->most && flush(ch) < 0)
-			return i ? (int)i : -EINTR;
-		fd->response[fd->pending++] = responses[i];
-	}
-	return (int)n;
+	return uiopf_file_client_answer(ch, ch->state, responses, n);
 }
 
 static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
-	int64_t n = flush(ch);
+	int rc = flush(ch);
 
-	if (unlikely(n < 0))
-		return (int)n;
-	n = uiopf_faultq_read(ch->queue, out, most * sizeof *out);
-	uiopf_system_call(ch, n != 0);
-	if (n < 0)
-		return (int)n;
-	ch->cost.bytes_copied += (uint64_t)n;
-	return (int)((uint64_t)n / sizeof *out);
+	return unlikely(rc < 0) ? rc : uiopf_file_client_read(ch, out, most);
 }
 
 static int wait_fd(struct uiopf_channel *ch, uint64_t timeout_ns)
@@ -101,9 +51,9 @@ static int prepare_sleep(struct uiopf_channel *ch)
 
 static bool holds(const struct uiopf_channel *ch)
 {
-	const struct fd *fd = ch->state;
+	const struct uiopf_file_client *f = ch->state;
 
-	return fd->pending;
+	return f->pending;
 }
 
 const struct uiopf_design uiopf_design_fd = {
