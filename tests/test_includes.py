@@ -67,7 +67,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"design"},
         {"channel"},
         {"client", "eventfd", "file_client", "handler", "ring_client"},
-        {"fd", "uring_linked", "uring_multishot", "uring_read"},
+        {"fd", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

@@ -108,7 +108,7 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
         assert machine.iommu.lost() == 0
 
 
-@pytest.mark.parametrize("design", ["eventfd", "fd", "uring-multishot", "uring-linked", "uring-read"])
+@pytest.mark.parametrize("design", ["eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read"])
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:
     group = group_of(iommu)

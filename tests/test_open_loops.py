@@ -36,6 +36,8 @@ def measured(
     [
         ("fd", "enter"),
         ("eventfd", "enter"),
+        ("uring-today", "enter"),
+        ("uring-today", "sqpoll"),
         ("uring-multishot", "enter"),
         ("uring-multishot", "sqpoll"),
         ("uring-linked", "enter"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import SLEEP, SPIN, Client, Scene
+from tests.scene import Client, Scene
 from uring_iopf._core import ffi, lib
 from uring_iopf.core import Driver
 
@@ -136,31 +136,6 @@ def test_a_channel_is_closed_with_its_receive_posted(reported: int) -> None:
     with Scene("uring-linked") as scene:
         scene.queue.report(reported)
         scene.client.wait()
-
-
-@pytest.mark.parametrize("driver", [Driver.ENTER, Driver.SQPOLL])
-@pytest.mark.parametrize("wait", [SLEEP, SPIN], ids=["sleep", "spin"])
-def test_beside_another_reader_each_fault_is_received_once(driver: Driver, wait: int) -> None:
-    """Two consumers and a worker, whatever the order: who loses a race goes on, and every group is answered."""
-    rounds = 30
-    with Scene("uring-linked", driver, wait=wait) as scene:
-        client, stolen = scene.client, []
-        for n in range(rounds):
-            scene.queue.report(2)
-            if n % 3:
-                client.wait()
-            grpid, cookie = scene.steal()
-            if cookie:
-                stolen.append(grpid)
-                scene.give_back(cookie)
-            while len(stolen) + len(client.received) < 2 * (n + 1):
-                client.wait()
-                before = len(client.received)
-                client.receive()
-                client.answer(*(cookie for _, cookie in client.received[before:]))
-            client.flush()
-        assert sorted(stolen + [grpid for grpid, _ in client.received]) == list(range(2 * rounds))
-        assert client.cost("answer_errors") == 0
 
 
 def test_a_poll_that_fails_is_one_end_and_is_posted_again() -> None:

@@ -217,6 +217,11 @@ static int arm(struct uiopf_channel *ch)
 	return rc < 0 ? rc : submit(ch);
 }
 
+int uiopf_ring_client_arm(struct uiopf_channel *ch)
+{
+	return arm(ch);
+}
+
 /* The same after a receive, where one-shots go along with the next call, unless nobody awake is to make it. */
 static int arm_after_receive(struct uiopf_channel *ch)
 {
@@ -245,16 +250,17 @@ static void prefetch_message(const struct uiopf_ring_client *c, uint32_t i)
 		__builtin_prefetch(c->map + c->buffer_at[flags >> IORING_CQE_BUFFER_SHIFT]);
 }
 
-int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
+/*
+ * How many completions there are, or -errno. Without a worker a spinning client must enter: for its answers to leave, and
+ * for completions to be made. A client that sleeps enters when it waits. One that looks again instead is polling, whatever
+ * it said when it was made.
+ */
+static inline int look(struct uiopf_channel *ch)
 {
 	struct uiopf_ring_client *c = ch->state;
-	uint32_t ready = uiopf_client_ready(c->ring), taken = 0, n = 0, i;
+	uint32_t ready = uiopf_client_ready(c->ring);
 	int rc;
 
-	/*
-	 * Without a worker a spinning client must enter: for its answers to leave, and for completions to be made. A client
-	 * that sleeps enters when it waits. One that looks again instead is polling, whatever it said when it was made.
-	 */
 	if (!c->sqpoll && (!uiopf_sleeps(ch) || c->found_none) && (!ready || holds_answers(c))) {
 		const bool submits = not_taken(c);
 
@@ -264,6 +270,48 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 		if (rc < 0)
 			return rc;
 	}
+	return (int)ready;
+}
+
+/* Whatever ended, and why: it is posted again. */
+static inline void note_end(struct uiopf_channel *ch, const struct io_uring_cqe *cqe)
+{
+	struct uiopf_ring_client *c = ch->state;
+
+	c->missing++;
+	ch->cost.ends += !c->posts->one_shot || cqe->res <= 0;
+}
+
+int uiopf_ring_client_look(struct uiopf_channel *ch)
+{
+	return look(ch);
+}
+
+void uiopf_ring_client_take(struct uiopf_channel *ch)
+{
+	struct uiopf_ring_client *c = ch->state;
+	const uint32_t ready = uiopf_client_ready(c->ring);
+	uint32_t i;
+
+	for (i = 0; i < ready; i++) {
+		const struct io_uring_cqe *cqe = uiopf_client_cqe(c->ring, i);
+
+		if (!(cqe->flags & IORING_CQE_F_MORE))
+			note_end(ch, cqe);
+	}
+	if (ready)
+		uiopf_client_seen(c->ring, ready);
+}
+
+int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
+{
+	struct uiopf_ring_client *c = ch->state;
+	uint32_t ready, taken = 0, n = 0, i;
+	int rc = look(ch);
+
+	if (unlikely(rc < 0))
+		return rc;
+	ready = (uint32_t)rc;
 	/* A lone completion's message would be asked for when the completion has arrived. */
 	if (ready)
 		__builtin_prefetch(c->map + c->buffer_at[c->next_id]);
@@ -292,10 +340,8 @@ int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfaul
 			provide(ch, id);
 			c->next_id = (id + 1u) & (c->buffers - 1);
 		}
-		if (!(flags & IORING_CQE_F_MORE)) {	/* whatever ended, and why: it is posted again */
-			c->missing++;
-			ch->cost.ends += !c->posts->one_shot || cqe->res <= 0;
-		}
+		if (!(flags & IORING_CQE_F_MORE))
+			note_end(ch, cqe);
 	}
 	if (taken) {
 		uiopf_client_seen(c->ring, taken);
@@ -565,7 +611,7 @@ static int open_client(struct uiopf_channel *ch, const struct uiopf_ring_posts *
 					uiopf_engine_sqes_offset(c->engine));
 	if (!c->ring)
 		goto failed;
-	rc = open_arena(ch, entries);
+	rc = posts->no_buffers ? 0 : open_arena(ch, entries);
 	if (rc < 0)
 		goto failed;
 	rc = arm(ch);

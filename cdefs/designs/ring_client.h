@@ -24,11 +24,13 @@ struct uiopf_ring_posts {
 	void (*fill)(const struct uiopf_ring_client *c, struct io_uring_sqe *const *sqe);
 	uint32_t ahead;		/* how many of these are posted at once: as many as groups in flight, up to this number */
 	bool one_shot;		/* each ends with its first read */
+	bool no_buffers;	/* what completes carries no data */
 	bool nonblock;		/* the fault file is set O_NONBLOCK, and it stays so, as after any client's fcntl */
 };
 
 struct uiopf_ring_client {
 	const struct uiopf_ring_posts *posts;
+	void *own;			/* the design's own, which it ends */
 	struct uiopf_engine *engine;
 	struct uiopf_client_ring *ring;
 	struct uiopf_region arena;
@@ -47,6 +49,14 @@ struct uiopf_ring_client {
 
 /* Fills in the read: IORING_OP_READ_MULTISHOT or IORING_OP_READ. */
 void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_sqe *sqe, uint8_t opcode);
+
+/*
+ * The parts of a receive, for a design whose completions carry no data. How many there are (a client that has to enter
+ * for them has done so), or -errno; takes them all; posts what has ended, 0 or -errno.
+ */
+int uiopf_ring_client_look(struct uiopf_channel *ch);
+void uiopf_ring_client_take(struct uiopf_channel *ch);
+int uiopf_ring_client_arm(struct uiopf_channel *ch);
 
 /* The functions of struct uiopf_design; a design has an `open` of its own, which calls this one. */
 int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts);

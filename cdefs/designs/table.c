@@ -10,6 +10,7 @@
 	_(handler) \
 	_(eventfd) \
 	_(fd) \
+	_(uring_today) \
 	_(uring_multishot) \
 	_(uring_linked) \
 	_(uring_read)
