@@ -30,9 +30,10 @@ static uint32_t least(uint32_t a, uint32_t b)
 /*
  * Runs what would have interrupted or woken the waiting task. The consumer side is ours. With DEFER_TASKRUN the task
  * runs it itself, and once around unless more is waited for, so many at once or as many as are wanted
- * (__io_run_local_work). True where something is left that nothing calls for.
+ * (__io_run_local_work). With `*goes_on` it is one with the call before; and so is the next with this, if that is true then.
+ * True where something is left that nothing calls for.
  */
-static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint32_t at_once)
+static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint32_t at_once, bool *goes_on)
 {
 	const bool deferred = e->setup_flags & IORING_SETUP_DEFER_TASKRUN;
 	/* What is wanted comes from the CQ's head, where a client may write anything. */
@@ -49,7 +50,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 		do {
 			polled = unlikely(e->polled_first) && !deferred ? uiopf_rings_polled_before(e) : NULL;
 			n = one_by_one ? uiopf_run_work_one_by_one(e, most) :
-			    deferred   ? uiopf_run_deferred_work(e, most, enough - done, !done) : uiopf_run_work(e, most);
+			    deferred   ? uiopf_run_deferred_work(e, most, enough - done, !*goes_on && !done) : uiopf_run_work(e, most);
 			done += n;
 			if (unlikely(polled)) {
 				uiopf_publish_cqes(e);
@@ -66,6 +67,7 @@ static bool task_work(struct uiopf_engine *e, bool flush, uint32_t wanted, uint3
 		/* Completions that were counted may have called TIMEOUTs. */
 	} while (unlikely(e->work && !deferred && done < MOST_WORK));
 	uiopf_core_kick(e->core);
+	*goes_on = done < enough;
 	return e->work && !deferred;
 }
 
@@ -94,6 +96,7 @@ struct waiting {
 	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
 	uint32_t first_tail;
 	int refused;			/* -errno to whoever must wait, or 0 */
+	bool goes_on;			/* the next look is one with this, on Linux: its completions have called others */
 	bool begun;			/* what was there before it counts no more */
 	enum uiopf_driver driver;	/* at the last look */
 };
@@ -284,8 +287,9 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 	if (unlikely(e->setup_flags & IORING_SETUP_SQPOLL))
 		did += e->consumer.ops->run(&e->consumer);	/* no worker does it */
 	left = (int32_t)(w->waiter.target - e->ring.cq_tail_published);	/* who has slept runs no more than is missing */
-	*more = first ? task_work(e, true, w->wanted, MOST_AT_ONCE) :
-			task_work(e, true, left > 1 ? (uint32_t)left : 1, 1);
+	*more = first ? task_work(e, true, w->wanted, MOST_AT_ONCE, &w->goes_on) :
+			task_work(e, true, left > 1 ? (uint32_t)left : 1, 1, &w->goes_on);
+	w->goes_on = w->goes_on && (e->work || e->polled_first);
 	*more = *more || did || e->work;	/* what is left of a deferred ring's ends the sleep as well (io_has_work) */
 	if (unlikely(e->polled_first)) {	/* behind what was put off: what this calls is put off in turn */
 		uiopf_rings_polled(e);
@@ -297,10 +301,6 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 		w->first_tail = e->ring.cq_tail_published;
 		done = enough_at_once(e, w);
 	}
-	if (unlikely(e->asked != NULL) && !done && !e->holds_workers) {	/* they work while this task sleeps */
-		uiopf_run_workers(e, UINT32_MAX);
-		*more = true;
-	}
 	e->looking = NULL;
 	if (core->timer_ns > core->timer_known)
 		core->timer_known = core->timer_ns;
@@ -308,15 +308,25 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 	return done;
 }
 
+/* What a deferred ring's workers do while its client sleeps, or is elsewhere: true where they have done something. */
+static bool let_workers_work(struct uiopf_engine *e)
+{
+	if (likely(!READ_ONCE(&e->asked)) || e->holds_workers || unlikely(uiopf_consumer_try_begin(e->core) < 0))
+		return false;
+	uiopf_run_workers(e, UINT32_MAX);
+	uiopf_consumer_end(e->core);
+	return true;
+}
+
 /* The consumer step is ours to run: do it whenever a fault queue calls, or somebody has made work for this ring. */
 static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 {
 	struct uiopf_core *core = e->core;
 	struct uiopf_sleeper sleeper = { .in_call = true, .eventfd = -1 };
-	bool more, turned = false;
+	bool more, turned = false, last_look = false;
 	enum time_is time;
 	uint32_t turns = 0;
-	int rc;
+	int rc, last;
 
 	while ((rc = look(e, w, &more)) == 0) {
 		if (unlikely(w->refused < 0))
@@ -331,8 +341,12 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 		}
 		time = look_at_time(e, w);
 		if (time == TIME_IS_OVER) {
-			rc = -ETIME;
-			break;
+			if (last_look) {
+				rc = -ETIME;
+				break;
+			}
+			last_look = true;	/* what has come meanwhile runs all the same (io_cqring_wait) */
+			continue;
 		}
 		/*
 		 * What a look works at may have no end: a client writes into its SQ tail that four billion SQEs are there. So
@@ -342,7 +356,7 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 			rc = -EINTR;
 			break;
 		}
-		if (unlikely(more))
+		if (let_workers_work(e) || unlikely(more))
 			continue;
 		if (w->driver != UIOPF_INLINE) {
 			turned = false;
@@ -362,8 +376,11 @@ static int wait_and_work(struct uiopf_engine *e, struct waiting *w)
 		} else if (time == TIME_GOES_ON) {
 			rc = sleep_for(core, w, w->driver == UIOPF_INLINE ? inline_left(core, w) : time_left(core, w, true), true);
 			uiopf_sleeper_unlist(core, &sleeper);
-			if (rc < 0)
+			if (rc < 0) {	/* the same for a signal */
+				if ((last = look(e, w, &more)) != 0)
+					rc = last;
 				break;
+			}
 			turns = 0;
 		}
 	}
@@ -465,7 +482,7 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 				*rc = -EINTR;
 				return false;
 			}
-			task_work(e, false, 0, MOST_AT_ONCE);
+			task_work(e, false, 0, MOST_AT_ONCE, &(bool){ false });
 			uiopf_consumer_end(core);
 		}
 		return true;
@@ -485,7 +502,7 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
 	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
 	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))
-		task_work(e, false, min_complete, MOST_AT_ONCE);
+		task_work(e, false, min_complete, MOST_AT_ONCE, &(bool){ false });
 	else
 		submitted_only(e);
 	uiopf_consumer_end(core);
@@ -560,13 +577,10 @@ int uiopf_engine_run_workers(struct uiopf_engine *e, uint32_t most)
 	return n;
 }
 
-/* What a deferred ring's workers do while its client is elsewhere. What they end is for the client's next call. */
+/* The end of a call. What workers end from here on is for the client's next. */
 static int leave(struct uiopf_engine *e, int rc)
 {
-	if (likely(!READ_ONCE(&e->asked)) || e->holds_workers || unlikely(uiopf_consumer_try_begin(e->core) < 0))
-		return rc;
-	uiopf_run_workers(e, UINT32_MAX);
-	uiopf_consumer_end(e->core);
+	let_workers_work(e);
 	return rc;
 }
 
@@ -631,7 +645,7 @@ static int end_without_wait(struct uiopf_engine *e, int rc)
 	if (e->setup_flags & IORING_SETUP_DEFER_TASKRUN)
 		submitted_only(e);
 	else
-		task_work(e, false, 0, MOST_AT_ONCE);
+		task_work(e, false, 0, MOST_AT_ONCE, &(bool){ false });
 	uiopf_consumer_end(e->core);
 	return rc;
 }

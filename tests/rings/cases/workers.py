@@ -58,6 +58,8 @@ HARD, DRAIN = int(SqeFlags.IO_HARDLINK), int(SqeFlags.IO_DRAIN)
 DEFER = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
 ALL, BY_FD, ANY, BY_DATA, BY_OP = 1, 2, 4, 16, 32
 NOWAIT: Final = 8
+NOP_TW: Final = 16
+MULTI: Final = 1
 BUNDLE: Final = 16
 ONE: Final = bytes([1, *bytes(7)])
 KINDS: Final = {
@@ -491,6 +493,30 @@ _CALLS: Final = tuple(
     )
 )
 
+_OVER_AT_ONCE: Final = tuple(
+    case(
+        f"worker: a time that is over at once, {wanted} wanted, put off{', shown' if shown else ''}, {name}",
+        "task work runs once more before the call returns",
+        Setup(flags=DEFER | (int(SetupFlags.TASKRUN_FLAG) if shown else 0)),
+        Open("file", "stream"),
+        submit(*requests, flags=flags),
+        Reap(),
+        enter_ext(0, wanted),
+        Reap() if taken else (),
+        submit(nop(9), flags=GETEVENTS),
+        Reap(),
+        [(enter(0, 0, GETEVENTS), Reap(), Word("sq_flags"))] * 2,
+        since=(6, 18),
+    )
+    for shown in (False, True)
+    for wanted in (1, 2, 3)
+    for flags, taken in ((0, False), (0, True), (GETEVENTS, False))
+    for name, requests in (
+        (f"a poll of the ring{flags, taken}", (nop(1, op_flags=NOP_TW), nop(2), poll(3, "ring", len=MULTI))),
+        (f"a chain{flags, taken}", (nop(1, flags=LINK), nop(2, flags=LINK), nop(3))),
+    )
+)
+
 _SHOWN: Final = tuple(
     case(
         f"worker: TASKRUN_FLAG, {name}, {wanted} wanted",
@@ -512,4 +538,16 @@ _SHOWN: Final = tuple(
     )
 )
 
-CASES: Final = (*_CALLS, *_SHOWN, *_ONE_SHOTS, *_MULTISHOTS, *_CANCELS, *_BUFFERS, *_REST, *_FILLED, *_CHAINS, *_SINGLE)
+CASES: Final = (
+    *_CALLS,
+    *_OVER_AT_ONCE,
+    *_SHOWN,
+    *_ONE_SHOTS,
+    *_MULTISHOTS,
+    *_CANCELS,
+    *_BUFFERS,
+    *_REST,
+    *_FILLED,
+    *_CHAINS,
+    *_SINGLE,
+)
