@@ -66,8 +66,8 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "designs": (
         {"design"},
         {"channel"},
-        {"client", "eventfd", "file_client", "handler", "ring_client"},
-        {"fd", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
+        {"client", "file_client", "handler", "named", "ring_client", "told"},
+        {"eventfd", "fd", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

@@ -8,12 +8,11 @@
  * designs must answer for the same faults. The answer's search is a table here, not the posted list.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
-#include "designs/design.h"
+#include "designs/named.h"
+#include "designs/told.h"
 
 struct rfc_pgfault {		/* struct iommu_hwpt_pgfault of the RFC: 48 bytes */
 	uint32_t size, flags, dev_id, pasid, grpid, perm;
@@ -30,84 +29,15 @@ struct rfc {
 	/* The kernel's: the group whose messages are being read, and the groups to be answered. */
 	struct uiopf_group *reading;
 	uint32_t reading_cookie, next_node;
-	uint32_t mask, used;
-	struct outstanding {
-		uint32_t dev_id, pasid, grpid, cookie;	/* cookie 0: free */
-	} *outstanding;
+	struct uiopf_named outstanding;
 	/* The client's: messages that the eventfd has told of; a group that is not complete yet. */
-	uint64_t told;
-	uint32_t partial, most;
+	struct uiopf_told told;
+	uint32_t partial;
 	struct iommu_hwpt_pgfault *group;
-	struct reply { uint32_t dev_id, pasid, grpid; bool live, has_private; uint64_t private_data[2]; } *reply;	/* by the name that the generic clients answer by */
-	struct uiopf_idmap names;
+	struct uiopf_replies replies;
 };
 
 /* ---- kernel: the second fd's read, and the ioctl ---- */
-
-static uint32_t hash(uint32_t dev_id, uint32_t pasid, uint32_t grpid)
-{
-	uint64_t key = (uint64_t)pasid << 32 ^ (uint64_t)grpid << 8 ^ dev_id;
-
-	return (uint32_t)(key * 0x9e3779b97f4a7c15u >> 40);
-}
-
-/* The slot of a group, or a free one; the table is at most half full. */
-static struct outstanding *find(struct rfc *rfc, uint32_t dev_id, uint32_t pasid, uint32_t grpid)
-{
-	uint32_t i = hash(dev_id, pasid, grpid) & rfc->mask;
-
-	for (;; i = (i + 1) & rfc->mask) {
-		struct outstanding *o = &rfc->outstanding[i];
-
-		if (!o->cookie || (o->dev_id == dev_id && o->pasid == pasid && o->grpid == grpid))
-			return o;
-	}
-}
-
-/* Takes a slot out and moves up what was pushed past it, so that no search ends early. */
-static void forget(struct rfc *rfc, struct outstanding *o)
-{
-	uint32_t hole = (uint32_t)(o - rfc->outstanding), i = hole;
-
-	for (;;) {
-		struct outstanding *next;
-		uint32_t home;
-
-		i = (i + 1) & rfc->mask;
-		next = &rfc->outstanding[i];
-		if (!next->cookie)
-			break;
-		home = hash(next->dev_id, next->pasid, next->grpid) & rfc->mask;
-		if (((i - home) & rfc->mask) >= ((i - hole) & rfc->mask)) {
-			rfc->outstanding[hole] = *next;
-			hole = i;
-		}
-	}
-	rfc->outstanding[hole].cookie = 0;
-	rfc->used--;
-}
-
-/* The kernel may have answered for us meanwhile, and the cookie may be another group's by now. */
-static bool is_current(const struct uiopf_channel *ch, const struct outstanding *o)
-{
-	const struct uiopf_group *group = ch->queue->by_cookie[o->cookie];
-
-	return group && group->last.dev_id == o->dev_id && group->last.pasid == o->pasid && group->last.grpid == o->grpid;
-}
-
-static void remember(struct uiopf_channel *ch, const struct uiopf_group *group)
-{
-	struct rfc *rfc = ch->state;
-	struct outstanding *o;
-	uint32_t i;
-
-	for (i = 0; rfc->used > rfc->mask / 2 && i <= rfc->mask; i++)
-		while (rfc->outstanding[i].cookie && !is_current(ch, &rfc->outstanding[i]))
-			forget(rfc, &rfc->outstanding[i]);
-	o = find(rfc, group->last.dev_id, group->last.pasid, group->last.grpid);
-	rfc->used += !o->cookie;
-	*o = (struct outstanding){ group->last.dev_id, group->last.pasid, group->last.grpid, group->last.cookie };
-}
 
 /* `data`: of a group's last message that has such a thing, or NULL. The answer needs none from us: the kernel keeps it. */
 static void copy_message(struct rfc_pgfault *m, const struct iommu_hwpt_pgfault *fault,
@@ -160,7 +90,7 @@ static int64_t read_message(struct uiopf_channel *ch, struct rfc_pgfault *m)
 	} else {
 		copy_message(m, &group->last, group->kept & UIOPF_FAULT_PRIV_DATA ?
 			     &group->attach->device->private_data[group->index] : NULL);
-		remember(ch, group);
+		uiopf_named_remember(&rfc->outstanding, ch->queue, group);
 		rfc->reading = NULL;
 	}
 	uiopf_consumer_end(ch->core);
@@ -171,19 +101,16 @@ static int64_t read_message(struct uiopf_channel *ch, struct rfc_pgfault *m)
 static int page_response(struct uiopf_channel *ch, const struct rfc_response *r)
 {
 	struct rfc *rfc = ch->state;
-	struct outstanding *o;
+	uint32_t cookie;
 	int rc = -EINVAL;
 
 	if (r->size < sizeof *r || r->code > UIOPF_RESP_FAILURE)
 		return -EINVAL;
 	if (uiopf_consumer_try_begin(ch->core) < 0)
 		return -EINTR;
-	o = find(rfc, r->dev_id, r->pasid, r->grpid);
-	if (o->cookie) {
-		const struct outstanding found = *o;
-
-		forget(rfc, o);
-		if (is_current(ch, &found) && uiopf_faultq_answer_cookie(ch->queue, found.cookie, r->code))
+	cookie = uiopf_named_find(&rfc->outstanding, ch->queue, r->dev_id, r->pasid, r->grpid);
+	if (cookie) {
+		if (uiopf_named_answer(&rfc->outstanding, ch->queue, cookie, r->code))
 			rc = 0;
 		uiopf_core_kick(ch->core);
 	}
@@ -193,44 +120,15 @@ static int page_response(struct uiopf_channel *ch, const struct rfc_response *r)
 
 /* ---- client ---- */
 
-/* read(2) of the eventfd: how many messages have come since the last time; or -EINTR. */
-static int read_eventfd(struct uiopf_channel *ch)
-{
-	struct rfc *rfc = ch->state;
-	eventfd_t told = 0;
-
-	if (ch->core->live) {
-		if (eventfd_read(ch->eventfd, &told) < 0)
-			told = 0;
-	} else {
-		if (uiopf_control_try_begin(ch->core) < 0)
-			return -EINTR;
-		/* Without a worker nothing is written where nothing is paid for: the count stands for it. */
-		eventfd_read(ch->eventfd, &told);
-		told = ch->queue->notified;
-		ch->queue->notified = 0;
-		ch->cost.wakeups += told;
-		uiopf_control_end(ch->core);
-	}
-	if (told) {
-		ch->cost.system_calls++;
-		ch->cost.bytes_copied += sizeof told;
-	} else {
-		ch->cost.empty_polls++;
-	}
-	rfc->told = told;
-	return 0;
-}
-
 static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
 	struct rfc *rfc = ch->state;
 	uint32_t n = 0;
 
-	if (!rfc->told && read_eventfd(ch) < 0)
+	if (!rfc->told.told && uiopf_told_read(ch, &rfc->told) < 0)
 		return -EINTR;
 	/* Generic clients want whole groups; this design splits them, so its client gathers. */
-	while (rfc->told && n + rfc->partial < most) {
+	while (rfc->told.told && n + rfc->partial < most) {
 		struct rfc_pgfault m;
 		struct iommu_hwpt_pgfault *to = &rfc->group[rfc->partial];
 		int64_t got = read_message(ch, &m);
@@ -239,12 +137,12 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 			return n ? (int)n : (int)got;
 		if (got == 0) {	/* answered for meanwhile: told of, and gone */
 			uiopf_system_call(ch, false);
-			rfc->told = 0;
+			rfc->told.told = 0;
 			break;
 		}
 		uiopf_system_call(ch, true);
 		ch->cost.bytes_copied += sizeof m;
-		rfc->told--;
+		rfc->told.told--;
 		*to = (struct iommu_hwpt_pgfault){
 			.flags = m.flags & 3, .dev_id = m.dev_id, .pasid = m.pasid, .grpid = m.grpid,
 			.perm = m.perm, .addr = m.addr,
@@ -255,10 +153,11 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 			/* The generic clients' name for a group; what the ioctl needs is kept under it. */
 			uint32_t cookie, i, messages = (uint32_t)(to - rfc->group) + 1;
 
-			if (!uiopf_idmap_take(&rfc->names, &cookie))
+			if (!uiopf_replies_take(&rfc->replies, &cookie))
 				return n ? (int)n : -ENOBUFS;	/* more groups unanswered than the client said */
-			rfc->reply[cookie] = (struct reply){
-				m.dev_id, m.pasid, m.grpid, true, m.flags & 4, { m.private_data[0], m.private_data[1] },
+			rfc->replies.reply[cookie] = (struct uiopf_reply){
+				m.dev_id, m.pasid, m.grpid, m.flags, true, m.flags & 4,
+				{ m.private_data[0], m.private_data[1] },
 			};
 			for (i = 0; i < messages; i++) {
 				rfc->group[i].cookie = cookie;
@@ -277,18 +176,18 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 
 	for (i = 0; i < n; i++) {
 		uint32_t cookie = responses[i].cookie;
+		const struct uiopf_reply *reply = uiopf_replies_find(&rfc->replies, cookie);
 		struct rfc_response r = { .size = sizeof r, .code = responses[i].code };
 		int rc = -EINVAL;
 
-		if (cookie && cookie <= rfc->most && rfc->reply[cookie].live) {
-			r.dev_id = rfc->reply[cookie].dev_id;
-			r.pasid = rfc->reply[cookie].pasid;
-			r.grpid = rfc->reply[cookie].grpid;
+		if (reply) {
+			r.dev_id = reply->dev_id;
+			r.pasid = reply->pasid;
+			r.grpid = reply->grpid;
 			rc = page_response(ch, &r);
 			if (unlikely(rc == -EINTR))
 				return i ? (int)i : rc;
-			rfc->reply[cookie].live = false;
-			uiopf_idmap_give(&rfc->names, cookie);
+			uiopf_replies_give(&rfc->replies, cookie);
 		}
 		uiopf_system_call(ch, true);
 		ch->cost.bytes_copied += sizeof r;
@@ -301,12 +200,8 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 static int private_data(const struct uiopf_channel *ch, uint32_t cookie, uint64_t out[2])
 {
 	const struct rfc *rfc = ch->state;
-	const struct reply *reply = cookie && cookie <= rfc->most ? &rfc->reply[cookie] : NULL;
 
-	if (!reply || !reply->live)
-		return -EINVAL;
-	memcpy(out, reply->private_data, sizeof reply->private_data);
-	return reply->has_private;
+	return uiopf_replies_private_data(&rfc->replies, cookie, out);
 }
 
 static bool takes(const struct uiopf_channel *ch, uint32_t code)
@@ -315,44 +210,18 @@ static bool takes(const struct uiopf_channel *ch, uint32_t code)
 	return code <= UIOPF_RESP_FAILURE;	/* as page_response() */
 }
 
-static bool something(struct uiopf_channel *ch)
-{
-	struct rfc *rfc = ch->state;
-	struct pollfd p = { .fd = ch->eventfd, .events = POLLIN };
-
-	if (rfc->told || !ch->core->live)
-		return rfc->told || READ_ONCE(&ch->queue->notified);
-	return poll(&p, 1, 0) > 0;
-}
-
 static int wait_eventfd(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
 	struct rfc *rfc = ch->state;
-	struct pollfd p = { .fd = ch->eventfd, .events = POLLIN };
-	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
-	uint32_t turns = 0;
-	int rc;
 
-	if (ch->core->driver == UIOPF_INLINE) {
-		while (!(rc = something(ch))) {
-			rc = turns++ < UIOPF_TURNS_OF_A_CALL ? uiopf_core_produce(ch->core) : -EINTR;
-			if (rc <= 0)
-				break;
-		}
-		if (uiopf_sleeps(ch))
-			uiopf_system_call(ch, true);
-		return rc;
-	}
-	if (!uiopf_sleeps(ch) || rfc->told)
-		return 1;
-	ch->cost.system_calls++;	/* poll: a real one; receive reads the counter */
-	rc = ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL);
-	return rc > 0 ? 1 : rc < 0 && errno == EINTR ? -EINTR : 0;
+	return uiopf_told_wait(ch, &rfc->told, timeout_ns);
 }
 
 static int prepare_sleep(struct uiopf_channel *ch)
 {
-	return something(ch);
+	struct rfc *rfc = ch->state;
+
+	return uiopf_told_something(ch, &rfc->told);
 }
 
 static void kernel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost)
@@ -368,30 +237,26 @@ static void close_eventfd(struct uiopf_channel *ch)
 	uiopf_control_begin(ch->core);
 	ch->queue->notify_fd = -1;
 	uiopf_control_end(ch->core);
-	free(rfc->outstanding);
+	uiopf_named_free(&rfc->outstanding);
+	uiopf_replies_free(&rfc->replies);
 	free(rfc->group);
-	free(rfc->reply);
-	uiopf_idmap_free(&rfc->names);
 	free(rfc);
 }
 
 static int open_eventfd(struct uiopf_channel *ch)
 {
 	struct rfc *rfc = calloc(1, sizeof *rfc);
-	uint32_t slots = 64;
+	uint32_t most = ch->config.in_flight > 512 ? ch->config.in_flight : 512;
+	int named, replies;
 
 	if (!rfc)
 		return -ENOMEM;
-	rfc->most = ch->config.in_flight > 512 ? ch->config.in_flight : 512;
-	while (slots < 2 * rfc->most)
-		slots *= 2;
-	rfc->mask = slots - 1;
-	rfc->outstanding = calloc(slots, sizeof *rfc->outstanding);
-	rfc->group = calloc(ch->config.group_most, sizeof *rfc->group);
-	rfc->reply = calloc(rfc->most + 1, sizeof *rfc->reply);
 	ch->state = rfc;
-	uiopf_idmap_init(&rfc->names, 1);
-	if (uiopf_idmap_reserve(&rfc->names, rfc->most) < 0 || !rfc->outstanding || !rfc->group || !rfc->reply) {
+	rfc->told.notified = &ch->queue->notified;
+	rfc->group = calloc(ch->config.group_most, sizeof *rfc->group);
+	named = uiopf_named_init(&rfc->outstanding, most);
+	replies = uiopf_replies_init(&rfc->replies, most);
+	if (named < 0 || replies < 0 || !rfc->group) {
 		close_eventfd(ch);
 		return -ENOMEM;
 	}
