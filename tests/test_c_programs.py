@@ -25,6 +25,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "invalidate": ["20000", "1"],
     "records": ["1"],
     "faultq": ["200000", "1"],
+    "region": ["100000", "1"],
     "vtd": [],
     "vtd_revisions": [],
     "smmuv3": [],

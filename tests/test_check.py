@@ -624,7 +624,17 @@ def test_a_signal_ends_it_with_what_has_ended(number: signal.Signals, tmp_path: 
 
 
 def test_a_reader_that_goes_away_ends_it() -> None:
-    with run_check("fd", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read") as process:
+    with run_check(
+        "fd",
+        "region-v8",
+        "region-v9",
+        "region",
+        "eventfd",
+        "uring-today",
+        "uring-multishot",
+        "uring-linked",
+        "uring-read",
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

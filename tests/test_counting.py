@@ -40,7 +40,13 @@ def test_a_design_counts_the_same_in_both_languages(
     assert one.faults == other.faults
 
 
+TOLD = ("eventfd", "region-v8", "region-v9", "region", EventfdTwin)
+"""The designs whose eventfd is written for each message, also while the client is awake."""
+
 ALONE = {
+    "region-v8": {"sleep": (5, 0, 1, 120), "spin": (4, 0, 1, 120)},
+    "region-v9": {"sleep": (5, 0, 1, 120), "spin": (4, 0, 1, 120)},
+    "region": {"sleep": (5, 0, 1, 140), "spin": (4, 0, 1, 140)},
     "eventfd": {"sleep": (4, 0, 1, 84), "spin": (3, 0, 1, 84)},
     "fd": {"sleep": (3, 0, 1, 48), "spin": (2, 0, 0, 48)},
     "uring-today": {"sleep": (3, 0, 1, 64), "spin": (3, 0, 0, 64)},
@@ -58,7 +64,8 @@ def test_one_fault_by_itself_counts_what_can_be_said_beforehand(design: str | ty
     (result,) = compare_designs([design], in_flight=1, wait=wait).values()
     cost = result.per_fault
     counted = (cost.system_calls, cost.empty_polls, cost.wakeups, cost.bytes_copied)
-    assert counted == pytest.approx(ALONE[design][wait], abs=0.03)  # first fault, last look, SQEs that post the read
+    assert counted == pytest.approx(ALONE[design][wait], abs=0.04)
+    # But for the first fault, the last look, SQEs that post the read, and a header that is read every 511 answers.
 
 
 @pytest.mark.parametrize("design", [*(name for name in ALONE if isinstance(name, str)), Doorbell, FdTwin, EventfdTwin])
@@ -144,7 +151,7 @@ def test_a_wait_finds_what_was_published_before(design: str | type[Design], wait
             assert channel.wait()
             assert len(channel.receive()) == 1
             assert not channel.wait()
-        assert channel.cost().wakeups == (3 if design in ("eventfd", EventfdTwin) else 0)
+        assert channel.cost().wakeups == (3 if design in TOLD else 0)
 
 
 def counted_besides(cost: Counts) -> tuple[int, ...]:

@@ -13,10 +13,11 @@ from uring_iopf.costs import Counts
 from uring_iopf.designs import names, resolve
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.errors import KernelError, UsageError
+from uring_iopf.hardware.pri import PriRegister
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine
-from uring_iopf.machine_parts import MachineParts
+from uring_iopf.machine_parts import FunctionParts, MachineParts
 from uring_iopf.testing.conformance import DesignConformance
 from uring_iopf.workloads import load_workload
 
@@ -28,6 +29,21 @@ if TYPE_CHECKING:
 
 class TestHandler(DesignConformance):
     design = "handler"
+
+
+class TestRegionV8(DesignConformance):
+    design = "region-v8"
+    alone = Counts(system_calls=5, wakeups=1, bytes_copied=8 + 20 + 64 + 4 + 24)
+
+
+class TestRegionV9(DesignConformance):
+    design = "region-v9"
+    alone = Counts(system_calls=5, wakeups=1, bytes_copied=8 + 20 + 64 + 4 + 24)
+
+
+class TestRegion(DesignConformance):
+    design = "region"
+    alone = Counts(system_calls=5, wakeups=1, bytes_copied=8 + 20 + 64 + 4 + 40 + 4)
 
 
 class TestEventfd(DesignConformance):
@@ -89,7 +105,10 @@ def test_a_design_is_found_by_module_and_class() -> None:
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("nosuch", "handler, eventfd, fd, uring-today, uring-multishot, uring-linked, uring-read"),
+        (
+            "nosuch",
+            "handler, region-v8, region-v9, region, eventfd, fd, uring-today, uring-multishot, uring-linked",
+        ),
         ("nosuch_module:X", "cannot import"),
         ("my_design:Nosuch", "has no 'Nosuch'"),
         ("pathlib:Path", "must be a subclass"),
@@ -120,6 +139,11 @@ def test_what_each_design_costs_is_what_its_description_says(
         for name, cell in results.items()
     }
     assert counts["handler"] == (0, 0, 0)
+    # poll, read of the counter, pread of the header, pwrite of the index, ioctl; 8 + 20 + 64 + 4 + 24 bytes.
+    assert counts["region-v8"] == counts["region-v9"] == (5, 1, 120)
+    # The head of the answers' ring in place of the ioctl, whose answer has room for private data: 40 + 4 bytes.
+    # Every 511 answers the client reads that ring's header, too: one call, 20 bytes.
+    assert counts["region"] == pytest.approx((5 + 1 / 511, 1, 140 + 20 / 511), rel=0.0001)
     # poll, read of the counter, read of the message, ioctl; the eventfd's write; 8 + 48 + 28 bytes.
     assert counts["eventfd"] == (4, 1, 84)
     # poll, read, write; the sleeper is woken; 40 + 8 bytes.
@@ -238,3 +262,57 @@ def test_a_design_that_answers_nothing_is_given_up_at_once_where_time_stands_sti
 ) -> None:
     with pytest.raises(AssertionError, match="silent: stuck: 16 faults got no answer with nothing left to do"):
         compare_designs([Silent], in_flight=16)
+
+
+@pytest.mark.parametrize(("design", "room"), [("region-v8", 63), ("region-v9", 511), ("region", 511)])
+def test_a_machine_has_no_more_credits_than_the_design_has_room(design: str, room: int) -> None:
+    two = (FunctionParts("nic"), FunctionParts("gpu"))
+    for functions, share in (((FunctionParts("nic"),), room), (two, room // 2)):
+        with Machine(None, driver="inline", functions=functions, queues="shared") as machine:
+            machine.open(design)
+            for one in machine.functions.values():
+                assert one.credits == one.endpoint.read_pri(PriRegister.ALLOCATION) == share
+    with Machine(None, driver="inline", functions=two, queues="device") as machine:
+        machine.open_each(design)
+        assert [one.credits for one in machine.functions.values()] == [room, room]
+    with Machine(None, driver="inline", functions=(FunctionParts("nic", credits=5),)) as machine:
+        machine.open(design)
+        assert machine.function.credits == 5
+
+
+def test_a_machine_that_could_not_open_a_design_has_its_credits_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Machine(None, driver="inline") as machine:
+        before = machine.endpoint.read_pri(PriRegister.ALLOCATION)
+        with monkeypatch.context() as patched:
+            patched.setattr(Machine, "_open_channel", None)
+            with pytest.raises(TypeError, match="not callable"):
+                machine.open("region-v8")
+        assert machine.function.credits == machine.endpoint.read_pri(PriRegister.ALLOCATION) == before
+        machine.open("fd")
+        assert machine.function.credits == before
+
+
+def test_a_design_has_room_for_the_stalls_of_a_function_or_says_so() -> None:
+    with Machine(None, driver="inline", iommu="smmuv3-stall") as machine:
+        with pytest.raises(UsageError, match=r"room for 63 faults of .*, which stalls in 64 places; give stalls=63"):
+            machine.open("region-v8")
+        machine.open("region")
+    with (
+        Machine(None, driver="inline", functions=tuple(FunctionParts(f"f{n}") for n in range(2)), group=32) as machine,
+        pytest.raises(UsageError, match="group must be 31 or less for f0, because region-v8 has no room"),
+    ):
+        machine.open("region-v8")
+
+
+def test_more_faults_than_a_ring_holds_are_refused_and_counted_without_a_call_of_the_client() -> None:
+    """By a function that is given more credits than the kernel meant it to have."""
+    with Machine(None, driver="inline") as machine:
+        channel = machine.open("region-v8")
+        machine.endpoint.write_pri(PriRegister.ALLOCATION, 100)
+        tickets = [machine.endpoint.access(1, 0x1000 * n, 1) for n in range(70)]
+        for _ in range(3):
+            machine.core.produce()
+        found = [machine.endpoint.result(ticket).name for ticket in tickets]
+        assert found == ["PENDING"] * 63 + ["INVALID"] * 7
+        assert machine.account().auto_answered == 7
+        assert len(channel.receive()) == 63

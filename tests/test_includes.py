@@ -66,8 +66,10 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "designs": (
         {"design"},
         {"channel"},
-        {"client", "file_client", "handler", "named", "ring_client", "told"},
-        {"eventfd", "fd", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
+        {"client", "file_client", "handler", "named", "region_layout", "ring_client", "told"},
+        {"eventfd", "fd", "region_kernel", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
+        {"region_find"},
+        {"region"},
         {"table"},
     ),
     "measure": ({"nop", "references"},),

@@ -349,7 +349,14 @@ def accessing(driver: str) -> Callable[[None], None]:
 
 SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
 
-DESIGNS: Final = ("handler", "eventfd", "fd", "uring-multishot")  # the other rings differ in what C posts alone
+DESIGNS: Final = (
+    "handler",
+    "region-v8",
+    "region",
+    "eventfd",
+    "fd",
+    "uring-multishot",
+)  # the other rings differ in what C posts alone
 
 
 def opening(design: str) -> Callable[[Machine], object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,7 +109,9 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
         assert machine.iommu.lost() == 0
 
 
-@pytest.mark.parametrize("design", ["eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read"])
+@pytest.mark.parametrize(
+    "design", ["region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read"]
+)
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:
     group = group_of(iommu)
@@ -116,6 +119,15 @@ def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> Non
     result = count_cell(design, parts)
     assert result.missing == ()
     assert result.per_fault == count_cell(design, parts.with_options(iommu="vtd")).per_fault
+
+
+@pytest.mark.parametrize("design", ["region-v8", "region-v9"])
+@pytest.mark.parametrize("iommu", ["vtd-3", "vtd-2"])
+def test_private_data_make_the_argument_of_the_ioctl_of_2019_longer(iommu: str, design: str) -> None:
+    parts = MachineParts(load_workload("gcc-compile"), driver="inline", iommu=iommu, in_flight=64)
+    result, without = (count_cell(design, parts.with_options(iommu=one)).per_fault for one in (iommu, "vtd"))
+    assert result.bytes_copied == pytest.approx(without.bytes_copied + 20)
+    assert replace(result, bytes_copied=without.bytes_copied) == without
 
 
 @pytest.mark.parametrize("replaces", [True, False], ids=["replace", "detach and attach"])

@@ -36,6 +36,7 @@ def measured(
     [
         ("fd", "enter"),
         ("eventfd", "enter"),
+        ("region", "enter"),
         ("uring-today", "enter"),
         ("uring-today", "sqpoll"),
         ("uring-multishot", "enter"),

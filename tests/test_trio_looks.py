@@ -25,7 +25,7 @@ BASE = 0x7F00_0000_0000
 LONG_S = 5  # a test that takes so long has failed
 
 designs = pytest.mark.parametrize(
-    "design", ["fd", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read"]
+    "design", ["fd", "region-v8", "region", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read"]
 )
 drivers = pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
 

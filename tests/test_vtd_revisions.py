@@ -243,10 +243,11 @@ def test_a_driver_that_forgets_private_data_leaves_the_function_waiting_until_a_
     site.close()
 
 
+@pytest.mark.parametrize("design", ["eventfd", "region-v8", "region-v9", "region"])
 @pytest.mark.parametrize(("iommu", "most"), [("vtd-3", 128), ("vtd-2", 23)])
-def test_the_message_of_2023_has_a_place_for_private_data(iommu: str, most: int) -> None:
+def test_the_messages_before_2024_have_a_place_for_private_data(iommu: str, most: int, design: str) -> None:
     with Machine(None, driver="inline", iommu=iommu, group=4) as machine:
-        channel = machine.open("eventfd")
+        channel = machine.open(design)
         assert isinstance(channel, NativeChannel)
         tickets = [machine.endpoint.access(1, n * PAGE, READ, pages=n) for n in (1, 2, 3)]
         machine.core.produce()

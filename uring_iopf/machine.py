@@ -244,6 +244,7 @@ class Machine(Unshared):
             self._opened = True
             self.design = info
             self._attach_queues(self._proposed if info.proposed else Personality.MERGED)
+            self._limit_credits(info)
             self._start_worker(self._driver_for(info))
             for key in self.queues:
                 self._channels[key] = self._open_channel(info, key)
@@ -337,6 +338,18 @@ class Machine(Unshared):
         fed_by = self._fed_by.setdefault(key, [])
         fed_by += [one for one in functions if one not in fed_by]
 
+    def _limit_credits(self, info: DesignInfo) -> None:
+        """Give the functions no more credits than the design has room for, as a kernel would that knows its ring.
+
+        Raises: UsageError, functions that stall have no credits, and together more places than there is room for.
+        """
+        if info.most_faults is None:
+            return
+        for functions in self._fed_by.values():
+            share = info.most_faults // len(functions)
+            for function in functions:
+                function.limit_credits(share, info.name)
+
     def _start_worker(self, driver: Driver) -> None:
         if self.driver is not Driver.INLINE:
             idle_ns = DEFAULT_IDLE_NS if self.wait is Wait.SLEEP else FOREVER
@@ -350,6 +363,8 @@ class Machine(Unshared):
         """Undo the steps that `open` has done so far."""
         objects, open_before, worker_before = self._before
         self._channels.clear()
+        for function in self.functions.values():
+            function.limit_credits(None)
         for channel in open_on(self.core):  # it may not have been stored yet
             if isinstance(channel, (NativeChannel, PythonChannel)) and channel not in open_before:
                 channel.close()

@@ -6,8 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import ffi, interruptible, lib
+from uring_iopf.errors import UsageError, check_fits
 from uring_iopf.handles import NotCopied
 from uring_iopf.hardware.endpoint import GROUP_INDICES
+from uring_iopf.hardware.pri import PriRegister
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +63,8 @@ class Function(NotCopied):
         self.load = load
         self.started = 0
         """The number of passes over the workload that were started."""
+        self.credits = parts.credits
+        """The page requests that it may have outstanding; the design may have room for fewer than its `parts` say."""
         self._core = core
         self._finished = False
         self._accesses: Accesses | None = None
@@ -81,6 +85,29 @@ class Function(NotCopied):
         """The most pages in one group."""
         assert self.load.group is not None, "it is decided"
         return self.load.group
+
+    def limit_credits(self, most: int | None, design: str = "") -> None:
+        """Have at most so many credits; None: those of its `parts` again. Set by `Machine.open` for the *design*.
+
+        Raises: UsageError, a group has more pages, or a function that stalls, and has no credits, more places.
+        """
+        assert self.parts.credits is not None, "it is decided"
+        if most is not None:
+            check_fits(32, most=most)
+        wanted = self.parts.credits if most is None else min(self.parts.credits, most)
+        if wanted == self.credits:
+            return
+        if self.parts.stalls:
+            raise UsageError(
+                f"{design} has room for {most} faults of {self.name}, which stalls in {self.parts.stalls} places; give "
+                f"stalls={most} or less"
+            )
+        if wanted < self.group_most:
+            raise UsageError(
+                f"group must be {wanted} or less for {self.name}, because {design} has no room for more faults of it"
+            )
+        self.endpoint.write_pri(PriRegister.ALLOCATION, wanted)  # our hardware takes it while PRI is on
+        self.credits = wanted
 
     def start(self) -> None:
         """Start a pass over its workload, or over the rows that `Endpoint.set_rows` has set.

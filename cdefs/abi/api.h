@@ -715,6 +715,7 @@ struct uiopf_design_info {
 	int has_client;				/* user space takes part */
 	int has_ring;
 	int signals_awake;			/* its eventfd is written for a client that does not sleep, too */
+	uint32_t most_faults;			/* that it has room for, before the client takes them; more are refused. 0: any */
 };
 
 /* The n-th design that is written in C, or NULL past the last. */

@@ -8,6 +8,9 @@
 
 #define ALL(_) \
 	_(handler) \
+	_(region_v8) \
+	_(region_v9) \
+	_(region) \
 	_(eventfd) \
 	_(fd) \
 	_(uring_today) \

@@ -458,6 +458,11 @@ static void answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code
 	answer_for(q, group, code);
 }
 
+void uiopf_faultq_refuse_next(struct uiopf_faultq *q, uint32_t code)
+{
+	answer_oldest(q, UIOPF_NONE, code);
+}
+
 static bool is_of(const struct uiopf_group *group, uint64_t handle, const struct uiopf_device *device)
 {
 	return group->attach->handle == handle && (!device || group->attach->device == device);
@@ -527,7 +532,12 @@ static void queue_publish(struct uiopf_queue *queue)
 
 static uint32_t queue_sync(struct uiopf_queue *queue)
 {
-	return uiopf_faultq_sync(container_of(queue, struct uiopf_faultq, queue));
+	struct uiopf_faultq *q = container_of(queue, struct uiopf_faultq, queue);
+	uint32_t came = uiopf_faultq_sync(q);
+
+	if (unlikely(q->on_arrival != NULL) && came)
+		q->on_arrival(q->on_arrival_of);
+	return came;
 }
 
 /* Answers for the client what it has not answered in time. */

@@ -41,6 +41,9 @@ struct uiopf_faultq {
 	UIOPF_LINE uint32_t head;
 	uint32_t seen;			/* the value of `published` that reads go by */
 	uint32_t woken;			/* … and for which waits have been woken */
+	/* A design in the kernel that takes groups as they arrive, on whichever thread finds them; NULL: none does. */
+	void (*on_arrival)(void *of);
+	void *on_arrival_of;
 	struct uiopf_file file;		/* its list of waits is the consumer's */
 	struct uiopf_idmap cookies;	/* from 1; 0 by itself, see faultq.c */
 	bool zero_is_cookie, zero_is_free;
@@ -76,6 +79,8 @@ static inline void uiopf_faultq_publish(struct uiopf_faultq *q)
 /* Consumer. Reading and answering are the file's. */
 /* The oldest group that waits, with its cookie live, or NULL: how a design in the kernel takes groups. */
 struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q);
+/* Answers the oldest group that waits, of which there is one, for the client, which will not see it. */
+void uiopf_faultq_refuse_next(struct uiopf_faultq *q, uint32_t code);
 /* Answers the group behind a cookie; false where there is none. */
 bool uiopf_faultq_answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t code);
 

@@ -258,6 +258,7 @@ static void the_life_of_a_design(uint32_t design)
 	struct uiopf_core *core;
 	struct uiopf_model *iommu;
 	const bool has_client = uiopf_design_info(design)->has_client;
+	const uint32_t room = uiopf_design_info(design)->most_faults;
 	uint32_t i;
 
 	for (i = 0; i < ROWS; i++)
@@ -271,7 +272,7 @@ static void the_life_of_a_design(uint32_t design)
 	DONE(uiopf_model_bind(iommu, endpoint, device), );
 	uiopf_endpoint_set_tables(endpoint, space);
 	DONE(uiopf_endpoint_set_rows(endpoint, row, ROWS), );
-	CHECK_EQ(uiopf_endpoint_enable_pri(endpoint, 512), 0);
+	CHECK_EQ(uiopf_endpoint_enable_pri(endpoint, room ? room : 512), 0);	/* more would be refused */
 	DONE(uiopf_attach(device, UIOPF_NO_PASID, queue, UIOPF_USER_MANAGED), );
 	DONE(uiopf_channel_open(core, queue, design, &config, has_client ? NULL : space, &channel), );
 	CHECK_EQ(uiopf_endpoint_start(endpoint, &load), 0);

@@ -195,7 +195,7 @@ def _reached(machine: Machine, spec: CellSpec) -> int:
     if len(machine.functions) > 1:
         return spec.parts.in_flight
     (one,) = machine.functions.values()
-    return min(spec.parts.in_flight, most_in_flight(spec.workload, one.group_most, one.parts.credits))
+    return min(spec.parts.in_flight, most_in_flight(spec.workload, one.group_most, one.credits))
 
 
 def _stages(machine: Machine, planned: StageCosts | None) -> StageCosts | None:

@@ -56,7 +56,16 @@ class Way(NamedTuple):
 
 WAYS = [
     Way(design, driver, wait)
-    for design in ("eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read")
+    for design in (
+        "region-v8",
+        "region",
+        "eventfd",
+        "fd",
+        "uring-today",
+        "uring-multishot",
+        "uring-linked",
+        "uring-read",
+    )
     for driver in ("inline", "enter", "sqpoll")
     for wait in ("sleep", "spin")
 ]
