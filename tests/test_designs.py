@@ -19,7 +19,7 @@ from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine import Machine
 from uring_iopf.machine_parts import FunctionParts, MachineParts
 from uring_iopf.testing.conformance import DesignConformance
-from uring_iopf.workloads import load_workload
+from uring_iopf.workloads import Workload, load_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -292,11 +292,21 @@ def test_a_machine_that_could_not_open_a_design_has_its_credits_again(monkeypatc
         assert machine.function.credits == before
 
 
-def test_a_design_has_room_for_the_stalls_of_a_function_or_says_so() -> None:
-    with Machine(None, driver="inline", iommu="smmuv3-stall") as machine:
-        with pytest.raises(UsageError, match=r"room for 63 faults of .*, which stalls in 64 places; give stalls=63"):
-            machine.open("region-v8")
-        machine.open("region")
+def test_a_design_refuses_the_stalls_that_it_has_no_room_for() -> None:
+    rows = Workload.from_faults((0, (0x10000 + n) << 12, 5, 3) for n in range(64))
+    with Machine(rows, driver="inline", iommu="smmuv3-stall", in_flight=64) as machine:
+        machine.open("region-v8")
+        machine.start()
+        for _ in range(200):
+            machine.core.produce()
+        assert machine.function.credits == 64
+        account = machine.account()
+        assert account.lost == 0
+        assert account.auto_answered + account.pending >= 64
+        assert account.auto_answered >= 1
+
+
+def test_a_group_is_not_larger_than_a_designs_room() -> None:
     with (
         Machine(None, driver="inline", functions=tuple(FunctionParts(f"f{n}") for n in range(2)), group=32) as machine,
         pytest.raises(UsageError, match="group must be 31 or less for f0, because region-v8 has no room"),

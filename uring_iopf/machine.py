@@ -341,7 +341,7 @@ class Machine(Unshared):
     def _limit_credits(self, info: DesignInfo) -> None:
         """Give the functions no more credits than the design has room for, as a kernel would that knows its ring.
 
-        Raises: UsageError, functions that stall have no credits, and together more places than there is room for.
+        Raises: as `Function.limit_credits`.
         """
         if info.most_faults is None:
             return

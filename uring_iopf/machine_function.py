@@ -89,19 +89,15 @@ class Function(NotCopied):
     def limit_credits(self, most: int | None, design: str = "") -> None:
         """Have at most so many credits; None: those of its `parts` again. Set by `Machine.open` for the *design*.
 
-        Raises: UsageError, a group has more pages, or a function that stalls, and has no credits, more places.
+        A function that stalls has no credits: what the design has no room for is refused then, and counted.
+        Raises: UsageError, a group has more pages.
         """
         assert self.parts.credits is not None, "it is decided"
         if most is not None:
             check_fits(32, most=most)
         wanted = self.parts.credits if most is None else min(self.parts.credits, most)
-        if wanted == self.credits:
+        if wanted == self.credits or self.parts.stalls:
             return
-        if self.parts.stalls:
-            raise UsageError(
-                f"{design} has room for {most} faults of {self.name}, which stalls in {self.parts.stalls} places; give "
-                f"stalls={most} or less"
-            )
         if wanted < self.group_most:
             raise UsageError(
                 f"group must be {wanted} or less for {self.name}, because {design} has no room for more faults of it"
