@@ -89,7 +89,7 @@ class Function(NotCopied):
     def limit_credits(self, most: int | None, design: str = "") -> None:
         """Have at most so many credits; None: those of its `parts` again. Set by `Machine.open` for the *design*.
 
-        A function that stalls has no credits: what the design has no room for is refused then, and counted.
+        A function that stalls has no credits, and keeps its places. The design refuses what it has no room for.
         Raises: UsageError, a group has more pages.
         """
         assert self.parts.credits is not None, "it is decided"
