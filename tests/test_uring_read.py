@@ -137,3 +137,19 @@ def test_a_spinning_client_makes_one_call_more(in_flight: int) -> None:
     (result,) = compare_designs(["uring-read"], in_flight=in_flight, wait="spin").values()
     assert result.per_fault.system_calls == pytest.approx(1 / min(in_flight, 32) + 1 / in_flight, abs=0.002)
     assert result.per_fault.wakeups == 0
+
+
+def test_answers_that_a_client_has_kept_leave_together_with_reads() -> None:
+    """The submission queue has room for an answer to each group in flight, and for the READs of the last receive."""
+    with Scene("uring-read", in_flight=64) as scene:
+        client = scene.client
+        scene.queue.report(64)
+        for _ in range(2):
+            assert client.wait() == 1
+            assert len(client.receive()) == 32
+        before = client.cost("system_calls")
+        client.answer(*(cookie for _, cookie in client.received))
+        assert client.cost("system_calls") == before
+        client.flush()
+        assert client.cost("system_calls") == before + 1
+        assert client.cost("answer_errors") == 0
