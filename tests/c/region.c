@@ -289,6 +289,11 @@ static void argsz_tells_old_answers_from_new_ones(void)
 	CHECK_EQ(s.listener.told[1].word, 0x55);
 	CHECK_EQ(s.listener.told[1].code, 1);
 	report(&s, 0, 3, 1, 0x56);
+	s.device[0]->private_data[s.q->by_cookie[1]->index] = (struct uiopf_private_data){ .there = true };
+	CHECK_EQ(ioctl_of(&s, 24, 3, 3, 0), -EINVAL);		/* all zero is private data, too, */
+	CHECK_EQ(ioctl_of(&s, 24, 1, 3, 0), -EINVAL);		/* and has to be said */
+	s.device[0]->private_data[s.q->by_cookie[1]->index] =
+		(struct uiopf_private_data){ .word = { 0x56, ~0x56ull }, .there = true };
 	CHECK_EQ(ioctl_of(&s, 60, 3, 3, 0x56), 0);		/* a client that is newer still: the rest is not looked at */
 	close_scene(&s);
 
@@ -431,7 +436,7 @@ static void the_kernel_pops_answers(void)
 	CHECK_EQ(put_word(&s, 1, 0, 2), 4);
 	CHECK_EQ(s.listener.count, 2);
 	CHECK_EQ(s.listener.told[0].grpid, 2);
-	report(&s, 1, 5, 1, 0);
+	report(&s, 1, 1, 1, 0);			/* of two, nobody can tell whose it is */
 	put_answer(&s, 2, 1, 1, 0, 0);
 	CHECK_EQ(put_word(&s, 1, 0, 3), 4);
 	CHECK_EQ(s.region.refused_answers, 1);
