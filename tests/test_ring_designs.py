@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import SLEEP, SPIN, Scene
+from tests.scene import SLEEP, SPIN, Client, Scene
 from uring_iopf.core import Driver
 
+DESIGNS = ["uring-today", "uring-multishot", "uring-linked", "uring-read"]
 
-@pytest.mark.parametrize("design", ["uring-today", "uring-multishot", "uring-linked", "uring-read"])
+
+@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_two_consumers_receive_each_group_once(design: str, in_flight: int) -> None:
+    with Scene(design, in_flight=in_flight) as scene:
+        other = Client(scene.core, scene.queue, design, in_flight=in_flight)
+        scene.stack.callback(other.close)
+        for _ in range(20 * in_flight):
+            scene.queue.report(3)
+            other.receive_all()
+            scene.client.receive_all()
+        assert sorted(other.received + scene.client.received) == [(n, n + 1) for n in range(60 * in_flight)]
+
+
+@pytest.mark.parametrize("design", DESIGNS)
 @pytest.mark.parametrize("driver", [Driver.ENTER, Driver.SQPOLL])
 @pytest.mark.parametrize("wait", [SLEEP, SPIN], ids=["sleep", "spin"])
 def test_beside_another_reader_each_fault_is_received_once(design: str, driver: Driver, wait: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import Client, Scene
+from tests.scene import Scene
 from uring_iopf._core import ffi, lib
 from uring_iopf.core import Driver
 
@@ -52,17 +52,6 @@ def test_without_that_race_other_readers_end_nothing() -> None:
             scene.queue.report()
             assert scene.client.receive_all() == [stolen + 1]
         assert scene.client.cost("ends") == 0
-
-
-def test_two_consumers_receive_each_group_once() -> None:
-    with Scene("uring-linked") as scene:
-        other = Client(scene.core, scene.queue, "uring-linked")
-        scene.stack.callback(other.close)
-        for _ in range(20):
-            scene.queue.report(3)
-            other.receive_all()
-            scene.client.receive_all()
-        assert sorted(other.received + scene.client.received) == [(n, n + 1) for n in range(60)]
 
 
 def test_the_receive_is_posted_again_when_the_buffers_were_used_up() -> None:

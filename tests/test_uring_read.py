@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.scene import SLEEP, SPIN, Client, Scene
+from tests.scene import SLEEP, SPIN, Scene
 from uring_iopf._core import lib
 from uring_iopf.core import Driver
 from uring_iopf.testing.compare import compare_designs
@@ -99,17 +99,6 @@ def test_a_receive_while_another_task_sleeps_submits_its_reads() -> None:
         assert scene.client.cost("bytes_copied") - copied == 40 + 16 + 64
         assert scene.client.cost("system_calls") - before == 2, "it has looked, and submitted"
         lib.uiopf_channel_awake(c)
-
-
-def test_two_consumers_receive_each_group_once() -> None:
-    with Scene("uring-read", in_flight=4) as scene:
-        other = Client(scene.core, scene.queue, "uring-read", in_flight=4)
-        scene.stack.callback(other.close)
-        for _ in range(100):
-            scene.queue.report(3)
-            other.receive_all()
-            scene.client.receive_all()
-        assert sorted(other.received + scene.client.received) == [(n, n + 1) for n in range(300)]
 
 
 def test_a_completion_queue_that_overflows_loses_no_fault() -> None:

@@ -117,17 +117,6 @@ def test_a_group_that_another_reader_takes_costs_a_look_and_ends_nothing(wait: i
         assert client.cost("ends") == 0
 
 
-def test_two_consumers_receive_each_group_once() -> None:
-    with Scene("uring-today") as scene:
-        other = Client(scene.core, scene.queue, "uring-today")
-        scene.stack.callback(other.close)
-        for _ in range(20):
-            scene.queue.report(3)
-            other.receive_all()
-            scene.client.receive_all()
-        assert sorted(other.received + scene.client.received) == [(n, n + 1) for n in range(60)]
-
-
 def test_a_poll_that_fails_is_an_end_and_is_posted_again() -> None:
     with Scene("uring-today") as scene:
         client = scene.client
