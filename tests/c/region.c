@@ -495,10 +495,13 @@ static void nobody_is_disturbed(uint32_t rounds, uint64_t seed)
 	w.words[1] = s.region.answers.size / 8;
 	CHECK_EQ(pthread_create(&thread, NULL, scribble, &w), 0);
 	for (i = 0; i < rounds; i++) {
-		uint32_t k = below(&seed, 4), grpid = below(&seed, 512);
+		uint32_t k = below(&seed, 4), grpid = below(&seed, 512), device = below(&seed, 2);
 
-		if (k < 2 && s.device[0]->free_count > 4) {
-			report(&s, below(&seed, 2), grpid, 1 + below(&seed, 3), below(&seed, 2) ? next_random(&seed) | 1 : 0);
+		if (s.device[device]->free_count <= GROUPS / 2) {	/* each takes two nodes at most: all are answered for it */
+			CHECK_EQ(uiopf_detach(s.device[device], UIOPF_NO_PASID), 0);
+			CHECK_EQ(uiopf_attach(s.device[device], UIOPF_NO_PASID, s.q, 1), 0);
+		} else if (k < 2) {
+			report(&s, device, grpid, 1 + below(&seed, 3), below(&seed, 2) ? next_random(&seed) | 1 : 0);
 			reported++;
 		} else if (k == 2) {
 			int rc = put_word(&s, 0, 0, below(&seed, 520));
