@@ -9,6 +9,7 @@ import pytest
 
 from my_design import Doorbell
 from uring_iopf._native import check, ffi, lib
+from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.costs import Counts
 from uring_iopf.designs import names, resolve
 from uring_iopf.designs.native_channel import NativeChannel
@@ -24,6 +25,7 @@ from uring_iopf.workloads import Workload, load_workload
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from uring_iopf.abi.records import FaultMessage
     from uring_iopf.lab.result import CellResult
 
 
@@ -304,6 +306,37 @@ def test_a_design_refuses_the_stalls_that_it_has_no_room_for() -> None:
         assert account.lost == 0
         assert account.auto_answered + account.pending >= 64
         assert account.auto_answered >= 1
+
+
+@pytest.mark.parametrize("design", [name for name in names() if resolve(name).has_client])
+def test_a_fault_that_is_reported_by_hand_is_heard_of(design: str) -> None:
+    with Machine(None, driver="inline", in_flight=4) as machine:
+        channel = machine.open(design)
+        machine.function.device.report(3, 0x100000, pasid=5)
+        while not (messages := channel.receive()):
+            assert channel.wait()
+        assert [(one.grpid, one.addr) for one in messages] == [(3, 0x100000)]
+        channel.answer(messages[0].cookie, PageResponse.SUCCESS)
+        channel.flush()
+        assert machine.queue.counts().answered_faults == 1
+
+
+@pytest.mark.parametrize("design", ["eventfd", "region-v8", "region-v9", "region"])
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_a_client_has_no_more_of_a_group_than_it_has_room_for(design: str, most: int) -> None:
+    """These gather messages one by one; what is beyond the room must not be written behind it."""
+    with Machine(None, driver="inline", in_flight=64, group=most) as machine:
+        channel = machine.open(design)
+        for page in range(40):
+            machine.function.device.report(3, page << 12, pasid=5, last=page == 39)
+        messages: list[FaultMessage] = []
+        while not messages:
+            assert channel.wait()
+            messages = channel.receive()
+        assert [one.addr >> 12 for one in messages] == [*range(most - 1), 39]
+        channel.answer(messages[-1].cookie, PageResponse.SUCCESS)
+        channel.flush()
+        assert machine.queue.counts().answered_faults == 40
 
 
 def test_a_group_is_not_larger_than_a_designs_room() -> None:

@@ -47,6 +47,7 @@ struct client {
 	bool owes_tail;				/* records have been consumed, and the kernel does not know it */
 	uint32_t answer_head, answer_sent, answer_tail;	/* filled up to, told up to, popped up to as was read last */
 	uint32_t partial, name;			/* a group that is not complete yet, and its name */
+	uint32_t group_most;
 	struct iommu_hwpt_pgfault *group;
 	struct uiopf_replies replies;
 };
@@ -210,11 +211,16 @@ static int private_data(const struct uiopf_channel *ch, uint32_t cookie, uint64_
 
 /* ---- faults ---- */
 
-/* One record of a group, into `group`; false: more groups are unanswered than the client said. */
+/*
+ * One record of a group, into `group`; false: more groups are unanswered than the client said. Of a group that is larger
+ * than it said, it has the first messages and the last.
+ */
 static bool take_record(struct client *c, const struct region_fault *record)
 {
 	if (!c->partial && !uiopf_replies_take(&c->replies, &c->name))
 		return false;
+	if (unlikely(c->partial == c->group_most))
+		c->partial--;
 	c->group[c->partial++] = (struct iommu_hwpt_pgfault){
 		.flags = record->prm.flags & (REGION_PRM_PASID_VALID | REGION_PRM_LAST_PAGE),
 		.dev_id = record->dev_id,
@@ -326,6 +332,7 @@ static int map(struct client *c, uint32_t group_most, uint32_t most)
 
 	if (rc < 0)
 		return rc;
+	c->group_most = group_most;
 	c->group = calloc(group_most, sizeof *c->group);
 	c->record = uiopf_region_map_again(uiopf_fault_region_memory(&c->region, c->found.faults));
 	if (c->abi == REGION_V11)

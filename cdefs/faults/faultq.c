@@ -532,12 +532,7 @@ static void queue_publish(struct uiopf_queue *queue)
 
 static uint32_t queue_sync(struct uiopf_queue *queue)
 {
-	struct uiopf_faultq *q = container_of(queue, struct uiopf_faultq, queue);
-	uint32_t came = uiopf_faultq_sync(q);
-
-	if (unlikely(q->on_arrival != NULL) && came)
-		q->on_arrival(q->on_arrival_of);
-	return came;
+	return uiopf_faultq_sync(container_of(queue, struct uiopf_faultq, queue));
 }
 
 /* Answers for the client what it has not answered in time. */

@@ -92,7 +92,7 @@ static inline bool uiopf_faultq_has_group(struct uiopf_faultq *q)
 	return q->head != q->seen;
 }
 
-/* Wakes the file's waits if groups have come since the last time; how many came. */
+/* Wakes the file's waits, and calls the design in the kernel, if groups have come since the last time; how many came. */
 static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 {
 	uint32_t published = LOAD_ACQUIRE(&q->published), came = published - q->woken, i;
@@ -110,6 +110,8 @@ static inline uint32_t uiopf_faultq_sync(struct uiopf_faultq *q)
 		more = uiopf_file_wake_one(&q->file, events);
 		for (i = 1; i < came && (more || i < 2); i++)
 			more = uiopf_file_wake_one(&q->file, events);
+		if (unlikely(q->on_arrival != NULL))
+			q->on_arrival(q->on_arrival_of);
 	}
 	return came;
 }
