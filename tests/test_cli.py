@@ -167,7 +167,7 @@ def test_every_option_reaches_the_cell() -> None:
     parts = MachineParts(
         cell.workload, driver="sqpoll", wait="sleep", in_flight=48, group=32, seed=2**64 - 1, fault_file="unkeyed"
     )
-    assert cell == CellSpec("ring", "trio", parts, seconds=2.5, limit_s=25.0)
+    assert cell == CellSpec("ring", "trio", parts, seconds=2.5, limit_s=25.0, split=True)
     assert cell.workload.name == "numpy-sort"
 
 

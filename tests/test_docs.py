@@ -18,7 +18,7 @@ import pytest
 import uring_iopf
 from uring_iopf.commands import main as cli
 from uring_iopf.commands.shared import Parser
-from uring_iopf.costs import Counters
+from uring_iopf.costs import Counters, Parts
 from uring_iopf.lab import bench
 from uring_iopf.lab.result import CellResult, Floor, Latency
 from uring_iopf.reports.document import environment
@@ -187,7 +187,7 @@ def test_a_public_name_is_on_the_python_page(name: str) -> None:
     assert f"`{name}" in reference("python-api.md")
 
 
-@pytest.mark.parametrize("of", [CellResult, Latency, Counters, Floor], ids=lambda of: of.__name__)
+@pytest.mark.parametrize("of", [CellResult, Latency, Parts, Counters, Floor], ids=lambda of: of.__name__)
 def test_the_json_page_names_every_field(of: type) -> None:
     missing = [field.name for field in dataclasses.fields(of) if f"`{field.name}`" not in reference("json.md")]
     assert not missing

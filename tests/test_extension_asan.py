@@ -44,6 +44,7 @@ SCRIPT: Final = textwrap.dedent(
             config = ffi.new("struct uiopf_channel_config *", {"in_flight": 64, "group_most": 4})
             out = ffi.new("struct uiopf_channel **")
             assert lib.uiopf_channel_open(core.c, queue, design, config, ffi.NULL, out) == 0
+            assert lib.uiopf_channel_watch(out[0]) == 0
             load = ffi.new("struct uiopf_load *", {"in_flight": 16, "group": 4})
             lib.uiopf_space_reset(space)
             assert lib.uiopf_endpoint_start(endpoint, load) == 0
@@ -52,6 +53,9 @@ SCRIPT: Final = textwrap.dedent(
             assert served.faults == len(rows)
             while lib.uiopf_endpoint_passes(endpoint) < passes:
                 assert core.produce() + core.consume()
+            waypoints = ffi.new("struct uiopf_waypoints *")
+            lib.uiopf_channel_get_waypoints(out[0], waypoints)
+            assert waypoints.accepted.groups == waypoints.queued.groups > 0
             lib.uiopf_channel_close(out[0])
             lib.uiopf_detach(device, lib.UIOPF_NO_PASID)
             assert lib.uiopf_faultq_free(queue) == 0

@@ -26,7 +26,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "abi": ({"cost", "hardware", "hello", "io_uring", "iommufd"}, {"api"}),
     "base": ({"atomics", "idmap", "lifetime", "source_hash"}, {"clock", "memory", "records"}),
     "core": ({"file"}, {"core"}, {"notify", "worker"}, {"life"}),
-    "faults": ({"eventq", "iopf"}, {"policy"}, {"faultq"}, {"report"}, {"attach"}),
+    "faults": ({"eventq", "iopf", "watch"}, {"policy"}, {"faultq"}, {"report"}, {"attach"}),
     "rings": (
         {"hostfile", "ring"},
         {"engine"},

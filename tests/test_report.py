@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from uring_iopf.costs import PerFault
+from uring_iopf.costs import Parts, PerFault
 from uring_iopf.lab.compare import Comparison, Plan
 from uring_iopf.lab.result import CellResult, Floor, Latency
 from uring_iopf.machine_parts import MachineParts
@@ -504,8 +504,31 @@ def test_a_json_result_has_its_keys() -> None:
         "rate": None,
         "limited": False,
         "stages": None,
+        "parts_ns": None,
         "accounted": True,
     }
+
+
+def test_the_parts_of_the_latency_are_in_the_json_and_in_a_table() -> None:
+    split = replace(GOOD, parts_ns=Parts(hardware=12.5, queueing=1_234.0, delivery=0.0, handler=45_600.0, answer=7.0))
+    (result,) = written(compared(split))["results"]
+    assert result["parts_ns"] == {
+        "hardware": 12.5,
+        "queueing": 1_234.0,
+        "delivery": 0.0,
+        "handler": 45_600.0,
+        "answer": 7.0,
+    }
+    text = rendered(compared(split, replace(GOOD, design="eventfd")))
+    table = text[text.index("Where the latency goes") :].splitlines()
+    assert table[2].split() == ["design", "driver", "hardware", "queueing", "delivery", "handler", "answer"]
+    assert table[4].endswith("  7 ns")
+    assert table[4].split() == ["fd", "enter", "12.5", "ns", "1.23", "us", "0", "ns", "45.6", "us", "7", "ns"]
+    assert table[5].split() == ["eventfd", "enter", *"-----"]
+
+
+def test_without_parts_there_is_no_table_of_them() -> None:
+    assert "Where the latency goes" not in rendered(compared(GOOD))
 
 
 @pytest.mark.parametrize(("repeat", "kept"), [(1, 0), (3, 3)])

@@ -481,7 +481,7 @@ struct uiopf_endpoint_counts {
 	uint64_t waiting;		/* pages that wait for a credit, or for a place to stall in, now */
 	uint64_t outstanding;		/* page requests without an answer, now */
 	uint64_t busy_ns;		/* from the start of each pass to its last answer, added up */
-	uint64_t latency_max_ns, latency_count;
+	uint64_t latency_max_ns, latency_count, latency_sum_ns;
 	uint32_t pri_status;		/* PCIE_PRI_STATUS_*, but for PRPR, which never changes */
 };
 
@@ -768,6 +768,23 @@ int uiopf_channel_eventfd(const struct uiopf_channel *channel);
 int uiopf_channel_private_data(struct uiopf_channel *channel, uint32_t cookie, uint64_t out[2]);
 /* Both sides' costs, added up. */
 void uiopf_channel_cost(struct uiopf_channel *channel, struct uiopf_cost *cost);
+
+/*
+ * Where the time of faults goes, by sums (faults/watch.h): how many groups have come to a waypoint, and the sum of the times
+ * at which they did, by the core's clock. What the kernel answers for the client is never at `accepted`.
+ */
+struct uiopf_waypoint { uint64_t groups, ns; };
+struct uiopf_waypoints {
+	struct uiopf_waypoint queued;	/* the driver has put it into the queue, and it shows */
+	struct uiopf_waypoint taken;	/* out of the queue, by the design's half in the kernel */
+	struct uiopf_waypoint received;	/* a receive of the client returned it */
+	struct uiopf_waypoint answered;	/* the client called with the answer */
+	struct uiopf_waypoint accepted;	/* the queue has the answer */
+};
+/* From now on, and for the channel's whole life. -ENOMEM; -EBUSY, the queue is watched already. */
+int uiopf_channel_watch(struct uiopf_channel *channel);
+/* All zero without a watch. Right as a whole only while no group is on its way. */
+void uiopf_channel_get_waypoints(struct uiopf_channel *channel, struct uiopf_waypoints *out);
 
 /* The native client: receives, maps, answers SUCCESS until it has answered so many faults, for so long, or until a signal. */
 struct uiopf_served { uint64_t faults, groups, cpu_ns; int32_t error; };

@@ -48,6 +48,8 @@ int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, cons
 	return 0;
 }
 
+static void end_watch(struct uiopf_channel *ch);
+
 void uiopf_channel_close(struct uiopf_channel *ch)
 {
 	struct uiopf_core *core = ch ? ch->core : NULL;
@@ -59,6 +61,7 @@ void uiopf_channel_close(struct uiopf_channel *ch)
 		uiopf_turner_unlist(&ch->turner);
 	}
 	ch->design->close(ch);
+	end_watch(ch);
 	close(ch->eventfd);
 	uiopf_faultq_let_go(ch->queue);
 	uiopf_space_free(ch->space);
@@ -91,6 +94,16 @@ static int send_rest(struct uiopf_channel *ch)
 	return 0;
 }
 
+static uint32_t groups_of(const struct iommu_hwpt_pgfault *message, int n)
+{
+	uint32_t groups = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+		groups += (message[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE) != 0;
+	return groups;
+}
+
 int uiopf_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
 {
 	int n;
@@ -108,6 +121,8 @@ int uiopf_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint
 	if (n == 0 && unlikely(READ_ONCE(&ch->core->yields)) && !uiopf_sleeps(ch))
 		sched_yield();	/* this client spins, and the other side has no other processor: uiopf_core_spin() */
 	ch->received = n > 0 ? (uint32_t)n : 0;
+	if (unlikely(ch->watch != NULL) && n > 0)
+		uiopf_waypoint_pass(&ch->watch->received, groups_of(out, n), uiopf_now(&ch->core->clock));
 	return n;
 }
 
@@ -127,6 +142,8 @@ int uiopf_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response
 	rc = send_rest(ch);
 	if (unlikely(rc < 0))
 		return rc;
+	if (unlikely(ch->watch != NULL))
+		uiopf_waypoint_pass(&ch->watch->answered, n, uiopf_now(&ch->core->clock));
 	do {
 		rc = ch->design->answer(ch, &responses[done], n - done);
 		if (unlikely(rc < 0)) {
@@ -353,6 +370,56 @@ void uiopf_channel_cost(struct uiopf_channel *ch, struct uiopf_cost *cost)
 	if (ch->design->kernel_cost)
 		ch->design->kernel_cost(ch, cost);
 	uiopf_control_end(ch->core);
+}
+
+static int watch(struct uiopf_channel *ch)
+{
+	struct uiopf_watch *w = aligned_alloc(_Alignof(struct uiopf_watch), sizeof *w);
+	int rc = 0;
+
+	if (!w)
+		return -ENOMEM;
+	memset(w, 0, sizeof *w);
+	uiopf_control_begin(ch->core);
+	if (ch->queue->watch)
+		rc = -EBUSY;
+	else
+		ch->watch = ch->queue->watch = w;
+	uiopf_control_end(ch->core);
+	if (rc < 0)
+		free(w);
+	return rc;
+}
+
+int uiopf_channel_watch(struct uiopf_channel *ch)
+{
+	return ALONE(ch, watch(ch));
+}
+
+void uiopf_channel_get_waypoints(struct uiopf_channel *ch, struct uiopf_waypoints *out)
+{
+	const struct uiopf_watch *w;
+
+	*out = (struct uiopf_waypoints){ 0 };
+	uiopf_control_begin(ch->core);
+	w = ch->watch;
+	if (w)
+		*out = (struct uiopf_waypoints){ w->queued, w->taken, w->received, w->answered, w->accepted };
+	uiopf_control_end(ch->core);
+}
+
+/* The channel's, if it has one: from then on nobody adds to it. */
+static void end_watch(struct uiopf_channel *ch)
+{
+	if (!ch->watch)
+		return;
+	if (!ch->core->abandoned) {
+		uiopf_control_begin(ch->core);
+		ch->queue->watch = NULL;
+		uiopf_control_end(ch->core);
+	}
+	free(ch->watch);
+	ch->watch = NULL;
 }
 
 /* ---- waiting ---- */

@@ -65,6 +65,7 @@ struct uiopf_channel {
 	uint32_t most_answers;		/* in one call; 0: the client has gone, and answers nothing more */
 	uint32_t received, answered;	/* by the last receive, and taken since */
 	int64_t last_answered;		/* its cookie; -1: none */
+	struct uiopf_watch *watch;	/* NULL: nobody asked where the time goes */
 	struct iommu_hwpt_page_response rest[UIOPF_MOST_ANSWERS];
 	void *state;
 };

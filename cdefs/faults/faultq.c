@@ -29,8 +29,15 @@ bool uiopf_faultq_admit(struct uiopf_faultq *q)
 	return true;
 }
 
+/* Groups have come to a waypoint. Without a watch, one look at a line that nobody writes. */
+#define PASS(q, waypoint, groups) do {									\
+		if (unlikely((q)->watch != NULL))							\
+			uiopf_waypoint_pass(&(q)->watch->waypoint, (groups), uiopf_now(&(q)->core->clock));	\
+	} while (0)
+
 void uiopf_faultq_publish_slow(struct uiopf_faultq *q)
 {
+	PASS(q, queued, q->tail - q->published);
 	/*
 	 * Pairs with the loads of `published`. Sequentially consistent, so that either we see the sleeper below, or it
 	 * sees the groups when it looks once more before it sleeps.
@@ -99,6 +106,7 @@ hot_inline struct uiopf_group *deliver(struct uiopf_faultq *q)
 		uiopf_policy_deliver(q->policy, q->head, group);
 	WRITE_ONCE(&q->head, q->head + 1);	/* a client about to sleep looks at it without our lock */
 	q->counts.delivered_groups++;
+	PASS(q, taken, 1);
 	return group;
 }
 
@@ -209,6 +217,7 @@ hot_inline bool answer_cookie(struct uiopf_faultq *q, uint32_t cookie, uint32_t 
 		refuse_cookie(q, cookie);
 		return false;
 	}
+	PASS(q, accepted, 1);
 	give_cookie(q, cookie);
 	q->counts.answered_groups++;
 	q->counts.answered_faults += group->fault_count;

@@ -18,6 +18,7 @@
 #include "base/idmap.h"
 #include "faults/iopf.h"
 #include "faults/policy.h"
+#include "faults/watch.h"
 
 struct uiopf_faultq {
 	struct uiopf_lifetime lifetime;	/* attached devices and channels hold it */
@@ -28,6 +29,7 @@ struct uiopf_faultq {
 	uint32_t reserved;		/* groups that the attached devices can have */
 	int notify_fd;			/* the 2023 RFC's eventfd, told of every message; -1 */
 	struct uiopf_policy *policy;	/* NULL: as Linux */
+	struct uiopf_watch *watch;	/* a channel's, which asks where the time goes; NULL: nobody asks */
 
 	/* The producer's. */
 	UIOPF_LINE uint32_t tail;	/* pushed; private until published */

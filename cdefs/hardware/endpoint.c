@@ -617,6 +617,7 @@ void uiopf_endpoint_get_counts(struct uiopf_endpoint *ep, struct uiopf_endpoint_
 	counts->pri_status = ep->pri->status;
 	counts->latency_max_ns = ep->load.latency.max;
 	counts->latency_count = ep->load.latency.count;
+	counts->latency_sum_ns = ep->load.latency.sum;
 	uiopf_control_end(ep->core);
 }
 

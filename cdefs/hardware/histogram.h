@@ -8,7 +8,7 @@
 #define UIOPF_HISTOGRAM_BUCKETS (256 + 35 * 128)	/* up to 2^43 ns, two and a half hours */
 
 struct uiopf_histogram {
-	uint64_t count, max;
+	uint64_t count, max, sum;
 	uint64_t bucket[UIOPF_HISTOGRAM_BUCKETS];
 };
 
@@ -26,6 +26,7 @@ static inline uint32_t uiopf_histogram_bucket(uint64_t ns)
 static inline void uiopf_histogram_add(struct uiopf_histogram *h, uint64_t ns)
 {
 	h->count++;
+	h->sum += ns;
 	if (ns > h->max)
 		h->max = ns;
 	h->bucket[uiopf_histogram_bucket(ns)]++;

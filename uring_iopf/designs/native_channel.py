@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import CChannel, check, ffi, lib
 from uring_iopf.abi.records import MESSAGE_BYTES, FaultMessage, unpack_plain
-from uring_iopf.costs import Counts
+from uring_iopf.costs import Counts, Waypoints
 from uring_iopf.designs.channel import Wait, bad_code, client_gone
 from uring_iopf.errors import UsageError, check_fits
 from uring_iopf.handles import Handle
@@ -199,6 +199,20 @@ class NativeChannel(Handle[CChannel]):
         cost = ffi.new("struct uiopf_cost *")
         lib.uiopf_channel_cost(self.c, cost)
         return Counts.from_c(cost)
+
+    def watch(self) -> None:
+        """Take the time of every group at each of its waypoints, from now on; see `waypoints`.
+
+        It costs two looks at the clock for each group, and two for each receive and each call with answers. Raises:
+        KernelError(EBUSY), a channel of this queue does it already.
+        """
+        again("watch the groups on their way", lib.uiopf_channel_watch, self)
+
+    def waypoints(self) -> Waypoints:
+        """Return the sums of the times, all 0 without `watch`. They fit together while no group is on its way."""
+        waypoints = ffi.new("struct uiopf_waypoints *")
+        lib.uiopf_channel_get_waypoints(self.c, waypoints)
+        return Waypoints.from_c(waypoints)
 
     def close(self) -> None:
         """Let go of both halves. Closing again does nothing.

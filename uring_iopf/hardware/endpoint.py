@@ -109,6 +109,8 @@ class EndpointCounts(NamedTuple):
     """The longest latency of a group, in nanoseconds."""
     latency_count: int
     """The groups whose latency was measured."""
+    latency_sum_ns: int
+    """Their latencies, added up, in nanoseconds."""
     pri_status: int
     """`PriStatus`: RF, UPRGI and STOPPED. PRPR, which is always set, is left out."""
 

@@ -75,15 +75,20 @@ class Plan:
     def _cell(self, parts: MachineParts, design: str, driver: str, in_flight: int, rate: float | None) -> CellSpec:
         parts = replace(parts, driver=driver, in_flight=in_flight)
         if self.load == "closed":
-            limit_s = self.seconds * PATIENCE
-            return CellSpec(design, self.client, parts, seconds=self.seconds, faults=self.faults, limit_s=limit_s)
+            seconds, limit_s = self.seconds, self.seconds * PATIENCE
+            return CellSpec(
+                design, self.client, parts, seconds=seconds, faults=self.faults, limit_s=limit_s, split=True
+            )
         mode = LoadMode[self.load.upper()]
         recorded = self.workload.mean_rate
         offered = recorded if rate is None else rate
         speed = offered / recorded if mode is LoadMode.TRACE else 1.0  # the faults of others may have no times
         load = Load(mode, in_flight, parts.group, speed=speed, rate=offered, seed=parts.seed)
         parts = replace(parts, load=load)
-        return CellSpec(design, self.client, parts, seconds=self.seconds, faults=1, limit_s=self.seconds, rate=offered)
+        seconds = self.seconds
+        return CellSpec(
+            design, self.client, parts, seconds=seconds, faults=1, limit_s=seconds, rate=offered, split=True
+        )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from uring_iopf.costs import PerFault
+    from uring_iopf.costs import Parts, PerFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ class CellResult:
     workload and the function's credits reach, if that is less. *load*: ``closed``, ``trace`` or ``poisson``. *rate*:
     the faults per second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*:
     it was stopped by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did
-    not. *stages*: the costs of knowing the stage; None: there was one.
+    not. *stages*: the costs of knowing the stage; None: there was one. *parts_ns*: where the mean latency goes, from a
+    short replay of its own; None: it was not asked for, or not every group went all the way.
     """
 
     design: str
@@ -108,6 +109,7 @@ class CellResult:
     rate: float | None = None
     limited: bool = False
     stages: StageCosts | None = None
+    parts_ns: Parts | None = None
 
     @property
     def known_by(self) -> str | None:

@@ -19,7 +19,8 @@ class CellSpec:
     """One cell: replay the workload of *parts* through *design* until it has reached both *seconds* and *faults*.
 
     *design*: a name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``. *limit_s*: it sends no more faults
-    after so many seconds. *rate*: the faults per second of an open loop in *parts*.
+    after so many seconds. *rate*: the faults per second of an open loop in *parts*. *split*: another, short replay
+    finds the parts of the latency.
     """
 
     design: str
@@ -29,6 +30,7 @@ class CellSpec:
     faults: int = 100_000
     limit_s: float = math.inf
     rate: float | None = None
+    split: bool = False
 
     @property
     def workload(self) -> Workload:

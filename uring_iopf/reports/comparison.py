@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from uring_iopf.costs import COUNTERS, Unit
+from uring_iopf.costs import COUNTERS, PARTS, Unit
 from uring_iopf.lab.compare import PATIENCE
 from uring_iopf.machine_parts import IOMMUS
 from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
@@ -116,6 +116,14 @@ _COST: Final[tuple[_Column, ...]] = (
     *((one.column, _average(one)) for one in COUNTERS if one.column is not None),
     ("\nfaults", lambda cell: f"{cell.faults:,}"),
 )
+
+
+def _part(name: str) -> Callable[[CellResult], str]:
+    """One part of the mean latency, or a dash."""
+    return lambda cell: "-" if cell.parts_ns is None else duration(getattr(cell.parts_ns, name))
+
+
+_PARTS: Final[tuple[_Column, ...]] = tuple((name, _part(name)) for name in PARTS)
 
 _ENDS: Final[tuple[_Column, ...]] = (
     ("\nfaults", lambda cell: f"{cell.faults:,}"),
@@ -379,6 +387,8 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
         known = _known(comparison)
         lines += ["Speed and latency", "", *_table(rows, (*known, *_SPEED), plan.bounds), ""]
         lines += ["Cost per fault", "", *_table(rows, (*known, *_COST), plan.bounds), ""]
+        if any(cell.parts_ns for cell in rows):
+            lines += ["Where the latency goes, on average", "", *_table(rows, (*known, *_PARTS), plan.bounds), ""]
         if plan.ways:
             lines += ["Which stage faulted? Pages, and what it cost for each of them to know", ""]
             lines += [*_table(rows, _STAGES, plan.bounds), ""]
