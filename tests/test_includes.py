@@ -42,7 +42,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "rings/requests": (
         {"requests"},
         {"again"},
-        {"cancel", "files", "message", "net", "nop", "poll", "provide", "rw", "timeout"},
+        {"cancel", "command", "files", "message", "net", "nop", "poll", "provide", "rw", "timeout"},
         {"table"},
     ),
     "hardware": (

@@ -39,6 +39,45 @@ struct uiopf_wait {
 	bool (*wake)(struct uiopf_wait *wait, uint32_t events);
 };
 
+/*
+ * A URING_CMD, as the file sees it that is to carry it out. All is the ring's own copy of the SQE. A file that returns
+ * -UIOPF_EIOCBQUEUED waits, by a poll of itself, and is called again when it has woken the command; what it has changed of
+ * `op` and `data` it has then. Until then a cancel finds the command, and so do a link time-out and the end of the ring:
+ * what the file has taken it has posted by the time it returns, so that nothing is lost between the two.
+ *
+ * Linux: io_cmd_poll_multishot waits so. A command that waits in its driver instead (io_uring_cmd_mark_cancelable) is
+ * found by the end of the ring alone.
+ */
+struct uiopf_command {
+	const struct uiopf_command_ops *ring;
+	uint32_t op;			/* cmd_op: the file's own number */
+	uint32_t length;
+	uint64_t address;
+	uint64_t data[2];		/* the SQE's last 16 bytes */
+	bool multishot;			/* takes provided buffers (IORING_URING_CMD_MULTISHOT) */
+	bool wide;			/* may post CQEs of 32 bytes */
+	/* The file's. */
+	bool in_turn;			/* it waits behind all others, and each wake calls one of those that wait so */
+	uint64_t copied;		/* bytes to and from the client, of this call */
+	uint64_t extra;			/* the second half of the last CQE, if that has 32 bytes (io_uring_cmd_done's res2) */
+};
+
+#define UIOPF_EIOCBQUEUED 529
+
+/* What a file may do with the ring meanwhile. All that is posted says that the command goes on (IORING_CQE_F_MORE). */
+struct uiopf_command_ops {
+	/* The client's memory; NULL where it has none there. */
+	uint8_t *(*memory)(struct uiopf_command *command, uint64_t address, uint64_t length);
+	/* How many CQEs have room, of those that may be posted. */
+	uint32_t (*room)(struct uiopf_command *command);
+	/* One of 32 bytes, with flags in the upper half of its own; false: no room (io_uring_cmd_post_mshot_cqe32). */
+	bool (*post_wide)(struct uiopf_command *command, int32_t res, uint32_t flags, const uint64_t extra[2]);
+	/* The next provided buffer: 0, with *to NULL where the client has no memory; or -errno (io_uring_cmd_buffer_select). */
+	int (*select)(struct uiopf_command *command, uint8_t **to, uint64_t *length);
+	/* … and so many bytes of it; false: no room (io_uring_mshot_cmd_post_cqe). */
+	bool (*post_selected)(struct uiopf_command *command, int32_t res);
+};
+
 struct uiopf_file_ops {
 	/* Bytes done, or -errno. The memory may be shared with a client: write nothing twice, load nothing twice. */
 	int64_t (*read)(struct uiopf_file *file, uint8_t *to, uint64_t length, int64_t position);
@@ -60,8 +99,8 @@ struct uiopf_file_ops {
 			uint32_t address_length);
 	/* Bytes that are left to receive, as a kernel of this version says; -1: it does not. */
 	int64_t (*unread)(struct uiopf_file *file, uint32_t kernel);
-	/* NULL: commands are -EOPNOTSUPP. What it returns is the result. */
-	int32_t (*command)(struct uiopf_file *file, uint32_t command, uint64_t address, uint32_t length);
+	/* NULL: commands are -EOPNOTSUPP. What it returns is the result, but for -UIOPF_EIOCBQUEUED. */
+	int32_t (*command)(struct uiopf_file *file, struct uiopf_command *command);
 	/* NULL, or: the last user has gone, and so has the descriptor. */
 	void (*release)(struct uiopf_file *file);
 };
@@ -71,6 +110,7 @@ struct uiopf_file {
 	uint32_t mode;
 	uint32_t users;			/* requests that hold it; it must not go before them */
 	struct uiopf_wait *waits;	/* for files that keep a plain list; newest first, as Linux's wait queues */
+	struct uiopf_wait **waits_end;	/* of that list, while it is not empty */
 };
 
 /* A file with `release` counts its descriptors as users too. */
@@ -87,17 +127,20 @@ static inline void uiopf_file_arm(struct uiopf_file *file, struct uiopf_wait *wa
 	wait->link = &file->waits;
 	if (wait->next)
 		wait->next->link = &wait->next;
+	else
+		file->waits_end = &wait->next;
 	file->waits = wait;
 }
 
 static inline void uiopf_file_cancel(struct uiopf_file *file, struct uiopf_wait *wait)
 {
-	(void)file;
 	if (!wait->link)
 		return;
 	*wait->link = wait->next;
 	if (wait->next)
 		wait->next->link = wait->link;
+	else
+		file->waits_end = wait->link;
 	wait->link = NULL;
 }
 
@@ -107,11 +150,11 @@ static inline void uiopf_file_arm_last(struct uiopf_file *file, struct uiopf_wai
 	struct uiopf_wait **end;
 
 	uiopf_file_cancel(file, wait);
-	for (end = &file->waits; *end; end = &(*end)->next)
-		;
+	end = file->waits ? file->waits_end : &file->waits;
 	wait->next = NULL;
 	wait->link = end;
 	*end = wait;
+	file->waits_end = &wait->next;
 }
 
 /* Calls everyone, but for those behind the first that wants to be the only one; true where there was such a one. */

@@ -251,6 +251,18 @@ bool uiopf_complete_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res
 	return (!e->backlog_count && put_wide(e, &cqe)) || keep(e, &cqe);
 }
 
+bool uiopf_complete_more_wide(struct uiopf_engine *e, uint64_t user_data, int32_t res, uint32_t flags,
+			      const uint64_t extra[2])
+{
+	const struct uiopf_backlog cqe = { user_data, res, flags | IORING_CQE_F_MORE, { extra[0], extra[1] }, true };
+
+	if (unlikely(e->backlog_count) || !put_wide(e, &cqe))
+		return false;
+	e->posted_tail = e->ring.cq_tail;
+	e->posted = true;
+	return true;
+}
+
 void uiopf_flush_backlog(struct uiopf_engine *e)
 {
 	while (e->backlog_count) {

@@ -27,6 +27,10 @@ hot_inline bool uiopf_complete_more(struct uiopf_engine *e, uint64_t user_data, 
 	return true;
 }
 
+/* The same of 32 bytes, in a ring that has them. */
+bool uiopf_complete_more_wide(struct uiopf_engine *engine, uint64_t user_data, int32_t res, uint32_t flags,
+			      const uint64_t extra[2]);
+
 /* A message is counted at once, unless only the ring's task completes anything (io_post_aux_cqe). */
 static inline void uiopf_count_posted(struct uiopf_engine *e)
 {

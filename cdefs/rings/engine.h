@@ -129,10 +129,11 @@ struct uiopf_request {
 	bool wide;			/* the CQE has 32 bytes: address and position are its second half */
 	bool owns_memory;		/* `extra` is to be freed */
 	bool unfindable;		/* task work alone has it: a cancel does not find it */
+	bool called;			/* a command that waited in turn, and has not used its turn yet */
 	bool holds;			/* LINK_TIMEOUT: it fired when its request had ended, and lets that go with its own end */
 };
 /*
- * Three cache lines, a byte of which is left. They lie in an array whose first begins a line: with a field more they
+ * Three cache lines, which are full. They lie in an array whose first begins a line: with a field more they
  * would share lines, and each request that waits would load four or five when it is called.
  */
 _Static_assert(sizeof(struct uiopf_request) == 3 * 64, "a request has three cache lines of its own");

@@ -241,15 +241,14 @@ static int64_t host_unread(struct uiopf_file *file, uint32_t kernel)
 	return left || !h->counts_tcp ? left : tcp_ended(h);
 }
 
-static int32_t host_command(struct uiopf_file *file, uint32_t command, uint64_t address, uint32_t length)
+static int32_t host_command(struct uiopf_file *file, struct uiopf_command *command)
 {
+	const uint32_t op = command->op;
 	int n = 0;
 
-	(void)address;
-	(void)length;
-	if (!host_of(file)->inet || (command != SOCKET_URING_OP_SIOCINQ && command != SOCKET_URING_OP_SIOCOUTQ))
+	if (!host_of(file)->inet || (op != SOCKET_URING_OP_SIOCINQ && op != SOCKET_URING_OP_SIOCOUTQ))
 		return -EOPNOTSUPP;
-	return ioctl(host_of(file)->fd[0], command == SOCKET_URING_OP_SIOCINQ ? SIOCINQ : SIOCOUTQ, &n) < 0 ? -errno : n;
+	return ioctl(host_of(file)->fd[0], op == SOCKET_URING_OP_SIOCINQ ? SIOCINQ : SIOCOUTQ, &n) < 0 ? -errno : n;
 }
 
 static uint32_t host_sync(struct uiopf_core *core);

@@ -60,6 +60,7 @@ static bool on_wake(struct uiopf_wait *wait, uint32_t events)
 		r->woken = 0;
 	else
 		r->woken = events & r->events;
+	r->called = unlikely(r->events & EPOLLEXCLUSIVE) && r->opcode != IORING_OP_POLL_ADD;
 	uiopf_engine_add_work(r);
 	return unlikely(r->events & EPOLLEXCLUSIVE);
 }

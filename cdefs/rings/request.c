@@ -1,5 +1,6 @@
 #include "rings/request.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +79,19 @@ void uiopf_request_unlist(struct uiopf_request *r)
 
 static void queue_drained(struct uiopf_engine *e);
 
+/*
+ * A command was called in its turn, and ended otherwise: cancelled, or refused. What it was called for still waits, and is
+ * the next one's, whose client may be asleep.
+ */
+static void pass_on(struct uiopf_request *r)
+{
+	r->called = false;
+	if (!(r->file->ops->poll(r->file) & POLLIN))
+		return;
+	uiopf_file_wake_one(r->file, POLLIN);
+	uiopf_core_wake_sleepers(r->engine->core, r->file);
+}
+
 /* What it holds of others'; it holds nothing then. */
 static void release(struct uiopf_request *r)
 {
@@ -95,6 +109,8 @@ static void release(struct uiopf_request *r)
 	if (r->file) {
 		if (unlikely(r->wait.link != NULL))	/* whatever ended it, its file must not call it any more */
 			r->file->ops->cancel(r->file, &r->wait);
+		if (unlikely(r->called))
+			pass_on(r);
 		uiopf_file_put(r->file);
 		r->file = NULL;
 	}

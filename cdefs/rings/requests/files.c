@@ -1,4 +1,4 @@
-/* FILES_UPDATE, CLOSE and URING_CMD. Source: io_uring/{rsrc,openclose,uring_cmd}.c, Linux 6.12. */
+/* FILES_UPDATE and CLOSE. Source: io_uring/{rsrc,openclose}.c, Linux 6.12. */
 #include "rings/requests/requests.h"
 #include "rings/ringfile.h"
 
@@ -77,46 +77,4 @@ enum uiopf_issue uiopf_close_issue(struct uiopf_request *r)
 		return uiopf_done(r, -EBADF);
 	uiopf_core_close_fd(e->core, r->fd);
 	return uiopf_done(r, 0);
-}
-
-#define MULTISHOT_SINCE UIOPF_LINUX(6, 18)
-
-int uiopf_command_prepare(struct uiopf_request *r, const struct io_uring_sqe *sqe)
-{
-	const uint32_t flags = sqe->uring_cmd_flags;
-	const bool newer = r->engine->kernel >= MULTISHOT_SINCE;
-
-	if (sqe->__pad1)
-		return -EINVAL;
-	if (flags & ~(uint32_t)(newer ? IORING_URING_CMD_MASK : IORING_URING_CMD_MASK_6_12))
-		return -EINVAL;
-	if (newer) {
-		const bool selects = r->sqe_flags & IOSQE_BUFFER_SELECT;
-
-		if ((flags & IORING_URING_CMD_FIXED) && selects)
-			return -EINVAL;
-		if (!(flags & IORING_URING_CMD_MULTISHOT) != !selects)
-			return -EINVAL;
-	}
-	if ((flags & IORING_URING_CMD_FIXED) && r->engine->kernel < UIOPF_LINUX(6, 15) &&
-	    sqe->buf_index >= r->engine->registered.count)
-		return -EFAULT;
-	r->op_flags = sqe->cmd_op;
-	r->address = sqe->addr;
-	r->length = sqe->len;
-	return 0;
-}
-
-enum uiopf_issue uiopf_command_issue(struct uiopf_request *r)
-{
-	/* With IOPOLL a command is polled for, which no file here knows. */
-	if (!r->file->ops->command || (r->engine->setup_flags & IORING_SETUP_IOPOLL))
-		return uiopf_done(r, -EOPNOTSUPP);
-	r->res = r->file->ops->command(r->file, r->op_flags, r->address, r->length);
-	/* A multishot that did not fail completes when its file says so, and no file ever does; nor does a cancel find it. */
-	if (unlikely(r->sqe_flags & IOSQE_BUFFER_SELECT) && r->res >= 0) {
-		r->unfindable = true;
-		return UIOPF_PENDING;
-	}
-	return UIOPF_DONE;
 }
