@@ -15,7 +15,7 @@ from uring_iopf.errors import KernelError
 from uring_iopf.rings import BufferRing, Cqe, KernelRing, Ring, Sqe, Window
 
 MESSAGE, RESPONSE = MESSAGE_BYTES, RESPONSE_BYTES
-MERGED, PROPOSED = 0, 1
+MERGED, PROPOSED, COMMANDS = 0, 1, 3
 GETEVENTS = EnterFlags.GETEVENTS
 POLLIN, POLLOUT, POLLRDNORM = 0x1, 0x4, 0x40
 
@@ -125,7 +125,7 @@ def group_of(message: bytes) -> int:
 
 
 class Bench:
-    """A core, a queue and a ring with an arena, closed in the right order. Its kernel is the oldest."""
+    """A core, a queue and a ring with an arena, closed in the right order. Its kernel is the oldest, unless named."""
 
     def __init__(
         self,
@@ -136,9 +136,10 @@ class Bench:
         entries: int = 8,
         cq_entries: int = 0,
         flags: int = 0,
+        kernel: str = "6.12",
     ) -> None:
         with ExitStack() as stack:
-            self.core = stack.enter_context(Core(live=live, kernel="6.12"))
+            self.core = stack.enter_context(Core(live=live, kernel=kernel))
             self.queue = Queue(self.core, personality, nonblock=nonblock)
             stack.callback(self.queue.close)
             self.arena = stack.enter_context(Arena())

@@ -6,7 +6,7 @@ import errno
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
-from tests.bench import MERGED, MESSAGE, PROPOSED, Queue
+from tests.bench import COMMANDS, MERGED, MESSAGE, PROPOSED, Queue
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi.records import RESPONSE_BYTES, pack_response, unpack_messages
 from uring_iopf.core import Core, Driver
@@ -70,7 +70,8 @@ class Scene:
     def __init__(self, design: str, driver: Driver = Driver.INLINE, *, wait: int = SLEEP, in_flight: int = 1) -> None:
         with ExitStack() as stack:
             self.core = stack.enter_context(Core(live=driver is not Driver.INLINE))
-            self.queue = Queue(self.core, PROPOSED if resolve(design).proposed else MERGED)
+            info = resolve(design)
+            self.queue = Queue(self.core, COMMANDS if info.commands else PROPOSED if info.proposed else MERGED)
             stack.callback(self.queue.close)  # and nothing holds the queue by then
             if driver is not Driver.INLINE:
                 self.core.start_worker(driver)

@@ -634,6 +634,7 @@ def test_a_reader_that_goes_away_ends_it() -> None:
         "uring-multishot",
         "uring-linked",
         "uring-read",
+        "uring-cmd",
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -78,6 +78,11 @@ class TestUringRead(DesignConformance):
     alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 64 + 8 + 16 + 40)
 
 
+class TestUringCmd(DesignConformance):
+    design = "uring-cmd"
+    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 32)
+
+
 class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
 
@@ -97,6 +102,7 @@ def test_what_c_says_of_a_design_is_known_of_it() -> None:
     assert (handler.has_client, handler.has_ring, handler.proposed) == (False, False, False)
     assert (multishot.has_client, multishot.has_ring, multishot.proposed) == (True, True, True)
     assert (linked.has_client, linked.has_ring, linked.proposed) == (True, True, False)
+    assert [name for name in names() if resolve(name).commands] == ["uring-cmd"]
 
 
 def test_a_design_is_found_by_module_and_class() -> None:
@@ -156,8 +162,8 @@ def test_what_each_design_costs_is_what_its_description_says(
     assert wakeups == pytest.approx(1, abs=0.01)
     assert copied == pytest.approx(40 + 8 + 16, abs=0.1)
     # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
-    # A one-shot read has an SQE for each fault.
-    for design, read in (("uring-multishot", 0), ("uring-linked", 0), ("uring-read", 64)):
+    # A one-shot read has an SQE for each fault. With commands, message and answer are in the CQE and in the SQE.
+    for design, read in (("uring-multishot", 0), ("uring-linked", 0), ("uring-read", 64), ("uring-cmd", -32)):
         calls, wakeups, copied = counts[design]
         assert calls == pytest.approx(1, abs=0.01)
         assert wakeups == pytest.approx(1, abs=0.01)
@@ -225,7 +231,9 @@ def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
     assert result.faults == 60 * 5075
 
 
-@pytest.mark.parametrize(("design", "calls"), [("uring-multishot", 1), ("uring-read", 1), ("uring-today", 3)])
+@pytest.mark.parametrize(
+    ("design", "calls"), [("uring-multishot", 1), ("uring-read", 1), ("uring-today", 3), ("uring-cmd", 1)]
+)
 def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(
     design: str, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
     "abi": ({"cost", "hardware", "hello", "io_uring", "iommufd"}, {"api"}),
     "base": ({"atomics", "idmap", "lifetime", "source_hash"}, {"clock", "memory", "records"}),
     "core": ({"file"}, {"core"}, {"notify", "worker"}, {"life"}),
-    "faults": ({"eventq", "iopf", "watch"}, {"policy"}, {"faultq"}, {"report"}, {"attach"}),
+    "faults": ({"eventq", "fault_cqe", "iopf", "watch"}, {"policy"}, {"faultq"}, {"report"}, {"attach"}),
     "rings": (
         {"hostfile", "ring"},
         {"engine"},
@@ -67,7 +67,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"design"},
         {"channel"},
         {"client", "file_client", "handler", "named", "region_layout", "ring_client", "told"},
-        {"eventfd", "fd", "region_kernel", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
+        {"eventfd", "fd", "region_kernel", "uring_cmd", "uring_linked", "uring_multishot", "uring_read", "uring_today"},
         {"region_find"},
         {"region"},
         {"table"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 PAGE = 4096
 WITH_PRI = tuple(one for one in MODELS if one not in DEVICES)
 """Those whose functions may have PRI."""
+NAMES_LENGTHS = ("device", "device-log")
+"""Those whose faults say how much the device would like to have."""
 
 
 def group_of(iommu: str) -> int:
@@ -110,7 +112,7 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
 
 
 @pytest.mark.parametrize(
-    "design", ["region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read"]
+    "design", ["region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd"]
 )
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:
@@ -118,7 +120,10 @@ def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> Non
     parts = MachineParts(load_workload("gcc-compile"), driver="inline", iommu=iommu, in_flight=64, group=group)
     result = count_cell(design, parts)
     assert result.missing == ()
-    assert result.per_fault == count_cell(design, parts.with_options(iommu="vtd")).per_fault
+    expected = count_cell(design, parts.with_options(iommu="vtd")).per_fault
+    if design == "uring-cmd" and iommu in NAMES_LENGTHS:
+        expected = replace(expected, bytes_copied=expected.bytes_copied + 32)  # a second CQE, for the length
+    assert astuple(result.per_fault) == pytest.approx(astuple(expected))
 
 
 @pytest.mark.parametrize("design", ["region-v8", "region-v9"])

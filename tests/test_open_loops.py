@@ -45,6 +45,8 @@ def measured(
         ("uring-linked", "sqpoll"),
         ("uring-read", "enter"),
         ("uring-read", "sqpoll"),
+        ("uring-cmd", "enter"),
+        ("uring-cmd", "sqpoll"),
         ("handler", "enter"),
     ],
 )

@@ -37,7 +37,17 @@ LIMIT_S = 20.0  # what takes so long has failed
 PAGES = 100  # more than the rings of a machine for 16 in flight hold
 SLICE_NS = 1_000_000
 
-DESIGNS = ("region-v9", "region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read")
+DESIGNS = (
+    "region-v9",
+    "region",
+    "eventfd",
+    "fd",
+    "uring-today",
+    "uring-multishot",
+    "uring-linked",
+    "uring-read",
+    "uring-cmd",
+)
 CLIENTS = ("sync", "batch", "native", "trio")
 ONE_PAGE = Workload("one page", ROW.pack(0, BASE, 1, FaultPerm.READ))
 

@@ -25,7 +25,18 @@ BASE = 0x7F00_0000_0000
 LONG_S = 5  # a test that takes so long has failed
 
 designs = pytest.mark.parametrize(
-    "design", ["fd", "region-v8", "region", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read"]
+    "design",
+    [
+        "fd",
+        "region-v8",
+        "region",
+        "eventfd",
+        "uring-today",
+        "uring-multishot",
+        "uring-linked",
+        "uring-read",
+        "uring-cmd",
+    ],
 )
 drivers = pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
 
@@ -97,7 +108,7 @@ def ring_has_it(machine: Machine) -> bool:
     return machine.queue.counts().delivered_groups == 1
 
 
-@pytest.mark.parametrize("design", ["fd", "uring-today", "uring-multishot", "uring-linked", "uring-read"])
+@pytest.mark.parametrize("design", ["fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd"])
 async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: str) -> None:
     """With one group at a time, every fault but the first waits for an answer, which a client that sleeps has sent."""
     workload = Workload("20 pages", b"".join(ROW.pack(n, BASE + n * PAGE, 1, FaultPerm.READ) for n in range(20)))

@@ -30,7 +30,7 @@ IN_FLIGHT = 8
 
 Case = tuple["str | type[Design]", str, str]
 
-IN_C = ("fd", "region-v9", "region", "eventfd", "uring-today", "uring-multishot", "uring-read")
+IN_C = ("fd", "region-v9", "region", "eventfd", "uring-today", "uring-multishot", "uring-read", "uring-cmd")
 CASES: list[Case] = [
     *(
         (design, driver, wait)

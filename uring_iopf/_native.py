@@ -93,6 +93,7 @@ class _Lib(Protocol):
     UIOPF_HELLO_VERSION: int
     UIOPF_HELLO_KICKS: int
     UIOPF_ALONE: int
+    UIOPF_COMMANDS: int
     UIOPF_USER_MANAGED: int
     UIOPF_MODEL_NEEDS_PASID: int
     UIOPF_MODEL_UNDRAINED: int

@@ -243,7 +243,7 @@ class Machine(Unshared):
         try:
             self._opened = True
             self.design = info
-            self._attach_queues(self._proposed if info.proposed else Personality.MERGED)
+            self._attach_queues(self._personality_for(info))
             self._limit_credits(info)
             self._start_worker(self._driver_for(info))
             for key in self.queues:
@@ -294,6 +294,11 @@ class Machine(Unshared):
         """Start the worker that `open_queue` has not. Raises: KernelError(EBUSY), it runs; HostError."""
         self._check_open()
         self._start_worker(Driver.SQPOLL)
+
+    def _personality_for(self, info: DesignInfo) -> Personality:
+        if info.commands:
+            return Personality.COMMANDS
+        return self._proposed if info.proposed else Personality.MERGED
 
     @property
     def _proposed(self) -> Personality:

@@ -91,7 +91,7 @@ int uiopf_control_try_begin(struct uiopf_core *core);
 
 /* ---- fault queues ---- */
 
-enum uiopf_personality { UIOPF_MERGED, UIOPF_PROPOSED, UIOPF_PROPOSED_UNKEYED };
+enum uiopf_personality { UIOPF_MERGED, UIOPF_PROPOSED, UIOPF_PROPOSED_UNKEYED, UIOPF_COMMANDS };
 
 struct uiopf_faultq_counts {
 	uint64_t delivered_groups;
@@ -113,6 +113,28 @@ struct uiopf_faultq_limits {
 
 /* A message that is no fault: `length` groups were lost since the last one of these, just before what follows. */
 #define UIOPF_PGFAULT_FLAGS_LOST 0x80000000
+
+/*
+ * URING_CMDs of a file with UIOPF_COMMANDS. What a command does not use must be 0: addr, len, and the SQE's last 16 bytes.
+ * -EINVAL: it is not, or the number is unknown; -EFAULT: the client has no such memory.
+ *
+ * RECEIVE posts every fault as a CQE of 32 bytes (struct uiopf_fault_cqe), and goes on until it is cancelled. -EINVAL: the
+ * ring has none. -ENOBUFS: a group has no room in the CQ; it stays first in the queue.
+ */
+#define UIOPF_CMD_RECEIVE 0x3bc0
+/* RESPOND answers the group in the SQE's last 16 bytes: a struct iommu_hwpt_page_response, and 0. -EINVAL: as a write. */
+#define UIOPF_CMD_RESPOND 0x3bc1
+
+/*
+ * A fault in a CQE. `res` is the cookie, of 31 bits. The flags' upper half has the message's flags, its permissions, and the
+ * highest bits of the group's id. What has no place there comes in a second CQE, right behind the first.
+ */
+#define UIOPF_FAULT_CQE_FLAGS_SHIFT 16	/* IOMMU_PGFAULT_FLAGS_*, 3 bits */
+#define UIOPF_FAULT_CQE_LOST 0x80000	/* no fault: `rest` says how many groups were lost */
+#define UIOPF_FAULT_CQE_PERM_SHIFT 20	/* 4 bits */
+#define UIOPF_FAULT_CQE_REST 0x1000000	/* its PASID and group id are in the second CQE, and its length */
+#define UIOPF_FAULT_CQE_SECOND 0x2000000	/* it is the second: PASID and group id, and the length, in `big_cqe` */
+#define UIOPF_FAULT_CQE_GRPID_SHIFT 28	/* bits 12 to 15 of the group's id */
 
 struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_personality personality);
 int uiopf_faultq_free(struct uiopf_faultq *queue);	/* -EBUSY while devices are attached or requests hold it */

@@ -273,6 +273,11 @@ static inline int look(struct uiopf_channel *ch)
 	return (int)ready;
 }
 
+bool uiopf_ring_client_is_answer(const struct io_uring_cqe *cqe)
+{
+	return cqe->user_data == WRITE_DATA;
+}
+
 /* Whatever ended, and why: it is posted again. */
 static inline void note_end(struct uiopf_channel *ch, const struct io_uring_cqe *cqe)
 {
@@ -301,6 +306,21 @@ void uiopf_ring_client_take(struct uiopf_channel *ch)
 	}
 	if (ready)
 		uiopf_client_seen(c->ring, ready);
+}
+
+void uiopf_ring_client_note_end(struct uiopf_channel *ch, const struct io_uring_cqe *cqe)
+{
+	note_end(ch, cqe);
+}
+
+int uiopf_ring_client_taken(struct uiopf_channel *ch, uint32_t taken)
+{
+	struct uiopf_ring_client *c = ch->state;
+
+	if (taken)
+		uiopf_client_seen(c->ring, taken);
+	c->found_none = !taken;
+	return arm_after_receive(ch);
 }
 
 int uiopf_ring_client_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint32_t most)
@@ -376,6 +396,23 @@ int uiopf_ring_client_answer(struct uiopf_channel *ch, const struct iommu_hwpt_p
 	if (c->sqpoll)
 		show(ch);
 	return (int)n;
+}
+
+struct io_uring_sqe *uiopf_ring_client_answer_sqe(struct uiopf_channel *ch, uint32_t *slot, int *rc)
+{
+	struct io_uring_sqe *sqe = next_sqe(ch, slot, rc);
+
+	if (likely(sqe))
+		sqe->user_data = WRITE_DATA;
+	return sqe;
+}
+
+void uiopf_ring_client_show(struct uiopf_channel *ch)
+{
+	const struct uiopf_ring_client *c = ch->state;
+
+	if (c->sqpoll)
+		show(ch);
 }
 
 /* Under sqpoll what is answered while the client sleeps is submitted at once: it takes no call, or one for a worker asleep. */
@@ -574,6 +611,17 @@ static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
 }
 
 #define MOST_ENTRIES 16384u	/* a ring of io_uring has SQEs for this many with four times as many CQEs */
+#define MOST_CQES (4 * MOST_ENTRIES)
+
+/* Four for each SQE; more where a group takes several, so that all that are in flight have room. 0: not even one has. */
+static uint32_t cqes_for(const struct uiopf_channel *ch, const struct uiopf_ring_posts *posts, uint32_t sq_entries)
+{
+	const uint64_t a_group = (uint64_t)posts->cqes_a_fault * ch->config.group_most, all = a_group * ch->config.in_flight;
+
+	if (a_group > MOST_CQES)
+		return 0;
+	return all <= 4 * sq_entries ? 4 * sq_entries : all >= MOST_CQES ? MOST_CQES : power_of_two((uint32_t)all);
+}
 
 static int open_client(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts)
 {
@@ -588,8 +636,7 @@ static int open_client(struct uiopf_channel *ch, const struct uiopf_ring_posts *
 	c->posts = posts;
 	c->fd = c->arena.fd = -1;
 	c->sqpoll = ch->core->driver == UIOPF_SQPOLL;
-	if (c->sqpoll)
-		p.flags |= IORING_SETUP_SQPOLL;
+	p.flags |= posts->setup_flags | (c->sqpoll ? IORING_SETUP_SQPOLL : 0);
 	rc = -EINVAL;
 	if (ch->config.in_flight > MOST_ENTRIES)
 		goto failed;
@@ -599,10 +646,14 @@ static int open_client(struct uiopf_channel *ch, const struct uiopf_ring_posts *
 	entries = power_of_two(entries < 64 ? 64 : entries > MOST_ENTRIES ? MOST_ENTRIES : entries);
 	if (ch->config.group_most > UINT32_MAX / 16 / MESSAGE / entries)	/* the arena has less than 4 GiB */
 		goto failed;
-	p.cq_entries = 4 * entries;
+	p.cq_entries = cqes_for(ch, posts, entries);
+	if (!p.cq_entries)
+		goto failed;
 	rc = uiopf_setup(ch->core, entries, &p, &c->engine);
 	if (rc < 0)
 		goto failed;
+	if (c->engine->kernel < posts->kernel)
+		c->engine->kernel = posts->kernel;	/* nothing has been submitted yet */
 	rc = c->fd = uiopf_core_install(ch->core, uiopf_faultq_file(ch->queue));
 	if (rc < 0)
 		goto failed;

@@ -26,6 +26,9 @@ struct uiopf_ring_posts {
 	bool one_shot;		/* each ends with its first read */
 	bool no_buffers;	/* what completes carries no data */
 	bool nonblock;		/* the fault file is set O_NONBLOCK, and it stays so, as after any client's fcntl */
+	uint32_t setup_flags;	/* the ring's, besides */
+	uint32_t cqes_a_fault;	/* at most, where each message completes by itself; 0: a group completes once */
+	uint32_t kernel;	/* whose io_uring it needs: its ring is of that one, if the core's is older */
 };
 
 struct uiopf_ring_client {
@@ -57,6 +60,17 @@ void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_s
 int uiopf_ring_client_look(struct uiopf_channel *ch);
 void uiopf_ring_client_take(struct uiopf_channel *ch);
 int uiopf_ring_client_arm(struct uiopf_channel *ch);
+
+/* The same of one that takes what it likes of them, and is done with `taken`: posts what has ended, 0 or -errno. */
+int uiopf_ring_client_taken(struct uiopf_channel *ch, uint32_t taken);
+/* One of them ended what was posted. */
+void uiopf_ring_client_note_end(struct uiopf_channel *ch, const struct io_uring_cqe *cqe);
+/* An SQE for an answer, zeroed but for its user_data; or NULL, with *rc = -errno: there is none for now. */
+struct io_uring_sqe *uiopf_ring_client_answer_sqe(struct uiopf_channel *ch, uint32_t *slot, int *rc);
+/* Whether a completion is an answer's, which only fails. */
+bool uiopf_ring_client_is_answer(const struct io_uring_cqe *cqe);
+/* The kernel may see the answers. */
+void uiopf_ring_client_show(struct uiopf_channel *ch);
 
 /* The functions of struct uiopf_design; a design has an `open` of its own, which calls this one. */
 int uiopf_ring_client_open(struct uiopf_channel *ch, const struct uiopf_ring_posts *posts);

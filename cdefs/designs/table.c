@@ -16,7 +16,8 @@
 	_(uring_today) \
 	_(uring_multishot) \
 	_(uring_linked) \
-	_(uring_read)
+	_(uring_read) \
+	_(uring_cmd)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;
 #define NAME(design) &uiopf_design_##design,

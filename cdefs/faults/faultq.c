@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "faults/fault_cqe.h"
 
 #define MESSAGE ((uint64_t)sizeof(struct iommu_hwpt_pgfault))
 #define RESPONSE ((uint64_t)sizeof(struct iommu_hwpt_page_response))
@@ -115,15 +116,18 @@ struct uiopf_group *uiopf_faultq_next(struct uiopf_faultq *q)
 	return uiopf_faultq_has_group(q) ? deliver(q) : NULL;
 }
 
-/* A reader's memory: at one address, or in pieces. */
+/* A reader's memory: at one address, or in pieces. Or a command's completions. */
 struct reader {
 	uint8_t *to;
 	struct uiopf_pieces *pieces;	/* NULL: it is not in pieces */
+	struct uiopf_command *command;	/* … and no memory */
 };
 
 hot_inline void put_message(struct reader *reader, const struct iommu_hwpt_pgfault *message)
 {
-	if (reader->pieces) {
+	if (reader->command) {
+		uiopf_post_fault(reader->command, message);
+	} else if (reader->pieces) {
 		uiopf_copy_to_pieces(reader->pieces, message, sizeof *message);
 	} else {
 		uiopf_copy_to_client(reader->to, message, sizeof *message);
@@ -400,6 +404,85 @@ static const struct uiopf_file_ops faultq_file_ops = {
 	.cancel = uiopf_file_cancel,
 };
 
+/* ---- its commands: api.h says what they are ---- */
+
+static bool has_lost(const struct uiopf_faultq *q)
+{
+	return unlikely(q->policy != NULL) && uiopf_policy_lost(q->policy, q->head);
+}
+
+/* CQEs for the messages of the oldest group. Those before the last keep to one or two each, as theirs is a matter of length. */
+static uint64_t cqes_of(const struct uiopf_group *group)
+{
+	return uiopf_fault_cqes(&group->last) + (group->fault_count - 1) * (uint64_t)UIOPF_MOST_FAULT_CQES;
+}
+
+/*
+ * Whole groups: what has no room stays where it is. All that is taken is posted before anything else happens to the command,
+ * so a cancel finds no group that has left the queue and is not in the CQ.
+ */
+static int32_t receive(struct uiopf_faultq *q, struct uiopf_command *c)
+{
+	struct reader reader = { .command = c };
+
+	if (!c->wide || c->multishot || c->address || c->length || c->data[0] || c->data[1])
+		return -EINVAL;
+	for (;;) {
+		struct uiopf_group *group;
+
+		if (has_lost(q)) {
+			if (c->ring->room(c) < UIOPF_MOST_FAULT_CQES)
+				return -ENOBUFS;
+			tell_lost(q, &reader);
+		}
+		if (!uiopf_faultq_has_group(q))
+			return -UIOPF_EIOCBQUEUED;
+		group = q->ring[q->head & q->mask];
+		if (c->ring->room(c) < cqes_of(group))
+			return -ENOBUFS;
+		if (unlikely(!deliver(q)))
+			return -ENOMEM;
+		copy_group(&reader, group);
+	}
+}
+
+/* The code and the cookie are the SQE's, of which the ring has a copy: nothing of the client's memory is loaded. */
+static int32_t respond(struct uiopf_faultq *q, const struct uiopf_command *c)
+{
+	const struct iommu_hwpt_page_response response = {
+		.cookie = (uint32_t)c->data[0], .code = (uint32_t)(c->data[0] >> 32),
+	};
+
+	if (c->multishot || c->address || c->length || c->data[1])
+		return -EINVAL;
+	return answer_one(q, response) ? 0 : -EINVAL;
+}
+
+static int32_t file_command(struct uiopf_file *file, struct uiopf_command *c)
+{
+	struct uiopf_faultq *q = queue_of(file);
+
+	switch (c->op) {
+	case UIOPF_CMD_RECEIVE:
+		return receive(q, c);
+	case UIOPF_CMD_RESPOND:
+		return respond(q, c);
+	default:
+		return -EINVAL;
+	}
+}
+
+static const struct uiopf_file_ops commands_file_ops = {
+	.read = file_read,
+	.write = file_write,
+	.read_pieces = file_read_pieces,
+	.write_pieces = file_write_pieces,
+	.poll = file_poll,
+	.arm = uiopf_file_arm,
+	.cancel = uiopf_file_cancel,
+	.command = file_command,
+};
+
 /* ---- quiescent ---- */
 
 int uiopf_faultq_reserve(struct uiopf_faultq *q, uint32_t groups)
@@ -635,11 +718,11 @@ struct uiopf_faultq *uiopf_faultq_new(struct uiopf_core *core, enum uiopf_person
 	memset(q, 0, sizeof *q);
 	q->lifetime = (struct uiopf_lifetime){ 1, end_queue };
 	q->core = core;
-	q->file.ops = &faultq_file_ops;
+	q->file.ops = personality == UIOPF_COMMANDS ? &commands_file_ops : &faultq_file_ops;
 	q->file.mode = UIOPF_FILE_READ | UIOPF_FILE_WRITE | UIOPF_FILE_POLL;
 	if (personality != UIOPF_MERGED)
 		q->file.mode |= UIOPF_FILE_ITER;
-	if (personality == UIOPF_PROPOSED)
+	if (personality == UIOPF_PROPOSED || personality == UIOPF_COMMANDS)
 		q->file.mode |= UIOPF_FILE_KEYED;
 	q->notify_fd = -1;
 	uiopf_idmap_init(&q->cookies, 1);

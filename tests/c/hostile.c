@@ -176,7 +176,7 @@ static void open_site(struct world *w, struct site *s, uint32_t n)
 	s->space = uiopf_space_new(PASIDS, 64);
 	s->endpoint = uiopf_endpoint_new(w->core, uiopf_model_port(w->vtd), (uint16_t)(0x100 + n), CREDITS, GROUP_MOST);
 	s->device = uiopf_device_new(w->core, uiopf_model_iommu(w->vtd), n + 1, 0x100 + n, 2 * CREDITS, 0);
-	s->queue = uiopf_faultq_new(w->core, UIOPF_PROPOSED);
+	s->queue = uiopf_faultq_new(w->core, UIOPF_COMMANDS);
 	CHECK(s->space && s->endpoint && s->device && s->queue);
 	s->space->region.map = guard_mapping(s->space->region.map, s->space->region.size);
 	CHECK_EQ(uiopf_model_bind(w->vtd, s->endpoint, s->device), 0);
@@ -689,6 +689,8 @@ static void run(enum uiopf_driver driver, double seconds, uint64_t seed)
 
 	w.core = uiopf_core_new(UIOPF_CLOCK_MONOTONIC, 0, 1);
 	CHECK(w.core);
+	if (w.driver == UIOPF_SQPOLL)	/* its rings have commands that go on */
+		uiopf_core_set_kernel(w.core, 7, 2);
 	w.vtd = uiopf_model_make(w.core, 0, 0);
 	CHECK(w.vtd);
 	make_rows(&w.random);

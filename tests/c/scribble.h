@@ -128,6 +128,17 @@ static inline void make_sqe(const struct prey *p, uint64_t *r, uint64_t word[8])
 		fd = below(r, 4) ? 0 : fd;	/* a slot, mostly */
 		word[5] = fd ? 0 : (uint64_t)(1 + below(r, 8)) << 32;
 		break;
+	case IORING_OP_URING_CMD:	/* one of the fault file's, with what each of them wants, or something else */
+		word[1] = UIOPF_CMD_RECEIVE + below(r, 8);
+		if (below(r, 2)) {
+			word[2] = ARENA_AT + below(r, ARENA + 64);
+			word[3] = below(r, 3) ? 8 * below(r, 24) : below(r, ARENA);
+		}
+		if (below(r, 4) == 0)
+			word[3] |= (uint64_t)IORING_URING_CMD_MULTISHOT << 32;
+		word[5] = below(r, 3);
+		word[6] = below(r, 2) ? below(r, 256) | (uint64_t)below(r, 3) << 32 : 0;
+		break;
 	case IORING_OP_READ_MULTISHOT:
 		word[1] = UINT64_MAX;
 		word[5] = below(r, 3);

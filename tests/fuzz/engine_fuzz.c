@@ -267,7 +267,18 @@ static void push_valid(struct world *w, struct program *p, uint32_t which)
 			sqe.fd = 0;
 		break;
 	case IORING_OP_URING_CMD:
-		sqe.cmd_op = how & 3;
+		sqe.cmd_op = how & 8 ? UIOPF_CMD_RECEIVE + (how & 7) : how & 3;
+		if (how & 16) {
+			sqe.addr = ARENA_AT + 8ull * more;
+			sqe.len = how & 32 ? 40 : 8;
+		}
+		if (how & 64)
+			sqe.addr3 = more | (uint64_t)(how >> 5 & 1) << 32;
+		if (to & 64) {
+			sqe.flags |= IOSQE_BUFFER_SELECT;
+			sqe.uring_cmd_flags = IORING_URING_CMD_MULTISHOT;
+			sqe.buf_group = (uint16_t)(more & 3);
+		}
 		break;
 	default:	/* NOP, also of newer kernels */
 		sqe.nop_flags = how;
@@ -662,7 +673,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	CHECK(w.core);
 	uiopf_core_set_kernel(w.core, kernel >> 8, kernel & 255);
 	w.mock = uiopf_mock_new(w.core);
-	w.queue = uiopf_faultq_new(w.core, how & 32 ? UIOPF_MERGED : UIOPF_PROPOSED);
+	w.queue = uiopf_faultq_new(w.core, how & 32 ? UIOPF_MERGED : UIOPF_COMMANDS);
 	w.device = uiopf_device_new(w.core, uiopf_mock_iommu(w.mock), 1, 0, 16, 1);
 	w.arena = aligned_alloc(4096, ARENA);
 	CHECK(w.mock && w.queue && w.device && w.arena);

@@ -23,9 +23,9 @@ class DesignInfo:
 
     *index*: the number of a design in C; None: a design in Python. *has_client*: it has a client in user space.
     *has_ring*: it has a ring, which a worker can poll. *proposed*: it needs the proposed fault file, with reads posted
-    ahead. *signals_awake*: its eventfd is written also for a client that does not sleep. *most_faults*: the faults that
-    it has room for until the client receives them, beyond which it refuses; None: any number. *python*: the class of a
-    design in Python.
+    ahead. *commands*: it needs the file that has URING_CMDs as well (`Personality.COMMANDS`). *signals_awake*: its
+    eventfd is written also for a client that does not sleep. *most_faults*: the faults that it has room for until the
+    client receives them, beyond which it refuses; None: any number. *python*: the class of a design in Python.
     """
 
     name: str
@@ -35,6 +35,7 @@ class DesignInfo:
     has_client: bool = True
     has_ring: bool = False
     proposed: bool = False
+    commands: bool = False
     signals_awake: bool = False
     most_faults: int | None = None
     python: type[Design] | None = None
@@ -62,6 +63,7 @@ def _native() -> tuple[DesignInfo, ...]:
                 has_client=bool(c.has_client),
                 has_ring=bool(c.has_ring),
                 proposed=bool(c.personality),
+                commands=c.personality == lib.UIOPF_COMMANDS,
                 signals_awake=bool(c.signals_awake),
                 most_faults=c.most_faults or None,
             )

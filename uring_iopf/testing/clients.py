@@ -65,6 +65,7 @@ WAYS = [
         "uring-multishot",
         "uring-linked",
         "uring-read",
+        "uring-cmd",
     )
     for driver in ("inline", "enter", "sqpoll")
     for wait in ("sleep", "spin")

@@ -38,6 +38,8 @@ class Personality(enum.IntEnum):
     """Proposed: a read of an empty queue returns EAGAIN, and rings can post reads ahead. A fault wakes with POLLIN."""
     PROPOSED_UNKEYED = 2
     """As `PROPOSED`, but a fault wakes without saying why, as in Linux, so that each woken request polls the file."""
+    COMMANDS = 3
+    """As `PROPOSED`, and with URING_CMDs that take faults and answer them. No kernel has them."""
 
 
 @dataclass(frozen=True, slots=True)
