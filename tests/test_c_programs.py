@@ -35,14 +35,14 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "riscv": [],
     "pri": ["100000", "1"],
     "outside": ["20000", "1"],
-    "nesting": ["1500", "1"],
+    "nesting": ["500", "1"],
     "account": ["20000", "1"],
     "attach": ["20000"],
     "hostfile": ["20000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
     "attachable": ["2", "1"],
-    "eventq": ["30000", "1"],
+    "eventq": ["10000", "1"],
     "found": [],
     "waiters": ["1", "1", "2"],
     "no_memory": [],
@@ -54,7 +54,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"], "tables": ["0", "1"]}
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
-ONE_THREAD: Final = frozenset({"account", "invalidate", "pri", "outside", "no_memory", "bounds"})
+ONE_THREAD: Final = frozenset({"account", "idmap", "invalidate", "pri", "outside", "no_memory", "bounds"})
 
 #: No sanitizer, but a count of the library's steps; these programs say what is too many.
 STEPS: Final = "steps"

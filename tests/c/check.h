@@ -28,7 +28,7 @@
  * had the kernel's side for a slice of time. (A statement expression, as gcc and clang have it.)
  */
 #define BEGUN(call) __extension__ ({ \
-		int rc_; \
+		int64_t rc_; \
 		do \
 			rc_ = (call); \
 		while (rc_ == -EINTR); \

@@ -93,7 +93,7 @@ static void *host(void *arg)
 static void serve(struct play *p, uint64_t *random)
 {
 	struct iommu_hwpt_pgfault m[16];
-	const int64_t got = uiopf_faultq_read(p->on.q, m, sizeof m);
+	const int64_t got = BEGUN(uiopf_faultq_read(p->on.q, m, sizeof m));
 	int64_t i;
 
 	CHECK(got >= 0 || got == -EAGAIN);
@@ -104,7 +104,7 @@ static void serve(struct play *p, uint64_t *random)
 		p->read++;
 		CHECK(rc == 0 || rc == -ENOMEM);	/* its frames are at an end: the answer is what it is */
 		if (m[i].flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)
-			CHECK_EQ(uiopf_faultq_write(p->on.q, &r, sizeof r), sizeof r);
+			CHECK_EQ(BEGUN(uiopf_faultq_write(p->on.q, &r, sizeof r)), sizeof r);
 	}
 }
 
