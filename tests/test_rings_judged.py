@@ -27,6 +27,8 @@ from tests.rings.recorded import Recording, read
 
 HOST: Final = not refusal()
 PROGRAMS: Final = 5000
+PLAYED: Final = int(os.environ.get("RINGS_PROGRAMS", PROGRAMS))
+"""Of these, the first so many are played here; ``.ci/run`` plays the others beside the tests."""
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def drawn() -> Drawn:
 
 @pytest.mark.skipif(not HOST, reason="the host refuses io_uring: recordings are the judge")
 def test_the_engine_does_what_linux_does_with_any_program() -> None:
-    for _, differences in play_spans(int(os.environ["RINGS_SEED"]), 0, PROGRAMS):
+    for _, differences in play_spans(int(os.environ["RINGS_SEED"]), 0, PLAYED):
         assert not differences, "\n\n".join(differences)
 
 

@@ -206,7 +206,7 @@ def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.rings.bulk", description=__doc__)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--first", type=int, default=0, help="the number of the first program")
-    parser.add_argument("--programs", type=int, default=1 << 62)
+    parser.add_argument("--programs", type=int, help="so many, or the run has failed; else as many as the time allows")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--failures", type=int, default=10, help="how many differences are shown at most")
     asked = parser.parse_args()
@@ -214,7 +214,8 @@ def _main() -> int:
         print(f"nothing to compare with: the host refuses io_uring ({refusal()})")  # noqa: T201
         return 0
     began, number, failures = time.monotonic(), asked.first, 0
-    for played, differences in play_spans(asked.seed, asked.first, asked.programs):
+    most = 1 << 62 if asked.programs is None else asked.programs
+    for played, differences in play_spans(asked.seed, asked.first, most):
         number += played
         failures += len(differences)
         for one in differences:
@@ -225,6 +226,9 @@ def _main() -> int:
     words = ", ".join(f"{count:,} {what}" for what, count in sorted(known.counted.items()))
     rate = (number - asked.first) / took
     print(f"seed {asked.seed}, from {asked.first}: {words}; {rate:.0f} a second; {failures} differ")  # noqa: T201
+    if asked.programs is not None and number - asked.first < asked.programs:
+        print(f"{number - asked.first:,} of {asked.programs:,} programs were played in {took:.0f} s")  # noqa: T201
+        return 1
     return int(failures > 0)
 
 
