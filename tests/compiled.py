@@ -61,10 +61,12 @@ def library_objects(directory: Path, sanitizer: str) -> tuple[Path, ...]:
     return objects
 
 
+_ALLOCATIONS: Final = ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"]
 #: What a program is linked with besides.
 LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
-    name: ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=reallocarray,--wrap=aligned_alloc"]
-    for name in ("bounds", "no_memory")
+    "bounds": _ALLOCATIONS,
+    "no_memory": _ALLOCATIONS,
+    "host": ["-Wl,--wrap=send,--wrap=recv,--wrap=read,--wrap=ppoll"],
 }
 
 

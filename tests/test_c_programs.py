@@ -41,6 +41,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "hostfile": ["20000", "1"],
     "rings": ["60000", "2", "1"],
     "control": ["3", "1"],
+    "host": ["4000", "1"],
     "attachable": ["2", "1"],
     "eventq": ["10000", "1"],
     "found": [],

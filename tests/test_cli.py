@@ -38,7 +38,8 @@ class FakeDesign:
     year: str = "2024"
     inline_only: bool = False
     has_client: bool = True
-    has_ring: bool = False
+    on_host: bool = False
+    polled: bool = False
 
 
 DESIGNS = {
@@ -46,8 +47,9 @@ DESIGNS = {
     for design in (
         FakeDesign("bound", has_client=False),
         FakeDesign("fd"),
-        FakeDesign("ring", has_ring=True),
+        FakeDesign("ring", polled=True),
         FakeDesign("py", "", "-", True),
+        FakeDesign("of-host", on_host=True, polled=True),
     )
 }
 
@@ -146,18 +148,33 @@ def test_by_default_all_designs_in_c_are_compared_on_a_compiler() -> None:
     assert {(cell.seconds, cell.faults, cell.limit_s, cell.rate) for cell in cells} == {(1.0, 100_000, 10.0, None)}
 
 
+HOST = [("of-host", "enter"), ("of-host", "sqpoll")]
+
+
 @pytest.mark.parametrize(
     ("driver", "rows"),
     [
-        ("both", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("ring", "sqpoll"), ("py", "inline")]),
-        ("enter", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("py", "inline")]),
-        ("sqpoll", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "sqpoll"), ("py", "inline")]),
+        (
+            "both",
+            [("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("ring", "sqpoll"), ("py", "inline"), *HOST],
+        ),
+        ("enter", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "enter"), ("py", "inline"), HOST[0]]),
+        ("sqpoll", [("bound", "sqpoll"), ("fd", "enter"), ("ring", "sqpoll"), ("py", "inline"), HOST[1]]),
     ],
 )
-def test_only_what_has_a_ring_is_measured_with_a_driver_that_polls_it(driver: str, rows: list[tuple[str, str]]) -> None:
+def test_only_what_can_be_polled_is_measured_with_a_driver_that_polls(driver: str, rows: list[tuple[str, str]]) -> None:
     designs = [word for design in DESIGNS for word in ("--design", design)]
     cells = cells_asked_for("--driver", driver, "--in-flight", "1", *designs)
     assert [(cell.design, cell.parts.driver) for cell in cells] == rows
+
+
+def test_designs_on_the_host_are_measured_when_they_are_asked_for() -> None:
+    """They measure the host's kernel: beside the emulated ones by default they would look like one more of these."""
+    for name in ("of-host", "host"):
+        cells = cells_asked_for("--design", "fd", "--design", name, "--in-flight", "1", "--driver", "enter")
+        assert [cell.design for cell in cells] == ["fd", "of-host"]
+    none = PARTS._replace(design_names=lambda: ["fd"])
+    assert run("compare", "--design", "host", parts=none) == 2
 
 
 def test_every_option_reaches_the_cell() -> None:
@@ -280,7 +297,7 @@ def test_a_number_in_flight_that_cannot_be_names_the_greatest(
         ("--in-flight 512 --group 32", "the workload gcc-compile, with --group 32 and --iommu vtd, reaches "),
         (
             "--design fdd",
-            "--design 'fdd': there is no such design; the designs are bound, fd, ring, py; name",
+            "--design 'fdd': there is no such design; the designs are bound, fd, ring, py, of-host; name",
         ),
         ("--design gone:Mine", "gone:Mine: no module named 'gone'"),
         (

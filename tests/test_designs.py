@@ -83,6 +83,11 @@ class TestUringCmd(DesignConformance):
     alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 32)
 
 
+class TestHostFd(DesignConformance):
+    design = "host-fd"
+    alone = Counts(system_calls=5, wakeups=1, bytes_copied=2 * (40 + 8))
+
+
 class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
 

@@ -112,7 +112,8 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
 
 
 @pytest.mark.parametrize(
-    "design", ["region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd"]
+    "design",
+    ["region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "host-fd"],
 )
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:

@@ -132,7 +132,8 @@ from uring_iopf.lab.spec import CellSpec
 from uring_iopf.machine_parts import MachineParts
 from uring_iopf.workloads import load_workload
 workload, results = load_workload("gcc-compile"), []
-for design in ("fd", "region", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd"):
+designs = ("fd", "region", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd")
+for design in (*designs, "host-fd"):
     for driver in ("enter", "sqpoll"):
         for client in sys.argv[1:]:
             parts = MachineParts(workload, driver=driver, wait="spin", in_flight=1)
@@ -148,6 +149,16 @@ def test_a_spinning_client_gets_on_where_there_is_one_processor() -> None:
         [sys.executable, "-P", "-c", ON_ONE, *clients], capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stderr
-    designs = ("fd", "region", "eventfd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd")
+    designs = (
+        "fd",
+        "region",
+        "eventfd",
+        "uring-today",
+        "uring-multishot",
+        "uring-linked",
+        "uring-read",
+        "uring-cmd",
+        "host-fd",
+    )
     expected: list[object] = [[design, 5075, []] for design in designs for _ in range(2 * len(clients))]
     assert json.loads(done.stdout) == expected

@@ -47,6 +47,7 @@ DESIGNS = (
     "uring-linked",
     "uring-read",
     "uring-cmd",
+    "host-fd",
 )
 CLIENTS = ("sync", "batch", "native", "trio")
 ONE_PAGE = Workload("one page", ROW.pack(0, BASE, 1, FaultPerm.READ))

@@ -27,7 +27,17 @@ PAGE = 4096
 BASE = 0x7F00_0000_0000
 LONG_S = 10  # a test that takes so long has failed
 
-RING_AND_CALLS = ("uring-today", "uring-multishot", "uring-read", "uring-cmd", "fd", "region-v8", "region", "eventfd")
+RING_AND_CALLS = (
+    "uring-today",
+    "uring-multishot",
+    "uring-read",
+    "uring-cmd",
+    "host-fd",
+    "fd",
+    "region-v8",
+    "region",
+    "eventfd",
+)
 DRIVERS = ("inline", "enter", "sqpoll")
 
 

@@ -36,6 +36,7 @@ designs = pytest.mark.parametrize(
         "uring-linked",
         "uring-read",
         "uring-cmd",
+        "host-fd",
     ],
 )
 drivers = pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
@@ -108,7 +109,9 @@ def ring_has_it(machine: Machine) -> bool:
     return machine.queue.counts().delivered_groups == 1
 
 
-@pytest.mark.parametrize("design", ["fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd"])
+@pytest.mark.parametrize(
+    "design", ["fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "host-fd"]
+)
 async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: str) -> None:
     """With one group at a time, every fault but the first waits for an answer, which a client that sleeps has sent."""
     workload = Workload("20 pages", b"".join(ROW.pack(n, BASE + n * PAGE, 1, FaultPerm.READ) for n in range(20)))

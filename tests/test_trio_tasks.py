@@ -30,7 +30,7 @@ IN_FLIGHT = 8
 
 Case = tuple["str | type[Design]", str, str]
 
-IN_C = ("fd", "region-v9", "region", "eventfd", "uring-today", "uring-multishot", "uring-read", "uring-cmd")
+IN_C = ("fd", "region-v9", "region", "eventfd", "uring-today", "uring-multishot", "uring-read", "uring-cmd", "host-fd")
 CASES: list[Case] = [
     *(
         (design, driver, wait)

@@ -391,8 +391,8 @@ class Machine(Unshared):
         self._opened = False
 
     def _driver_for(self, info: DesignInfo) -> Driver:
-        """The driver for a design. A design without a ring leaves a worker nothing to poll, so it runs with ENTER."""
-        return Driver.ENTER if info.has_client and not info.has_ring else self._ring_driver(info)
+        """The driver for a design. A design that leaves a worker nothing to poll runs with ENTER."""
+        return Driver.ENTER if info.has_client and not info.polled else self._ring_driver(info)
 
     def _ring_driver(self, info: DesignInfo) -> Driver:
         """The driver for a design with a ring. A design without a client runs in the worker."""

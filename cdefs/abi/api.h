@@ -736,6 +736,7 @@ struct uiopf_design_info {
 	enum uiopf_personality personality;	/* what its fault queue's file should be */
 	int has_client;				/* user space takes part */
 	int has_ring;
+	int on_host;				/* its calls are the host's own: it measures the host, and not the emulated kernel */
 	int signals_awake;			/* its eventfd is written for a client that does not sleep, too */
 	uint32_t most_faults;			/* that it has room for, before the client takes them; more are refused. 0: any */
 };

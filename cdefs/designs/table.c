@@ -17,7 +17,8 @@
 	_(uring_multishot) \
 	_(uring_linked) \
 	_(uring_read) \
-	_(uring_cmd)
+	_(uring_cmd) \
+	_(host_fd)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;
 #define NAME(design) &uiopf_design_##design,

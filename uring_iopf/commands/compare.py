@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from uring_iopf.lab.compare import Plan
 
 DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
+ALL_ON_HOST: Final = "host"
 LOADS: Final = ("closed", "trace", "poisson")
 MOST_REPEATS: Final = 1000
 
@@ -75,9 +76,11 @@ _COLUMNS: Final = (
 _EXAMPLES: Final = """\
 examples:
   uring-iopf compare
-      every design in C, with 1, 16 and 64 groups in flight
+      the designs in C but those on the host, with 1, 16 and 64 groups in flight
   uring-iopf compare --design fd --design uring-multishot --wait sleep
       two designs, with a client that sleeps while it has no work
+  uring-iopf compare --design host --design fd --wait sleep
+      what the host's own system calls take, beside the emulated ones
   uring-iopf compare --iommu smmuv3 --stage2 unpinned --design fd --in-flight 16
       two stages of page tables: what it costs to know which of them faulted
   uring-iopf compare --load poisson --rate 100000 --rate 1000000
@@ -111,7 +114,8 @@ def add_options(parser: Parser, parts: Parts) -> None:
         "--design",
         metavar="NAME|MODULE:CLASS",
         action="append",
-        help="a design to measure; may be repeated (default: all designs in C)",
+        help="a design to measure; may be repeated; host: those on the host's own system calls, which measure the "
+        "host's kernel and not the emulated one, and so are not among the defaults (default: all other designs in C)",
     )
     add(
         "--client",
@@ -125,8 +129,8 @@ def add_options(parser: Parser, parts: Parts) -> None:
         choices=("both", "enter", "sqpoll"),
         default="both",
         help="the thread that runs the kernel's part of a design with a ring: the client's, in its system calls "
-        "(enter), or a worker that polls (sqpoll); both: a row for each. A design without a ring always runs in system "
-        "calls (default: both)",
+        "(enter), or a worker that polls (sqpoll); both: a row for each. A design with neither a ring nor a socket of "
+        "the host always runs in system calls (default: both)",
     )
     add_fault_file(parser)
     add(
@@ -356,12 +360,12 @@ def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) ->
 
 
 def _drivers(design: DesignFacts, wanted: str) -> tuple[str, ...]:
-    """The drivers with which a design is measured. A design without a ring has nothing that a worker could poll."""
+    """The drivers with which a design is measured. Some leave a worker nothing to poll."""
     if design.inline_only:
         return ("inline",)
     if not design.has_client:
         return ("sqpoll",)  # the kernel by itself
-    if not design.has_ring:
+    if not design.polled:
         return ("enter",)
     return ("enter", "sqpoll") if wanted == "both" else (wanted,)
 
@@ -387,8 +391,11 @@ def _rates(machine: MachineParts, load: str, given: Sequence[float] | None) -> t
 
 def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
     names = parts.design_names()
+    facts = {name: parts.resolve_design(name) for name in names}
     if not specs:
-        return tuple(name for name in names if not parts.resolve_design(name).inline_only)
+        return tuple(name for name, fact in facts.items() if not fact.inline_only and not fact.on_host)
+    on_host = [name for name, fact in facts.items() if fact.on_host]
+    specs = [name for spec in specs for name in ((spec == ALL_ON_HOST and on_host) or [spec])]
     for spec in specs:
         if ":" in spec:
             # `python -m` searches the current directory, a console script does not: make them alike.

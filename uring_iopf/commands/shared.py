@@ -46,7 +46,9 @@ class DesignFacts(Protocol):
     @property
     def has_client(self) -> bool: ...  # noqa: D102
     @property
-    def has_ring(self) -> bool: ...  # noqa: D102
+    def on_host(self) -> bool: ...  # noqa: D102
+    @property
+    def polled(self) -> bool: ...  # noqa: D102
 
 
 class Bench(Protocol):

@@ -22,7 +22,8 @@ class DesignInfo:
     """A design, before it is opened.
 
     *index*: the number of a design in C; None: a design in Python. *has_client*: it has a client in user space.
-    *has_ring*: it has a ring, which a worker can poll. *proposed*: it needs the proposed fault file, with reads posted
+    *has_ring*: it has a ring, which a worker can poll. *on_host*: its calls are the host's own, so it measures the
+    host's kernel, and not the emulated one. *proposed*: it needs the proposed fault file, with reads posted
     ahead. *commands*: it needs the file that has URING_CMDs as well (`Personality.COMMANDS`). *signals_awake*: its
     eventfd is written also for a client that does not sleep. *most_faults*: the faults that it has room for until the
     client receives them, beyond which it refuses; None: any number. *python*: the class of a design in Python.
@@ -34,11 +35,17 @@ class DesignInfo:
     index: int | None = None
     has_client: bool = True
     has_ring: bool = False
+    on_host: bool = False
     proposed: bool = False
     commands: bool = False
     signals_awake: bool = False
     most_faults: int | None = None
     python: type[Design] | None = None
+
+    @property
+    def polled(self) -> bool:
+        """Whether a worker can poll for what the client sends, so that the driver ``sqpoll`` makes a difference."""
+        return self.has_ring or self.on_host
 
     @property
     def inline_only(self) -> bool:
@@ -62,6 +69,7 @@ def _native() -> tuple[DesignInfo, ...]:
                 index,
                 has_client=bool(c.has_client),
                 has_ring=bool(c.has_ring),
+                on_host=bool(c.on_host),
                 proposed=bool(c.personality),
                 commands=c.personality == lib.UIOPF_COMMANDS,
                 signals_awake=bool(c.signals_awake),

@@ -66,6 +66,7 @@ WAYS = [
         "uring-linked",
         "uring-read",
         "uring-cmd",
+        "host-fd",
     )
     for driver in ("inline", "enter", "sqpoll")
     for wait in ("sleep", "spin")
