@@ -204,6 +204,40 @@ def test_one_channel_of_a_queue_watches_and_the_next_may_when_it_has_gone() -> N
             assert [one.groups for one in second.waypoints()] == [0, 1, 1, 1, 1]
 
 
+def test_the_hardware_takes_time_only_while_it_has_work_and_somebody_watches() -> None:
+    """By the processor's clock: less than goes by around it, and nothing in turns that find nothing."""
+    with Machine(GCC, driver="inline", live=True) as machine:
+        channel = machine.open("fd")
+        assert isinstance(channel, NativeChannel)
+        clock = machine.core.now_ns
+
+        def work() -> int:
+            machine.endpoint.access(1, 4096, 1, pages=1)
+            began = clock()
+            machine.core.produce()
+            took = clock() - began
+            (message,) = channel.receive()
+            channel.answer(message.cookie, 1)
+            channel.flush()
+            began = clock()
+            machine.core.produce()
+            return took + clock() - began
+
+        work()
+        assert channel.hardware_ns() == 0
+        channel.watch()
+        for _ in range(100):
+            machine.core.produce()
+        assert channel.hardware_ns() == 0
+        around = sum(work() for _ in range(100))
+        taken = channel.hardware_ns()
+        assert 0 < taken < around
+        for _ in range(100):
+            machine.core.produce()
+        assert channel.hardware_ns() == taken
+        channel.close()
+
+
 def way(*at: tuple[int, int]) -> Waypoints:
     return Waypoints(*(Waypoint(*one) for one in at))
 
@@ -249,8 +283,10 @@ def test_a_cell_has_its_parts(design: str, driver: str) -> None:
     assert result.parts_ns.total > 0
     assert result.parts_ns.queueing + result.parts_ns.handler > 0
     assert result.faults == result.replays * len(GCC), "those of the other replay are not among them"
+    assert result.emulation_ns is not None
+    assert result.emulation_ns > 0
     without = measure_cell(replace(cell(design, driver=driver), split=False), nothing)
-    assert without.parts_ns is None
+    assert (without.parts_ns, without.emulation_ns) == (None, None)
 
 
 @pytest.mark.parametrize("client", ["trio", "batch"])

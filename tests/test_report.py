@@ -56,6 +56,7 @@ GOOD = CellResult(
     faults_per_s=1_234_567.0,
     latency_ns=Latency(p50=812, p99=1_234, p99_9=45_600, max=7_890_123),
     per_fault=PerFault(system_calls=2.0, wakeups=0.0312, bytes_copied=56.0, client_cpu_ns=345.6, empty_polls=0.5),
+    emulation_ns=40.5,
 )
 
 
@@ -158,12 +159,12 @@ Drivers: the thread that runs the kernel's part.
 
 Speed and latency
 
-design           driver  faults/s     p50      p99    p99.9      max
+design           driver  faults/s  own     p50      p99    p99.9      max
 1 in flight:
-uring-multishot  enter      1.23M  812 ns  1.23 us  45.6 us  7.89 ms
+uring-multishot  enter      1.23M   5%  812 ns  1.23 us  45.6 us  7.89 ms
 
 16 in flight:
-fd               enter      1.23M  812 ns  1.23 us  45.6 us  7.89 ms
+fd               enter      1.23M   5%  812 ns  1.23 us  45.6 us  7.89 ms
 
 Cost per fault
 
@@ -199,8 +200,8 @@ def test_every_number_stands_below_its_own_heading() -> None:
     """A result that has a different value in each field, which no other of them could be taken for."""
     text = rendered(compared(GOOD))
     speed = text.split("Speed and latency\n\n")[1].split("\n")
-    assert speed[0].split() == ["design", "driver", "faults/s", "p50", "p99", "p99.9", "max"]
-    assert re.split(r" {2,}", speed[2]) == ["fd", "enter", "1.23M", "812 ns", "1.23 us", "45.6 us", "7.89 ms"]
+    assert speed[0].split() == ["design", "driver", "faults/s", "own", "p50", "p99", "p99.9", "max"]
+    assert re.split(r" {2,}", speed[2]) == ["fd", "enter", "1.23M", "5%", "812 ns", "1.23 us", "45.6 us", "7.89 ms"]
     cost = text.split("Cost per fault\n\n")[1].split("\n")
     assert cost[0].split() == ["system", "bytes", "client"]
     assert cost[1].split() == ["design", "driver", "calls", "wake-ups", "copied", "CPU", "faults"]
@@ -233,12 +234,12 @@ def test_an_open_loop_has_its_percentiles_by_rate() -> None:
     text = rendered(replace(comparison, plan=plan))
     speed = text.split("Speed and latency\n\n")[1].split("\n\nCost")[0]
     assert speed == (
-        "design  driver  faults/s      p50      p99    p99.9      max\n"
+        "design  driver  faults/s  own      p50      p99    p99.9      max\n"
         "100k faults/s offered, at most 512 in flight:\n"
-        "fd      enter      99.5k   812 ns  1.23 us  45.6 us  7.89 ms\n"
+        "fd      enter      99.5k   0%   812 ns  1.23 us  45.6 us  7.89 ms\n"
         "\n"
         "2.00M faults/s offered, at most 512 in flight:\n"
-        "fd >    enter      1.50M  1.00 ms  2.00 ms  3.00 ms  4.00 ms"
+        "fd >    enter      1.50M   6%  1.00 ms  2.00 ms  3.00 ms  4.00 ms"
     )
     assert "> overloaded: " in text
     assert "with exponential gaps, at the rate; groups of 1 page at most, seed 7" in " ".join(text.split())
@@ -371,7 +372,7 @@ def test_times_of_an_inline_row_are_not_printed_beside_real_ones() -> None:
     text = rendered(compared(replace(GOOD, mode="inline"), replace(GOOD, in_flight=64)))
     rows = [line.split() for line in text.split("\n") if line.startswith("fd ")]
     assert rows[0::2] == [
-        ["fd", "*", "enter", "-", "-", "-", "-", "-"],
+        ["fd", "*", "enter", "-", "-", "-", "-", "-", "-"],
         ["fd", "*", "enter", "2.00", "0.031", "56.0", "-", "1,000,000"],
         ["fd", "*", "enter", "1,000,000", "999,990", "10", "0"],
     ]
@@ -383,12 +384,12 @@ def test_a_cell_without_a_fault_has_no_times() -> None:
     """It failed, or at the rate offered none came: 0 ns would be read as a latency."""
     text = rendered(compared(replace(GOOD, faults=0, answered=0, auto_answered=0, error="no"), GOOD))
     row = next(line for line in text.split("\n") if line.startswith("fd ! "))
-    assert row.split() == ["fd", "!", "enter", "-", "-", "-", "-", "-"]
+    assert row.split() == ["fd", "!", "enter", "-", "-", "-", "-", "-", "-"]
 
 
 def test_marks_that_do_not_occur_are_not_explained() -> None:
     text = rendered(compared(GOOD))
-    for word in ("inline", "partial", "PARTIAL", "accounted", "limited", "overloaded", "!", "*", "~", "<", ">"):
+    for word in ("inline", "partial", "PARTIAL", "accounted", "limited", "overloaded", "!", "*", "~", "<", ">", "^"):
         assert word not in text
 
 
@@ -505,6 +506,7 @@ def test_a_json_result_has_its_keys() -> None:
         "limited": False,
         "stages": None,
         "parts_ns": None,
+        "emulation_ns": 40.5,
         "accounted": True,
     }
 
@@ -525,6 +527,21 @@ def test_the_parts_of_the_latency_are_in_the_json_and_in_a_table() -> None:
     assert table[4].endswith("  7 ns")
     assert table[4].split() == ["fd", "enter", "12.5", "ns", "1.23", "us", "0", "ns", "45.6", "us", "7", "ns"]
     assert table[5].split() == ["eventfd", "enter", *"-----"]
+
+
+@pytest.mark.parametrize(("emulation_ns", "share", "is_marked"), [(100.0, "20%", False), (200.0, "40%", True)])
+def test_a_row_that_is_mostly_the_emulators_own_is_marked(emulation_ns: float, share: str, is_marked: bool) -> None:
+    row = replace(GOOD, faults_per_s=2e6, emulation_ns=emulation_ns)
+    text = rendered(compared(row))
+    line = next(line for line in text.splitlines() if line.startswith("fd") and "2.00M" in line)
+    assert share in line.split()
+    assert ("fd ^" in line) == is_marked
+    assert ("own: the simulated function and IOMMU" in text) == is_marked
+
+
+def test_a_row_whose_hardware_was_not_timed_has_a_dash() -> None:
+    text = rendered(compared(replace(GOOD, emulation_ns=None)))
+    assert text[text.index("Speed and latency") :].splitlines()[4].split()[3] == "-"
 
 
 def test_without_parts_there_is_no_table_of_them() -> None:

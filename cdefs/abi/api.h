@@ -808,6 +808,11 @@ struct uiopf_waypoints {
 int uiopf_channel_watch(struct uiopf_channel *channel);
 /* All zero without a watch. Right as a whole only while no group is on its way. */
 void uiopf_channel_get_waypoints(struct uiopf_channel *channel, struct uiopf_waypoints *out);
+/*
+ * Time that the core's simulated functions and IOMMUs have taken in turns that did something, while a channel watched. Turns
+ * in which the thread was held up count like the others on average.
+ */
+uint64_t uiopf_channel_hardware_ns(struct uiopf_channel *channel);
 
 /* The native client: receives, maps, answers SUCCESS until it has answered so many faults, for so long, or until a signal. */
 struct uiopf_served { uint64_t faults, groups, cpu_ns; int32_t error; };

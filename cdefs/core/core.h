@@ -140,6 +140,7 @@ struct uiopf_core {
 	uint64_t handles;		/* numbers given out that are never used again (attachments') */
 	uint64_t sq_idle_ns;		/* under `sqpoll`: the longest time to spin that a consumer asked for */
 	uint32_t kernel;		/* which Linux is emulated: UIOPF_LINUX(6, 12) … */
+	uint32_t watches;		/* channels that ask where the time goes */
 	/* The host's descriptors that are files here (hostfile.c): what they are read for and written for. */
 	int host_epoll[2];		/* -1 until the first is installed */
 	uint32_t (*host_sync)(struct uiopf_core *core);	/* calls those who wait for one that is ready; how many are */
@@ -153,6 +154,8 @@ struct uiopf_core {
 	UIOPF_LINE uint64_t next_ns;	/* when the producer has something to do by itself; UINT64_MAX: never */
 	uint64_t expiry_ns;		/* no group's time is over before; UIOPF_NO_DEADLINE: no timer runs */
 	bool owes_sync;			/* something came, and a client had the consumer's side: see arrive() */
+	/* While there are watches: what the simulated hardware did, what of that was timed, and the time. */
+	uint64_t hardware_did, hardware_timed, hardware_ns;
 
 	/* The consumer's. */
 	UIOPF_LINE uint64_t timer_ns;	/* when the first ring's timer fires */
@@ -205,6 +208,16 @@ UIOPF_BEGINS_A_LINE(struct uiopf_core, mailbox);
 UIOPF_BEGINS_A_LINE(struct uiopf_core, parked);
 UIOPF_BEGINS_A_LINE(struct uiopf_core, asleep);
 UIOPF_BEGINS_A_LINE(struct uiopf_core, running);
+
+/* Producer: a turn of simulated hardware. A thread that was held up meanwhile says nothing of the hardware. */
+static inline void uiopf_core_note_hardware(struct uiopf_core *core, uint32_t did, uint64_t took_ns)
+{
+	core->hardware_did += did;
+	if (did && took_ns < 20000 + 1000ull * did) {	/* a hundred times what it takes, and less than a time slice */
+		core->hardware_timed += did;
+		core->hardware_ns += took_ns;
+	}
+}
 
 /* One turn of each side; how much was done. The caller owns that side. */
 uint32_t uiopf_produce(struct uiopf_core *core);

@@ -385,6 +385,7 @@ static int watch(struct uiopf_channel *ch)
 		rc = -EBUSY;
 	else
 		ch->watch = ch->queue->watch = w;
+	ch->core->watches += !rc;
 	uiopf_control_end(ch->core);
 	if (rc < 0)
 		free(w);
@@ -408,6 +409,18 @@ void uiopf_channel_get_waypoints(struct uiopf_channel *ch, struct uiopf_waypoint
 	uiopf_control_end(ch->core);
 }
 
+uint64_t uiopf_channel_hardware_ns(struct uiopf_channel *ch)
+{
+	const struct uiopf_core *core = ch->core;
+	double ns = 0;
+
+	uiopf_control_begin(ch->core);
+	if (core->hardware_timed)
+		ns = (double)core->hardware_ns * (double)core->hardware_did / (double)core->hardware_timed;
+	uiopf_control_end(ch->core);
+	return (uint64_t)ns;
+}
+
 /* The channel's, if it has one: from then on nobody adds to it. */
 static void end_watch(struct uiopf_channel *ch)
 {
@@ -416,6 +429,7 @@ static void end_watch(struct uiopf_channel *ch)
 	if (!ch->core->abandoned) {
 		uiopf_control_begin(ch->core);
 		ch->queue->watch = NULL;
+		ch->core->watches--;
 		uiopf_control_end(ch->core);
 	}
 	free(ch->watch);

@@ -101,14 +101,15 @@ def _with_parts(spec: CellSpec, result: CellResult) -> CellResult:
             channel.watch()
             replay = Replay(machine, short, RunningClock())
             _run(replay, lambda _share: None)
-            missing = _result(replay, partial=False).missing
+            short_result = _result(replay, partial=False)
             counts = machine.endpoint.counts()
             parts = Parts.of(channel.waypoints(), Waypoint(counts.latency_count, counts.latency_sum_ns))
+            emulation_ns = channel.hardware_ns() / max(short_result.faults, 1)
     except KeyboardInterrupt:
         raise CellInterrupted(result) from None
-    if missing:
+    if missing := short_result.missing:
         return replace(result, error=f"while the latency was split into parts: {'; '.join(missing)}")
-    return replace(result, parts_ns=parts)
+    return replace(result, parts_ns=parts, emulation_ns=emulation_ns)
 
 
 def _run(replay: Replay, on_progress: Callable[[float], None]) -> None:

@@ -81,7 +81,8 @@ class CellResult:
     the faults per second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*:
     it was stopped by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did
     not. *stages*: the costs of knowing the stage; None: there was one. *parts_ns*: where the mean latency goes, from a
-    short replay of its own; None: it was not asked for, or not every group went all the way.
+    short replay of its own; None: it was not asked for, or not every group went all the way. *emulation_ns*: from
+    the same replay, the time per fault of the simulated hardware, which no processor of a real machine runs.
     """
 
     design: str
@@ -110,11 +111,19 @@ class CellResult:
     limited: bool = False
     stages: StageCosts | None = None
     parts_ns: Parts | None = None
+    emulation_ns: float | None = None
 
     @property
     def known_by(self) -> str | None:
         """How the kernel knew which stage had faulted; None: there was one."""
         return None if self.stages is None else self.stages.known_by
+
+    @property
+    def emulated(self) -> float | None:
+        """The simulated hardware's share of the time per fault; it may be over 1, as it has a thread of its own."""
+        if self.emulation_ns is None or not self.faults_per_s:
+            return None
+        return self.emulation_ns * self.faults_per_s / 1e9
 
     @property
     def accounted(self) -> bool:

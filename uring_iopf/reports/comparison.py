@@ -37,7 +37,16 @@ _MARKS: Final[tuple[tuple[str, Callable[[CellResult], bool]], ...]] = (
     (">", lambda cell: _overloaded(cell)),
     ("~", lambda cell: cell.partial),
     ("!", lambda cell: not cell.accounted),
+    ("^", lambda cell: _mostly_emulated(cell)),
 )
+
+_EMULATED: Final = 1 / 3
+"""The share of a row's time per fault above which the simulated hardware may decide its place."""
+
+
+def _mostly_emulated(cell: CellResult) -> bool:
+    return cell.mode != "inline" and cell.emulated is not None and cell.emulated > _EMULATED
+
 
 _KEEPS_UP: Final = 0.95
 """The share of an open loop's rate that a design must reach, or its row is marked as overloaded."""
@@ -71,6 +80,7 @@ def _timed(value: Callable[[CellResult], str]) -> Callable[[CellResult], str]:
 
 _SPEED: Final[tuple[_Column, ...]] = (
     ("faults/s", _timed(lambda cell: rate(cell.faults_per_s))),
+    ("own", _timed(lambda cell: "-" if cell.emulated is None else f"{cell.emulated:.0%}")),
     ("p50", _timed(lambda cell: duration(cell.latency_ns.p50))),
     ("p99", _timed(lambda cell: duration(cell.latency_ns.p99))),
     ("p99.9", _timed(lambda cell: duration(cell.latency_ns.p99_9))),
@@ -330,6 +340,12 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
             "overloaded: the design is slower than the rate. Faults waited in the device, so the latency is the time "
             "in that queue. It grows with the duration of the measurement.",
             label="> ",
+        )
+    if any(map(_mostly_emulated, results)):
+        yield paragraph(
+            "own: the simulated function and IOMMU, which no processor of a real machine runs, take over a third of "
+            "the row's time per fault. Differences between such rows may be the emulator's.",
+            label="^ ",
         )
     if any(cell.partial for cell in results):
         yield paragraph("partial: interrupted; the row has the faults measured until then.", label="~ ")

@@ -226,11 +226,16 @@ static uint64_t unreported(const struct uiopf_iommu *iommu, const struct uiopf_d
 static uint32_t turn(struct uiopf_producer *producer)
 {
 	struct uiopf_model *m = container_of(producer, struct uiopf_model, iommu.producer);
+	struct uiopf_core *core = m->iommu.core;
+	const bool watched = unlikely(core->watches);
+	const uint64_t began = watched ? uiopf_now(&core->clock) : 0;
 	struct uiopf_endpoint *endpoint;
 	uint32_t did = execute(m);
 
 	for (endpoint = m->port.endpoints; endpoint; endpoint = endpoint->next)
 		did += m->ops->endpoint_turn(m, endpoint);
+	if (watched)	/* no processor of a real machine runs this; what follows is the driver's */
+		uiopf_core_note_hardware(core, did, uiopf_now(&core->clock) - began);
 	if (unlikely(m->held) || (m->ops->raised && !m->ops->raised(m)))
 		return did;
 	return did + m->ops->interrupt(m);
