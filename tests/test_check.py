@@ -635,6 +635,7 @@ def test_a_reader_that_goes_away_ends_it() -> None:
         "uring-linked",
         "uring-read",
         "uring-cmd",
+        "uring-fetch",
         "host-fd",
     ) as process:
         assert process.stdout is not None

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.bench import COMMANDS, MERGED, PROPOSED, Bench, cancel
+from tests.bench import ARENA_ADDRESS, ARENA_SIZE, COMMANDS, MERGED, MESSAGE, PROPOSED, Bench, cancel, data_address
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, Op, SetupFlags, SqeFlags, UringCmdFlags
 from uring_iopf.abi.records import unpack_messages
-from uring_iopf.rings import Sqe
+from uring_iopf.rings import Ring, Sqe
 
 if TYPE_CHECKING:
     from uring_iopf.rings import Cqe
 
-RECEIVE, RESPOND = 0x3BC0, 0x3BC1
+RECEIVE, RESPOND, FETCH, COMMIT_AND_FETCH = 0x3BC0, 0x3BC1, 0x3BC2, 0x3BC3
 MORE = CqeFlags.F_MORE
 DATA = struct.Struct("<QQ")
 TIMESPEC = struct.Struct("<qq")
@@ -30,7 +30,7 @@ def bench(
 
 
 def command(b: Bench, op: int, user_data: int = 1, *, flags: int = 0, **fields: int) -> Sqe:
-    return Sqe(Op.URING_CMD, flags, fd=b.queue.fd, off=op, user_data=user_data, **fields)
+    return Sqe(Op.URING_CMD, flags, user_data=user_data, **({"fd": b.queue.fd, "off": op} | fields))
 
 
 def respond(b: Bench, cookie: int, code: int = 0, user_data: int = 2, **fields: int) -> Sqe:
@@ -243,3 +243,143 @@ def test_an_answer_needs_no_memory(code: int) -> None:
         assert b.ring.run(respond(b, 2, code, flags=SqeFlags.CQE_SKIP_SUCCESS)) == []
         assert b.queue.answers() == [(1, code)]
         assert [one.res for one in b.ring.run(respond(b, 2, flags=SqeFlags.CQE_SKIP_SUCCESS))] == [-errno.EINVAL]
+
+
+# ---- FETCH and COMMIT_AND_FETCH ----
+
+
+def fetch(b: Bench, user_data: int, **fields: int) -> Sqe:
+    return command(b, FETCH, user_data, **({"addr": data_address(user_data), "len": MESSAGE} | fields))
+
+
+def commit(b: Bench, user_data: int, cookie: int, code: int = 0, **fields: int) -> Sqe:
+    return fetch(b, user_data, **({"off": COMMIT_AND_FETCH, "addr3": cookie | code << 32} | fields))
+
+
+def results(cqes: list[Cqe]) -> list[tuple[int, int]]:
+    return [(one.user_data, one.res) for one in cqes]
+
+
+FETCHES_REFUSED: dict[str, tuple[dict[str, int], int]] = {
+    "no memory": ({"addr": 0}, errno.EFAULT),
+    "memory that ends": ({"addr": ARENA_ADDRESS + ARENA_SIZE - MESSAGE + 1}, errno.EFAULT),
+    "no length": ({"len": 0}, errno.EINVAL),
+    "no whole message": ({"len": MESSAGE + 8}, errno.EINVAL),
+    "more data": ({"pad2": 1}, errno.EINVAL),
+    "a buffer to select": ({"flags": SqeFlags.BUFFER_SELECT, "op_flags": UringCmdFlags.MULTISHOT}, errno.EINVAL),
+}
+
+
+@pytest.mark.parametrize(("fields", "error"), FETCHES_REFUSED.values(), ids=FETCHES_REFUSED)
+@pytest.mark.parametrize("waiting", [0, 2])
+def test_a_fetch_that_cannot_be_served_answers_and_takes_nothing(
+    fields: dict[str, int], error: int, waiting: int
+) -> None:
+    with bench() as b:
+        b.queue.report(1 + waiting)
+        b.queue.read()
+        assert results(b.ring.run(commit(b, 1, 1, **fields))) == [(1, -error)]
+        assert results(b.ring.run(fetch(b, 1, **fields))) == [(1, -error)]
+        assert b.queue.answers() == []
+        assert b.queue.waiting() == waiting
+
+
+@pytest.mark.parametrize("data", [1, 1 << 32])
+def test_a_fetch_has_no_answer(data: int) -> None:
+    with bench() as b:
+        assert results(b.ring.run(fetch(b, 1, addr3=data))) == [(1, -errno.EINVAL)]
+
+
+@pytest.mark.parametrize(("cookie", "code"), [(2, 0), (0, 0), (1, 2), (1, 3)])
+def test_a_refused_answer_ends_its_command_and_takes_nothing(cookie: int, code: int) -> None:
+    with bench() as b:
+        b.queue.report(2)
+        b.queue.read()
+        assert results(b.ring.run(commit(b, 1, cookie, code))) == [(1, -errno.EINVAL)]
+        assert b.queue.answers() == []
+        assert b.queue.waiting() == 1
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_one_command_answers_the_last_group_and_waits_for_the_next(pages: int) -> None:
+    with bench() as b:
+        room = {"len": 3 * MESSAGE}
+        assert b.ring.run(fetch(b, 1, **room)) == []
+        for n in range(5):
+            b.queue.report(1, pages=pages)
+            assert results(enter(b)) == [(1, pages * MESSAGE)]
+            messages = unpack_messages(b.arena.read(data_address(1), pages * MESSAGE))
+            assert [(one.grpid, one.cookie) for one in messages] == [(n, 1)] * pages
+            assert b.ring.run(commit(b, 1, 1, n % 2, **room)) == []
+            assert b.queue.answers() == [(n, n % 2)], "once, and not again when the command is called"
+
+
+def test_a_group_that_is_too_large_stays_first() -> None:
+    with bench() as b:
+        b.queue.report(1, pages=3)
+        assert results(b.ring.run(fetch(b, 1, len=2 * MESSAGE))) == [(1, -errno.EINVAL)]
+        assert results(b.ring.run(fetch(b, 1, len=4 * MESSAGE))) == [(1, 3 * MESSAGE)]
+
+
+def test_each_group_calls_one_command_the_one_that_has_waited_longest() -> None:
+    with bench() as b:
+        assert b.ring.run(*(fetch(b, n) for n in range(1, 7))) == []
+        b.queue.report(2)
+        assert results(enter(b)) == [(1, MESSAGE), (2, MESSAGE)]
+        assert b.ring.run(fetch(b, 1)) == []
+        b.queue.report(5)
+        assert results(enter(b)) == [(n, MESSAGE) for n in (3, 4, 5, 6, 1)]
+        assert b.groups([]) == []
+        b.queue.report(1)
+        assert enter(b) == []
+        assert results(b.ring.run(fetch(b, 2))) == [(2, MESSAGE)]
+
+
+def test_a_command_that_is_cancelled_after_its_call_passes_its_turn_on() -> None:
+    """Before anything runs the first is called; it is cancelled, and the second must have the group."""
+    with bench() as b, Ring(b.core, 8) as other:
+        other.add_window(b.arena)
+        assert b.ring.run(fetch(b, 1)) == []
+        assert other.run(fetch(b, 2)) == []
+        b.queue.report(1)
+        other.enter(0, 0, 1)  # the queue calls the first, whose ring does not run
+        assert other.reap() == []
+        b.ring.close()
+        other.enter(0, 0, 1)
+        assert results(other.reap()) == [(2, MESSAGE)]
+        assert b.queue.waiting() == 0
+
+
+def test_a_command_whose_memory_has_gone_passes_its_turn_on() -> None:
+    with bench() as b, Ring(b.core, 8) as other:
+        other.add_window(b.arena)
+        small = fetch(b, 1, len=MESSAGE)
+        assert b.ring.run(small) == []
+        assert other.run(fetch(b, 2, len=2 * MESSAGE)) == []
+        b.queue.report(1, pages=2)
+        assert results(enter(b)) == [(1, -errno.EINVAL)]
+        other.enter(0, 0, 1)
+        assert results(other.reap()) == [(2, 2 * MESSAGE)]
+
+
+def test_a_reader_may_take_what_a_command_was_called_for() -> None:
+    with bench() as b, Ring(b.core, 8) as other:
+        other.add_window(b.arena)
+        assert b.ring.run(fetch(b, 1)) == []
+        b.queue.report(1)
+        other.enter(0, 0, 1)
+        b.queue.read()
+        assert enter(b) == []
+        b.queue.report(1)
+        assert results(enter(b)) == [(1, MESSAGE)]
+
+
+def test_many_commands_wait_and_none_is_lost() -> None:
+    with Bench(COMMANDS, kernel="7.2", entries=256) as b:
+        for n in range(200):
+            assert b.ring.run(fetch(b, n, addr=ARENA_ADDRESS + MESSAGE * n)) == []
+        for n in range(0, 200, 2):
+            assert sorted(results(b.ring.run(cancel(999, n)))) == [(n, -errno.ECANCELED), (999, 0)]
+        b.queue.report(50)
+        assert results(enter(b)) == [(n, MESSAGE) for n in range(1, 101, 2)]
+        assert b.ring.pending() == 50

@@ -54,6 +54,7 @@ ALONE = {
     "uring-linked": {"sleep": (1, 0, 1, 128), "spin": (2, 0, 0, 128)},
     "uring-read": {"sleep": (1, 0, 1, 192), "spin": (2, 0, 0, 192)},
     "uring-cmd": {"sleep": (1, 0, 1, 96), "spin": (2, 0, 0, 96)},
+    "uring-fetch": {"sleep": (1, 0, 1, 120), "spin": (2, 0, 0, 120)},
     "host-fd": {"sleep": (5, 0, 1, 96), "spin": (4, 0, 0, 96)},
     Doorbell: {"sleep": (2, 0, 1, 48), "spin": (1, 0, 0, 48)},
 }

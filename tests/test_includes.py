@@ -73,6 +73,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
             "host_fd",
             "region_kernel",
             "uring_cmd",
+            "uring_fetch",
             "uring_linked",
             "uring_multishot",
             "uring_read",

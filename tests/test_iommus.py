@@ -14,6 +14,7 @@ from tests.test_cli import run
 from uring_iopf import Machine
 from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
+from uring_iopf.designs import names, resolve
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
@@ -113,7 +114,7 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
 
 @pytest.mark.parametrize(
     "design",
-    ["region", "eventfd", "fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "host-fd"],
+    ["region", "eventfd", "fd", "host-fd", *(name for name in names() if resolve(name).has_ring)],
 )
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:

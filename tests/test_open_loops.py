@@ -47,6 +47,8 @@ def measured(
         ("uring-read", "sqpoll"),
         ("uring-cmd", "enter"),
         ("uring-cmd", "sqpoll"),
+        ("uring-fetch", "enter"),
+        ("uring-fetch", "sqpoll"),
         ("host-fd", "enter"),
         ("host-fd", "sqpoll"),
         ("handler", "enter"),

@@ -47,6 +47,7 @@ DESIGNS = (
     "uring-linked",
     "uring-read",
     "uring-cmd",
+    "uring-fetch",
     "host-fd",
 )
 CLIENTS = ("sync", "batch", "native", "trio")

@@ -32,6 +32,7 @@ RING_AND_CALLS = (
     "uring-multishot",
     "uring-read",
     "uring-cmd",
+    "uring-fetch",
     "host-fd",
     "fd",
     "region-v8",

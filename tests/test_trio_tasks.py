@@ -30,7 +30,18 @@ IN_FLIGHT = 8
 
 Case = tuple["str | type[Design]", str, str]
 
-IN_C = ("fd", "region-v9", "region", "eventfd", "uring-today", "uring-multishot", "uring-read", "uring-cmd", "host-fd")
+IN_C = (
+    "fd",
+    "region-v9",
+    "region",
+    "eventfd",
+    "uring-today",
+    "uring-multishot",
+    "uring-read",
+    "uring-cmd",
+    "uring-fetch",
+    "host-fd",
+)
 CASES: list[Case] = [
     *(
         (design, driver, wait)

@@ -124,6 +124,13 @@ struct uiopf_faultq_limits {
 #define UIOPF_CMD_RECEIVE 0x3bc0
 /* RESPOND answers the group in the SQE's last 16 bytes: a struct iommu_hwpt_page_response, and 0. -EINVAL: as a write. */
 #define UIOPF_CMD_RESPOND 0x3bc1
+/*
+ * FETCH waits for one group, and copies its messages to addr, len: the bytes. Those that wait are served in their order,
+ * each with a group. -EINVAL: len is no multiple of a message, or the group has more; it stays first in the queue.
+ * COMMIT_AND_FETCH answers a group first, as RESPOND. An answer that is refused ends it, and so does bad memory, before that.
+ */
+#define UIOPF_CMD_FETCH 0x3bc2
+#define UIOPF_CMD_COMMIT_AND_FETCH 0x3bc3
 
 /*
  * A fault in a CQE. `res` is the cookie, of 31 bits. The flags' upper half has the message's flags, its permissions, and the

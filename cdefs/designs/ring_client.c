@@ -180,6 +180,40 @@ void uiopf_ring_client_read(const struct uiopf_ring_client *c, struct io_uring_s
 	sqe->buf_group = GROUP_ID;
 }
 
+static void take_place(struct uiopf_channel *ch, struct io_uring_sqe *sqe)
+{
+	struct uiopf_ring_client *c = ch->state;
+	const uint32_t n = c->idle[--c->idle_count];
+
+	sqe->addr = (uint64_t)(uintptr_t)(c->map + c->buffer_at[n]);
+	sqe->len = ch->config.group_most * MESSAGE;
+	sqe->user_data = UIOPF_PLACE_DATA | n;
+}
+
+bool uiopf_ring_client_take_place(struct uiopf_channel *ch, struct io_uring_sqe *sqe)
+{
+	const struct uiopf_ring_client *c = ch->state;
+
+	if (unlikely(c->idle_count <= c->missing))
+		return false;
+	take_place(ch, sqe);
+	return true;
+}
+
+const uint8_t *uiopf_ring_client_give_place(struct uiopf_ring_client *c, const struct io_uring_cqe *cqe)
+{
+	const uint32_t n = (uint32_t)cqe->user_data;
+
+	c->idle[c->idle_count++] = n;
+	return c->map + c->buffer_at[n];
+}
+
+void uiopf_ring_client_post_if_none(struct uiopf_ring_client *c)
+{
+	if (unlikely(c->idle_count == c->buffers))
+		c->missing = c->buffers;
+}
+
 /* Queues the reads that are missing. 0 or -errno. */
 static int queue_reads(struct uiopf_channel *ch)
 {
@@ -199,6 +233,8 @@ static int queue_reads(struct uiopf_channel *ch)
 			sqe[i] = uiopf_client_get_sqe(c->ring, &slot);
 			sqe[i]->user_data = RECEIVE_DATA;
 		}
+		if (c->posts->own_places)
+			take_place(ch, sqe[0]);
 		c->posts->fill(c, sqe);
 		c->queued += c->posts->sqes;
 	}
@@ -575,7 +611,37 @@ void uiopf_ring_client_close(struct uiopf_channel *ch)
 		munmap(c->map, c->arena.size);
 	uiopf_region_close(&c->arena);
 	free(c->buffer_at);
+	free(c->idle);
 	free(c);
+}
+
+/* Maps the client's memory a second time, for the client, who gives the kernel a window onto it. */
+static int open_memory(struct uiopf_channel *ch, uint64_t size)
+{
+	struct uiopf_ring_client *c = ch->state;
+	int rc = uiopf_region_open(&c->arena, "uiopf-buffers", size);
+
+	if (rc < 0)
+		return rc;
+	c->map = uiopf_region_map_again(&c->arena);
+	if (!c->map)
+		return -ENOMEM;
+	return uiopf_engine_add_window(c->engine, (uint64_t)(uintptr_t)c->map, c->arena.size, c->arena.map);
+}
+
+/* A place for each that is posted. */
+static int open_places(struct uiopf_channel *ch)
+{
+	struct uiopf_ring_client *c = ch->state;
+
+	c->buffers = c->missing;
+	c->buffer_at = malloc(c->buffers * sizeof *c->buffer_at);
+	c->idle = malloc(c->buffers * sizeof *c->idle);
+	if (!c->buffer_at || !c->idle)
+		return -ENOMEM;
+	for (c->idle_count = 0; c->idle_count < c->buffers; c->idle_count++)
+		c->idle[c->idle_count] = c->buffers - 1 - c->idle_count;
+	return open_memory(ch, place_buffers(c, 0, ch->config.group_most * MESSAGE));
 }
 
 /* The client's arena, and the kernel's window onto it. */
@@ -593,13 +659,7 @@ static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
 		return -ENOMEM;
 	ring_size = (c->buffers * sizeof(struct io_uring_buf) + UIOPF_PAGE - 1) / UIOPF_PAGE * UIOPF_PAGE;
 	c->answers_at = place_buffers(c, ring_size, ch->config.group_most * MESSAGE);
-	rc = uiopf_region_open(&c->arena, "uiopf-buffers", c->answers_at + 8ull * sq_entries);
-	if (rc < 0)
-		return rc;
-	c->map = uiopf_region_map_again(&c->arena);
-	if (!c->map)
-		return -ENOMEM;
-	rc = uiopf_engine_add_window(c->engine, (uint64_t)(uintptr_t)c->map, c->arena.size, c->arena.map);
+	rc = open_memory(ch, c->answers_at + 8ull * sq_entries);
 	if (rc < 0)
 		return rc;
 	reg.ring_addr = (uint64_t)(uintptr_t)c->map;
@@ -662,7 +722,7 @@ static int open_client(struct uiopf_channel *ch, const struct uiopf_ring_posts *
 					uiopf_engine_sqes_offset(c->engine));
 	if (!c->ring)
 		goto failed;
-	rc = posts->no_buffers ? 0 : open_arena(ch, entries);
+	rc = posts->no_buffers ? 0 : posts->own_places ? open_places(ch) : open_arena(ch, entries);
 	if (rc < 0)
 		goto failed;
 	rc = arm(ch);

@@ -15,6 +15,8 @@
 #include "designs/channel.h"
 
 #define UIOPF_MOST_POSTED 2
+#define UIOPF_PLACE_DATA (1ull << 32)	/* user_data of what has a place: its number, with this … */
+#define UIOPF_PLACE_ANSWERS (1ull << 33)	/* … and this, which the design adds, if it answers a group besides */
 
 struct uiopf_ring_client;
 
@@ -25,6 +27,7 @@ struct uiopf_ring_posts {
 	uint32_t ahead;		/* how many of these are posted at once: as many as groups in flight, up to this number */
 	bool one_shot;		/* each ends with its first read */
 	bool no_buffers;	/* what completes carries no data */
+	bool own_places;	/* each takes a place in the client's memory with it; there is no buffer ring */
 	bool nonblock;		/* the fault file is set O_NONBLOCK, and it stays so, as after any client's fcntl */
 	uint32_t setup_flags;	/* the ring's, besides */
 	uint32_t cqes_a_fault;	/* at most, where each message completes by itself; 0: a group completes once */
@@ -40,6 +43,7 @@ struct uiopf_ring_client {
 	uint8_t *map;			/* the client's mapping of it */
 	uint32_t buffers;		/* a power of two */
 	uint32_t *buffer_at;		/* where each is in the arena */
+	uint32_t *idle, idle_count;	/* own_places: those that nothing posted has */
 	uint32_t next_id;		/* the buffer that is filled next, if they are in the order in which they were given */
 	uint64_t answers_at;
 	uint16_t tail;			/* of the buffer ring */
@@ -69,6 +73,14 @@ void uiopf_ring_client_note_end(struct uiopf_channel *ch, const struct io_uring_
 struct io_uring_sqe *uiopf_ring_client_answer_sqe(struct uiopf_channel *ch, uint32_t *slot, int *rc);
 /* Whether a completion is an answer's, which only fails. */
 bool uiopf_ring_client_is_answer(const struct io_uring_cqe *cqe);
+/*
+ * Of a design with own_places, which has one for each that is posted: an answer that is to receive the next group takes one
+ * along, false: none is left over; and what has completed gives its own back, where the messages are.
+ */
+bool uiopf_ring_client_take_place(struct uiopf_channel *ch, struct io_uring_sqe *sqe);
+const uint8_t *uiopf_ring_client_give_place(struct uiopf_ring_client *c, const struct io_uring_cqe *cqe);
+/* If nothing is posted all is to be, though no answer has come. */
+void uiopf_ring_client_post_if_none(struct uiopf_ring_client *c);
 /* The kernel may see the answers. */
 void uiopf_ring_client_show(struct uiopf_channel *ch);
 

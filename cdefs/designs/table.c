@@ -18,6 +18,7 @@
 	_(uring_linked) \
 	_(uring_read) \
 	_(uring_cmd) \
+	_(uring_fetch) \
 	_(host_fd)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;

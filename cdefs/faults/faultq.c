@@ -447,15 +447,62 @@ static int32_t receive(struct uiopf_faultq *q, struct uiopf_command *c)
 }
 
 /* The code and the cookie are the SQE's, of which the ring has a copy: nothing of the client's memory is loaded. */
-static int32_t respond(struct uiopf_faultq *q, const struct uiopf_command *c)
+static int32_t answer_in(struct uiopf_faultq *q, const struct uiopf_command *c)
 {
 	const struct iommu_hwpt_page_response response = {
 		.cookie = (uint32_t)c->data[0], .code = (uint32_t)(c->data[0] >> 32),
 	};
 
-	if (c->multishot || c->address || c->length || c->data[1])
-		return -EINVAL;
 	return answer_one(q, response) ? 0 : -EINVAL;
+}
+
+static int32_t respond(struct uiopf_faultq *q, const struct uiopf_command *c)
+{
+	return c->multishot || c->address || c->length || c->data[1] ? -EINVAL : answer_in(q, c);
+}
+
+/*
+ * One group, or waits for one. It waits in turn: with as many of these as groups may be in flight, a fault that called them
+ * all would cost as many looks.
+ */
+static int32_t fetch(struct uiopf_faultq *q, struct uiopf_command *c, uint8_t *to)
+{
+	uint64_t size = MESSAGE;	/* a loss is told by itself */
+	int64_t n;
+
+	if (!has_lost(q)) {
+		if (!uiopf_faultq_has_group(q)) {
+			c->in_turn = true;
+			return -UIOPF_EIOCBQUEUED;
+		}
+		size = q->ring[q->head & q->mask]->fault_count * MESSAGE;
+	}
+	if (size > c->length)
+		return -EINVAL;
+	n = take(q, (struct reader){ .to = to }, size);
+	c->copied = n > 0 ? (uint64_t)n : 0;
+	return (int32_t)n;
+}
+
+/* With an answer: it is given only once the rest is good, and not again when the command is called. */
+static int32_t commit_and_fetch(struct uiopf_faultq *q, struct uiopf_command *c, bool commit)
+{
+	uint8_t *to;
+	int32_t rc;
+
+	if (c->multishot || c->data[1] || (!commit && c->data[0]) || !c->length || c->length % MESSAGE)
+		return -EINVAL;
+	to = c->ring->memory(c, c->address, c->length);
+	if (!to)
+		return -EFAULT;
+	if (commit) {
+		rc = answer_in(q, c);
+		if (rc < 0)
+			return rc;
+		c->op = UIOPF_CMD_FETCH;
+		c->data[0] = 0;
+	}
+	return fetch(q, c, to);
 }
 
 static int32_t file_command(struct uiopf_file *file, struct uiopf_command *c)
@@ -467,6 +514,9 @@ static int32_t file_command(struct uiopf_file *file, struct uiopf_command *c)
 		return receive(q, c);
 	case UIOPF_CMD_RESPOND:
 		return respond(q, c);
+	case UIOPF_CMD_FETCH:
+	case UIOPF_CMD_COMMIT_AND_FETCH:
+		return commit_and_fetch(q, c, c->op == UIOPF_CMD_COMMIT_AND_FETCH);
 	default:
 		return -EINVAL;
 	}

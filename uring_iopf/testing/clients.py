@@ -66,6 +66,7 @@ WAYS = [
         "uring-linked",
         "uring-read",
         "uring-cmd",
+        "uring-fetch",
         "host-fd",
     )
     for driver in ("inline", "enter", "sqpoll")
