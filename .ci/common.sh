@@ -6,7 +6,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONUNBUFFE
 exec </dev/null
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/uring-iopf-ci.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+groups=()
+trap 'for group in "${groups[@]}"; do kill -- "-$group" 2>/dev/null || true; done; rm -rf "$work"' EXIT
+
+# In the background, and ended with all that it has started when this script ends before it.
+beside() {
+	set -m
+	"$@" &
+	set +m
+	groups+=($!)
+}
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -34,6 +43,33 @@ summary() {
 		echo "$1: FAILED: ${names%; } (${#failed[@]} of $((${#passed[@]} + ${#failed[@]})) steps, $SECONDS s)"
 		exit 1
 	fi
+}
+
+# begin_aside FUNCTION: runs its steps beside those that follow; end_aside waits for it, shows what it printed, and adds
+# its steps to the others'.
+begin_aside() {
+	beside aside "$1" >"$work/aside.log" 2>&1
+	aside=$!
+}
+
+aside() {
+	local name
+	passed=() failed=()
+	"$1"
+	for name in "${passed[@]}"; do echo "$name"; done >"$work/aside.passed"
+	for name in "${failed[@]}"; do echo "$name"; done >"$work/aside.failed"
+}
+
+end_aside() {
+	local status=0 names
+	wait "$aside" || status=$?
+	cat "$work/aside.log"
+	if [ $status != 0 ]; then
+		failed+=("what ran beside (it ended with status $status)")
+		return
+	fi
+	mapfile -t names <"$work/aside.passed" && passed+=("${names[@]}")
+	mapfile -t names <"$work/aside.failed" && failed+=("${names[@]}")
 }
 
 shown() { echo "+ $*"; "$@"; }
