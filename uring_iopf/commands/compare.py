@@ -22,7 +22,7 @@ from uring_iopf.commands.shared import (
     open_json,
     whole_number,
 )
-from uring_iopf.costs import COUNTERS
+from uring_iopf.costs import COUNTERS, PARTS
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.limits import DEFAULT_STALLS, IOMMU_TITLES, STALLING
 from uring_iopf.machine_parts import (
@@ -54,11 +54,17 @@ _COLUMNS: Final = (
     ("driver", "the thread that runs the kernel's part (see --driver)"),
     ("faults/s", "page requests answered per second, over all replays"),
     (
+        "own",
+        "the share of the row's time per fault that the simulated device and IOMMU take, which no processor of a real "
+        "machine runs; ^ marks a row above a third",
+    ),
+    (
         "p50 .. max",
         "percentiles of the latency: the time from the device's page request until the answer reaches the device; in "
         "an open loop, the time from the moment at which the request was due",
     ),
     *((" ".join(one.column.split()), f"per fault: {one.what}") for one in COUNTERS if one.column is not None),
+    *((name, f"mean time of a group: {what}") for name, what in PARTS.items()),
     ("faults", "the number of faults that were measured"),
     ("answered", "faults that the client answered"),
     ("answered for", "faults that the kernel answered INVALID in the client's place (detach, replace, close)"),
