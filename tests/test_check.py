@@ -636,6 +636,7 @@ def test_a_reader_that_goes_away_ends_it() -> None:
         "uring-read",
         "uring-cmd",
         "uring-fetch",
+        "uring-batch",
         "host-fd",
     ) as process:
         assert process.stdout is not None

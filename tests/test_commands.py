@@ -8,16 +8,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.bench import ARENA_ADDRESS, ARENA_SIZE, COMMANDS, MERGED, MESSAGE, PROPOSED, Bench, cancel, data_address
+from tests.bench import (
+    ARENA_ADDRESS,
+    ARENA_SIZE,
+    COMMANDS,
+    MERGED,
+    MESSAGE,
+    PROPOSED,
+    Bench,
+    buffer_address,
+    cancel,
+    data_address,
+)
 from uring_iopf._core import ffi, lib
 from uring_iopf.abi import AsyncCancelFlags, CqeFlags, Op, SetupFlags, SqeFlags, UringCmdFlags
-from uring_iopf.abi.records import unpack_messages
+from uring_iopf.abi.records import pack_response, unpack_messages
 from uring_iopf.rings import Ring, Sqe
 
 if TYPE_CHECKING:
     from uring_iopf.rings import Cqe
 
-RECEIVE, RESPOND, FETCH, COMMIT_AND_FETCH = 0x3BC0, 0x3BC1, 0x3BC2, 0x3BC3
+RECEIVE, RESPOND, FETCH, COMMIT_AND_FETCH, FETCH_BATCH, COMMIT_BATCH = range(0x3BC0, 0x3BC6)
 MORE = CqeFlags.F_MORE
 DATA = struct.Struct("<QQ")
 TIMESPEC = struct.Struct("<qq")
@@ -383,3 +394,144 @@ def test_many_commands_wait_and_none_is_lost() -> None:
         b.queue.report(50)
         assert results(enter(b)) == [(n, MESSAGE) for n in range(1, 101, 2)]
         assert b.ring.pending() == 50
+
+
+# ---- FETCH_BATCH and COMMIT_BATCH ----
+
+
+def fetch_batch(b: Bench, user_data: int = 1, **fields: int) -> Sqe:
+    multishot = {"flags": SqeFlags.BUFFER_SELECT, "op_flags": UringCmdFlags.MULTISHOT}
+    return command(b, FETCH_BATCH, user_data, **(multishot | fields))
+
+
+def commit_batch(b: Bench, *answers: tuple[int, int], user_data: int = 2, **fields: int) -> Sqe:
+    data = b"".join(pack_response(cookie, code) for cookie, code in answers)
+    b.arena.write(data_address(user_data), data)
+    return command(b, COMMIT_BATCH, user_data, **({"addr": data_address(user_data), "len": len(data)} | fields))
+
+
+def batches(b: Bench, cqes: list[Cqe]) -> list[list[int]]:
+    """The group ids of each completion's buffer."""
+    found: list[list[int]] = []
+    for one in cqes:
+        assert one.flags & 0xFFFF == MORE | CqeFlags.F_BUFFER
+        data = b.arena.read(buffer_address(one.flags >> 16), one.res)
+        found.append([message.grpid for message in unpack_messages(data)])
+    return found
+
+
+@pytest.mark.parametrize("flags", [0, SetupFlags.CQE32, SetupFlags.CQE_MIXED])
+def test_one_buffer_gets_all_groups_that_wait_and_have_room(flags: int) -> None:
+    with bench(flags=flags) as b:
+        b.buffers(0).give(3, 5, 4, 2, 1, length=4 * MESSAGE + 39)
+        b.queue.report(6)
+        assert batches(b, b.ring.run(fetch_batch(b))) == [[0, 1, 2, 3], [4, 5]]
+        b.queue.report(1, pages=3)
+        b.queue.report(2)
+        assert batches(b, enter(b)) == [[6, 6, 6, 7], [8]]
+        b.queue.report(1)
+        assert batches(b, enter(b)) == [[9]]
+        b.queue.report(1)
+        assert results(enter(b)) == [(1, -errno.ENOBUFS)]
+        assert b.queue.waiting() == 1
+        assert b.ring.pending() == 0
+
+
+BATCHES_REFUSED: dict[str, tuple[dict[str, int], int]] = {
+    "an address": ({"addr": 1}, errno.EINVAL),
+    "a length": ({"len": 1}, errno.EINVAL),
+    "data": ({"addr3": 1}, errno.EINVAL),
+    "more data": ({"pad2": 1}, errno.EINVAL),
+    "no multishot": ({"flags": 0, "op_flags": 0}, errno.EINVAL),
+    "one without the other": ({"flags": 0}, errno.EINVAL),
+    "the other without the one": ({"op_flags": 0}, errno.EINVAL),
+    "no such group": ({"buf_group": 7}, errno.ENOBUFS),
+}
+
+
+@pytest.mark.parametrize(("fields", "error"), BATCHES_REFUSED.values(), ids=BATCHES_REFUSED)
+def test_a_batch_that_cannot_be_fetched_takes_nothing(fields: dict[str, int], error: int) -> None:
+    with bench() as b:
+        b.buffers(0).give(1)
+        b.queue.report(2)
+        assert results(b.ring.run(fetch_batch(b, **fields))) == [(1, -error)]
+        assert b.queue.waiting() == 2
+
+
+@pytest.mark.parametrize(
+    ("length", "address", "error"),
+    [
+        (2 * MESSAGE, 0, errno.EINVAL),
+        (MESSAGE - 1, 0, errno.EINVAL),
+        (3 * MESSAGE, 1 << 40, errno.EFAULT),
+    ],
+)
+def test_a_buffer_that_is_too_small_or_no_memory_takes_nothing(length: int, address: int, error: int) -> None:
+    with bench() as b:
+        b.buffers(0).give(1, length=length, address=address)
+        b.queue.report(1, pages=3)
+        assert results(b.ring.run(fetch_batch(b))) == [(1, -error)]
+        assert b.queue.waiting() == 1
+
+
+def test_a_batch_without_room_for_its_completion_is_not_taken() -> None:
+    with Bench(COMMANDS, kernel="7.2", cq_entries=8, flags=SetupFlags.CQE32) as b:
+        b.buffers(0).give(*range(8), length=MESSAGE)
+        b.buffers(0).give(*range(8, 10), length=MESSAGE)
+        for n in range(10):
+            b.queue.report(1)
+            if n == 0:
+                b.ring.submit(fetch_batch(b))
+            b.ring.enter(0, 0, 1)
+        assert b.queue.waiting() == 2
+        got = [*b.ring.reap(), *enter(b)]
+        assert batches(b, got[:-1]) == [[n] for n in range(8)]
+        assert results(got[-1:]) == [(1, -errno.ENOBUFS)]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_all_answers_of_a_batch_are_tried_and_the_refused_counted(wide: bool) -> None:
+    with bench(flags=SetupFlags.CQE32 if wide else 0) as b:
+        b.queue.report(6)
+        for _ in range(6):
+            b.queue.read()
+        answers = ((6, 1), (9, 0), (1, 0), (1, 0), (2, 5), (3, 1), (0, 0))
+        (one,) = b.ring.run(commit_batch(b, *answers, flags=SqeFlags.CQE_SKIP_SUCCESS))
+        assert (one.res, one.big_cqe) == (-errno.EINVAL, (4, 0) if wide else None)
+        assert b.queue.answers() == [(5, 1), (0, 0), (2, 1)]
+        assert b.ring.run(commit_batch(b, (2, 0), (4, 0), flags=SqeFlags.CQE_SKIP_SUCCESS)) == []
+        assert results(b.ring.run(commit_batch(b, (5, 1)))) == [(2, 0)]
+        assert b.queue.answers() == [(1, 0), (3, 0), (4, 1)]
+
+
+COMMITS_REFUSED: dict[str, tuple[dict[str, int], int]] = {
+    "no length": ({"len": 0}, errno.EINVAL),
+    "no whole answer": ({"len": 12}, errno.EINVAL),
+    "too many": ({"len": 513 * 8}, errno.EINVAL),
+    "as many as there can be": ({"len": 0xFFFFFFF8}, errno.EINVAL),
+    "data": ({"addr3": 1}, errno.EINVAL),
+    "more data": ({"pad2": 1}, errno.EINVAL),
+    "no memory": ({"addr": 0}, errno.EFAULT),
+    "memory that ends": ({"addr": ARENA_ADDRESS + ARENA_SIZE - 8, "len": 16}, errno.EFAULT),
+    "a buffer to select": ({"flags": SqeFlags.BUFFER_SELECT, "op_flags": UringCmdFlags.MULTISHOT}, errno.EINVAL),
+}
+
+
+@pytest.mark.parametrize(("fields", "error"), COMMITS_REFUSED.values(), ids=COMMITS_REFUSED)
+def test_a_batch_of_answers_that_is_refused_answers_nothing(fields: dict[str, int], error: int) -> None:
+    with bench() as b:
+        b.queue.report(1)
+        b.queue.read()
+        (one,) = b.ring.run(commit_batch(b, (1, 0), **fields))
+        assert (one.res, one.big_cqe) == (-error, (0, 0))
+        assert b.queue.answers() == []
+
+
+def test_the_largest_batch_of_answers_is_taken() -> None:
+    with bench() as b:
+        b.queue.report(1)
+        b.queue.read()
+        b.arena.write(ARENA_ADDRESS + 0x10000, b"\xff" * 511 * 8 + pack_response(1, 0))
+        (one,) = b.ring.run(command(b, COMMIT_BATCH, addr=ARENA_ADDRESS + 0x10000, len=512 * 8))
+        assert (one.res, one.big_cqe) == (-errno.EINVAL, (511, 0))
+        assert b.queue.answers() == [(0, 0)]

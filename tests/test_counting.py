@@ -55,6 +55,7 @@ ALONE = {
     "uring-read": {"sleep": (1, 0, 1, 192), "spin": (2, 0, 0, 192)},
     "uring-cmd": {"sleep": (1, 0, 1, 96), "spin": (2, 0, 0, 96)},
     "uring-fetch": {"sleep": (1, 0, 1, 120), "spin": (2, 0, 0, 120)},
+    "uring-batch": {"sleep": (1, 0, 1, 144), "spin": (2, 0, 0, 144)},
     "host-fd": {"sleep": (5, 0, 1, 96), "spin": (4, 0, 0, 96)},
     Doorbell: {"sleep": (2, 0, 1, 48), "spin": (1, 0, 0, 48)},
 }

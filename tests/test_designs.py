@@ -88,6 +88,11 @@ class TestUringFetch(DesignConformance):
     alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 16 + 40)
 
 
+class TestUringBatch(DesignConformance):
+    design = "uring-batch"
+    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 32 + 40 + 8)
+
+
 class TestHostFd(DesignConformance):
     design = "host-fd"
     alone = Counts(system_calls=5, wakeups=1, bytes_copied=2 * (40 + 8))
@@ -112,7 +117,7 @@ def test_what_c_says_of_a_design_is_known_of_it() -> None:
     assert (handler.has_client, handler.has_ring, handler.proposed) == (False, False, False)
     assert (multishot.has_client, multishot.has_ring, multishot.proposed) == (True, True, True)
     assert (linked.has_client, linked.has_ring, linked.proposed) == (True, True, False)
-    assert [name for name in names() if resolve(name).commands] == ["uring-cmd", "uring-fetch"]
+    assert [name for name in names() if resolve(name).commands] == ["uring-cmd", "uring-fetch", "uring-batch"]
 
 
 def test_a_design_is_found_by_module_and_class() -> None:
@@ -173,8 +178,9 @@ def test_what_each_design_costs_is_what_its_description_says(
     assert copied == pytest.approx(40 + 8 + 16, abs=0.1)
     # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
     # A one-shot read has an SQE for each fault. With commands, message and answer are in the CQE and in the SQE.
-    # A command that fetches has its own SQE for the answer, and memory for the message alone.
-    rings = {"uring-multishot": 0, "uring-linked": 0, "uring-read": 64, "uring-cmd": -32, "uring-fetch": -8}
+    # A command that fetches has its own SQE for the answer, and memory for the message alone. A batch has a wide CQE.
+    rings = {"uring-multishot": 0, "uring-linked": 0, "uring-read": 64}
+    rings |= {"uring-cmd": -32, "uring-fetch": -8, "uring-batch": 16}
     for design, read in rings.items():
         calls, wakeups, copied = counts[design]
         assert calls == pytest.approx(1, abs=0.01)
@@ -245,7 +251,7 @@ def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
 
 @pytest.mark.parametrize(
     ("design", "calls"),
-    [("uring-multishot", 1), ("uring-read", 1), ("uring-today", 3), ("uring-cmd", 1), ("uring-fetch", 1)],
+    [("uring-today", 3), *((f"uring-{name}", 1) for name in ("multishot", "read", "cmd", "fetch", "batch"))],
 )
 def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(
     design: str, calls: int, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
             "fd",
             "host_fd",
             "region_kernel",
+            "uring_batch",
             "uring_cmd",
             "uring_fetch",
             "uring_linked",

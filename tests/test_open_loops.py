@@ -49,6 +49,8 @@ def measured(
         ("uring-cmd", "sqpoll"),
         ("uring-fetch", "enter"),
         ("uring-fetch", "sqpoll"),
+        ("uring-batch", "enter"),
+        ("uring-batch", "sqpoll"),
         ("host-fd", "enter"),
         ("host-fd", "sqpoll"),
         ("handler", "enter"),

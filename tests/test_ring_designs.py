@@ -7,7 +7,7 @@ import pytest
 from tests.scene import SLEEP, SPIN, Client, Scene
 from uring_iopf.core import Driver
 
-DESIGNS = ["uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "uring-fetch"]
+DESIGNS = ["uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "uring-fetch", "uring-batch"]
 
 
 @pytest.mark.parametrize("design", DESIGNS)

@@ -48,6 +48,7 @@ DESIGNS = (
     "uring-read",
     "uring-cmd",
     "uring-fetch",
+    "uring-batch",
     "host-fd",
 )
 CLIENTS = ("sync", "batch", "native", "trio")

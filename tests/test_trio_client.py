@@ -33,6 +33,7 @@ RING_AND_CALLS = (
     "uring-read",
     "uring-cmd",
     "uring-fetch",
+    "uring-batch",
     "host-fd",
     "fd",
     "region-v8",

@@ -37,6 +37,7 @@ designs = pytest.mark.parametrize(
         "uring-read",
         "uring-cmd",
         "uring-fetch",
+        "uring-batch",
         "host-fd",
     ],
 )
@@ -112,7 +113,17 @@ def ring_has_it(machine: Machine) -> bool:
 
 @pytest.mark.parametrize(
     "design",
-    ["fd", "uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "uring-fetch", "host-fd"],
+    [
+        "fd",
+        "uring-today",
+        "uring-multishot",
+        "uring-linked",
+        "uring-read",
+        "uring-cmd",
+        "uring-fetch",
+        "uring-batch",
+        "host-fd",
+    ],
 )
 async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: str) -> None:
     """With one group at a time, every fault but the first waits for an answer, which a client that sleeps has sent."""

@@ -40,6 +40,7 @@ IN_C = (
     "uring-read",
     "uring-cmd",
     "uring-fetch",
+    "uring-batch",
     "host-fd",
 )
 CASES: list[Case] = [

@@ -11,7 +11,7 @@ from uring_iopf.testing.compare import compare_designs
 
 WAITS = pytest.mark.parametrize("wait", [SLEEP, SPIN], ids=["sleep", "spin"])
 DRIVERS = pytest.mark.parametrize("driver", [Driver.INLINE, Driver.ENTER, Driver.SQPOLL])
-DESIGNS = ("uring-cmd", "uring-fetch")
+DESIGNS = ("uring-cmd", "uring-fetch", "uring-batch")
 
 
 @pytest.mark.parametrize("wait", ["sleep", "spin"])
@@ -150,3 +150,65 @@ def test_a_client_that_closes_leaves_what_it_has_not_received(design: str) -> No
         assert set(range(3, 6)) <= set(got)
         assert len(got) + delivered >= 6
         assert scene.queue.waiting() == 0
+
+
+@pytest.mark.parametrize("wait", ["sleep", "spin"])
+@pytest.mark.parametrize("group", [1, 2, 4])
+@pytest.mark.parametrize("in_flight", [1, 16, 64])
+def test_a_batch_has_one_completion_and_one_command(in_flight: int, group: int, wait: str) -> None:
+    (result,) = compare_designs(["uring-batch"], in_flight=in_flight, group=group, wait=wait).values()
+    cost, faults, at_once = result.per_fault, result.faults, in_flight * group
+    assert cost.system_calls == pytest.approx((1 if wait == "sleep" else 2) / at_once, abs=0.004)
+    assert cost.wakeups == pytest.approx(1 / at_once if wait == "sleep" else 0, abs=0.002)
+    cqes, sqes = 1 / min(at_once, 64), 1 / in_flight / group
+    assert cost.bytes_copied == pytest.approx(40 + 8 / group + 32 * cqes + 64 * sqes, abs=1000 / faults)
+    assert (cost.empty_polls, cost.answer_errors, cost.ends, cost.punts) == (0, 0, 0, 0)
+
+
+def test_a_batch_has_64_messages_and_64_answers_at_most() -> None:
+    (result,) = compare_designs(["uring-batch"], in_flight=500).values()
+    assert result.per_fault.bytes_copied == pytest.approx(48 + 96 / 64, abs=0.1)
+    assert result.per_fault.system_calls == pytest.approx(1 / 500, abs=0.001)
+
+
+@WAITS
+def test_answers_of_several_calls_are_one_command(wait: int) -> None:
+    with Scene("uring-batch", wait=wait, in_flight=64) as scene:
+        scene.queue.report(40)
+        assert scene.client.receive_all() == list(range(40))
+        copied = scene.client.cost("bytes_copied")
+        scene.client.answer(*range(1, 11))
+        scene.client.flush()
+        assert scene.client.cost("bytes_copied") - copied == 64 + 10 * 8
+        scene.client.answer(*range(11, 41))
+        scene.client.flush()
+        assert scene.client.cost("bytes_copied") - copied == 2 * 64 + 40 * 8
+        assert scene.queue.answers() == [(n, 0) for n in range(40)]
+
+
+def test_a_batch_is_received_in_parts_and_keeps_its_buffer_until_the_last() -> None:
+    with Scene("uring-batch", in_flight=16) as scene:
+        scene.queue.report(5, pages=3)
+        assert scene.client.wait() == 1
+        assert scene.client.receive(7) == [0, 0, 0, 1, 1, 1]
+        scene.queue.report(1)
+        calls = scene.client.cost("system_calls")
+        assert scene.client.wait() == 1
+        assert lib.uiopf_channel_prepare_sleep(scene.client.c) == 1
+        assert scene.client.receive(2) == []
+        assert scene.client.receive(5) == [2, 2, 2]
+        assert scene.client.receive(6) == [3, 3, 3, 4, 4, 4]
+        assert scene.client.cost("system_calls") == calls
+        assert scene.client.receive_all() == [5]
+
+
+def test_without_a_buffer_left_the_command_ends_and_loses_nothing() -> None:
+    with Scene("uring-batch") as scene:
+        client = scene.client
+        for n in range(70):  # there are 64 buffers
+            scene.queue.report()
+            lib.uiopf_channel_prepare_sleep(client.c)  # it enters, and so it is posted
+            lib.uiopf_channel_awake(client.c)
+            assert scene.queue.waiting() == max(n + 1 - 64, 0)
+        assert client.receive_all() == list(range(70))
+        assert client.cost("ends") == 1

@@ -131,6 +131,18 @@ struct uiopf_faultq_limits {
  */
 #define UIOPF_CMD_FETCH 0x3bc2
 #define UIOPF_CMD_COMMIT_AND_FETCH 0x3bc3
+/*
+ * FETCH_BATCH is a multishot with provided buffers (Linux 6.18): it fills one with whole groups, as many as wait and have room,
+ * and posts one CQE for them, until it is cancelled. -ENOBUFS: there is no buffer, or no room in the CQ; -EINVAL: the buffer
+ * is too small for the group that is first; -EFAULT. Nothing was taken then.
+ */
+#define UIOPF_CMD_FETCH_BATCH 0x3bc4
+/*
+ * COMMIT_BATCH gives the answers at addr, len. It tries all: 0, or -EINVAL if some were refused, and how many is in the CQE's
+ * second half, if it has 32 bytes. -EINVAL too: len is no multiple of an answer, or there are more than this.
+ */
+#define UIOPF_CMD_COMMIT_BATCH 0x3bc5
+#define UIOPF_MOST_IN_BATCH 512
 
 /*
  * A fault in a CQE. `res` is the cookie, of 31 bits. The flags' upper half has the message's flags, its permissions, and the

@@ -28,6 +28,7 @@ static uint32_t power_of_two(uint32_t n)
 	return p;
 }
 
+#define MOST_BATCHES 256u
 #define BLOCK 128u	/* processors fetch lines in pairs */
 
 /*
@@ -55,13 +56,34 @@ static void provide(struct uiopf_channel *ch, uint16_t id)
 	struct io_uring_buf *buf = &buffer_ring(c)[c->tail++ & (c->buffers - 1)];
 
 	buf->addr = (uint64_t)(uintptr_t)(c->map + c->buffer_at[id]);
-	buf->len = ch->config.group_most * MESSAGE;
+	buf->len = c->buffer_size;
 	buf->bid = id;
 }
 
 static void publish_buffers(struct uiopf_ring_client *c)
 {
 	STORE_RELEASE(&buffer_ring(c)->resv, c->tail);	/* pairs with uiopf_buffer_select */
+}
+
+const struct iommu_hwpt_pgfault *uiopf_ring_client_buffer(const struct uiopf_ring_client *c, uint32_t id)
+{
+	return (const void *)(c->map + c->buffer_at[id]);
+}
+
+void uiopf_ring_client_provide(struct uiopf_channel *ch, uint32_t id)
+{
+	provide(ch, (uint16_t)id);
+	publish_buffers(ch->state);
+}
+
+static uint32_t answer_place(const struct uiopf_ring_client *c)
+{
+	return 8 * (c->posts->batch ? c->posts->batch : 1);
+}
+
+uint8_t *uiopf_ring_client_answers(const struct uiopf_ring_client *c, uint32_t slot)
+{
+	return c->map + c->answers_at + (uint64_t)answer_place(c) * slot;
 }
 
 /* How many SQEs the kernel has not taken. Not the unpublished ones: a call that was interrupted has published, and no more. */
@@ -654,12 +676,18 @@ static int open_arena(struct uiopf_channel *ch, uint32_t sq_entries)
 	int rc;
 
 	c->buffers = power_of_two(2 * ch->config.in_flight < 64 ? 64 : 2 * ch->config.in_flight);
+	c->buffer_size = ch->config.group_most * MESSAGE;
+	if (c->posts->batch) {	/* fewer and larger ones: what waits while one is filled goes along in it */
+		c->buffers = c->buffers > MOST_BATCHES ? MOST_BATCHES : c->buffers;
+		if (c->buffer_size < c->posts->batch * MESSAGE)
+			c->buffer_size = c->posts->batch * MESSAGE;
+	}
 	c->buffer_at = malloc(c->buffers * sizeof *c->buffer_at);
 	if (!c->buffer_at)
 		return -ENOMEM;
 	ring_size = (c->buffers * sizeof(struct io_uring_buf) + UIOPF_PAGE - 1) / UIOPF_PAGE * UIOPF_PAGE;
-	c->answers_at = place_buffers(c, ring_size, ch->config.group_most * MESSAGE);
-	rc = open_memory(ch, c->answers_at + 8ull * sq_entries);
+	c->answers_at = place_buffers(c, ring_size, c->buffer_size);
+	rc = open_memory(ch, c->answers_at + (uint64_t)answer_place(c) * sq_entries);
 	if (rc < 0)
 		return rc;
 	reg.ring_addr = (uint64_t)(uintptr_t)c->map;

@@ -27,6 +27,7 @@ struct uiopf_ring_posts {
 	uint32_t ahead;		/* how many of these are posted at once: as many as groups in flight, up to this number */
 	bool one_shot;		/* each ends with its first read */
 	bool no_buffers;	/* what completes carries no data */
+	uint32_t batch;		/* messages in a buffer, and answers in a place of theirs, if that is more than one group; or 0 */
 	bool own_places;	/* each takes a place in the client's memory with it; there is no buffer ring */
 	bool nonblock;		/* the fault file is set O_NONBLOCK, and it stays so, as after any client's fcntl */
 	uint32_t setup_flags;	/* the ring's, besides */
@@ -45,6 +46,7 @@ struct uiopf_ring_client {
 	uint32_t *buffer_at;		/* where each is in the arena */
 	uint32_t *idle, idle_count;	/* own_places: those that nothing posted has */
 	uint32_t next_id;		/* the buffer that is filled next, if they are in the order in which they were given */
+	uint32_t buffer_size;		/* … of so many bytes */
 	uint64_t answers_at;
 	uint16_t tail;			/* of the buffer ring */
 	int fd;				/* the queue's file */
@@ -73,6 +75,11 @@ void uiopf_ring_client_note_end(struct uiopf_channel *ch, const struct io_uring_
 struct io_uring_sqe *uiopf_ring_client_answer_sqe(struct uiopf_channel *ch, uint32_t *slot, int *rc);
 /* Whether a completion is an answer's, which only fails. */
 bool uiopf_ring_client_is_answer(const struct io_uring_cqe *cqe);
+/* The buffers of a design with a buffer ring: the one that a completion names, and giving one back, by its number. */
+const struct iommu_hwpt_pgfault *uiopf_ring_client_buffer(const struct uiopf_ring_client *c, uint32_t id);
+void uiopf_ring_client_provide(struct uiopf_channel *ch, uint32_t id);
+/* The place of the answers that the SQE in this slot sends, of a design with a `batch`. */
+uint8_t *uiopf_ring_client_answers(const struct uiopf_ring_client *c, uint32_t slot);
 /*
  * Of a design with own_places, which has one for each that is posted: an answer that is to receive the next group takes one
  * along, false: none is left over; and what has completed gives its own back, where the messages are.

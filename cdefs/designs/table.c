@@ -19,6 +19,7 @@
 	_(uring_read) \
 	_(uring_cmd) \
 	_(uring_fetch) \
+	_(uring_batch) \
 	_(host_fd)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;

@@ -505,6 +505,53 @@ static int32_t commit_and_fetch(struct uiopf_faultq *q, struct uiopf_command *c,
 	return fetch(q, c, to);
 }
 
+/* A loss is told first in a buffer, or by itself where that has room for no group behind it. */
+static int32_t fetch_batch(struct uiopf_faultq *q, struct uiopf_command *c)
+{
+	if (!c->multishot || c->address || c->length || c->data[0] || c->data[1])
+		return -EINVAL;
+	while (has_lost(q) || uiopf_faultq_has_group(q)) {
+		uint64_t length;
+		uint8_t *to;
+		int64_t n;
+		int32_t rc = c->ring->room(c) ? c->ring->select(c, &to, &length) : -ENOBUFS;
+
+		if (unlikely(rc < 0))
+			return rc;
+		if (unlikely(!to))
+			return -EFAULT;
+		n = take(q, (struct reader){ .to = to }, length - length % MESSAGE);
+		if (unlikely(n <= 0))
+			return n < 0 ? (int32_t)n : -EINVAL;
+		c->copied += (uint64_t)n;
+		if (unlikely(!c->ring->post_selected(c, (int32_t)n)))
+			return -ENOBUFS;	/* the client has moved its head back: it has cheated itself */
+	}
+	return -UIOPF_EIOCBQUEUED;
+}
+
+/* A client may have seen no result of an answer that was refused, so none of the others waits for that. */
+static int32_t commit_batch(struct uiopf_faultq *q, struct uiopf_command *c)
+{
+	const uint8_t *from;
+	uint32_t done;
+
+	if (c->multishot || c->data[0] || c->data[1] || !c->length || c->length % RESPONSE ||
+	    c->length > UIOPF_MOST_IN_BATCH * RESPONSE)
+		return -EINVAL;
+	from = c->ring->memory(c, c->address, c->length);
+	if (!from)
+		return -EFAULT;
+	for (done = 0; done < c->length; done += RESPONSE) {
+		struct iommu_hwpt_page_response r;
+
+		uiopf_copy_from_client(&r, from + done, sizeof r);
+		c->extra += !answer_one(q, r);
+	}
+	c->copied = c->length;
+	return c->extra ? -EINVAL : 0;
+}
+
 static int32_t file_command(struct uiopf_file *file, struct uiopf_command *c)
 {
 	struct uiopf_faultq *q = queue_of(file);
@@ -517,6 +564,10 @@ static int32_t file_command(struct uiopf_file *file, struct uiopf_command *c)
 	case UIOPF_CMD_FETCH:
 	case UIOPF_CMD_COMMIT_AND_FETCH:
 		return commit_and_fetch(q, c, c->op == UIOPF_CMD_COMMIT_AND_FETCH);
+	case UIOPF_CMD_FETCH_BATCH:
+		return fetch_batch(q, c);
+	case UIOPF_CMD_COMMIT_BATCH:
+		return commit_batch(q, c);
 	default:
 		return -EINVAL;
 	}

@@ -132,7 +132,7 @@ static void end_queue(struct world *w, struct uiopf_faultq *q, struct uiopf_faul
 
 /* ---- a site: one client thread ---- */
 
-static const char *const client_designs[] = { "fd", "uring-multishot", "region-v8", "region", "eventfd", "uring-linked", "uring-read", "uring-today", "uring-cmd", "uring-fetch", "host-fd" };
+static const char *const client_designs[] = { "fd", "uring-multishot", "region-v8", "region", "eventfd", "uring-linked", "uring-read", "uring-today", "uring-cmd", "uring-fetch", "uring-batch", "host-fd" };
 
 /* Opens a queue and a channel, serves for a while, and ends both under whatever is going on. */
 static void serve_once(struct site *s)

@@ -67,6 +67,7 @@ WAYS = [
         "uring-read",
         "uring-cmd",
         "uring-fetch",
+        "uring-batch",
         "host-fd",
     )
     for driver in ("inline", "enter", "sqpoll")
