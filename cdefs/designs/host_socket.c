@@ -11,7 +11,12 @@
 #define ROOM (1 << 20)		/* bytes, which the host doubles: 512 groups of 32 messages, with what it keeps beside each */
 #define MOST_IN_TURN 1024u	/* packets: a turn is bounded, whatever a client writes */
 
-enum { AWAKE, IN_A_CALL, IN_AN_EVENT_LOOP };	/* `sleeps`: the packet itself wakes the first, an eventfd the second */
+/*
+ * `sleeps`, the lower bits: a packet itself wakes a client in a call, an eventfd one in an event loop. The rest is the number
+ * of the sleep. The client alone writes it: were the kernel's half to say that it has woken somebody, it could say so of the
+ * next sleep, for which no packet has come.
+ */
+enum { AWAKE, IN_A_CALL, IN_AN_EVENT_LOOP, HOW = 3 };
 
 /* ---- the kernel's half ---- */
 
@@ -109,16 +114,22 @@ static uint32_t take_answers(struct uiopf_host_socket *s, uint32_t expected, boo
 	return n;
 }
 
-/* Ends the client's sleep, of which the packet itself has told it if it is in a call. */
-static void wake(struct uiopf_host_socket *s)
+/* Sends, and ends the sleep of a client: one that slept before, for the packet has woken it by now and it may sleep again. */
+static uint32_t send_and_wake(struct uiopf_host_socket *s)
 {
-	const uint32_t sleeps = LOAD_SEQ(&s->sleeps);
+	uint32_t sleeps = LOAD_SEQ(&s->sleeps), n = send_groups(s);
 
-	if (sleeps == AWAKE || !COMPARE_EXCHANGE(&s->sleeps, sleeps, AWAKE))
-		return;
+	if (!n)
+		return 0;
+	if ((sleeps & HOW) != IN_A_CALL)
+		sleeps = LOAD_SEQ(&s->sleeps);	/* it looks for a packet once more after it has said that it sleeps */
+	if ((sleeps & HOW) == AWAKE || sleeps == s->woken)
+		return n;
+	s->woken = sleeps;
 	s->cost.wakeups++;
-	if (sleeps == IN_AN_EVENT_LOOP)
+	if ((sleeps & HOW) == IN_AN_EVENT_LOOP)
 		uiopf_eventfd_signal(s->ch->core, s->ch->eventfd);
+	return n;
 }
 
 /* The worker's turn, or one that somebody makes by hand. */
@@ -126,15 +137,12 @@ static uint32_t run(struct uiopf_consumer *consumer)
 {
 	struct uiopf_host_socket *s = container_of(consumer, struct uiopf_host_socket, consumer);
 	const bool by_hand = s->ch->core->driver != UIOPF_SQPOLL;
-	uint32_t n = 0, sent;
+	uint32_t n = 0;
 
 	s->looks++;
 	if (s->outstanding || s->looks % LOOKS == 0 || by_hand)
 		n = take_answers(s, s->outstanding ? s->outstanding : 1, false);
-	sent = send_groups(s);
-	if (sent)
-		wake(s);
-	return n + sent;
+	return n + send_and_wake(s);
 }
 
 /* Something arrived. Under `enter` a client that sleeps in a call does not run the kernel's half; whoever is here does. */
@@ -142,8 +150,8 @@ static void arrive(void *of)
 {
 	struct uiopf_host_socket *s = of;
 
-	if (s->ch->core->driver == UIOPF_ENTER && LOAD_SEQ(&s->sleeps) == IN_A_CALL && send_groups(s))
-		wake(s);
+	if (s->ch->core->driver == UIOPF_ENTER && (LOAD_SEQ(&s->sleeps) & HOW) == IN_A_CALL)
+		send_and_wake(s);
 }
 
 static void stop_watching(struct uiopf_host_socket *s)
@@ -202,6 +210,16 @@ int uiopf_host_socket_kernel(struct uiopf_host_socket *s)
 	return calls_kernel(s) ? kernel(s, false) : 0;
 }
 
+static void begin_sleep(struct uiopf_host_socket *s, uint32_t how)
+{
+	STORE_SEQ(&s->sleeps, ((s->sleeps | HOW) + 1) | how);
+}
+
+static void end_sleep(struct uiopf_host_socket *s)
+{
+	STORE_SEQ(&s->sleeps, s->sleeps & ~(uint32_t)HOW);
+}
+
 bool uiopf_host_socket_has_packet(const struct uiopf_host_socket *s)
 {
 	return LOAD_SEQ(&s->sent) != s->taken;
@@ -242,12 +260,12 @@ static int sleep_beside_a_worker(struct uiopf_host_socket *s, uint64_t timeout_n
 	if (rc == 0)
 		rc = look(s);
 	if (rc == 0) {
-		STORE_SEQ(&s->sleeps, IN_A_CALL);
+		begin_sleep(s, IN_A_CALL);
 		rc = uiopf_host_socket_kernel(s);	/* what came before that was seen */
 	}
 	if (rc >= 0)
 		rc = sleep(s->ch, timeout_ns);
-	STORE_SEQ(&s->sleeps, AWAKE);
+	end_sleep(s);
 	return rc;
 }
 
@@ -293,16 +311,16 @@ int uiopf_host_socket_prepare_sleep(struct uiopf_host_socket *s)
 		return rc;
 	if (calls_kernel(s))
 		return uiopf_poll_prepare_sleep(s->ch);
-	STORE_SEQ(&s->sleeps, IN_AN_EVENT_LOOP);
+	begin_sleep(s, IN_AN_EVENT_LOOP);
 	if (!uiopf_host_socket_has_packet(s))
 		return 0;
-	STORE_SEQ(&s->sleeps, AWAKE);
+	end_sleep(s);
 	return 1;
 }
 
 void uiopf_host_socket_awake(struct uiopf_host_socket *s)
 {
-	STORE_SEQ(&s->sleeps, AWAKE);
+	end_sleep(s);
 	uiopf_sleeper_unlist(s->ch->core, &s->ch->sleeper);
 }
 

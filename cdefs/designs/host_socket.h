@@ -35,6 +35,7 @@ struct uiopf_host_socket {
 	uint32_t outstanding;		/* packets sent, less answers that have come */
 	uint32_t looks;			/* turns, to look only now and then */
 	uint32_t taken_when_full;	/* `taken`, when the socket had no room */
+	uint32_t woken;			/* the sleep that was ended last, as in `sleeps` */
 	bool full, watched;		/* watched: the worker sleeps, and the socket wakes it */
 	uint32_t length;		/* of the packet that is still to be sent, in bytes */
 	uint8_t *answers;
@@ -43,7 +44,7 @@ struct uiopf_host_socket {
 
 	/* Both halves look at these. */
 	UIOPF_LINE uint32_t sent;	/* packets, ever: the kernel's to write */
-	UIOPF_LINE uint32_t sleeps;	/* the client: 0, or who is to be woken; see host_socket.c */
+	UIOPF_LINE uint32_t sleeps;	/* how the client sleeps, and for the how manieth time; see host_socket.c */
 
 	/* The client's half. */
 	UIOPF_LINE uint32_t taken;	/* packets, ever; set right when the socket turns out to be empty */
