@@ -66,7 +66,7 @@ _ALLOCATIONS: Final = ["-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=re
 LINKED_WITH: Final[Mapping[str, Sequence[str]]] = {
     "bounds": _ALLOCATIONS,
     "no_memory": _ALLOCATIONS,
-    "host": ["-Wl,--wrap=send,--wrap=recv,--wrap=read,--wrap=ppoll"],
+    "host": ["-Wl,--wrap=send,--wrap=recv,--wrap=read,--wrap=ppoll,--wrap=syscall"],
 }
 
 

@@ -62,6 +62,19 @@ def pytest_report_header() -> str:
     return f"rings: judged by {judge}; programs again with RINGS_SEED={os.environ['RINGS_SEED']}"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what is about a design that this host refuses: by a parameter, or by the class of a suite."""
+    from tests.on_host import refusal
+    from uring_iopf.designs import names
+
+    case = getattr(item, "callspec", None)
+    values = [*(case.params.values() if case else ()), getattr(getattr(item, "cls", None), "design", None)]
+    flat = [one for value in values for one in (value if isinstance(value, tuple) else (value,))]
+    for design in names():
+        if design in flat and (reason := refusal(design)):
+            pytest.skip(f"the host refuses it: {reason}")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     from tests.rings.known import counted
 

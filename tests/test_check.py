@@ -638,6 +638,7 @@ def test_a_reader_that_goes_away_ends_it() -> None:
         "uring-fetch",
         "uring-batch",
         "host-fd",
+        "host-uring",
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

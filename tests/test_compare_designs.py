@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from my_design import Doorbell
 from tests.design_twins import FdTwin
+from tests.on_host import available
 from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.abi.records import LOST_GROUPS, FaultMessage
-from uring_iopf.designs import names
 from uring_iopf.designs.channel import in_groups
 from uring_iopf.designs.python_channel import PythonChannel
 from uring_iopf.errors import DesignError, UsageError
@@ -278,7 +278,7 @@ def test_a_load_with_times_is_refused_where_time_stands_still() -> None:
 
 # ---- the fixture, and hypothesis ----
 
-DESIGNS = [*names(), Doorbell, FdTwin]
+DESIGNS = [*available(), Doorbell, FdTwin]
 
 
 @settings(max_examples=25)

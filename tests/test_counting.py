@@ -57,6 +57,7 @@ ALONE = {
     "uring-fetch": {"sleep": (1, 0, 1, 120), "spin": (2, 0, 0, 120)},
     "uring-batch": {"sleep": (1, 0, 1, 144), "spin": (2, 0, 0, 144)},
     "host-fd": {"sleep": (5, 0, 1, 96), "spin": (4, 0, 0, 96)},
+    "host-uring": {"sleep": (4, 0, 1, 176), "spin": (3, 0, 0, 176)},
     Doorbell: {"sleep": (2, 0, 1, 48), "spin": (1, 0, 0, 48)},
 }
 """System calls, empty polls, wake-ups and bytes for each fault, where one fault waits for the one before."""

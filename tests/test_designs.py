@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from my_design import Doorbell
+from tests.on_host import available
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import PageResponse
 from uring_iopf.costs import Counts
@@ -98,6 +99,11 @@ class TestHostFd(DesignConformance):
     alone = Counts(system_calls=5, wakeups=1, bytes_copied=2 * (40 + 8))
 
 
+class TestHostUring(DesignConformance):
+    design = "host-uring"
+    alone = Counts(system_calls=4, wakeups=1, bytes_copied=2 * (40 + 8) + 64 + 16)
+
+
 class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
 
@@ -156,7 +162,7 @@ def test_what_each_design_costs_is_what_its_description_says(
     compare_designs: Callable[..., dict[str, CellResult]],
 ) -> None:
     """One fault in flight, an event loop: every count can be said beforehand."""
-    results = compare_designs(names(), in_flight=1)
+    results = compare_designs(available(), in_flight=1)
     counts = {
         name: (cell.per_fault.system_calls, cell.per_fault.wakeups, cell.per_fault.bytes_copied)
         for name, cell in results.items()
@@ -211,7 +217,7 @@ def test_flat_excludes_the_nested_stages(flags: int) -> None:
 def test_a_spinning_client_gets_everything_too(
     in_flight: int, compare_designs: Callable[..., dict[str, CellResult]]
 ) -> None:
-    results = compare_designs([*names(), Doorbell], in_flight=in_flight, wait="spin")
+    results = compare_designs([*available(), Doorbell], in_flight=in_flight, wait="spin")
     assert {result.answered for result in results.values()} == {5075}
 
 
@@ -275,7 +281,7 @@ def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(
 def test_every_bundled_trace_replays_through_every_design(
     trace: str, compare_designs: Callable[..., dict[str, CellResult]]
 ) -> None:
-    results = compare_designs([*names(), Doorbell], workload=trace, in_flight=32)
+    results = compare_designs([*available(), Doorbell], workload=trace, in_flight=32)
     assert {result.faults for result in results.values()} == {len(load_workload(trace))}
 
 

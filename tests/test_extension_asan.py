@@ -38,12 +38,19 @@ SCRIPT: Final = textwrap.dedent(
         assert lib.uiopf_endpoint_set_rows(endpoint, rows, len(rows)) == 0
         designs = [n for n in range(100) if (info := lib.uiopf_design_info(n)) and info.has_client]
         assert designs
-        for passes, design in enumerate(designs, 1):
+        passes = 0
+        for design in designs:
             queue = lib.uiopf_faultq_new(core.c, lib.uiopf_design_info(design).personality)
             assert lib.uiopf_attach(device, lib.UIOPF_NO_PASID, queue, lib.UIOPF_USER_MANAGED) == 0
             config = ffi.new("struct uiopf_channel_config *", {"in_flight": 64, "group_most": 4})
             out = ffi.new("struct uiopf_channel **")
-            assert lib.uiopf_channel_open(core.c, queue, design, config, ffi.NULL, out) == 0
+            opened = lib.uiopf_channel_open(core.c, queue, design, config, ffi.NULL, out)
+            assert opened == 0 or lib.uiopf_design_info(design).on_host
+            if opened < 0:  # the host has no io_uring
+                lib.uiopf_detach(device, lib.UIOPF_NO_PASID)
+                assert lib.uiopf_faultq_free(queue) == 0
+                continue
+            passes += 1
             assert lib.uiopf_channel_watch(out[0]) == 0
             load = ffi.new("struct uiopf_load *", {"in_flight": 16, "group": 4})
             lib.uiopf_space_reset(space)
@@ -61,7 +68,7 @@ SCRIPT: Final = textwrap.dedent(
             assert lib.uiopf_faultq_free(queue) == 0
         counts = ffi.new("struct uiopf_endpoint_counts *")
         lib.uiopf_endpoint_get_counts(endpoint, counts)
-        assert counts.succeeded == counts.sent == len(rows) * len(designs)
+        assert counts.succeeded == counts.sent == len(rows) * passes
         lib.uiopf_model_unbind(vtd, device)
         lib.uiopf_endpoint_free(endpoint)
         lib.uiopf_device_free(device)

@@ -1,7 +1,11 @@
-"""Designs on the host's own system calls: who wakes whom."""
+"""Designs on the host's own system calls: who wakes whom, and what is said where the host refuses one."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from typing import Final
@@ -56,3 +60,47 @@ def test_a_client_that_sleeps_is_woken_by_the_packet(design: str, driver: str, m
                 time.sleep(0.001)
             assert machine.queue.counts().answered_faults == n
         assert channel.cost().wakeups == 3
+
+
+WITHOUT: Final = textwrap.dedent(
+    """
+    import ctypes, struct, sys
+    from uring_iopf.commands.main import main
+
+    # A filter, as a sandbox has it: io_uring_setup is refused with EPERM, and all else is allowed.
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x00050000 | 1), (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == 0
+    if libc.prctl(22, 2, program, 0, 0):
+        sys.exit("no filter")
+    sys.exit(main(sys.argv[1:]))
+    """
+)
+
+
+def test_what_the_host_refuses_is_named_and_the_others_are_measured() -> None:
+    options = "compare --design host --design fd --in-flight 1 --duration 0.01 --driver enter --json -"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", WITHOUT, *options.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    if done.stderr.startswith("no filter"):
+        pytest.skip("this host has no seccomp filters")
+    assert done.returncode == 1, done.stderr
+    results = {one["design"]: one for one in json.loads(done.stdout)["results"]}
+    assert set(results) == {*DESIGNS, "fd"}
+    for design, result in results.items():
+        if design == "host-uring":
+            assert "[Errno 1] open host-uring: Operation not permitted" in result["error"]
+        else:
+            assert result["error"] is None
+            assert result["answered"] > 0
+    complaints = [line for line in done.stderr.splitlines() if line.startswith("uring-iopf: not accounted for")]
+    assert len(complaints) == 1
+    assert "host-uring" in complaints[0]
+    assert "Operation not permitted" in complaints[0]

@@ -71,6 +71,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
             "eventfd",
             "fd",
             "host_fd",
+            "host_uring",
             "region_kernel",
             "uring_batch",
             "uring_cmd",

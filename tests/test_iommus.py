@@ -114,7 +114,7 @@ def test_a_trace_is_replayed_through_each_with_nothing_lost(iommu: str, driver: 
 
 @pytest.mark.parametrize(
     "design",
-    ["region", "eventfd", "fd", "host-fd", *(name for name in names() if resolve(name).has_ring)],
+    ["region", "eventfd", "fd", "host-fd", "host-uring", *(name for name in names() if resolve(name).has_ring)],
 )
 @pytest.mark.parametrize("iommu", IOMMUS)
 def test_each_design_counts_the_same_behind_each(iommu: str, design: str) -> None:

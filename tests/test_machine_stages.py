@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.on_host import available
 from tests.test_machine import turn
 from uring_iopf import FaultPerm, FunctionParts, KernelError, Machine, PageResponse, UsageError
 from uring_iopf.clients.groups import receive_groups
 from uring_iopf.commands.main import main
-from uring_iopf.designs.registry import names
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.hardware.guest import GuestSpace
 from uring_iopf.hardware.limits import IOMMUS, PAGE_FORMATS
@@ -52,7 +52,7 @@ def costs(design: str, parts: MachineParts) -> StageCosts:
 @pytest.mark.parametrize(("iommu", "stage2", "known_by"), WAYS)
 def test_every_design_is_a_guest(iommu: str, stage2: float, known_by: str | None) -> None:
     parts = MachineParts.of("gcc-compile", driver="inline", iommu=iommu, stage2=stage2, known_by=known_by, in_flight=8)
-    each = {name: costs(name, parts) for name in names() if ":" not in name}
+    each = {name: costs(name, parts) for name in available() if ":" not in name}
     assert len(each) >= 5
     assert len({(one.to_guest, one.by_host, one.gone) for one in each.values()}) == 1, each
     (one, *_) = each.values()

@@ -53,6 +53,8 @@ def measured(
         ("uring-batch", "sqpoll"),
         ("host-fd", "enter"),
         ("host-fd", "sqpoll"),
+        ("host-uring", "enter"),
+        ("host-uring", "sqpoll"),
         ("handler", "enter"),
     ],
 )

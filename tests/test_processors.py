@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.on_host import available
 from uring_iopf._native import lib
 from uring_iopf.core import Core, Driver
-from uring_iopf.designs import names, resolve
+from uring_iopf.designs import resolve
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.processors import client_and_worker_apart, two_processors
@@ -143,7 +144,7 @@ print(json.dumps(results))
 """
 
 
-ON_ONE_DESIGNS = ("fd", "region", "eventfd", "host-fd", *(name for name in names() if resolve(name).has_ring))
+ON_ONE_DESIGNS = ("fd", "region", "eventfd", *(name for name in available() if resolve(name).polled))
 
 
 def test_a_spinning_client_gets_on_where_there_is_one_processor() -> None:

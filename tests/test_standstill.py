@@ -50,6 +50,7 @@ DESIGNS = (
     "uring-fetch",
     "uring-batch",
     "host-fd",
+    "host-uring",
 )
 CLIENTS = ("sync", "batch", "native", "trio")
 ONE_PAGE = Workload("one page", ROW.pack(0, BASE, 1, FaultPerm.READ))

@@ -35,6 +35,7 @@ RING_AND_CALLS = (
     "uring-fetch",
     "uring-batch",
     "host-fd",
+    "host-uring",
     "fd",
     "region-v8",
     "region",

@@ -39,6 +39,7 @@ designs = pytest.mark.parametrize(
         "uring-fetch",
         "uring-batch",
         "host-fd",
+        "host-uring",
     ],
 )
 drivers = pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
@@ -123,6 +124,7 @@ def ring_has_it(machine: Machine) -> bool:
         "uring-fetch",
         "uring-batch",
         "host-fd",
+        "host-uring",
     ],
 )
 async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: str) -> None:

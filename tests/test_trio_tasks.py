@@ -42,6 +42,7 @@ IN_C = (
     "uring-fetch",
     "uring-batch",
     "host-fd",
+    "host-uring",
 )
 CASES: list[Case] = [
     *(

@@ -79,21 +79,6 @@ static int write_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_r
 	return 0;
 }
 
-/* The calling thread's part, or time for the worker's: 0, or -EINTR. */
-static int make_room(struct uiopf_channel *ch, struct uiopf_patience *patience)
-{
-	struct client *c = ch->state;
-	int rc = 0;
-
-	if (ch->core->driver != UIOPF_SQPOLL) {
-		c->socket->owed += !c->socket->owed;	/* something is in the way, whoever wrote it */
-		rc = uiopf_host_socket_kernel(c->socket);
-	} else if (uiopf_in_control(ch->core)) {	/* no worker comes before this thread lets go: we are the kernel */
-		uiopf_core_consume(ch->core);
-	}
-	return rc < 0 ? rc : uiopf_wait_a_moment(patience);
-}
-
 static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *responses, uint32_t n)
 {
 	struct client *c = ch->state;
@@ -103,7 +88,7 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 
 	for (i = 0; i < n; i++) {
 		while (unlikely(write_answer(ch, &responses[i]) < 0)) {
-			rc = make_room(ch, &patience);
+			rc = uiopf_host_socket_make_room(c->socket, &patience);
 			if (rc < 0)
 				return i ? (int)i : rc;
 		}

@@ -30,7 +30,7 @@ static bool next_packet(struct uiopf_host_socket *s)
 		const uint32_t messages = q->ring[q->head & q->mask]->fault_count;
 		int64_t n;
 
-		if (unlikely(messages > UIOPF_PACKET_MOST)) {
+		if (unlikely(messages > s->most)) {
 			uiopf_faultq_refuse_next(q, UIOPF_RESP_INVALID);
 			continue;
 		}
@@ -210,6 +210,19 @@ int uiopf_host_socket_kernel(struct uiopf_host_socket *s)
 	return calls_kernel(s) ? kernel(s, false) : 0;
 }
 
+int uiopf_host_socket_make_room(struct uiopf_host_socket *s, struct uiopf_patience *patience)
+{
+	int rc = 0;
+
+	if (calls_kernel(s)) {
+		s->owed += !s->owed;	/* something is in the way, whoever wrote it */
+		rc = kernel(s, false);
+	} else if (uiopf_in_control(s->ch->core)) {	/* no worker comes before this thread lets go: we are the kernel */
+		uiopf_core_consume(s->ch->core);
+	}
+	return rc < 0 ? rc : uiopf_wait_a_moment(patience);
+}
+
 static void begin_sleep(struct uiopf_host_socket *s, uint32_t how)
 {
 	STORE_SEQ(&s->sleeps, ((s->sleeps | HOW) + 1) | how);
@@ -373,7 +386,9 @@ struct uiopf_host_socket *uiopf_host_socket_new(struct uiopf_channel *ch, int *e
 	*error = -ENOMEM;
 	if (!s)
 		return NULL;
-	*s = (struct uiopf_host_socket){ .ch = ch, .kernel_end = -1, .client_end = -1, .consumer = { .ops = &consumer_ops } };
+	*s = (struct uiopf_host_socket){
+		.ch = ch, .kernel_end = -1, .client_end = -1, .most = UIOPF_PACKET_MOST, .consumer = { .ops = &consumer_ops },
+	};
 	*error = open_pair(s);
 	if (*error < 0) {
 		free_socket(s);

@@ -23,7 +23,7 @@
 #pragma once
 #include "designs/channel.h"
 
-#define UIOPF_PACKET_MOST 256u	/* messages in a group; a larger one is answered INVALID for the client */
+#define UIOPF_PACKET_MOST 256u	/* messages in a group, or fewer: `most`. A larger one is answered INVALID for the client */
 
 struct uiopf_host_socket {
 	struct uiopf_consumer consumer;
@@ -32,6 +32,7 @@ struct uiopf_host_socket {
 
 	/* The kernel's half: consumer side. */
 	struct uiopf_cost cost;
+	uint32_t most;			/* messages in a packet; the design may lower it before the first */
 	uint32_t outstanding;		/* packets sent, less answers that have come */
 	uint32_t looks;			/* turns, to look only now and then */
 	uint32_t taken_when_full;	/* `taken`, when the socket had no room */
@@ -66,6 +67,8 @@ void uiopf_host_socket_free(struct uiopf_host_socket *s);
  * 0 or -EINTR, not begun.
  */
 int uiopf_host_socket_kernel(struct uiopf_host_socket *s);
+/* The client's end has no room: the calling thread's part, or time for the worker's. 0, or -EINTR. */
+int uiopf_host_socket_make_room(struct uiopf_host_socket *s, struct uiopf_patience *patience);
 /* Whether a packet that was sent has not been read, as far as that is known without a call. */
 bool uiopf_host_socket_has_packet(const struct uiopf_host_socket *s);
 /* As in struct uiopf_design. `sleep` is the host's call that sleeps, and says what wait does; 0 ns: it only looks. */

@@ -20,7 +20,8 @@
 	_(uring_cmd) \
 	_(uring_fetch) \
 	_(uring_batch) \
-	_(host_fd)
+	_(host_fd) \
+	_(host_uring)
 
 #define DECLARE(design) extern const struct uiopf_design uiopf_design_##design;
 #define NAME(design) &uiopf_design_##design,

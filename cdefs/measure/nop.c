@@ -75,15 +75,6 @@ double uiopf_measure_nop(uint32_t batch, uint64_t during_ns)
 	return rate;
 }
 
-/* The host's ring, mapped as ours is. Its words must be where ours are, as they have been since there is io_uring. */
-static struct uiopf_client_ring *map_host(int fd, const struct io_uring_params *p)
-{
-	if (p->sq_off.head != RING_SQ_HEAD || p->sq_off.tail != RING_SQ_TAIL || p->cq_off.head != RING_CQ_HEAD ||
-	    p->cq_off.tail != RING_CQ_TAIL || !(p->features & IORING_FEAT_SINGLE_MMAP))
-		return NULL;
-	return uiopf_client_ring_map(fd, p, UINT64_MAX, (uint32_t)IORING_OFF_SQES);
-}
-
 double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns)
 {
 	struct io_uring_params p = { 0 };
@@ -93,7 +84,7 @@ double uiopf_measure_host_nop(uint32_t batch, uint64_t during_ns)
 	n.fd = batch && batch <= ENTRIES ? (int)syscall(SYS_io_uring_setup, ENTRIES, &p) : -1;
 	if (n.fd < 0)
 		return 0;
-	n.ring = map_host(n.fd, &p);
+	n.ring = uiopf_client_ring_map_host(n.fd, &p);
 	if (n.ring) {
 		rate = stream(&n, batch, during_ns);
 		uiopf_client_ring_unmap(n.ring);

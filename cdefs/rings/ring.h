@@ -215,6 +215,9 @@ struct uiopf_client_ring {
 	uint32_t cq_head, cq_tail_seen;
 };
 
+/* The host's ring, mapped as ours is. NULL: its words are not where ours are, as they have been since there is io_uring. */
+struct uiopf_client_ring *uiopf_client_ring_map_host(int fd, const struct io_uring_params *p);
+
 static inline uint32_t *uiopf_client_word(const struct uiopf_client_ring *ring, uint32_t offset)
 {
 	return (uint32_t *)(void *)(ring->map + offset);

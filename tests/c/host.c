@@ -2,7 +2,7 @@
  * The designs on the host's own system calls, by three judges.
  *
  * What they count, against the calls that are really made: each of send, recv, read and ppoll on the pair's two ends goes
- * through this program. Every driver and wait, groups of several sizes, answers in pieces.
+ * through this program, and each io_uring_enter. Every driver and wait, groups of several sizes, answers in pieces.
  *
  * What a hostile client can do, against the queue's file: it writes packets of any length with anything in them straight
  * into the socket, and a twin of the queue is written the same by uiopf_faultq_write(). Both must answer the same groups,
@@ -16,7 +16,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,7 +31,7 @@
 #define GROUPS 4096u
 #define LOG 65536u
 
-static const char *const designs[] = { "host-fd" };
+static const char *const designs[] = { "host-fd", "host-uring" };
 #define DESIGNS (sizeof designs / sizeof designs[0])
 
 /* ---- the calls that are made ---- */
@@ -37,13 +39,17 @@ static const char *const designs[] = { "host-fd" };
 static struct {
 	int kernel_end, client_end;
 	uint64_t calls, bytes;		/* that did something, or waited */
+	uint64_t enters, submitted;	/* SQEs */
 	uint64_t in_vain[2];		/* the kernel's end, the client's */
-} seen = { -1, -1, 0, 0, { 0, 0 } };
+} seen = { -1, -1, 0, 0, 0, 0, { 0, 0 } };
+static bool refuses;			/* io_uring_setup is EPERM, as in a sandbox */
 
 ssize_t __real_send(int fd, const void *from, size_t length, int flags);
 ssize_t __real_recv(int fd, void *to, size_t length, int flags);
 ssize_t __real_read(int fd, void *to, size_t length);
 int __real_ppoll(struct pollfd *p, nfds_t n, const struct timespec *t, const sigset_t *mask);
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
 ssize_t __wrap_send(int fd, const void *from, size_t length, int flags);
 ssize_t __wrap_recv(int fd, void *to, size_t length, int flags);
 ssize_t __wrap_read(int fd, void *to, size_t length);
@@ -86,6 +92,28 @@ int __wrap_ppoll(struct pollfd *p, nfds_t n, const struct timespec *t, const sig
 	if (p[0].fd >= 0 && p[0].fd == seen.client_end)
 		add(&seen.calls, 1);
 	return __real_ppoll(p, n, t, mask);
+}
+
+long __wrap_syscall(long number, ...)
+{
+	long a[6], n;
+	va_list list;
+	int i;
+
+	va_start(list, number);
+	for (i = 0; i < 6; i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	if (number == SYS_io_uring_setup && refuses) {
+		errno = EPERM;
+		return -1;
+	}
+	n = __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (number == SYS_io_uring_enter) {
+		add(&seen.enters, 1);
+		add(&seen.submitted, n > 0 ? (uint64_t)n : 0);
+	}
+	return n;
 }
 
 /* ---- the scene ---- */
@@ -165,6 +193,11 @@ static struct scene *open_scene(const char *design, enum uiopf_driver driver, en
 		uiopf_control_end(s->core);
 	}
 	return s;
+}
+
+static bool has_ring(const struct scene *s)
+{
+	return !strcmp(s->ch->design->info.name, "host-uring");
 }
 
 static void close_channel(struct scene *s)
@@ -287,8 +320,15 @@ static void calls_are_counted(const char *design, enum uiopf_driver driver, enum
 	CHECK_EQ(s->listener.count, r.groups);
 	for (n = 0; n < r.groups; n++)
 		CHECK_EQ(s->listener.told[n].grpid, n);		/* it answers in the order in which it receives */
-	CHECK_EQ(cost.system_calls, READ_ONCE(&seen.calls));
-	CHECK_EQ(cost.bytes_copied, READ_ONCE(&seen.bytes));
+	CHECK_EQ(cost.ends, 0);
+	if (!has_ring(s)) {
+		CHECK_EQ(cost.system_calls, READ_ONCE(&seen.calls));
+		CHECK_EQ(cost.bytes_copied, READ_ONCE(&seen.bytes));
+	} else {
+		/* This program sees what the kernel's half copies; the ring copies as much, and an SQE or a CQE for each. */
+		CHECK_EQ(cost.system_calls, READ_ONCE(&seen.calls) + READ_ONCE(&seen.enters));
+		CHECK_EQ(cost.bytes_copied, 2 * READ_ONCE(&seen.bytes) + 64 * READ_ONCE(&seen.submitted) + 16 * r.groups);
+	}
 	CHECK_EQ(cost.answer_errors, 0);
 	/* A worker's looks in vain are its own affair; those of the calling thread are all counted. */
 	CHECK(cost.empty_polls >= READ_ONCE(&seen.in_vain[1]));
@@ -398,6 +438,7 @@ static void garbage_has_the_effect_that_a_write_of_it_has(const char *design, ui
 		if (below(&seed, 3) == 0 && live->n) {	/* and an honest answer behind it */
 			k = live->cookie[below(&seed, live->n < GROUPS ? live->n : GROUPS)];
 			CHECK_EQ(uiopf_channel_answer_one(s->ch, k, 0), 1);
+			CHECK_EQ(uiopf_channel_flush(s->ch), 0);
 			refused += uiopf_faultq_write(twin->q, &(struct iommu_hwpt_page_response){ .cookie = k }, 8) != 8;
 		}
 		if (below(&seed, 2))
@@ -423,6 +464,7 @@ static void garbage_has_the_effect_that_a_write_of_it_has(const char *design, ui
 	}
 	CHECK(rounds < 100 || (refused > rounds / 20 && counts.answered_groups > rounds / 20));
 	printf("%s: %" PRIu64 " refused, %" PRIu64 " answered\n", design, refused, (uint64_t)counts.answered_groups);
+	fflush(stdout);
 	free(live);
 	free(packet);
 	close_scene(s);
@@ -469,6 +511,7 @@ static void a_full_socket_leaves_groups_in_the_queue(const char *design)
 			CHECK_EQ(uiopf_channel_answer_one(s->ch, m[n].cookie, 0), 1);
 		}
 	}
+	CHECK_EQ(uiopf_channel_flush(s->ch), 0);
 	counts = counts_of(s);
 	CHECK_EQ(counts.answered_groups, GROUPS);
 	CHECK_EQ(cost_of(s).answer_errors, 0);
@@ -533,17 +576,17 @@ static void a_group_is_whole_or_stays(const char *design)
 	}
 }
 
-static void a_group_too_large_is_answered_for_the_client(const char *design)
+static void a_group_too_large_is_answered_for_the_client(const char *design, uint32_t most)
 {
 	struct scene *s = open_scene(design, UIOPF_INLINE, UIOPF_WAIT_SLEEP, 4);
 	static struct iommu_hwpt_pgfault m[512];
 
-	report(s, 3, UIOPF_PACKET_MOST);
-	report(s, 4, UIOPF_PACKET_MOST + 1);
+	report(s, 3, most);
+	report(s, 4, most + 1);
 	report(s, 5, 1);
 	CHECK_EQ(uiopf_channel_wait(s->ch, 0), 1);
-	CHECK_EQ(receive(s, m, 512), UIOPF_PACKET_MOST + 1);
-	CHECK_EQ(m[UIOPF_PACKET_MOST].grpid, 5);
+	CHECK_EQ(receive(s, m, 512), most + 1);
+	CHECK_EQ(m[most].grpid, 5);
 	CHECK_EQ(counts_of(s).auto_answered_groups, 1);
 	CHECK_EQ(s->listener.count, 1);
 	CHECK_EQ(s->listener.told[0].grpid, 4);
@@ -739,13 +782,53 @@ static void a_fork_leaves_the_parent_alone(const char *design, enum uiopf_driver
 	close_scene(s);
 }
 
+/* The open says why, and leaves nothing. */
+static void a_host_that_refuses_is_heard(void)
+{
+	const struct uiopf_channel_config config = config_of(UIOPF_WAIT_SLEEP, 4);
+	struct scene *s = open_scene(NULL, UIOPF_INLINE, UIOPF_WAIT_SLEEP, 4);
+	struct uiopf_channel *ch;
+	const int next = dup(0);
+
+	close(next);
+	refuses = true;
+	CHECK_EQ(uiopf_channel_open(s->core, s->q, design_named("host-uring"), &config, NULL, &ch), -EPERM);
+	refuses = false;
+	CHECK_EQ(dup(0), next);
+	close(next);
+	CHECK_EQ(uiopf_channel_open(s->core, s->q, design_named("host-fd"), &config, NULL, &ch), 0);
+	uiopf_channel_close(ch);
+	close_scene(s);
+}
+
+/* Why the host refuses a design; 0: it does not. */
+static int refusal(const char *design)
+{
+	const struct uiopf_channel_config config = config_of(UIOPF_WAIT_SLEEP, 4);
+	struct scene *s = open_scene(NULL, UIOPF_INLINE, UIOPF_WAIT_SLEEP, 4);
+	struct uiopf_channel *ch;
+	int rc = uiopf_channel_open(s->core, s->q, design_named(design), &config, NULL, &ch);
+
+	if (rc == 0)
+		uiopf_channel_close(ch);
+	close_scene(s);
+	return -rc;
+}
+
 int main(int argc, char **argv)
 {
 	const uint32_t rounds = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 0) : 20000;
 	uint64_t seed = seed_from(argc, argv, 2);
 	uint32_t d, driver, wait;
 
+	a_host_that_refuses_is_heard();
 	for (d = 0; d < DESIGNS; d++) {
+		const bool is_fd = !strcmp(designs[d], "host-fd");
+
+		if (refusal(designs[d])) {
+			printf("%s: the host refuses it: %s\n", designs[d], strerror(refusal(designs[d])));
+			continue;
+		}
 		for (driver = UIOPF_INLINE; driver <= UIOPF_SQPOLL; driver++) {
 			for (wait = 0; wait < 2; wait++)
 				calls_are_counted(designs[d], driver, wait, seed + driver);
@@ -754,11 +837,13 @@ int main(int argc, char **argv)
 		a_full_socket_leaves_groups_in_the_queue(designs[d]);
 		answers_find_room_behind_those_of_others(designs[d]);
 		an_honest_answer_is_not_left_behind(designs[d]);
-		a_stolen_packet_keeps_nobody_awake(designs[d]);
+		if (is_fd)	/* a ring has read it already */
+			a_stolen_packet_keeps_nobody_awake(designs[d]);
 		a_packet_beyond_all_bounds_is_refused(designs[d]);
 		a_fork_takes_nothing_out(designs[d]);
-		a_group_is_whole_or_stays(designs[d]);
-		a_group_too_large_is_answered_for_the_client(designs[d]);
+		if (is_fd)	/* the buffers of a ring hold the largest group that the client has said, and no more */
+			a_group_is_whole_or_stays(designs[d]);
+		a_group_too_large_is_answered_for_the_client(designs[d], is_fd ? UIOPF_PACKET_MOST : 4);
 		an_end_that_is_shut_down_disturbs_nobody(designs[d], SHUT_RD);
 		an_end_that_is_shut_down_disturbs_nobody(designs[d], SHUT_WR);
 		an_end_that_is_shut_down_disturbs_nobody(designs[d], SHUT_RDWR);

@@ -69,6 +69,7 @@ WAYS = [
         "uring-fetch",
         "uring-batch",
         "host-fd",
+        "host-uring",
     )
     for driver in ("inline", "enter", "sqpoll")
     for wait in ("sleep", "spin")
