@@ -124,9 +124,11 @@ static int read_packet(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *to, 
 
 	if (n <= 0) {
 		ch->cost.empty_polls++;
-		if (n == 0 || errno != EINTR)
+		if (n < 0 && errno == EINTR)
+			return -EINTR;
+		if ((int32_t)(sent - s->taken) > 0)	/* somebody else has read some of these */
 			WRITE_ONCE(&s->taken, sent);
-		return n < 0 && errno == EINTR ? -EINTR : 0;
+		return 0;
 	}
 	ch->cost.system_calls++;
 	ch->cost.bytes_copied += (uint64_t)n;

@@ -235,7 +235,7 @@ static void end_sleep(struct uiopf_host_socket *s)
 
 bool uiopf_host_socket_has_packet(const struct uiopf_host_socket *s)
 {
-	return LOAD_SEQ(&s->sent) != s->taken;
+	return (int32_t)(LOAD_SEQ(&s->sent) - s->taken) > 0;	/* one that was sent may be counted after it was read */
 }
 
 /* From the first sleep on, and not before: it costs the hardware's thread a lock for each arrival. */
