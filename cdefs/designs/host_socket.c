@@ -69,7 +69,7 @@ static uint32_t send_groups(struct uiopf_host_socket *s)
 		s->cost.system_calls++;
 		s->cost.bytes_copied += (uint64_t)rc;
 		s->length = 0;
-		s->outstanding++;
+		WRITE_ONCE(&s->outstanding, s->outstanding + 1);	/* a client looks at it without the lock */
 		/* Pairs with the client's look before it sleeps: it sees the packet, or we see that it sleeps. */
 		STORE_SEQ(&s->sent, s->sent + 1);
 		n++;
@@ -103,7 +103,7 @@ static uint32_t take_answers(struct uiopf_host_socket *s, uint32_t expected, boo
 		s->cost.system_calls++;
 		s->cost.bytes_copied += (uint64_t)length;
 		if (s->outstanding)
-			s->outstanding--;
+			WRITE_ONCE(&s->outstanding, s->outstanding - 1);
 		if (unlikely(length != sizeof(struct iommu_hwpt_page_response)))
 			expected = UINT32_MAX;
 		if (unlikely(!is_taken(s, (uint64_t)length))) {
@@ -259,7 +259,7 @@ static int look(struct uiopf_host_socket *s)
 	if (rc < 0 || uiopf_host_socket_has_packet(s))
 		return rc < 0 ? rc : 1;
 	/* Answers that were written behind our back: nobody else takes them out. */
-	rc = calls_kernel(s) && s->outstanding ? kernel(s, true) : 0;
+	rc = calls_kernel(s) && READ_ONCE(&s->outstanding) ? kernel(s, true) : 0;
 	return rc < 0 ? rc : uiopf_host_socket_has_packet(s);
 }
 

@@ -61,6 +61,15 @@ HOLE_SIZE: Final = 1 << 16
 AGAIN: Final = -11
 BOUND_S: Final = 10
 """Nothing that is waited for takes as long."""
+TERMINAL_S: Final = 0.05
+"""What a terminal's other end does not have by then, somebody has read, or there was no room."""
+
+
+def _waiting(fd: int) -> int:
+    """Bytes that wait to be read."""
+    there = array.array("i", [0])
+    fcntl.ioctl(fd, termios.FIONREAD, there)
+    return there[0]
 
 
 class NoInstancesError(Exception):
@@ -607,7 +616,7 @@ class Player(abc.ABC):
                 (self.folder / "event").unlink()
                 return None
             if isinstance(step, say.Write):
-                return os.write(fd, step.data) if self._ready(fd, select.POLLOUT) else AGAIN
+                return self._write(step.file, fd, step.data) if self._ready(fd, select.POLLOUT) else AGAIN
             if isinstance(step, say.Read):
                 return os.read(fd, step.count).hex() if self._ready(fd, select.POLLIN) else AGAIN
             if isinstance(step, say.Told):
@@ -630,6 +639,19 @@ class Player(abc.ABC):
 
     def call_returned(self) -> None:  # noqa: B027
         """A system call of several that are one step has returned: what Linux does before that is done."""
+
+    def _write(self, name: str, fd: int, data: bytes) -> int:
+        """A terminal's bytes reach its other end by a worker of the kernel: wait for them, unless somebody reads."""
+        end, _, side = name.partition(".")
+        other = self.files.get(f"{end}.{'a' if side == 'b' else 'b'}")
+        if other is None or not os.isatty(fd):
+            return os.write(fd, data)
+        before = _waiting(other)
+        n = os.write(fd, data)
+        until = time.monotonic() + TERMINAL_S
+        while _waiting(other) < before + n and time.monotonic() < until:
+            time.sleep(0.0005)
+        return n
 
     @staticmethod
     def _ready(fd: int, events: int) -> bool:
@@ -654,9 +676,8 @@ class Player(abc.ABC):
 
     def _drain(self, fd: int) -> int:
         """What is there when it begins: what a ring writes into the room that this makes stays."""
-        there = array.array("i", [0])
-        fcntl.ioctl(fd, termios.FIONREAD, there)
+        there = _waiting(fd)
         total = 0
-        while total < there[0]:
-            total += len(os.read(fd, min(there[0] - total, 65536)))
+        while total < there:
+            total += len(os.read(fd, min(there - total, 65536)))
         return total
