@@ -87,7 +87,7 @@ def test_a_cell_is_told_all_of_the_plan() -> None:
     plan = Plan(parts, ("fd",), (8,), client="trio", seconds=0.1, faults=10)
     lab = FakeLab()
     lab.run(plan)
-    assert lab.asked == [CellSpec("fd", "trio", replace(parts, in_flight=8), 0.1, 10, limit_s=1.0)]
+    assert lab.asked == [CellSpec("fd", "trio", replace(parts, in_flight=8), 0.1, 10, limit_s=1.0, split=True)]
 
 
 def test_repetitions_go_round_by_round() -> None:

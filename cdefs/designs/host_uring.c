@@ -428,7 +428,7 @@ static int open_ring(struct client *c, uint32_t entries)
 	if (!(p.features & IORING_FEAT_EXT_ARG))
 		return -EOPNOTSUPP;
 	c->ring = uiopf_client_ring_map_host(c->fd, &p);
-	return c->ring ? 0 : -EOPNOTSUPP;
+	return c->ring ? 0 : -errno;
 }
 
 /* Shared with nobody: but a fork must not leave the host with the child's copy. */

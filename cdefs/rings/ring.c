@@ -198,10 +198,17 @@ struct uiopf_client_ring *uiopf_client_ring_map(int fd, const struct io_uring_pa
 
 struct uiopf_client_ring *uiopf_client_ring_map_host(int fd, const struct io_uring_params *p)
 {
+	struct uiopf_client_ring *ring;
+
 	if (p->sq_off.head != RING_SQ_HEAD || p->sq_off.tail != RING_SQ_TAIL || p->cq_off.head != RING_CQ_HEAD ||
-	    p->sq_off.flags != RING_SQ_FLAGS || p->cq_off.tail != RING_CQ_TAIL || !(p->features & IORING_FEAT_SINGLE_MMAP))
+	    p->sq_off.flags != RING_SQ_FLAGS || p->cq_off.tail != RING_CQ_TAIL || !(p->features & IORING_FEAT_SINGLE_MMAP)) {
+		errno = EOPNOTSUPP;
 		return NULL;
-	return uiopf_client_ring_map(fd, p, UINT64_MAX, (uint32_t)IORING_OFF_SQES);
+	}
+	ring = uiopf_client_ring_map(fd, p, UINT64_MAX, (uint32_t)IORING_OFF_SQES);
+	if (!ring)
+		errno = ENOMEM;
+	return ring;
 }
 
 void uiopf_client_ring_unmap(struct uiopf_client_ring *ring)

@@ -215,7 +215,10 @@ struct uiopf_client_ring {
 	uint32_t cq_head, cq_tail_seen;
 };
 
-/* The host's ring, mapped as ours is. NULL: its words are not where ours are, as they have been since there is io_uring. */
+/*
+ * The host's ring, mapped as ours is. NULL with errno: EOPNOTSUPP, its words are not where ours are, as they have been since
+ * there is io_uring; or ENOMEM.
+ */
 struct uiopf_client_ring *uiopf_client_ring_map_host(int fd, const struct io_uring_params *p);
 
 static inline uint32_t *uiopf_client_word(const struct uiopf_client_ring *ring, uint32_t offset)

@@ -61,7 +61,7 @@ HOLE_SIZE: Final = 1 << 16
 AGAIN: Final = -11
 BOUND_S: Final = 10
 """Nothing that is waited for takes as long."""
-TERMINAL_S: Final = 0.05
+TERMINAL_S: Final = 0.02
 """What a terminal's other end does not have by then, somebody has read, or there was no room."""
 
 
