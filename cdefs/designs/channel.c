@@ -48,7 +48,20 @@ int uiopf_channel_make(struct uiopf_core *core, struct uiopf_faultq *queue, cons
 	return 0;
 }
 
-static void end_watch(struct uiopf_channel *ch);
+/* The channel's watch, if it has one: from then on nobody adds to it. */
+static void end_watch(struct uiopf_channel *ch)
+{
+	if (!ch->watch)
+		return;
+	if (!ch->core->abandoned) {
+		uiopf_control_begin(ch->core);
+		ch->queue->watch = NULL;
+		ch->core->watches--;
+		uiopf_control_end(ch->core);
+	}
+	free(ch->watch);
+	ch->watch = NULL;
+}
 
 void uiopf_channel_close(struct uiopf_channel *ch)
 {
@@ -419,21 +432,6 @@ uint64_t uiopf_channel_hardware_ns(struct uiopf_channel *ch)
 		ns = (double)core->hardware_ns * (double)core->hardware_did / (double)core->hardware_timed;
 	uiopf_control_end(ch->core);
 	return (uint64_t)ns;
-}
-
-/* The channel's, if it has one: from then on nobody adds to it. */
-static void end_watch(struct uiopf_channel *ch)
-{
-	if (!ch->watch)
-		return;
-	if (!ch->core->abandoned) {
-		uiopf_control_begin(ch->core);
-		ch->queue->watch = NULL;
-		ch->core->watches--;
-		uiopf_control_end(ch->core);
-	}
-	free(ch->watch);
-	ch->watch = NULL;
 }
 
 /* ---- waiting ---- */

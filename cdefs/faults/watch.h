@@ -11,8 +11,8 @@
 #include "base/clock.h"
 
 struct uiopf_watch {
-	UIOPF_LINE struct uiopf_waypoint queued;			/* the producer's */
-	UIOPF_LINE struct uiopf_waypoint taken, accepted;		/* the consumer's */
+	UIOPF_LINE struct uiopf_waypoint queued;		/* the producer's */
+	UIOPF_LINE struct uiopf_waypoint taken, accepted;	/* the consumer's */
 	UIOPF_LINE struct uiopf_waypoint received, answered;	/* the client's */
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_watch, queued);
