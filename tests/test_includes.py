@@ -85,7 +85,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         {"region"},
         {"table"},
     ),
-    "measure": ({"nop", "references"},),
+    "measure": ({"look", "nop", "pair"}, {"prices", "references", "work"}),
 }
 """From the ground up, the folders, and the files and folders in each. A file uses what is in rows below its own; those
 in one row stand beside each other: none knows another."""

@@ -863,3 +863,29 @@ double uiopf_measure_cache_line(uint64_t during_ns);
 double uiopf_measure_together(uint64_t during_ns);
 double uiopf_measure_eventfd(uint64_t during_ns);
 double uiopf_measure_system_call(uint64_t during_ns);
+
+/* ---- prices of a cost model, each on its own ---- */
+
+/*
+ * Samples in nanoseconds, at most so many of each; how many there are, 0 when it cannot be measured here. A thread sleeps
+ * on an eventfd; a write on another processor wakes it: what the write takes, and from its beginning until the sleeper's
+ * call has returned.
+ */
+uint32_t uiopf_measure_wake_up(uint64_t during_ns, uint32_t most, uint32_t *write_ns, uint32_t *wake_ns);
+/* … from a call that blocks until another thread runs on the same processor. */
+uint32_t uiopf_measure_sleep(uint64_t during_ns, uint32_t most, uint32_t *sleep_ns);
+/* Copies of 1 to 4,096 bytes per second, both sides in the processor's cache. 0: another size. */
+double uiopf_measure_copy(uint32_t bytes, uint64_t during_ns);
+/* Receives per second of a client that spins in vain. No fault may come meanwhile. 0: one came, or the channel is in use. */
+double uiopf_measure_empty_looks(struct uiopf_channel *channel, uint64_t during_ns);
+
+/* The work for the faults of a pass, in three parts, with the time of each. */
+struct uiopf_work { uint64_t faults, hardware_ns, kernel_ns, client_ns; };
+/*
+ * One pass over the endpoint's rows, on this thread, which turns hardware, kernel and native client one after the other:
+ * adds it to the work. Rounds in which the thread was held up are left out, with their faults. There is no worker, and
+ * the channel's ring was set up with one that polls, so that its client makes no calls. -EALREADY: the channel is in use;
+ * -EBUSY: a pass or a worker runs; -EIO: the pass stands still.
+ */
+int uiopf_measure_work(struct uiopf_channel *channel, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
+		       const struct uiopf_load *load, struct uiopf_work *work);

@@ -1,4 +1,6 @@
 /* The native client: one loop for all designs. */
+#include "designs/client.h"
+
 #include <errno.h>
 #include <time.h>
 
@@ -36,6 +38,14 @@ static int serve_batch(struct uiopf_channel *ch, struct uiopf_space *space, cons
 	served->faults += n;
 	served->groups += groups;
 	return rc < 0 ? rc : 0;
+}
+
+int uiopf_client_turn(struct uiopf_channel *ch, struct uiopf_space *space, struct uiopf_served *served)
+{
+	struct iommu_hwpt_pgfault message[BATCH];
+	int n = uiopf_receive(ch, message, BATCH), rc = n > 0 ? serve_batch(ch, space, message, (uint32_t)n, served) : 0;
+
+	return rc < 0 ? rc : n;
 }
 
 /*

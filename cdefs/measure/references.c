@@ -4,8 +4,6 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,67 +17,7 @@
 #include "abi/api.h"
 #include "base/atomics.h"
 #include "base/clock.h"
-
-/* Two threads on two cores where there are two; each starts when both are there. */
-struct pair {
-	void (*near)(void *arg);
-	void (*far)(void *arg);
-	void *arg;
-	uint32_t ready;
-};
-
-static void pin(pthread_t thread, unsigned int cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	pthread_setaffinity_np(thread, sizeof set, &set);
-}
-
-/* The first two of a set; false where it has fewer. */
-static bool first_two(const cpu_set_t *allowed, unsigned int cpu[2])
-{
-	unsigned int n, found = 0;
-
-	for (n = 0; n < CPU_SETSIZE && found < 2; n++)
-		if (CPU_ISSET(n, allowed))
-			cpu[found++] = n;
-	return found == 2;
-}
-
-static void *far_thread(void *arg)
-{
-	struct pair *pair = arg;
-
-	STORE_RELEASE(&pair->ready, 1);
-	pair->far(pair->arg);
-	return NULL;
-}
-
-/* Runs both; false where no thread can be made. The caller's affinity is as it was afterwards. */
-static bool run_pair(struct pair *pair)
-{
-	cpu_set_t before;
-	pthread_t far;
-	unsigned int cpu[2];
-	bool known = sched_getaffinity(0, sizeof before, &before) == 0, two = known && first_two(&before, cpu);
-
-	pair->ready = 0;
-	if (pthread_create(&far, NULL, far_thread, pair))
-		return false;
-	if (two) {
-		pin(far, cpu[1]);
-		pin(pthread_self(), cpu[0]);
-	}
-	while (!LOAD_ACQUIRE(&pair->ready))
-		sched_yield();
-	pair->near(pair->arg);
-	pthread_join(far, NULL);
-	if (two)
-		sched_setaffinity(0, sizeof before, &before);
-	return true;
-}
+#include "measure/pair.h"
 
 /* ---- the bare rings: messages, completions and submissions between two cores, and nothing else ---- */
 
@@ -159,7 +97,7 @@ static void bare_kernel(void *arg)
 
 double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns)
 {
-	struct pair pair = { bare_kernel, bare_client, NULL, 0 };
+	struct uiopf_pair pair = { .near = bare_kernel, .far = bare_client };
 	double rate = 0;
 	struct bare *b = mmap(NULL, sizeof *b, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 
@@ -168,7 +106,7 @@ double uiopf_measure_bare_rings(uint32_t in_flight, uint64_t during_ns)
 	b->in_flight = in_flight;
 	b->during_ns = during_ns;
 	pair.arg = b;
-	if (in_flight && in_flight <= SQ && run_pair(&pair))
+	if (in_flight && in_flight <= SQ && uiopf_pair_run(&pair))
 		rate = b->rate;
 	munmap(b, sizeof *b);
 	return rate;
@@ -288,11 +226,11 @@ out:
 static double measure_host(uint32_t in_flight, uint64_t during_ns, bool stream)
 {
 	struct host h = { .in_flight = in_flight, .during_ns = during_ns, .stream = stream };
-	struct pair pair = { host_kernel, host_client, &h, 0 };
+	struct uiopf_pair pair = { .near = host_kernel, .far = host_client, .arg = &h };
 
 	if (!in_flight || in_flight > 256 || socketpair(AF_UNIX, stream ? SOCK_STREAM : SOCK_SEQPACKET, 0, h.fd) < 0)
 		return 0;
-	if (!run_pair(&pair))
+	if (!uiopf_pair_run(&pair))
 		h.rate = 0;
 	close(h.fd[0]);
 	close(h.fd[1]);
@@ -355,9 +293,9 @@ static void line_near(void *arg)
 double uiopf_measure_cache_line(uint64_t during_ns)
 {
 	struct ping p = { .during_ns = during_ns };
-	struct pair pair = { line_near, line_far, &p, 0 };
+	struct uiopf_pair pair = { .near = line_near, .far = line_far, .arg = &p };
 
-	return run_pair(&pair) ? p.rate : 0;
+	return uiopf_pair_run(&pair) ? p.rate : 0;
 }
 
 /*
@@ -389,9 +327,9 @@ static void together_near(void *arg)
 double uiopf_measure_together(uint64_t during_ns)
 {
 	struct ping p = { .during_ns = during_ns };
-	struct pair pair = { together_near, line_far, &p, 0 };
+	struct uiopf_pair pair = { .near = together_near, .far = line_far, .arg = &p };
 
-	return run_pair(&pair) ? p.rate : 0;
+	return uiopf_pair_run(&pair) ? p.rate : 0;
 }
 
 static void eventfd_far(void *arg)
@@ -423,12 +361,12 @@ static void eventfd_near(void *arg)
 double uiopf_measure_eventfd(uint64_t during_ns)
 {
 	struct ping p = { .during_ns = during_ns };
-	struct pair pair = { eventfd_near, eventfd_far, &p, 0 };
+	struct uiopf_pair pair = { .near = eventfd_near, .far = eventfd_far, .arg = &p };
 	double rate = 0;
 
 	p.fd[0] = eventfd(0, EFD_CLOEXEC);
 	p.fd[1] = eventfd(0, EFD_CLOEXEC);
-	if (p.fd[0] >= 0 && p.fd[1] >= 0 && run_pair(&pair))
+	if (p.fd[0] >= 0 && p.fd[1] >= 0 && uiopf_pair_run(&pair))
 		rate = p.rate;
 	close(p.fd[0]);
 	close(p.fd[1]);
