@@ -247,6 +247,18 @@ def test_types_and_traces_are_installed() -> None:
     )
 
 
+def test_the_cost_models_are_installed() -> None:
+    models = resources.files("uring_iopf").joinpath("costs", "models")
+    assert sorted(one.name for one in models.iterdir()) == [
+        "epyc-7r13.json",
+        "graviton3.json",
+        "xeon-8173m.json",
+        "xeon-8375c.json",
+    ]
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert "costs/models/*.json" in tools["setuptools"]["package-data"]["uring_iopf"]
+
+
 def test_the_installed_package_is_this_one() -> None:
     assert metadata.version("uring-iopf") == PROJECT["version"]
     points = metadata.entry_points()
