@@ -52,17 +52,21 @@ COMMANDS: Final = {
     "compare, trio": ["compare", "--repeat", "50", "--client", "trio", "--wait", "sleep"],
     "compare, batch": ["compare", "--repeat", "50", "--client", "batch", "--driver", "sqpoll"],
     "bench": ["bench"],
+    "calibrate": ["calibrate", "--output", "model.json"],
     "conformance golden": ["conformance", "golden", *(str(path) for path in sorted(GOLDEN.glob("*.jsonl.gz")) * 3)],
 }
 
 
-def begin(command: list[str], *, ignoring: tuple[signal.Signals, ...] = ()) -> subprocess.Popen[str]:
+def begin(
+    command: list[str], *, ignoring: tuple[signal.Signals, ...] = (), cwd: Path | None = None
+) -> subprocess.Popen[str]:
     def ignore() -> None:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN if number in ignoring else signal.SIG_DFL)
 
     return subprocess.Popen(
         [sys.executable, "-c", START, *command],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -76,7 +80,7 @@ def begin(command: list[str], *, ignoring: tuple[signal.Signals, ...] = ()) -> s
 )
 def test_a_signal_ends_a_command_with_what_it_has(command: str, number: signal.Signals, tmp_path: Path) -> None:
     file = tmp_path / "out.json"
-    with begin([*COMMANDS[command], "--json", str(file)]) as process:
+    with begin([*COMMANDS[command], "--json", str(file)], cwd=tmp_path) as process:
         assert process.stderr is not None
         for _ in range(2):  # one result is there, and another under way
             assert process.stderr.readline() == "begun\n"
@@ -134,6 +138,7 @@ raise SystemExit(main())
         ("uring_iopf.lab.compare", ["compare", "--repeat", "50"]),
         ("uring_iopf.reports.text", ["compare", "--repeat", "50"]),
         ("uring_iopf.reports.bench", ["bench"]),
+        ("uring_iopf.reports.calibration", ["calibrate", "--output", "model.json"]),
         ("uring_iopf.testing.check", ["check", "fd"]),
         ("uring_iopf.conformance.command", COMMANDS["conformance golden"]),
         ("uring_iopf.conformance.page", ["conformance", "report", str(next(GOLDEN.glob("*.jsonl.gz")))]),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uring_iopf.costs.model import PRICES, SCHEMA, UNSAID, CostModel, Price, names
+from uring_iopf.costs.model import PRICES, SCHEMA, UNSAID, CostModel, Price, PriceFact, names
 from uring_iopf.errors import UsageError
 
 NAMES: Final = list(PRICES)
@@ -260,3 +260,23 @@ def test_the_table_tells_all_prices_apart() -> None:
         assert fact.unit.startswith("ns/")
     assert len({fact.what for fact in PRICES.values()}) == len(PRICES)
     assert list(PRICES) == [fact.name for fact in PRICES.values()]
+
+
+# ---- the page ----
+
+PAGE: Final = Path(__file__).parent.parent / "docs" / "reference" / "cost-models.md"
+
+
+@pytest.mark.parametrize("fact", PRICES.values(), ids=NAMES)
+def test_the_page_has_the_table_of_prices(fact: PriceFact) -> None:
+    assert f"| `{fact.name}` | {fact.unit} | {fact.what} | {fact.who} |\n" in PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_page_has_the_shipped_models_with_their_figures(name: str) -> None:
+    model = CostModel.load(name)
+    (row,) = (line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}` | "))
+    assert model.machine in row
+    for price, value in model.prices.items():
+        assert f"`{price}` {value.ns:g}" in row
+        assert f"({value.source})" in row

@@ -39,6 +39,7 @@ def test_the_commands_are_found() -> None:
         "compare",
         "check",
         "bench",
+        "calibrate",
         "conformance",
         "conformance golden",
         "conformance report",

@@ -1,4 +1,4 @@
-"""The command line: ``uring-iopf compare``, ``check``, ``bench``, ``conformance`` and ``serve``.
+"""The command line: ``uring-iopf compare``, ``check``, ``bench``, ``calibrate``, ``conformance`` and ``serve``.
 
 Only what parsing needs is imported up here, so that help and mistakes answer at once.
 """
@@ -54,6 +54,7 @@ _COMMANDS: Final = {
     "compare": "replay a real program's page faults through delivery designs and print a table",
     "check": "test your own design with the suite that every design must pass",
     "bench": "measure the speed of the library itself, beside reference measurements",
+    "calibrate": "measure the prices of this machine, for predictions in virtual time",
     "conformance": "compare the emulated iommufd with recordings of real kernels",
     "serve": "deliver page faults to other processes, over rings that they map with liburing",
 }

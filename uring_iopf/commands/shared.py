@@ -57,6 +57,14 @@ class Bench(Protocol):
     def __call__(self, *, out: TextIO, json_file: Output | None, quick: bool) -> int: ...  # noqa: D102
 
 
+class Calibrate(Protocol):
+    """``uring_iopf.reports.calibration.run``: prints to *out*, writes the files, returns the exit status."""
+
+    def __call__(  # noqa: D102
+        self, *, out: TextIO, model_file: Output | None, json_file: Output | None, name: str, quick: bool
+    ) -> int: ...
+
+
 def _design_names() -> Sequence[str]:
     from uring_iopf.designs import registry
 
@@ -76,6 +84,13 @@ def _run_bench(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
     return bench.run(out=out, json_file=json_file, quick=quick)
 
 
+def _run_calibrate(*, out: TextIO, model_file: Output | None, json_file: Output | None, name: str, quick: bool) -> int:
+    with undisturbed():
+        from uring_iopf.reports import calibration
+
+    return calibration.run(out=out, model_file=model_file, json_file=json_file, name=name, quick=quick)
+
+
 def _is_installed(module: str) -> bool:
     from importlib.util import find_spec
 
@@ -90,6 +105,7 @@ class Parts(NamedTuple):
     measure_cell: MeasureCell | None = None  # run_comparison knows the real ones
     measure_floor: MeasureFloor | None = None
     bench: Bench = _run_bench
+    calibrate: Calibrate = _run_calibrate
     is_installed: Callable[[str], bool] = _is_installed
 
 
@@ -183,3 +199,10 @@ def open_json(stack: ExitStack, path: str | None, *, inputs: Iterable[str] = ())
     from uring_iopf.reports.output import Output
 
     return None if path is None else stack.enter_context(Output("--json", path, inputs=inputs))
+
+
+def open_output(stack: ExitStack, path: str | None) -> Output | None:
+    """Do what `open_json` does for the file that ``--output`` names."""
+    from uring_iopf.reports.output import Output
+
+    return None if path is None else stack.enter_context(Output("--output", path))
