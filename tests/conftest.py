@@ -53,13 +53,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     from tests.rings.host import refusal, version
+    from tests.ways import EVERY_WAY, START
 
     reason = refusal()
     host = "the host, Linux {}.{}".format(*version())
     judge = f"recordings, as the host refuses io_uring ({reason})" if reason else host
-    return f"rings: judged by {judge}; programs again with RINGS_SEED={os.environ['RINGS_SEED']}"
+    ways = "all, in each test" if EVERY_WAY else f"a share in each test, WAYS_START={START}; all with EVERY_WAY=1"
+    return [
+        f"rings: judged by {judge}; programs again with RINGS_SEED={os.environ['RINGS_SEED']}",
+        f"ways of a design (driver, wait, client): {ways}",
+    ]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

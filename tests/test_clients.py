@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 import trio
 
+from tests.ways import Rotation
 from uring_iopf import AccessResult, FaultGroup, FaultPerm, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.clients.batch import BatchClient
 from uring_iopf.clients.groups import receive_groups
 from uring_iopf.clients.native import NativeClient
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Driver
-from uring_iopf.testing.clients import BASE, PAGE, ClientConformance, nap
+from uring_iopf.testing.clients import BASE, PAGE, WAYS, ClientConformance, Way, nap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,11 +24,36 @@ if TYPE_CHECKING:
     CodeOf = Callable[[int, int], PageResponse]
 
 
+CLIENTS = itertools.count()
+
+
 def code_of_group(code_of: CodeOf) -> Callable[[FaultGroup], PageResponse]:
     return lambda group: code_of(group.pasid, group.faults[-1].addr)
 
 
-class TestSync(ClientConformance):
+class OurClient(ClientConformance):
+    """The suite, of which each test takes a share of the ways, and each client's tests other shares."""
+
+    rotation: ClassVar[Rotation]
+
+    def __init_subclass__(cls) -> None:
+        cls.rotation = Rotation("way", ((w.design, w.driver, w.wait) for w in WAYS), each=1, start=next(CLIENTS))
+        for name in dir(ClientConformance):
+            if name.startswith("test_"):
+                cls.rotation.add(name)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "way" in metafunc.fixturenames:
+            ways = [Way(*case) for case in self.rotation.cases(metafunc.function.__name__)]
+            metafunc.parametrize("way", ways, ids=str, indirect=True)
+
+    @pytest.fixture
+    def way(self, request: pytest.FixtureRequest) -> Way:
+        way: Way = request.param
+        return way
+
+
+class TestSync(OurClient):
     def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
         served = 0
         while not until():
@@ -35,7 +62,7 @@ class TestSync(ClientConformance):
         return served
 
 
-class TestSyncWithoutWaiting(ClientConformance):
+class TestSyncWithoutWaiting(OurClient):
     """It looks, and looks again, and never says that it will sleep."""
 
     def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
@@ -47,7 +74,7 @@ class TestSyncWithoutWaiting(ClientConformance):
         return served
 
 
-class TestTrio(ClientConformance):
+class TestTrio(OurClient):
     """One task receives, others answer."""
 
     def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
@@ -99,7 +126,7 @@ class TestTrio(ClientConformance):
         return served
 
 
-class TestBatch(ClientConformance):
+class TestBatch(OurClient):
     def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:
         client = BatchClient(machine.channel, machine.address_space)  # type: ignore[arg-type]
         served = 0
@@ -119,7 +146,7 @@ class TestBatch(ClientConformance):
         return served
 
 
-class TestNative(ClientConformance):
+class TestNative(OurClient):
     chooses = False
 
     def serve(self, machine: Machine, until: Callable[[], bool], code_of: CodeOf) -> int:

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from tests.ways import dealt
+from uring_iopf.designs import names, resolve
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.lab import cell
 from uring_iopf.lab.cell import measure_cell
@@ -30,33 +32,13 @@ def measured(
     return measure_cell(spec, lambda _share: None)
 
 
-@pytest.mark.parametrize("client", ["native", "trio", "batch"])
+DRIVERS = {name: ("enter", "sqpoll") if resolve(name).polled else ("enter",) for name in names()}
+CLIENTS = ("native", "trio", "batch")
+
+
 @pytest.mark.parametrize(
-    ("design", "driver"),
-    [
-        ("fd", "enter"),
-        ("eventfd", "enter"),
-        ("region", "enter"),
-        ("uring-today", "enter"),
-        ("uring-today", "sqpoll"),
-        ("uring-multishot", "enter"),
-        ("uring-multishot", "sqpoll"),
-        ("uring-linked", "enter"),
-        ("uring-linked", "sqpoll"),
-        ("uring-read", "enter"),
-        ("uring-read", "sqpoll"),
-        ("uring-cmd", "enter"),
-        ("uring-cmd", "sqpoll"),
-        ("uring-fetch", "enter"),
-        ("uring-fetch", "sqpoll"),
-        ("uring-batch", "enter"),
-        ("uring-batch", "sqpoll"),
-        ("host-fd", "enter"),
-        ("host-fd", "sqpoll"),
-        ("host-uring", "enter"),
-        ("host-uring", "sqpoll"),
-        ("handler", "enter"),
-    ],
+    ("design", "driver", "client"),
+    dealt(((design, driver) for design, drivers in DRIVERS.items() for driver in drivers), CLIENTS),
 )
 def test_an_open_loop_ends_by_time_and_accounts_for_every_fault(design: str, driver: str, client: str) -> None:
     result = measured(design, client, 1000, driver=driver)
@@ -68,7 +50,7 @@ def test_an_open_loop_ends_by_time_and_accounts_for_every_fault(design: str, dri
 
 
 @pytest.mark.parametrize("design", ["fd", "handler"])
-@pytest.mark.parametrize("client", ["native", "trio", "batch"])
+@pytest.mark.parametrize("client", CLIENTS)
 def test_a_lull_is_not_taken_for_a_standstill(design: str, client: str, monkeypatch: pytest.MonkeyPatch) -> None:
     heard_of = None
     gets_on = cell._gets_on

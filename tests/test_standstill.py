@@ -16,6 +16,8 @@ import pytest
 import trio
 
 from tests.quiet import quiescent
+from tests.registered import registered
+from tests.ways import DRIVERS, WAITS, WAYS, Rotation, crossed
 from uring_iopf import FaultPerm, Machine
 from uring_iopf._native import ffi, interruptible, lib
 from uring_iopf.clients.batch import BatchClient
@@ -37,22 +39,24 @@ LIMIT_S = 20.0  # what takes so long has failed
 PAGES = 100  # more than the rings of a machine for 16 in flight hold
 SLICE_NS = 1_000_000
 
-DESIGNS = (
-    "region-v9",
-    "region",
-    "eventfd",
-    "fd",
-    "uring-today",
-    "uring-multishot",
-    "uring-linked",
-    "uring-read",
-    "uring-cmd",
-    "uring-fetch",
-    "uring-batch",
-    "host-fd",
-    "host-uring",
-)
+DESIGNS = registered(where=lambda info: info.has_client and (info.most_faults is None or info.most_faults >= PAGES))
 CLIENTS = ("sync", "batch", "native", "trio")
+ARGUMENTS = "design, client, driver, wait"
+every_client = Rotation(
+    ARGUMENTS, ((design, client, *way) for design in DESIGNS for client in CLIENTS for way in WAYS), of=2, each=2
+)
+# Beside a worker, which may be held up; and a trio client's calls are the sync client's.
+every_client_beside_a_worker = Rotation(
+    ARGUMENTS,
+    (
+        (design, client, *way)
+        for design in DESIGNS
+        for client in ("sync", "batch", "native")
+        for way in crossed(("enter", "sqpoll"), WAITS)
+    ),
+    of=2,
+    each=2,
+)
 ONE_PAGE = Workload("one page", ROW.pack(0, BASE, 1, FaultPerm.READ))
 
 
@@ -186,12 +190,9 @@ class Clients:
         {"sync": self.sync, "trio": self.trio, "native": self.native, "batch": self.all_of_a_batch}[client]()
 
 
-@pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("wait", ["sleep", "spin"])
-@pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
-@pytest.mark.parametrize("design", DESIGNS)
+@every_client
 def test_more_answers_than_there_is_room_for_all_arrive(
-    design: str, driver: str, wait: str, client: str, monkeypatch: pytest.MonkeyPatch
+    design: str, client: str, driver: str, wait: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while the worker sleeps, which nobody has woken since the queue is full of what was published before."""
     monkeypatch.setattr("uring_iopf.machine.DEFAULT_IDLE_NS", 1)
@@ -210,7 +211,7 @@ def test_more_answers_than_there_is_room_for_all_arrive(
     beside(work)
 
 
-@pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
+@pytest.mark.parametrize("driver", DRIVERS)
 @pytest.mark.parametrize("design", DESIGNS)
 def test_a_thread_may_answer_in_its_own_quiescent_section(design: str, driver: str) -> None:
     """The worker does not come before the section ends: whoever holds it does the kernel's part."""
@@ -278,12 +279,9 @@ def standing_still(machine: Machine, steps: Callable[[], int]) -> Iterator[None]
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("client", ["sync", "batch", "native"])
-@pytest.mark.parametrize("wait", ["sleep", "spin"])
-@pytest.mark.parametrize("driver", ["enter", "sqpoll"])
-@pytest.mark.parametrize("design", DESIGNS)
+@every_client_beside_a_worker
 def test_a_signal_comes_through_while_the_other_side_stands_still(
-    design: str, driver: str, wait: str, client: str
+    design: str, client: str, driver: str, wait: str
 ) -> None:
     """Its handler's exception ends the call, and afterwards every group is answered once."""
     with a_machine(design, driver, wait) as (machine, channel):
@@ -311,7 +309,7 @@ def test_who_waits_for_a_quiet_moment_hears_signals(design: str) -> None:
         assert machine.account() == Account(PAGES, PAGES, 0, 0, 0)
 
 
-@pytest.mark.parametrize("design", [*DESIGNS])
+@pytest.mark.parametrize("design", DESIGNS)
 def test_an_exception_at_any_point_of_respond_leaves_a_group_answered_or_not(design: str) -> None:
     """As a handler may raise one: it is known afterwards, and no answer is lost or sent twice."""
 

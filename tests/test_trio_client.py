@@ -10,8 +10,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from my_design import Doorbell
+from tests.registered import before_the_merge, registered
+from tests.ways import DRIVERS, WAITS, WAYS, Rotation, dealt, name_of
 from uring_iopf import FaultGroup, FaultPerm, Load, LoadMode, Machine, PageResponse, TrioClient, UsageError
 from uring_iopf.clients.trio_client import TrioClientStatistics
+from uring_iopf.designs.registry import resolve
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.machine import Account
 from uring_iopf.workloads import ROW, Workload
@@ -27,36 +30,20 @@ PAGE = 4096
 BASE = 0x7F00_0000_0000
 LONG_S = 10  # a test that takes so long has failed
 
-RING_AND_CALLS = (
-    "uring-today",
-    "uring-multishot",
-    "uring-read",
-    "uring-cmd",
-    "uring-fetch",
-    "uring-batch",
-    "host-fd",
-    "host-uring",
-    "fd",
-    "region-v8",
-    "region",
-    "eventfd",
-)
-DRIVERS = ("inline", "enter", "sqpoll")
-
-
-every_design = pytest.mark.parametrize(
-    "design", [*RING_AND_CALLS, Doorbell], ids=lambda design: design if isinstance(design, str) else design.__name__
-)
-
-
-def named(case: tuple[str | type[Design], ...]) -> str:
-    return "-".join(one if isinstance(one, str) else one.__name__ for one in case)
-
-
+IN_C = registered(has_client=True)
+every_design_in_c = pytest.mark.parametrize("design", IN_C)
+every_design = pytest.mark.parametrize("design", [*IN_C, Doorbell], ids=name_of)
 # A design in Python runs inline.
-PLACES = [*((design, driver) for design in RING_AND_CALLS for driver in DRIVERS), (Doorbell, "inline")]
-every_place = pytest.mark.parametrize("place", PLACES, ids=named)
-every_case = pytest.mark.parametrize("case", [(*one, wait) for one in PLACES for wait in ("sleep", "spin")], ids=named)
+PLACES = [*((design, driver) for design in IN_C for driver in DRIVERS), (Doorbell, "inline")]
+every_place = pytest.mark.parametrize("place", PLACES, ids=lambda place: "-".join(map(name_of, place)))
+every_case = Rotation(
+    "case",
+    [*((design, *way) for design in IN_C for way in WAYS), *((Doorbell, "inline", wait) for wait in WAITS)],
+    each=3,
+)
+every_design_by_hand = Rotation(
+    "design, by_hand", ((design, driver) for design in IN_C for driver in DRIVERS), each=1, indirect=["by_hand"]
+)
 
 
 def pages(n: int, pasid: int = 1) -> Workload:
@@ -89,7 +76,7 @@ async def receive(client: TrioClient, n: int) -> list[FaultGroup]:
     return groups
 
 
-@pytest.fixture(params=DRIVERS)
+@pytest.fixture
 def by_hand(request: pytest.FixtureRequest) -> Iterator[Machine]:
     """A machine without a load, whose wake-ups are real: other tasks make the faults."""
     with Machine(None, driver=request.param, live=True) as machine:
@@ -99,7 +86,7 @@ def by_hand(request: pytest.FixtureRequest) -> Iterator[Machine]:
 # ---- cancellation ----
 
 
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@every_design_in_c
 async def test_a_cancelled_receive_consumes_no_group(autojump_clock: MockClock, design: str) -> None:
     machine = Machine(None, driver="inline")
     async with machine.connect(design) as client:
@@ -110,7 +97,7 @@ async def test_a_cancelled_receive_consumes_no_group(autojump_clock: MockClock, 
         assert numbers(await client.receive()) == [2]
 
 
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@every_design_in_c
 async def test_a_receive_that_is_cancelled_beforehand_leaves_what_waits(design: str) -> None:
     machine = Machine(None, driver="inline")
     async with machine.connect(design) as client:
@@ -133,7 +120,7 @@ async def test_receive_is_a_checkpoint_also_when_groups_wait() -> None:
 # ---- several tasks ----
 
 
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@every_design_by_hand
 async def test_two_tasks_may_receive_at_once(by_hand: Machine, design: str) -> None:
     """Nobody gets trio.BusyResourceError, and every group goes to one of them."""
     async with by_hand.connect(design) as client, trio.open_nursery() as nursery:
@@ -159,7 +146,7 @@ async def test_two_tasks_may_receive_at_once(by_hand: Machine, design: str) -> N
         assert got == [1, 2]
 
 
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@every_design_by_hand
 @pytest.mark.parametrize("cancelled", [0, 1], ids=["the first", "the second"])
 async def test_when_one_of_two_receivers_is_cancelled_the_other_is_woken(
     by_hand: Machine, design: str, cancelled: int
@@ -210,7 +197,7 @@ async def test_many_tasks_serve_a_workload_together(driver: str, wait: str) -> N
 # ---- the end ----
 
 
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@every_design_by_hand
 async def test_closing_the_client_wakes_its_receivers(by_hand: Machine, design: str) -> None:
     async with by_hand.connect(design) as client, trio.open_nursery() as nursery:
         errors: list[BaseException] = []
@@ -393,7 +380,7 @@ async def test_a_code_that_the_queue_refuses_is_an_error_and_the_group_stays(
         async with machine.connect(design) as client:
             (ticket,) = fault(machine, 1)
             (group,) = await client.receive()
-            if design in ("eventfd", "region-v8", "region") and code == 2:  # those before 2024 take FAILURE
+            if code == 2 and before_the_merge(resolve(design)):  # FAILURE
                 group.respond(code)  # type: ignore[arg-type]
                 client.flush()
                 machine.channel.turn()
@@ -601,7 +588,7 @@ async def test_one_design_at_a_time_and_once() -> None:
 # ---- virtual time ----
 
 
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@every_design_in_c
 async def test_a_workload_inline_takes_no_virtual_time(autojump_clock: MockClock, design: str) -> None:
     start = trio.current_time()
     with Machine(driver="inline") as machine:
@@ -612,9 +599,9 @@ async def test_a_workload_inline_takes_no_virtual_time(autojump_clock: MockClock
     assert trio.current_time() == start
 
 
-@pytest.mark.parametrize("wait", ["sleep", "spin"])
-@pytest.mark.parametrize("driver", ["enter", "sqpoll"])
-@pytest.mark.parametrize("design", RING_AND_CALLS)
+@pytest.mark.parametrize(
+    ("design", "driver", "wait"), dealt(((design, driver) for design in IN_C for driver in ("enter", "sqpoll")), WAITS)
+)
 async def test_beside_a_worker_wake_ups_are_real_whatever_is_paid_for(design: str, driver: str, wait: str) -> None:
     """A client that sleeps hears of nothing else."""
     with Machine(pages(300), driver=driver, wait=wait, live=False) as machine:

@@ -10,6 +10,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.registered import registered
+from tests.ways import DRIVERS, Rotation
 from uring_iopf import FaultGroup, FaultPerm, Machine, TrioClient
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.machine import Account
@@ -24,25 +26,9 @@ PAGE = 4096
 BASE = 0x7F00_0000_0000
 LONG_S = 5  # a test that takes so long has failed
 
-designs = pytest.mark.parametrize(
-    "design",
-    [
-        "fd",
-        "region-v8",
-        "region",
-        "eventfd",
-        "uring-today",
-        "uring-multishot",
-        "uring-linked",
-        "uring-read",
-        "uring-cmd",
-        "uring-fetch",
-        "uring-batch",
-        "host-fd",
-        "host-uring",
-    ],
-)
-drivers = pytest.mark.parametrize("driver", ["inline", "enter", "sqpoll"])
+DESIGNS = registered(has_client=True)
+every_design = pytest.mark.parametrize("design", DESIGNS)
+every_driver = Rotation("design, driver", ((design, driver) for design in DESIGNS for driver in DRIVERS), each=2)
 
 
 def fault(machine: Machine, n: int, count: int = 1) -> int:
@@ -85,8 +71,7 @@ def wrap(client: TrioClient, name: str, **what: Any) -> None:
     client._channel = Wrapped(client._channel, name, **what)
 
 
-@designs
-@drivers
+@every_driver
 async def test_a_fault_that_comes_before_the_sleep_is_seen(design: str, driver: str) -> None:
     with Machine(None, driver=driver, live=True) as machine:
         async with machine.connect(design) as client:
@@ -112,21 +97,7 @@ def ring_has_it(machine: Machine) -> bool:
     return machine.queue.counts().delivered_groups == 1
 
 
-@pytest.mark.parametrize(
-    "design",
-    [
-        "fd",
-        "uring-today",
-        "uring-multishot",
-        "uring-linked",
-        "uring-read",
-        "uring-cmd",
-        "uring-fetch",
-        "uring-batch",
-        "host-fd",
-        "host-uring",
-    ],
-)
+@every_design
 async def test_the_last_answers_are_turned(autojump_clock: MockClock, design: str) -> None:
     """With one group at a time, every fault but the first waits for an answer, which a client that sleeps has sent."""
     workload = Workload("20 pages", b"".join(ROW.pack(n, BASE + n * PAGE, 1, FaultPerm.READ) for n in range(20)))
@@ -251,7 +222,7 @@ async def test_an_answer_given_during_the_last_checkpoint_is_sent(monkeypatch: p
             assert machine.endpoint.result(ticket) is AccessResult.OK
 
 
-@designs
+@every_design
 async def test_groups_in_hand_are_returned_although_cancelled_meanwhile(design: str) -> None:
     """The checkpoint after a batch was taken is shielded: it yields, and does not throw the batch away."""
     with Machine(None, driver="inline") as machine:
@@ -265,8 +236,7 @@ async def test_groups_in_hand_are_returned_although_cancelled_meanwhile(design: 
             assert numbers(got) == [7]
 
 
-@designs
-@drivers
+@every_driver
 async def test_when_the_sleeper_is_cancelled_the_other_is_woken(design: str, driver: str) -> None:
     with Machine(None, driver=driver, live=True) as machine:
         async with machine.connect(design) as client, trio.open_nursery() as nursery:

@@ -8,6 +8,8 @@ import pytest
 import trio
 
 from my_design import Doorbell
+from tests.registered import registered
+from tests.ways import WAITS, WAYS, Rotation, name_of
 from uring_iopf import FaultGroup, FaultPerm, Load, LoadMode, Machine, PageResponse, TrioClient
 from uring_iopf.designs.channel import Wait
 from uring_iopf.designs.native_channel import NativeChannel
@@ -30,35 +32,13 @@ IN_FLIGHT = 8
 
 Case = tuple["str | type[Design]", str, str]
 
-IN_C = (
-    "fd",
-    "region-v9",
-    "region",
-    "eventfd",
-    "uring-today",
-    "uring-multishot",
-    "uring-read",
-    "uring-cmd",
-    "uring-fetch",
-    "uring-batch",
-    "host-fd",
-    "host-uring",
-)
+IN_C = registered(has_client=True)
 CASES: list[Case] = [
-    *(
-        (design, driver, wait)
-        for design in IN_C
-        for driver in ("inline", "enter", "sqpoll")
-        for wait in ("sleep", "spin")
-    ),
-    *((Doorbell, "inline", wait) for wait in ("sleep", "spin")),
+    *((design, driver, wait) for design in IN_C for driver, wait in WAYS),
+    *((Doorbell, "inline", wait) for wait in WAITS),
 ]
-every_way = pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: "-".join(one if isinstance(one, str) else one.__name__ for one in case)
-)
-every_design = pytest.mark.parametrize(
-    "design", [*IN_C, Doorbell], ids=lambda design: design if isinstance(design, str) else design.__name__
-)
+every_design_in_turn = Rotation("case", CASES, each=1)
+every_design = pytest.mark.parametrize("design", [*IN_C, Doorbell], ids=name_of)
 
 
 def pages(n: int, gap_ns: int = 1) -> Workload:
@@ -84,7 +64,7 @@ async def serve(client: TrioClient, group: FaultGroup) -> None:
 # ---- who answers ----
 
 
-@every_way
+@every_design_in_turn
 async def test_workers_answer_while_one_task_receives(case: Case) -> None:
     with a_machine(case, 120) as machine, trio.fail_after(LONG_S):
         async with machine.connect(case[0]) as client, trio.open_nursery() as nursery:
@@ -103,7 +83,7 @@ async def test_workers_answer_while_one_task_receives(case: Case) -> None:
         assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
-@every_way
+@every_design_in_turn
 async def test_a_task_for_each_group_answers_it(case: Case) -> None:
     with a_machine(case, 120) as machine, trio.fail_after(LONG_S):
         async with machine.connect(case[0]) as client, trio.open_nursery() as nursery:
@@ -113,7 +93,7 @@ async def test_a_task_for_each_group_answers_it(case: Case) -> None:
         assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
-@every_way
+@every_design_in_turn
 async def test_workers_that_all_receive_need_no_receiver(case: Case) -> None:
     """Each answers half of its batch, does something else for a while, and answers the rest."""
     with a_machine(case, 120) as machine, trio.fail_after(LONG_S):
@@ -132,7 +112,7 @@ async def test_workers_that_all_receive_need_no_receiver(case: Case) -> None:
         assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
-@every_way
+@every_design_in_turn
 async def test_a_capacity_limiter_bounds_who_answers(case: Case) -> None:
     limiter = trio.CapacityLimiter(2)
     with a_machine(case, 120) as machine, trio.fail_after(LONG_S):
@@ -148,7 +128,7 @@ async def test_a_capacity_limiter_bounds_who_answers(case: Case) -> None:
         assert machine.account() == Account(120, 120, 0, 0, 0)
 
 
-@every_way
+@every_design_in_turn
 async def test_a_time_out_in_the_middle_of_a_batch_loses_nothing(case: Case) -> None:
     """What was answered before stays answered; the rest can be answered after it, and so the next batches."""
     timed_out = failed = 0
@@ -174,7 +154,7 @@ async def test_a_time_out_in_the_middle_of_a_batch_loses_nothing(case: Case) -> 
         assert machine.endpoint.counts().invalid == failed
 
 
-@every_way
+@every_design_in_turn
 async def test_a_nursery_that_crashes_accounts_for_all(case: Case) -> None:
     """The error comes out; what was answered counts as the client's, sent or not, and the rest is answered for it."""
 
@@ -208,7 +188,7 @@ async def test_a_nursery_that_crashes_accounts_for_all(case: Case) -> None:
         assert account.sent == account.answered + account.auto_answered
 
 
-@every_way
+@every_design_in_turn
 async def test_an_answer_is_sent_while_another_task_receives(case: Case) -> None:
     """Nothing else comes that would wake the receiver: it is woken to send it, or it is sent at once."""
     design, driver, wait = case

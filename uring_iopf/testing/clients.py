@@ -27,6 +27,7 @@ import pytest
 
 from uring_iopf.abi.iommufd import FaultPerm, PageResponse
 from uring_iopf.core import Driver
+from uring_iopf.designs.registry import names, resolve
 from uring_iopf.errors import IopfError
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.machine import Account, Machine
@@ -56,21 +57,8 @@ class Way(NamedTuple):
 
 WAYS = [
     Way(design, driver, wait)
-    for design in (
-        "region-v8",
-        "region",
-        "eventfd",
-        "fd",
-        "uring-today",
-        "uring-multishot",
-        "uring-linked",
-        "uring-read",
-        "uring-cmd",
-        "uring-fetch",
-        "uring-batch",
-        "host-fd",
-        "host-uring",
-    )
+    for design in names()
+    if resolve(design).has_client
     for driver in ("inline", "enter", "sqpoll")
     for wait in ("sleep", "spin")
 ]
