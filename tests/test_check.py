@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from tests.design_twins import EventfdTwin, FdTwin
+from tests.on_host import available
 from uring_iopf.abi.records import MESSAGE_BYTES, RESPONSE_BYTES
 from uring_iopf.commands.main import main
 from uring_iopf.costs import Counts
@@ -624,22 +625,7 @@ def test_a_signal_ends_it_with_what_has_ended(number: signal.Signals, tmp_path: 
 
 
 def test_a_reader_that_goes_away_ends_it() -> None:
-    with run_check(
-        "fd",
-        "region-v8",
-        "region-v9",
-        "region",
-        "eventfd",
-        "uring-today",
-        "uring-multishot",
-        "uring-linked",
-        "uring-read",
-        "uring-cmd",
-        "uring-fetch",
-        "uring-batch",
-        "host-fd",
-        "host-uring",
-    ) as process:
+    with run_check(*available()) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

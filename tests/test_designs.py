@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from my_design import Doorbell
+from tests.costs_alone import ALONE
 from tests.on_host import available
+from tests.registered import before_the_merge, registered
+from tests.ways import WAITS, crossed, dealt
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import PageResponse
-from uring_iopf.costs import Counts
 from uring_iopf.designs import names, resolve
 from uring_iopf.designs.native_channel import NativeChannel
 from uring_iopf.errors import KernelError, UsageError
@@ -30,82 +32,19 @@ if TYPE_CHECKING:
     from uring_iopf.lab.result import CellResult
 
 
-class TestHandler(DesignConformance):
-    design = "handler"
-
-
-class TestRegionV8(DesignConformance):
-    design = "region-v8"
-    alone = Counts(system_calls=5, wakeups=1, bytes_copied=8 + 20 + 64 + 4 + 24)
-
-
-class TestRegionV9(DesignConformance):
-    design = "region-v9"
-    alone = Counts(system_calls=5, wakeups=1, bytes_copied=8 + 20 + 64 + 4 + 24)
-
-
-class TestRegion(DesignConformance):
-    design = "region"
-    alone = Counts(system_calls=5, wakeups=1, bytes_copied=8 + 20 + 64 + 4 + 40 + 4)
-
-
-class TestEventfd(DesignConformance):
-    design = "eventfd"
-    alone = Counts(system_calls=4, wakeups=1, bytes_copied=8 + 48 + 28)
-
-
-class TestFd(DesignConformance):
-    design = "fd"
-    alone = Counts(system_calls=3, wakeups=1, bytes_copied=40 + 8)
-
-
-class TestUringToday(DesignConformance):
-    design = "uring-today"
-    alone = Counts(system_calls=3, wakeups=1, bytes_copied=40 + 8 + 16)
-
-
-class TestUringMultishot(DesignConformance):
-    design = "uring-multishot"
-    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 8 + 16 + 40)
-
-
-class TestUringLinked(DesignConformance):
-    design = "uring-linked"
-    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 8 + 16 + 40)
-
-
-class TestUringRead(DesignConformance):
-    design = "uring-read"
-    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 64 + 8 + 16 + 40)
-
-
-class TestUringCmd(DesignConformance):
-    design = "uring-cmd"
-    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 32)
-
-
-class TestUringFetch(DesignConformance):
-    design = "uring-fetch"
-    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 16 + 40)
-
-
-class TestUringBatch(DesignConformance):
-    design = "uring-batch"
-    alone = Counts(system_calls=1, wakeups=1, bytes_copied=64 + 32 + 40 + 8)
-
-
-class TestHostFd(DesignConformance):
-    design = "host-fd"
-    alone = Counts(system_calls=5, wakeups=1, bytes_copied=2 * (40 + 8))
-
-
-class TestHostUring(DesignConformance):
-    design = "host-uring"
-    alone = Counts(system_calls=4, wakeups=1, bytes_copied=2 * (40 + 8) + 64 + 16)
+for _design in names():
+    _name = f"Test{_design.title().replace('-', '')}"
+    _alone = ALONE[_design].sleep if _design in ALONE else None
+    _facts = {"design": _design, "alone": _alone, "__module__": __name__}
+    globals()[_name] = type(_name, (DesignConformance,), _facts)
 
 
 class TestADesignWrittenInPython(DesignConformance):
     design = Doorbell
+
+
+def test_the_costs_of_each_design_are_said_beforehand() -> None:
+    assert list(ALONE) == names()
 
 
 def test_the_registry_has_what_c_has_in_its_order() -> None:
@@ -158,42 +97,6 @@ def test_mine_needs_fewer_system_calls(compare_designs: Callable[..., dict[str, 
     assert results["doorbell"].per_fault.system_calls < results["fd"].per_fault.system_calls
 
 
-def test_what_each_design_costs_is_what_its_description_says(
-    compare_designs: Callable[..., dict[str, CellResult]],
-) -> None:
-    """One fault in flight, an event loop: every count can be said beforehand."""
-    results = compare_designs(available(), in_flight=1)
-    counts = {
-        name: (cell.per_fault.system_calls, cell.per_fault.wakeups, cell.per_fault.bytes_copied)
-        for name, cell in results.items()
-    }
-    assert counts["handler"] == (0, 0, 0)
-    # poll, read of the counter, pread of the header, pwrite of the index, ioctl; 8 + 20 + 64 + 4 + 24 bytes.
-    assert counts["region-v8"] == counts["region-v9"] == (5, 1, 120)
-    # The head of the answers' ring in place of the ioctl, whose answer has room for private data: 40 + 4 bytes.
-    # Every 511 answers the client reads that ring's header, too: one call, 20 bytes.
-    assert counts["region"] == pytest.approx((5 + 1 / 511, 1, 140 + 20 / 511), rel=0.0001)
-    # poll, read of the counter, read of the message, ioctl; the eventfd's write; 8 + 48 + 28 bytes.
-    assert counts["eventfd"] == (4, 1, 84)
-    # poll, read, write; the sleeper is woken; 40 + 8 bytes.
-    assert counts["fd"] == (3, 1, 48)
-    # enter, read, write; a completion is copied as well, and once the poll's SQE.
-    calls, wakeups, copied = counts["uring-today"]
-    assert calls == pytest.approx(3, abs=0.01)
-    assert wakeups == pytest.approx(1, abs=0.01)
-    assert copied == pytest.approx(40 + 8 + 16, abs=0.1)
-    # One enter sends the answer and waits. Message, CQE, SQE and answer are copied, and once the read's own SQE.
-    # A one-shot read has an SQE for each fault. With commands, message and answer are in the CQE and in the SQE.
-    # A command that fetches has its own SQE for the answer, and memory for the message alone. A batch has a wide CQE.
-    rings = {"uring-multishot": 0, "uring-linked": 0, "uring-read": 64}
-    rings |= {"uring-cmd": -32, "uring-fetch": -8, "uring-batch": 16}
-    for design, read in rings.items():
-        calls, wakeups, copied = counts[design]
-        assert calls == pytest.approx(1, abs=0.01)
-        assert wakeups == pytest.approx(1, abs=0.01)
-        assert copied == pytest.approx(40 + 16 + 64 + 8 + read, abs=0.1)
-
-
 @pytest.mark.parametrize(
     ("flags", "works"), [(0, True), (1, True), (2, True), (4, False), (6, True)], ids=lambda value: str(value)
 )
@@ -230,13 +133,14 @@ def test_more_pages_than_there_are_credits_wait_in_the_device(
     assert result.answered == result.faults == 5075
 
 
-CLIENTS = [("native", "sqpoll"), ("native", "enter"), ("trio", "sqpoll"), ("trio", "enter"), ("batch", "sqpoll")]
+LIVE = dealt(
+    ((design, *way) for design in [*names(), "my_design:Doorbell"] for way in crossed(("enter", "sqpoll"), WAITS)),
+    ("native", "trio", "batch"),
+)
 
 
-@pytest.mark.parametrize("wait", ["spin", "sleep"])
-@pytest.mark.parametrize(("client", "driver"), CLIENTS)
-@pytest.mark.parametrize("design", [*names(), "my_design:Doorbell"])
-def test_a_live_cell_loses_nothing(design: str, client: str, driver: str, wait: str) -> None:
+@pytest.mark.parametrize(("design", "driver", "wait", "client"), LIVE)
+def test_a_live_cell_loses_nothing(design: str, driver: str, wait: str, client: str) -> None:
     parts = MachineParts.of("gcc-compile", driver=driver, wait=wait, group=2)
     spec = CellSpec(design, client, parts, seconds=0.0, faults=1)
     result = measure_cell(spec, lambda _share: None)
@@ -255,12 +159,9 @@ def test_every_replay_of_a_cell_is_counted_once(client: str) -> None:
     assert result.faults == 60 * 5075
 
 
-@pytest.mark.parametrize(
-    ("design", "calls"),
-    [("uring-today", 3), *((f"uring-{name}", 1) for name in ("multishot", "read", "cmd", "fetch", "batch"))],
-)
+@pytest.mark.parametrize("design", registered(has_ring=True))
 def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(
-    design: str, calls: int, monkeypatch: pytest.MonkeyPatch
+    design: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a client of Linux's SQPOLL has it: io_uring_enter wakes the thread, and waits, at once."""
     monkeypatch.setattr("uring_iopf.machine.DEFAULT_IDLE_NS", 1)
@@ -274,7 +175,7 @@ def test_a_worker_that_sleeps_costs_no_call_beyond_the_one_that_waits(
         assert served.faults == 5075
         assert lib.uiopf_core_worker_sleeps(machine.core.c) > 0
         # Waits that ended by their time-out, on a busy machine, are calls as well.
-        assert channel.cost().system_calls <= 5075 * (calls + 0.1)
+        assert channel.cost().system_calls <= 5075 * (ALONE[design].sleep.system_calls + 0.1)
 
 
 @pytest.mark.parametrize("trace", ["numpy-sort", "sqlite-index", "parallel-sort", "git-repack"])
@@ -299,8 +200,14 @@ def test_a_design_that_answers_nothing_is_given_up_at_once_where_time_stands_sti
         compare_designs([Silent], in_flight=16)
 
 
-@pytest.mark.parametrize(("design", "room"), [("region-v8", 63), ("region-v9", 511), ("region", 511)])
-def test_a_machine_has_no_more_credits_than_the_design_has_room(design: str, room: int) -> None:
+def test_a_ring_of_the_region_has_room_for_all_but_one_of_its_entries() -> None:
+    assert [resolve(design).most_faults for design in ("region-v8", "region-v9", "region")] == [63, 511, 511]
+
+
+@pytest.mark.parametrize("design", registered(where=lambda info: info.most_faults is not None))
+def test_a_machine_has_no_more_credits_than_the_design_has_room(design: str) -> None:
+    room = resolve(design).most_faults
+    assert room is not None
     two = (FunctionParts("nic"), FunctionParts("gpu"))
     for functions, share in (((FunctionParts("nic"),), room), (two, room // 2)):
         with Machine(None, driver="inline", functions=functions, queues="shared") as machine:
@@ -341,7 +248,7 @@ def test_a_design_refuses_the_stalls_that_it_has_no_room_for() -> None:
         assert account.auto_answered >= 1
 
 
-@pytest.mark.parametrize("design", [name for name in names() if resolve(name).has_client])
+@pytest.mark.parametrize("design", registered(has_client=True))
 def test_a_fault_that_is_reported_by_hand_is_heard_of(design: str) -> None:
     with Machine(None, driver="inline", in_flight=4) as machine:
         channel = machine.open(design)
@@ -354,7 +261,7 @@ def test_a_fault_that_is_reported_by_hand_is_heard_of(design: str) -> None:
         assert machine.queue.counts().answered_faults == 1
 
 
-@pytest.mark.parametrize("design", ["eventfd", "region-v8", "region-v9", "region"])
+@pytest.mark.parametrize("design", registered(where=before_the_merge))
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_a_client_has_no_more_of_a_group_than_it_has_room_for(design: str, most: int) -> None:
     """These gather messages one by one; what is beyond the room must not be written behind it."""

@@ -16,6 +16,8 @@ import pytest
 import trio
 
 from tests.interrupts import Before, Interrupt, allocated, interrupted, points
+from tests.registered import one_of_each_kind
+from tests.ways import DRIVERS, dealt
 from uring_iopf import AccessResult, FaultPerm, FunctionParts, Machine
 from uring_iopf._native import ffi
 from uring_iopf.abi import Op
@@ -24,6 +26,7 @@ from uring_iopf.clients.batch import BatchClient
 from uring_iopf.clients.groups import FaultGroup, receive_groups
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core, Driver
+from uring_iopf.designs import resolve
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.page_tables import PageTables
@@ -349,14 +352,7 @@ def accessing(driver: str) -> Callable[[None], None]:
 
 SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
 
-DESIGNS: Final = (
-    "handler",
-    "region-v8",
-    "region",
-    "eventfd",
-    "fd",
-    "uring-multishot",
-)  # the other rings differ in what C posts alone
+DESIGNS: Final = one_of_each_kind()  # those of a kind differ in what C does alone
 
 
 def opening(design: str) -> Callable[[Machine], object]:
@@ -400,8 +396,7 @@ CASES: Final[dict[str, Case]] = {
     "Machine.start_worker": Case(with_queue, lambda one: one.start_worker(), closes),
     **{
         f"Machine.open {design} {driver}": Case(machine(driver), opening(design), opens_again)
-        for design in DESIGNS
-        for driver in ("inline", "enter", "sqpoll")
+        for design, driver in dealt(((design,) for design in DESIGNS), DRIVERS)
     },
     **{
         f"Machine.{name} {driver}": Case(machine(driver, "uring-multishot"), calling(name), closes)
@@ -426,7 +421,8 @@ CASES: Final[dict[str, Case]] = {
             lambda state: serve_once(state[0].channel, state[0].address_space),
             serves_or_not,
         )
-        for design in DESIGNS[1:]
+        for design in DESIGNS
+        if resolve(design).has_client
     },
     "BatchClient.serve_once": Case(batch, lambda state: state[1].serve_once(), serves_or_not),
     "Ring()": Case(Core, lambda core: Ring(core, 8).close(), closes),

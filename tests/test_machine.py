@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from my_design import Doorbell
+from tests.registered import registered
 from uring_iopf import (
     AccessResult,
     Context,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 BASE = 0x7F00_0000_0000
 READ, WRITE, EXEC = FaultPerm.READ, FaultPerm.WRITE, FaultPerm.EXEC
-WITH_A_CLIENT = [name for name in names() if name != "handler"]
+WITH_A_CLIENT = registered(has_client=True)
 DRIVERS = ("inline", "enter", "sqpoll")
 
 

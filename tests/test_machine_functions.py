@@ -12,6 +12,7 @@ import trio
 
 from my_design import Doorbell
 from tests.on_host import available
+from tests.registered import registered
 from uring_iopf import (
     AccessResult,
     FaultGroup,
@@ -29,7 +30,7 @@ from uring_iopf import (
 )
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core, Driver
-from uring_iopf.designs import FaultSource, names
+from uring_iopf.designs import FaultSource
 from uring_iopf.hardware.endpoint import Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.tables import AddressSpace
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 PAGE = 4096
 BASE = 0x1F00_0000_0000
 READ = FaultPerm.READ
-WITH_A_CLIENT = [name for name in names() if name != "handler"]
+WITH_A_CLIENT = registered(has_client=True)
 
 
 def pages(n: int, pasids: Iterable[int] = (1,), *, base: int = BASE) -> Workload:

@@ -144,7 +144,7 @@ print(json.dumps(results))
 """
 
 
-ON_ONE_DESIGNS = ("fd", "region", "eventfd", *(name for name in available() if resolve(name).polled))
+ON_ONE_DESIGNS = [name for name in available() if resolve(name).has_client]
 
 
 def test_a_spinning_client_gets_on_where_there_is_one_processor() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.registered import registered
 from tests.scene import SLEEP, SPIN, Client, Scene
 from uring_iopf.core import Driver
 
-DESIGNS = ["uring-today", "uring-multishot", "uring-linked", "uring-read", "uring-cmd", "uring-fetch", "uring-batch"]
+DESIGNS = registered(has_ring=True)
 
 
 @pytest.mark.parametrize("design", DESIGNS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.registered import registered
 from tests.scene import SLEEP, SPIN, Client, Scene
 from uring_iopf._core import lib
 from uring_iopf.core import Driver
@@ -11,7 +12,7 @@ from uring_iopf.testing.compare import compare_designs
 
 WAITS = pytest.mark.parametrize("wait", [SLEEP, SPIN], ids=["sleep", "spin"])
 DRIVERS = pytest.mark.parametrize("driver", [Driver.INLINE, Driver.ENTER, Driver.SQPOLL])
-DESIGNS = ("uring-cmd", "uring-fetch", "uring-batch")
+DESIGNS = registered(commands=True)
 
 
 @pytest.mark.parametrize("wait", ["sleep", "spin"])

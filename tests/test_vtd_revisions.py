@@ -15,6 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from tests.registered import before_the_merge, registered
 from tests.test_pri import (
     PAGE,
     READ,
@@ -243,7 +244,7 @@ def test_a_driver_that_forgets_private_data_leaves_the_function_waiting_until_a_
     site.close()
 
 
-@pytest.mark.parametrize("design", ["eventfd", "region-v8", "region-v9", "region"])
+@pytest.mark.parametrize("design", registered(where=before_the_merge))
 @pytest.mark.parametrize(("iommu", "most"), [("vtd-3", 128), ("vtd-2", 23)])
 def test_the_messages_before_2024_have_a_place_for_private_data(iommu: str, most: int, design: str) -> None:
     with Machine(None, driver="inline", iommu=iommu, group=4) as machine:
@@ -267,7 +268,7 @@ def test_the_messages_before_2024_have_a_place_for_private_data(iommu: str, most
 
 
 def test_other_messages_have_no_place_for_private_data_and_the_driver_keeps_them_all_the_same() -> None:
-    for design in ("fd", "uring-multishot"):
+    for design in registered(has_client=True, where=lambda info: not before_the_merge(info)):
         with Machine(None, driver="inline", iommu="vtd-3") as machine:
             channel = machine.open(design)
             assert isinstance(channel, NativeChannel)

@@ -1,13 +1,14 @@
-"""Each suite has every design of the registry, in every way."""
+"""Each suite has every design of the registry, in every way; and nobody writes a list of designs by hand."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import subprocess
 import sys
 from collections import Counter
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TESTS: Final = Path(__file__).resolve().parent
+PACKAGE: Final = TESTS.parent / "uring_iopf"
 
 
 def rotations() -> Iterator[tuple[str, Rotation]]:
@@ -117,6 +119,46 @@ def test_a_kind_has_one_design_that_stands_for_it() -> None:
     chosen = one_of_each_kind()
     assert {"handler", "fd", "uring-multishot"} <= set(chosen)
     assert len(chosen) < len(names())
+
+
+MOST_BY_HAND: Final = 3
+TABLES: Final = {"costs_alone.py": 1, "test_parts.py": 1}
+"""How many tables of designs a file has: what is said beforehand of each. A test asks each design for its row."""
+
+
+def designs_in(node: ast.AST) -> set[str]:
+    """The designs that a list, tuple, set or dict names, or the tuples in it."""
+    parts: list[ast.expr | None] = []
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        parts = [*node.elts]
+    elif isinstance(node, ast.Dict):
+        parts = [*node.keys]
+    flat = chain.from_iterable(part.elts if isinstance(part, ast.Tuple) else (part,) for part in parts if part)
+    return {str(one.value) for one in flat if isinstance(one, ast.Constant)} & set(names())
+
+
+def test_no_list_of_designs_is_written_by_hand() -> None:
+    """A design that is added would not be in it."""
+    found = Counter[str]()
+    for path in chain(TESTS.rglob("*.py"), PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if len(designs_in(node)) > MOST_BY_HAND:
+                found[path.name] += 1
+    assert found == TABLES
+
+
+@pytest.mark.parametrize(
+    ("source", "most"),
+    [
+        ('("fd", "region", "eventfd", "handler")', 4),
+        ('[("fd", "enter"), ("fd", "sqpoll"), ("region", "enter")]', 2),
+        ('{"fd": 1, "uring-cmd": 2}', 2),
+        ('("pipe", "eventfd", 5, None, -1)', 1),
+        ("{**{}}", 0),
+    ],
+)
+def test_a_list_by_hand_is_seen(source: str, most: int) -> None:
+    assert len(designs_in(ast.parse(source, mode="eval").body)) == most
 
 
 # ---- the rotation ----
