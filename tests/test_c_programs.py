@@ -48,6 +48,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "waiters": ["1", "1", "2"],
     "no_memory": [],
     "bounds": [],
+    "prices": [],
     "hostile": [os.environ.get("HOSTILE_SECONDS", "6"), "1"],
 }
 
