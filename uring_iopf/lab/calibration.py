@@ -42,7 +42,8 @@ COPIES: Final = (64, 4096)
 """The sizes of the two copies, in bytes, that tell a copy's fixed part and its bytes apart."""
 
 _SAMPLES: Final = 4096
-_PIECE_NS: Final = 2_000_000
+_PIECE_NS: Final = 500_000
+"""A program that takes the processor away does so every few milliseconds: most pieces must fall between two times."""
 _WAKE_NS: Final = 100_000_000
 
 NOT_MEASURED: Final = {
@@ -170,14 +171,16 @@ def _measure(meter: Meter, of_round: Prices, missing: dict[str, str]) -> None:
 
 def meters_here(*, quick: bool) -> tuple[list[Meter], dict[str, str]]:
     """The measurements that this machine allows, and the reasons for those that it does not, by price."""
-    pieces = 3 if quick else 15
+    pieces = 9 if quick else 41
     wake_ns = _WAKE_NS // 10 if quick else _WAKE_NS
     meters = [
         Meter(("system_call",), partial(_rate, "system_call", lib.uiopf_measure_system_call, pieces)),
         Meter(("sleep",), partial(_sleep, wake_ns)),
         Meter(("copy_start", "copy_byte"), partial(_copy, pieces)),
         Meter(("request",), partial(_rate, "request", partial(lib.uiopf_measure_nop, IN_FLIGHT), pieces)),
-        Meter(("fault_hardware", "fault_kernel", "fault_client", "empty_look"), partial(_work, 1 if quick else 4)),
+        Meter(
+            ("fault_hardware", "fault_kernel", "fault_client", "empty_look"), partial(_work, 1 if quick else 4, pieces)
+        ),
     ]
     missing: dict[str, str] = {}
     if two_processors() is None:
@@ -242,7 +245,7 @@ def _wake_up(during_ns: int) -> Prices:
     return {"eventfd_write": statistics.median(writes[0:n]), "wake_up": statistics.median(wakes[0:n])} if n else {}
 
 
-def _work(passes: int) -> Prices:
+def _work(passes: int, pieces: int) -> Prices:
     """The emulator's own work. The ring polls as with a worker, but this thread runs the steps of all sides."""
     with Machine(driver="sqpoll", wait="spin", in_flight=IN_FLIGHT, live=True) as machine:
         channel: NativeChannel = machine.open(DESIGN)  # type: ignore[assignment]  # the design is in C
@@ -252,7 +255,7 @@ def _work(passes: int) -> Prices:
         for _ in range(passes):
             machine.reset_tables()
             check(lib.uiopf_measure_work(channel.c, space.c, endpoint.c, load, work), "measure the work for a fault")
-        looks = lib.uiopf_measure_empty_looks(channel.c, _PIECE_NS)
+        looks = _rate("empty_look", lambda piece_ns: lib.uiopf_measure_empty_looks(channel.c, piece_ns), pieces)
     faults = int(work.faults)
     parts: Mapping[str, int] = {
         "fault_hardware": int(work.hardware_ns),
@@ -260,4 +263,4 @@ def _work(passes: int) -> Prices:
         "fault_client": int(work.client_ns),
     }
     prices = {name: ns / faults for name, ns in parts.items()} if faults else {}
-    return prices | ({"empty_look": 1e9 / looks} if looks else {})
+    return prices | looks

@@ -34,7 +34,8 @@ def run(*, out: TextIO, model_file: Output | None, json_file: Output | None, nam
     with progress() as tell:
         calibration = calibrate(quick=quick, tell=tell)
     here = environment()
-    model = calibration.model(name, f"{here['cpu']}, {here['cpus']} processors", f"Linux {here['kernel']}")
+    processors = f"{here['cpus']} processor{'s' if here['cpus'] > 1 else ''}"
+    model = calibration.model(name, f"{here['cpu']}, {processors}", f"Linux {here['kernel']}")
     complaints = []
     if json_file is not None:
         complaints.append(json_file.write(json_text(document(calibration, model, here, quick=quick))))
