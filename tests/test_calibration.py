@@ -393,7 +393,10 @@ def test_a_quick_run_accounts_for_every_price(tmp_path: Path, capsys: pytest.Cap
     assert len(everything["rounds"]) == LEAST_ROUNDS
     assert everything["fit"]["is_fit"] == (not everything["fit"]["reasons"])
     assert (everything["partial"], everything["arguments"]) == (False, {"quick": True})
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        f"uring-iopf: do not trust these numbers: {why}" for why in everything["fit"]["reasons"]
+    ]
     for name in PRICES:
         assert f"\n  {name} " in out
     assert all(len(line) <= 80 for line in out.splitlines())

@@ -198,10 +198,23 @@ def test_what_cannot_be_read_says_what_can(tmp_path: Path) -> None:
 def test_a_price_that_is_missing_is_no_silent_nothing() -> None:
     model = CostModel.loads(json.dumps(content()))
     assert model.ns("system_call") == 100.0
-    with pytest.raises(UsageError, match=r"mine has no price interrupt \(.*\): nobody knows; measure .*calibrate"):
+    with pytest.raises(UsageError, match=r"mine lacks prices: interrupt \(.*\): nobody knows\. Measure .*calibrate"):
         model.ns("interrupt")
     with pytest.raises(UsageError, match="price: there is no price 'colour'; the prices are system_call, "):
         model.ns("colour")
+
+
+@given(st.sets(st.sampled_from(NAMES)), models())
+def test_all_prices_that_are_missing_are_named_at_once(wanted: set[str], model: CostModel) -> None:
+    absent = wanted - set(model.prices)
+    if not absent:
+        model.need(wanted)
+        return
+    with pytest.raises(UsageError) as refused:
+        model.need(wanted)
+    said = str(refused.value)
+    for name in PRICES:
+        assert (f"{name} ({PRICES[name].what}): {model.missing.get(name)}" in said) == (name in absent)
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, 0, -1, "1", None, True, 10**400], ids=repr)

@@ -164,13 +164,22 @@ class CostModel:
 
     def ns(self, name: str) -> float:
         """Return a price in nanoseconds. Raises: UsageError, the model does not have it, or there is no such price."""
-        _check_names("price", [name])
-        if name not in self.prices:
-            raise UsageError(
-                f"the cost model {self.name} has no price {name} ({PRICES[name].what}): {self.missing[name]}; measure "
-                "your own machine with `uring-iopf calibrate`, or add the price to a copy of this model"
-            )
+        self.need([name])
         return self.prices[name].ns
+
+    def need(self, names: Iterable[str]) -> None:
+        """Check that the model has all of these prices, before they are used.
+
+        Raises: UsageError, with each that is missing and the reason; or there is no such price.
+        """
+        wanted = list(names)
+        _check_names("price", wanted)
+        if absent := [name for name in PRICES if name in wanted and name not in self.prices]:
+            said = "; ".join(f"{name} ({PRICES[name].what}): {self.missing[name]}" for name in absent)
+            raise UsageError(
+                f"the cost model {self.name} lacks prices: {said}. Measure your own machine with `uring-iopf "
+                "calibrate`, or add them to a copy of this model"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the model's file, in its order."""

@@ -42,6 +42,8 @@ def run(*, out: TextIO, model_file: Output | None, json_file: Output | None, nam
     if model_file is not None and not calibration.partial:
         complaints.append(model_file.write(model.dumps()))
     write_out(out, text(calibration, model))
+    for reason in calibration.unfit:  # again, for a caller that keeps only the table or the model
+        sys.stderr.write(f"uring-iopf: do not trust these numbers: {reason}\n")
     for complaint in complaints:
         if complaint is not None:  # for example a full disk: the text was printed all the same
             sys.stderr.write(f"uring-iopf: {complaint}\n")
