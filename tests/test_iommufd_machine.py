@@ -699,7 +699,12 @@ class Linux72(ModelAndEmulatorAgree):
     kernel = "7.2"
 
 
-HOW = settings(settings(), stateful_step_count=80, suppress_health_check=[HealthCheck.too_slow])
+HOW = settings(
+    settings(),
+    max_examples=settings().max_examples // 2,  # two machines, and a long way each
+    stateful_step_count=80,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 Linux612.TestCase.settings = Linux72.TestCase.settings = HOW
 TestLinux612 = Linux612.TestCase
 TestLinux72 = Linux72.TestCase
