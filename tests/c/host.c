@@ -411,7 +411,7 @@ static void garbage_has_the_effect_that_a_write_of_it_has(const char *design, ui
 	struct uiopf_faultq_counts counts, others;
 	struct cookies *live = calloc(1, sizeof *live);
 	uint64_t refused = 0;
-	uint32_t n, i, grpid = 0, k, length;
+	uint32_t n, i, grpid = 0, told = 0, k, length;
 	int64_t written;
 
 	CHECK(packet && live);
@@ -451,12 +451,13 @@ static void garbage_has_the_effect_that_a_write_of_it_has(const char *design, ui
 			CHECK_EQ(uiopf_attach(twin->device, UIOPF_NO_PASID, twin->q, 1), 0);
 		}
 		CHECK_EQ(s->listener.count, twin->listener.count);
-		for (i = 0; i < s->listener.count; i++)
+		for (i = told; i < s->listener.count; i++)	/* those before are the same, and stay so */
 			CHECK(!memcmp(&s->listener.told[i], &twin->listener.told[i], sizeof s->listener.told[i]));
 		if (s->listener.count > LOG - GROUPS) {
 			grpid -= s->listener.count;
 			s->listener.count = twin->listener.count = 0;
 		}
+		told = s->listener.count;
 		counts = counts_of(s);
 		others = counts_of(twin);
 		CHECK(!memcmp(&counts, &others, sizeof counts));
