@@ -83,7 +83,7 @@ static void queue_drained(struct uiopf_engine *e);
  * A command was called in its turn, and ended otherwise: cancelled, or refused. What it was called for still waits, and is
  * the next one's, whose client may be asleep.
  */
-static void pass_on(struct uiopf_request *r)
+static __attribute__((noinline, cold)) void pass_on(struct uiopf_request *r)
 {
 	r->called = false;
 	if (!(r->file->ops->poll(r->file) & POLLIN))
