@@ -329,14 +329,15 @@ static void signal_eventfd(struct uiopf_engine *e)
 
 /*
  * With DEFER_TASKRUN the eventfd is signalled when the first task work is put off: who waits for it must enter to have
- * completions at all (io_req_local_work_add). In the middle of a wake by such a signal Linux puts the next one off, until
- * after the call, in which the first is read (eventfd_signal_allowed, call_rcu_hurry).
+ * completions at all (io_req_local_work_add). One that is only for what workers complete is, when a worker puts it off. In
+ * the middle of a wake by such a signal Linux puts the next one off, until after the call, in which the first is read
+ * (eventfd_signal_allowed, call_rcu_hurry).
  */
 void uiopf_tell_of_work(struct uiopf_engine *e)
 {
 	if (unlikely(e->replayed))
 		e->work_since = ++e->core->work_moments;
-	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->eventfd < 0 || e->eventfd_async ||
+	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || e->eventfd < 0 || (e->eventfd_async && !e->in_worker) ||
 	    LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_FLAGS)) & IORING_CQ_EVENTFD_DISABLED)
 		return;
 	if (unlikely(e->core->in_signal))

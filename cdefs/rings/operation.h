@@ -8,6 +8,7 @@
 #define UIOPF_OP_FILE 8u	/* needs a file */
 #define UIOPF_OP_POLLED 16u	/* may be asked of an IOPOLL ring */
 #define UIOPF_OP_WIDE 32u	/* is an SQE of 128 bytes */
+#define UIOPF_OP_RESULT 64u	/* says its failures as it says its results, and returns none (io_req_set_res) */
 
 /* What starting a request came to. */
 enum uiopf_issue {

@@ -50,16 +50,30 @@ static void fail_links(struct uiopf_request *r)
 	}
 }
 
-/* Whether a worker thread's call has ended it, and not task work, by which some failures come. */
+/* Whether its operation has returned a failure, which task work completes when a worker thread has called it. */
+static bool returned_failure(const struct uiopf_request *r)
+{
+	const uint32_t flags = r->engine->operations[r->opcode].flags;
+
+	if (r->res >= 0)
+		return false;
+	if (r->opcode == IORING_OP_RECV || r->opcode == IORING_OP_SEND)
+		return r->res == -ENOTSOCK || r->res == -EBADF || (r->res == -EAGAIN && (r->ioprio & IORING_RECVSEND_POLL_FIRST));
+	if (!(flags & UIOPF_OP_RESULT))
+		return true;
+	if (!(flags & UIOPF_OP_FILE))
+		return false;
+	return !r->file || (r->opcode != IORING_OP_MSG_RING && !r->file->ops->command);	/* it was not called at all */
+}
+
+/* Whether a worker thread's call has ended it, and not task work. */
 static bool ended_in_worker(const struct uiopf_request *r)
 {
 	if (likely(!r->punted) || r->todo == UIOPF_FINISH)
 		return false;
 	if (r->engine->setup_flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_IOPOLL))
 		return false;	/* only the submitter completes (io_req_complete_post) */
-	if (r->opcode == IORING_OP_RECV || r->opcode == IORING_OP_SEND)
-		return r->res != -ENOTSOCK && r->res != -EBADF;
-	return r->res >= 0 || r->opcode == IORING_OP_NOP || r->opcode == IORING_OP_ASYNC_CANCEL;
+	return !returned_failure(r);
 }
 
 /* A member has ended: the next one starts, as task work, or none does. */
@@ -207,8 +221,8 @@ static void finish(struct uiopf_request *r)
 			uiopf_request_add_work(r, UIOPF_FINISH);	/* only the submitter completes (io_req_complete_post) */
 			return;
 		}
-		/* A deferred ring's worker leaves the end to the submitter, and tells of it (io_req_local_work_add). */
-		e->by_worker |= (e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || ended_in_worker(r);
+		/* A deferred ring's worker leaves the end to the submitter; what waited in its call has not been told of yet. */
+		e->by_worker |= ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && r->todo != UIOPF_FINISH) || ended_in_worker(r);
 	}
 	if (!r->failed && !succeeded(r))
 		set_failed(r);
@@ -261,7 +275,11 @@ static void start(struct uiopf_request *r)
 	if (unlikely(r->sqe_flags & IOSQE_ASYNC))	/* a member of a chain, whose turn has come (io_req_task_submit) */
 		r->punted = true;
 	if (uiopf_request_issue(r) == UIOPF_DONE) {
-		finish(r);
+		/* By task work, behind what the workers have begun meanwhile (io_wq_submit_work). */
+		if (unlikely(r->punted) && !(r->engine->setup_flags & IORING_SETUP_DEFER_TASKRUN) && returned_failure(r))
+			uiopf_request_end_later(r, r->res);
+		else
+			finish(r);
 		return;
 	}
 	if (!r->listed)

@@ -77,15 +77,25 @@ static bool polls_first(const struct uiopf_request *r)
 	return !r->started && (r->ioprio & IORING_RECVSEND_POLL_FIRST);
 }
 
-/* Arming a poll finds out what is there already. */
-static enum uiopf_issue poll_first(struct uiopf_request *r)
+/*
+ * Arming a poll finds out what is there already. A worker arms none unless one was asked for: it ends there (-EAGAIN), as
+ * does what may not wait. True: the request goes on, as the worker that has found its file ready tries at once.
+ */
+static bool poll_first(struct uiopf_request *r, enum uiopf_issue *issue)
 {
-	if (r->op_flags & MSG_DONTWAIT)
-		return uiopf_done(r, -EAGAIN);
-	if (!(r->file->ops->poll(r->file) & r->events))
-		return uiopf_wait_for_any_file(r);
+	if ((r->op_flags & MSG_DONTWAIT) || uiopf_worker_blocks(r)) {
+		*issue = uiopf_done(r, -EAGAIN);
+		return false;
+	}
+	if (!(r->file->ops->poll(r->file) & r->events)) {
+		*issue = uiopf_wait_for_any_file(r);
+		return false;
+	}
+	if (r->punted)
+		return true;
 	uiopf_request_add_work(r, UIOPF_START);
-	return UIOPF_PENDING;
+	*issue = UIOPF_PENDING;
+	return false;
 }
 
 /* With MSG_WAITALL part of it may be there: true where more is wanted. A datagram is all that there is (io_net_retry). */
@@ -242,6 +252,7 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 {
 	struct uiopf_engine *e = r->engine;
 	uint32_t loops = 0, flags;
+	enum uiopf_issue issue;
 	bool nothing, more;
 	int64_t n;
 	int rc;
@@ -249,8 +260,8 @@ enum uiopf_issue uiopf_receive_issue(struct uiopf_request *r)
 	r->unfindable = false;
 	if (unlikely(r->punted && r->multishot && !r->started) && uiopf_worker_arms(r))
 		return UIOPF_PENDING;
-	if (polls_first(r))
-		return poll_first(r);
+	if (polls_first(r) && !poll_first(r, &issue))
+		return issue;
 	/* What it was called for may be data, and it waits for errors. */
 	if (unlikely(r->op_flags & MSG_ERRQUEUE) && r->started && !uiopf_worker_blocks(r) &&
 	    !(r->file->ops->poll(r->file) & (r->events | POLLHUP)))
@@ -409,6 +420,7 @@ static bool sends_nothing_more(struct uiopf_request *r, int64_t n)
 enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 {
 	const struct uiopf_file_ops *ops = r->file->ops;
+	enum uiopf_issue issue;
 	int64_t n;
 	int rc;
 
@@ -417,8 +429,8 @@ enum uiopf_issue uiopf_send_issue(struct uiopf_request *r)
 		return arm_bundle(r);
 	if (!ops->send)
 		return uiopf_done(r, -ENOTSOCK);
-	if (polls_first(r))
-		return poll_first(r);
+	if (polls_first(r) && !poll_first(r, &issue))
+		return issue;
 	if (unlikely(is_bundle(r)))
 		return uiopf_done(r, -EINVAL);
 	if (r->sqe_flags & IOSQE_BUFFER_SELECT) {

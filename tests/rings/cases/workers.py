@@ -38,18 +38,25 @@ from tests.rings.language import (
     give,
     inject,
     link_timeout,
+    message,
     nop,
+    pipe,
     poll,
+    poll_remove,
     provide_buffers,
     read,
     read_multishot,
     read_select,
     recv,
     recv_multishot,
+    remove_buffers,
     run,
     send,
+    sqe,
     submit,
     timeout,
+    timeout_remove,
+    write,
 )
 from uring_iopf.abi import Op, RegisterOp, SetupFlags, SqeFlags
 
@@ -72,6 +79,7 @@ KINDS: Final = {
     "epoll": ("file", "file.in"),
 }
 """Where a file is read, and where something is done that makes it readable."""
+ENDS: Final = {"stream": (".a", ".b"), "pipe": (".r", ".w"), "eventfd": ("",)}
 
 
 def worked() -> tuple[Step, ...]:
@@ -425,6 +433,117 @@ _CHAINS: Final = (
     ),
 )
 
+_POLL_FIRST: Final = tuple(
+    case(
+        f"worker: POLL_FIRST, {kind}{name}{', put off' if setup else ''}",
+        "EAGAIN in one that nobody asked for, whatever is there; one that was asked for tries once its file is ready",
+        Setup(flags=setup),
+        Open("told", "eventfd", nonblock=True),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("told"),)), 1),
+        [
+            (
+                Open("file", kind, nonblock=nonblock),
+                Write(KINDS[kind][1], ONE) if before else (),
+                submit(request(1, KINDS[kind][0], flags=flags, ioprio=1)),
+                Wait(1) if before or request is send or (flags & (LINK | HARD) and not flags & ASYNC) else (),
+                worked(),
+                () if setup else Told("told"),
+                Write(KINDS[kind][1], ONE),
+                worked(),
+                submit(cancel(9, 1)),
+                worked(),
+                () if setup else Told("told"),
+                *(Close(f"file{end}") for end in ENDS[kind]),
+            )
+            for nonblock in (False, True)
+            for before in (False, True)
+            for flags in (LINK, HARD, ASYNC, ASYNC | LINK, DRAIN, 0)
+            if before
+            or request is send
+            or not (setup and flags & (ASYNC | DRAIN))  # when that worker tries again is a race with the cancel
+        ],
+        since=(6, 18),
+    )
+    for kind, name, request in (
+        ("stream", ", RECV", recv),
+        ("stream", ", SEND", send),
+        ("pipe", ", RECV", recv),
+        ("eventfd", ", RECV", recv),
+        ("eventfd", ", SEND", send),
+    )
+    for setup in (0, DEFER)
+)
+
+#: What only fails when it is issued, by a result of its own, which the worker completes.
+_RESULTS: Final[dict[str, Sqe]] = {
+    "a NOP": inject(1, -5),
+    "a CLOSE of an empty slot": sqe(Op.CLOSE, file_index=1, user_data=1),
+    "a CLOSE": sqe(Op.CLOSE, fd=9999, user_data=1),
+    "a FILES_UPDATE": sqe(Op.FILES_UPDATE, addr=0, len=1, user_data=1),
+    "a REMOVE_BUFFERS": remove_buffers(1, 1, 9),
+    "a TIMEOUT_REMOVE": timeout_remove(1, 5),
+    "a cancel": cancel(1, 5),
+    "a message to no ring": message(1, "pipe.r", 0),
+    "a message that is none": message(1, "ring", 0, addr=9),
+    "a command to a socket": sqe(Op.URING_CMD, fd=Fd("socket.a"), off=99, user_data=1),
+    "a RECV to nowhere": recv(1, "socket.a", addr=8),
+    "a SEND from nowhere": send(1, "socket.a", addr=8),
+    "a SEND to nobody": send(1, "gone.a"),
+}
+#: What its operation returns, or what is refused before that is called: task work completes it.
+_RETURNED: Final[dict[str, Sqe]] = {
+    "a POLL_REMOVE": poll_remove(1, 5),
+    "a message to no file": message(1, "ring", 0, fd=9999),
+    "a message to no slot": message(1, "ring", 0, fd=0, flags=int(SqeFlags.FIXED_FILE)),
+    "a command": sqe(Op.URING_CMD, fd=Fd("pipe.r"), user_data=1),
+    "a command to no file": sqe(Op.URING_CMD, fd=9999, user_data=1),
+    "a poll of no file": poll(1, "pipe.r", fd=9999),
+    "a READ": read(1, "pipe.w"),
+    "a READ of no file": read(1, "pipe.r", fd=9999),
+    "a READ to nowhere": read(1, "event", addr=8),
+    "a READ without a buffer": read_select(1, "event", 9),
+    "a READ_MULTISHOT without a buffer": read_multishot(1, "event", 9),
+    "a WRITE": write(1, "pipe.r"),
+    "a WRITE from nowhere": write(1, "pipe.w", addr=8),
+    "a RECV": recv(1, "event"),
+    "a RECV of no file": recv(1, "socket.a", fd=9999),
+    "a SEND": send(1, "event"),
+}
+
+
+def _failing(one: Sqe, flags: int) -> Sqe:
+    fields = dict(one.fields)
+    before = fields.get("flags", 0)
+    assert isinstance(before, int)
+    return sqe(one.opcode, **fields | {"flags": before | flags})
+
+
+#: Whose thread goes on with the chain of what task work completes is a race of the two, so chains are for results only.
+_FAILED: Final = tuple(
+    case(
+        f"worker: {what} that fails{name}",
+        "REGISTER_EVENTFD_ASYNC is told of a result, which the worker completes, and not of what an operation returns",
+        Setup(flags=setup),
+        Open("told", "eventfd", nonblock=True),
+        Register(RegisterOp.REGISTER_EVENTFD_ASYNC, Blob("i", (HostFd("told"),)), 1),
+        pipe(),
+        Open("socket", "stream"),
+        Write("socket.b", ONE),
+        Open("gone", "stream"),
+        Close("gone.b"),
+        Open("event", "eventfd", nonblock=True, value=9, semaphore=True),
+        [(submit(_failing(one, flags)), Wait(1), worked(), Told("told")) for flags in (ASYNC, LINK, ASYNC | LINK)],
+        [
+            (submit(_failing(one, flags | HARD), nop(2)), Wait(2), worked(), Told("told"))
+            for flags in (ASYNC, 0)
+            if what in _RESULTS
+        ],
+        since=(6, 18),
+    )
+    for what, one in (_RESULTS | _RETURNED).items()
+    for name, setup in (("", 0), (", by itself", int(SetupFlags.COOP_TASKRUN)), (", put off", DEFER))
+)
+
 _SINGLE: Final = tuple(
     case(
         f"worker: a multishot with flags, {kind}, {name}",
@@ -549,5 +668,7 @@ CASES: Final = (
     *_REST,
     *_FILLED,
     *_CHAINS,
+    *_POLL_FIRST,
+    *_FAILED,
     *_SINGLE,
 )
