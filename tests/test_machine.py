@@ -19,6 +19,7 @@ import trio
 
 from my_design import Doorbell
 from tests.registered import registered
+from tests.ways import DRIVERS, WAITS, dealt
 from uring_iopf import (
     AccessResult,
     Context,
@@ -54,7 +55,6 @@ PAGE = 4096
 BASE = 0x7F00_0000_0000
 READ, WRITE, EXEC = FaultPerm.READ, FaultPerm.WRITE, FaultPerm.EXEC
 WITH_A_CLIENT = registered(has_client=True)
-DRIVERS = ("inline", "enter", "sqpoll")
 
 
 def workload(times_ns: Iterable[int], *, perm: int = READ, pasid: int = 1) -> Workload:
@@ -274,9 +274,9 @@ def test_a_pass_at_a_time() -> None:
 # ---- accounts ----
 
 
-@pytest.mark.parametrize("wait", ["spin", "sleep"])
-@pytest.mark.parametrize("driver", DRIVERS)
-@pytest.mark.parametrize("design", names())
+@pytest.mark.parametrize(
+    ("design", "driver", "wait"), dealt(((design, driver) for design in names() for driver in DRIVERS), WAITS)
+)
 def test_a_detach_in_the_middle_leaves_nothing_unaccounted_for(design: str, driver: str, wait: str) -> None:
     """sent = answered + answered for, whatever was under way."""
     for served in (0, 1, 7):
