@@ -75,6 +75,11 @@ void uiopf_turner_list(struct uiopf_turner *turner);
 void uiopf_turner_unlist(struct uiopf_turner *turner);
 /* Starts the worker (UIOPF_ENTER or UIOPF_SQPOLL), on a cpu if that is >= 0; it sleeps after idle_ns without work. */
 int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu, uint64_t idle_ns);
+/*
+ * The driver of a worker (UIOPF_ENTER or UIOPF_SQPOLL) without one, until uiopf_core_stop(): whoever plays the core in virtual
+ * time turns the steps. -EINVAL: another driver; -EBUSY: there is a worker, or it is played already.
+ */
+int uiopf_core_play(struct uiopf_core *core, enum uiopf_driver driver);
 int uiopf_core_stop(struct uiopf_core *core);
 /* Whether spinning gives the processor away at each look: worker and its starter share a single one. */
 int uiopf_core_yields(const struct uiopf_core *core);

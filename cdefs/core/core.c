@@ -129,6 +129,8 @@ uint32_t uiopf_produce(struct uiopf_core *core)
 	WRITE_ONCE(&core->next_ns, UINT64_MAX);
 	for (producer = core->producers; producer; producer = producer->next)
 		did += producer->ops->turn(producer);
+	if (did)
+		uiopf_pass_time(core, UIOPF_STORES);
 	uiopf_core_publish(core);
 	if (unlikely(core->expiry_ns != UIOPF_NO_DEADLINE))
 		expire(core);
@@ -200,10 +202,17 @@ void uiopf_hand_over_slow(struct uiopf_core *core)
 
 /* ---- waking and sleeping ---- */
 
+void uiopf_eventfd_write(const struct uiopf_core *core, int fd)
+{
+	eventfd_write(fd, 1);
+	if (unlikely(core->player != NULL))
+		core->player->ops->signalled(core->player);
+}
+
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
 {
 	if (uiopf_wakes(core))
-		eventfd_write(fd, 1);
+		uiopf_eventfd_write(core, fd);
 }
 
 /*
@@ -218,21 +227,30 @@ void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd)
 		return;
 	flags = fcntl(fd, F_GETFL);
 	if (likely(flags & O_NONBLOCK)) {
-		eventfd_write(fd, 1);
+		uiopf_eventfd_write(core, fd);
 		return;
 	}
 	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-	eventfd_write(fd, 1);
+	uiopf_eventfd_write(core, fd);
 	fcntl(fd, F_SETFL, flags);
 }
 
-bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns)
+bool uiopf_eventfd_poll(const struct uiopf_core *core, int fd, uint64_t timeout_ns)
 {
 	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	errno = 0;
+	if (unlikely(core->player != NULL))
+		return core->player->ops->sleep(core->player, fd, timeout_ns);
+	return ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL) > 0;
+}
+
+bool uiopf_eventfd_wait(const struct uiopf_core *core, int fd, uint64_t timeout_ns)
+{
 	eventfd_t value;
 
-	if (ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL) <= 0)
+	if (!uiopf_eventfd_poll(core, fd, timeout_ns))
 		return false;
 	eventfd_read(fd, &value);
 	return true;
@@ -248,7 +266,7 @@ bool uiopf_core_sleep(struct uiopf_core *core, int fd, uint64_t timeout_ns)
 	eventfd_t value;
 
 	if (!host && !kicks)
-		return uiopf_eventfd_wait(fd, timeout_ns);
+		return uiopf_eventfd_wait(core, fd, timeout_ns);
 	if (host) {
 		p[1].fd = core->host_epoll[0];
 		p[2].fd = core->host_epoll[1];
@@ -310,7 +328,7 @@ void uiopf_core_wake_sleepers(struct uiopf_core *core, const struct uiopf_file *
 		unlist(core, sleeper);
 		WRITE_ONCE(&core->wakeups, core->wakeups + 1);
 		if (sleeper->in_call)
-			eventfd_write(sleeper->eventfd, 1);
+			uiopf_eventfd_write(core, sleeper->eventfd);
 		else
 			uiopf_eventfd_signal(core, sleeper->eventfd);
 	}
@@ -441,6 +459,11 @@ int uiopf_wait_a_moment(struct uiopf_patience *patience)
 	return now >= patience->until || nanosleep(&moment, NULL) < 0 ? -EINTR : 0;
 }
 
+int uiopf_core_wait_a_moment(const struct uiopf_core *core, struct uiopf_patience *patience)
+{
+	return unlikely(core->player != NULL) ? uiopf_core_yield(core) : uiopf_wait_a_moment(patience);
+}
+
 /* Not pthread_mutex_clocklock: a signal does not end that, and the thread sanitizer does not know it. */
 static int lock_for_a_slice(pthread_mutex_t *lock)
 {
@@ -478,6 +501,8 @@ static void begin_control(struct uiopf_core *core)
 		return;
 	if (core->running)
 		stop_worker(core);
+	else if (unlikely(core->player != NULL))
+		core->player->ops->park(core->player);
 	/* Held by others for one call's work at a time, never while they wait: this ends. */
 	pthread_mutex_lock(&core->consumer_lock);
 	core->controlled = true;

@@ -12,6 +12,8 @@
  * another thread first stops the worker between two turns, as the control plane does: attach, detach, replace, close.
  * A worker that nobody wants to stop pays one load of an unshared word per turn for all of this.
  *
+ * In virtual time one thread plays all of them: see struct uiopf_player.
+ *
  * What is turned is none of the core's business: hardware, queues and rings enter themselves in its lists, each with a
  * table of functions. They are called once a turn, so that an indirect call costs nothing per fault.
  */
@@ -112,6 +114,36 @@ struct uiopf_turner {
 	bool listed;
 };
 
+/*
+ * Whoever plays the threads of a core on one thread, in virtual time (designs/virtual.c). Each of them has a time of its own,
+ * and the one that is furthest behind runs. It gives way where it waits, and before others can see what it has made, so that
+ * nothing is seen before its time. All of that is off the path of a single fault: with real threads a turn pays a look at a
+ * pointer that never changes.
+ */
+struct uiopf_player {
+	const struct uiopf_player_ops *ops;
+};
+
+/* Why time goes on. */
+enum uiopf_pass {
+	UIOPF_SPENT,	/* something was done that takes time by itself: a system call */
+	UIOPF_FOUND,	/* a client has found what another core has written */
+	UIOPF_STORES,	/* what others look at is about to be stored */
+};
+
+struct uiopf_player_ops {
+	/* The time of the thread that runs goes on by the price of what it has done. */
+	void (*pass)(struct uiopf_player *player, enum uiopf_pass why);
+	/* A client has looked in vain, and is about to look again: 0; or -EINTR: it is to return instead. */
+	int (*look_again)(struct uiopf_player *player);
+	/* Sleeps until the eventfd can be read: true. False: the time is over; or it is to return, with errno EINTR. */
+	bool (*sleep)(struct uiopf_player *player, int fd, uint64_t timeout_ns);
+	/* An eventfd has been written. */
+	void (*signalled)(struct uiopf_player *player);
+	/* A quiescent section begins: the others end their turns first. */
+	void (*park)(struct uiopf_player *player);
+};
+
 #define UIOPF_MAX_FILES 1024
 #define UIOPF_REGISTERED_FILES 16
 #define UIOPF_SPARE_EVENTFDS 16u
@@ -128,6 +160,7 @@ struct uiopf_core {
 	struct uiopf_clock clock;
 	enum uiopf_driver driver;	/* changes only with both locks held and the worker parked */
 	bool live;			/* system calls, and wake-ups where no thread needs them, are paid for with real ones */
+	struct uiopf_player *player;	/* NULL: threads are real; changes at the quiescent point */
 	bool abandoned;			/* in a forked child: what is here is the parent's; see uiopf_core_abandon() */
 	bool torn;			/* … and was being changed at that moment: it is not even freed */
 
@@ -248,6 +281,8 @@ struct uiopf_patience {
 
 /* Between two looks, from { 0 } on: lets a moment go by and returns 0; -EINTR: a signal came, or the slice is over. */
 int uiopf_wait_a_moment(struct uiopf_patience *patience);
+/* The same where the worker has to do something first. */
+int uiopf_core_wait_a_moment(const struct uiopf_core *core, struct uiopf_patience *patience);
 
 /*
  * After a look in vain, beside the worker. Where both sides have one processor between them, what is looked for cannot
@@ -259,6 +294,22 @@ static inline void uiopf_core_spin(const struct uiopf_core *core)
 		sched_yield();
 	else
 		cpu_relax();
+}
+
+/* The same of a client, which has no worker beside it in virtual time: 0, or -EINTR: it is to return. */
+static inline int uiopf_core_yield(const struct uiopf_core *core)
+{
+	if (unlikely(core->player != NULL))
+		return core->player->ops->look_again(core->player);
+	sched_yield();
+	return 0;
+}
+
+/* In virtual time. Before stores that others look at, once for all that a turn or a call has made. */
+static inline void uiopf_pass_time(const struct uiopf_core *core, enum uiopf_pass why)
+{
+	if (unlikely(core->player != NULL))
+		core->player->ops->pass(core->player, why);
 }
 
 /* Quiescent: into the core's lists, and out of them. */
@@ -333,8 +384,12 @@ void uiopf_eventfd_give(struct uiopf_core *core, int fd);
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd);
 /* The same for one that a client registered, and may have left no room in. */
 void uiopf_eventfd_signal_client(struct uiopf_core *core, int fd);
-/* Sleeps until the eventfd is signalled (and empties it) or the time is over; true when it was signalled. */
-bool uiopf_eventfd_wait(int fd, uint64_t timeout_ns);
+/* A write that is always a real one, counted by the caller: of one on which a thread of its own sleeps. */
+void uiopf_eventfd_write(const struct uiopf_core *core, int fd);
+/* Sleeps until the eventfd can be read or the time is over; true when it can. False with errno EINTR: a signal came. */
+bool uiopf_eventfd_poll(const struct uiopf_core *core, int fd, uint64_t timeout_ns);
+/* The same, and empties it. */
+bool uiopf_eventfd_wait(const struct uiopf_core *core, int fd, uint64_t timeout_ns);
 
 /* Quiescent: what was not uninstalled of a file that goes is a closed descriptor then. */
 void uiopf_core_forget_file(struct uiopf_core *core, const struct uiopf_file *file);

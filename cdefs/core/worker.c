@@ -118,7 +118,7 @@ static uint64_t time_to_look(const struct uiopf_core *core)
 static bool sleep_for(struct uiopf_core *core, uint64_t timeout)
 {
 	return core->driver == UIOPF_SQPOLL ? uiopf_core_sleep(core, core->worker_eventfd, timeout) :
-					      uiopf_eventfd_wait(core->worker_eventfd, timeout);
+					      uiopf_eventfd_wait(core, core->worker_eventfd, timeout);
 }
 
 static void tell_consumers(struct uiopf_core *core, bool asleep)
@@ -283,10 +283,31 @@ int uiopf_core_start(struct uiopf_core *core, enum uiopf_driver driver, int cpu,
 	return rc;
 }
 
+int uiopf_core_play(struct uiopf_core *core, enum uiopf_driver driver)
+{
+	int rc = -EINVAL;
+
+	if (driver != UIOPF_ENTER && driver != UIOPF_SQPOLL)
+		return rc;
+	uiopf_control_begin(core);
+	rc = core->driver == UIOPF_INLINE ? 0 : -EBUSY;
+	if (rc == 0) {
+		call_waiters(core);
+		WRITE_ONCE(&core->driver, driver);
+		WRITE_ONCE(&core->yields, true);
+		STORE_SEQ(&core->sqpoll_runs, driver == UIOPF_SQPOLL);
+		say_asleep(core, driver == UIOPF_ENTER);
+	}
+	uiopf_control_end(core);
+	return rc;
+}
+
 int uiopf_core_stop(struct uiopf_core *core)
 {
 	uiopf_control_begin(core);
-	if (core->running) {
+	if (!core->running && core->driver != UIOPF_INLINE) {
+		forget_worker(core);	/* it was only played */
+	} else if (core->running) {
 		pthread_mutex_lock(&core->park_lock);
 		WRITE_ONCE(&core->stop, true);
 		pthread_cond_broadcast(&core->park_changed);

@@ -132,10 +132,12 @@ int uiopf_receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uint
 	if (unlikely(ch->queue->policy != NULL))
 		n = without_losses(out, n);
 	if (n == 0 && unlikely(READ_ONCE(&ch->core->yields)) && !uiopf_sleeps(ch))
-		sched_yield();	/* this client spins, and the other side has no other processor: uiopf_core_spin() */
+		n = uiopf_core_yield(ch->core);	/* this client spins, and the other side has no other processor */
 	ch->received = n > 0 ? (uint32_t)n : 0;
-	if (unlikely(ch->watch != NULL) && n > 0)
+	if (unlikely(ch->watch != NULL) && n > 0) {
+		uiopf_pass_time(ch->core, UIOPF_FOUND);
 		uiopf_waypoint_pass(&ch->watch->received, groups_of(out, n), uiopf_now(&ch->core->clock));
+	}
 	return n;
 }
 
@@ -155,8 +157,10 @@ int uiopf_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response
 	rc = send_rest(ch);
 	if (unlikely(rc < 0))
 		return rc;
-	if (unlikely(ch->watch != NULL))
+	if (unlikely(ch->watch != NULL)) {
+		uiopf_pass_time(ch->core, UIOPF_SPENT);
 		uiopf_waypoint_pass(&ch->watch->answered, n, uiopf_now(&ch->core->clock));
+	}
 	do {
 		rc = ch->design->answer(ch, &responses[done], n - done);
 		if (unlikely(rc < 0)) {
@@ -438,8 +442,7 @@ uint64_t uiopf_channel_hardware_ns(struct uiopf_channel *ch)
 
 int uiopf_channel_sleep(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
-	errno = 0;
-	if (uiopf_eventfd_wait(ch->eventfd, timeout_ns))
+	if (uiopf_eventfd_wait(ch->core, ch->eventfd, timeout_ns))
 		return 1;
 	return errno == EINTR ? -EINTR : 0;
 }
@@ -491,8 +494,8 @@ int uiopf_poll_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 		rc = uiopf_poll_readable(ch);
 	}
 	if (rc == 0 && !is_inline) {
-		rc = uiopf_channel_sleep(ch, timeout_ns);
 		ch->cost.system_calls++;	/* poll: a real one */
+		rc = uiopf_channel_sleep(ch, timeout_ns);
 	} else {
 		uiopf_system_call(ch, true);
 	}

@@ -75,13 +75,17 @@ static inline bool uiopf_sleeps(const struct uiopf_channel *ch)
 	return ch->config.wait == UIOPF_WAIT_SLEEP;
 }
 
-/* One emulated system call, made by the client. */
+/* One emulated system call, made by the client; before what it does for others, which they see once it has been made. */
 static inline void uiopf_system_call(struct uiopf_channel *ch, bool found)
 {
 	if (found)
 		ch->cost.system_calls++;
 	else
 		ch->cost.empty_polls++;
-	if (ch->core->live)
+	if (unlikely(ch->core->player != NULL)) {
+		if (found)	/* … or the look is over, and time goes on with the next */
+			uiopf_pass_time(ch->core, UIOPF_SPENT);
+	} else if (ch->core->live) {
 		syscall(SYS_getppid);	/* does nothing, and is not cached */
+	}
 }

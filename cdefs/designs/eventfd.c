@@ -180,6 +180,7 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 		struct rfc_response r = { .size = sizeof r, .code = responses[i].code };
 		int rc = -EINVAL;
 
+		uiopf_system_call(ch, true);
 		if (reply) {
 			r.dev_id = reply->dev_id;
 			r.pasid = reply->pasid;
@@ -189,7 +190,6 @@ static int answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_respons
 				return i ? (int)i : rc;
 			uiopf_replies_give(&rfc->replies, cookie);
 		}
-		uiopf_system_call(ch, true);
 		ch->cost.bytes_copied += sizeof r;
 		if (rc < 0)
 			ch->cost.answer_errors++;

@@ -20,9 +20,10 @@ int uiopf_file_client_flush(struct uiopf_channel *ch, struct uiopf_file_client *
 	uint32_t done = 0;
 
 	while (done < f->pending) {
-		int64_t n = uiopf_faultq_write(ch->queue, &f->response[done], (f->pending - done) * sizeof f->response[0]);
+		int64_t n;
 
 		uiopf_system_call(ch, true);
+		n = uiopf_faultq_write(ch->queue, &f->response[done], (f->pending - done) * sizeof f->response[0]);
 		if (unlikely(n == -EINTR)) {	/* not one of them: it is called again */
 			f->pending -= done;
 			memmove(f->response, &f->response[done], f->pending * sizeof f->response[0]);

@@ -70,11 +70,12 @@ static int read_header(struct uiopf_channel *ch, uint32_t n, uint32_t word[5], b
 static int write_index(struct uiopf_channel *ch, uint32_t n, uint32_t value, uint64_t offset)
 {
 	struct client *c = ch->state;
-	int rc = uiopf_fault_region_write(&c->region, n, &value, sizeof value, offset);
+	int rc;
 
+	uiopf_system_call(ch, true);
+	rc = uiopf_fault_region_write(&c->region, n, &value, sizeof value, offset);
 	if (unlikely(rc < 0))
 		return rc;
-	uiopf_system_call(ch, true);
 	ch->cost.bytes_copied += sizeof value;
 	return 0;
 }
@@ -135,11 +136,12 @@ static int answer_by_ioctl(struct uiopf_channel *ch, const struct uiopf_reply *r
 		.argsz = reply->has_private ? sizeof argument : REGION_ARGSZ_SHORT,
 		.response = answer_for(reply, code, reply->has_private),
 	};
-	int rc = uiopf_fault_region_respond(&c->region, reply->dev_id, &argument);
+	int rc;
 
+	uiopf_system_call(ch, true);
+	rc = uiopf_fault_region_respond(&c->region, reply->dev_id, &argument);
 	if (unlikely(rc == -EINTR))
 		return rc;
-	uiopf_system_call(ch, true);
 	ch->cost.bytes_copied += argument.argsz;
 	return rc < 0;
 }

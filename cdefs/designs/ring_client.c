@@ -98,12 +98,22 @@ static bool holds_answers(const struct uiopf_ring_client *c)
 	return not_taken(c) > c->queued;
 }
 
+/* Shows the kernel what was filled; how many SQEs that were. Without a polling worker nobody sees it before a call. */
+static uint32_t publish(const struct uiopf_channel *ch)
+{
+	const struct uiopf_ring_client *c = ch->state;
+
+	if (c->sqpoll && c->ring->sq_tail != c->ring->sq_published)
+		uiopf_pass_time(ch->core, UIOPF_STORES);
+	return uiopf_client_publish(c->ring);
+}
+
 /* One enter, as the client makes it. */
 static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags, uint64_t timeout_ns)
 {
 	struct uiopf_ring_client *c = ch->state;
 
-	uiopf_client_publish(c->ring);
+	publish(ch);
 	c->queued = 0;
 	return uiopf_enter(c->engine, not_taken(c), min_complete, flags, timeout_ns);
 }
@@ -128,7 +138,7 @@ static int submit(struct uiopf_channel *ch)
 		uiopf_system_call(ch, true);
 		return enter(ch, 0, 0, 0);
 	}
-	if (uiopf_client_publish(c->ring))
+	if (publish(ch))
 		wake_if_needed(ch);
 	return 0;
 }
@@ -136,10 +146,8 @@ static int submit(struct uiopf_channel *ch)
 /* The same under sqpoll, where a worker that sleeps is woken by the call that waits, if one is to come. */
 static void show(struct uiopf_channel *ch)
 {
-	struct uiopf_ring_client *c = ch->state;
-
 	if (uiopf_sleeps(ch) && !ch->asleep)
-		uiopf_client_publish(c->ring);
+		publish(ch);
 	else
 		submit(ch);
 }
@@ -164,7 +172,7 @@ static int make_room(struct uiopf_channel *ch, uint32_t sqes)
 		rc = submit(ch);
 		return rc < 0 ? rc : has_room(c, sqes) ? 0 : -EAGAIN;
 	}
-	uiopf_client_publish(c->ring);
+	publish(ch);
 	uiopf_system_call(ch, true);	/* one enter, with SQ_WAKEUP and SQ_WAIT */
 	while (!has_room(c, sqes)) {
 		if (uiopf_client_needs_wakeup(c->ring))
@@ -172,7 +180,7 @@ static int make_room(struct uiopf_channel *ch, uint32_t sqes)
 		/* Where no worker comes, or none before this thread lets go, we are the kernel. */
 		if (ch->core->driver == UIOPF_INLINE || uiopf_in_control(ch->core))
 			uiopf_core_consume(ch->core);
-		rc = uiopf_wait_a_moment(&patience);
+		rc = uiopf_core_wait_a_moment(ch->core, &patience);
 		if (rc < 0 && !has_room(c, sqes))
 			return rc;
 	}
@@ -322,9 +330,12 @@ static inline int look(struct uiopf_channel *ch)
 	if (!c->sqpoll && (!uiopf_sleeps(ch) || c->found_none) && (!ready || holds_answers(c))) {
 		const bool submits = not_taken(c);
 
+		if (submits)
+			uiopf_system_call(ch, true);
 		rc = enter(ch, 0, IORING_ENTER_GETEVENTS, 0);
 		ready = uiopf_client_ready(c->ring);
-		uiopf_system_call(ch, submits || ready);
+		if (!submits)
+			uiopf_system_call(ch, ready);
 		if (rc < 0)
 			return rc;
 	}
@@ -487,7 +498,7 @@ int uiopf_ring_client_flush(struct uiopf_channel *ch)
 	int rc;
 
 	if (c->sqpoll) {
-		uiopf_client_publish(c->ring);
+		publish(ch);
 		wake_if_needed(ch);
 		return 0;
 	}
@@ -597,7 +608,7 @@ int uiopf_ring_client_wait(struct uiopf_channel *ch, uint64_t timeout_ns)
 			return 1;
 		/* One call both wakes the worker, if it sleeps, and waits. */
 		uiopf_system_call(ch, true);
-		uiopf_client_publish(c->ring);
+		publish(ch);
 		rc = uiopf_enter(c->engine, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG |
 				 (uiopf_client_needs_wakeup(c->ring) ? IORING_ENTER_SQ_WAKEUP : 0), timeout_ns);
 		if (uiopf_client_ready(c->ring))

@@ -42,8 +42,6 @@ bool uiopf_told_something(struct uiopf_channel *ch, struct uiopf_told *told)
 
 int uiopf_told_wait(struct uiopf_channel *ch, struct uiopf_told *told, uint64_t timeout_ns)
 {
-	struct pollfd p = { .fd = ch->eventfd, .events = POLLIN };
-	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
 	uint32_t turns = 0;
 	int rc;
 
@@ -60,6 +58,7 @@ int uiopf_told_wait(struct uiopf_channel *ch, struct uiopf_told *told, uint64_t 
 	if (!uiopf_sleeps(ch) || told->told)
 		return 1;
 	ch->cost.system_calls++;	/* poll: a real one; receive reads the counter */
-	rc = ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL);
-	return rc > 0 ? 1 : rc < 0 && errno == EINTR ? -EINTR : 0;
+	if (uiopf_eventfd_poll(ch->core, ch->eventfd, timeout_ns))
+		return 1;
+	return errno == EINTR ? -EINTR : 0;
 }

@@ -375,6 +375,8 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 
 	if (!moved && !ended && !e->counted)
 		return;
+	if (moved && uiopf_worker_runs(e))
+		uiopf_pass_time(e->core, UIOPF_STORES);
 	e->finished = e->posted = e->counted = false;
 	uiopf_all_posted(e);
 	if (moved) {

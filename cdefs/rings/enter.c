@@ -168,7 +168,7 @@ static uint64_t time_left(const struct uiopf_core *core, const struct waiting *w
 	if (until <= now)
 		return 0;
 	/* A clock that is set by hand may be there sooner than ours: it is looked at now and then. */
-	if (core->clock.kind == UIOPF_CLOCK_MANUAL && until - now > LOOK_AT_CLOCK_NS)
+	if (core->clock.kind == UIOPF_CLOCK_MANUAL && !core->player && until - now > LOOK_AT_CLOCK_NS)
 		return LOOK_AT_CLOCK_NS;
 	return until - now;
 }
@@ -202,7 +202,7 @@ static int sleep_for(struct uiopf_core *core, const struct waiting *w, uint64_t 
 	if (unlikely(fd < 0) && left > LOOK_NS)
 		left = LOOK_NS;
 	errno = 0;
-	woken = host ? uiopf_core_sleep(core, fd, left) : uiopf_eventfd_wait(fd, left);
+	woken = host ? uiopf_core_sleep(core, fd, left) : uiopf_eventfd_wait(core, fd, left);
 	return !woken && errno == EINTR ? -EINTR : 0;
 }
 

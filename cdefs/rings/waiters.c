@@ -73,7 +73,7 @@ void uiopf_wake_waiters(struct uiopf_engine *e, bool all)
 		unlist(e, link);
 		e->cost.wakeups++;
 		if (fd >= 0)
-			eventfd_write(fd, 1);
+			uiopf_eventfd_write(e->core, fd);
 	}
 	pthread_mutex_unlock(&e->core->sleepers_lock);
 }

@@ -52,8 +52,12 @@ void uiopf_commands_kick(struct uiopf_core *core, struct uiopf_commands commands
 
 	if (unlikely(c->queue.waiting_count))
 		uiopf_records_admit(&c->queue);
+	if (side == UIOPF_CONSUMER)
+		c->waits_for_kick = core->player;
 	if (c->kicked == c->queue.written)
 		return;
+	if (side == UIOPF_CONSUMER)
+		uiopf_pass_time(core, UIOPF_STORES);
 	show(core, commands, side);
 	uiopf_core_wake_worker(core);
 }

@@ -25,6 +25,7 @@
 struct uiopf_commands {
 	struct uiopf_records queue;
 	UIOPF_LINE uint32_t kicked;	/* what the hardware knows that it has to do; the writer's */
+	bool waits_for_kick;		/* nothing is shown before: in virtual time a kick comes when its time has come */
 };
 UIOPF_BEGINS_A_LINE(struct uiopf_commands, kicked);
 
@@ -61,7 +62,7 @@ hot_inline void uiopf_commands_give(struct uiopf_commands *commands, uint32_t wo
 	d[0] = word0;
 	d[1] = word1;
 	uiopf_records_put(q);
-	if (q->written % UIOPF_COMMANDS_A_SHOW == 0)
+	if (q->written % UIOPF_COMMANDS_A_SHOW == 0 && likely(!commands->waits_for_kick))
 		uiopf_records_show(q);
 }
 
@@ -79,6 +80,6 @@ hot_inline void uiopf_commands_give_long(struct uiopf_commands *commands, const 
 	for (i = 0; i < (int)UIOPF_COMMAND_WORDS_MOST; i++)
 		d[i] = words[i];
 	uiopf_records_put(q);
-	if (q->written % UIOPF_COMMANDS_A_SHOW == 0)
+	if (q->written % UIOPF_COMMANDS_A_SHOW == 0 && likely(!commands->waits_for_kick))
 		uiopf_records_show(q);
 }
