@@ -498,6 +498,8 @@ def test_a_json_result_has_its_keys() -> None:
             "answer_errors": 0,
             "ends": 0,
             "punts": 0,
+            "sqes": 0,
+            "cqes": 0,
         },
         "partial": False,
         "error": None,

@@ -10,4 +10,6 @@ struct uiopf_cost {
 	uint64_t answer_errors;	/* answers that the kernel refused */
 	uint64_t ends;		/* multishot requests that ended and were armed again, and one-shots without data */
 	uint64_t punts;		/* requests handed to a worker thread, since their file may block */
+	uint64_t sqes;		/* SQEs that the ring has taken, whatever became of them */
+	uint64_t cqes;		/* CQEs that the ring has shown */
 };

@@ -796,4 +796,6 @@ void uiopf_ring_client_kernel_cost(struct uiopf_channel *ch, struct uiopf_cost *
 	cost->wakeups += c->engine->cost.wakeups;
 	cost->bytes_copied += c->engine->cost.bytes_copied;
 	cost->punts += c->engine->cost.punts;
+	cost->sqes += c->engine->cost.sqes;
+	cost->cqes += c->engine->cost.cqes;
 }

@@ -381,6 +381,7 @@ void uiopf_publish_cqes(struct uiopf_engine *e)
 	uiopf_all_posted(e);
 	if (moved) {
 		e->cost.bytes_copied += (uint64_t)(e->ring.cq_tail - e->ring.cq_tail_published) << e->ring.cqe_shift;
+		e->cost.cqes += e->ring.cq_tail - e->ring.cq_tail_published;
 		e->ring.cq_tail_published = e->ring.cq_tail;
 		/*
 		 * Pairs with uiopf_client_ready. Someone may be about to sleep: they look at the tail after they said

@@ -654,6 +654,7 @@ int uiopf_submit(struct uiopf_engine *e, uint32_t n, uint32_t most)
 			break;
 	}
 	e->cost.bytes_copied += consumed * sizeof sqe;
+	e->cost.sqes += consumed;
 	uiopf_timers_fire(e, UINT32_MAX);	/* a time that was over when it began, before the batch's completions */
 	if (unlikely(e->chain != NULL))
 		end_open_chain(e);

@@ -37,6 +37,8 @@ class CostCounter(NamedTuple):
     """The events or bytes that are counted; the text follows the words "per fault:"."""
     but_not: str
     """The events or bytes that are not counted, or an empty string."""
+    price: str | None
+    """The price of each in a cost model, which virtual time charges; None: it has none."""
     column: str | None
     """The heading of the column in the table, with newlines; None: the counter is in the JSON only."""
     in_c: bool
@@ -44,10 +46,17 @@ class CostCounter(NamedTuple):
 
 
 def _counter(
-    unit: Unit, whose: str, what: str, *, but_not: str = "", column: str | None = None, in_c: bool = True
+    unit: Unit,
+    whose: str,
+    what: str,
+    *,
+    but_not: str = "",
+    price: str | None = None,
+    column: str | None = None,
+    in_c: bool = True,
 ) -> Any:
     """Return a field that starts at 0, with the facts of a counter."""
-    return dataclasses.field(default=0, metadata={"facts": (unit, whose, what, but_not, column, in_c)})
+    return dataclasses.field(default=0, metadata={"facts": (unit, whose, what, but_not, price, column, in_c)})
 
 
 @dataclasses.dataclass(slots=True)
@@ -59,14 +68,18 @@ class Counters(Generic[Number]):
         "client",
         "calls by the client that moved data or waited",
         but_not="polls that found nothing while the client spins; opening and closing",
+        price="system_call",
         column="system\ncalls",
     )
-    empty_polls: Number = _counter(Unit.EVENTS, "client", "calls by a spinning client that found nothing")
+    empty_polls: Number = _counter(
+        Unit.EVENTS, "client", "calls by a spinning client that found nothing", price="system_call"
+    )
     wakeups: Number = _counter(
         Unit.EVENTS,
         "kernel",
         "wake-ups of a sleeping client; each eventfd write counts, even if the client does not sleep",
         but_not="wake-ups of the worker, which plays the hardware and the kernel's thread; the end of a pass",
+        price="eventfd_write",
         column="\nwake-ups",
     )
     bytes_copied: Number = _counter(
@@ -74,6 +87,7 @@ class Counters(Generic[Number]):
         "both",
         "bytes between kernel and client, in both directions: messages, answers, SQEs, CQEs, eventfd counters",
         but_not="page-table entries, which the client stores in every design",
+        price="copy_byte",
         column="bytes\ncopied",
     )
     answer_errors: Number = _counter(Unit.EVENTS, "kernel", "answers that the kernel refused")
@@ -84,7 +98,20 @@ class Counters(Generic[Number]):
         but_not="one-shot reads that have read something",
     )
     punts: Number = _counter(
-        Unit.EVENTS, "kernel", "requests that the kernel handed to a thread of its own, because their file may block"
+        Unit.EVENTS,
+        "kernel",
+        "requests that the kernel handed to a thread of its own, because their file may block",
+        price="wake_up",
+    )
+    sqes: Number = _counter(
+        Unit.EVENTS, "kernel", "SQEs that the emulated ring took, whatever became of their requests", price="request"
+    )
+    cqes: Number = _counter(
+        Unit.EVENTS,
+        "kernel",
+        "places of the CQ that it filled; a CQE of 32 bytes takes two in a ring that has both sizes",
+        but_not="completions that were skipped, because the request asked for that",
+        price="request",
     )
     client_cpu_ns: Number = _counter(
         Unit.NANOSECONDS,

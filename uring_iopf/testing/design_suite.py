@@ -144,8 +144,9 @@ class DesignSuite:
     def steadily(self, wait: str) -> dict[str, float]:
         """Return the costs of one fault by itself, without the costs that occur only at the beginning and the end."""
         short, long = (self.replay(pages(n), in_flight=1, wait=wait) for n in (20, 60))
-        return {
-            name: (getattr(long.per_fault, name) * 60 - getattr(short.per_fault, name) * 20) / 40 for name in COUNTED
+        return {  # whole counts first: the difference of two averages would be off by their rounding
+            name: (round(getattr(long.per_fault, name) * 60) - round(getattr(short.per_fault, name) * 20)) / 40
+            for name in COUNTED
         }
 
     def spent(self, machine: Machine, before: Counts) -> dict[str, int]:
