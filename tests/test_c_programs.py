@@ -46,6 +46,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
     "eventq": ["10000", "1"],
     "found": [],
     "waiters": ["1", "1", "2"],
+    "virtual": ["100", "1"],
     "no_memory": [],
     "bounds": [],
     "prices": [],
@@ -56,7 +57,7 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"], "tables": ["0", "1"]}
 
 #: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
-ONE_THREAD: Final = frozenset({"account", "idmap", "invalidate", "pri", "outside", "no_memory", "bounds"})
+ONE_THREAD: Final = frozenset({"account", "idmap", "invalidate", "pri", "outside", "virtual", "no_memory", "bounds"})
 
 #: No sanitizer, but a count of the library's steps; these programs say what is too many.
 STEPS: Final = "steps"

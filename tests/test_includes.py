@@ -83,7 +83,7 @@ ROWS: Final[Mapping[str, tuple[set[str], ...]]] = {
         },
         {"region_find"},
         {"region"},
-        {"table"},
+        {"table", "virtual"},
     ),
     "measure": ({"look", "nop", "pair"}, {"prices", "references", "work"}),
 }

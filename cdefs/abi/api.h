@@ -851,6 +851,34 @@ int uiopf_client_replay(struct uiopf_channel *channel, struct uiopf_space *space
 int uiopf_client_go_on(struct uiopf_channel *channel, struct uiopf_space *space, struct uiopf_endpoint *endpoint,
 		       uint32_t number, uint64_t faults, uint64_t during_ns, struct uiopf_served *served);
 
+/*
+ * The native client, the kernel and the hardware of a channel in virtual time: all on the caller's thread, each on a simulated
+ * core of its own, by the prices (designs/virtual.c). The core's clock is manual, and uiopf_core_play() has set its driver.
+ * The channel's design is one in C that has nothing to do with the host, and from now on the channel is watched.
+ * NULL: errno is EINVAL, one of these is not so; EBUSY, the core is played already, or its queue watched; or ENOMEM.
+ */
+struct uiopf_virtual;
+struct uiopf_virtual_counts {
+	uint64_t now_ns;		/* of the core that is furthest */
+	uint64_t client_ns;		/* in which the client's core was busy */
+	uint64_t faults;		/* that the client has served */
+	uint64_t turns;			/* how often a core has gone on */
+	int32_t error;			/* of the client: -errno, or 0 */
+	int32_t cut;			/* a pass was ended before all of its faults were sent */
+};
+struct uiopf_virtual *uiopf_virtual_new(struct uiopf_channel *channel, struct uiopf_space *space,
+					struct uiopf_endpoint *endpoint, const struct uiopf_prices *prices);
+/* The next pass, of so many faults; no more are sent from that time on. -EBUSY: one is under way. */
+int uiopf_virtual_start(struct uiopf_virtual *virtual, const struct uiopf_load *load, uint64_t faults, uint64_t until_ns);
+/*
+ * 1: so many turns later the pass goes on; until it has ended, nothing else may be done with the core but this, a look at the
+ * counts and uiopf_virtual_free(). 0: the pass has ended, or nothing more can happen in it.
+ */
+int uiopf_virtual_run(struct uiopf_virtual *virtual, uint64_t turns);
+void uiopf_virtual_get(const struct uiopf_virtual *virtual, struct uiopf_virtual_counts *counts);
+/* Before the channel goes. What is under way is given up as by a signal. */
+void uiopf_virtual_free(struct uiopf_virtual *virtual);
+
 /* ---- references, measured beside everything else ---- */
 
 /*
