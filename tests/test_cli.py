@@ -447,6 +447,8 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "design": ["fd"],
         "client": "native",
         "driver": "both",
+        "mode": "live",
+        "model": None,
         "fault_file": "keyed",
         "iommu": "vtd",
         "stage2": None,

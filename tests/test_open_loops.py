@@ -124,7 +124,7 @@ def test_each_pass_is_drawn_anew_from_the_seed() -> None:
         seeds = []
         for started in range(3):
             function.started = started
-            cell._next_load(machine)
+            cell.next_load(machine)
             seeds.append(function.load.seed)
     assert seeds == [2**64 - 2, 2**64 - 1, 0]
 

@@ -252,6 +252,7 @@ def test_the_cost_models_are_installed() -> None:
     assert sorted(one.name for one in models.iterdir()) == [
         "epyc-7r13.json",
         "graviton3.json",
+        "round-numbers.json",
         "xeon-8173m.json",
         "xeon-8375c.json",
     ]

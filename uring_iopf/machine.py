@@ -112,7 +112,7 @@ class Machine(Unshared):
 
     def _build(self, parts: MachineParts) -> None:
         """Make the hardware and the kernel around it. The caller closes the parts made so far if this raises."""
-        self.core = Core(live=self.live, kernel=parts.kernel)
+        self.core = self._make_core(parts)
         self._worker: object = self.core.worker()
         self.context = Context(self.core)
         needs_pasid = parts.iommu == "vtd" and self.context.version.vtd_needs_pasid
@@ -130,6 +130,9 @@ class Machine(Unshared):
                 group = groups.setdefault(one.device_group, DeviceGroup())
             self._plug_in(one, load, group)
         self._parent = self.context.hwpt_alloc_paging(self._first.device, ioas, nest_parent=True)
+
+    def _make_core(self, parts: MachineParts) -> Core:
+        return Core(live=self.live, kernel=parts.kernel)
 
     def _plug_in(self, parts: FunctionParts, load: Load, group: DeviceGroup | None) -> None:
         """Bind a function, give it tables, and turn PRI on if it has it."""

@@ -23,6 +23,7 @@ from uring_iopf.commands.shared import (
     whole_number,
 )
 from uring_iopf.costs import COUNTERS, PARTS
+from uring_iopf.costs.virtual import DEFAULT_MODEL
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.limits import DEFAULT_STALLS, IOMMU_TITLES, STALLING
 from uring_iopf.machine_parts import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from uring_iopf.costs.model import CostModel
     from uring_iopf.lab.compare import Plan
 
 DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
@@ -91,6 +93,8 @@ examples:
       two stages of page tables: what it costs to know which of them faulted
   uring-iopf compare --load poisson --rate 100000 --rate 1000000
       latency at two rates of faults
+  uring-iopf compare --mode virtual --wait sleep --seed 7
+      the same on every machine: time by the prices of a cost model
   uring-iopf compare --workload sqlite-index --repeat 5 --json result.json
       each row measured five times, on another trace, with all results as JSON"""
 
@@ -137,6 +141,20 @@ def add_options(parser: Parser, parts: Parts) -> None:
         help="the thread that runs the kernel's part of a design with a ring: the client's, in its system calls "
         "(enter), or a worker that polls (sqpoll); both: a row for each. A design with neither a ring nor a socket of "
         "the host always runs in system calls (default: both)",
+    )
+    add(
+        "--mode",
+        choices=("live", "virtual"),
+        default="live",
+        help="live: two threads of this machine, in real time; virtual: one thread, on which each side has a simulated "
+        "core, in the time of a cost model: one seed, one result, on any machine. Virtual time has the native client "
+        "and the designs in C that are not on the host (default: live)",
+    )
+    add(
+        "--model",
+        metavar="NAME|FILE",
+        help="the cost model of --mode virtual: one that comes with the package, or a file that `uring-iopf calibrate` "
+        f"wrote (default: {DEFAULT_MODEL})",
     )
     add_fault_file(parser)
     add(
@@ -206,7 +224,7 @@ def add_options(parser: Parser, parts: Parts) -> None:
         type=number_above_zero(MOST_DURATION_S),
         default=1.0,
         help=f"the time to measure each row, above 0, up to {MOST_DURATION_S:g}; a closed loop goes on until it has "
-        "100,000 faults (default: 1)",
+        "100,000 faults, and with --mode virtual ends with them (default: 1)",
     )
     add(
         "--group",
@@ -285,6 +303,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         raise UsageError("--client batch: NumPy is not installed; install it with `pip install 'uring-iopf[numpy]'`")
     if arguments.stalls and arguments.iommu not in STALLING:
         raise UsageError(f"--stalls: no transaction stalls with --iommu {arguments.iommu}; leave --stalls out")
+    model = _model(arguments)
     machine = MachineParts.of(
         arguments.workload,
         driver="enter" if arguments.driver == "both" else arguments.driver,
@@ -300,6 +319,11 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     from uring_iopf.designs.registry import check_names  # loads the compiled part, which a mistake above does not need
 
     check_names((spec, fact.name) for spec, fact in facts.items())
+    if model is not None:
+        from uring_iopf.lab.virtual import check_playable
+
+        for fact in facts.values():
+            check_playable(fact)
     ways = _ways(machine, arguments)
     reached = [_in_flight(one, arguments.in_flight, arguments.load) for one in ways or (machine,)]
     return Plan(
@@ -316,7 +340,26 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         about={fact.name: f"{str(fact.year).strip('-'):<4} {fact.summary}" for fact in facts.values()},
         bounds=frozenset(fact.name for fact in facts.values() if not fact.has_client),
         ways=ways,
+        model=model,
     )
+
+
+def _model(arguments: argparse.Namespace) -> CostModel | None:
+    """The prices of virtual time; None: live. Raises: UsageError."""
+    from uring_iopf.costs.model import CostModel
+    from uring_iopf.costs.virtual import prices_of
+
+    if arguments.mode == "live":
+        if arguments.model is not None:
+            raise UsageError("--model: live time has no prices; add --mode virtual, or leave --model out")
+        return None
+    if arguments.client != "native":
+        raise UsageError(f"--client {arguments.client}: virtual time has the native client only; leave --client out")
+    if arguments.stage2 is not None:
+        raise UsageError("--stage2: virtual time has no prices for two stages of page tables; leave --stage2 out")
+    model = CostModel.load(arguments.model or DEFAULT_MODEL)
+    prices_of(model)  # a price that is missing is said before anything is measured
+    return model
 
 
 def _ways(machine: MachineParts, arguments: argparse.Namespace) -> tuple[MachineParts, ...]:
@@ -462,5 +505,7 @@ def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     rates = [rate for rate in plan.rates if rate is not None]
     (function,) = plan.parts.each_function()
     ways = [way.stage_known_by for way in plan.ways]
-    filled = {"stalls": function.stalls or None, "in_flight": list(plan.in_flight), "rate": rates}
+    filled: dict[str, Any] = {"stalls": function.stalls or None, "in_flight": list(plan.in_flight), "rate": rates}
+    if plan.model is not None:
+        filled["model"] = arguments.model or DEFAULT_MODEL
     return {**given, "design": list(plan.designs), **filled, "stage_known_by": ways or None}

@@ -16,11 +16,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from uring_iopf._native import lib
+from uring_iopf.costs.model import CostModel
+from uring_iopf.costs.virtual import DEFAULT_MODEL, prices_of
 from uring_iopf.errors import IopfError
 from uring_iopf.lab.cell import measure_cell
 from uring_iopf.lab.floor import measure_floor
 from uring_iopf.lab.scale import measure_ids, measure_replace
 from uring_iopf.lab.spec import CellSpec
+from uring_iopf.lab.virtual import play_cell
 from uring_iopf.machine_parts import IOMMUS, MachineParts
 from uring_iopf.workloads import load_workload
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from uring_iopf.lab.result import Floor
+    from uring_iopf.workloads import Workload
 
 WORKLOAD: Final = "gcc-compile"
 IN_FLIGHT: Final = (1, 16, 64)
@@ -184,6 +188,7 @@ def _meters() -> list[Meter]:
     for n in BATCHES:
         meters.append((f"nop_{n}", reference(lib.uiopf_measure_nop, n)))
         meters.append((f"host_nop_{n}", reference(lib.uiopf_measure_host_nop, n)))
+    meters.append(("virtual_faults_per_s", _virtual(workload)))
     meters.append(("trio_64", path("trio", 64)))
     try:
         import numpy  # noqa: F401
@@ -192,6 +197,24 @@ def _meters() -> list[Meter]:
     else:
         meters.append(("batch_64", path("batch", 64)))
     return meters
+
+
+def _virtual(workload: Workload) -> Callable[[float], float]:
+    """The simulated faults per second of the host's time, with 64 in flight. A piece is a fifth of a second or so."""
+    prices = prices_of(CostModel.load(DEFAULT_MODEL))
+    parts = MachineParts(workload, driver="sqpoll", wait="spin", in_flight=64)
+
+    def measure(seconds: float) -> float:
+        spec = CellSpec(
+            "uring-multishot", "native", parts, seconds=0.0, faults=round(seconds * 400_000), mode="virtual"
+        )
+        start = time.perf_counter()
+        result = play_cell(spec, lambda _share: None, prices=prices)
+        if not result.accounted:
+            raise RuntimeError(f"{spec.label}: {', '.join(result.missing)}")
+        return result.faults / (time.perf_counter() - start)
+
+    return measure
 
 
 def _timers() -> list[Meter]:

@@ -78,9 +78,9 @@ def _replay(
         try:
             _run(replay, on_progress)
         except KeyboardInterrupt:
-            result = _result(replay, partial=True)
+            result = result_of(replay, partial=True)
             raise CellInterrupted(result if result.faults else None) from None
-        return _result(replay, partial=False)
+        return result_of(replay, partial=False)
 
 
 def _with_parts(spec: CellSpec, result: CellResult) -> CellResult:
@@ -101,7 +101,7 @@ def _with_parts(spec: CellSpec, result: CellResult) -> CellResult:
             channel.watch()
             replay = Replay(machine, short, RunningClock())
             _run(replay, lambda _share: None)
-            short_result = _result(replay, partial=False)
+            short_result = result_of(replay, partial=False)
             counts = machine.endpoint.counts()
             parts = Parts.of(channel.waypoints(), Waypoint(counts.latency_count, counts.latency_sum_ns))
             emulation_ns = channel.hardware_ns() / max(short_result.faults, 1)
@@ -134,7 +134,7 @@ def _one_pass(replay: Replay, serve: Serve, on_progress: Callable[[float], None]
     """Serve one pass. Return False if it is stuck (*replay* has the error), or was cut off by the limit of time."""
     machine, clock = replay.machine, replay.clock
     clock.progressed()
-    _next_load(machine)
+    next_load(machine)
     serve(True)
     while not machine.is_idle():
         if serve(False):
@@ -158,7 +158,7 @@ def _one_pass(replay: Replay, serve: Serve, on_progress: Callable[[float], None]
     return not replay.cut
 
 
-def _next_load(machine: Machine) -> None:
+def next_load(machine: Machine) -> None:
     """Give each pass of a random load another seed. All of them follow from the first."""
     for function, first in zip(machine.functions.values(), machine.parts.loads(), strict=True):
         if function.load.mode is LoadMode.POISSON:
@@ -177,7 +177,7 @@ def _gets_on(replay: Replay) -> bool:
 # ---- the result ----
 
 
-def _result(replay: Replay, *, partial: bool) -> CellResult:
+def result_of(replay: Replay, *, partial: bool) -> CellResult:
     """Stop the machine, and return the result from its counters."""
     machine, spec = replay.machine, replay.spec
     endpoints = [one.endpoint for one in machine.functions.values()]
@@ -209,7 +209,7 @@ def _result(replay: Replay, *, partial: bool) -> CellResult:
         design=machine.design.name,
         client=_client_name(machine, spec),
         driver="inline" if machine.driver is Driver.INLINE else machine.core.driver.name.lower(),
-        mode="inline" if machine.driver is Driver.INLINE else "live",
+        mode="inline" if machine.driver is Driver.INLINE else spec.mode,
         in_flight=_reached(machine, spec),
         limited=spec.rate is None and served < spec.faults and replay.end is not None and not partial and not error,
         replays=replay.replays,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from uring_iopf.errors import IopfError, UsageError, told_with_place
@@ -14,6 +15,7 @@ from uring_iopf.lab.spec import CellInterrupted, CellSpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from uring_iopf.costs.model import CostModel
     from uring_iopf.lab.result import CellResult, Floor
     from uring_iopf.machine_parts import MachineParts
     from uring_iopf.workloads import Workload
@@ -36,7 +38,9 @@ class Plan:
     in a closed loop must reach both, but stops after `PATIENCE`; in an open loop it takes *seconds*. *names*: the
     name of each design that is given as ``MODULE:CLASS``. *about*: a line of text on each design, by its name.
     *bounds*: the names of the designs without user space, which are bounds for the others. *ways*: machines of two
-    stages, one for each way to know which has faulted; every design gets each of them in place of *parts*.
+    stages, one for each way to know which has faulted; every design gets each of them in place of *parts*. *model*: the
+    prices of virtual time, in which a closed loop ends with its faults, and *seconds* are those of the model; None:
+    everything is measured live.
     """
 
     parts: MachineParts
@@ -53,6 +57,12 @@ class Plan:
     about: Mapping[str, str] = field(default_factory=dict)
     bounds: frozenset[str] = frozenset()
     ways: tuple[MachineParts, ...] = ()
+    model: CostModel | None = None
+
+    @property
+    def mode(self) -> str:
+        """``live`` or ``virtual``."""
+        return "live" if self.model is None else "virtual"
 
     @property
     def workload(self) -> Workload:
@@ -77,7 +87,14 @@ class Plan:
         if self.load == "closed":
             seconds, limit_s = self.seconds, self.seconds * PATIENCE
             return CellSpec(
-                design, self.client, parts, seconds=seconds, faults=self.faults, limit_s=limit_s, split=True
+                design,
+                self.client,
+                parts,
+                seconds=seconds,
+                faults=self.faults,
+                limit_s=limit_s,
+                split=True,
+                mode=self.mode,
             )
         mode = LoadMode[self.load.upper()]
         recorded = self.workload.mean_rate
@@ -87,7 +104,15 @@ class Plan:
         parts = replace(parts, load=load)
         seconds = self.seconds
         return CellSpec(
-            design, self.client, parts, seconds=seconds, faults=1, limit_s=seconds, rate=offered, split=True
+            design,
+            self.client,
+            parts,
+            seconds=seconds,
+            faults=1,
+            limit_s=seconds,
+            rate=offered,
+            split=True,
+            mode=self.mode,
         )
 
 
@@ -127,18 +152,19 @@ def run_comparison(
 
     Repetitions go round by round, so that what disturbs the machine for a while does not fall on one cell alone, and
     an interrupted run has the whole table early. A cell that fails stands in the result with its error; the others
-    are measured all the same. *on_progress* is told what is being measured, and the share of all that is done.
+    are measured all the same. In virtual time there is no floor, and nothing can be unfit: the machine does not matter.
+    *on_progress* is told what is being measured, and the share of all that is done.
 
     Raises: UsageError, the plan asks for something that cannot be.
     """
-    measure = measure_cell or _real_measure_cell()
+    measure = measure_cell or _real_measure_cell(plan)
     cells = plan.cells
     total = len(cells) * plan.repeat
     by_cell: list[list[CellResult]] = [[] for _ in cells]
     measurements: list[CellResult] = []
     floor: Floor | None = None
     floor_after: Floor | None = None
-    partial = False
+    interrupted = False
     real_floor = measure_floor or _real_measure_floor()
 
     def keep(index: int, result: CellResult) -> None:
@@ -153,8 +179,9 @@ def run_comparison(
         return lambda share: report(label, before + share)
 
     try:
-        report("floor of this machine", 0.0)
-        floor = real_floor(plan.in_flight)
+        if plan.model is None:
+            report("floor of this machine", 0.0)
+            floor = real_floor(plan.in_flight)
         for number in range(total):
             index = number % len(cells)
             spec = cells[index]
@@ -166,24 +193,32 @@ def run_comparison(
                     keep(index, interruption.result)
                 raise
             keep(index, result)
-        floor_after = real_floor(plan.in_flight)
+        if plan.model is None:
+            floor_after = real_floor(plan.in_flight)
         report("done", total)
     except KeyboardInterrupt:
-        partial = True
+        interrupted = True
     rounds = tuple(tuple(of_cell) for of_cell in by_cell if of_cell)
     results = tuple(map(median, rounds))
-    unfit = reasons_against(
-        [one for one in (floor, floor_after) if one is not None],
-        measurements,
-        one_processor=two_processors() is None,
-    )
-    return Comparison(plan, results, tuple(measurements), floor, partial, floor_after, unfit, rounds)
+    unfit: tuple[str, ...] = ()
+    if plan.model is None:
+        unfit = reasons_against(
+            [one for one in (floor, floor_after) if one is not None],
+            measurements,
+            one_processor=two_processors() is None,
+        )
+    return Comparison(plan, results, tuple(measurements), floor, interrupted, floor_after, unfit, rounds)
 
 
-def _real_measure_cell() -> MeasureCell:
-    from uring_iopf.lab import cell  # loads the compiled part
+def _real_measure_cell(plan: Plan) -> MeasureCell:
+    if plan.model is None:
+        from uring_iopf.lab import cell  # loads the compiled part
 
-    return cell.measure_cell
+        return cell.measure_cell
+    from uring_iopf.costs.virtual import prices_of
+    from uring_iopf.lab import virtual
+
+    return partial(virtual.play_cell, prices=prices_of(plan.model))
 
 
 def _real_measure_floor() -> MeasureFloor:

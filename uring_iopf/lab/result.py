@@ -75,14 +75,15 @@ class StageCosts:
 class CellResult:
     """The measurement of one design with one client and one load.
 
-    *mode*: ``live``, on two threads, in real time; or ``inline``, on one thread, for a design in Python, whose *client*
-    is ``sync`` and whose *driver* is ``inline``. *in_flight*: the number that was asked for, or the most that the
-    workload and the function's credits reach, if that is less. *load*: ``closed``, ``trace`` or ``poisson``. *rate*:
-    the faults per second of an open loop; None: a closed loop. *partial*: the measurement was interrupted. *limited*:
-    it was stopped by its limit of time, with fewer faults than planned. *error*: the reason why it failed; None: it did
-    not. *stages*: the costs of knowing the stage; None: there was one. *parts_ns*: where the mean latency goes, from a
-    short replay of its own; None: it was not asked for, or not every group went all the way. *emulation_ns*: from
-    the same replay, the time per fault of the simulated hardware, which no processor of a real machine runs.
+    *mode*: ``live``, on two threads, in real time; ``virtual``, on one thread, in the time of a cost model; or
+    ``inline``, on one thread, for a design in Python, whose *client* is ``sync`` and whose *driver* is ``inline``.
+    *in_flight*: the number that was asked for, or the most that the workload and the function's credits reach, if that
+    is less. *load*: ``closed``, ``trace`` or ``poisson``. *rate*: the faults per second of an open loop; None: a closed
+    loop. *partial*: the measurement was interrupted. *limited*: it was stopped by its limit of time, with fewer faults
+    than planned. *error*: the reason why it failed; None: it did not. *stages*: the costs of knowing the stage; None:
+    there was one. *parts_ns*: where the mean latency goes, live from a short replay of its own; None: it was not asked
+    for, or not every group went all the way. *emulation_ns*: from the same replay, the time per fault of the simulated
+    hardware, which no processor of a real machine runs; None in virtual time, where it has a core of its own.
     """
 
     design: str

@@ -20,7 +20,7 @@ class CellSpec:
 
     *design*: a name, or MODULE:CLASS. *client*: ``native``, ``trio`` or ``batch``. *limit_s*: it sends no more faults
     after so many seconds. *rate*: the faults per second of an open loop in *parts*. *split*: another, short replay
-    finds the parts of the latency.
+    finds the parts of the latency. *mode*: ``live``, or ``virtual``, in which *seconds* do not matter.
     """
 
     design: str
@@ -31,6 +31,7 @@ class CellSpec:
     limit_s: float = math.inf
     rate: float | None = None
     split: bool = False
+    mode: str = "live"
 
     @property
     def workload(self) -> Workload:
@@ -59,7 +60,7 @@ class CellSpec:
             client=self.client,
             driver=self.parts.driver,
             wait=self.parts.wait,
-            mode="live",
+            mode=self.mode,
             workload=self.workload.name,
             iommu=self.parts.iommu,
             in_flight=self.parts.in_flight,

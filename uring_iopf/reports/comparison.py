@@ -10,6 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.costs import COUNTERS, PARTS, Unit
+from uring_iopf.costs.virtual import digest_of
 from uring_iopf.lab.compare import PATIENCE
 from uring_iopf.machine_parts import IOMMUS
 from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from uring_iopf.costs import CostCounter
+    from uring_iopf.costs.model import CostModel
     from uring_iopf.lab.compare import Comparison
-    from uring_iopf.lab.result import CellResult, Floor, StageCosts
+    from uring_iopf.lab.result import CellResult, StageCosts
     from uring_iopf.machine_parts import MachineParts
 
 SCHEMA: Final = 2
@@ -253,6 +255,13 @@ def _two_stages(ways: Sequence[MachineParts]) -> str:
     return f"stage 1 the client's, stage 2 the host's, with {pinned} pinned; the kernel serves stage 2"
 
 
+def _virtual_time(model: CostModel) -> str:
+    return (
+        f"virtual, by the prices of {plain(model.name)} ({plain(model.machine)}; digest {digest_of(model)}); the "
+        "machine above does not matter. Predictions are unproven until they have been checked against real kernels"
+    )
+
+
 def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[str]:
     plan = comparison.plan
     workload = plan.workload
@@ -267,15 +276,19 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
     seed = f", seed {plan.parts.seed}" if plan.load == "poisson" else ""
     groups = f"groups of {plan.parts.group} page{'s' * (plan.parts.group != 1)} at most"
     least = f" at least and {plan.faults:,} faults" if plan.load == "closed" else ""
+    how_long = f"for {plan.seconds:g} s{least}"
+    if plan.model is not None and plan.load == "closed":
+        how_long = f"until it has {plan.faults:,} faults"
     for label, text in (
         ("workload", f"{workload.name}: {trace}"),
         ("load", f"{_LOADS[plan.load]}; {groups}{seed}"),
         ("client", f"{plan.client}, wait {plan.parts.wait}"),
         *((("IOMMU", plan.parts.iommu),) if plan.parts.iommu != IOMMUS[0] else ()),
         *((("stages", _two_stages(plan.ways)),) if plan.ways else ()),
-        ("each row", f"replayed into fresh tables for {plan.seconds:g} s{least}"),
+        ("each row", f"replayed into fresh tables {how_long}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
+        *((("time", _virtual_time(plan.model)),) if plan.model is not None else ()),
     ):
         yield paragraph(text, label=f"{label:<11}")
 
@@ -303,7 +316,11 @@ def _legend(comparison: Comparison) -> Iterator[str]:
             yield paragraph(_WAYS[way], label=f"  {way:<{width}}  ")
 
 
-def _floor(floor: Floor | None) -> Iterator[str]:
+def _floor(comparison: Comparison) -> Iterator[str]:
+    floor = comparison.floor
+    if comparison.plan.model is not None:
+        yield "floor of this machine: none, because virtual time does not use the machine"
+        return
     if floor is None:
         yield "floor of this machine: not measured, because the run was interrupted"
         return
@@ -415,7 +432,7 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
         lines += ["Nothing was measured.", ""]
     if footnotes := list(_footnotes(comparison)):
         lines += [*footnotes, ""]
-    lines += _floor(comparison.floor)
+    lines += _floor(comparison)
     return "\n".join(lines) + "\n"
 
 
@@ -427,7 +444,8 @@ def document(
 ) -> dict[str, Any]:
     """The whole comparison, with the arguments that repeat it.
 
-    `results` has the cells of the table. `measurements` has every measurement if cells were measured more than once.
+    `results` has the cells of the table; in virtual time nothing in it depends on the host. `measurements` has every
+    measurement if cells were measured more than once.
     """
     plan = comparison.plan
     workload = plan.workload
@@ -437,6 +455,7 @@ def document(
         "partial": comparison.partial,
         "arguments": dict(arguments),
         "seed": plan.parts.seed,
+        "model": None if plan.model is None else {"name": plan.model.name, "digest": digest_of(plan.model)},
         "fit": {"is_fit": not comparison.unfit, "reasons": list(comparison.unfit)},
         "workload": {
             "name": workload.name,
