@@ -9,9 +9,13 @@ from __future__ import annotations
 import argparse
 import collections
 import random
+import signal
 import sys
+import threading
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Final
@@ -39,6 +43,8 @@ TRIES: Final = 400
 """Smaller programs that are tried for one that differs."""
 SPAN: Final = 250
 """Programs of one process."""
+STANDSTILL_S: Final = 300
+"""A program, with all its plays and its smaller ones, that takes longer stands still: it is shown, and left."""
 
 
 @dataclass(frozen=True)
@@ -184,9 +190,42 @@ def play(judge: Judge, seed: int, number: int, keep: Callable[[Bytes, Excused], 
     return f"seed {seed}, program {number}: {small}\n{again if isinstance(again, Difference) else found}"
 
 
+class StandstillError(Exception):
+    """A program takes for ever."""
+
+
+@contextmanager
+def _watched(seconds: float) -> Iterator[None]:
+    """Raise StandstillError when it takes longer. Not by SIGALRM, by which the player bounds calls that wait."""
+
+    def give_up(*_: object) -> None:
+        raise StandstillError
+
+    before = signal.signal(signal.SIGUSR2, give_up)
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGUSR2))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR2, before)
+
+
 def _span(seed: int, first: int, programs: int) -> tuple[list[str], collections.Counter[str]]:
     judge = Judge()
-    differences = [shown_ for number in range(first, first + programs) if (shown_ := play(judge, seed, number))]
+    differences = []
+    for number in range(first, first + programs):
+        try:
+            with _watched(STANDSTILL_S):
+                found = play(judge, seed, number)
+        except StandstillError:
+            found = f"seed {seed}, program {number} stands still, here:\n{traceback.format_exc()}"
+            judge = Judge()
+        if found:
+            differences.append(found)
     judge.close()
     return differences, known.counted
 

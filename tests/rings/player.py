@@ -18,6 +18,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import struct
 import tempfile
 import termios
@@ -70,6 +71,24 @@ def _waiting(fd: int) -> int:
     there = array.array("i", [0])
     fcntl.ioctl(fd, termios.FIONREAD, there)
     return there[0]
+
+
+@contextmanager
+def _as_socket(fd: int) -> Iterator[socket.socket]:
+    """No duplicate: its number might be one that a request is to find closed."""
+    one = socket.socket(fileno=fd)
+    try:
+        yield one
+    finally:
+        one.detach()
+
+
+def _read(fd: int, count: int) -> bytes:
+    """What is ready; never a wait: a socket that has nothing but MSG_OOB is ready to be polled, and not to be read."""
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return os.read(fd, count)
+    with _as_socket(fd) as one:
+        return one.recv(count, socket.MSG_DONTWAIT)
 
 
 class NoInstancesError(Exception):
@@ -618,7 +637,7 @@ class Player(abc.ABC):
             if isinstance(step, say.Write):
                 return self._write(step.file, fd, step.data) if self._ready(fd, select.POLLOUT) else AGAIN
             if isinstance(step, say.Read):
-                return os.read(fd, step.count).hex() if self._ready(fd, select.POLLIN) else AGAIN
+                return _read(fd, step.count).hex() if self._ready(fd, select.POLLIN) else AGAIN
             if isinstance(step, say.Told):
                 return bool(self._ready(fd, select.POLLIN) and os.read(fd, 8))
             if isinstance(step, say.Fill):
@@ -628,11 +647,8 @@ class Player(abc.ABC):
             if isinstance(step, say.Close):
                 self._close(step.file)
                 return None
-            one = socket.socket(fileno=fd)  # no duplicate: its number might be one that a request is to find closed
-            try:
+            with _as_socket(fd) as one:
                 one.shutdown(step.how)
-            finally:
-                one.detach()
         except OSError as error:
             return -(error.errno or 0)
         return None
@@ -678,6 +694,6 @@ class Player(abc.ABC):
         """What is there when it begins: what a ring writes into the room that this makes stays."""
         there = _waiting(fd)
         total = 0
-        while total < there:
-            total += len(os.read(fd, min(there - total, 65536)))
+        while total < there and self._ready(fd, select.POLLIN):
+            total += len(_read(fd, min(there - total, 65536)))
         return total
