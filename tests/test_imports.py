@@ -218,6 +218,16 @@ def test_no_import_runs_upwards() -> None:
     assert list(upward_in(PACKAGE, ROWS)) == []
 
 
+def test_contributing_has_the_same_rows() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    fence = text.partition("Imports run downwards only")[2].split("```")[1]
+    said = [set(line.split(", ")) for line in fence.split("\n") if line]
+    assert said == [shown for rooms in reversed(ROWS[""]) if (shown := rooms - {"__main__", "_core"})]
+    places = text.partition("## Where things are")[2].partition("Imports run")[0]
+    missing = {room for rooms in ROWS[""] for room in rooms if f"uring_iopf/{room}" not in places}
+    assert missing <= {"__main__", "_core", "abi", "errors"}, "a room without a row in the table of places"
+
+
 def test_the_core_is_given_time_and_waiting() -> None:
     """Below the designs nothing sleeps, waits or looks at a clock by itself."""
     floors = {room: floor for floor, rooms in enumerate(ROWS[""]) for room in rooms}
