@@ -147,6 +147,7 @@ class Queue(Thing):
     timeout: int | None = None
     timeout_code: int = FAILURE
     by_index: bool = False
+    lost_code: int = FAILURE
     open: bool = True
     waiting: list[Group] = field(default_factory=list)  # oldest first
     live: dict[int, Group] = field(default_factory=dict)  # in the order of delivery
@@ -639,9 +640,10 @@ class Model:
         elif queue.depth is not None and len(queue.waiting) >= queue.depth:
             device.free_faults += len(faults) - 1
             queue.tally["lost"] += 1
+            queue.tally["lost_faults"] += len(faults)
             queue.untold += 1
             queue.ahead = list(queue.waiting)
-            self.refuse(device, faults, FAILURE)
+            self.refuse(device, faults, queue.lost_code)
         else:
             device.free_groups -= 1
             self.asked[device.number, fault.pasid, fault.grpid] += 1
@@ -734,6 +736,7 @@ class Model:
 
     def time_out(self, queue: Queue, group: Group) -> None:
         queue.tally["timed_out"] += 1
+        queue.tally["timed_out_faults"] += len(group.faults)
         self.respond(queue, group, queue.timeout_code, "auto")
 
     def deadline(self) -> int | None:

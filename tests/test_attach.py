@@ -908,8 +908,7 @@ def test_a_queue_as_linux_has_it_takes_no_answers_by_index(world: World) -> None
     ("name", "value"),
     [
         *((name, value) for name in ("depth", "timeout_ns") for value in (0, -1, 2**63, 2**64, 1.5, "1", math.nan)),
-        ("timeout_response", SUCCESS),
-        ("timeout_response", None),
+        *((name, value) for name in ("depth_response", "timeout_response") for value in (SUCCESS, None)),
         ("by_group_index", 2),
     ],
 )

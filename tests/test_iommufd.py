@@ -387,7 +387,7 @@ def test_a_group_goes_to_the_client_and_back(world: World) -> None:
     ]
     world.queue.respond(1, PageResponse.INVALID)
     assert world.context.mock.take() == [MockResponse(world.device.id, 5, 7, INVALID)]
-    assert world.queue.counts() == (1, 1, 2, 0, 0, 0, 0, 0, 0)
+    assert world.queue.counts() == (1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0)
     assert world.device.counts() == (2, 0, 0, 0, 0, 0)
 
 

@@ -312,6 +312,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
             timeout_ns=(None, None, 10, 100)[which // 32 % 4],
             timeout_response=(DriverResponse.FAILURE, DriverResponse.INVALID)[which // 128 % 2],
             by_group_index=bool(which // 256 % 2),
+            depth_response=(DriverResponse.FAILURE, DriverResponse.INVALID)[which // 512 % 2],
         )
 
         def model() -> Queue:
@@ -322,6 +323,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
                 limits.timeout_ns,
                 limits.timeout_response,
                 limits.by_group_index,
+                limits.depth_response,
             )
             self.model.add(queue)
             return queue
@@ -654,8 +656,7 @@ class ModelAndEmulatorAgree(RuleBasedStateMachine):
                 *(tally[name] for name in ("auto_groups", "auto_faults")),
                 len(queue.waiting),
                 len(queue.live),
-                tally["timed_out"],
-                tally["lost"],
+                *(tally[name] for name in ("timed_out", "timed_out_faults", "lost", "lost_faults")),
             )
             settled += counts.answered_faults + counts.auto_answered_faults
             settled += sum(len(group.faults) for group in queue.outstanding)

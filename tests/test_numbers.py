@@ -253,7 +253,7 @@ CALLS: Final[dict[str, tuple[Callable[..., object], tuple[str, ...]]]] = {
     "unpack_events": (lambda **some: unpack_events(b"", **some), ("size_bytes",)),
     "Workload.from_faults": (lambda **some: Workload.from_faults(**some), ("faults",)),
     "Load": (Load, ("mode", "in_flight", "group", "speed", "rate", "seed")),
-    "QueueLimits": (QueueLimits, ("depth", "timeout_ns", "timeout_response", "by_group_index")),
+    "QueueLimits": (QueueLimits, ("depth", "depth_response", "timeout_ns", "timeout_response", "by_group_index")),
     "FunctionParts": (FunctionParts, ("requester_id", "pasids", "credits")),
     "MachineParts": (
         MachineParts,

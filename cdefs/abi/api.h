@@ -104,8 +104,8 @@ struct uiopf_faultq_counts {
 	uint64_t auto_answered_groups, auto_answered_faults;	/* INVALID, for the client */
 	uint64_t waiting_groups;				/* now: to be read */
 	uint64_t unanswered_groups;				/* now: read, to be answered */
-	uint64_t timed_out_groups;				/* of those answered for the client: too late */
-	uint64_t lost_groups;					/* beyond the depth: never in the queue, answered FAILURE */
+	uint64_t timed_out_groups, timed_out_faults;		/* of those answered for the client: too late */
+	uint64_t lost_groups, lost_faults;			/* beyond the depth: never in the queue, answered lost_code */
 };
 
 /* What Linux's queue has not; all 0: as Linux. */
@@ -114,6 +114,7 @@ struct uiopf_faultq_limits {
 	uint32_t by_index;	/* answers may name device, PASID and group index */
 	uint64_t timeout_ns;	/* from the report to the answer, read or not; then it is answered for the client: */
 	uint32_t timeout_code;	/* 1 INVALID, 2 FAILURE */
+	uint32_t lost_code;	/* what a group beyond the depth is answered: 1 INVALID, 2 FAILURE; 0: FAILURE */
 };
 
 /* A message that is no fault: `length` groups were lost since the last one of these, just before what follows. */
@@ -166,7 +167,7 @@ int uiopf_faultq_busy(struct uiopf_faultq *queue);	/* the same, and only asks */
 void uiopf_faultq_let_go(struct uiopf_faultq *queue);	/* it goes with the last device and request */
 /* Before its first group. -EBUSY: it has had one, or limits already; -EINVAL: the code. */
 int uiopf_faultq_limit(struct uiopf_faultq *queue, const struct uiopf_faultq_limits *limits);
-/* flags: PASID_VALID 1. The oldest that was read. -EINVAL: none, or the code; -EOPNOTSUPP: not asked for. */
+/* flags: PASID_VALID 1. The oldest that was read. -EINVAL: none, or the code; -EOPNOTSUPP: not asked for; -EINTR as below. */
 int uiopf_faultq_answer_index(struct uiopf_faultq *queue, uint32_t dev_id, uint32_t flags, uint32_t pasid,
 			      uint32_t grpid, uint32_t code);
 /* The system calls on its fd: read(2), write(2), poll(2). */
@@ -754,10 +755,14 @@ struct uiopf_channel_config {
 #define UIOPF_REPORT_NESTED_L1 2
 #define UIOPF_REPORT_NESTED_L2 4
 
+/* What a client's answers name: a cookie; device, PASID and group index; or these where the queue's limits say by_index. */
+enum uiopf_match { UIOPF_BY_COOKIE, UIOPF_BY_INDEX, UIOPF_BY_EITHER };
+
 /* What is to be known of a design before it is opened. */
 struct uiopf_design_info {
 	const char *name, *year, *summary;	/* year: of its proposal; "-" where nobody has made one */
 	enum uiopf_personality personality;	/* what its fault queue's file should be */
+	enum uiopf_match match;
 	int has_client;				/* user space takes part */
 	int has_ring;
 	int on_host;				/* its calls are the host's own: it measures the host, and not the emulated kernel */

@@ -272,6 +272,7 @@ const struct uiopf_design uiopf_design_eventfd = {
 		.year = "2023",
 		.summary = "RFC: eventfd, read per 48-byte message, ioctl per answer",
 		.personality = UIOPF_MERGED,
+		.match = UIOPF_BY_INDEX,
 		.has_client = true,
 		.signals_awake = true,
 	},

@@ -1,9 +1,8 @@
 /*
  * fd (2024, merged in Linux 6.11): one file for both ways. poll tells, read takes as many whole groups as fit, write
- * answers by cookie.
+ * answers by cookie. Where the queue's limits say by_index, each answer is an ioctl instead (file_client.h).
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "designs/file_client.h"
 
@@ -15,7 +14,7 @@ static int open_fd(struct uiopf_channel *ch)
 
 static void close_fd(struct uiopf_channel *ch)
 {
-	free(ch->state);
+	uiopf_file_client_free(ch->state);
 }
 
 static int flush(struct uiopf_channel *ch)
@@ -32,7 +31,7 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 {
 	int rc = flush(ch);
 
-	return unlikely(rc < 0) ? rc : uiopf_file_client_read(ch, out, most);
+	return unlikely(rc < 0) ? rc : uiopf_file_client_read(ch, ch->state, out, most);
 }
 
 static int wait_fd(struct uiopf_channel *ch, uint64_t timeout_ns)
@@ -62,6 +61,7 @@ const struct uiopf_design uiopf_design_fd = {
 		.year = "2024",
 		.summary = "Linux 6.11: poll, read and write on one fd, whole groups",
 		.personality = UIOPF_MERGED,
+		.match = UIOPF_BY_EITHER,
 		.has_client = true,
 	},
 	.open = open_fd,

@@ -389,6 +389,7 @@ static int open_v11(struct uiopf_channel *ch)
 		.year = (year_),				\
 		.summary = (summary_),				\
 		.personality = UIOPF_MERGED,			\
+		.match = UIOPF_BY_INDEX,			\
 		.has_client = true,				\
 		.signals_awake = true,				\
 		.most_faults = (entries_) - 1,			\

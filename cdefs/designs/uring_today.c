@@ -55,7 +55,7 @@ static void close_today(struct uiopf_channel *ch)
 {
 	struct today *t = today_of(ch);
 
-	free(t->file);
+	uiopf_file_client_free(t->file);
 	free(t);
 	uiopf_ring_client_close(ch);
 }
@@ -72,7 +72,7 @@ static int open_today(struct uiopf_channel *ch)
 	if (t->file)
 		rc = uiopf_ring_client_open(ch, &posts);
 	if (rc < 0) {
-		free(t->file);
+		uiopf_file_client_free(t->file);
 		free(t);
 		return rc;
 	}
@@ -105,7 +105,7 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 		return rc;
 	uiopf_ring_client_take(ch);
 	t->unread = true;	/* also if the read is interrupted: its completion has been taken */
-	n = uiopf_file_client_read(ch, out, most);
+	n = uiopf_file_client_read(ch, t->file, out, most);
 	if (n >= 0)
 		t->unread = most - (uint32_t)n < ch->config.group_most;
 	c->found_none = n <= 0;
@@ -142,6 +142,7 @@ const struct uiopf_design uiopf_design_uring_today = {
 		.year = "2024",
 		.summary = "Linux 6.11 with a ring: a multishot poll, read and write",
 		.personality = UIOPF_MERGED,
+		.match = UIOPF_BY_EITHER,
 		.has_client = true,
 		.has_ring = true,
 	},

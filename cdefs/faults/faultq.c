@@ -12,13 +12,13 @@
 
 /* ---- producer ---- */
 
-bool uiopf_faultq_admit(struct uiopf_faultq *q)
+bool uiopf_faultq_admit(struct uiopf_faultq *q, const struct uiopf_group *group)
 {
 	struct uiopf_policy *p = q->policy;
 	uint64_t now;
 
 	/* The reader only makes more room meanwhile. */
-	if (!uiopf_policy_admit(p, LOAD_ACQUIRE(&q->head), q->tail))
+	if (!uiopf_policy_admit(p, LOAD_ACQUIRE(&q->head), q->tail, group->fault_count))
 		return false;
 	if (p->limits.timeout_ns) {
 		now = uiopf_now(&q->core->clock);
@@ -634,10 +634,11 @@ static void answer_for(struct uiopf_faultq *q, struct uiopf_group *group, uint32
 	uiopf_group_respond(group, code);
 }
 
-/* The group with this cookie, the oldest of all; UIOPF_NONE: none has one, the head of the ring. */
-static void answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
+/* The group with this cookie, the oldest of all; UIOPF_NONE: none has one, the head of the ring. Its faults. */
+static uint32_t answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code)
 {
 	struct uiopf_group *group;
+	uint32_t faults;
 
 	if (cookie != UIOPF_NONE) {
 		group = q->by_cookie[cookie];
@@ -648,7 +649,9 @@ static void answer_oldest(struct uiopf_faultq *q, uint32_t cookie, uint32_t code
 		if ((int32_t)(q->woken - q->head) < 0)
 			q->woken = q->head;
 	}
+	faults = group->fault_count;	/* the answer gives the group back */
 	answer_for(q, group, code);
+	return faults;
 }
 
 void uiopf_faultq_refuse_next(struct uiopf_faultq *q, uint32_t code)
@@ -746,7 +749,7 @@ static uint64_t queue_expire(struct uiopf_queue *queue, uint64_t now)
 		if (now < uiopf_policy_too_late(p, arrived))
 			return uiopf_policy_too_late(p, arrived);
 		p->timed_out_groups++;
-		answer_oldest(q, p->oldest, p->limits.timeout_code);
+		p->timed_out_faults += answer_oldest(q, p->oldest, p->limits.timeout_code);
 	}
 	return UIOPF_NO_DEADLINE;
 }
@@ -874,6 +877,8 @@ int uiopf_faultq_limit(struct uiopf_faultq *q, const struct uiopf_faultq_limits 
 	if (limits->timeout_ns && limits->timeout_code != UIOPF_RESP_INVALID &&
 	    limits->timeout_code != UIOPF_RESP_FAILURE)
 		return -EINVAL;
+	if (limits->lost_code && limits->lost_code != UIOPF_RESP_INVALID && limits->lost_code != UIOPF_RESP_FAILURE)
+		return -EINVAL;
 	uiopf_control_begin(q->core);
 	if (q->policy || q->head != q->tail || q->counts.delivered_groups) {
 		rc = -EBUSY;
@@ -934,7 +939,8 @@ int uiopf_faultq_answer_index(struct uiopf_faultq *q, uint32_t dev_id, uint32_t 
 
 	if (!q->policy || !q->policy->limits.by_index)
 		return -EOPNOTSUPP;
-	uiopf_consumer_begin(q->core);
+	if (uiopf_consumer_try_begin(q->core) < 0)
+		return -EINTR;
 	cookie = uiopf_policy_find(q->policy, q->by_cookie, dev_id, flags, pasid, grpid);
 	if (cookie != UIOPF_NONE && takes_code(q, cookie, code)) {
 		answer_cookie(q, cookie, code);
@@ -957,7 +963,9 @@ void uiopf_faultq_counts(struct uiopf_faultq *q, struct uiopf_faultq_counts *cou
 		counts->unanswered_groups += q->by_cookie[i] != NULL;
 	if (q->policy) {
 		counts->timed_out_groups = q->policy->timed_out_groups;
+		counts->timed_out_faults = q->policy->timed_out_faults;
 		counts->lost_groups = LOAD_ACQUIRE(&q->policy->lost);
+		counts->lost_faults = READ_ONCE(&q->policy->lost_faults);
 	}
 	uiopf_consumer_end(q->core);
 }

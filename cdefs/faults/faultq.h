@@ -57,16 +57,22 @@ UIOPF_BEGINS_A_LINE(struct uiopf_faultq, published);
 UIOPF_BEGINS_A_LINE(struct uiopf_faultq, head);
 
 /* Producer: whether the policy lets a group in now. If not, it counts that. */
-bool uiopf_faultq_admit(struct uiopf_faultq *q);
+bool uiopf_faultq_admit(struct uiopf_faultq *q, const struct uiopf_group *group);
 
-/* Producer; false: the queue does not take it. */
+/* Producer; false: the queue does not take it, and its group is answered uiopf_faultq_lost_code(). */
 static inline bool uiopf_faultq_push(struct uiopf_faultq *q, struct uiopf_group *group)
 {
-	if (unlikely(q->policy != NULL) && !uiopf_faultq_admit(q))
+	if (unlikely(q->policy != NULL) && !uiopf_faultq_admit(q, group))
 		return false;
 	q->ring[q->tail++ & q->mask] = group;
 	q->messages += group->fault_count;
 	return true;
+}
+
+/* … of a queue that has not taken one, and so has a depth. */
+static inline uint32_t uiopf_faultq_lost_code(const struct uiopf_faultq *q)
+{
+	return q->policy->limits.lost_code;
 }
 
 void uiopf_faultq_publish_slow(struct uiopf_faultq *q);

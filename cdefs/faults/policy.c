@@ -6,11 +6,12 @@
 
 /* ---- the limit ---- */
 
-bool uiopf_policy_admit(struct uiopf_policy *p, uint32_t head, uint32_t tail)
+bool uiopf_policy_admit(struct uiopf_policy *p, uint32_t head, uint32_t tail, uint32_t faults)
 {
 	if (!p->limits.depth || tail - head < p->limits.depth)
 		return true;
 	WRITE_ONCE(&p->lost_at, tail);
+	WRITE_ONCE(&p->lost_faults, p->lost_faults + faults);
 	STORE_RELEASE(&p->lost, p->lost + 1);	/* pairs with the reader's load: the place is written */
 	return false;
 }
@@ -192,6 +193,8 @@ struct uiopf_policy *uiopf_policy_new(const struct uiopf_faultq_limits *limits)
 
 	if (p) {
 		p->limits = *limits;
+		if (!p->limits.lost_code)
+			p->limits.lost_code = UIOPF_RESP_FAILURE;
 		p->oldest = p->newest = UIOPF_NONE;
 	}
 	return p;

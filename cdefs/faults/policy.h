@@ -22,7 +22,7 @@ struct uiopf_policy {
 	struct uiopf_faultq_limits limits;
 
 	/* The limit. The producer counts what it lost, and where that was; the consumer what it has told of. */
-	uint64_t lost, told;
+	uint64_t lost, lost_faults, told;
 	uint32_t lost_at;		/* the tail at the newest loss */
 
 	/* The time-out: when the groups in the ring came, and a list of those behind cookies, oldest first. */
@@ -33,7 +33,7 @@ struct uiopf_policy {
 		uint32_t before, after;	/* cookies; UIOPF_NONE */
 	} *live;
 	uint32_t oldest, newest;
-	uint64_t timed_out_groups;
+	uint64_t timed_out_groups, timed_out_faults;
 
 	/* By index: cookies of one hash, in the order in which their groups were delivered. */
 	struct uiopf_bucket { uint32_t first, last; } *bucket;
@@ -44,8 +44,8 @@ struct uiopf_policy {
 struct uiopf_policy *uiopf_policy_new(const struct uiopf_faultq_limits *limits);
 void uiopf_policy_free(struct uiopf_policy *policy);
 
-/* Producer: whether a group may come in at the tail, with the head there. If it may not, that is counted. */
-bool uiopf_policy_admit(struct uiopf_policy *policy, uint32_t head, uint32_t tail);
+/* Producer: whether a group of so many faults may come in at the tail, with the head there. If not, that is counted. */
+bool uiopf_policy_admit(struct uiopf_policy *policy, uint32_t head, uint32_t tail, uint32_t faults);
 /* Consumer: how many groups were lost since that was told, if the reader has come to the place. */
 uint64_t uiopf_policy_lost(const struct uiopf_policy *policy, uint32_t head);
 /* Consumer: the group at the head has its cookie; a group's cookie goes. */

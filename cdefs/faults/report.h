@@ -45,7 +45,7 @@ hot_inline int uiopf_report_with(struct uiopf_device *d, const struct uiopf_faul
 	group->fault_count = count + 1;
 	if (unlikely(!uiopf_faultq_push(attach->queue, group))) {
 		uiopf_give_group(d, group);
-		uiopf_refuse(d, fault, data, UIOPF_RESP_FAILURE, count + 1);
+		uiopf_refuse(d, fault, data, uiopf_faultq_lost_code(attach->queue), count + 1);
 	}
 	return 0;
 }

@@ -348,7 +348,23 @@ static void a_full_queue_loses_and_says_so(void)
 	uiopf_faultq_counts(s->q[0], &counts);
 	uiopf_device_get_counts(s->device[0], &device_counts);
 	CHECK_EQ(counts.lost_groups, 3);
+	CHECK_EQ(counts.lost_faults, 4);
 	CHECK_EQ(device_counts.refused, 4);
+	close_scene(s);
+}
+
+/* With INVALID a function goes on: a Response Failure would stop it. */
+static void what_a_full_queue_loses_is_answered_as_the_limit_says(void)
+{
+	struct scene *s = open_scene();
+
+	CHECK_EQ(uiopf_faultq_limit(s->q[0], &(struct uiopf_faultq_limits){ .depth = 1, .lost_code = 3 }), -EINVAL);
+	limit(s->q[0], &(struct uiopf_faultq_limits){ .depth = 1, .lost_code = UIOPF_RESP_INVALID });
+	CHECK_EQ(uiopf_attach(s->device[0], UIOPF_NO_PASID, s->q[0], 0), 0);
+	CHECK_EQ(report(s, 0, UINT32_MAX, 1, LAST), 0);
+	CHECK_EQ(report(s, 0, UINT32_MAX, 2, LAST), 0);
+	told(s, 10, 0, 2, UIOPF_RESP_INVALID);
+	told_nothing(s);
 	close_scene(s);
 }
 
@@ -398,6 +414,7 @@ static void what_is_not_answered_in_time_is_answered(void)
 	told_nothing(s);
 	uiopf_faultq_counts(s->q[0], &counts);
 	CHECK_EQ(counts.timed_out_groups, 4);
+	CHECK_EQ(counts.timed_out_faults, 4);
 	CHECK_EQ(counts.auto_answered_groups, 4);
 	CHECK_EQ(counts.answered_groups, 2);
 
@@ -508,6 +525,7 @@ int main(int argc, char **argv)
 	a_request_on_the_way(UIOPF_MODEL_UNDRAINED, false);
 	a_request_on_the_way(UIOPF_MODEL_UNDRAINED, true);
 	a_full_queue_loses_and_says_so();
+	what_a_full_queue_loses_is_answered_as_the_limit_says();
 	what_is_not_answered_in_time_is_answered();
 	answers_may_name_the_group_index();
 	a_virtual_function_is_paused();

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from uring_iopf.errors import UsageError, told_with_place
 
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 class DesignInfo:
     """A design, before it is opened.
 
-    *index*: the number of a design in C; None: a design in Python. *has_client*: it has a client in user space.
-    *has_ring*: it has a ring, which a worker can poll. *on_host*: its calls are the host's own, so it measures the
-    host's kernel, and not the emulated one. *proposed*: it needs the proposed fault file, with reads posted
-    ahead. *commands*: it needs the file that has URING_CMDs as well (`Personality.COMMANDS`). *signals_awake*: its
-    eventfd is written also for a client that does not sleep. *most_faults*: the faults that it has room for until the
-    client receives them, beyond which it refuses; None: any number. *python*: the class of a design in Python.
+    *index*: the number of a design in C; None: a design in Python. *matches*: the ways in which its client's answers
+    may name a group: ``cookie``, or ``index`` (device, PASID and group index, with `QueueLimits.by_group_index` where
+    both are there); empty: it has no client. *has_client*: it has a client in user space. *has_ring*: it has a ring,
+    which a worker can poll. *on_host*: its calls are the host's own, so it measures the host's kernel, and not the
+    emulated one. *proposed*: it needs the proposed fault file, with reads posted ahead. *commands*: it needs the file
+    that has URING_CMDs as well (`Personality.COMMANDS`). *signals_awake*: its eventfd is written also for a client that
+    does not sleep. *most_faults*: the faults that it has room for until the client receives them, beyond which it
+    refuses; None: any number. *python*: the class of a design in Python.
     """
 
     name: str
     year: str
     summary: str
     index: int | None = None
+    matches: tuple[str, ...] = ("cookie",)
     has_client: bool = True
     has_ring: bool = False
     on_host: bool = False
@@ -53,6 +56,10 @@ class DesignInfo:
         return self.python is not None
 
 
+_MATCHES: Final = (("cookie",), ("index",), ("cookie", "index"))
+"""By ``enum uiopf_match``."""
+
+
 @cache
 def _native() -> tuple[DesignInfo, ...]:
     """The designs in C, in the order of its list."""
@@ -67,6 +74,7 @@ def _native() -> tuple[DesignInfo, ...]:
                 year,
                 summary,
                 index,
+                matches=_MATCHES[c.match] if c.has_client else (),
                 has_client=bool(c.has_client),
                 has_ring=bool(c.has_ring),
                 on_host=bool(c.on_host),

@@ -47,7 +47,7 @@ class QueueLimits:
     """Limits that Linux's fault queue does not have, each off by default. Raises: UsageError, a value out of range."""
 
     depth: int | None = None
-    """The most groups that may wait to be read. The next one is answered FAILURE at once, and a message reports it
+    """The most groups that may wait to be read. The next one is answered at once, and a message reports it
     (`LOST_GROUPS`). None: no limit."""
     timeout_ns: int | None = None
     """The longest time from the report of a group to its answer, in nanoseconds of the core's clock. After it a turn of
@@ -56,17 +56,18 @@ class QueueLimits:
     """The answer after the time-out: INVALID or FAILURE."""
     by_group_index: bool = False
     """Whether answers may name device, PASID and group index (`FaultQueue.respond_to`) instead of the cookie."""
+    depth_response: DriverResponse = DriverResponse.FAILURE
+    """The answer to a group beyond *depth*: FAILURE, which stops the page requests of a PCIe function, or INVALID, with
+    which it goes on."""
 
     def __post_init__(self) -> None:
         if self.depth is not None:
             check_whole("depth", self.depth, 1, 2**32 - 1, " groups, or None")
         if self.timeout_ns is not None:
             check_whole("timeout_ns", self.timeout_ns, 1, 2**63 - 1, ", or None")
-        if self.timeout_response not in (DriverResponse.INVALID, DriverResponse.FAILURE):
-            raise UsageError(
-                "timeout_response must be DriverResponse.INVALID or DriverResponse.FAILURE, not "
-                f"{self.timeout_response!r}"
-            )
+        for name in ("depth_response", "timeout_response"):
+            if (response := getattr(self, name)) not in (DriverResponse.INVALID, DriverResponse.FAILURE):
+                raise UsageError(f"{name} must be DriverResponse.INVALID or DriverResponse.FAILURE, not {response!r}")
         if not isinstance(self.by_group_index, bool):
             raise UsageError(f"by_group_index must be True or False, not {self.by_group_index!r}")
 
@@ -94,8 +95,12 @@ class FaultQueueCounts(NamedTuple):
     """Groups that were read and wait for an answer now."""
     timed_out_groups: int
     """Groups that the kernel has answered after a time-out; *auto_answered_groups* counts them too."""
+    timed_out_faults: int
+    """Faults that the kernel has answered after a time-out; *auto_answered_faults* counts them too."""
     lost_groups: int
-    """Groups that were never queued, because *depth* groups were waiting, and were answered FAILURE."""
+    """Groups that were never queued, because *depth* groups were waiting, and were answered `depth_response`."""
+    lost_faults: int
+    """Faults of those groups."""
 
 
 _CALLS: Final = QueueCalls("fault queue", lib.uiopf_faultq_file, lib.uiopf_faultq_busy, lib.uiopf_faultq_let_go)
@@ -125,6 +130,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
             in_c.by_index = limits.by_group_index
             in_c.timeout_ns = limits.timeout_ns or 0
             in_c.timeout_code = limits.timeout_response
+            in_c.lost_code = limits.depth_response
             check(lib.uiopf_faultq_limit(self.c, in_c), call)
 
     def read(self, length: int) -> bytes:
@@ -186,7 +192,7 @@ class FaultQueue(QueueFile[CFaultQueue]):
         c = self._file("page response")
         check_fits(32, dev_id=dev_id, grpid=grpid, code=code, pasid=pasid or 0)
         flags = 0 if pasid is None else FaultFlags.PASID_VALID
-        check(lib.uiopf_faultq_answer_index(c, dev_id, flags, pasid or 0, grpid, code), "page response")
+        interruptible("page response", lib.uiopf_faultq_answer_index, c, dev_id, flags, pasid or 0, grpid, code)
 
     def poll(self) -> int:
         """Return the events that hold now: always POLLOUT, and POLLIN | POLLRDNORM while a group waits to be read.
