@@ -22,13 +22,17 @@ from uring_iopf.commands import main as cli
 from uring_iopf.commands.shared import Parts
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.load import Load, LoadMode
+from uring_iopf.iommufd import DriverResponse, QueueLimits
 from uring_iopf.lab.result import CellResult, Floor
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
+from uring_iopf.machine import Machine
 from uring_iopf.machine_parts import MachineParts
 from uring_iopf.reports import progress as progress_module
 from uring_iopf.reports.output import Output
 from uring_iopf.reports.progress import INTERVAL_S, progress
 from uring_iopf.workloads import bundled_names
+
+INVALID = DriverResponse.INVALID
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class FakeDesign:
     has_client: bool = True
     on_host: bool = False
     polled: bool = False
+    matches: tuple[str, ...] = ("cookie",)
 
 
 DESIGNS = {
@@ -54,10 +59,15 @@ DESIGNS = {
 }
 
 
+OLD = {"old": FakeDesign("old", matches=("index",)), "both": FakeDesign("both", matches=("cookie", "index"))}
+"""Designs that are there for tests of what answers name."""
+WITH_OLD = [*DESIGNS, *OLD]
+
+
 def resolve(spec: str) -> FakeDesign:
     if spec == "gone:Mine":
         raise UsageError("gone:Mine: no module named 'gone'")
-    return DESIGNS.get(spec) or FakeDesign(spec)
+    return DESIGNS.get(spec) or OLD.get(spec) or FakeDesign(spec)
 
 
 def good(spec: CellSpec) -> CellResult:
@@ -94,14 +104,14 @@ def run(*argv: str, parts: Parts = PARTS) -> int:
         return int(end.code or 0)
 
 
-def cells_asked_for(*argv: str) -> list[CellSpec]:
+def cells_asked_for(*argv: str, parts: Parts = PARTS) -> list[CellSpec]:
     asked: list[CellSpec] = []
 
     def remember(spec: CellSpec, _on_progress: Callable[[float], None]) -> CellResult:
         asked.append(spec)
         return good(spec)
 
-    assert run("compare", *argv, parts=PARTS._replace(measure_cell=remember)) == 0
+    assert run("compare", *argv, parts=parts._replace(measure_cell=remember)) == 0
     return asked
 
 
@@ -186,6 +196,50 @@ def test_every_option_reaches_the_cell() -> None:
     )
     assert cell == CellSpec("ring", "trio", parts, seconds=2.5, limit_s=25.0, split=True)
     assert cell.workload.name == "numpy-sort"
+
+
+@pytest.mark.parametrize(
+    ("options", "limits"),
+    [
+        ("--depth 4", QueueLimits(depth=4, depth_response=INVALID, timeout_response=INVALID)),
+        ("--timeout 0.25", QueueLimits(timeout_ns=250_000_000, depth_response=INVALID, timeout_response=INVALID)),
+        ("--timeout 0.000000001", QueueLimits(timeout_ns=1, depth_response=INVALID, timeout_response=INVALID)),
+        ("--match cookie", QueueLimits(depth_response=INVALID, timeout_response=INVALID)),
+        ("--match index", QueueLimits(by_group_index=True, depth_response=INVALID, timeout_response=INVALID)),
+        (
+            "--depth 512 --timeout 3600 --match index",
+            QueueLimits(512, 3600 * 10**9, INVALID, by_group_index=True, depth_response=INVALID),
+        ),
+    ],
+    ids=str,
+)
+def test_limits_are_those_of_the_machine(options: str, limits: QueueLimits) -> None:
+    parts = PARTS._replace(design_names=lambda: WITH_OLD)
+    (cell,) = cells_asked_for("--design", "both", "--in-flight", "1", *options.split(), parts=parts)
+    assert cell.parts.limits == limits
+    with Machine(cell.parts) as machine:
+        machine.open("fd")
+        assert machine.queue.limits == limits
+
+
+@pytest.mark.parametrize(
+    ("match", "designs", "without"),
+    [("index", ["bound", "old", "both"], "fd, ring"), ("cookie", ["bound", "fd", "ring", "both"], "old")],
+)
+def test_designs_that_cannot_name_groups_so_are_left_out_with_a_sentence(
+    match: str, designs: list[str], without: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = PARTS._replace(design_names=lambda: WITH_OLD)
+    cells = cells_asked_for("--match", match, "--in-flight", "1", "--driver", "enter", parts=parts)
+    assert [cell.design for cell in cells] == designs
+    assert f"without {without}, which cannot" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_design_that_is_asked_for_and_cannot_name_groups_so_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = PARTS._replace(design_names=lambda: WITH_OLD)
+    assert run("compare", "--match", "cookie", "--design", "fd", "--design", "old", parts=parts) == 2
+    message = "--match cookie: the answers of old have a place for device, PASID and group index only; leave --match or"
+    assert message in capsys.readouterr().err
 
 
 def test_what_is_given_twice_is_measured_once() -> None:
@@ -292,6 +346,18 @@ def test_a_number_in_flight_that_cannot_be_names_the_greatest(
         ("--load poisson --rate 1e10", "argument --rate: '1e10' is not a number above 0 and up to 1e+09"),
         ("--load poisson --rate 1,2", "argument --rate: '1,2' is not a number above 0 and up to 1e+09"),
         ("--load open --rate 1", "argument --load: invalid choice: 'open'"),
+        ("--depth 0", "argument --depth: '0' is not a whole number from 1 to 512"),
+        ("--depth 513", "argument --depth: '513' is not a whole number from 1 to 512"),
+        ("--depth 1.5", "argument --depth: '1.5' is not a whole number from 1 to 512"),
+        ("--timeout 0", "argument --timeout: '0' is not a number above 0 and up to 3600"),
+        ("--timeout=-1", "argument --timeout: '-1' is not a number above 0 and up to 3600"),
+        ("--timeout 3601", "argument --timeout: '3601' is not a number above 0 and up to 3600"),
+        ("--timeout 100ms", "argument --timeout: '100ms' is not a number above 0 and up to 3600"),
+        ("--match grpid", "argument --match: invalid choice: 'grpid'"),
+        (
+            "--match index --design fd",
+            "--match index: the answers of fd have a place for a cookie only; leave --match or the design out",
+        ),
         ("--duration 0", "argument --duration: '0' is not a number above 0 and up to 3600"),
         ("--duration 1h", "argument --duration: '1h' is not a number above 0 and up to 3600"),
         ("--in-flight 512 --group 32", "the workload gcc-compile, with --group 32 and --iommu vtd, reaches "),
@@ -453,6 +519,9 @@ def test_the_json_file_has_the_arguments_with_their_defaults(tmp_path: Path) -> 
         "iommu": "vtd",
         "stage2": None,
         "stage_known_by": None,
+        "depth": None,
+        "timeout": None,
+        "match": None,
         "wait": "spin",
         "in_flight": [1, 16, 64],
         "group": 1,

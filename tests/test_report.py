@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from uring_iopf.costs import Parts, PerFault
+from uring_iopf.iommufd import DriverResponse, QueueLimits
 from uring_iopf.lab.compare import Comparison, Plan
-from uring_iopf.lab.result import CellResult, Floor, Latency
+from uring_iopf.lab.result import CellResult, Floor, Latency, LimitCounts
 from uring_iopf.machine_parts import MachineParts
 from uring_iopf.reports import comparison as report
 from uring_iopf.reports import text as text_of
 from uring_iopf.reports.document import environment, json_text
 from uring_iopf.workloads import ROW, Workload
 
+INVALID = DriverResponse.INVALID
 TINY = Workload("tiny", ROW.pack(0, 0x1000, 1, 1) + ROW.pack(9, 0x2000, 2, 2))
 FLOOR = Floor(110.4, 44_417.0, 77.0, together=0.9981, bare_rings_per_s={16: 17_123_456.0})
 ABOUT = {"uring-multishot": "READ_MULTISHOT posted ahead", "fd": "read and write on one fd"}
@@ -507,6 +509,7 @@ def test_a_json_result_has_its_keys() -> None:
         "rate": None,
         "limited": False,
         "stages": None,
+        "limits": None,
         "parts_ns": None,
         "emulation_ns": 40.5,
         "accounted": True,
@@ -544,6 +547,50 @@ def test_a_row_that_is_mostly_the_emulators_own_is_marked(emulation_ns: float, s
 def test_a_row_whose_hardware_was_not_timed_has_a_dash() -> None:
     text = rendered(compared(replace(GOOD, emulation_ns=None)))
     assert text[text.index("Speed and latency") :].splitlines()[4].split()[3] == "-"
+
+
+def with_limits(*results: CellResult, **plan: Any) -> Comparison:
+    comparison = compared(*results)
+    limits = QueueLimits(4, 100_000_000, INVALID, depth_response=INVALID)
+    changed = replace(comparison.plan, parts=replace(comparison.plan.parts, limits=limits), **plan)
+    return replace(comparison, plan=changed)
+
+
+def test_limits_have_a_line_and_columns_of_their_own() -> None:
+    counts = LimitCounts(4, 100_000_000, "cookie", 250_000, 250_000, 1_234, 1_235)
+    row = replace(GOOD, answered=748_765, auto_answered=1_235, limits=counts, answer_errors=77, unmapped=5)
+    text = rendered(with_limits(row, match="cookie", left_out=("eventfd",)))
+    said = " ".join(text.split())
+    assert (
+        "limits at most 4 groups wait to be read; one more is lost, and answered INVALID; the kernel answers " in said
+    )
+    assert "answers INVALID after 100 ms without an answer" in said
+    assert "answers an answer names its group by the cookie that the kernel gave it; without eventfd, which" in said
+    speed = text[text.index("Speed and latency") :].splitlines()
+    assert speed[2].split() == ["not"]
+    assert " ".join(speed[3].split()) == "design driver faults/s own p50 p99 p99.9 max served"
+    assert speed[5].split()[-1] == "25.1%"
+    account = text[text.index("Account of all faults") :].splitlines()
+    assert account[2].split() == ["answered", "lost,"]
+    heads = "design driver faults answered for lost depth"
+    assert " ".join(account[3].split()) == heads
+    assert account[5].split() == ["fd", "enter", "1,000,000", "748,765", "1,235", "0", "250,000"]
+    late = text[text.index("Faults that timed out") :].splitlines()
+    assert late[2].split() == ["timed", "late,", "late,"]
+    assert late[3].split() == ["design", "driver", "out", "refused", "astray"]
+    assert late[5].split() == ["fd", "enter", "1,235", "77", "5"]
+    assert "not accounted for" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    (result,) = written(with_limits(row))["results"]
+    assert result["limits"] == {
+        "depth": 4,
+        "timeout_ns": 100_000_000,
+        "match": "cookie",
+        "lost_groups": 250_000,
+        "lost_faults": 250_000,
+        "timed_out_groups": 1_234,
+        "timed_out_faults": 1_235,
+    }
 
 
 def test_without_parts_there_is_no_table_of_them() -> None:

@@ -389,6 +389,8 @@ def test_a_design_that_cannot_be_played_is_refused() -> None:
         ("--model round-numbers", "--model: live time has no prices; add --mode virtual, or leave --model out"),
         ("--mode virtual --client trio", "--client trio: virtual time has the native client only"),
         ("--mode virtual --stage2 pinned", "--stage2: virtual time has no prices for two stages"),
+        ("--mode virtual --depth 4", "--depth: a pass of virtual time ends when its client has served all faults"),
+        ("--mode virtual --timeout 1", "--timeout: a pass of virtual time ends when its client has served all faults"),
         ("--mode virtual --design host-fd", "virtual time cannot have host-fd"),
         ("--mode virtual --model nowhere", "there is no cost model 'nowhere'"),
         ("--mode virtual --model graviton3", "the cost model graviton3 lacks prices: system_call ("),

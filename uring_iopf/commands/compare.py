@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from uring_iopf.costs.model import CostModel
+    from uring_iopf.iommufd import QueueLimits
     from uring_iopf.lab.compare import Plan
 
 DEFAULT_IN_FLIGHT: Final = (1, 16, 64)
@@ -51,6 +52,7 @@ MOST_REPEATS: Final = 1000
 
 MOST_RATE: Final = 1e9
 MOST_DURATION_S: Final = 3600.0
+MOST_TIMEOUT_S: Final = 3600.0
 
 _COLUMNS: Final = (
     ("driver", "the thread that runs the kernel's part (see --driver)"),
@@ -78,6 +80,23 @@ _COLUMNS: Final = (
         "registered handler, and times that the container's lock was taken",
     ),
     ("lost", "faults that nobody answered; any number but 0 is an error"),
+    (
+        "lost, depth",
+        "with --depth: faults that found the fault queue full, and that the client has not seen; faults/s and the "
+        "latency count them too",
+    ),
+    ("not served", "with --depth or --timeout: the share of the faults that the client did not answer"),
+    ("timed out", "with --timeout: faults, a part of answered for, for which the client was too late"),
+    (
+        "late, refused",
+        "with --timeout: answers that the kernel refused, because their group had been answered, and no other had its "
+        "cookie or index",
+    ),
+    (
+        "late, astray",
+        "with --timeout: faults whose group got such an answer, because it had that cookie or index by then, as far as "
+        "it shows: the answer was SUCCESS, and the page was not there",
+    ),
     ("min, max", "with --repeat: the slowest and the fastest measurement of the row"),
 )
 
@@ -188,6 +207,30 @@ def add_options(parser: Parser, parts: Parts) -> None:
         help="how the kernel knows which stage has faulted, with --stage2; may be repeated. hardware: a stall says it, "
         "with SMMUv3. driver: the driver walks the tables. handler: the registered handler filters. nobody: all of "
         "stage 2 is pinned for these rows. all: each that the IOMMU allows (default: all)",
+    )
+    add(
+        "--depth",
+        metavar="N",
+        type=whole_number(1, MOST_IN_FLIGHT),
+        help=f"the most groups that may wait in the fault queue, 1 to {MOST_IN_FLIGHT}. One more is lost: the kernel "
+        "answers INVALID and counts it. Linux has no limit; people argue whether a slow client may hold that many "
+        "groups, and whether it must be told of a loss (default: no limit)",
+    )
+    add(
+        "--timeout",
+        metavar="SECONDS",
+        type=number_above_zero(MOST_TIMEOUT_S),
+        help=f"the longest time from a report to its answer, above 0, up to {MOST_TIMEOUT_S:g}, for example 0.1; then "
+        "the kernel answers INVALID for the client. Linux waits for ever, as PCIe allows; the RFC of 2023 did not, so "
+        "that a client that hangs does not hang the device (default: no limit)",
+    )
+    add(
+        "--match",
+        choices=("cookie", "index"),
+        help="the name of a group in an answer: the cookie that came with it (cookie), or device, PASID and group "
+        "index, as before Linux 6.11 (index). With a cookie the kernel searches nothing; without one it has none. "
+        "A design that can do both does as asked; one that cannot is left out, or refused if --design names it "
+        "(default: each as it was proposed)",
     )
     add(
         "--wait",
@@ -313,9 +356,12 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         group=arguments.group,
         seed=arguments.seed,
         functions=() if arguments.stalls is None else (FunctionParts(stalls=arguments.stalls),),
+        limits=_limits(arguments),
     )
     designs = _designs(arguments.design, parts)
     facts = {spec: parts.resolve_design(spec) for spec in designs}
+    left_out = _without_match(facts, arguments.match, given=bool(arguments.design))
+    designs = tuple(spec for spec in designs if spec in facts)
     from uring_iopf.designs.registry import check_names  # loads the compiled part, which a mistake above does not need
 
     check_names((spec, fact.name) for spec, fact in facts.items())
@@ -341,6 +387,46 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         bounds=frozenset(fact.name for fact in facts.values() if not fact.has_client),
         ways=ways,
         model=model,
+        match=arguments.match,
+        left_out=left_out,
+    )
+
+
+def _without_match(facts: dict[str, DesignFacts], match: str | None, *, given: bool) -> tuple[str, ...]:
+    """Take the designs out whose answers do not name a group so, and return their names.
+
+    Raises: UsageError, such a design is *given*.
+    """
+    unfit = [
+        spec for spec, fact in facts.items() if match is not None and fact.has_client and match not in fact.matches
+    ]
+    if unfit and given:
+        (other,) = facts[unfit[0]].matches
+        raise UsageError(
+            f"--match {match}: the answers of {unfit[0]} have a place for {_NAMED[other]} only; leave --match or the "
+            "design out"
+        )
+    return tuple(facts.pop(spec).name for spec in unfit)
+
+
+_NAMED: Final = {"cookie": "a cookie", "index": "device, PASID and group index"}
+
+
+def _limits(arguments: argparse.Namespace) -> QueueLimits | None:
+    """The limits of the fault queue; None: as Linux.
+
+    With FAILURE, which Linux answers out of memory, a PCIe function would stop its page requests, and so the replay.
+    """
+    if arguments.depth is None and arguments.timeout is None and arguments.match is None:
+        return None
+    from uring_iopf.iommufd import DriverResponse, QueueLimits  # loads the compiled part
+
+    return QueueLimits(
+        depth=arguments.depth,
+        depth_response=DriverResponse.INVALID,
+        timeout_ns=None if arguments.timeout is None else max(1, round(arguments.timeout * 1e9)),
+        timeout_response=DriverResponse.INVALID,
+        by_group_index=arguments.match == "index",
     )
 
 
@@ -357,6 +443,12 @@ def _model(arguments: argparse.Namespace) -> CostModel | None:
         raise UsageError(f"--client {arguments.client}: virtual time has the native client only; leave --client out")
     if arguments.stage2 is not None:
         raise UsageError("--stage2: virtual time has no prices for two stages of page tables; leave --stage2 out")
+    for option in ("depth", "timeout"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(
+                f"--{option}: a pass of virtual time ends when its client has served all faults, which it will not; "
+                f"leave --{option} out"
+            )
     model = CostModel.load(arguments.model or DEFAULT_MODEL)
     prices_of(model)  # a price that is missing is said before anything is measured
     return model

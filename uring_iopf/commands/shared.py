@@ -49,6 +49,8 @@ class DesignFacts(Protocol):
     def on_host(self) -> bool: ...  # noqa: D102
     @property
     def polled(self) -> bool: ...  # noqa: D102
+    @property
+    def matches(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 class Bench(Protocol):

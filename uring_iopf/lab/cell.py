@@ -16,7 +16,7 @@ from uring_iopf.lab.clock import RunningClock, StandingClock
 from uring_iopf.lab.processors import client_and_worker_apart
 from uring_iopf.lab.reach import most_in_flight
 from uring_iopf.lab.replay import Replay
-from uring_iopf.lab.result import CellResult, Latency, StageCosts
+from uring_iopf.lab.result import CellResult, Latency, LimitCounts, StageCosts
 from uring_iopf.lab.serving import server
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 from uring_iopf.machine import Machine
@@ -192,18 +192,21 @@ def result_of(replay: Replay, *, partial: bool) -> CellResult:
     error = replay.error
     if error is None and account.lost < 0:
         error = f"there are {-account.lost} more answers than faults"
-    # Every client here answers SUCCESS. Other answers must be those that the kernel gave for the client.
-    if error is None and (bad := failed - account.auto_answered) > 0:
+    # Every client here answers SUCCESS. Other answers must be those that the kernel gave for the client. A function
+    # that got a FAILURE ignores what comes after it.
+    if error is None and (bad := failed - account.auto_answered - sum(one.ignored for one in counts)) > 0:
         error = f"{bad} faults got INVALID or FAILURE, but not from the kernel"
     if lost := machine.iommu.lost():  # added to another error, because it may be its cause
         error = "; ".join([*([error] if error else []), f"the IOMMU's queues lost {lost} requests or answers"])
     # Taken before the detach: a pass that was cut off has added neither its time nor its faults.
     busy_ns = max(one.busy_ns for one in measured)
     # One whose time was over has ended, with fewer faults than the workload has.
-    # With two stages a row can make several faults, or none.
-    whole = replay.replays * replay.rows if machine.stages is None else replay.sent
+    # With two stages a row can make several faults, or none. With limits a FAILURE can end a pass early.
+    plain = machine.stages is None and machine.parts.limits is None
+    whole = replay.replays * replay.rows if plain else replay.sent
     served = sum(one.sent for one in measured) if replay.cut and not partial else whole
     result = spec.nothing_measured(partial=partial, error=error)
+    limits = _limits(machine, result.limits)
     return replace(
         result,
         design=machine.design.name,
@@ -215,7 +218,7 @@ def result_of(replay: Replay, *, partial: bool) -> CellResult:
         replays=replay.replays,
         faults=account.sent,
         answered=account.answered,
-        auto_answered=account.auto_answered,
+        auto_answered=account.auto_answered - (0 if limits is None else limits.lost_faults),
         lost=max(account.lost, account.awaited),
         unmapped=account.unmapped,
         answer_errors=cost.answer_errors,
@@ -223,6 +226,7 @@ def result_of(replay: Replay, *, partial: bool) -> CellResult:
         latency_ns=_latency(endpoints),
         per_fault=cost.per_fault(account.sent),
         stages=_stages(machine, result.stages),
+        limits=limits,
     )
 
 
@@ -239,6 +243,17 @@ def _stages(machine: Machine, planned: StageCosts | None) -> StageCosts | None:
         return None
     counts = machine.stages.counts()._asdict()
     return replace(planned, **{name: counts[name] for name in counts if name != "faults"})
+
+
+def _limits(machine: Machine, planned: LimitCounts | None) -> LimitCounts | None:
+    if planned is None:
+        return None
+    counts = [queue.counts() for queue in machine.queues.values()]
+    names = ("lost_groups", "lost_faults", "timed_out_groups", "timed_out_faults")
+    by_index = machine.parts.limits is not None and machine.parts.limits.by_group_index
+    ways = machine.design.matches
+    match = None if not ways else "index" if by_index and "index" in ways else ways[0]
+    return replace(planned, match=match, **{name: sum(getattr(one, name) for one in counts) for name in names})
 
 
 def _latency(endpoints: list[Endpoint]) -> Latency:

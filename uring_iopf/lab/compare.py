@@ -40,7 +40,8 @@ class Plan:
     *bounds*: the names of the designs without user space, which are bounds for the others. *ways*: machines of two
     stages, one for each way to know which has faulted; every design gets each of them in place of *parts*. *model*: the
     prices of virtual time, in which a closed loop ends with its faults, and *seconds* are those of the model; None:
-    everything is measured live.
+    everything is measured live. *match*: the name of a group in all designs' answers, ``cookie`` or ``index``; None: as
+    each was proposed. *left_out*: the names of designs that cannot do so, and would be among *designs* otherwise.
     """
 
     parts: MachineParts
@@ -58,6 +59,8 @@ class Plan:
     bounds: frozenset[str] = frozenset()
     ways: tuple[MachineParts, ...] = ()
     model: CostModel | None = None
+    match: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def mode(self) -> str:

@@ -72,6 +72,24 @@ class StageCosts:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitCounts:
+    """The limits of the fault queues, and the groups and faults that met them."""
+
+    depth: int | None
+    """The most groups that might wait to be read; None: no limit."""
+    timeout_ns: int | None
+    """The longest time to an answer, in nanoseconds; None: no limit."""
+    match: str | None = None
+    """The name of a group in answers, ``cookie`` or ``index`` (device, PASID and group index); None: no client."""
+    lost_groups: int = 0
+    lost_faults: int = 0
+    """Those that found *depth* groups waiting. The kernel answered them at once; the client has not seen them."""
+    timed_out_groups: int = 0
+    timed_out_faults: int = 0
+    """Those that were not answered in time, and were answered for the client."""
+
+
+@dataclass(frozen=True, slots=True)
 class CellResult:
     """The measurement of one design with one client and one load.
 
@@ -80,10 +98,11 @@ class CellResult:
     *in_flight*: the number that was asked for, or the most that the workload and the function's credits reach, if that
     is less. *load*: ``closed``, ``trace`` or ``poisson``. *rate*: the faults per second of an open loop; None: a closed
     loop. *partial*: the measurement was interrupted. *limited*: it was stopped by its limit of time, with fewer faults
-    than planned. *error*: the reason why it failed; None: it did not. *stages*: the costs of knowing the stage; None:
-    there was one. *parts_ns*: where the mean latency goes, live from a short replay of its own; None: it was not asked
-    for, or not every group went all the way. *emulation_ns*: from the same replay, the time per fault of the simulated
-    hardware, which no processor of a real machine runs; None in virtual time, where it has a core of its own.
+    than planned. *error*: the reason why it failed; None: it did not. *auto_answered*: without those that a queue's
+    depth has lost. *limits*: None, there were none. *stages*: the costs of knowing the stage; None: there was one.
+    *parts_ns*: where the mean latency goes, live from a short replay of its own; None: it was not asked for, or not
+    every group went all the way. *emulation_ns*: from the same replay, the time per fault of the simulated hardware,
+    which no processor of a real machine runs; None in virtual time, where it has a core of its own.
     """
 
     design: str
@@ -111,6 +130,7 @@ class CellResult:
     rate: float | None = None
     limited: bool = False
     stages: StageCosts | None = None
+    limits: LimitCounts | None = None
     parts_ns: Parts | None = None
     emulation_ns: float | None = None
 
@@ -118,6 +138,19 @@ class CellResult:
     def known_by(self) -> str | None:
         """How the kernel knew which stage had faulted; None: there was one."""
         return None if self.stages is None else self.stages.known_by
+
+    @property
+    def lost_by_depth(self) -> int:
+        """The faults that found the fault queue full."""
+        return 0 if self.limits is None else self.limits.lost_faults
+
+    @property
+    def astray(self) -> int:
+        """The faults of groups that got the late answer to another, as far as their page was missing.
+
+        A cookie or an index that is free again is soon another group's. *unmapped* counts them.
+        """
+        return self.unmapped if self.limits is not None and self.limits.timed_out_groups else 0
 
     @property
     def emulated(self) -> float | None:
@@ -128,7 +161,7 @@ class CellResult:
 
     @property
     def accounted(self) -> bool:
-        """Whether every fault was answered, by the client or for it, and every SUCCESS had a mapped page."""
+        """Whether every fault was answered, by the client, for it or for want of depth, each SUCCESS with a page."""
         return not self.missing
 
     @property
@@ -139,9 +172,9 @@ class CellResult:
             reasons.append(self.error)
         if self.lost:
             reasons.append(f"{self.lost:,} lost")
-        if self.unmapped:
+        if self.unmapped > self.astray:
             reasons.append(f"{self.unmapped:,} answered with SUCCESS, but the page was not mapped")
-        answers = self.answered + self.auto_answered
+        answers = self.answered + self.auto_answered + self.lost_by_depth
         if answers + self.lost != self.faults:
             reasons.append(f"{answers:,} answers to {self.faults:,} faults")
         return tuple(reasons)

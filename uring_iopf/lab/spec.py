@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uring_iopf.costs import PerFault
-from uring_iopf.lab.result import CellResult, Latency, StageCosts
+from uring_iopf.lab.result import CellResult, Latency, LimitCounts, StageCosts
 
 if TYPE_CHECKING:
     from uring_iopf.machine_parts import MachineParts
@@ -54,7 +54,7 @@ class CellSpec:
 
     def nothing_measured(self, *, error: str | None = None, partial: bool = False) -> CellResult:
         """The result of a cell in which no fault was replayed."""
-        known = self.parts.stage_known_by
+        known, limits = self.parts.stage_known_by, self.parts.limits
         return CellResult(
             design=self.design,
             client=self.client,
@@ -80,6 +80,7 @@ class CellSpec:
             load=self.load_name,
             rate=self.rate,
             stages=None if known is None else StageCosts(known, self.parts.stage2 or 0.0),
+            limits=None if limits is None else LimitCounts(limits.depth, limits.timeout_ns),
         )
 
 

@@ -83,6 +83,11 @@ def play_cell(spec: CellSpec, on_progress: Callable[[float], None], *, prices: M
         raise UsageError(f"virtual time plays the native client only, not {spec.client!r}")
     if spec.parts.stage2 is not None:
         raise UsageError("virtual time has no prices for two stages of page tables; leave stage2 out")
+    limits = spec.parts.limits
+    if limits is not None and (limits.depth is not None or limits.timeout_ns is not None):
+        raise UsageError(
+            "a pass of virtual time ends when its client has served all faults; leave depth and timeout_ns out"
+        )
     if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
         raise UsageError("virtual time needs a machine with one function and one queue")
     with PlayedMachine(spec.parts) as machine:

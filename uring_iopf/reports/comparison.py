@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from uring_iopf.costs import CostCounter
     from uring_iopf.costs.model import CostModel
-    from uring_iopf.lab.compare import Comparison
-    from uring_iopf.lab.result import CellResult, StageCosts
+    from uring_iopf.iommufd import QueueLimits
+    from uring_iopf.lab.compare import Comparison, Plan
+    from uring_iopf.lab.result import CellResult, LimitCounts, StageCosts
     from uring_iopf.machine_parts import MachineParts
 
 SCHEMA: Final = 2
@@ -145,6 +146,33 @@ _ENDS: Final[tuple[_Column, ...]] = (
 )
 
 
+def _of_limits(value: Callable[[LimitCounts], int]) -> Callable[[CellResult], str]:
+    return lambda cell: "-" if cell.limits is None else f"{value(cell.limits):,}"
+
+
+_NOT_SERVED: Final[_Column] = (
+    "not\nserved",
+    lambda cell: f"{1 - cell.answered / cell.faults:.1%}" if cell.faults else "-",
+)
+"""Beside the speed: a fault that the client has not seen is answered sooner."""
+
+_BY_DEPTH: Final[_Column] = ("lost,\ndepth", _of_limits(lambda counts: counts.lost_faults))
+
+_LATE: Final[tuple[_Column, ...]] = (
+    ("timed\nout", _of_limits(lambda counts: counts.timed_out_faults)),
+    ("late,\nrefused", lambda cell: f"{cell.answer_errors:,}"),
+    ("late,\nastray", lambda cell: f"{cell.astray:,}"),
+)
+
+
+def _has_depth(plan: Plan) -> bool:
+    return plan.parts.limits is not None and plan.parts.limits.depth is not None
+
+
+def _has_timeout(plan: Plan) -> bool:
+    return plan.parts.limits is not None and plan.parts.limits.timeout_ns is not None
+
+
 def _known(comparison: Comparison) -> tuple[_Column, ...]:
     """The column that tells the rows of two stages apart."""
     return (_KNOWN,) if comparison.plan.ways else ()
@@ -262,6 +290,30 @@ def _virtual_time(model: CostModel) -> str:
     )
 
 
+_MATCHES: Final = {
+    "cookie": "an answer names its group by the cookie that the kernel gave it",
+    "index": "an answer names device, PASID and group index",
+}
+
+
+def _limits(limits: QueueLimits) -> str:
+    """The limits of the fault queue, each in its words."""
+    said = []
+    if (depth := limits.depth) is not None:
+        groups = f"{depth} group{'s' * (depth != 1)}"
+        said.append(f"at most {groups} wait to be read; one more is lost, and answered {limits.depth_response.name}")
+    if limits.timeout_ns is not None:
+        after = duration(limits.timeout_ns)
+        said.append(f"the kernel answers {limits.timeout_response.name} after {after} without an answer")
+    return "; ".join(said)
+
+
+def _match(plan: Plan) -> str:
+    """The way in which answers name groups, and the designs that are left out for it."""
+    text = _MATCHES[plan.match or ""]
+    return f"{text}; without {', '.join(plan.left_out)}, which cannot" if plan.left_out else text
+
+
 def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterator[str]:
     plan = comparison.plan
     workload = plan.workload
@@ -285,6 +337,8 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
         ("client", f"{plan.client}, wait {plan.parts.wait}"),
         *((("IOMMU", plan.parts.iommu),) if plan.parts.iommu != IOMMUS[0] else ()),
         *((("stages", _two_stages(plan.ways)),) if plan.ways else ()),
+        *((("limits", limits),) if plan.parts.limits and (limits := _limits(plan.parts.limits)) else ()),
+        *((("answers", _match(plan)),) if plan.match else ()),
         ("each row", f"replayed into fresh tables {how_long}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
@@ -375,13 +429,14 @@ def _footnotes(comparison: Comparison) -> Iterator[str]:
 def _what_became_of_all(comparison: Comparison) -> Iterator[str]:
     """A sentence, where every fault was answered by the client; else a table."""
     rows = _rows(comparison)
+    columns = (*_known(comparison), *_ENDS, *([_BY_DEPTH] if _has_depth(comparison.plan) else []))
     if all(cell.faults == cell.answered for cell in rows):
         faults = sum(cell.faults for cell in rows)
         yield f"All faults: {faults:,} answered, 0 answered for the client, 0 lost."
         return
     yield "Account of all faults"
     yield ""
-    yield from _table(rows, (*_known(comparison), *_ENDS), comparison.plan.bounds)
+    yield from _table(rows, columns, comparison.plan.bounds)
 
 
 def _unfit(comparison: Comparison) -> Iterator[str]:
@@ -418,7 +473,9 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
         rows = _rows(comparison)
         lines += [*_legend(comparison), ""]
         known = _known(comparison)
-        lines += ["Speed and latency", "", *_table(rows, (*known, *_SPEED), plan.bounds), ""]
+        limited = (_has_depth(plan) or _has_timeout(plan)) and not known  # all three have no room
+        speed = (*known, *_SPEED, *([_NOT_SERVED] if limited else []))
+        lines += ["Speed and latency", "", *_table(rows, speed, plan.bounds), ""]
         lines += ["Cost per fault", "", *_table(rows, (*known, *_COST), plan.bounds), ""]
         if any(cell.parts_ns for cell in rows):
             lines += ["Where the latency goes, on average", "", *_table(rows, (*known, *_PARTS), plan.bounds), ""]
@@ -428,6 +485,9 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
         if plan.repeat > 1:
             lines += [*_spread(comparison), ""]
         lines += [*_what_became_of_all(comparison), ""]
+        if _has_timeout(plan):
+            lines += ["Faults that timed out, and the answers that came after that", ""]
+            lines += [*_table(rows, (*known, *_LATE), plan.bounds), ""]
     else:
         lines += ["Nothing was measured.", ""]
     if footnotes := list(_footnotes(comparison)):

@@ -94,7 +94,7 @@ def _missing(result: CellResult) -> list[str]:
     if not missing and result.replays != 1:
         missing.append(f"{result.replays} passes over the workload have ended, not 1")
     of_the_host = 0 if result.stages is None else result.stages.by_host + result.stages.gone
-    if for_it := result.auto_answered - of_the_host:
+    if for_it := result.auto_answered + result.lost_by_depth - of_the_host:
         missing.append(f"{for_it:,} faults were answered for the client")
     if result.answer_errors:
         missing.append(f"{result.answer_errors:,} answers were refused")
