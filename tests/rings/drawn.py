@@ -1,17 +1,19 @@
 """What programs ask for: `python -m tests.rings.drawn [--seed N] [--programs N]` prints how often what was drawn.
 
-A row is an opcode, one of its flags (of the SQE, or of its own), and a kind of file; or an opcode and two flags; or one
-or two flags of setup. Every row is of the library's own lists. What is random would now and then leave one out, so the
-programs of a run, by their numbers, have each row among them once in any case (`ensured`).
+A row is an opcode, one of its flags (of the SQE, or of its own), and a kind of file; or an opcode and two flags, of
+either kind; or one or two flags of setup; or what a scene sets up. Every row is of the library's own lists. What is
+random would now and then leave one out, so the programs of a run, by their numbers, have each row among them once in
+any case (`ensured`).
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Final
 
+from tests.rings import scenes
 from tests.rings.language import Blob, Enter, Fd, Open, Register, Setup, Sqe
 from tests.rings.wide import (
     EVERY_SETUP,
@@ -70,6 +72,8 @@ _TWOS: Final = tuple(
 _DOUBLE: Final = tuple((op, pair, (), "") for op in OPERATIONS for pair in combinations(SQE_FLAGS, 2)) + tuple(
     (op, (), pair, "") for op in OPERATIONS for pair in combinations(OPTIONS[op], 2)
 )
+_MIXED: Final = tuple((op, (flag,), (option,), "") for op in OPERATIONS for flag in SQE_FLAGS for option in OPTIONS[op])
+"""A flag of the SQE and one of the operation's own."""
 REGISTERS: Final = frozenset(RegisterOp) - {
     RegisterOp.REGISTER_IOWQ_MAX_WORKERS,
     RegisterOp.REGISTER_NAPI,
@@ -86,13 +90,14 @@ DEFERRED_ROW: Final = ("DEFER_TASKRUN", f"{MANY} completions or more at a time")
 BEHIND_ROW: Final = ("POLL_ADD", "of a ring, again and again, behind a chain of the same call")
 ROWS: Final[tuple[Row, ...]] = (
     *((op.name, *map(_flag, flags), *map(_option, options), kind) for op, flags, options, kind in _SINGLE),
-    *((op.name, *map(_flag, flags), *map(_option, options)) for op, flags, options, _ in _DOUBLE),
+    *((op.name, *map(_flag, flags), *map(_option, options)) for op, flags, options, _ in (*_DOUBLE, *_MIXED)),
     *(("setup", str(SetupFlags(flag).name)) for flag in EVERY_SETUP),
     *(("setup", str(SetupFlags(a).name), str(SetupFlags(b).name)) for a, b in PAIRS_OF_SETUP),
     *(("register", op.name) for op in REGISTERS),
     *(("enter", str(flag.name)) for flag in EnterFlags),
     DEFERRED_ROW,
     BEHIND_ROW,
+    *scenes.ROWS,
 )
 
 
@@ -108,9 +113,11 @@ class Drawn:
 
     def count(self, program: Program) -> None:
         self.programs += 1
+        self.counts.update(scenes.asked(program))
         kinds: dict[str, str] = {"told": "told"}
         slots: list[str] = []
-        deferred, put_off, chained = False, 0, False
+        deferred: set[str] = set()  # rings
+        put_off, chained = 0, False
         for step in program.steps:
             if isinstance(step, Open) and step.name != "told":
                 kinds[step.name] = step.kind
@@ -119,7 +126,7 @@ class Drawn:
                 names = [str(SetupFlags(flag).name) for flag in EVERY_SETUP if step.flags & flag]
                 self.counts.update(("setup", name) for name in names)
                 self.counts.update(("setup", *pair) for pair in combinations(names, 2))
-                deferred = bool(step.flags & SetupFlags.DEFER_TASKRUN)
+                (deferred.add if step.flags & SetupFlags.DEFER_TASKRUN else deferred.discard)(step.ring)
             elif isinstance(step, Register):
                 self.counts[("register", RegisterOp(step.op).name)] += 1
                 if step.op == RegisterOp.REGISTER_FILES and isinstance(step.arg, Blob):
@@ -131,7 +138,9 @@ class Drawn:
                 chained = False
             elif isinstance(step, Sqe) and step.opcode in OPTIONS:
                 self._count(step, kinds, slots)
-                put_off += deferred and step.opcode == Op.NOP and dict(step.fields).get("op_flags") == NopFlags.TW
+                put_off += (
+                    step.ring in deferred and step.opcode == Op.NOP and dict(step.fields).get("op_flags") == NopFlags.TW
+                )
                 self.counts[DEFERRED_ROW] += put_off == MANY
                 self.counts[BEHIND_ROW] += chained and _polls_a_ring(step, kinds)
                 chained |= _heads_a_chain(step)
@@ -148,7 +157,9 @@ class Drawn:
         of_sqe = [_flag(flag) for flag in SQE_FLAGS if flags & flag]
         own = [_option(option) for option in OPTIONS[op] if _has(fields.get(option[0], 0), option[1])]
         self.counts.update((op.name, name, kind) for name in of_sqe + own)
-        self.counts.update((op.name, *pair) for pair in (*combinations(of_sqe, 2), *combinations(own, 2)))
+        self.counts.update(
+            (op.name, *pair) for pair in (*combinations(of_sqe, 2), *combinations(own, 2), *product(of_sqe, own))
+        )
 
 
 def _heads_a_chain(sqe: Sqe) -> bool:
@@ -197,7 +208,7 @@ PLAIN: Final = 2
 
 
 def ensured(number: int, header: bytes, actions: list[bytes]) -> tuple[bytes, list[bytes]]:
-    """The program of this number, four of whose actions are those of which it is the turn."""
+    """The program of this number, some of whose actions are those of which it is the turn."""
     head = bytearray(header)
     if number % PLAIN == 0:
         head[7] &= ~3
@@ -218,6 +229,8 @@ def ensured(number: int, header: bytes, actions: list[bytes]) -> tuple[bytes, li
         asked.append(one)
     op, flags, options, _ = _DOUBLE[turn % len(_DOUBLE)]
     asked.append(_action(op, flags, options, actions[2]))
+    op, flags, options, _ = _MIXED[turn % len(_MIXED)]
+    asked.append(_action(op, flags, options, actions[3]))
     extra = turn % (len(OTHERS) + 9)
     if extra < len(OTHERS):
         asked.append(bytes([15, 5, extra]) + actions[2][3:])
@@ -231,7 +244,12 @@ def ensured(number: int, header: bytes, actions: list[bytes]) -> tuple[bytes, li
         asked.append(bytes([15, 7]) + actions[2][2:9] + bytes([0]) + actions[2][10:])
     pair = turn % len(PAIRS_OF_SETUP)
     asked.append(bytes([14, 11, pair & 0xFF, pair >> 8]) + actions[3][4:])
-    return bytes(head), [*asked, *actions[4:]]
+    scene, which = scenes.EVERY[turn % len(scenes.EVERY)]
+    first = bytes([15, 4, 2 * scene, which & 0xFF, which >> 8]) + actions[1][5:]
+    if scene == scenes.ALONE:  # no ring may have a turn of itself
+        head[0], head[1] = MODES.index(DEFERRED_MODE), 0
+        head[4] &= ~1
+    return bytes(head), [first, *asked, *actions[4:]]
 
 
 def _main() -> None:

@@ -7,6 +7,8 @@ what Linux refuses. What is left out, so that the outcome is Linux's to define:
   that the end of a call leaves open): after each the ring is entered, and the workers are waited for.
 - More SQEs than the ring holds, and waits for what cannot come.
 - CLOSE of a descriptor: the process and the rings know a file by different numbers.
+
+What single requests seldom come to is in `tests.rings.scenes`, a row of which a program may have as one action.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Iterable
 from itertools import combinations
 from typing import Final
 
+from tests.rings import scenes
 from tests.rings.language import (
     BUFFER_RINGS,
     BUFFERS,
@@ -623,6 +626,15 @@ class Wide:
         self.enter(ring, 5)
         self.reap(ring, 0)
 
+    def scene(self, b: bytes) -> None:
+        """Several steps with a ring of their own. What the threads that poll the others may take is taken before."""
+        for ring in self.rings:
+            if ring.flags & POLLED and ring.pending:
+                self.enter(ring)
+        there = [one for one in self.steps if isinstance(one, Setup) and one.ring not in scenes.RINGS]
+        lazy = all(one.flags & (DEFERRED | POLLED) for one in there)
+        self.steps += scenes.play(scenes.Scene(self.number, lazy), bytes([b[2] >> 1]) + b[3:])
+
     def act(self, b: bytes) -> None:
         """One action."""
         ring = self.rings[b[9] % len(self.rings)]
@@ -645,6 +657,8 @@ class Wide:
             self.many(ring, b)
         elif b[1] % 8 == 4 and b[2] & 1:
             self.behind_a_chain(ring, b)
+        elif b[1] % 8 == 4:
+            self.scene(b)
         elif self.eventfd:
             self.steps.append(Told("told"))
         else:
