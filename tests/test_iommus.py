@@ -556,6 +556,23 @@ def test_compare_refuses_what_cannot_be_in_flight(
     assert says in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(("number", "group", "most"), [(512, 32, 63), (256, 8, 255), (64, 32, 63)])
+def test_serve_refuses_in_the_words_of_compare_what_cannot_be_in_flight(
+    number: int, group: int, most: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The credits are the queue's 2,047 places, and a group begins only with credit for a whole one."""
+    file = tmp_path / "trace.csv"
+    file.write_text("time_ns,pasid,thread,address,access\n" + "".join(f"{n},1,0,{n << 13:#x},r\n" for n in range(4000)))
+    numbers = ("--workload", str(file), "--in-flight", str(number), "--group", str(group))
+    said = []
+    for command in (("compare", "--design", "fd"), ("serve", "--socket", str(tmp_path / "socket"))):
+        assert run(*command, *numbers) == 2
+        said.append(capsys.readouterr().err.partition("--in-flight ")[2])
+    assert said[0] == said[1]
+    assert f"reaches {most} groups in flight at most; give 1 to {most}" in " ".join(said[0].split())
+    assert not (tmp_path / "socket").exists()
+
+
 def test_compare_shows_no_more_in_flight_than_there_are_places(tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     arguments = ("--design", "fd", "--duration", "0.01", "--iommu", "smmuv3-stall", "--stalls", "20")

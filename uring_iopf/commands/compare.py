@@ -20,6 +20,7 @@ from uring_iopf.commands.shared import (
     listed,
     number_above_zero,
     open_json,
+    reached_in_flight,
     whole_number,
 )
 from uring_iopf.costs import COUNTERS, PARTS
@@ -484,18 +485,7 @@ def _in_flight(machine: MachineParts, given: Sequence[int] | None, load: str) ->
 
     Raises: UsageError, a given number is beyond what the workload reaches.
     """
-    from uring_iopf.lab.reach import most_in_flight
-
-    assert machine.workload is not None
-    (function,) = machine.each_function()
-    most = most_in_flight(machine.workload, machine.group, function.credits)
-    stalls = f", --stalls {function.stalls}" if function.stalls else ""
-    for number in given or ():
-        if number > most:
-            raise UsageError(
-                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group}{stalls} and "
-                f"--iommu {machine.iommu}, reaches {most} groups in flight at most; give 1 to {most}"
-            )
+    most = reached_in_flight(machine, given or ())
     defaults = DEFAULT_IN_FLIGHT if load == "closed" else (most,)
     return tuple(dict.fromkeys(given or (min(number, most) for number in defaults)))
 

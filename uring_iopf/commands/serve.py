@@ -5,7 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from uring_iopf.commands.shared import OK, SIGNALLED, UNACCOUNTED, Parser, Parts, add_fault_file, listed, whole_number
+from uring_iopf.commands.shared import (
+    OK,
+    SIGNALLED,
+    UNACCOUNTED,
+    Parser,
+    Parts,
+    add_fault_file,
+    listed,
+    reached_in_flight,
+    whole_number,
+)
 from uring_iopf.commands.signals import Ends
 from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 from uring_iopf.reports.undisturbed import undisturbed
@@ -15,6 +25,7 @@ if TYPE_CHECKING:
 
     from uring_iopf.machine import Account
 
+_IN_FLIGHT: Final = 16
 _SERVE: Final = """\
 Deliver I/O page faults to programs in other processes.
 
@@ -63,8 +74,8 @@ def add_options(parser: Parser, _parts: Parts) -> None:
         "--in-flight",
         metavar="N",
         type=whole_number(1, MOST_IN_FLIGHT),
-        default=16,
-        help=f"groups that may be outstanding at once, 1 to {MOST_IN_FLIGHT} (default: 16)",
+        help=f"groups that may be outstanding at once, 1 to {MOST_IN_FLIGHT}; a number that the workload and --group "
+        f"cannot reach is refused (default: {_IN_FLIGHT})",
     )
     add(
         "--group",
@@ -106,9 +117,10 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
         driver="sqpoll",
         wait=arguments.wait,
         fault_file=arguments.fault_file,
-        in_flight=arguments.in_flight,
         group=arguments.group,
     )
+    most = reached_in_flight(made_of, () if arguments.in_flight is None else (arguments.in_flight,))
+    made_of = made_of.with_options(in_flight=arguments.in_flight or min(_IN_FLIGHT, most))
     workload = made_of.workload
     assert workload is not None, "the option has a default"
     new_machine = partial(Machine, made_of)

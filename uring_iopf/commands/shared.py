@@ -7,6 +7,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from uring_iopf.errors import UsageError
 from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor
+    from uring_iopf.machine_parts import MachineParts
     from uring_iopf.reports.output import Output
 
 _HELP_WIDTH: Final = 80
@@ -65,6 +67,26 @@ class Calibrate(Protocol):
     def __call__(  # noqa: D102
         self, *, out: TextIO, model_file: Output | None, json_file: Output | None, name: str, quick: bool
     ) -> int: ...
+
+
+def reached_in_flight(machine: MachineParts, given: Iterable[int]) -> int:
+    """The most groups of the workload that can be outstanding at once, with these credits and groups.
+
+    Raises: UsageError, a number of *given* is beyond that.
+    """
+    from uring_iopf.lab.reach import most_in_flight
+
+    assert machine.workload is not None
+    (function,) = machine.each_function()
+    most = most_in_flight(machine.workload, machine.group, function.credits)
+    stalls = f", --stalls {function.stalls}" if function.stalls else ""
+    for number in given:
+        if number > most:
+            raise UsageError(
+                f"--in-flight {number}: the workload {machine.workload.name}, with --group {machine.group}{stalls} and "
+                f"--iommu {machine.iommu}, reaches {most} groups in flight at most; give 1 to {most}"
+            )
+    return most
 
 
 def _design_names() -> Sequence[str]:
