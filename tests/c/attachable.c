@@ -205,7 +205,7 @@ static void *honest_thread(void *arg)
 			STORE_RELEASE(&a->passed, a->passed + 1);
 		}
 		if (below(&random, 2000) == 0)
-			uiopf_eventfd_wait(a->honest_has.completion_eventfd, 2000000);	/* lets the worker fall asleep */
+			uiopf_eventfd_wait(a->core, a->honest_has.completion_eventfd, 2000000);	/* lets the worker fall asleep */
 	}
 	return NULL;
 }
