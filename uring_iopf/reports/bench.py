@@ -38,12 +38,13 @@ MEANINGS: Final = {
     "host_nop": "NOP requests through the host's io_uring",
     "trio": "the whole path with the trio client: an object and an answer call for each fault",
     "batch": "the whole path with the batch client: NumPy arrays",
+    "virtual_faults_per_s": "uring-multishot in virtual time, by the host's clock",
     "replace_100k": "replace a table while 100,000 groups are outstanding",
     "replace_10k_10": "replace a table ten times, each time with 10,000 groups outstanding",
     "ids_1m": "free an id and allocate one, with 1,000,000 in use",
     "ids_1k": "free an id and allocate one, with 1,000 in use",
 }
-"""The meaning of each rate and time. The number at the end of a rate's name is the groups in flight, or in a call."""
+"""The meaning of each rate and time. A number at the end of a rate's name is the groups in flight, or in a call."""
 
 
 def run(*, out: TextIO, json_file: Output | None, quick: bool) -> int:
@@ -86,7 +87,7 @@ def _text(document: dict[str, Any]) -> str:
     lines = [f"{env['cpu']}, {env.get('cpus')} processors, Linux {env.get('kernel')}"]
     lines += ["", "rates (median of the rounds)"]
     for name, value in document["rates"].items():
-        lines.append(f"  {name:<16} {rate(value):>8}/s   {MEANINGS[name.rpartition('_')[0]]}")
+        lines.append(f"  {name:<16} {rate(value):>8}/s   {MEANINGS.get(name) or MEANINGS[name.rpartition('_')[0]]}")
     lines += ["", "times (median of the rounds)"]
     lines += [
         f"  {name:<16} {duration(value * 1e9):>10}   {MEANINGS[name]}" for name, value in document["seconds"].items()
