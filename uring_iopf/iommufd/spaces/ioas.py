@@ -65,7 +65,7 @@ class Follower(Protocol):
     """Tables that have mappings of a space in them, and from which these go as they are removed from the space."""
 
     gone: list[tuple[int, int]]
-    """Ranges, first and last IOVA, whose mappings have been removed and that are still to be seen to."""
+    """Ranges, first and last IOVA, whose mappings are removed and that are still to be seen to."""
 
     def catch_up(self) -> None:
         """See to them."""
@@ -428,6 +428,8 @@ class IOAS(Object):
         self._table.begin()
         if not self.exists:
             raise KernelError(errno.ENOENT, call)
+        if any(one.gone for one in self._followers):  # an exception has ended an earlier removal
+            self.left()
 
     def _first(self, first: int, last: int) -> int | None:
         """The index of the lowest mapping that has an address of *first* to *last*."""
@@ -441,13 +443,14 @@ class IOAS(Object):
         removed = self._mappings[first:end]
         spans = [(one.iova, one.last) for one in removed]
         those = slice(first, end)
-        self._table.change(
-            UNMAP,
-            partial(self._mappings.__delitem__, those),
-            partial(self._starts.__delitem__, those),
-            *(partial(one.gone.extend, spans) for one in self._followers),
-        )
-        self.left()
+        if self._followers:
+            # First, as Linux does: if an exception comes, the space has the mappings still, and they can be removed.
+            self._table.change(UNMAP, *(partial(one.gone.extend, spans) for one in self._followers))
+            self.left()
+            self._check_exists(UNMAP)
+            if self._mappings[those] != removed:
+                raise UsageError("another thread was changing this space; only one can at a time")
+        self._table.change(UNMAP, partial(self._mappings.__delitem__, those), partial(self._starts.__delitem__, those))
         return sum(one.length for one in removed)
 
     def left(self) -> None:

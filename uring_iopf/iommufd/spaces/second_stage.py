@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+from collections import deque
 from contextlib import suppress
+from functools import partial
+from itertools import chain, filterfalse, repeat
+from operator import call
 from typing import TYPE_CHECKING, Final, Protocol
 
 from uring_iopf._native import check, ffi, lib
 from uring_iopf.abi.iommufd import FaultPerm
 from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
-from uring_iopf.handles import Unshared, foreign, no_room, owned
+from uring_iopf.handles import Unshared, at_once, foreign, no_room, owned, quietly
 from uring_iopf.hardware.iommus.iommu import Iommu
-from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables
+from uring_iopf.hardware.page_tables import PAGE_SIZES, PageTables, level_of
 from uring_iopf.iommufd.spaces.ioas import IOAS
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ class Relies(Protocol):
 
 _PAGE: Final = PAGE_SIZES[0]
 _MOST: Final = 1 << 48
+_IS_GONE: Final = frozenset({1, 2, 3, -errno.ENOENT})
+"""Results of unmapping after which the page is gone: its level, or something else has taken it away."""
 
 
 class SecondStage(Unshared):
@@ -44,6 +50,9 @@ class SecondStage(Unshared):
     invalidates the pages that `unpin` returns itself.
 
     A `DeviceFaultHandler` fills pages, too, from what the IOAS has.
+
+    If an exception of a signal handler comes out of a call, the tables and what is known of them agree. Make the call
+    again.
 
     Destroying the IOAS removes all mappings. One thread at a time may use it, and change the IOAS.
 
@@ -61,14 +70,13 @@ class SecondStage(Unshared):
         self.ioas = ioas
         self.tables = tables
         self.gone: list[tuple[int, int]] = []
-        """Ranges that the IOAS has removed, and that are still in the tables: only in the middle of a call."""
+        """Ranges that the IOAS is about to remove, and that are still in the tables: only in the middle of a call."""
         self._c: CPageTables | None = tables.c  # also after its name is closed: hardware walks them
         self._flushed_by: list[tuple[Iommu, int]] = []
         self._unflushed: list[tuple[int, int]] = []
         self.relied_on_by: list[Relies] = []
         """Fault handlers that rely on it to be pinned: while there are any, nothing may be unpinned."""
         self._known: list[Mapping] | None = None
-        self._taken: list[int] = []  # pages that were filled, and are still to be learnt
         self._closing = self._has_lost = False
         self._pinned: dict[int, int] = {}
         self._host: CHost | None = owned(lib.uiopf_host_free, lib.uiopf_host_new, tables.c)
@@ -100,7 +108,8 @@ class SecondStage(Unshared):
 
     def update(self) -> None:
         """Tell fault handlers what the IOAS has now. `IOAS` does so after each change. Raises: MemoryError."""
-        mappings = [] if self._closing else list(self.ioas.mappings())
+        gone = set(self.gone)
+        mappings = [] if self._closing else [one for one in self.ioas.mappings() if (one.iova, one.last) not in gone]
         if mappings != self._known:
             ranges = ffi.new("struct uiopf_host_range[]", len(mappings))
             for at, one in zip(ranges, mappings, strict=True):
@@ -113,16 +122,9 @@ class SecondStage(Unshared):
     def _learn(self) -> None:
         """Learn which pages fault handlers have filled."""
         pages = ffi.new("uint64_t[]", 512)
-        while n := lib.uiopf_host_take_filled(self.host, pages, len(pages)):
-            self._taken += ffi.unpack(pages, n)
-        while taken := self._taken[-1:]:
-            self._remember(taken[0], _PAGE)
-            with suppress(ValueError):  # another thread has learnt it
-                self._taken.remove(taken[0])
-
-    def _remember(self, address: int, size: int) -> None:
-        """Note that a page is mapped. It may be noted already, also by a call that was interrupted."""
-        self._pinned.setdefault(address, size)
+        take = iter(partial(lib.uiopf_host_take_filled, self.host, pages, len(pages)), 0)
+        taken = chain.from_iterable(map(ffi.unpack, repeat(pages), take))
+        deque(map(self._pinned.setdefault, taken, repeat(_PAGE)), 0)  # one bytecode: none is taken and not learnt
 
     def is_pinned(self) -> bool:
         """Whether all that the IOAS has is mapped, so that no fault can be of stage 2."""
@@ -140,9 +142,7 @@ class SecondStage(Unshared):
         """
         self._begin()
         self._check_not_relied_on("clear")
-        lib.uiopf_host_clear(self.host)
-        self._taken.clear()
-        self._pinned.clear()
+        at_once(partial(lib.uiopf_host_clear, self.host), self._pinned.clear)
 
     def _check_not_relied_on(self, call: str) -> None:
         if self.relied_on_by:
@@ -159,7 +159,7 @@ class SecondStage(Unshared):
         self._flushed_by.append((iommu, domain))
 
     def catch_up(self) -> None:
-        """Unmap what the IOAS has removed, and let the IOMMUs invalidate it. The IOAS calls this after each change."""
+        """Unmap what the IOAS removes, and let the IOMMUs invalidate it. The IOAS calls this in each change."""
         c = self._c
         if c is None:
             return
@@ -237,7 +237,8 @@ class SecondStage(Unshared):
     def unpin(self, first: int = 0, last: int = _MOST - 1) -> list[tuple[int, int]]:
         """Unmap every page that has an address from *first* to *last*. Return (address, size) of each, to invalidate.
 
-        A large page goes as a whole. Raises: KernelError(EBUSY), a fault handler relies on it; as `PageTables.unmap`.
+        A large page goes as a whole. If an exception comes out, some are unmapped: invalidate the whole range then.
+        Raises: KernelError(EBUSY), a fault handler relies on it; as `PageTables.unmap`.
         """
         check_fits(48, first=first, last=last)
         self._begin()
@@ -254,17 +255,23 @@ class SecondStage(Unshared):
         """Raises: UsageError, closed. A removal that was interrupted is ended first."""
         if self._c is None:
             raise self._refusal()
+        was_interrupted = bool(self.gone)
         self.catch_up()
+        if was_interrupted:  # the IOAS has the range still
+            self.update()
 
     def _pages_in(self, first: int, last: int) -> list[tuple[int, int]]:
         """The address and size of the pages that have an address in a range."""
         return sorted((at, size) for at, size in list(self._pinned.items()) if at <= last and at + size > first)
 
     def _drop(self, c: CPageTables, address: int) -> None:
-        rc = lib.uiopf_pagetables_unmap(c, 0, address)
-        if rc < 0 and rc != -errno.ENOENT:  # something else has taken it away
+        unmapped = map(call, (partial(lib.uiopf_pagetables_unmap, c, 0, address),))
+        rc = at_once(
+            partial(next, filterfalse(_IS_GONE.__contains__, unmapped), None),
+            quietly(partial(self._pinned.pop, address, None)),
+        )
+        if isinstance(rc, int):
             raise KernelError(-rc, f"unpin {address:#x}")
-        self._pinned.pop(address, None)
 
     def fill(self, address: int, access: int) -> bool:
         """Map the page of 4 KiB that has *address*, if the IOAS has it with this right. Return whether it does.
@@ -286,13 +293,15 @@ class SecondStage(Unshared):
 
     def _map(self, mapping: Mapping, address: int, size: int) -> None:
         to = mapping.address + address - mapping.iova
-        try:
-            self.tables.map(address, to, size=size, perm=self._perm(mapping))
-        except KernelError as error:
-            if error.errno != errno.EEXIST:
-                raise
-            raise KernelError(errno.EEXIST, f"pin: something else has mapped {address:#x}") from error
-        self._remember(address, size)
+        c, perm = self.tables.c, self._perm(mapping)
+        rc = at_once(
+            partial(lib.uiopf_pagetables_map, c, 0, address, to, level_of(size), perm),
+            quietly(partial(self._pinned.setdefault, address, size)),
+        )
+        if rc == -errno.EEXIST:
+            raise KernelError(errno.EEXIST, f"pin: something else has mapped {address:#x}")
+        if isinstance(rc, int):
+            self.tables._check("map", rc, address)
 
     @staticmethod
     def _perm(mapping: Mapping) -> FaultPerm:
