@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 import errno
+from functools import partial
+from operator import call
 from typing import TYPE_CHECKING, NamedTuple
 
 from uring_iopf._native import CEndpoint, check, ffi, lib
 from uring_iopf.errors import HostError, KernelError, UsageError, check_fits, check_is, check_signed, check_whole
-from uring_iopf.handles import Handle, no_room
+from uring_iopf.handles import Handle, at_once, no_room
 from uring_iopf.hardware.iommus.iommu import Iommu
 from uring_iopf.hardware.load import MOST_IN_FLIGHT, Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PriRegister
@@ -482,12 +484,24 @@ class Endpoint(Handle[CEndpoint]):
             check_fits(32, pasid=pasid, perm=perm, pages=pages)
             check_fits(64, address=address)
             ticket = lib.uiopf_endpoint_access(c, int(pasid), int(address), int(perm), int(pages))
+        return ticket if ticket >= 0 else self._refuse_access(ticket, pages)
+
+    def _access_noted(self, note: set[int], pasid: int, address: int, perm: int, pages: int) -> int:
+        """As `access`. The ticket is in *note* as soon as there is one, also if a signal handler raises then."""
+        check_fits(32, pasid=pasid, perm=perm, pages=pages)
+        check_fits(64, address=address)
+        did: list[int] = []
+        access = partial(lib.uiopf_endpoint_access, self.c, int(pasid), int(address), int(perm), int(pages))
+        at_once(partial(did.extend, map(call, (access,))), partial(note.update, filter((0).__le__, did)))
+        return did[0] if did[0] >= 0 else self._refuse_access(did[0], pages)
+
+    def _refuse_access(self, ticket: int, pages: int) -> int:
         if ticket == -errno.EINVAL and pages > self.group_most:
             raise KernelError(
                 errno.EINVAL,
                 f"access to {pages} pages in one group, which has {self.group_most} at most (`group` of the machine)",
             )
-        return ticket if ticket >= 0 else _check(ticket, "access", pages)
+        return _check(ticket, "access", pages)
 
     def result(self, ticket: int) -> AccessResult:
         """The result of an access. A ticket is valid for 1,024 further accesses.

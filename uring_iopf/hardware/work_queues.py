@@ -7,10 +7,11 @@ whole function. The queues compete for the function's credits. One is stopped an
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from uring_iopf.errors import KernelError, UsageError, check_fits, check_whole
-from uring_iopf.handles import NotCopied
+from uring_iopf.handles import NotCopied, at_once
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ class WorkQueue(NotCopied):
         self.size = size
         self._pending: set[int] = set()
         self._ended: dict[int, AccessResult] = {}
-        self._submitted = 0
         self._counts: dict[AccessResult, int] = dict.fromkeys(AccessResult, 0)
         self._stopped = False
 
@@ -60,11 +60,8 @@ class WorkQueue(NotCopied):
             self.look()
             if len(self._pending) >= self.size:
                 raise KernelError(errno.EAGAIN, f"submit: the queue holds {self.size} already")
-        ticket = self._endpoint.access(self.pasid, address, perm, pages=pages)
-        self._pending.add(ticket)
-        self._submitted += 1
-        self._queues._has_submitted()
-        return ticket
+        self._queues._look_in_time()
+        return self._endpoint._access_noted(self._pending, self.pasid, address, perm, pages)
 
     def result(self, number: int) -> AccessResult:
         """The result of work. It can be asked for until it is not PENDING, once.
@@ -83,9 +80,11 @@ class WorkQueue(NotCopied):
         for ticket in sorted(self._pending):
             result = self._endpoint.result(ticket)
             if result is not AccessResult.PENDING:
-                self._pending.remove(ticket)
-                self._ended[ticket] = result
-                self._counts[result] += 1
+                at_once(
+                    partial(self._ended.__setitem__, ticket, result),
+                    partial(self._counts.__setitem__, result, self._counts[result] + 1),
+                    partial(self._pending.remove, ticket),
+                )
 
     def stop(self, *, marker: bool = True) -> int:
         """Stop this queue, and no other. Return how many of its page requests wait for an answer.
@@ -115,7 +114,8 @@ class WorkQueue(NotCopied):
         """Where the work submitted so far is."""
         self.look()
         ended = {result.name.lower(): count for result, count in self._counts.items() if result}
-        return WorkCounts(submitted=self._submitted, pending=len(self._pending), **ended)
+        pending = len(self._pending)
+        return WorkCounts(submitted=pending + sum(ended.values()), pending=pending, **ended)
 
 
 class WorkQueues(NotCopied):
@@ -146,9 +146,10 @@ class WorkQueues(NotCopied):
         self._queues[pasid] = queue = WorkQueue(self, int(pasid), int(size))
         return queue
 
-    def _has_submitted(self) -> None:
+    def _look_in_time(self) -> None:
+        """Let all queues look before a submission, after so many. One that is interrupted counts, too."""
         self._since += 1
         if self._since >= _LOOK_AT:
-            self._since = 0
             for queue in self._queues.values():
                 queue.look()
+            self._since = 0
