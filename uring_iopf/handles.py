@@ -25,6 +25,7 @@ import warnings
 import weakref
 from collections import deque
 from functools import partial
+from io import FileIO
 from operator import call
 from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeAlias, TypeVar
 
@@ -57,6 +58,11 @@ def owned(
     # The inner destructor holds the list, and is dropped after `free` has run. Its extra append has no effect.
     kept = map(ffi.gc, map(make, *zip(arguments, strict=True)), (keep.append,))
     return next(filter(None, map(ffi.gc, kept, (free,))), None)
+
+
+def held(make: Callable[..., int], *arguments: object) -> FileIO:
+    """Make a descriptor and hold it, within one bytecode: no exception comes between the two."""
+    return next(map(FileIO, map(make, *zip(arguments, strict=True))))
 
 
 def no_room(what: str) -> Exception:

@@ -10,12 +10,11 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from uring_iopf.errors import PeerError, UsageError, check_not_negative, check_whole, whole
-from uring_iopf.handles import Unshared, at_once, foreign
+from uring_iopf.handles import Unshared, at_once, foreign, held
 from uring_iopf.server.hello import pack_refusal
 from uring_iopf.server.session import ClientResult, Ending, Session, State
 
@@ -96,9 +95,9 @@ class RingServer(Unshared):
         self._stop_lock = threading.RLock()
         self._accept_again: float | None = None
         with ExitStack() as stack:
-            self._stop_file = _held(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._stop_file = held(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             stack.callback(self._stop_file.close)
-            self._spare = _held(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._spare = held(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(self._spare.close)
             self._selector = selectors.DefaultSelector()
             stack.callback(self._selector.close)
@@ -220,11 +219,15 @@ class RingServer(Unshared):
         except MemoryError:
             self._refuse(connection, errno.ENOMEM)
             return
-        self._came += 1
-        self._sessions.append(session)
+        # With a deadline from the first: one that an exception keeps from being watched is ended then.
+        deadline = time.monotonic() + self._reply_timeout_s
+        at_once(
+            partial(setattr, self, "_came", session.number),
+            partial(self._deadlines.__setitem__, session, deadline),
+            partial(self._sessions.append, session),
+        )
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._on_message(session))
         self._selector.register(session.done_fd, selectors.EVENT_READ, lambda: self._on_done(session))
-        self._deadlines[session] = time.monotonic() + self._reply_timeout_s
         try:
             session.greet()
         except OSError:
@@ -253,7 +256,7 @@ class RingServer(Unshared):
             connection.setblocking(False)
             self._refuse(connection, reason)
         with suppress(OSError):
-            self._spare = _held(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            self._spare = held(os.open, os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _on_message(self, session: Session) -> None:
         if session not in self._sessions:
@@ -310,11 +313,6 @@ class RingServer(Unshared):
         at_once(partial(self._sessions.remove, session), partial(self.results.append, result))
         if self._on_end is not None:
             self._on_end(result)
-
-
-def _held(make: Callable[..., int], *arguments: object) -> FileIO:
-    """Make a descriptor and hold it, within one bytecode: no exception comes between the two."""
-    return next(map(FileIO, map(make, *zip(arguments, strict=True))))
 
 
 def _has_gone(connection: socket.socket) -> bool:

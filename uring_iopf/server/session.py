@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from uring_iopf.abi.records import MESSAGE_BYTES
 from uring_iopf.errors import KernelError, PeerError
+from uring_iopf.handles import held
 from uring_iopf.server import hello
 from uring_iopf.server.attached import AttachableRing
 
@@ -85,8 +86,9 @@ class Session:
         with ExitStack() as stack:
             stack.callback(machine.close)
             queue = machine.open_queue(start_worker=False)
-            self.done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            stack.callback(os.close, self.done_fd)
+            self._done = held(os.eventfd, 0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            stack.callback(self._done.close)
+            self.done_fd = self._done.fileno()
             entries = _power_of_two(max(machine.outstanding_most, _LEAST_ENTRIES))
             buffers = min(2 * entries, _MOST_BUFFERS)
             # Room for every buffer, a whole number of cache lines each, and for the answer of every SQE.
