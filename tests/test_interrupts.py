@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
+import pkgutil
 import random
+import re
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
 import trio
 
+import uring_iopf
 from tests.interrupts import Before, Interrupt, allocated, interrupted, points
 from tests.registered import one_of_each_kind
 from tests.ways import DRIVERS, dealt
@@ -27,13 +33,24 @@ from uring_iopf.clients.groups import FaultGroup, receive_groups
 from uring_iopf.clients.sync import serve_once
 from uring_iopf.core import Core, Driver
 from uring_iopf.designs import resolve
+from uring_iopf.handles import NotCopied
 from uring_iopf.hardware.endpoint import Endpoint
+from uring_iopf.hardware.guest import GuestSpace
+from uring_iopf.hardware.iommus.amd import AmdIommu
+from uring_iopf.hardware.iommus.device import DeviceFaults
+from uring_iopf.hardware.iommus.device_log import DeviceLog
+from uring_iopf.hardware.iommus.riscv import RiscvIommu
+from uring_iopf.hardware.iommus.smmuv3 import SmmuV3Iommu
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.page_tables import PageTables
 from uring_iopf.hardware.tables import AddressSpace
 from uring_iopf.hardware.translator import DeviceTlb, Translator
+from uring_iopf.hardware.work_queues import WorkQueue, WorkQueues
 from uring_iopf.iommufd import MOCK_DRIVER, MOCK_VEVENTQ_TYPE, MOCK_VIOMMU_TYPE, Context
-from uring_iopf.rings import Ring, Sqe, Window
+from uring_iopf.iommufd.devices.fault_handler import DeviceFaultHandler, ReportFlags
+from uring_iopf.iommufd.spaces.second_stage import SecondStage
+from uring_iopf.rings import ProvidedBuffers, Ring, Sqe, Window
+from uring_iopf.server import RingServer
 from uring_iopf.server.attached import AttachableRing
 from uring_iopf.workloads import ROW, Workload, load_workload
 
@@ -350,6 +367,155 @@ def accessing(driver: str) -> Callable[[None], None]:
     return run
 
 
+STAGE_2_PAGES: Final = 20
+PAGE: Final = 0x1000
+
+
+class Second:
+    """An IOAS of two mappings, 16 and 4 pages, and tables of stage 2 that are filled from it."""
+
+    def __init__(self) -> None:
+        self.core = Core()
+        self.context = Context(self.core, kernel="7.2")
+        self.ioas = self.context.ioas_alloc()
+        self.ioas.map(16 * PAGE, user_va=0x7000_0000, iova=0)
+        self.ioas.map(4 * PAGE, user_va=0x9000_0000, iova=32 * PAGE)
+        self.tables = PageTables("vtd-second")
+        self.second = SecondStage(self.ioas, self.tables)
+
+    def pages(self) -> list[int]:
+        return [at for at in range(40) if self.tables.look(at * PAGE)]
+
+
+def pinned() -> Second:
+    one = Second()
+    one.second.pin()
+    return one
+
+
+def filled() -> Second:
+    one = Second()
+    one.second.fill(0, FaultPerm.READ)
+    return one
+
+
+def pins_again(one: Second) -> None:
+    """Whatever the call has done, pinning maps all that the IOAS has, and unpinning leaves nothing."""
+    there = [at for at in range(40) if one.ioas.find(at * PAGE)]
+    assert set(one.pages()) <= set(there), "the IOAS has it no more, and stage 2 still has"
+    one.second.pin()
+    assert one.pages() == there
+    assert one.second.is_pinned()
+    one.ioas.map(PAGE, user_va=0x6000_0000, iova=20 * PAGE)
+    assert one.second.fill(20 * PAGE, FaultPerm.READ)
+    for at in there:
+        assert one.second.fill(at * PAGE, FaultPerm.READ)
+    one.second.unpin()
+    assert not one.pages()
+    one.second.close()
+    one.tables.close()
+    one.context.close()
+    one.core.close()
+
+
+def unmaps_again(one: Second) -> None:
+    """An unmap that was interrupted is made, or can be made again."""
+    if one.ioas.find(32 * PAGE):
+        one.second.update()
+        assert one.ioas.unmap(32 * PAGE, 4 * PAGE) == 4 * PAGE
+    assert max(one.pages(), default=0) < 32
+    pins_again(one)
+
+
+def second_closes(one: Second) -> None:
+    one.second.close()
+    assert not one.pages()
+    one.context.close()
+    one.core.close()
+
+
+def work_queue() -> tuple[Core, VtdIommu, AddressSpace, Endpoint, WorkQueue]:
+    core, iommu, space, endpoint = hardware()
+    endpoint.use_tables(space)
+    endpoint.enable_pri()
+    return core, iommu, space, endpoint, WorkQueues(endpoint).add(1, size=8)
+
+
+def worked() -> tuple[Core, VtdIommu, AddressSpace, Endpoint, WorkQueue]:
+    parts = work_queue()
+    parts[2].map_page(1, 0x1000, FaultPerm.READ)
+    assert parts[4].submit(0x1000, FaultPerm.READ) == 0
+    parts[0].produce()
+    return parts
+
+
+def works_on(parts: tuple[Core, VtdIommu, AddressSpace, Endpoint, WorkQueue]) -> None:
+    """All that the function was given is in the queue's counts, and no result is lost."""
+    core, iommu, space, endpoint, queue = parts
+    queue.stop()
+    queue.resume()
+    ticket = queue.submit(0x2000, FaultPerm.READ)
+    counts = queue.counts()
+    assert counts.submitted == ticket + 1 == sum(counts[1:])
+    for number in range(ticket + 1):
+        assert queue.result(number) in AccessResult
+    end((core, iommu, space, endpoint))
+
+
+def newcomer() -> tuple[RingServer, socket.socket, TemporaryDirectory[str]]:
+    """A client waits to be taken in."""
+    place = TemporaryDirectory()
+    server = RingServer(f"{place.name}/s", lambda: Machine(SHORT, driver="sqpoll"), reply_timeout_s=0)
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.connect(str(server.path))
+    return server, client, place
+
+
+def taken_in() -> tuple[RingServer, socket.socket, TemporaryDirectory[str]]:
+    state = newcomer()
+    state[0].serve(interval_s=0)
+    return state
+
+
+def server_ends(state: tuple[RingServer, socket.socket, TemporaryDirectory[str]]) -> None:
+    """A client that is left in the middle is ended: the server gets rid of it by itself."""
+    server, client, place = state
+    if not server._closed:
+        for _ in range(4):
+            server.serve(interval_s=0)
+        assert not server.sessions
+    client.close()
+    server.close()
+    assert not server.path.exists()
+    place.cleanup()
+
+
+def handled() -> tuple[Machine, Translator]:
+    made = Machine(None, driver="inline")
+    made.open("fd")
+    return made, Translator(made.core, first=PageTables("vtd-first", pasids=4))
+
+
+def handle_faults(state: tuple[Machine, Translator]) -> None:
+    one, translator = state
+    assert one.device is not None
+    handler = DeviceFaultHandler(one.iommu, one.device, translator, flags=ReportFlags.NESTED_L1)
+    handler.update(add=ReportFlags.NESTED_L1)
+    handler.counts()
+    handler.close()
+
+
+def handles_again(state: tuple[Machine, Translator]) -> None:
+    gc.collect(0)
+    handle_faults(state)
+    state[1].close()
+    state[0].close()
+
+
+def provided(ring: Ring) -> None:
+    ProvidedBuffers(ring, 1, 4, 64)
+
+
 SHORT: Final = Workload("short", load_workload("gcc-compile").rows[: 40 * ROW.size])
 
 DESIGNS: Final = one_of_each_kind()  # those of a kind differ in what C does alone
@@ -381,6 +547,33 @@ CASES: Final[dict[str, Case]] = {
     "Endpoint.enable_pri": Case(hardware, lambda parts: parts[3].enable_pri(), end),
     "Endpoint.access": Case(hardware, lambda parts: parts[3].access(1, 0x1000, FaultPerm.READ), end),
     "Endpoint.counts": Case(hardware, lambda parts: parts[3].counts(), end),
+    "AmdIommu()": Case(Core, lambda core: AmdIommu(core).close(), closes),
+    "SmmuV3Iommu()": Case(Core, lambda core: SmmuV3Iommu(core).close(), closes),
+    "RiscvIommu()": Case(Core, lambda core: RiscvIommu(core).close(), closes),
+    "DeviceFaults()": Case(Core, lambda core: DeviceFaults(core).close(), closes),
+    "DeviceLog()": Case(Core, lambda core: DeviceLog(core).close(), closes),
+    "VtdIommu.command": Case(hardware, lambda parts: parts[1].command(0x46), end),
+    "VtdIommu.flush_stage_2": Case(hardware, lambda parts: parts[1].flush_stage_2(0), end),
+    "GuestSpace()": Case(nothing, lambda _: GuestSpace(PageTables("vtd-first", pasids=4), 16).close()),
+    "SecondStage()": Case(Second, lambda one: SecondStage(one.ioas, PageTables("vtd-second")).close(), pins_again),
+    "SecondStage.pin": Case(Second, lambda one: one.second.pin(), pins_again),
+    "SecondStage.pin beside a fill": Case(filled, lambda one: one.second.pin(), pins_again),
+    "SecondStage.fill": Case(Second, lambda one: one.second.fill(0x3000, FaultPerm.READ), pins_again),
+    "SecondStage.unpin": Case(pinned, lambda one: one.second.unpin(), pins_again),
+    "SecondStage.clear": Case(pinned, lambda one: one.second.clear(), pins_again),
+    "SecondStage.catch_up": Case(pinned, lambda one: one.second.catch_up(), pins_again),
+    "SecondStage.close": Case(pinned, lambda one: one.second.close(), second_closes),
+    "IOAS.unmap in stage 2": Case(pinned, lambda one: one.ioas.unmap(32 * PAGE, 4 * PAGE), unmaps_again),
+    "IOAS.unmap_all in stage 2": Case(pinned, lambda one: one.ioas.unmap_all(), unmaps_again),
+    "WorkQueues.add": Case(hardware, lambda parts: WorkQueues(parts[3]).add(1), end),
+    "WorkQueue.submit": Case(work_queue, lambda parts: parts[4].submit(0x1000, FaultPerm.READ), works_on),
+    "WorkQueue.look": Case(worked, lambda parts: parts[4].look(), works_on),
+    "WorkQueue.counts": Case(worked, lambda parts: parts[4].counts(), works_on),
+    "WorkQueue.stop": Case(work_queue, lambda parts: parts[4].stop(), works_on),
+    "DeviceFaultHandler()": Case(handled, handle_faults, handles_again),
+    "ProvidedBuffers()": Case(lambda: Ring(Core(), 8), provided, closes),
+    "RingServer.serve a newcomer": Case(newcomer, lambda state: state[0].serve(interval_s=0), server_ends),
+    "RingServer.close with a client": Case(taken_in, lambda state: state[0].close(), server_ends),
     "Machine()": Case(nothing, lambda _: Machine(None).close()),
     "Machine.close": Case(machine("sqpoll", "uring-multishot"), lambda one: one.close(), closes),
     "Machine.start": Case(lambda: Machine(driver="inline"), lambda one: one.start(), closes),
@@ -437,8 +630,45 @@ CASES: Final[dict[str, Case]] = {
 }
 
 
+ELSEWHERE: Final = {
+    **dict.fromkeys(("Handle", "Unshared", "Object", "HWPT", "QueueFile", "ReportQueue", "EventQueue"), "a base"),
+    **dict.fromkeys(("Iommu", "ReportingDevice", "KernelRing", "BufferRing"), "a base"),
+    **dict.fromkeys(("ObjectTable", "Calls"), "the inside of Context"),
+    **dict.fromkeys(("PagingHWPT", "NestedHWPT", "Viommu", "Vdevice", "VirtualEventQueue"), "made by Context's calls"),
+    **dict.fromkeys(("MockIommu", "SelftestDevice"), "made by Context, and Context.mock_device"),
+    **dict.fromkeys(("Function", "NativeChannel", "PythonChannel"), "made, used and ended by Machine's calls"),
+    **dict.fromkeys(("Connection", "ConnectionToEach", "TrioClient", "Accesses"), "the trio programs"),
+    "NativeClient": "a thread of C, which Machine.open makes and ends",
+    "ClientRing": "the half of Ring that owns nothing",
+    "Window": "Ring.add_window makes and closes one",
+    "PlayedMachine": "runs on one thread to the end within a call, and is made of Machine",
+}
+"""Classes that no case is named after, and why, or where they are."""
+
+
+def kinds_of(base: type) -> Iterator[type]:
+    found: list[type] = base.__subclasses__()
+    for one in found:
+        yield one
+        yield from kinds_of(one)
+
+
+def test_every_public_class_that_owns_something_is_interrupted() -> None:
+    for module in pkgutil.walk_packages(uring_iopf.__path__, "uring_iopf."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    public = {
+        kind.__name__
+        for kind in kinds_of(NotCopied)
+        if kind.__module__.startswith("uring_iopf.") and not kind.__name__.startswith("_")
+    }
+    named = {re.split(r"[.( ]", name.removeprefix("iommufd: "))[0] for name in CASES}
+    assert public - named == set(ELSEWHERE), "each has a case, or a reason"
+
+
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # between its making and the await
 @pytest.mark.filterwarnings("ignore:.*was not closed:ResourceWarning")  # just before the close that a with block makes
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # between its making and the session's
 @pytest.mark.parametrize("name", CASES)
 def test_an_exception_at_any_bytecode_comes_out_and_leaves_nothing(name: str) -> None:
     case = CASES[name]
