@@ -98,7 +98,7 @@ def hello(client: socket.socket) -> int:
 def serving(path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = ()) -> Iterator[Server]:
     server = Server(path, *options, ignoring=ignoring)
     try:
-        assert server.is_ready().startswith("serving gcc-compile")
+        assert server.is_ready().startswith("serving ")
         yield server
     finally:
         server.process.kill()
@@ -129,6 +129,11 @@ class Attached:
     def queue(self) -> int:
         """The fault queue among the registered files."""
         return int(self._hello.queue)
+
+    @property
+    def in_flight(self) -> int:
+        """The groups that wait for an answer at once, at most."""
+        return int(self._hello.in_flight)
 
     def submit(self, *sqes: Sqe) -> None:
         for sqe in sqes:
@@ -177,6 +182,16 @@ def test_a_key_completes_a_client_s_poll_for_a_group_that_its_read_has_taken(
         seen = client.until(2)
         client.submit(Sqe.nop(4))  # whatever the group completes comes before this
         assert seen + client.until(4) == [(3, RESPONSE_BYTES), (2, MESSAGE_BYTES), *polled, (4, 0)]
+
+
+@pytest.mark.parametrize(("pages", "told"), [(4000, 16), (3, 3)])
+def test_a_client_is_told_a_number_in_flight_that_the_workload_reaches(pages: int, told: int, tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    rows = "".join(f"{page},1,0,{page << 13:#x},r\n" for page in range(pages))
+    file.write_text("time_ns,pasid,thread,address,access\n" + rows)
+    path = tmp_path / "socket"
+    with serving(path, "--workload", str(file)) as server, server.connect() as connection, ExitStack() as stack:
+        assert Attached(connection, stack).in_flight == told
 
 
 @pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])

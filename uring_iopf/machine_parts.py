@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from uring_iopf.workloads import Workload
 
 __all__ = [
+    "DEFAULT_IN_FLIGHT",
     "DEFAULT_WORKLOAD",
     "DRIVERS",
     "FAULT_FILES",

@@ -17,7 +17,7 @@ from uring_iopf.commands.shared import (
     whole_number,
 )
 from uring_iopf.commands.signals import Ends
-from uring_iopf.machine_parts import DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
+from uring_iopf.machine_parts import DEFAULT_IN_FLIGHT, DEFAULT_WORKLOAD, MOST_IN_FLIGHT, MOST_IN_GROUP, MachineParts
 from uring_iopf.reports.undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from uring_iopf.machine import Account
 
-_IN_FLIGHT: Final = 16
 _SERVE: Final = """\
 Deliver I/O page faults to programs in other processes.
 
@@ -75,7 +74,7 @@ def add_options(parser: Parser, _parts: Parts) -> None:
         metavar="N",
         type=whole_number(1, MOST_IN_FLIGHT),
         help=f"groups that may be outstanding at once, 1 to {MOST_IN_FLIGHT}; a number that the workload and --group "
-        f"cannot reach is refused (default: {_IN_FLIGHT})",
+        f"cannot reach is refused (default: {DEFAULT_IN_FLIGHT}, or fewer if they do not reach it)",
     )
     add(
         "--group",
@@ -120,7 +119,7 @@ def run(arguments: argparse.Namespace, _parts: Parts) -> int:
         group=arguments.group,
     )
     most = reached_in_flight(made_of, () if arguments.in_flight is None else (arguments.in_flight,))
-    made_of = made_of.with_options(in_flight=arguments.in_flight or min(_IN_FLIGHT, most))
+    made_of = made_of.with_options(in_flight=arguments.in_flight or min(DEFAULT_IN_FLIGHT, most))
     workload = made_of.workload
     assert workload is not None, "the option has a default"
     new_machine = partial(Machine, made_of)
