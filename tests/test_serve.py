@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import platform
 import random
 import resource
 import select
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -41,11 +43,45 @@ raise SystemExit(main())
 an exception in a callback of the import system is printed as ignored."""
 
 
+SYSTEM_CALLS: Final = {
+    "x86_64": {"memfd_create": 319, "eventfd2": 290, "clone3": 435},
+    "aarch64": {"memfd_create": 279, "eventfd2": 19, "clone3": 435},
+}
+"""Calls that a new session makes, by the machine's numbers for them."""
+
+
+def refusing(call: str, reason: int) -> str:
+    """A start that lets the main thread have no more of one system call, once SIGUSR1 has come, and says so."""
+    return f"""
+import ctypes, signal, struct
+from uring_iopf.commands.main import main
+libc = ctypes.CDLL(None, use_errno=True)
+# seccomp(2): load the number of the call; if it is this one, return the errno; allow all others.
+load, equal, end, allow, errno_ = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
+rules = [(load, 0, 0, 0), (equal, 0, 1, {SYSTEM_CALLS[platform.machine()][call]}),
+         (end, 0, 0, errno_ | {reason}), (end, 0, 0, allow)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack("@HP", len(rules), ctypes.addressof(code)))
+def refuse(*_):
+    no_new_privileges, set_seccomp, mode_filter = 38, 22, 2
+    if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(set_seccomp, mode_filter, program):
+        raise OSError(ctypes.get_errno(), "prctl")
+    print("refuses {call}", flush=True)
+signal.signal(signal.SIGUSR1, refuse)
+raise SystemExit(main())
+"""
+
+
 class Server:
     """The command in a process of its own, and clients that connect to it."""
 
     def __init__(
-        self, path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = (), held: bool = False
+        self,
+        path: Path,
+        *options: str,
+        ignoring: tuple[signal.Signals, ...] = (),
+        held: bool = False,
+        start: str = START,
     ) -> None:
         self.path = path
 
@@ -55,7 +91,7 @@ class Server:
             signal.pthread_sigmask(signal.SIG_BLOCK if held else signal.SIG_UNBLOCK, SIGNALS)
 
         self.process = subprocess.Popen(
-            [sys.executable, "-c", HELD if held else START, "serve", "--socket", str(path), *options],
+            [sys.executable, "-c", HELD if held else start, "serve", "--socket", str(path), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -95,8 +131,10 @@ def hello(client: socket.socket) -> int:
 
 
 @contextmanager
-def serving(path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = ()) -> Iterator[Server]:
-    server = Server(path, *options, ignoring=ignoring)
+def serving(
+    path: Path, *options: str, ignoring: tuple[signal.Signals, ...] = (), start: str = START
+) -> Iterator[Server]:
+    server = Server(path, *options, ignoring=ignoring, start=start)
     try:
         assert server.is_ready().startswith("serving ")
         yield server
@@ -148,6 +186,17 @@ class Attached:
             os.eventfd_read(self._told)
             seen += [(cqe.user_data, cqe.res) for cqe in self.ring.reap()]
         return seen
+
+    def answers_a_fault(self, user_data: int) -> None:
+        """Read a group, which the function has reported or does when earlier ones are answered, and answer it."""
+        to, answer, fixed = self.address, self.address + MESSAGE_BYTES, SqeFlags.FIXED_FILE
+        self.submit(Sqe.read(user_data, self.queue, to, MESSAGE_BYTES, off=-1, flags=fixed))
+        assert self.until(user_data) == [(user_data, MESSAGE_BYTES)]
+        (message,) = unpack_messages(self.data[:MESSAGE_BYTES])
+        response = pack_response(message.cookie, PageResponse.INVALID)
+        self.data[MESSAGE_BYTES : MESSAGE_BYTES + RESPONSE_BYTES] = response
+        self.submit(Sqe.write(user_data + 1, self.queue, answer, RESPONSE_BYTES, off=-1, flags=fixed))
+        assert self.until(user_data + 1) == [(user_data + 1, RESPONSE_BYTES)]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +341,86 @@ def test_without_descriptors_a_client_is_refused_and_the_others_go_on(tmp_path: 
     assert status == 128 + signal.SIGTERM
     assert "refused: Too many open files" in out
     assert out.count("client 1 ") == 1  # the first one was there to the end
+
+
+def _is_complete(out: str, answered: int) -> bool:
+    """Whether client 1 was there to the end; another fault may have been on its way then."""
+    (line,) = (line for line in out.splitlines() if line.startswith("client 1 "))
+    return (
+        f": stopped; sent {answered} = answered {answered} " in line
+        or f": stopped; sent {answered + 1} = answered {answered} " in line
+    )
+
+
+def test_without_memory_a_client_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path / "socket", "--in-flight", "1") as server,
+        server.connect() as connection,
+        ExitStack() as stack,
+    ):
+        first = Attached(connection, stack)
+        first.answers_a_fault(0)
+        pid = server.process.pid
+        before = resource.prlimit(pid, resource.RLIMIT_AS)
+        refused = 0
+        for spare in (0, *(1 << bits for bits in range(16, 34))):  # from none at all to more than enough for a session
+            used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * mmap.PAGESIZE
+            resource.prlimit(pid, resource.RLIMIT_AS, (used + spare, before[1]))
+            with server.connect() as client:
+                status = hello(client)
+            first.answers_a_fault(10 + 2 * refused)
+            if status == 0:
+                break
+            assert status == errno.ENOMEM, errno.errorcode.get(status, status)
+            refused += 1
+        assert refused > 4  # a session takes more than that
+        resource.prlimit(pid, resource.RLIMIT_AS, (used, before[1]))
+        with server.connect() as client:
+            assert hello(client) == errno.ENOMEM
+        resource.prlimit(pid, resource.RLIMIT_AS, before)
+        with server.connect() as client:
+            assert hello(client) == 0
+        first.answers_a_fault(1000)
+        server.process.terminate()
+        status, out, error = server.ended()
+    assert status == 128 + signal.SIGTERM
+    assert out.count("refused: Cannot allocate memory") == refused + 1
+    assert _is_complete(out, 3 + refused)
+    assert not error
+
+
+@pytest.mark.skipif(platform.machine() not in SYSTEM_CALLS, reason="the numbers of its system calls are not known here")
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("memfd_create", errno.ENOMEM),  # a pointer that C could not make, whatever the reason
+        ("eventfd2", errno.EACCES),
+        ("clone3", errno.EACCES),
+    ],
+)
+def test_under_seccomp_a_client_is_refused_and_the_others_go_on(call: str, reason: int, tmp_path: Path) -> None:
+    """A filter that comes while one is served, and refuses with EACCES what another session would call."""
+    with (
+        serving(tmp_path / "socket", "--in-flight", "1", start=refusing(call, errno.EACCES)) as server,
+        server.connect() as connection,
+        ExitStack() as stack,
+    ):
+        first = Attached(connection, stack)
+        first.answers_a_fault(0)
+        server.process.send_signal(signal.SIGUSR1)
+        assert server.process.stdout
+        while server.process.stdout.readline() != f"refuses {call}\n":
+            assert server.process.poll() is None
+        for n in range(3):
+            with server.connect() as client:
+                assert hello(client) == reason
+            first.answers_a_fault(10 + 2 * n)
+        server.process.terminate()
+        status, out, error = server.ended()
+    assert status == 128 + signal.SIGTERM
+    assert out.count(f"refused: {os.strerror(reason)}") == 3
+    assert _is_complete(out, 4)
+    assert not error
 
 
 def test_a_socket_that_another_server_put_there_is_left_alone(tmp_path: Path) -> None:
