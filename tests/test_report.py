@@ -512,6 +512,8 @@ def test_a_json_result_has_its_keys() -> None:
         "limits": None,
         "parts_ns": None,
         "emulation_ns": 40.5,
+        "predicted": None,
+        "not_predicted": None,
         "accounted": True,
     }
 

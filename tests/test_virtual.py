@@ -329,7 +329,8 @@ def results_of(tmp_path: Path, name: str, *options: str) -> str:
     command = [sys.executable, "-P", "-m", "uring_iopf", "compare", *OPTIONS, *options, "--json", str(path)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     content = json.loads(path.read_text(encoding="utf-8"))
-    assert content["model"] == {"name": DEFAULT_MODEL, "digest": digest_of(CostModel.load(DEFAULT_MODEL))}
+    digest = digest_of(CostModel.load(DEFAULT_MODEL))
+    assert content["model"] == {"name": DEFAULT_MODEL, "digest": digest, "calibrated": None}
     assert content["floor"] is None
     return json.dumps(content["results"])
 
@@ -376,9 +377,9 @@ def test_the_length_of_a_slice_makes_no_difference(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_design_that_cannot_be_played_is_refused() -> None:
-    with pytest.raises(UsageError, match="virtual time cannot have host-fd, whose calls are the host's own"):
+    with pytest.raises(UsageError, match="virtual time cannot have host-fd: its calls are the host's own"):
         played("host-fd")
-    with pytest.raises(UsageError, match="virtual time cannot have doorbell, which is written in Python"):
+    with pytest.raises(UsageError, match="virtual time cannot have doorbell: it is written in Python"):
         played("my_design:Doorbell")
     assert resolve(Doorbell).inline_only
 
@@ -386,7 +387,7 @@ def test_a_design_that_cannot_be_played_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--model round-numbers", "--model: live time has no prices; add --mode virtual, or leave --model out"),
+        ("--model round-numbers", "--model: live time has no prices; add --mode virtual or both, or leave --model out"),
         ("--mode virtual --client trio", "--client trio: virtual time has the native client only"),
         ("--mode virtual --stage2 pinned", "--stage2: virtual time has no prices for two stages"),
         ("--mode virtual --depth 4", "--depth: a pass of virtual time ends when its client has served all faults"),

@@ -64,6 +64,11 @@ _COLUMNS: Final = (
         "machine runs; ^ marks a row above a third",
     ),
     (
+        "predicted, error",
+        "with --mode both: the same in virtual time, and how far the prediction is off, as a share of the measurement: "
+        "+100% is twice, -50% is half",
+    ),
+    (
         "p50 .. max",
         "percentiles of the latency: the time from the device's page request until the answer reaches the device; in "
         "an open loop, the time from the moment at which the request was due",
@@ -115,6 +120,8 @@ examples:
       latency at two rates of faults
   uring-iopf compare --mode virtual --wait sleep --seed 7
       the same on every machine: time by the prices of a cost model
+  uring-iopf compare --mode both --model mine.json
+      each row measured, and predicted by the prices that `calibrate` found here
   uring-iopf compare --workload sqlite-index --repeat 5 --json result.json
       each row measured five times, on another trace, with all results as JSON"""
 
@@ -164,17 +171,19 @@ def add_options(parser: Parser, parts: Parts) -> None:
     )
     add(
         "--mode",
-        choices=("live", "virtual"),
+        choices=("live", "virtual", "both"),
         default="live",
         help="live: two threads of this machine, in real time; virtual: one thread, on which each side has a simulated "
         "core, in the time of a cost model: one seed, one result, on any machine. Virtual time has the native client "
-        "and the designs in C that are not on the host (default: live)",
+        "and the designs in C that are not on the host. both: each row is measured live and predicted in virtual time, "
+        "with the error of the prediction; a row that virtual time cannot have is measured only (default: live)",
     )
     add(
         "--model",
         metavar="NAME|FILE",
-        help="the cost model of --mode virtual: one that comes with the package, or a file that `uring-iopf calibrate` "
-        f"wrote (default: {DEFAULT_MODEL})",
+        help="the cost model of virtual time: one that comes with the package, or a file that `uring-iopf calibrate` "
+        f"wrote (default with --mode virtual: {DEFAULT_MODEL}; with --mode both the prices of this machine, measured "
+        "first, which takes up to a minute)",
     )
     add_fault_file(parser)
     add(
@@ -268,7 +277,7 @@ def add_options(parser: Parser, parts: Parts) -> None:
         type=number_above_zero(MOST_DURATION_S),
         default=1.0,
         help=f"the time to measure each row, above 0, up to {MOST_DURATION_S:g}; a closed loop goes on until it has "
-        "100,000 faults, and with --mode virtual ends with them (default: 1)",
+        "100,000 faults, and in virtual time ends with them (default: 1)",
     )
     add(
         "--group",
@@ -366,7 +375,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
     from uring_iopf.designs.registry import check_names  # loads the compiled part, which a mistake above does not need
 
     check_names((spec, fact.name) for spec, fact in facts.items())
-    if model is not None:
+    if arguments.mode == "virtual":
         from uring_iopf.lab.virtual import check_playable
 
         for fact in facts.values():
@@ -390,6 +399,7 @@ def _plan(arguments: argparse.Namespace, parts: Parts) -> Plan:
         model=model,
         match=arguments.match,
         left_out=left_out,
+        both=arguments.mode == "both",
     )
 
 
@@ -432,14 +442,13 @@ def _limits(arguments: argparse.Namespace) -> QueueLimits | None:
 
 
 def _model(arguments: argparse.Namespace) -> CostModel | None:
-    """The prices of virtual time; None: live. Raises: UsageError."""
-    from uring_iopf.costs.model import CostModel
-    from uring_iopf.costs.virtual import prices_of
-
+    """The prices of virtual time; None: live, or they are to be measured. Raises: UsageError."""
     if arguments.mode == "live":
         if arguments.model is not None:
-            raise UsageError("--model: live time has no prices; add --mode virtual, or leave --model out")
+            raise UsageError("--model: live time has no prices; add --mode virtual or both, or leave --model out")
         return None
+    if arguments.mode == "both":
+        return None if arguments.model is None else _with_all_prices(arguments.model)
     if arguments.client != "native":
         raise UsageError(f"--client {arguments.client}: virtual time has the native client only; leave --client out")
     if arguments.stage2 is not None:
@@ -450,8 +459,16 @@ def _model(arguments: argparse.Namespace) -> CostModel | None:
                 f"--{option}: a pass of virtual time ends when its client has served all faults, which it will not; "
                 f"leave --{option} out"
             )
-    model = CostModel.load(arguments.model or DEFAULT_MODEL)
-    prices_of(model)  # a price that is missing is said before anything is measured
+    return _with_all_prices(arguments.model or DEFAULT_MODEL)
+
+
+def _with_all_prices(name: str) -> CostModel:
+    """Load a model. A price that is missing is said before anything is measured. Raises: UsageError."""
+    from uring_iopf.costs.model import CostModel
+    from uring_iopf.costs.virtual import prices_of
+
+    model = CostModel.load(name)
+    prices_of(model)
     return model
 
 
@@ -544,6 +561,7 @@ def _designs(specs: Sequence[str] | None, parts: Parts) -> tuple[str, ...]:
 def run(arguments: argparse.Namespace, parts: Parts) -> int:
     """Measure every cell, print the table, and return the exit status."""
     with undisturbed():
+        from dataclasses import replace
         from datetime import UTC, datetime
 
         from uring_iopf.lab.compare import run_comparison
@@ -559,8 +577,15 @@ def run(arguments: argparse.Namespace, parts: Parts) -> int:
         json_file = open_json(stack, arguments.json, inputs=[arguments.workload])
         with progress() as on_progress:
             comparison = run_comparison(
-                plan, on_progress=on_progress, measure_cell=parts.measure_cell, measure_floor=parts.measure_floor
+                plan,
+                on_progress=on_progress,
+                measure_cell=parts.measure_cell,
+                measure_floor=parts.measure_floor,
+                make_model=parts.make_model,
+                predictor=parts.predictor,
             )
+        if (stranger := report.of_another_machine(comparison, made_with)) is not None:
+            comparison = replace(comparison, unfit=(*comparison.unfit, stranger))
         complaints = [f"not accounted for: {complaint}" for complaint in report.complaints(comparison)]
         if json_file is not None:  # before the table: the table's reader (head, less) may close the pipe
             content = report.document(
@@ -588,6 +613,6 @@ def _repeatable(arguments: argparse.Namespace, plan: Plan) -> dict[str, Any]:
     (function,) = plan.parts.each_function()
     ways = [way.stage_known_by for way in plan.ways]
     filled: dict[str, Any] = {"stalls": function.stalls or None, "in_flight": list(plan.in_flight), "rate": rates}
-    if plan.model is not None:
+    if not plan.is_live:
         filled["model"] = arguments.model or DEFAULT_MODEL
     return {**given, "design": list(plan.designs), **filled, "stage_known_by": ways or None}

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsWrite
 
+    from uring_iopf.costs.model import CostModel
     from uring_iopf.lab.compare import MeasureCell, MeasureFloor
+    from uring_iopf.lab.forecast import MakeModel, Predictor
     from uring_iopf.machine_parts import MachineParts
     from uring_iopf.reports.output import Output
 
@@ -115,6 +117,12 @@ def _run_calibrate(*, out: TextIO, model_file: Output | None, json_file: Output 
     return calibration.run(out=out, model_file=model_file, json_file=json_file, name=name, quick=quick)
 
 
+def _measured_model(tell: Callable[[str, float], None]) -> tuple[CostModel, tuple[str, ...]]:
+    from uring_iopf.reports import calibration
+
+    return calibration.measured_model(tell)
+
+
 def _is_installed(module: str) -> bool:
     from importlib.util import find_spec
 
@@ -128,6 +136,8 @@ class Parts(NamedTuple):
     resolve_design: Callable[[str], DesignFacts] = _resolve_design
     measure_cell: MeasureCell | None = None  # run_comparison knows the real ones
     measure_floor: MeasureFloor | None = None
+    make_model: MakeModel = _measured_model
+    predictor: Predictor | None = None  # as measure_cell
     bench: Bench = _run_bench
     calibrate: Calibrate = _run_calibrate
     is_installed: Callable[[str], bool] = _is_installed

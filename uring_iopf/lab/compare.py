@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from uring_iopf.errors import IopfError, UsageError, told_with_place
 from uring_iopf.hardware.load import Load, LoadMode
 from uring_iopf.lab.fit import reasons_against
+from uring_iopf.lab.forecast import Forecasts, Predictor
 from uring_iopf.lab.processors import two_processors
 from uring_iopf.lab.spec import CellInterrupted, CellSpec
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from uring_iopf.costs.model import CostModel
+    from uring_iopf.lab.forecast import MakeModel
     from uring_iopf.lab.result import CellResult, Floor
     from uring_iopf.machine_parts import MachineParts
     from uring_iopf.workloads import Workload
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 10.0
 """A measurement in a closed loop is stopped after so many times its seconds, even with fewer faults than planned."""
+CALIBRATION_S: Final = 30.0
+"""The time that a calibration takes, about: its part of the progress."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Plan:
     *bounds*: the names of the designs without user space, which are bounds for the others. *ways*: machines of two
     stages, one for each way to know which has faulted; every design gets each of them in place of *parts*. *model*: the
     prices of virtual time, in which a closed loop ends with its faults, and *seconds* are those of the model; None:
-    everything is measured live. *match*: the name of a group in all designs' answers, ``cookie`` or ``index``; None: as
+    everything is measured live. *both*: every cell is measured live and predicted, by *model*, or by one that the run
+    measures first. *match*: the name of a group in all designs' answers, ``cookie`` or ``index``; None: as
     each was proposed. *left_out*: the names of designs that cannot do so, and would be among *designs* otherwise.
     """
 
@@ -61,11 +66,17 @@ class Plan:
     model: CostModel | None = None
     match: str | None = None
     left_out: tuple[str, ...] = ()
+    both: bool = False
 
     @property
     def mode(self) -> str:
-        """``live`` or ``virtual``."""
-        return "live" if self.model is None else "virtual"
+        """The mode of the cells, ``live`` or ``virtual``."""
+        return "live" if self.is_live else "virtual"
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the cells are measured on this machine."""
+        return self.both or self.model is None
 
     @property
     def workload(self) -> Workload:
@@ -126,7 +137,8 @@ class Comparison:
     *results*: a result for each cell that was measured, in the plan's order; of several measurements, the median by
     faults/s. *measurements*: all measurements, in the order in which they were made. *floor* and *floor_after*: the
     floor of the machine before and after the measurements. *partial*: the run was interrupted. *unfit*: the reasons not
-    to trust the results. *rounds*: for each of *results*, all measurements of its cell.
+    to trust the results. *rounds*: for each of *results*, all measurements of its cell. *calibrated*: the model that
+    the run has measured for its predictions; None: it has measured none.
     """
 
     plan: Plan
@@ -137,6 +149,12 @@ class Comparison:
     floor_after: Floor | None = None
     unfit: tuple[str, ...] = ()
     rounds: tuple[tuple[CellResult, ...], ...] = ()
+    calibrated: CostModel | None = None
+
+    @property
+    def model(self) -> CostModel | None:
+        """The prices of virtual time; None: there were none."""
+        return self.calibrated or self.plan.model
 
     @property
     def unaccounted(self) -> tuple[CellResult, ...]:
@@ -150,19 +168,25 @@ def run_comparison(
     on_progress: OnProgress | None = None,
     measure_cell: MeasureCell | None = None,
     measure_floor: MeasureFloor | None = None,
+    make_model: MakeModel | None = None,
+    predictor: Predictor | None = None,
 ) -> Comparison:
     """Measure every cell of *plan*; on Ctrl-C return what there is, marked as partial.
 
     Repetitions go round by round, so that what disturbs the machine for a while does not fall on one cell alone, and
     an interrupted run has the whole table early. A cell that fails stands in the result with its error; the others
     are measured all the same. In virtual time there is no floor, and nothing can be unfit: the machine does not matter.
-    *on_progress* is told what is being measured, and the share of all that is done.
+    A plan with *both* predicts each cell after its first measurement. *make_model* measures the prices for that, if the
+    plan has none. *on_progress* is told what is being measured, and the share of all that is done.
 
     Raises: UsageError, the plan asks for something that cannot be.
     """
     measure = measure_cell or _real_measure_cell(plan)
     cells = plan.cells
-    total = len(cells) * plan.repeat
+    forecasts = Forecasts(cells, plan.model, predictor or _real_predictor()) if plan.both else None
+    calibration = CALIBRATION_S / plan.seconds if forecasts is not None and forecasts.needs_model else 0.0
+    total = len(cells) * plan.repeat + calibration + (0 if forecasts is None else forecasts.wanted)
+    done = 0.0
     by_cell: list[list[CellResult]] = [[] for _ in cells]
     measurements: list[CellResult] = []
     floor: Floor | None = None
@@ -171,57 +195,83 @@ def run_comparison(
     real_floor = measure_floor or _real_measure_floor()
 
     def keep(index: int, result: CellResult) -> None:
+        if forecasts is not None:
+            result = forecasts.beside(index, result)
         measurements.append(result)
         by_cell[index].append(result)
 
-    def report(label: str, done: float) -> None:
+    def report(label: str, within: float = 0.0) -> None:
         if on_progress is not None:
-            on_progress(label, min(done / total, 1.0))
+            on_progress(label, min((done + within) / total, 1.0))
 
-    def within(label: str, before: int) -> Callable[[float], None]:
-        return lambda share: report(label, before + share)
+    def measured(spec: CellSpec) -> CellResult:
+        report(spec.label)
+        name = plan.names.get(spec.design, spec.design)
+        return _measured(measure, spec, name, lambda share: report(spec.label, share))
 
     try:
-        if plan.model is None:
-            report("floor of this machine", 0.0)
+        if plan.is_live:
+            report("floor of this machine")
             floor = real_floor(plan.in_flight)
-        for number in range(total):
+        if forecasts is not None and calibration:
+            assert make_model is not None, "a plan with both and no model needs one who measures it"
+            forecasts.calibrate(make_model, lambda label, share: report(label, share * calibration))
+            done += calibration
+        for number in range(len(cells) * plan.repeat):
             index = number % len(cells)
-            spec = cells[index]
-            report(spec.label, number)
             try:
-                result = _measured(measure, spec, plan.names.get(spec.design, spec.design), within(spec.label, number))
+                result = measured(cells[index])
+                done += 1
             except CellInterrupted as interruption:
                 if interruption.result is not None:
                     keep(index, interruption.result)
                 raise
-            keep(index, result)
-        if plan.model is None:
+            try:
+                if forecasts is not None and forecasts.is_due(index):
+                    label = f"{cells[index].label}, predicted"
+                    report(label)
+                    forecasts.make(index, partial(report, label))
+                    done += 1
+            finally:
+                keep(index, result)
+        if plan.is_live:
             floor_after = real_floor(plan.in_flight)
-        report("done", total)
+        report("done")
     except KeyboardInterrupt:
         interrupted = True
     rounds = tuple(tuple(of_cell) for of_cell in by_cell if of_cell)
     results = tuple(map(median, rounds))
     unfit: tuple[str, ...] = ()
-    if plan.model is None:
-        unfit = reasons_against(
-            [one for one in (floor, floor_after) if one is not None],
-            measurements,
-            one_processor=two_processors() is None,
-        )
-    return Comparison(plan, results, tuple(measurements), floor, interrupted, floor_after, unfit, rounds)
+    if plan.is_live:
+        floors = [one for one in (floor, floor_after) if one is not None]
+        unfit = reasons_against(floors, measurements, one_processor=two_processors() is None)
+    calibrated = None
+    if forecasts is not None and plan.model is None:
+        calibrated = forecasts.model
+        unfit = tuple(dict.fromkeys((*unfit, *(f"calibration: {why}" for why in forecasts.unfit))))
+    return Comparison(plan, results, tuple(measurements), floor, interrupted, floor_after, unfit, rounds, calibrated)
 
 
 def _real_measure_cell(plan: Plan) -> MeasureCell:
-    if plan.model is None:
+    if plan.is_live:
         from uring_iopf.lab import cell  # loads the compiled part
 
         return cell.measure_cell
     from uring_iopf.costs.virtual import prices_of
     from uring_iopf.lab import virtual
 
+    assert plan.model is not None, "virtual time has prices"
     return partial(virtual.play_cell, prices=prices_of(plan.model))
+
+
+def _real_predictor() -> Predictor:
+    from uring_iopf.costs.virtual import prices_of
+    from uring_iopf.lab import virtual
+
+    def play(spec: CellSpec, on_progress: Callable[[float], None], model: CostModel) -> CellResult:
+        return virtual.play_cell(spec, on_progress, prices=prices_of(model))
+
+    return Predictor(virtual.why_not, play)
 
 
 def _real_measure_floor() -> MeasureFloor:

@@ -90,6 +90,16 @@ class LimitCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Predicted:
+    """The same cell in virtual time, by the prices of a cost model."""
+
+    faults_per_s: float
+    latency_ns: Latency
+    parts_ns: Parts | None = None
+    """Where the mean latency goes; None: not every group went all the way."""
+
+
+@dataclass(frozen=True, slots=True)
 class CellResult:
     """The measurement of one design with one client and one load.
 
@@ -102,7 +112,9 @@ class CellResult:
     depth has lost. *limits*: None, there were none. *stages*: the costs of knowing the stage; None: there was one.
     *parts_ns*: where the mean latency goes, live from a short replay of its own; None: it was not asked for, or not
     every group went all the way. *emulation_ns*: from the same replay, the time per fault of the simulated hardware,
-    which no processor of a real machine runs; None in virtual time, where it has a core of its own.
+    which no processor of a real machine runs; None in virtual time, where it has a core of its own. *predicted*: the
+    prediction for a cell that was measured live; None: none was asked for, or *not_predicted* is the reason why there
+    is none.
     """
 
     design: str
@@ -133,6 +145,8 @@ class CellResult:
     limits: LimitCounts | None = None
     parts_ns: Parts | None = None
     emulation_ns: float | None = None
+    predicted: Predicted | None = None
+    not_predicted: str | None = None
 
     @property
     def known_by(self) -> str | None:
@@ -160,6 +174,19 @@ class CellResult:
         return self.emulation_ns * self.faults_per_s / 1e9
 
     @property
+    def error_of_rate(self) -> float | None:
+        """The prediction's error in faults per second, as a share of the measurement; None: there is none of the two.
+
+        A prediction of twice the rate has the error 1, one of half the rate -0.5.
+        """
+        return None if self.predicted is None else _off(self.predicted.faults_per_s, self.faults_per_s)
+
+    @property
+    def error_of_p50(self) -> float | None:
+        """The same of the median latency."""
+        return None if self.predicted is None else _off(self.predicted.latency_ns.p50, self.latency_ns.p50)
+
+    @property
     def accounted(self) -> bool:
         """Whether every fault was answered, by the client, for it or for want of depth, each SUCCESS with a page."""
         return not self.missing
@@ -180,5 +207,12 @@ class CellResult:
         return tuple(reasons)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields by their names, and `accounted`."""
-        return {**asdict(self), "accounted": self.accounted}
+        """Return the fields by their names, and `accounted`; in `predicted` also the errors of two of its numbers."""
+        content = {**asdict(self), "accounted": self.accounted}
+        if self.predicted is not None:
+            content["predicted"]["error"] = {"faults_per_s": self.error_of_rate, "p50": self.error_of_p50}
+        return content
+
+
+def _off(predicted: float, measured: float) -> float | None:
+    return predicted / measured - 1 if predicted and measured else None

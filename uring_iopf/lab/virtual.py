@@ -46,6 +46,12 @@ class PlayedMachine(Machine):
         check(lib.uiopf_core_play(self.core.c, driver), "play the core")
 
 
+NO_CLIENT: Final = "virtual time has the native client only"
+NO_STAGES: Final = "virtual time has no prices for two stages of page tables"
+NO_LIMITS: Final = "a pass of virtual time ends when its client has served all faults, which with a limit it will not"
+"""Reasons why a cell cannot be played, whatever its design."""
+
+
 class Playable(Protocol):
     """The facts of a design that decide whether it can be played."""
 
@@ -57,18 +63,34 @@ class Playable(Protocol):
     def on_host(self) -> bool: ...  # noqa: D102
 
 
+def _why_no_design(info: Playable) -> str | None:
+    if info.inline_only:
+        return "it is written in Python and has no prices"
+    if info.on_host:
+        return "its calls are the host's own and take the host's time"
+    return None
+
+
 def check_playable(info: Playable) -> None:
     """Raises: UsageError, virtual time cannot have this design."""
-    if info.inline_only:
-        raise UsageError(
-            f"virtual time cannot have {info.name}, which is written in Python and has no prices; leave the design "
-            "out, or measure it live"
-        )
-    if info.on_host:
-        raise UsageError(
-            f"virtual time cannot have {info.name}, whose calls are the host's own and take the host's time; leave the "
-            "design out, or measure it live"
-        )
+    if (why := _why_no_design(info)) is not None:
+        raise UsageError(f"virtual time cannot have {info.name}: {why}; leave the design out, or measure it live")
+
+
+def why_not(spec: CellSpec) -> str | None:
+    """The reason why virtual time cannot have a cell; None: it can. Raises: UsageError, there is no such design."""
+    limits = spec.parts.limits
+    if (why := _why_no_design(resolve(spec.design))) is not None:
+        return why
+    if spec.client != "native":
+        return NO_CLIENT
+    if spec.parts.stage2 is not None:
+        return NO_STAGES
+    if limits is not None and (limits.depth is not None or limits.timeout_ns is not None):
+        return NO_LIMITS
+    if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
+        return "virtual time has one function and one queue"
+    return None
 
 
 def play_cell(spec: CellSpec, on_progress: Callable[[float], None], *, prices: Mapping[str, float]) -> CellResult:
@@ -79,17 +101,8 @@ def play_cell(spec: CellSpec, on_progress: Callable[[float], None], *, prices: M
     several functions or queues; CellInterrupted, on Ctrl-C, with the result until then.
     """
     check_playable(resolve(spec.design))
-    if spec.client != "native":
-        raise UsageError(f"virtual time plays the native client only, not {spec.client!r}")
-    if spec.parts.stage2 is not None:
-        raise UsageError("virtual time has no prices for two stages of page tables; leave stage2 out")
-    limits = spec.parts.limits
-    if limits is not None and (limits.depth is not None or limits.timeout_ns is not None):
-        raise UsageError(
-            "a pass of virtual time ends when its client has served all faults; leave depth and timeout_ns out"
-        )
-    if len(spec.parts.functions) > 1 or len(spec.parts.queue_keys()) > 1:
-        raise UsageError("virtual time needs a machine with one function and one queue")
+    if (why := why_not(spec)) is not None:
+        raise UsageError(f"{spec.label} cannot be played: {why}; measure it live")
     with PlayedMachine(spec.parts) as machine:
         machine.open_each(spec.design)
         replay = Replay(machine, spec, StandingClock())

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uring_iopf.costs.model import PRICES
 from uring_iopf.lab.calibration import calibrate
-from uring_iopf.reports.document import environment, json_text
+from uring_iopf.reports.document import environment, json_text, this_machine
 from uring_iopf.reports.output import write_out
 from uring_iopf.reports.progress import progress
 from uring_iopf.reports.text import paragraph, three_digits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TextIO
 
     from uring_iopf.costs.model import CostModel
@@ -34,8 +35,7 @@ def run(*, out: TextIO, model_file: Output | None, json_file: Output | None, nam
     with progress() as tell:
         calibration = calibrate(quick=quick, tell=tell)
     here = environment()
-    processors = f"{here['cpus']} processor{'s' if here['cpus'] > 1 else ''}"
-    model = calibration.model(name, f"{here['cpu']}, {processors}", f"Linux {here['kernel']}")
+    model = calibration.model(name, *this_machine(here))
     complaints = []
     if json_file is not None:
         complaints.append(json_file.write(json_text(document(calibration, model, here, quick=quick))))
@@ -50,6 +50,17 @@ def run(*, out: TextIO, model_file: Output | None, json_file: Output | None, nam
     if calibration.partial:
         return 130
     return 0 if not any(complaints) else 1
+
+
+def measured_model(tell: Callable[[str, float], None]) -> tuple[CostModel, tuple[str, ...]]:
+    """Measure all prices of this machine. Return them as a model, and the reasons not to trust it.
+
+    *tell*: called with the name of the measurement, and the share that is done. Raises: KeyboardInterrupt, on Ctrl-C.
+    """
+    calibration = calibrate(quick=False, tell=tell)
+    if calibration.partial:
+        raise KeyboardInterrupt
+    return calibration.model("calibrated", *this_machine(environment())), calibration.unfit
 
 
 def document(calibration: Calibration, model: CostModel, here: dict[str, Any], *, quick: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from uring_iopf.costs import COUNTERS, PARTS, Unit
 from uring_iopf.costs.virtual import digest_of
 from uring_iopf.lab.compare import PATIENCE
 from uring_iopf.machine_parts import IOMMUS
+from uring_iopf.reports.document import this_machine
 from uring_iopf.reports.text import WIDTH, duration, paragraph, plain, rate, three_digits
 
 if TYPE_CHECKING:
@@ -89,6 +90,23 @@ _SPEED: Final[tuple[_Column, ...]] = (
     ("p99.9", _timed(lambda cell: duration(cell.latency_ns.p99_9))),
     ("max", _timed(lambda cell: duration(cell.latency_ns.max))),
 )
+
+
+def _percent(error: float | None) -> str:
+    return "-" if error is None else f"{error:+.0%}"
+
+
+_BESIDE: Final[tuple[_Column, ...]] = (
+    ("\nfaults/s", _timed(lambda cell: rate(cell.faults_per_s))),
+    ("pre-\ndicted", lambda cell: "-" if cell.predicted is None else rate(cell.predicted.faults_per_s)),
+    ("\nerror", lambda cell: _percent(cell.error_of_rate)),
+    ("\np50", _timed(lambda cell: duration(cell.latency_ns.p50))),
+    ("pre-\ndicted", lambda cell: "-" if cell.predicted is None else duration(cell.predicted.latency_ns.p50)),
+    ("\nerror", lambda cell: _percent(cell.error_of_p50)),
+)
+
+NEAR: Final = 0.3
+"""The largest error of a prediction that counts as near."""
 
 _KNOWN: Final[_Column] = ("known\nby", lambda cell: cell.known_by or "-")
 
@@ -283,6 +301,20 @@ def _two_stages(ways: Sequence[MachineParts]) -> str:
     return f"stage 1 the client's, stage 2 the host's, with {pinned} pinned; the kernel serves stage 2"
 
 
+def _time(comparison: Comparison) -> str | None:
+    """The clock of the results, and the prices; None: real time, of which there is nothing to say."""
+    plan, model = comparison.plan, comparison.model
+    if not plan.both:
+        return None if model is None else _virtual_time(model)
+    if model is None:
+        return "live; no prices were measured for predictions"
+    measured = "" if comparison.calibrated is None else ", which this run has measured"
+    return (
+        f"live, and predicted in virtual time by the prices of {plain(model.name)} ({plain(model.machine)}; digest "
+        f"{digest_of(model)}){measured}"
+    )
+
+
 def _virtual_time(model: CostModel) -> str:
     return (
         f"virtual, by the prices of {plain(model.name)} ({plain(model.machine)}; digest {digest_of(model)}); the "
@@ -329,7 +361,7 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
     groups = f"groups of {plan.parts.group} page{'s' * (plan.parts.group != 1)} at most"
     least = f" at least and {plan.faults:,} faults" if plan.load == "closed" else ""
     how_long = f"for {plan.seconds:g} s{least}"
-    if plan.model is not None and plan.load == "closed":
+    if not plan.is_live and plan.load == "closed":
         how_long = f"until it has {plan.faults:,} faults"
     for label, text in (
         ("workload", f"{workload.name}: {trace}"),
@@ -342,7 +374,7 @@ def _captions(comparison: Comparison, environment: Mapping[str, Any]) -> Iterato
         ("each row", f"replayed into fresh tables {how_long}"),
         *((("", f"measured {plan.repeat} times, the median by faults/s is shown"),) if plan.repeat > 1 else ()),
         ("machine", f"{machine}; {versions}"),
-        *((("time", _virtual_time(plan.model)),) if plan.model is not None else ()),
+        *((("time", time),) if (time := _time(comparison)) else ()),
     ):
         yield paragraph(text, label=f"{label:<11}")
 
@@ -372,7 +404,7 @@ def _legend(comparison: Comparison) -> Iterator[str]:
 
 def _floor(comparison: Comparison) -> Iterator[str]:
     floor = comparison.floor
-    if comparison.plan.model is not None:
+    if not comparison.plan.is_live:
         yield "floor of this machine: none, because virtual time does not use the machine"
         return
     if floor is None:
@@ -439,6 +471,46 @@ def _what_became_of_all(comparison: Comparison) -> Iterator[str]:
     yield from _table(rows, columns, comparison.plan.bounds)
 
 
+def of_another_machine(comparison: Comparison, environment: Mapping[str, Any]) -> str | None:
+    """The reason not to trust the errors of predictions, if the prices are another machine's; None: they are not."""
+    plan = comparison.plan
+    if not plan.both or plan.model is None:
+        return None
+    theirs, here = (plan.model.machine, plan.model.kernel), this_machine(environment)
+    if theirs == here:
+        return None
+    theirs_said, here_said = (plain(", ".join(part for part in one if part)) for one in (theirs, here))
+    return (
+        f"the prices of {plain(plan.model.name)} are of another machine ({theirs_said}) than the measurements "
+        f"({here_said}); the error of a prediction says nothing then; leave --model out, or calibrate here"
+    )
+
+
+def _beside(comparison: Comparison) -> Iterator[str]:
+    """The table of predictions beside measurements, how many are near, and why others are missing."""
+    rows = _rows(comparison)
+    yield "Predicted beside measured"
+    yield ""
+    if predicted := [cell for cell in rows if cell.predicted is not None]:
+        yield from _table(rows, _BESIDE, comparison.plan.bounds)
+        yield ""
+        for what, every in (
+            ("faults/s", [cell.error_of_rate for cell in predicted]),
+            ("p50", [cell.error_of_p50 for cell in predicted]),
+        ):
+            errors = [error for error in every if error is not None]
+            near = sum(abs(error) <= NEAR for error in errors)
+            yield f"{what} within {NEAR:.0%}: {near} of {len(errors)} rows"
+    reasons: dict[str, list[str]] = {}
+    for cell in rows:
+        if cell.not_predicted is not None:
+            of_reason = reasons.setdefault(plain(cell.not_predicted), [])
+            if (name := plain(cell.design)) not in of_reason:
+                of_reason.append(name)
+    for why, names in reasons.items():
+        yield paragraph(f"{', '.join(names)}: {why}", label="not predicted: ")
+
+
 def _unfit(comparison: Comparison) -> Iterator[str]:
     if comparison.unfit:
         yield "UNFIT: do not trust these numbers:"
@@ -479,6 +551,8 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
         lines += ["Cost per fault", "", *_table(rows, (*known, *_COST), plan.bounds), ""]
         if any(cell.parts_ns for cell in rows):
             lines += ["Where the latency goes, on average", "", *_table(rows, (*known, *_PARTS), plan.bounds), ""]
+        if plan.both:
+            lines += [*_beside(comparison), ""]
         if plan.ways:
             lines += ["Which stage faulted? Pages, and what it cost for each of them to know", ""]
             lines += [*_table(rows, _STAGES, plan.bounds), ""]
@@ -499,6 +573,14 @@ def render(comparison: Comparison, environment: Mapping[str, Any]) -> str:
 # ---- the JSON document ----
 
 
+def _model(comparison: Comparison) -> dict[str, Any] | None:
+    model, measured = comparison.model, comparison.calibrated
+    if model is None:
+        return None
+    calibrated = None if measured is None else measured.to_json()
+    return {"name": model.name, "digest": digest_of(model), "calibrated": calibrated}
+
+
 def document(
     comparison: Comparison, *, arguments: Mapping[str, Any], started: datetime, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -515,7 +597,7 @@ def document(
         "partial": comparison.partial,
         "arguments": dict(arguments),
         "seed": plan.parts.seed,
-        "model": None if plan.model is None else {"name": plan.model.name, "digest": digest_of(plan.model)},
+        "model": _model(comparison),
         "fit": {"is_fit": not comparison.unfit, "reasons": list(comparison.unfit)},
         "workload": {
             "name": workload.name,

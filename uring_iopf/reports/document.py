@@ -47,6 +47,12 @@ def _cpu_model() -> str:
     return next(models, "") or platform.machine()
 
 
+def this_machine(here: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of the machine and of its kernel in a model, from an environment."""
+    processors = f"{here['cpus']} processor{'s' if here['cpus'] > 1 else ''}"
+    return f"{here['cpu']}, {processors}", f"Linux {here['kernel']}"
+
+
 def json_text(content: Mapping[str, Any]) -> str:
     """Return *content* as people and programs read it."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
