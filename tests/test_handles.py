@@ -242,6 +242,7 @@ ARGUMENTS: Final[dict[str, Callable[[], Any]]] = {
     "translator": lambda: None, "word0": lambda: 0x46, "level": lambda: 1, "to": lambda: 0x2000,
     "sid": lambda: 0x300, "granule": lambda: 4096, "ssid": lambda: 1, "asid": lambda: 1, "vmid": lambda: 0,
     "domain": lambda: 0, "follower": lambda: None, "tag": lambda: 1, "device_id": lambda: 0x300, "pid": lambda: 1,
+    "words": lambda: (0, 0),
 }  # fmt: skip
 """What a parameter of this name is given. A new one needs a line here."""
 

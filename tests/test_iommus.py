@@ -16,7 +16,7 @@ from uring_iopf import Machine
 from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.core import Core, Driver
 from uring_iopf.designs import resolve
-from uring_iopf.errors import UsageError
+from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.amd import AmdIommu
 from uring_iopf.hardware.iommus.device import DeviceFaults
@@ -428,6 +428,30 @@ def test_an_interrupt_that_is_held_twice_waits_until_both_have_let_it_go() -> No
             assert machine.account().pending == 1
         machine.core.produce()
         assert machine.account().pending == 0
+
+
+def test_a_driver_reads_the_record_that_was_put_in_place_of_another() -> None:
+    with Machine(None, driver="inline", kernel="6.12") as machine:
+        iommu = machine.iommu
+        with iommu.interrupt_held():
+            with pytest.raises(KernelError, match="No such file"):
+                iommu.write_record((0, 0, 0, 0))
+            machine.endpoint.send(PageRequest(PAGE, read=True, pasid=1))
+            machine.core.produce()
+            words = iommu.read_record()
+            for wrong in ((0,) * 3, (0,) * 5, (), (1 << 64, 0, 0, 0), (-1, 0, 0, 0), 7):
+                with pytest.raises(UsageError, match=r"words? must be"):
+                    iommu.write_record(wrong)  # type: ignore[arg-type]
+            with pytest.raises(KernelError, match="Invalid"):
+                iommu.write_record(words, 1)
+            assert iommu.read_record() == words
+            other = (words[0] & ~(1 << 8), *words[1:])  # as it is, without a PASID
+            iommu.write_record(other)
+            assert iommu.read_record() == other
+            assert not iommu.read_command(refusal=True)
+        machine.core.produce()
+        assert not iommu.read_record()
+        assert iommu.read_command(refusal=True)[0] & 1 << 4 == 0  # refused; and has no PASID either
 
 
 def test_a_function_that_stalls_sends_no_stop_marker() -> None:

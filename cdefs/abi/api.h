@@ -325,7 +325,6 @@ int uiopf_smmuv3_enable_priq(struct uiopf_model *model, int on);
 int uiopf_smmuv3_abort_priq(struct uiopf_model *model, int synchronous);
 /* A device's own event queue is switched on or off: -EOPNOTSUPP, another model. */
 int uiopf_device_model_enable(struct uiopf_model *model, int on);
-/* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
 /*
  * The oldest record of request queue n that its driver has not taken, and the newest answer that a client has given, or
  * the driver in its interrupt (refusal), in the vendor's words: how many words; 0: there is none; -EINVAL: no such queue.
@@ -333,6 +332,9 @@ int uiopf_device_model_enable(struct uiopf_model *model, int on);
 #define UIOPF_MODEL_MOST_WORDS 8
 int uiopf_model_read_record(struct uiopf_model *model, uint32_t n, uint64_t words[UIOPF_MODEL_MOST_WORDS]);
 int uiopf_model_read_command(struct uiopf_model *model, int refusal, uint64_t words[UIOPF_MODEL_MOST_WORDS]);
+/* Puts other words into that oldest record, as many as it has: as uiopf_model_read_record() says. */
+int uiopf_model_write_record(struct uiopf_model *model, uint32_t n, const uint64_t words[UIOPF_MODEL_MOST_WORDS]);
+/* Its registers, by the vendor's offsets: -EINVAL, there is none; -EOPNOTSUPP, this model has none. */
 int uiopf_model_read_register(struct uiopf_model *model, uint32_t offset, uint64_t *value);
 int uiopf_model_write_register(struct uiopf_model *model, uint32_t offset, uint64_t value);
 /* RISC-V: the next record cannot be written. -EOPNOTSUPP: another model. */

@@ -487,6 +487,25 @@ int uiopf_model_read_record(struct uiopf_model *m, uint32_t n, uint64_t words[UI
 	return rc;
 }
 
+int uiopf_model_write_record(struct uiopf_model *m, uint32_t n, const uint64_t words[UIOPF_MODEL_MOST_WORDS])
+{
+	const struct uiopf_records *q;
+	int rc = 0;
+
+	uiopf_control_begin(m->iommu.core);
+	q = m->ops->queue ? m->ops->queue(m, n) : NULL;
+	if (!q) {
+		rc = -EINVAL;
+	} else if (q->written != q->head) {
+		const struct uiopf_places p = q->places;
+
+		memcpy(uiopf_records_at(p, p.words, q->head), words, p.words * sizeof *words);
+		rc = (int)p.words;
+	}
+	uiopf_control_end(m->iommu.core);
+	return rc;
+}
+
 int uiopf_model_read_command(struct uiopf_model *m, int refusal, uint64_t words[UIOPF_MODEL_MOST_WORDS])
 {
 	const struct uiopf_records *q = &m->commands[refusal ? UIOPF_PRODUCER : UIOPF_CONSUMER].queue;

@@ -12,7 +12,7 @@ from uring_iopf.errors import KernelError, UsageError, check_fits, check_is
 from uring_iopf.handles import Handle, no_room, owned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DROPPED: Final = ("success", "failure", "nothing")
 """The answers that the hardware may give to a page request that overflows its queue, if it is the last of its group."""
@@ -156,6 +156,30 @@ class Iommu(Handle[CIommu]):
         words = ffi.new("uint64_t[]", lib.UIOPF_MODEL_MOST_WORDS)
         n = check(lib.uiopf_model_read_record(self.model, queue, words), "read a record")
         return tuple(int(word) for word in words[0:n])
+
+    def write_record(self, words: Sequence[int], queue: int = 0) -> None:
+        """Put other words into the oldest record of a request queue, as other hardware would write them.
+
+        *words*: as many as `read_record` returns, of 64 bits each; *queue*: as there. The driver decodes these, and the
+        function that has sent the record is not asked. Use it while the interrupt is held, to see what the driver makes
+        of any record. Raises: KernelError(ENOENT), no record waits; KernelError(EINVAL), no such queue; UsageError,
+        another number of words, or a word out of range.
+        """
+        try:
+            given = list(words)
+        except TypeError:
+            raise UsageError(f"words must be a sequence of numbers, not {words!r}") from None
+        for word in given:
+            check_fits(64, word=word)
+        there = len(self.read_record(queue))
+        if not there:
+            raise KernelError(errno.ENOENT, "write a record")
+        if len(given) != there:
+            raise UsageError(f"words must be {there} words, as many as the record has, not {len(given)}")
+        padded = ffi.new("uint64_t[]", lib.UIOPF_MODEL_MOST_WORDS)
+        padded[0:there] = [int(word) for word in given]
+        if not check(lib.uiopf_model_write_record(self.model, queue, padded), "write a record"):
+            raise KernelError(errno.ENOENT, "write a record")
 
     def read_command(self, *, refusal: bool = False) -> tuple[int, ...]:
         """The newest answer in the command queue, in words of 64 bits; empty: there was none.
