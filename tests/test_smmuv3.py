@@ -274,6 +274,16 @@ def test_a_function_that_stalls_has_no_pri() -> None:
     site.close()
 
 
+def test_the_places_of_a_function_that_stalls_are_its_own() -> None:
+    site = StallSite(functions=2)
+    for end in site.ends:
+        for n in range(StallSite.stalls + 1):
+            end.access(5, PAGE + n * PAGE, READ)
+    site.turn()
+    assert [(end.counts().outstanding, end.counts().waiting) for end in site.ends] == [(StallSite.stalls, 1)] * 2
+    site.close()
+
+
 def test_stalls_need_an_iommu_that_has_them(site: SmmuSite) -> None:
     vtd = VtdIommu(site.core)
     with pytest.raises(UsageError, match="not 'vtd'"):

@@ -454,6 +454,29 @@ def test_only_what_the_ioas_has_is_filled(ioas: IOAS) -> None:
         SecondStage(ioas, PageTables("arm-stage1"))
 
 
+def test_a_mapping_of_an_ioas_is_no_stage_2_by_itself() -> None:
+    site, space = Site(), AddressSpace()
+    site.end.enable_pri()
+    site.end.use_tables(space)
+    ioas = site.context.ioas_alloc()
+    parent = site.context.hwpt_alloc_paging(site.device, ioas, nest_parent=True)
+    site.device.replace(site.context.hwpt_alloc_nested(site.device, parent, fault=site.queue))
+    ioas.map(PAGE, user_va=0x1000, iova=0x4000)
+    ticket = site.end.access(5, 0x4000, R)
+    site.turn()
+    (message,) = site.queue.read_messages()
+    space.map_page(5, 0x4000, R)
+    site.queue.respond(message.cookie, PageResponse.SUCCESS)
+    site.turn()
+    assert site.end.result(ticket) is AccessResult.OK
+    ioas.unmap(0x4000, PAGE)
+    ticket = site.end.access(5, 0x4000, R)
+    site.turn()
+    assert site.end.result(ticket) is AccessResult.OK
+    site.close()
+    space.close()
+
+
 def test_a_page_that_something_else_has_mapped_is_refused(ioas: IOAS) -> None:
     ioas.map(PAGE, user_va=0x1000, iova=0x4000)
     tables = PageTables("arm-stage2")

@@ -160,7 +160,7 @@ class FunctionParts:
     retries: int = 0
     """How often the function asks again for a page that is not mapped after SUCCESS, 0 to 31."""
     stalls: int | None = None
-    """The places of the SMMU in which transactions of the function stall, 1 to 512. It sends no page requests then, and
+    """The places in which transactions of the function stall, 1 to 512, its own. It sends no page requests then, and
     its groups have one page. 0: it sends page requests. None: 0, or 64 if the machine has ``iommu="smmuv3-stall"``.
     With ``iommu="device"``: the pages that operations of the device may wait for, 64 if None. With
     ``iommu="device-log"``: the operations that may wait for a page."""
