@@ -101,6 +101,7 @@ static uint32_t cqes_for_client(const struct uiopf_engine *e)
 struct waiting {
 	struct uiopf_waiter waiter;
 	uint32_t wanted;
+	uint32_t runs;			/* of task work at first: as many as were asked for, also where nobody waits for them */
 	uint64_t deadline;		/* UINT64_MAX: none */
 	uint64_t least_until;		/* until then all are waited for, afterwards any; 0: no such time */
 	uint32_t first_tail;
@@ -296,7 +297,7 @@ static int look(struct uiopf_engine *e, struct waiting *w, bool *more)
 	if (unlikely(e->setup_flags & IORING_SETUP_SQPOLL))
 		did += e->consumer.ops->run(&e->consumer);	/* no worker does it */
 	left = (int32_t)(w->waiter.target - e->ring.cq_tail_published);	/* who has slept runs no more than is missing */
-	*more = first ? task_work(e, true, w->wanted, MOST_AT_ONCE, &w->goes_on) :
+	*more = first ? task_work(e, true, w->runs, MOST_AT_ONCE, &w->goes_on) :
 			task_work(e, true, left > 1 ? (uint32_t)left : 1, 1, &w->goes_on);
 	w->goes_on = w->goes_on && (e->work || e->polled_first);
 	*more = *more || did || e->work;	/* what is left of a deferred ring's ends the sleep as well (io_has_work) */
@@ -469,6 +470,12 @@ static int wake_polling_thread(struct uiopf_engine *e, uint32_t flags)
 	return uiopf_monotonic_ns() >= patience.until ? -EINTR : 0;
 }
 
+/* Its calls would look for completions of devices (ctx->syscall_iopoll). No file here has any. */
+static bool looks_at_devices(const struct uiopf_engine *e)
+{
+	return unlikely((e->setup_flags & (IORING_SETUP_IOPOLL | IORING_SETUP_SQPOLL)) == IORING_SETUP_IOPOLL);
+}
+
 /* Submits; true with *rc what was consumed where the call goes on to wait. */
 static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t min_complete, uint32_t flags, int *rc)
 {
@@ -509,8 +516,9 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	n = least(n, to_submit);
 	*rc = uiopf_submit(e, n, n);
 	uiopf_publish_cqes(e);	/* the batch's own completions; what task work adds is told of again */
-	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work. */
-	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) || (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit))
+	/* The backlog is for those who ask for events, and with DEFER_TASKRUN so is task work; who looks at devices looks first. */
+	if (!(e->setup_flags & IORING_SETUP_DEFER_TASKRUN) ||
+	    (flags & IORING_ENTER_GETEVENTS && *rc == (int)to_submit && !looks_at_devices(e)))
 		task_work(e, false, min_complete, MOST_AT_ONCE, &(bool){ false });
 	else
 		submitted_only(e);
@@ -518,10 +526,26 @@ static bool submit_first(struct uiopf_engine *e, uint32_t to_submit, uint32_t mi
 	return *rc == (int)to_submit;
 }
 
-/* Its calls would look for completions of devices (ctx->syscall_iopoll). No file here has any. */
-static bool looks_at_devices(const struct uiopf_engine *e)
+/*
+ * A ring with IOPOLL and DEFER_TASKRUN, which has completions for its client: nothing is looked for, and no task work runs
+ * (io_iopoll_check).
+ */
+static bool has_enough_of_devices(struct uiopf_engine *e)
 {
-	return unlikely((e->setup_flags & (IORING_SETUP_IOPOLL | IORING_SETUP_SQPOLL)) == IORING_SETUP_IOPOLL);
+	bool there;
+
+	if (!looks_at_devices(e) || !(e->setup_flags & IORING_SETUP_DEFER_TASKRUN))
+		return false;
+	if (unlikely(uiopf_consumer_try_begin(e->core) < 0))
+		return false;
+	uiopf_core_sync(e->core);
+	uiopf_flush_backlog(e);
+	uiopf_publish_cqes(e);
+	there = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) != e->ring.cq_tail_published && !has_lost(e);
+	if (there)
+		submitted_only(e);
+	uiopf_consumer_end(e->core);
+	return there;
 }
 
 /* io_cqring_wait: first what would run anyway; only who must wait looks at times. */
@@ -532,10 +556,13 @@ static int wait_for_cqes(struct uiopf_engine *e, uint32_t min_complete, const st
 
 	if ((e->setup_flags & IORING_SETUP_DEFER_TASKRUN) && uiopf_other_submitter(e))
 		return -EEXIST;
-	if (looks_at_devices(e))
-		min_complete = 0;
+	if (has_enough_of_devices(e))
+		return 0;
 	if (min_complete > e->ring.cq_entries)
 		min_complete = e->ring.cq_entries;
+	w.runs = min_complete;
+	if (looks_at_devices(e))
+		min_complete = 0;
 	w.wanted = min_complete;
 	w.waiter.target = LOAD_ACQUIRE(uiopf_ring_word(&e->ring, RING_CQ_HEAD)) + min_complete;
 	w.first_tail = LOAD_SEQ(uiopf_ring_word(&e->ring, RING_CQ_TAIL));

@@ -15,10 +15,10 @@ int uiopf_message_prepare(struct uiopf_request *r, const struct io_uring_sqe *sq
 	return r->op_flags & ~(uint32_t)(IORING_MSG_RING_CQE_SKIP | IORING_MSG_RING_FLAGS_PASS) ? -EINVAL : 0;
 }
 
-/* Only the task of a ring with DEFER_TASKRUN completes anything there (io_msg_need_remote). */
+/* Only the task of a ring with DEFER_TASKRUN completes anything there, but for IOPOLL (io_msg_need_remote). */
 static bool is_put_off(const struct uiopf_engine *to)
 {
-	return to->setup_flags & IORING_SETUP_DEFER_TASKRUN;
+	return (to->setup_flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_IOPOLL)) == IORING_SETUP_DEFER_TASKRUN;
 }
 
 /* It is seen at once, before what the batch has completed until now. */
