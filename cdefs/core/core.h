@@ -146,6 +146,14 @@ struct uiopf_player_ops {
 
 #define UIOPF_MAX_FILES 1024
 #define UIOPF_REGISTERED_FILES 16
+
+/* What a thread's calls may name without a descriptor. One in which nothing is left is the next thread's. */
+struct uiopf_registered {
+	struct uiopf_registered *next;
+	uint64_t thread;		/* a number that is used once */
+	struct uiopf_file *file[UIOPF_REGISTERED_FILES];
+};
+
 #define UIOPF_SPARE_EVENTFDS 16u
 
 /* An eventfd of the host that is a file here. Rings may signal it too, and say so. */
@@ -169,7 +177,7 @@ struct uiopf_core {
 	struct uiopf_queue *queues;
 	struct uiopf_consumer *consumers;
 	struct uiopf_file *file[UIOPF_MAX_FILES];	/* by descriptor; 0 to 2 are never given out */
-	struct uiopf_file *registered[UIOPF_REGISTERED_FILES];	/* what calls may name without a descriptor */
+	struct uiopf_registered *registered;	/* of each thread that has registered any */
 	uint64_t handles;		/* numbers given out that are never used again (attachments') */
 	uint64_t sq_idle_ns;		/* under `sqpoll`: the longest time to spin that a consumer asked for */
 	uint32_t kernel;		/* which Linux is emulated: UIOPF_LINUX(6, 12) … */

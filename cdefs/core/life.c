@@ -25,6 +25,7 @@ static void init_locks(struct uiopf_core *core)
 static void end_core(struct uiopf_lifetime *lifetime)
 {
 	struct uiopf_core *core = container_of(lifetime, struct uiopf_core, lifetime);
+	struct uiopf_registered *registered;
 	int fd, way;
 
 	if (core->torn)
@@ -40,6 +41,11 @@ static void end_core(struct uiopf_lifetime *lifetime)
 		close(core->worker_eventfd);
 	while (core->spare_eventfds)
 		close(core->spare_eventfd[--core->spare_eventfds]);
+	while (core->registered) {
+		registered = core->registered;
+		core->registered = registered->next;
+		free(registered);
+	}
 	pthread_mutex_destroy(&core->control_lock);
 	pthread_mutex_destroy(&core->consumer_lock);
 	pthread_mutex_destroy(&core->sleepers_lock);

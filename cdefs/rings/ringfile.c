@@ -137,15 +137,66 @@ void uiopf_ringfile_close(struct uiopf_engine *e)
 	e->file.ops = &closed_ops;
 }
 
-/* ---- by descriptor. Source: io_ringfd_register; Linux 6.12 ---- */
+/* ---- by descriptor, or by a number of the thread's. Source: io_ringfd_register; Linux 6.12 ---- */
+
+static uint64_t this_thread(void)
+{
+	static uint64_t last;
+	static __thread uint64_t number;
+
+	if (unlikely(!number))
+		number = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+	return number;
+}
+
+/* NULL: the calling thread has registered nothing. */
+static struct uiopf_registered *registered_here(const struct uiopf_core *core)
+{
+	struct uiopf_registered *r;
+
+	for (r = core->registered; r && r->thread != this_thread(); r = r->next)
+		;
+	return r;
+}
+
+static bool is_empty(const struct uiopf_registered *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < UIOPF_REGISTERED_FILES; i++)
+		if (r->file[i])
+			return false;
+	return true;
+}
+
+/* The same, or one for it: that of a thread that has none left, which may have ended. */
+static struct uiopf_registered *registered_or_new(struct uiopf_core *core)
+{
+	struct uiopf_registered *r = registered_here(core);
+
+	if (r)
+		return r;
+	for (r = core->registered; r && !is_empty(r); r = r->next)
+		;
+	if (!r) {
+		r = calloc(1, sizeof *r);
+		if (!r)
+			return NULL;
+		r->next = core->registered;
+		core->registered = r;
+	}
+	r->thread = this_thread();
+	return r;
+}
 
 int uiopf_engine_find(const struct uiopf_core *core, uint32_t fd, bool registered, struct uiopf_engine **out)
 {
+	const struct uiopf_registered *here = registered ? registered_here(core) : NULL;
 	struct uiopf_file *file;
 
 	if (registered && fd >= UIOPF_REGISTERED_FILES)
 		return -EINVAL;
-	file = registered ? core->registered[fd] : fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
+	file = registered ? here ? here->file[fd] : NULL : fd < UIOPF_MAX_FILES ? core->file[fd] : NULL;
 	if (!file)
 		return -EBADF;
 	*out = uiopf_engine_of(file);
@@ -155,6 +206,7 @@ int uiopf_engine_find(const struct uiopf_core *core, uint32_t fd, bool registere
 static int register_ring(struct uiopf_core *core, struct io_uring_rsrc_update *reg)
 {
 	uint32_t at = reg->offset, end = at + 1;
+	struct uiopf_registered *here;
 	struct uiopf_engine *e;
 	int rc;
 
@@ -169,9 +221,12 @@ static int register_ring(struct uiopf_core *core, struct io_uring_rsrc_update *r
 	rc = uiopf_engine_find(core, (uint32_t)reg->data, false, &e);
 	if (rc < 0)
 		return rc;
+	here = registered_or_new(core);
+	if (!here)
+		return -ENOMEM;
 	for (; at < end; at++)
-		if (!core->registered[at]) {
-			core->registered[at] = &e->file;
+		if (!here->file[at]) {
+			here->file[at] = &e->file;
 			reg->offset = at;
 			return 0;
 		}
@@ -197,6 +252,7 @@ int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update
 
 int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n)
 {
+	struct uiopf_registered *here = registered_here(core);
 	uint32_t i;
 
 	if (!n || n > UIOPF_REGISTERED_FILES)
@@ -206,7 +262,19 @@ int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsr
 	for (i = 0; i < n; i++) {
 		if (reg[i].resv || reg[i].data || reg[i].offset >= UIOPF_REGISTERED_FILES)
 			return i ? (int)i : -EINVAL;
-		core->registered[reg[i].offset] = NULL;
+		if (here)
+			here->file[reg[i].offset] = NULL;
 	}
 	return (int)n;
+}
+
+void uiopf_forget_ring_fds(struct uiopf_core *core, const struct uiopf_file *file)
+{
+	struct uiopf_registered *r;
+	uint32_t i;
+
+	for (r = core->registered; r; r = r->next)
+		for (i = 0; i < UIOPF_REGISTERED_FILES; i++)
+			if (r->file[i] == file)
+				r->file[i] = NULL;
 }

@@ -1,6 +1,5 @@
 /*
- * The ring as a file, for poll and MSG_RING, and rings by descriptor or by a registered number. What Linux keeps for a
- * task, the core does.
+ * The ring as a file, for poll and MSG_RING, and rings by descriptor or by a number that the calling thread registered.
  */
 #pragma once
 #include <poll.h>
@@ -16,6 +15,8 @@ struct uiopf_engine *uiopf_engine_of(struct uiopf_file *file);
 int uiopf_engine_find(const struct uiopf_core *core, uint32_t fd, bool registered, struct uiopf_engine **out);
 int uiopf_register_ring_fds(struct uiopf_core *core, struct io_uring_rsrc_update *reg, uint32_t n);
 int uiopf_unregister_ring_fds(struct uiopf_core *core, const struct io_uring_rsrc_update *reg, uint32_t n);
+/* The ring goes: no thread's number is its any more. */
+void uiopf_forget_ring_fds(struct uiopf_core *core, const struct uiopf_file *file);
 
 /* Requests of a ring are about to poll this file; what follows from it when the call that did so has run its task work. */
 void uiopf_ring_polled(struct uiopf_engine *by, struct uiopf_file *file);

@@ -264,9 +264,7 @@ void uiopf_engine_free(struct uiopf_engine *e)
 	for (fd = 3; fd < UIOPF_MAX_FILES; fd++)
 		if (core->file[fd] == &e->file)
 			core->file[fd] = NULL;
-	for (fd = 0; fd < UIOPF_REGISTERED_FILES; fd++)
-		if (core->registered[fd] == &e->file)
-			core->registered[fd] = NULL;
+	uiopf_forget_ring_fds(core, &e->file);
 	e->drained = NULL;	/* nobody's turn comes any more */
 	while (e->first)
 		drop(e->first);

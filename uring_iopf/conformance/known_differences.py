@@ -219,9 +219,11 @@ one.""",
                 "the rings' memory is the emulator's, its worker is placed by `cpu`, and no file here can be polled so",
             ),
             KnownDifference(
-                "signal masks are checked, and no signal is held back by them; personalities are numbers only; a core "
-                "has 16 registered rings, not a task",
-                "there are no signals and no credentials in the emulator, and it does not know tasks",
+                "signal masks are checked, and no signal is held back by them; personalities are numbers only; a ring "
+                "that is closed loses the numbers that threads have registered it by; a number is -EBADF also to a "
+                "thread that never had a ring, and not -EINVAL",
+                "there are no signals and no credentials in the emulator, a ring ends when it is closed, and what a "
+                "thread did before is not known",
             ),
             KnownDifference(
                 "of host sockets the only commands are SIOCINQ and SIOCOUTQ; an eventfd of the host is O_NONBLOCK "
