@@ -14,7 +14,7 @@ from itertools import combinations, product
 from typing import TYPE_CHECKING, Final
 
 from tests.rings import scenes
-from tests.rings.language import Blob, Enter, Fd, Open, Register, Setup, Sqe
+from tests.rings.language import Blob, Elsewhere, Enter, Fd, Meanwhile, Open, Register, Setup, Sqe
 from tests.rings.wide import (
     EVERY_SETUP,
     FILES,
@@ -32,7 +32,9 @@ from tests.rings.wide import (
 from uring_iopf.abi import EnterFlags, NopFlags, Op, RegisterOp, SetupFlags, SqeFlags
 
 if TYPE_CHECKING:
-    from tests.rings.language import Program
+    from collections.abc import Iterator
+
+    from tests.rings.language import Program, Step
 
 Row = tuple[str, ...]
 Row_ = tuple[Op, tuple[int, ...], tuple[Flag, ...], str]
@@ -115,10 +117,10 @@ class Drawn:
         self.programs += 1
         self.counts.update(scenes.asked(program))
         kinds: dict[str, str] = {"told": "told"}
-        slots: list[str] = []
+        slots: dict[str, list[str]] = {}  # of each ring
         deferred: set[str] = set()  # rings
         put_off, chained = 0, False
-        for step in program.steps:
+        for step in _by_any_thread(program):
             if isinstance(step, Open) and step.name != "told":
                 kinds[step.name] = step.kind
             elif isinstance(step, Setup):
@@ -130,14 +132,16 @@ class Drawn:
             elif isinstance(step, Register):
                 self.counts[("register", RegisterOp(step.op).name)] += 1
                 if step.op == RegisterOp.REGISTER_FILES and isinstance(step.arg, Blob):
-                    slots = [kinds[fd.name.partition(".")[0]] if isinstance(fd, Fd) else "" for fd in step.arg.values]
+                    slots[step.ring] = [
+                        kinds[fd.name.partition(".")[0]] if isinstance(fd, Fd) else "" for fd in step.arg.values
+                    ]
             elif isinstance(step, Enter):
                 self.counts.update(("enter", str(flag.name)) for flag in EnterFlags if step.flags & flag)
                 if step.flags & EnterFlags.GETEVENTS:
                     put_off = 0
                 chained = False
             elif isinstance(step, Sqe) and step.opcode in OPTIONS:
-                self._count(step, kinds, slots)
+                self._count(step, kinds, slots.get(step.ring, []))
                 put_off += (
                     step.ring in deferred and step.opcode == Op.NOP and dict(step.fields).get("op_flags") == NopFlags.TW
                 )
@@ -160,6 +164,16 @@ class Drawn:
         self.counts.update(
             (op.name, *pair) for pair in (*combinations(of_sqe, 2), *combinations(own, 2), *product(of_sqe, own))
         )
+
+
+def _by_any_thread(program: Program) -> Iterator[Step]:
+    """Its steps, also those of its other thread."""
+    for step in program.steps:
+        if isinstance(step, Meanwhile):
+            yield step.enter
+            yield from step.steps
+        else:
+            yield step.step if isinstance(step, Elsewhere) else step
 
 
 def _heads_a_chain(sqe: Sqe) -> bool:
@@ -246,7 +260,7 @@ def ensured(number: int, header: bytes, actions: list[bytes]) -> tuple[bytes, li
     asked.append(bytes([14, 11, pair & 0xFF, pair >> 8]) + actions[3][4:])
     scene, which = scenes.EVERY[turn % len(scenes.EVERY)]
     first = bytes([15, 4, 2 * scene, which & 0xFF, which >> 8]) + actions[1][5:]
-    if scene == scenes.ALONE:  # no ring may have a turn of itself
+    if scene in scenes.LEFT_ALONE:  # no ring may have a turn of itself
         head[0], head[1] = MODES.index(DEFERRED_MODE), 0
         head[4] &= ~1
     return bytes(head), [first, *asked, *actions[4:]]

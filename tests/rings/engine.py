@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +49,8 @@ class EnginePlayer(Player):
         self._numbers: dict[str, int] = {}
         self._engines: dict[int, KernelRing] = {}
         self._made = 0
+        self._owners: dict[int, int] = {}
+        """By the ring, where it has SINGLE_ISSUER: the thread that may enter it."""
 
     def play(self, program: Program) -> list[Seen]:
         self._core = Core(live=True, clock=Clock.MONOTONIC, kernel=".".join(map(str, self.kernel)))
@@ -68,6 +71,8 @@ class EnginePlayer(Player):
         self._made += 1  # a number is used once
         self._engines[self._made] = ring
         self._numbers[f"ring {self._made}"] = ring.fd
+        if ring.flags & SetupFlags.SINGLE_ISSUER and not ring.flags & SetupFlags.R_DISABLED:
+            self._owners[self._made] = threading.get_ident()
         return self._made
 
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
@@ -84,19 +89,27 @@ class EnginePlayer(Player):
         )
 
     def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
-        at = ffi.cast("void *", arg)
-        rc = returned(lambda: enter_fd(self._core, fd, to_submit, min_complete, flags, at, size))
+        rc = self.sys_enter_beside(fd, to_submit, min_complete, flags, arg, size)
         self.settle(but=fd)
         return rc
 
+    def sys_enter_beside(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
+        at = ffi.cast("void *", arg)
+        return returned(lambda: enter_fd(self._core, fd, to_submit, min_complete, flags, at, size))
+
     def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int:
         rc = returned(lambda: register_fd(self._core, fd, op, ffi.cast("void *", arg), nr))
+        if op == RegisterOp.REGISTER_ENABLE_RINGS and rc == 0:
+            enabled = next(n for n, ring in self._engines.items() if ring.fd == fd)
+            if self._engines[enabled].flags & SetupFlags.SINGLE_ISSUER:
+                self._owners[enabled] = threading.get_ident()
         if op != RegisterOp.REGISTER_RESIZE_RINGS:  # what is mapped here is the ring that was
             self.settle()
         return rc
 
     def sys_close(self, handle: int) -> None:
         del self._numbers[f"ring {handle}"]
+        self._owners.pop(handle, None)
         self._engines.pop(handle).close()
 
     def sys_nonblock(self, handle: int) -> None:
@@ -135,10 +148,17 @@ class EnginePlayer(Player):
             if ring.flags & SetupFlags.SQPOLL:  # its thread has been called, if there is anything to do
                 self._turn()
             else:
-                engine = self._engines[ring.handle]
-                returned(lambda: engine.enter(1))  # noqa: B023
+                self._listen(ring)
         for ring, tail in tails:
             ring.store("sq_tail", tail)
+
+    def _listen(self, ring: Ring) -> None:
+        """Its task work, which its own thread does, if it has one; one that waits in a call does it there."""
+        engine = self._engines[ring.handle]
+        if self._owners.get(ring.handle, threading.get_ident()) == threading.get_ident():
+            returned(lambda: engine.enter(1))
+        elif threading.current_thread() is threading.main_thread() and not self.helper.busy:
+            self.helper.call(lambda: returned(lambda: engine.enter(1)))
 
     def call_returned(self) -> None:
         self.settle()

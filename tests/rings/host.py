@@ -90,6 +90,10 @@ class HostPlayer(Player):
     def sys_setup(self, entries: int, params: int) -> int:
         return _call(_SETUP, entries, params)
 
+    def sys_make(self) -> None:
+        params = ffi.new("unsigned[30]")
+        os.close(_call(_SETUP, 1, int(ffi.cast("uintptr_t", params))))
+
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
         return mmap.mmap(handle, length, offset=offset)
 
@@ -140,9 +144,9 @@ class HostPlayer(Player):
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
     def _wait_for_threads(self) -> None:
-        quiet, until = 0, time.monotonic() + 1
+        quiet, until, own = 0, time.monotonic() + 1, str(threading.get_native_id())
         while quiet < 2:  # what a worker has ended may begin something else in our next system call
-            tasks = [task for task in os.listdir("/proc/self/task") if task != self._main]  # noqa: PTH208
+            tasks = [task for task in os.listdir("/proc/self/task") if task not in (own, self._main)]  # noqa: PTH208
             if not tasks:
                 return
             quiet = 0 if any(_busy(task, self.impatient) for task in tasks) else quiet + 1

@@ -310,6 +310,24 @@ class Together:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Another thread of the process makes the call, the one of `Enter.thread`. Seen: what the call shows."""
+
+    step: Setup | Register | Enter
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """Another thread makes a call that waits, and while it sleeps there these steps are done.
+
+    They end the wait, or a time does that the call has. Seen: what the call returned, and what each step showed.
+    """
+
+    enter: Enter
+    steps: tuple[Enter | Register | Outside, ...]
+
+
+@dataclass(frozen=True)
 class Put:
     """Store a struct at a place in the arena: a format of `struct` without padding, and values."""
 
@@ -368,6 +386,8 @@ Step: TypeAlias = (
     | Close
     | Shutdown
     | Together
+    | Elsewhere
+    | Meanwhile
     | Put
     | PutBytes
     | MapPut

@@ -13,6 +13,7 @@ import array
 import fcntl
 import mmap
 import os
+import platform
 import pty
 import select
 import shutil
@@ -59,6 +60,8 @@ SHORT_FIELDS: Final = {"flags": 8, "ioprio": 16, "fd": 32, "buf_group": 16, "per
 """Bits of the SQE's fields that a program may give too large numbers for; `Sqe` cuts the longer ones itself."""
 SIZES: Final = {"B": 8, "H": 16, "I": 32, "Q": 64}
 HOLE_SIZE: Final = 1 << 16
+FUTEX: Final = b"202" if platform.machine() == "x86_64" else b"98"
+"""The system call that Python's locks sleep in."""
 AGAIN: Final = -11
 BOUND_S: Final = 10
 """Nothing that is waited for takes as long."""
@@ -235,8 +238,10 @@ class Helper:
     """A thread that calls what it is given."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], int] | None] = SimpleQueue()
-        self._results: SimpleQueue[int] = SimpleQueue()
+        self._calls: SimpleQueue[Callable[[], Seen] | None] = SimpleQueue()
+        self._results: SimpleQueue[Seen] = SimpleQueue()
+        self.busy = False
+        """Whether it is in a call whose result nobody has asked for."""
         self._thread = threading.Thread(target=self._run, name="helper", daemon=True)
         self._thread.start()
 
@@ -244,9 +249,30 @@ class Helper:
         while call := self._calls.get():
             self._results.put(call())
 
-    def call(self, call: Callable[[], int]) -> int:
+    def call(self, call: Callable[[], Seen]) -> Seen:
+        self.begin(call)
+        return self.end()
+
+    def begin(self, call: Callable[[], Seen]) -> None:
+        self.busy = True
         self._calls.put(call)
-        return self._results.get()
+
+    def end(self) -> Seen:
+        """Wait for what was begun: what it returned."""
+        result = self._results.get()
+        self.busy = False
+        return result
+
+    def until_asleep(self) -> None:
+        """Until the call that was begun has ended, or sleeps in the kernel for something else than Python's locks."""
+        until = time.monotonic() + BOUND_S
+        while self._results.empty() and time.monotonic() < until:
+            task = f"/proc/self/task/{self._thread.native_id}/"
+            with open(task + "syscall", "rb", 0) as call, open(task + "stat", "rb", 0) as state:  # noqa: PTH123
+                number, is_ = call.read().split()[0], state.read().rpartition(b")")[2].split()[0]
+            if is_ == b"S" and number not in (b"running", FUTEX):
+                return
+            time.sleep(0)
 
     def close(self) -> None:
         self._calls.put(None)
@@ -270,14 +296,19 @@ class Player(abc.ABC):
 
     @cached_property
     def helper(self) -> Helper:
-        """Another thread."""
-        return Helper()
+        """Another thread, which has had a ring: whether a thread ever had one is for Linux to know."""
+        helper = Helper()
+        helper.call(self.sys_make)
+        return helper
 
     # ---- what a kernel does ----
 
     @abc.abstractmethod
     def sys_setup(self, entries: int, params: int) -> int:
         """io_uring_setup(2) with the parameters at an address: a handle, or -errno."""
+
+    def sys_make(self) -> None:  # noqa: B027
+        """Make a ring, and close it."""
 
     @abc.abstractmethod
     def sys_map(self, handle: int, offset: int, length: int) -> mmap.mmap:
@@ -289,6 +320,10 @@ class Player(abc.ABC):
 
     @abc.abstractmethod
     def sys_enter(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int: ...
+
+    def sys_enter_beside(self, fd: int, to_submit: int, min_complete: int, flags: int, arg: int, size: int) -> int:
+        """The same, and no more, in another thread, while this one goes on."""
+        return self.sys_enter(fd, to_submit, min_complete, flags, arg, size)
 
     @abc.abstractmethod
     def sys_register(self, fd: int, op: int, arg: int, nr: int) -> int: ...
@@ -396,6 +431,12 @@ class Player(abc.ABC):
             together = self.together(step.steps)
             self.settle()
             return together
+        if isinstance(step, say.Elsewhere):
+            elsewhere = self.helper.call(lambda: self.step(step.step))
+            self.settle()
+            return elsewhere
+        if isinstance(step, say.Meanwhile):
+            return self._meanwhile(step)
         if isinstance(step, say.Outside):
             seen = self.outside(step)
             self.settle()
@@ -490,11 +531,7 @@ class Player(abc.ABC):
         return None
 
     def _enter(self, ring: Ring, step: say.Enter) -> Seen:
-        arg = self.resolve(step.arg)
-        to_submit = step.to_submit
-        if to_submit < 0:
-            to_submit = ring.client.sq_entries - ring.client.space()
-        given = self._given(step), to_submit, step.min_complete, step.flags, arg, step.size
+        given = self._arguments(ring, step)
         if step.thread:
             returned = self.helper.call(lambda: self.sys_enter(*given))
         else:
@@ -504,6 +541,26 @@ class Player(abc.ABC):
         if ring.flags & SetupFlags.SQPOLL:  # the thread takes SQEs when it likes
             return [returned]
         return [returned, ring.load("sq_head"), *((ring.load("sq_flags") & 6,) if step.look else ())]
+
+    def _meanwhile(self, step: say.Meanwhile) -> Seen:
+        ring = self.rings.get(step.enter.ring)
+        if ring is None:
+            return "no ring"
+        given = self._arguments(ring, step.enter)
+        self.helper.begin(lambda: self.sys_enter_beside(*given))
+        try:
+            self.helper.until_asleep()
+            seen = [self.step(one) for one in step.steps]
+        finally:
+            returned = self.helper.end()
+        self.settle()
+        return [returned, *seen]
+
+    def _arguments(self, ring: Ring, step: say.Enter) -> tuple[int, int, int, int, int, int]:
+        to_submit = step.to_submit
+        if to_submit < 0:
+            to_submit = ring.client.sq_entries - ring.client.space()
+        return self._given(step), to_submit, step.min_complete, step.flags, self.resolve(step.arg), step.size
 
     def _given(self, step: say.Enter | say.Register) -> int:
         return self.number(step.ring) if step.fd is None else self.resolve(step.fd)

@@ -1,6 +1,7 @@
 """`python -m tests.rings.record`: play the table and some generated programs on the host's io_uring, and write it down.
 
-Each is played several times; what is not the same every time is not recorded, and said.
+Each is played several times; what is not the same every time is not recorded, and said. With `--missing` what has been
+recorded of this kernel stays, and only new or changed cases are played.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from tests.rings import known
 from tests.rings.bulk import draw
 from tests.rings.cases import CASES
 from tests.rings.engine import EnginePlayer
+from tests.rings.generate import ACTION
 from tests.rings.host import HostPlayer, refusal, version
 from tests.rings.language import waiting_for
-from tests.rings.recorded import Recording, write
+from tests.rings.recorded import Recording, read, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +43,26 @@ def _settled(host: HostPlayer, program: Program, attempts: int = 1) -> list[Seen
 
 def _table() -> list[Case]:
     return [case for case in CASES if case.since <= version()]
+
+
+def _add_missing() -> int:
+    """Play what is not recorded as it is."""
+    before, host, unsteady = read(ACTION), HostPlayer(), []
+    cases = {}
+    for case in _table():
+        digest = case.program.digest
+        if before.cases.get(case.name, ("", []))[0] == digest:
+            cases[case.name] = before.cases[case.name]
+            continue
+        outcome = _settled(host, case.program, ATTEMPTS)
+        print(f"{case.name}: {'not the same every time' if outcome is None else 'recorded'}")  # noqa: T201
+        if outcome is None:
+            unsteady.append(case.name)
+        else:
+            cases[case.name] = digest, outcome
+    host.close()
+    print(write(Recording(before.kernel, before.machine, cases, before.programs)))  # noqa: T201
+    return int(bool(unsteady))
 
 
 def _of_cases(numbers: range) -> list[list[Seen] | None]:
@@ -79,6 +101,8 @@ def _main() -> int:
     if reason:
         print(f"the host refuses io_uring: {reason}", file=sys.stderr)  # noqa: T201
         return 1
+    if sys.argv[1:] == ["--missing"] and read(ACTION).kernel == version():
+        return _add_missing()
     table, cases, unsteady = _table(), {}, []
     for number, outcome in _in_spans(_of_cases, len(table), "cases"):
         case = table[number]

@@ -9,8 +9,9 @@ Each scene has a table of what it asks for, and a number chooses a row; `asked` 
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from tests.rings import setups, threads
 from tests.rings.language import (
     GETEVENTS,
     MS,
@@ -20,7 +21,6 @@ from tests.rings.language import (
     Fd,
     Free,
     Look,
-    Open,
     Operand,
     Outside,
     Reap,
@@ -34,63 +34,47 @@ from tests.rings.language import (
     Write,
     buffer,
     data,
-    request,
     timespec,
+)
+from tests.rings.scene import (
+    ASYNC,
+    CLASSIC,
+    DEFER,
+    DISABLED,
+    DRAIN,
+    ENDS,
+    HARD,
+    LAZY,
+    LINK,
+    MIXED,
+    POLLED,
+    SELECT,
+    SOCKETS,
+    SUBMIT_ALL,
+    kind_of,
+    kinds_of_files,
+    turn,
 )
 from uring_iopf.abi import MsgRingFlags, NopFlags, Op, RegisterOp, SetupFlags, SqeFlags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.rings.language import Program
+    from tests.rings.scene import Row, Scene
 
-LINK, HARD = int(SqeFlags.IO_LINK), int(SqeFlags.IO_HARDLINK)
-ASYNC, DRAIN, SELECT = int(SqeFlags.ASYNC), int(SqeFlags.IO_DRAIN), int(SqeFlags.BUFFER_SELECT)
-POLLED, DISABLED, MIXED = int(SetupFlags.SQPOLL), int(SetupFlags.R_DISABLED), int(SetupFlags.CQE_MIXED)
-SUBMIT_ALL: Final = int(SetupFlags.SUBMIT_ALL)
-DEFER: Final = int(SetupFlags.SINGLE_ISSUER | SetupFlags.DEFER_TASKRUN)
-LAZY: Final = (0, int(SetupFlags.COOP_TASKRUN), int(SetupFlags.SINGLE_ISSUER), DEFER)
-"""Rings whose clients start what they ask for. None tells by a flag that there is task work: a time says when."""
 CQE_F_32: Final = 1 << 15
-NEVER: Final = 1 << 32  # seconds
 TURN: Final = 24
 """SQEs that a polling thread took at a time."""
-CLASSIC: Final = 3
-SOCKETS: Final = ("stream", "seqpacket", "dgram", "tcp", "udp")
-ENDS: Final = {"pipe": ("r", "w"), "fifo": ("r", "w"), "packet": ("r", "w"), **dict.fromkeys(SOCKETS, ("a", "b"))}
-"""By the kind of file: the end that reads, and the one that writes."""
-Row = tuple[str, ...]
-
-
-class Scene(NamedTuple):
-    """What a scene knows of the program that it is in."""
-
-    number: Callable[[], int]
-    lazy: bool
-    """Whether no ring of the program gets a turn by itself."""
-
-    def sqe(self, op: Op, **fields: Operand) -> Sqe:
-        return request(op, {"user_data": self.number(), **fields}, "scene")
-
-    def file(self, kind: str) -> tuple[Open, str, str]:
-        """A file, with its two ends."""
-        name = f"f{self.number()}"
-        if kind == "eventfd":
-            return Open(name, kind, nonblock=True), name, name
-        read, write = ENDS[kind]
-        return Open(name, kind), f"{name}.{read}", f"{name}.{write}"
-
-
-def _turn(ring: str = "scene") -> tuple[Step, ...]:
-    """Submit all, let come what comes, and take it."""
-    return Enter(-1, 0, GETEVENTS, ring=ring, look=False), Wait(-1, ring), Reap(ring=ring)
+DRAWN_FIRST: Final = tuple(kind for kind in ENDS if kind != "pty")
+"""Kinds of file of the first tables, whose rows recorded programs name by their numbers."""
 
 
 # ---- time-outs of links that fire ----
 
 TIMES: Final = (0, 1, MS)
-_GUARDED: Final = (*product((Op.READ, Op.READV, Op.POLL_ADD), (*ENDS, "eventfd")), *product((Op.RECV,), SOCKETS))
-_FIRES: Final = tuple(product(TIMES, _GUARDED))
+_GUARDED: Final = (*product((Op.READ, Op.READV, Op.POLL_ADD), (*DRAWN_FIRST, "eventfd")), *product((Op.RECV,), SOCKETS))
+_FIRES: Final = (*product(TIMES, _GUARDED), *product(TIMES, product((Op.READ, Op.READV, Op.POLL_ADD), ("pty",))))
 
 
 def fires(scene: Scene, which: int, b: bytes) -> list[Step]:
@@ -108,11 +92,11 @@ def fires(scene: Scene, which: int, b: bytes) -> list[Step]:
     flags = (0, 1, 4, 8, 32)[b[3] % 5]
     steps.append(scene.sqe(Op.LINK_TIMEOUT, addr=timespec(0, ns), len=1, op_flags=flags, flags=behind))
     steps += [scene.sqe(Op.NOP, fd=-1) for _ in range(bool(behind) + (b[0] >> 4) % 2)]
-    return [*steps, *_turn(), Free("scene")]
+    return [*steps, *turn(), Free("scene")]
 
 
 def _of_fires(program: Program) -> Iterator[Row]:
-    before, kinds = None, _kinds(program)
+    before, kinds = None, kinds_of_files(program)
     for step in program.steps:
         if not isinstance(step, Sqe):
             continue
@@ -120,7 +104,7 @@ def _of_fires(program: Program) -> Iterator[Row]:
         when = fields.get("addr")
         if step.opcode == Op.LINK_TIMEOUT and before and isinstance(when, Blob) and when.values[0] == 0:
             fd = dict(before.fields).get("fd")
-            yield _row_of_fires(int(when.values[1]), Op(before.opcode), _kind(fd, kinds))  # type: ignore[arg-type]
+            yield _row_of_fires(int(when.values[1]), Op(before.opcode), kind_of(fd, kinds))  # type: ignore[arg-type]
         before = step
 
 
@@ -139,13 +123,13 @@ def passes(scene: Scene, which: int, b: bytes) -> list[Step]:
     """Messages that pass CQE_F_32, among shorter ones: the CQ has room for all, and its end is passed."""
     target, entries = _PASSES[which]
     steps: list[Step] = [Setup("scene", 16, LAZY[b[0] % len(LAZY)]), Setup("target", entries, target)]
-    for turn in range(2 + b[1] % 3):
-        for n in range(1 + (b[2] >> turn) % 4):
-            flags = _PASSED[(b[3] + turn + n * (b[4] % 3)) % len(_PASSED)] if n else CQE_F_32
+    for at in range(2 + b[1] % 3):
+        for n in range(1 + (b[2] >> at) % 4):
+            flags = _PASSED[(b[3] + at + n * (b[4] % 3)) % len(_PASSED)] if n else CQE_F_32
             fields: dict[str, Operand] = {"off": 5000 + scene.number(), "len": b[4], "op_flags": _PASS}
             steps.append(scene.sqe(Op.MSG_RING, fd=Fd("target"), file_index=flags, **fields))
         steps.append(Enter(-1, 0, GETEVENTS, ring="scene", look=False))
-        steps += [*_turn("target"), *_turn()]
+        steps += [*turn("target"), *turn()]
     return [*steps, Free("scene"), Free("target")]
 
 
@@ -192,7 +176,7 @@ def long_chain(scene: Scene, which: int, b: bytes) -> list[Step]:
     if polled:  # nothing behind it: how much a thread takes at a time is its own choice; Linux's takes 8 or all
         steps += [Register(RegisterOp.REGISTER_ENABLE_RINGS, 0, 0, "scene"), Wait(-1, "scene"), Reap(ring="scene")]
     else:
-        steps += [*(scene.sqe(Op.NOP, fd=-1) for _ in range(b[4] % 4)), *_turn()]
+        steps += [*(scene.sqe(Op.NOP, fd=-1) for _ in range(b[4] % 4)), *turn()]
     return [*steps, Free("scene")]
 
 
@@ -217,10 +201,13 @@ def _row_of_long_chain(mode: int) -> Row:
 # ---- what a worker does where there are data ----
 
 _WORKED: Final = (
-    *product((Op.READ, Op.READV, Op.WRITE), ENDS),
+    *product((Op.READ, Op.READV, Op.WRITE), DRAWN_FIRST),
     *product((Op.RECV, Op.SEND), SOCKETS),
 )
-_WORKS: Final = tuple(product((ASYNC, DRAIN, ASYNC | DRAIN), _WORKED))
+_WORKS: Final = (
+    *product((ASYNC, DRAIN, ASYNC | DRAIN), _WORKED),
+    *product((ASYNC, DRAIN, ASYNC | DRAIN), product((Op.READ, Op.READV, Op.WRITE), ("pty",))),
+)
 
 
 def works(scene: Scene, which: int, b: bytes) -> list[Step]:
@@ -241,15 +228,15 @@ def works(scene: Scene, which: int, b: bytes) -> list[Step]:
         steps.append(
             scene.sqe(Op.PROVIDE_BUFFERS, fd=2, addr=buffer(240), len=64, off=240, buf_group=CLASSIC),
         )
-        steps += _turn()
+        steps += turn()
         flags |= SELECT
         fields |= {"addr": 0, "buf_group": CLASSIC}
-    steps += [scene.sqe(op, flags=flags, **fields), *_turn(), Look(data(2), 256)]
+    steps += [scene.sqe(op, flags=flags, **fields), *turn(), Look(data(2), 256)]
     return [*steps, Free("scene")]
 
 
 def _of_works(program: Program) -> Iterator[Row]:
-    kinds, full = _kinds(program), set()
+    kinds, full = kinds_of_files(program), set()
     for step in program.steps:
         if isinstance(step, Write):
             full.add(step.file.partition(".")[0])
@@ -258,7 +245,7 @@ def _of_works(program: Program) -> Iterator[Row]:
         if isinstance(step, Sqe) and isinstance(fd, Fd) and isinstance(flags, int) and step.opcode in {*_OF_WORKERS}:
             op = Op(step.opcode)
             if op in (Op.WRITE, Op.SEND) or fd.name.partition(".")[0] in full:
-                yield _row_of_works(flags & (ASYNC | DRAIN), op, _kind(fd, kinds))
+                yield _row_of_works(flags & (ASYNC | DRAIN), op, kind_of(fd, kinds))
 
 
 _OF_WORKERS: Final = (Op.READ, Op.READV, Op.WRITE, Op.RECV, Op.SEND)
@@ -293,20 +280,20 @@ def tags(scene: Scene, which: int, b: bytes) -> list[Step]:
         steps.append(scene.sqe(Op.READ, fd=0, flags=int(SqeFlags.FIXED_FILE), **fields))
     else:
         steps.append(scene.sqe(Op.READ_FIXED, fd=Fd(read), buf_group=0, **fields))
-    steps += _turn()
+    steps += turn()
     for n in range((1, 2, 0, 0)[how]):
         slot = (b[3] + n) % 3
         new = Blob("i", (Fd(read) if b[4] & 1 else -1,)) if what == 0 else Blob("2Q", (data(42), 64))
         again = Blob("Q", (7200 + n if what or b[4] & 1 else 0,))
         steps.append(Register(update, Blob("IIQQII", (slot, 0, new, again, 1, 0)), 32, "scene"))
-        steps += _turn()
+        steps += turn()
     if how == 3:
         steps.append(Write(write, b"12345678"))
-        steps += _turn()
+        steps += turn()
     steps.append(Register(last, 0, 0, "scene"))
-    steps += _turn()
+    steps += turn()
     steps.append(Write(write, b"abcdefgh"))
-    steps += _turn()
+    steps += turn()
     return [*steps, Free("scene")]
 
 
@@ -325,13 +312,19 @@ def _row_of_tags(op: RegisterOp) -> Row:
 # ---- rings that are left alone ----
 
 _HAPPENS: Final = ("write", "shutdown", "close")
-_ALONE: Final = tuple(
-    (kind, what, op)
-    for kind in ENDS
-    for what in _HAPPENS
-    for op in ((Op.RECV, Op.POLL_ADD, Op.READ) if kind in SOCKETS else (Op.READ_MULTISHOT, Op.POLL_ADD, Op.READ))
-    if what != "shutdown" or kind in ("stream", "seqpacket", "tcp")
+_ALONE: Final = (
+    *(
+        (kind, what, op)
+        for kind in DRAWN_FIRST
+        for what in _HAPPENS
+        for op in ((Op.RECV, Op.POLL_ADD, Op.READ) if kind in SOCKETS else (Op.READ_MULTISHOT, Op.POLL_ADD, Op.READ))
+        if what != "shutdown" or kind in ("stream", "seqpacket", "tcp")
+    ),
+    *product(("pty",), ("write", "close"), (Op.READ_MULTISHOT, Op.POLL_ADD, Op.READ)),
+    *product(("udp", "dgram"), ("shutdown",), (Op.RECV, Op.POLL_ADD, Op.READ)),
 )
+_WITHOUT_END: Final = ("udp", "dgram")
+"""Sockets whose other end is told of no shutdown."""
 
 
 def alone(scene: Scene, which: int, b: bytes) -> list[Step]:
@@ -346,22 +339,24 @@ def alone(scene: Scene, which: int, b: bytes) -> list[Step]:
         fields = {"fd": Fd(read), "op_flags": (1, 0x2001)[b[1] & 1], "len": b[2] & 1}
     elif op in (Op.RECV, Op.READ_MULTISHOT):
         steps.append(scene.sqe(Op.PROVIDE_BUFFERS, fd=4, addr=buffer(240), len=64, off=240, buf_group=CLASSIC))
-        steps += _turn()
+        steps += turn()
         fields = {"fd": Fd(read), "flags": SELECT, "buf_group": CLASSIC}
         if op is Op.RECV:
             fields["ioprio"] = 2
-    steps += [scene.sqe(op, **fields), *_turn()]
+    steps += [scene.sqe(op, **fields), *turn()]
     behind: dict[str, Outside] = {
         "write": Write(write, bytes(range(1 + b[3] % 20))),
-        "shutdown": Shutdown(write, 1),
+        "shutdown": Shutdown(read if b[5] & 1 else write, b[6] % 3) if kind in _WITHOUT_END else Shutdown(write, 1),
         "close": Close(write),
     }
-    steps.append(Together((Write(write, bytes(range(1 + b[4] % 20))), behind[what])))
-    return [*steps, *_turn(), *_turn(), Free("scene")]
+    both = (Write(write, bytes(range(1 + b[4] % 20))), behind[what])
+    # A worker of the kernel brings a terminal's bytes to its other end, when others may have had a turn.
+    steps += both if kind == "pty" and not scene.lazy else [Together(both)]
+    return [*steps, *turn(), *turn(), Free("scene")]
 
 
 def _of_alone(program: Program) -> Iterator[Row]:
-    kinds, op = _kinds(program), Op.NOP
+    kinds, op = kinds_of_files(program), Op.NOP
     for step in program.steps:
         if isinstance(step, Sqe) and step.ring == "scene":
             op = Op(step.opcode)
@@ -374,13 +369,111 @@ def _row_of_alone(kind: str, what: str, op: Op) -> Row:
     return op.name, kind, f"left alone between a write and a {what}"
 
 
-RINGS: Final = ("scene", "target")
-"""The rings of scenes, which are gone when a scene is over."""
-SCENES: Final = (fires, passes, long_chain, works, tags, alone)
-_TABLES: Final = (_FIRES, _PASSES, _LONG, _WORKS, _TAGS, _ALONE)
-EVERY: Final = tuple((n, which) for n, table in enumerate(_TABLES) for which in range(len(table)))
+# ---- tags under copies ----
+
+_CLONE: Final = int(RegisterOp.REGISTER_CLONE_BUFFERS)
+_REPLACE: Final = 2
+_GOES: Final = (
+    "the buffer by an update",
+    "the table",
+    "the ring",
+    "the copied buffer by an update",
+    "the copied table",
+    "the ring of the copy",
+    "the copied table by another copy",
+)
+_READS: Final = ("nobody", "its ring", "the ring of the copy")
+_CLONES: Final = tuple(product(_GOES, _READS))
+
+
+def clones(scene: Scene, which: int, b: bytes) -> list[Step]:
+    """Buffers with tags, copied into another ring, which may have some with tags; one of the two goes before the other.
+
+    A request may still read into the buffer that goes.
+    """
+    goes, reads = _CLONES[which]
+    opened, read, write = scene.file(("pipe", "stream")[b[0] & 1])
+    rings = ("scene", "target")
+    steps: list[Step] = [opened, *(Setup(ring, 16, LAZY[(b[1] >> 4 * n) % len(LAZY)]) for n, ring in enumerate(rings))]
+    entries = Blob("6Q", (data(40), 64, data(41), 4096, data(43), 128))
+    steps.append(_with_tags("scene", entries, (7000, 7001 if b[2] & 1 else 0, 7002)))
+    own = b[2] & 2
+    if own:
+        steps.append(_with_tags("target", entries, (7100, 0, 7102)))
+    src, dst, count = ((0, 0, 0), (0, 1, 2), (1, 0, 2), (0, 2, 1))[b[3] & 3]
+    clone = Blob("iIIIII2I", (Fd("scene"), _REPLACE if own or b[2] & 4 else 0, src, dst, count, 0, 0, 0))
+    steps.append(Register(_CLONE, clone, 1, "target"))
+    if reads != "nobody":
+        ring, slot = (rings[0], src) if reads == "its ring" else (rings[1], dst)
+        fields: dict[str, Operand] = {"fd": Fd(read), "addr": data(40 + src), "len": 8, "buf_group": slot}
+        steps.append(scene.sqe_of(ring, Op.READ_FIXED, **fields))
+    both = [step for ring in rings for step in turn(ring)]
+    where, slot = (rings[1], dst) if "copied" in goes or goes.endswith("copy") else (rings[0], src)
+    new = Blob("2Q", (data(42), 64)) if b[4] & 1 else Blob("2Q", (0, 0))
+    update = Blob("IIQQII", (slot, 0, new, Blob("Q", (7200 if b[4] & 1 else 0,)), 1, 0))
+    gone: dict[str, Step] = {
+        _GOES[0]: Register(RegisterOp.REGISTER_BUFFERS_UPDATE, update, 32, where),
+        _GOES[1]: Register(RegisterOp.UNREGISTER_BUFFERS, 0, 0, where),
+        _GOES[2]: Free(where),
+        _GOES[6]: Register(_CLONE, Blob("iIIIII2I", (Fd("scene"), _REPLACE, 0, 0, 0, 0, 0, 0)), 1, where),
+    }
+    gone |= {_GOES[n + 3]: gone[_GOES[n]] for n in range(3)}
+    steps += [*both, gone[goes], *both, Write(write, b"12345678"), *both, Write(write, b"abcdefgh"), *both]
+    steps += [step for ring in rings for step in (Register(RegisterOp.UNREGISTER_BUFFERS, 0, 0, ring), *turn(ring))]
+    return [*steps, Free("scene"), Free("target")]
+
+
+def _with_tags(ring: str, entries: Blob, tags: tuple[int, ...]) -> Register:
+    what = Blob("IIQQQ", (3, 0, 0, entries, Blob("3Q", tags)))
+    return Register(RegisterOp.REGISTER_BUFFERS2, what, 32, ring)
+
+
+def _of_clones(program: Program) -> Iterator[Row]:
+    copied, reads, gone = False, "nobody", False
+    for step in program.steps:
+        if isinstance(step, Register) and step.op == _CLONE and step.ring == "target" and not copied:
+            copied, reads, gone = True, "nobody", False
+        elif isinstance(step, Sqe) and copied and step.opcode == Op.READ_FIXED:
+            reads = _READS[1] if step.ring == "scene" else _READS[2]
+        elif isinstance(step, Register | Free) and copied and not gone and step.ring in ("scene", "target"):
+            gone = True
+            if isinstance(step, Register) and step.op == _CLONE:
+                yield _row_of_clones(_GOES[6], reads)
+            else:
+                how = 2 if isinstance(step, Free) else int(step.op == RegisterOp.UNREGISTER_BUFFERS)
+                yield _row_of_clones(_GOES[how + 3 * (step.ring == "target")], reads)
+        if isinstance(step, Free) and step.ring == "target":
+            copied = False
+
+
+def _row_of_clones(goes: str, reads: str) -> Row:
+    return "register", "CLONE_BUFFERS", f"with tags, and {goes} goes first", f"while {reads} reads into it"
+
+
+_FIRST_ROWS: Final = ((fires, 96), (passes, 8), (long_chain, 25), (works, 102), (tags, 8), (alone, 57))
+"""With the rows that recorded programs name by their numbers: these stay what they are."""
+_LATER_ROWS: Final = (
+    (fires, len(_FIRES) - 96),
+    (works, len(_WORKS) - 102),
+    (alone, len(_ALONE) - 57),
+    (clones, len(_CLONES)),
+    (setups.used, len(setups.USED)),
+    *threads.SCENES,
+)
+"""The same scenes with rows that are behind those, and scenes that came later."""
+_LATER: Final = 120
+"""A number below it is one of the first."""
+_SKIPPED: Final = dict(_FIRST_ROWS)
+_BY_NUMBER: Final = (*enumerate(_FIRST_ROWS), *enumerate(_LATER_ROWS, _LATER))
+EVERY: Final = tuple((number, which) for number, (_, rows) in _BY_NUMBER for which in range(rows))
 """Each row of each scene, by the numbers of both."""
-ALONE: Final = SCENES.index(alone)
+LEFT_ALONE: Final = tuple(
+    first + n
+    for first, all_ in ((0, _FIRST_ROWS), (_LATER, _LATER_ROWS))
+    for n, one in enumerate(all_)
+    if one[0] is alone
+)
+"""The numbers of scenes in whose programs no ring may have a turn by itself."""
 ROWS: Final[tuple[Row, ...]] = tuple(
     dict.fromkeys(
         (
@@ -390,6 +483,9 @@ ROWS: Final[tuple[Row, ...]] = tuple(
             *(_row_of_works(flags, op, kind) for flags, (op, kind) in _WORKS),
             *(_row_of_tags(op) for ops in _TAGGED for op in ops[:2]),
             *(_row_of_alone(*row) for row in _ALONE),
+            *(_row_of_clones(*row) for row in _CLONES),
+            *(setups.row_of_used(pair) for pair in setups.USED),
+            *threads.ROWS,
         )
     )
 )
@@ -397,19 +493,17 @@ ROWS: Final[tuple[Row, ...]] = tuple(
 
 def play(scene: Scene, b: bytes) -> list[Step]:
     """The scene that bytes ask for: its number, the row's in two bytes, and how."""
-    n = b[0] % len(SCENES)
-    return SCENES[n](scene, (b[1] | b[2] << 8) % len(_TABLES[n]), b[3:])
+    row = b[1] | b[2] << 8
+    if b[0] < _LATER:
+        one, rows = _FIRST_ROWS[b[0] % len(_FIRST_ROWS)]
+        return one(scene, row % rows, b[3:])
+    one, rows = _LATER_ROWS[(b[0] - _LATER) % len(_LATER_ROWS)]
+    return one(scene, _SKIPPED.get(one, 0) + row % rows, b[3:])
 
 
 def asked(program: Program) -> Iterator[Row]:
     """The rows that a program has."""
-    for find in (_of_fires, _of_passes, _of_long_chain, _of_works, _of_tags, _of_alone):
+    for find in (_of_fires, _of_passes, _of_long_chain, _of_works, _of_tags, _of_alone, _of_clones):
         yield from find(program)
-
-
-def _kinds(program: Program) -> dict[str, str]:
-    return {step.name: step.kind for step in program.steps if isinstance(step, Open)}
-
-
-def _kind(fd: Operand | None, kinds: dict[str, str]) -> str:
-    return kinds.get(fd.name.partition(".")[0], "") if isinstance(fd, Fd) else ""
+    yield from setups.of_used(program)
+    yield from threads.asked(program)

@@ -64,6 +64,7 @@ from tests.rings.language import (
     request,
     timespec,
 )
+from tests.rings.scene import RINGS, Scene
 from uring_iopf.abi import (
     AsyncCancelFlags,
     EnterFlags,
@@ -631,9 +632,9 @@ class Wide:
         for ring in self.rings:
             if ring.flags & POLLED and ring.pending:
                 self.enter(ring)
-        there = [one for one in self.steps if isinstance(one, Setup) and one.ring not in scenes.RINGS]
+        there = [one for one in self.steps if isinstance(one, Setup) and one.ring not in RINGS]
         lazy = all(one.flags & (DEFERRED | POLLED) for one in there)
-        self.steps += scenes.play(scenes.Scene(self.number, lazy), bytes([b[2] >> 1]) + b[3:])
+        self.steps += scenes.play(Scene(self.number, lazy), bytes([b[2] >> 1]) + b[3:])
 
     def act(self, b: bytes) -> None:
         """One action."""

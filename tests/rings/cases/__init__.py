@@ -23,6 +23,7 @@ from tests.rings.cases import (
     ring_files,
     selected,
     submission,
+    threads,
     times,
     waitall,
     workers,
@@ -53,4 +54,5 @@ CASES: Final[tuple[Case, ...]] = (
     *restrictions.CASES,
     *resizing.CASES,
     *ring_files.CASES,
+    *threads.CASES,
 )

@@ -126,6 +126,15 @@ _MESSAGES: Final = (
         since=(6, 18),
     ),
     case(
+        "message: to itself, IOPOLL and DEFER_TASKRUN",
+        "comes first: what has ended by task work comes when there is nothing else in the CQ",
+        Setup(flags=int(SetupFlags.IOPOLL) | DEFER),
+        run(message(2, "ring", 77, 5)),
+        run(nop(3), nop(4, op_flags=16)),
+        [look_again()] * 2,
+        since=(6, 18),
+    ),
+    case(
         "message: to itself, behind many others",
         "before all of them",
         Setup(entries=64),
