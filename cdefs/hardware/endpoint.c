@@ -9,21 +9,28 @@
 #include <unistd.h>
 
 /*
- * What the function asks for, and tries again with. A page request has no execute permission: Linux' VT-d driver refuses
- * execute requests that also read, and takes those that do not for stop markers. So an instruction fetch asks to read.
- * A transaction that stalls is a read or a write: one that is both (an atomic one) writes.
+ * A fetch of an instruction reads and executes: PCIe has the one in the message and the other in its PASID prefix. A
+ * transaction that stalls is a read or a write: one that is both (an atomic one) writes.
  */
-uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access)
+uint32_t uiopf_endpoint_needs(const struct uiopf_endpoint *ep, uint32_t access)
 {
-	const bool reads = access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC);
-	const bool writes = access & IOMMU_PGFAULT_PERM_WRITE;
+	const uint32_t reads = access & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_EXEC) ? PCIE_PRI_READ : 0;
+	const uint32_t writes = access & IOMMU_PGFAULT_PERM_WRITE;
 
-	/* An adapter executes nothing from memory. */
-	if (!ep->stalls || ep->port->only_stalls)
-		return (reads ? PCIE_PRI_READ : 0) | (writes ? PCIE_PRI_WRITE : 0);
-	if (writes)
-		return PCIE_PRI_WRITE;
-	return (reads ? PCIE_PRI_READ : 0) | (access & IOMMU_PGFAULT_PERM_EXEC);
+	/* An adapter executes nothing from memory, and what is neither is no access. */
+	if (ep->port->only_stalls || !(reads | writes))
+		return reads | writes;
+	if (ep->stalls && writes)
+		return writes | (access & IOMMU_PGFAULT_PERM_PRIV);
+	return reads | writes | (access & UIOPF_PREFIX);
+}
+
+/* After a change of what it depends on. */
+static void set_apart(struct uiopf_endpoint *ep)
+{
+	ep->apart = ep->retries || ep->tlb || ep->rows_need & UIOPF_PREFIX;
+	if (ep->tlb || ep->rows_need & IOMMU_PGFAULT_PERM_PRIV)
+		ep->load.plain = false;
 }
 
 static struct uiopf_endpoint *with_requester_id(const struct uiopf_port *port, uint16_t requester_id)
@@ -217,9 +224,7 @@ static struct uiopf_device_tlb *use_tlb(struct uiopf_endpoint *ep, struct uiopf_
 	struct uiopf_device_tlb *before = ep->tlb;
 
 	ep->tlb = tlb;
-	ep->apart = ep->retries || tlb;
-	if (tlb)
-		ep->load.plain = false;
+	set_apart(ep);
 	ep->stage = tlb ? 0 : ep->told_stage;
 	memset(&ep->ended, 0, sizeof ep->ended);
 	return before;
@@ -317,7 +322,7 @@ int uiopf_endpoint_set_retries(struct uiopf_endpoint *ep, uint32_t retries)
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	ep->retries = (uint8_t)retries;
-	ep->apart = retries || ep->tlb;
+	set_apart(ep);
 	uiopf_control_end(ep->core);
 	return 0;
 }
@@ -356,7 +361,10 @@ uint64_t uiopf_port_private_mask(const struct uiopf_port *port, int word)
 
 int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access *rows, uint64_t n)
 {
+	/* A function that may not ask to execute does not: what it loads then is data, and so is what the trace fetched. */
+	const uint32_t may = PCIE_PRI_READ | PCIE_PRI_WRITE | (ep->stalls ? UIOPF_PREFIX : ep->port->prefix);
 	struct uiopf_access *copy = malloc((n + 1) * sizeof *copy);
+	uint32_t need = 0;
 	uint64_t i;
 	int rc;
 
@@ -364,7 +372,8 @@ int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access
 		return -ENOMEM;
 	for (i = 0; i < n; i++) {
 		copy[i] = rows[i];
-		copy[i].access = uiopf_endpoint_asks(ep, rows[i].access);
+		copy[i].access = uiopf_endpoint_needs(ep, rows[i].access) & may;
+		need |= copy[i].access;
 		/* With neither, a request is a stop marker, which nobody answers; and a PASID has 20 bits. */
 		if (!copy[i].access || copy[i].pasid >> 20) {
 			free(copy);
@@ -373,6 +382,10 @@ int uiopf_endpoint_set_rows(struct uiopf_endpoint *ep, const struct uiopf_access
 	}
 	uiopf_control_begin(ep->core);
 	rc = uiopf_load_set_rows(&ep->load, copy, n);
+	if (rc == 0) {
+		ep->rows_need = (uint8_t)need;
+		set_apart(ep);
+	}
 	uiopf_control_end(ep->core);
 	if (rc < 0)
 		free(copy);
@@ -387,8 +400,8 @@ int uiopf_endpoint_start(struct uiopf_endpoint *ep, const struct uiopf_load *loa
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	rc = load->group && !ep->load.active && !has_credits(ep, load->group) ? -ENOSPC : uiopf_load_start(&ep->load, load);
-	if (!rc && ep->tlb)
-		ep->load.plain = false;
+	if (!rc)
+		set_apart(ep);
 	uiopf_control_end(ep->core);
 	uiopf_core_made_work(ep->core);
 	return rc;
@@ -563,7 +576,7 @@ int64_t uiopf_endpoint_access(struct uiopf_endpoint *ep, uint32_t pasid, uint64_
 	struct uiopf_manual *m;
 	int64_t ticket = -EBUSY;
 
-	if (!pages || pages > ep->access_most || !uiopf_endpoint_asks(ep, access) || pasid >> 20)
+	if (!pages || pages > ep->access_most || !uiopf_endpoint_needs(ep, access) || pasid >> 20)
 		return -EINVAL;
 	uiopf_control_begin(ep->core);
 	m = &ep->manual[ep->manual_tail % UIOPF_MANUAL];

@@ -45,7 +45,11 @@ struct uiopf_port {
 	bool one_fault;			/* … one at a time: an operation ends at its first page that is not there */
 	uint32_t private_bits;		/* of data that a request carries and its answer brings back; 0: none */
 	bool streams;			/* requests may ask for an answer of their own that names the page */
+	uint32_t prefix;		/* UIOPF_PREFIX: what functions may ask for in the PASID prefix */
 };
+
+/* Of IOMMU_PGFAULT_PERM_*: what a page request has not in its message, but in the PASID prefix. */
+#define UIOPF_PREFIX (uint32_t)(IOMMU_PGFAULT_PERM_EXEC | IOMMU_PGFAULT_PERM_PRIV)
 
 #define UIOPF_MANUAL 1024u
 #define UIOPF_MOST_RETRIES 31u
@@ -73,7 +77,8 @@ struct uiopf_endpoint {
 	 */
 	uint16_t stalls;
 	uint8_t stage;			/* whose tables have no page: 1 or 2; 0: its translator says */
-	bool apart;			/* it asks again, or has a translator: its answers take the longer way */
+	bool apart;			/* it asks again, has a translator, or fetches: its answers take the longer way */
+	uint8_t rows_need;		/* what the rows of its load need, all together */
 	uint16_t prefetch;		/* pages behind each that it would like to have; only such a device can say so */
 	uint32_t access_most;		/* pages of an access by hand: those of a group, or of an operation with one fault at a time */
 
@@ -93,7 +98,7 @@ struct uiopf_endpoint {
 	struct uiopf_prg {
 		uint64_t intended_ns;
 		const uint64_t *leaf;	/* the first page's entry, once an answer is on its way */
-		uint64_t page;		/* the first page: address, and PCIE_PRI_READ and _WRITE */
+		uint64_t page;		/* the first page: address, and what the access needs (IOMMU_PGFAULT_PERM_*) */
 		uint32_t pasid;
 		uint16_t pages;
 		bool outstanding;
@@ -160,10 +165,10 @@ void uiopf_endpoint_answered_by_hand(struct uiopf_endpoint *ep, enum uiopf_prg_k
 void uiopf_endpoint_log_answer(struct uiopf_endpoint *ep, uint32_t index, uint32_t code);
 
 /*
- * What the function asks for: PCIE_PRI_READ and _WRITE; 0 where it would ask for nothing. A transaction that stalls has
- * one of the two, and IOMMU_PGFAULT_PERM_EXEC where it fetches an instruction.
+ * What an access needs of its page: IOMMU_PGFAULT_PERM_*; 0 where it is none. The function asks for this, as far as its
+ * IOMMU's requests have a place for it (uiopf_port.prefix), and the page must allow all of it.
  */
-uint32_t uiopf_endpoint_asks(const struct uiopf_endpoint *ep, uint32_t access);
+uint32_t uiopf_endpoint_needs(const struct uiopf_endpoint *ep, uint32_t access);
 
 /* Producer: what is private to the function goes into a request of the load or of an access, and is remembered. */
 hot_inline void uiopf_endpoint_add_private(struct uiopf_endpoint *ep, struct uiopf_page_request *request)

@@ -24,17 +24,17 @@ hot_inline uint32_t uiopf_access_of(uint64_t page)
 	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
 }
 
-hot_inline uint32_t uiopf_asks_of(uint64_t page)
+hot_inline uint32_t uiopf_needs_of(uint64_t page)
 {
-	return page & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE | IOMMU_PGFAULT_PERM_EXEC);
+	return uiopf_access_of(page) | (page & UIOPF_PREFIX);
 }
 
-/* … and what must be allowed for it to be reached. A fetch of an instruction counts as a read in the flat tables. */
-hot_inline uint32_t uiopf_reached_by(const struct uiopf_endpoint *ep, uint32_t asks)
+/* … and by what it is tried: a fetch that stalls executes only, with PCIe it reads, too. Flat tables know no privilege. */
+hot_inline uint32_t uiopf_tried_by(const struct uiopf_endpoint *ep, uint32_t needs)
 {
-	if (unlikely(ep->tlb != NULL) && asks & IOMMU_PGFAULT_PERM_EXEC)
-		return IOMMU_PGFAULT_PERM_EXEC;
-	return asks & (IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
+	if (ep->stalls && needs & IOMMU_PGFAULT_PERM_EXEC)
+		return needs & UIOPF_PREFIX;
+	return needs;
 }
 
 /*
@@ -54,12 +54,12 @@ hot_inline struct uiopf_prg *uiopf_prg_open(struct uiopf_endpoint *ep, uint32_t 
 	return prg;
 }
 
-/* Sends a request for one more page of a group. */
-hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t address, uint32_t asks,
-			       bool last, uiopf_send *send, void *above)
+/* Sends a request for one more page of a group, with this message but for the index. */
+hot_inline void uiopf_prg_send_message(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t address,
+				       uint32_t needs, uint64_t message, bool privileged, uiopf_send *send, void *above)
 {
 	const uint32_t index = (uint32_t)(prg - ep->prg);
-	const uint64_t page = (address & PCIE_PRI_ADDRESS) | asks;
+	const uint64_t page = (address & PCIE_PRI_ADDRESS) | needs;
 
 	if (prg->pages)
 		ep->page[index * ep->group_most + prg->pages] = page;
@@ -73,10 +73,27 @@ hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg,
 		.requester_id = ep->requester_id,
 		.pasid = prg->pasid,
 		.has_pasid = true,
-		.message = page | index << PCIE_PRI_PRGI_SHIFT | (last ? PCIE_PRI_LAST : 0),
+		.execute = needs & IOMMU_PGFAULT_PERM_EXEC,
+		.privileged = privileged,
+		.message = message | index << PCIE_PRI_PRGI_SHIFT,
 		.address = address,
-		.fetch = asks & IOMMU_PGFAULT_PERM_EXEC,	/* a stall's, which is its group's last: the bit is the same */
 	});
+}
+
+hot_inline void uiopf_prg_send(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t address, uint32_t needs,
+			       bool last, uiopf_send *send, void *above)
+{
+	uiopf_prg_send_message(ep, prg, address, needs, (address & PCIE_PRI_ADDRESS) | uiopf_access_of(needs) |
+			       (last ? PCIE_PRI_LAST : 0), needs & IOMMU_PGFAULT_PERM_PRIV, send, above);
+}
+
+/* The same of a plain load: the last of its group, and not privileged. What else it needs is where the message has them. */
+hot_inline void uiopf_prg_send_plain(struct uiopf_endpoint *ep, struct uiopf_prg *prg, uint64_t address, uint32_t needs,
+				     uiopf_send *send, void *above)
+{
+	_Static_assert(IOMMU_PGFAULT_PERM_EXEC == PCIE_PRI_LAST, "a fetch needs no bit taken out: it is there anyway");
+	uiopf_prg_send_message(ep, prg, address, needs, (address & PCIE_PRI_ADDRESS) | needs | PCIE_PRI_LAST, false, send,
+			       above);
 }
 
 /* Pages of a group of the load: software may have left fewer credits since the load began; then it is cut. */
@@ -105,7 +122,7 @@ hot_inline bool uiopf_endpoint_send_group(struct uiopf_endpoint *ep, uint64_t no
 		return false;
 	/* What its translator has needs no request. (With flat tables, a load is a list of what is not there.) */
 	if (unlikely(ep->tlb != NULL) &&
-	    uiopf_endpoint_translates(ep, row->pasid, row->address, uiopf_reached_by(ep, row->access))) {
+	    uiopf_endpoint_translates(ep, row->pasid, row->address, uiopf_tried_by(ep, row->access))) {
 		uiopf_load_pass_over(&ep->load);
 		return true;
 	}
@@ -127,7 +144,7 @@ hot_inline bool uiopf_endpoint_send_load(struct uiopf_endpoint *ep, uint64_t now
 	if (unlikely(!ep->load.plain || ep->stopped_pasids))
 		return uiopf_endpoint_send_group(ep, now, send, above);
 	row = uiopf_load_next_plain(&ep->load);
-	uiopf_prg_send(ep, uiopf_prg_open(ep, row->pasid, now), row->address, row->access, true, send, above);
+	uiopf_prg_send_plain(ep, uiopf_prg_open(ep, row->pasid, now), row->address, row->access, send, above);
 	return true;
 }
 
@@ -141,7 +158,7 @@ hot_inline uint64_t uiopf_manual_address(const struct uiopf_manual *m, uint32_t 
 static __attribute__((noinline, unused)) uint32_t uiopf_manual_missing(struct uiopf_endpoint *ep,
 								       const struct uiopf_manual *m, uint32_t n)
 {
-	const uint32_t access = uiopf_reached_by(ep, uiopf_endpoint_asks(ep, m->access));
+	const uint32_t access = uiopf_tried_by(ep, uiopf_endpoint_needs(ep, m->access));
 
 	while (n < m->pages && uiopf_endpoint_reaches(ep, m->pasid, uiopf_manual_address(m, n), access))
 		n++;
@@ -159,14 +176,14 @@ static __attribute__((noinline, unused)) void uiopf_manual_send_one(struct uiopf
 	prg->kind = UIOPF_PRG_MANUAL;
 	prg->tries = (uint8_t)tries & UIOPF_MOST_RETRIES;
 	ep->manual_of[prg - ep->prg] = (uint16_t)at;
-	uiopf_prg_send(ep, prg, uiopf_manual_address(m, n), uiopf_endpoint_asks(ep, m->access), true, send, above);
+	uiopf_prg_send(ep, prg, uiopf_manual_address(m, n), uiopf_endpoint_needs(ep, m->access), true, send, above);
 }
 
 /* Sends an access that was made by hand, unless its pages are there; false: it may not be sent yet. */
 hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t at, uiopf_send *send, void *above)
 {
 	struct uiopf_manual *m = &ep->manual[at];
-	const uint32_t asks = uiopf_endpoint_asks(ep, m->access), access = uiopf_reached_by(ep, asks);
+	const uint32_t needs = uiopf_endpoint_needs(ep, m->access), access = uiopf_tried_by(ep, needs);
 	struct uiopf_prg *prg;
 	uint32_t i, there = 0;
 
@@ -190,7 +207,7 @@ hot_inline bool uiopf_endpoint_send_manual(struct uiopf_endpoint *ep, uint32_t a
 		prg->kind = UIOPF_PRG_MANUAL;
 		ep->manual_of[prg - ep->prg] = (uint16_t)at;
 		for (i = 0; i < m->pages; i++)
-			uiopf_prg_send(ep, prg, m->address + i * UIOPF_PAGE, asks, i + 1 == m->pages, send, above);
+			uiopf_prg_send(ep, prg, m->address + i * UIOPF_PAGE, needs, i + 1 == m->pages, send, above);
 	}
 	m->sent = true;
 	return true;
@@ -234,19 +251,19 @@ hot_inline uint32_t uiopf_endpoint_turn(struct uiopf_endpoint *ep, uiopf_send *s
 
 /* ---- answers ---- */
 
-/* Translates every page of the group again. */
-hot_inline uint32_t uiopf_prg_retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg)
+/* Translates every page of the group again, for what it needs of these rights: a constant. */
+hot_inline uint32_t uiopf_prg_retry(struct uiopf_endpoint *ep, const struct uiopf_prg *prg, uint64_t rights)
 {
 	uint32_t i, there;
 
 	if (likely(prg->leaf))
-		there = uiopf_leaf_allows(LOAD_ACQUIRE(prg->leaf), uiopf_access_of(prg->page));
+		there = uiopf_leaf_allows(LOAD_ACQUIRE(prg->leaf), prg->page & rights);
 	else
-		there = uiopf_walk(&ep->tables, prg->pasid, prg->page & PCIE_PRI_ADDRESS, uiopf_access_of(prg->page));
+		there = uiopf_walk(&ep->tables, prg->pasid, prg->page & PCIE_PRI_ADDRESS, prg->page & rights);
 	for (i = 1; i < prg->pages; i++) {
 		uint64_t page = ep->page[(uint32_t)(prg - ep->prg) * ep->group_most + i];
 
-		there += uiopf_walk(&ep->tables, prg->pasid, page & PCIE_PRI_ADDRESS, uiopf_access_of(page));
+		there += uiopf_walk(&ep->tables, prg->pasid, page & PCIE_PRI_ADDRESS, page & rights);
 	}
 	ep->counts.succeeded += there;
 	if (likely(there == prg->pages))
@@ -265,7 +282,7 @@ static __attribute__((noinline, unused)) uint32_t uiopf_prg_translate_again(stru
 		const uint64_t page = i ? ep->page[(uint32_t)(prg - ep->prg) * ep->group_most + i] : prg->page;
 
 		there += uiopf_endpoint_translates(ep, prg->pasid, page & PCIE_PRI_ADDRESS,
-						   uiopf_reached_by(ep, uiopf_asks_of(page)));
+						   uiopf_tried_by(ep, uiopf_needs_of(page)));
 	}
 	ep->counts.succeeded += there;
 	ep->counts.unmapped += prg->pages - there;
@@ -289,10 +306,10 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 		/* Where the new group has the old one's index, it writes no page that has not been read. */
 		const uint64_t page = i ? ep->page[index * ep->group_most + i] : was.page;
 
-		if (uiopf_endpoint_reaches(ep, was.pasid, page & PCIE_PRI_ADDRESS, uiopf_reached_by(ep, uiopf_asks_of(page))))
+		if (uiopf_endpoint_reaches(ep, was.pasid, page & PCIE_PRI_ADDRESS, uiopf_tried_by(ep, uiopf_needs_of(page))))
 			continue;
 		if (missing++) {
-			uiopf_prg_send(ep, prg, waits, uiopf_asks_of(waits), false, send, above);
+			uiopf_prg_send(ep, prg, waits & PCIE_PRI_ADDRESS, uiopf_needs_of(waits), false, send, above);
 		} else {
 			prg = uiopf_prg_open(ep, was.pasid, was.intended_ns);
 			prg->kind = was.kind;
@@ -302,7 +319,8 @@ hot_inline uint32_t uiopf_prg_ask_again(struct uiopf_endpoint *ep, uint32_t inde
 		waits = page;
 	}
 	if (missing)
-		uiopf_prg_send(ep, prg, ep->stalls && ep->group_most == 1 ? stalled : waits, uiopf_asks_of(waits), true, send, above);
+		uiopf_prg_send(ep, prg, ep->stalls && ep->group_most == 1 ? stalled : waits & PCIE_PRI_ADDRESS,
+			       uiopf_needs_of(waits), true, send, above);
 	ep->counts.succeeded += was.pages - missing;
 	ep->counts.retried += missing;
 	return missing;
@@ -374,7 +392,8 @@ uiopf_endpoint_other_response(struct uiopf_endpoint *ep, uint32_t index, uint32_
 			ep->counts.failed += prg->pages;
 			result = UIOPF_ACCESS_FAILED;
 		} else if (code == PCIE_PRG_SUCCESS) {
-			result = ep->tlb ? uiopf_prg_translate_again(ep, prg) : uiopf_prg_retry(ep, prg);
+			result = ep->tlb ? uiopf_prg_translate_again(ep, prg) :
+					   uiopf_prg_retry(ep, prg, PCIE_PRI_READ | PCIE_PRI_WRITE | IOMMU_PGFAULT_PERM_EXEC);
 		} else if (code == PCIE_PRG_INVALID || code == UIOPF_STALL_TERMINATED) {
 			ep->counts.invalid += prg->pages;
 			result = code == PCIE_PRG_INVALID ? UIOPF_ACCESS_INVALID : UIOPF_ACCESS_TERMINATED;
@@ -405,13 +424,13 @@ hot_inline void uiopf_endpoint_response(struct uiopf_endpoint *ep, uint32_t inde
 {
 	struct uiopf_prg *prg = &ep->prg[index];
 
-	/* Nothing to be told to anyone, asked again, translated or ignored: as long as it sends, it is not deaf. */
+	/* Nothing to be told to anyone, asked again, translated, executed or ignored: as long as it sends, it is not deaf. */
 	if (unlikely(!prg->outstanding || code != PCIE_PRG_SUCCESS || prg->kind != UIOPF_PRG_LOAD || ep->apart ||
 		     !ep->pri->sends)) {
 		uiopf_endpoint_other_response(ep, index, code, now, send, above);
 		return;
 	}
-	uiopf_prg_retry(ep, prg);
+	uiopf_prg_retry(ep, prg, PCIE_PRI_READ | PCIE_PRI_WRITE);
 	uiopf_load_ended(&ep->load, prg->intended_ns, now);
 	uiopf_prg_close(ep, prg);
 	/* A function that was waiting for an answer goes on at once. */

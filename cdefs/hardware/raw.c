@@ -55,6 +55,14 @@ static bool is_carried(const struct uiopf_port *port, const struct uiopf_raw_req
 	return !raw->private_data[0] && !raw->private_data[1];
 }
 
+/* The page, and what a success must allow. */
+static uint64_t page_of(const struct uiopf_raw_request *raw)
+{
+	return (raw->message & (PCIE_PRI_ADDRESS | PCIE_PRI_READ | PCIE_PRI_WRITE)) |
+	       (raw->flags & UIOPF_RAW_EXECUTE ? IOMMU_PGFAULT_PERM_EXEC : 0) |
+	       (raw->flags & UIOPF_RAW_PRIVILEGED ? IOMMU_PGFAULT_PERM_PRIV : 0);
+}
+
 /* One more request of a group that is sent this way: 0, or why not. */
 static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_request *raw, uint32_t index)
 {
@@ -74,9 +82,9 @@ static int open_or_go_on(struct uiopf_endpoint *ep, const struct uiopf_raw_reque
 		ep->counts.sent_groups++;
 	}
 	if (prg->pages)
-		ep->page[index * ep->group_most + prg->pages] = raw->message & ~(uint64_t)PCIE_PRI_LAST;
+		ep->page[index * ep->group_most + prg->pages] = page_of(raw);
 	else
-		prg->page = raw->message & ~(uint64_t)PCIE_PRI_LAST;
+		prg->page = page_of(raw);
 	prg->pages++;
 	/* VT-d 3 answers what has private data, and 2 what is of a stream, and so what was sent before it, too. */
 	prg->complete = raw->message & PCIE_PRI_LAST ||

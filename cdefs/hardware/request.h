@@ -13,11 +13,10 @@
 struct uiopf_page_request {
 	uint32_t requester_id;
 	uint32_t pasid;			/* of the prefix, if there is one */
-	bool has_pasid, execute, privileged;	/* the prefix: there is one; its two bits */
+	bool has_pasid, execute, privileged;	/* the prefix: there is one; its two bits. A stall says the same */
 	uint64_t message;		/* PCIE_PRI_*: the page's address, read, write, last, and the group's index */
 	/* Of the transaction that asks. An IOMMU in which it stalls sees this; a page request does not carry it. */
 	uint64_t address;		/* to the byte */
-	bool fetch;			/* of an instruction */
 	/* Of a function in the root complex, and only for VT-d before revision 4; no PCIe message has it. */
 	struct uiopf_private_data private_data;
 };

@@ -65,7 +65,7 @@ static void a_request_is_these_16_bytes(void)
 {
 	struct scene *s = open_scene(64, 256, 0);
 
-	/* PASID 0xfedcb, group index 0, two pages, write and read; then an instruction fetch, which asks to read. */
+	/* PASID 0xfedcb, group index 0, two pages, write and read; then an instruction fetch: read, execute. */
 	uiopf_endpoint_access(s->ep, 0xfedcb, 0x7fffdeadb000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE, 2);
 	uiopf_endpoint_access(s->ep, 1, 0x1000, IOMMU_PGFAULT_PERM_EXEC, 1);
 	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 2);
@@ -74,7 +74,7 @@ static void a_request_is_these_16_bytes(void)
 	CHECK_EQ(words(&smmu->prq, 0)[1], 0x00007fffdeadb000);
 	CHECK_EQ(words(&smmu->prq, 1)[0], 0xf00fedcb0000ab12);
 	CHECK_EQ(words(&smmu->prq, 1)[1], 0x00007fffdeadc000);
-	CHECK_EQ(words(&smmu->prq, 2)[0], 0xd00000010000ab12);
+	CHECK_EQ(words(&smmu->prq, 2)[0], 0xd80000010000ab12);
 	CHECK_EQ(words(&smmu->prq, 2)[1], 0x0000000000001001);	/* index 1 */
 	CHECK_EQ(interrupt(s), 3);
 	CHECK_EQ(uiopf_smmuv3_priq_cons(smmu), 3);
@@ -86,7 +86,7 @@ static void a_request_is_these_16_bytes(void)
 	CHECK_EQ(message[1].pasid, 0xfedcb);
 	CHECK_EQ(message[1].dev_id, ID);
 	CHECK_EQ(message[2].grpid, 1);
-	CHECK_EQ(message[2].perm, 1);
+	CHECK_EQ(message[2].perm, 1 | 4);
 	close_vendor(s);
 }
 
@@ -695,10 +695,11 @@ static void a_stall_is_these_32_bytes(void)
 	access_page(s, 0xffffffffffffffff, IOMMU_PGFAULT_PERM_WRITE);
 	access_page(s, 0x1, IOMMU_PGFAULT_PERM_EXEC);
 	access_page(s, 0x8000000000000000, IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE);
-	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 4);
+	access_page(s, 0x2000, IOMMU_PGFAULT_PERM_WRITE | IOMMU_PGFAULT_PERM_PRIV);
+	CHECK_EQ(uiopf_model_endpoint_turn(s->iommu, s->ep), 5);
 	CHECK_EQ(smmu->prq.written, 0);
-	CHECK_EQ(smmu->evtq.tail, 4);
-	for (i = 0; i < 4; i++) {
+	CHECK_EQ(smmu->evtq.tail, 5);
+	for (i = 0; i < 5; i++) {
 		CHECK_EQ(words(&smmu->evtq, i)[0], 0x0000ab12fedcb810);	/* F_TRANSLATION, SSV, PASID, StreamID */
 		CHECK_EQ(words(&smmu->evtq, i)[3], 0);
 	}
@@ -706,14 +707,15 @@ static void a_stall_is_these_32_bytes(void)
 	CHECK_EQ(words(&smmu->evtq, 1)[1], 0x0000020080000001);	/* tag 1, write */
 	CHECK_EQ(words(&smmu->evtq, 2)[1], 0x0000020c80000002);	/* an instruction */
 	CHECK_EQ(words(&smmu->evtq, 3)[1], 0x0000020080000003);	/* what is both writes */
+	CHECK_EQ(words(&smmu->evtq, 4)[1], 0x0000020280000004);	/* privileged */
 	CHECK_EQ(words(&smmu->evtq, 0)[2], 0x00007fffdeadbeef);
 	CHECK_EQ(words(&smmu->evtq, 1)[2], 0xffffffffffffffff);
 	CHECK_EQ(words(&smmu->evtq, 2)[2], 0x0000000000000001);
-	CHECK_EQ(interrupt(s), 4);
-	CHECK_EQ(take(s), 4);
-	for (i = 0; i < 4; i++) {
-		static const uint32_t perm[] = { 1, 2, 5, 2 };
-		static const uint64_t addr[] = { 0x7fffdeadbeef, 0xffffffffffffffff, 0x1, 0x8000000000000000 };
+	CHECK_EQ(interrupt(s), 5);
+	CHECK_EQ(take(s), 5);
+	for (i = 0; i < 5; i++) {
+		static const uint32_t perm[] = { 1, 2, 5, 2, 2 | 8 };
+		static const uint64_t addr[] = { 0x7fffdeadbeef, 0xffffffffffffffff, 0x1, 0x8000000000000000, 0x2000 };
 
 		CHECK_EQ(message[i].flags, 1 | 2);	/* PASID valid, and last: a stall is a group of one */
 		CHECK_EQ(message[i].pasid, 0xfedcb);

@@ -427,10 +427,11 @@ by its id, and counted; the counts are printed at the end of a run.""",
         "Hardware: PCI function and VT-d",
         rows=(
             KnownDifference(
-                "an instruction fetch asks for read, not execute",
-                "Linux's VT-d driver refuses execute requests that also read, and takes those that do not for stop "
-                "markers",
-                "test_a_fault_says_what_was_to_be_done",
+                "a function behind VT-d since revision 3, or behind AMD's IOMMU, asks neither to execute nor with "
+                "privilege; the rows of its load that execute or are privileged are ordinary ones",
+                "Linux's VT-d driver refuses execute requests that also read, takes those that do not for stop "
+                "markers, and refuses privileged ones; its AMD driver enables neither in the PASID capability",
+                "test_a_load_executes_where_the_function_may_ask_for_it",
             ),
             KnownDifference(
                 "an Outstanding Page Request Allocation of more than the capacity is the capacity, and it may be "

@@ -8,8 +8,10 @@
 
 /* ---- hardware ---- */
 
+/* A function behind it asks for neither execution nor privilege: Linux enables neither in its PASID capability. */
 hot_inline void to_queue(void *above, struct uiopf_page_request request)
 {
+	request.execute = request.privileged = false;
 	uiopf_amd_page_request(above, request);
 }
 

@@ -359,6 +359,7 @@ struct uiopf_model *uiopf_model_new(struct uiopf_core *core, const struct uiopf_
 	m->port.one_fault = ops->one_fault;
 	m->port.private_bits = ops->private_bits;
 	m->port.streams = ops->streams;
+	m->port.prefix = ops->prefix;
 	m->port.lifetime = &m->iommu.lifetime;
 	m->source = calloc(UIOPF_REQUESTER_IDS + 1, sizeof *m->source);
 	if (flags & UIOPF_MODEL_UNDRAINED)

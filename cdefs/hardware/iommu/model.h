@@ -33,6 +33,7 @@ struct uiopf_model_ops {
 	bool one_fault;			/* an operation ends at the first page that is not there, which it reads or writes */
 	uint32_t private_bits;		/* of data private to a function that a request carries; 0: none */
 	bool streams;			/* requests that are answered by themselves, by a stream response */
+	uint32_t prefix;		/* UIOPF_PREFIX: what functions ask for in the PASID prefix; the rest is left out of it */
 	bool commands;			/* software may give commands of its own */
 
 	/* The rest of its set-up, of memory that is all zero: 0 or -errno. It is closed after a failure, too. */

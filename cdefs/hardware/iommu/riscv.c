@@ -420,6 +420,7 @@ const struct uiopf_model_ops uiopf_model_riscv = {
 	.slots = RISCV_PQ_ENTRIES,
 	.commands = true,
 	.command_words = RISCV_CMD_WORDS,
+	.prefix = UIOPF_PREFIX,
 	.open = open_riscv,
 	.close = close_riscv,
 	.endpoint_turn = endpoint_turn,

@@ -59,8 +59,8 @@ hot_inline void to_event_queue(void *above, struct uiopf_page_request request)
 
 	event[0] = SMMU_EVENT_TRANSLATION | SMMU_EVENT_SSV | (uint64_t)request.pasid << SMMU_EVENT_SSID_SHIFT |
 		   (uint64_t)request.requester_id << SMMU_EVENT_SID_SHIFT;
-	event[1] = tag | SMMU_EVENT_STALL | SMMU_EVENT_CLASS_IN | (request.fetch ? SMMU_EVENT_FETCH : 0) |
-		   (request.message & PCIE_PRI_READ ? SMMU_EVENT_READ : 0);
+	event[1] = tag | SMMU_EVENT_STALL | SMMU_EVENT_CLASS_IN | (request.execute ? SMMU_EVENT_FETCH : 0) |
+		   (request.privileged ? SMMU_EVENT_PRIVILEGED : 0) | (request.message & PCIE_PRI_READ ? SMMU_EVENT_READ : 0);
 	event[2] = request.address;
 	event[3] = 0;
 	if (likely(source->stalls && source->endpoint)) {
@@ -793,6 +793,7 @@ const struct uiopf_model_ops uiopf_model_smmuv3 = {
 	.stalls = true,
 	.commands = true,
 	.command_words = SMMU_CMD_WORDS,
+	.prefix = UIOPF_PREFIX,
 	.open = open_smmuv3,
 	.close = close_smmuv3,
 	.endpoint_turn = endpoint_turn,

@@ -5,8 +5,13 @@
 
 /* ---- hardware ---- */
 
+/*
+ * A function behind it asks for neither execution nor privilege. Linux enables both in its PASID capability, but refuses
+ * execute requests that also read, takes those that do not for stop markers, and refuses privileged ones.
+ */
 hot_inline void to_queue(void *above, struct uiopf_page_request request)
 {
+	request.execute = request.privileged = false;
 	uiopf_vtd_page_request(above, request);
 }
 
@@ -30,6 +35,7 @@ hot_inline void to_queue_3(void *above, struct uiopf_page_request request)
 {
 	struct uiopf_vtd *v = above;
 
+	request.execute = request.privileged = false;
 	uiopf_endpoint_add_private(v->model.source[request.requester_id].endpoint, &request);
 	uiopf_vtd_page_request_3(v, request);
 }
@@ -39,6 +45,7 @@ hot_inline void to_queue_of_3(void *above, struct uiopf_page_request request)
 {
 	const struct uiopf_sender *sender = above;
 
+	request.execute = request.privileged = false;
 	uiopf_endpoint_add_private(sender->endpoint, &request);
 	uiopf_vtd_page_request_3(uiopf_vtd_of(sender->model), request);
 }

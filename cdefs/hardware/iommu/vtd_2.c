@@ -270,6 +270,7 @@ const struct uiopf_model_ops uiopf_model_vtd_2 = {
 	.slots = VTD2_PRQ_ENTRIES,
 	.commands = true,
 	.command_words = VTD2_IQ_WORDS,
+	.prefix = UIOPF_PREFIX,
 	.private_bits = VTD2_PRIVATE_BITS,
 	.streams = true,
 	.open = open_vtd_2,
