@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.test_pri import PAGE, Site, accounts
 from tests.test_smmuv3 import SmmuSite
-from tests.test_two_stages import ARM, VTD, Staged, StallingSite
+from tests.test_two_stages import ARM, TABLES_AT, VTD, Staged, StallingSite
 from uring_iopf import FaultPerm, KernelError, PageResponse, UsageError
 from uring_iopf.core import Core
 from uring_iopf.hardware.endpoint import AccessResult
@@ -43,12 +44,12 @@ MEMORY: Final = 0x7000_0000
 class Nested:
     """A site whose function has two stages, and a host whose memory is an IOAS."""
 
-    def __init__(self, site: Site, formats: tuple[PageFormat, PageFormat]) -> None:
+    def __init__(self, site: Site, formats: tuple[PageFormat, PageFormat], *, tracks: bool = True) -> None:
         self.site = site
         self.ioas = site.context.ioas_alloc()
         self.ioas.map(12 * PAGE, user_va=MEMORY, iova=0)
         self.ioas.map(4 * PAGE, user_va=MEMORY + 12 * PAGE, iova=12 * PAGE, writeable=False)
-        self.staged = Staged(site, *formats)
+        self.staged = Staged(site, *formats, tracks=tracks)
         for pasid in (5, 6):
             self.staged.guest.begin(pasid)
         self.second = SecondStage(self.ioas, self.staged.host)
@@ -210,7 +211,7 @@ def test_a_change_of_the_ioas_ends_the_promise(nested: Nested, change: str) -> N
     ticket = nested.staged.access(0x5000)
     assert nested.site.end.result(ticket) is AccessResult.INVALID
     assert nested.site.queue.read_messages() == []
-    assert handler.counts()._replace(entries=0) == (1, 0, 0, 1, 0, 1, 0, 0, 0)
+    assert handler.counts()._replace(entries=0) == (1, 0, 0, 1, 0, 1, 0, 0, 0, 0)
     assert nested.second.unpin() != []
     handler.close()
 
@@ -240,6 +241,138 @@ def test_a_core_does_not_go_before_the_handler(nested: Nested) -> None:
     handler = nested.register()
     with pytest.raises(UsageError, match=r"close them first: .*device-fault handler"):
         nested.site.core.close()
+    handler.close()
+
+
+# ---- wrong guesses ----
+
+
+def no_right(nested: Nested) -> None:
+    """Stage 2 has the page for reading, and the access writes."""
+    nested.staged.guest.map(0x5000, 13 * PAGE, pasid=5)
+
+
+def beyond_the_memory(nested: Nested) -> None:
+    """Stage 1 leads to where the host has nothing."""
+    nested.staged.guest.map(0x5000, 100 * PAGE, pasid=5)
+
+
+def tables_beyond_the_memory(nested: Nested) -> None:
+    """Stage 1's tables are where the host has nothing."""
+    nested.staged.guest.map(0x5000, 3 * PAGE, pasid=5)
+    nested.staged.host.unmap(TABLES_AT)
+    nested.forget()
+
+
+def not_taken_by_hardware(nested: Nested) -> None:
+    """Stage 2 has the page, with a reserved bit, or with a clear access flag that hardware may not set."""
+    nested.staged.guest.map(0x5000, 3 * PAGE, pasid=5)
+    entry = nested.staged.host.look(3 * PAGE)
+    assert entry is not None
+    arm = nested.staged.host.format is PageFormat.ARM_STAGE2
+    nested.staged.host.write_entry(3 * PAGE, 1, entry.word ^ (1 << 10) if arm else entry.word | 1 << 50)
+
+
+WRONG: Final = (no_right, beyond_the_memory, tables_beyond_the_memory, not_taken_by_hardware)
+WAYS: Final = [
+    (kind, known_by) for kind in KINDS for known_by in KnownBy if known_by is not HARDWARE or kind == "SMMUv3, stall"
+]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda one: one.__name__.replace("_", " "))
+@pytest.mark.parametrize(("kind", "known_by"), WAYS)
+def test_a_wrong_guess_is_found_out(
+    kind: str, known_by: KnownBy, wrong: Callable[[Nested], None], retries: int
+) -> None:
+    """All is pinned, and stage 2 ends the walk: no guest can do anything, and it is asked once at most."""
+    make, formats = KINDS[kind]
+    nested = Nested(make(retries=retries), formats, tracks=wrong is not not_taken_by_hardware)
+    site, stalls = nested.site, kind == "SMMUv3, stall"
+    nested.second.pin()
+    handler = nested.register(known_by, L1 if known_by is NOBODY else L1 | L2)
+    wrong(nested)
+    ticket, asked = nested.staged.access(0x5000, W), 0
+    while messages := site.queue.read_messages():
+        for message in messages:
+            asked += 1
+            site.queue.respond(message.cookie, SUCCESS)
+        site.turn()
+    guesses = known_by is NOBODY and not stalls
+    found = not guesses or retries > 0
+    assert asked == guesses
+    assert site.end.result(ticket) is (AccessResult.INVALID if found else AccessResult.UNMAPPED)
+    counts = handler.counts()
+    assert (counts.to_guest, counts.by_host, counts.gone, counts.refused) == (guesses, 0, 0, found)
+    assert counts.wrong == (known_by is NOBODY and found)
+    if known_by is NOBODY:
+        assert counts.walks == (guesses and found)
+    handler.close()
+    site.close()
+
+
+@pytest.mark.parametrize(("kind", "known_by"), WAYS)
+def test_a_guess_that_others_have_overtaken_does_no_harm(kind: str, known_by: KnownBy) -> None:
+    """The page is mapped between the request and its interrupt: in stage 1, in stage 2, or in both."""
+    make, formats = KINDS[kind]
+    for by_guest, by_host in ((True, False), (False, True), (True, True)):
+        nested = Nested(make(retries=1), formats)
+        site, guest = nested.site, nested.staged.guest
+        if known_by is NOBODY:
+            nested.second.pin()
+        elif not by_host:
+            nested.second.pin(3 * PAGE, 4 * PAGE - 1)
+        if not by_guest:
+            guest.map(0x5000, 3 * PAGE, pasid=5)
+        handler = nested.register(known_by, L1 if known_by is NOBODY else L1 | L2)
+        with site.iommu.interrupt_held():
+            ticket = nested.staged.access(0x5000, W)
+            if site.end.result(ticket) is not AccessResult.OK:
+                if by_guest:
+                    guest.map(0x5000, 3 * PAGE, pasid=5)
+                if by_host:
+                    assert nested.second.fill(3 * PAGE, W)
+        site.turn()
+        for message in site.queue.read_messages():
+            site.queue.respond(message.cookie, SUCCESS)
+        site.turn()
+        assert site.end.result(ticket) is AccessResult.OK
+        counts = handler.counts()
+        assert (counts.refused, counts.wrong) == (0, 0)
+        handler.close()
+        site.close()
+
+
+def test_what_the_guest_was_asked_for_is_forgotten_with_its_tables(nested: Nested) -> None:
+    nested.second.pin()
+    handler = nested.register(NOBODY, L1)
+    for walks in (0, 1, 1):
+        nested.staged.access(0x5000, W)
+        nested.staged.answered(INVALID)
+        assert handler.counts().walks == walks
+        if walks:
+            handler.begin_anew()
+    assert (handler.counts().to_guest, handler.counts().wrong) == (3, 0)
+    handler.close()
+
+
+def test_where_no_more_is_kept_all_is_walked(nested: Nested) -> None:
+    """Twelve pages of one set of eight: the last four are never known, and never taken for others."""
+
+    def set_of(page: int) -> int:
+        key = page << 24 ^ W << 20 ^ 5
+        return (key * 0x9E37_79B9_7F4A_7C15 % (1 << 64) >> 32) % 32768
+
+    first = set_of(1)
+    pages = list(islice((page for page in range(1, 1 << 22) if set_of(page) == first), 12))
+    nested.second.pin()
+    handler = nested.register(NOBODY, L1)
+    for walks in (4, 16):
+        for page in pages:
+            nested.staged.access(page * PAGE, W)
+            assert nested.staged.answered(INVALID) == [page * PAGE]
+        assert handler.counts().walks == walks
+    assert (handler.counts().to_guest, handler.counts().refused) == (24, 0)
     handler.close()
 
 
@@ -433,6 +566,70 @@ class Fates(RuleBasedStateMachine):
             assert found.faults == found.to_guest + found.by_host + found.refused + found.gone
 
 
+class FatesOfPinned(Fates):
+    """All of stage 2 is pinned while there is a handler, and nobody walks, but for a page that was asked for before."""
+
+    asked: set[tuple[int, int, FaultPerm]]
+
+    @precondition(lambda self: self.handler is None)
+    @rule(known_by=st.just(NOBODY), flags=st.just(L1))
+    def register(self, known_by: KnownBy, flags: ReportFlags) -> None:
+        self.nested.second.pin()
+        self.host = set(range(FRAMES))
+        self.known_by, self.flags, self.counts, self.asked = known_by, flags, Counter(), set()
+        self.handler = self.nested.register(known_by, flags)
+
+    @precondition(lambda self: self.handler is not None)
+    @rule(flags=st.sampled_from([FLAT, L1, L2, L1 | L2]))
+    def update(self, flags: ReportFlags) -> None:
+        assert self.handler is not None
+        if flags == L1:
+            self.handler.update(keep=0, add=flags)
+            return
+        with pytest.raises(KernelError) as caught:
+            self.handler.update(keep=0, add=flags)
+        assert caught.value.errno == errno.EINVAL
+
+    @precondition(lambda self: self.handler is not None)
+    @rule()
+    def the_guest_begins_anew(self) -> None:
+        assert self.handler is not None
+        self.handler.begin_anew()
+        self.asked = set()
+
+    @rule(frame=st.integers(0, FRAMES - 1))
+    def unpin(self, frame: int) -> None:
+        if self.handler is None:
+            super().unpin(frame)
+            return
+        with pytest.raises(KernelError) as caught:
+            self.nested.second.unpin(frame * PAGE, frame * PAGE)
+        assert caught.value.errno == errno.EBUSY
+
+    def fate(self, pasid: int, page: int, perm: FaultPerm) -> str:
+        stage, known = self.reaches(pasid, page, perm), (pasid, page, perm) in self.asked
+        self.asked.add((pasid, page, perm))
+        self.counts["faults"] += 1
+        if self.kind != "SMMUv3, stall":
+            if not known:
+                stage = 1  # so it is said
+            self.counts["walks"] += known
+        if stage == 2:
+            self.counts["wrong"] += 1
+            return "refused"
+        self.counts["calls"] += 1
+        return "to_guest" if stage == 1 else "gone"
+
+
+class PinnedOfSmmu(FatesOfPinned):
+    kind = "SMMUv3, PRI"
+
+
+class PinnedOfStalls(FatesOfPinned):
+    kind = "SMMUv3, stall"
+    most_pages = 1
+
+
 class FatesOfSmmu(Fates):
     kind = "SMMUv3, PRI"
 
@@ -443,9 +640,12 @@ class FatesOfStalls(Fates):
     most_pages = 1
 
 
-for one in (Fates, FatesOfSmmu, FatesOfStalls):
+for one in (Fates, FatesOfSmmu, FatesOfStalls, FatesOfPinned, PinnedOfSmmu, PinnedOfStalls):
     one.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 TestFates = Fates.TestCase
 TestFatesOfSmmu = FatesOfSmmu.TestCase
 TestFatesOfStalls = FatesOfStalls.TestCase
+TestFatesOfPinned = FatesOfPinned.TestCase
+TestPinnedOfSmmu = PinnedOfSmmu.TestCase
+TestPinnedOfStalls = PinnedOfStalls.TestCase

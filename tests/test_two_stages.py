@@ -37,10 +37,10 @@ TABLES_AT: Final = 0x2000_0000
 class Staged:
     """A site whose first function has two stages: stage 1 the guest's, stage 2 the host's."""
 
-    def __init__(self, site: Site, first: PageFormat, second: PageFormat, **more: int) -> None:
+    def __init__(self, site: Site, first: PageFormat, second: PageFormat, *, tracks: bool = True, **more: int) -> None:
         self.site = site
         self.guest = PageTables(first, pasids=8, base=TABLES_AT)
-        self.host = PageTables(second)
+        self.host = PageTables(second, tracks=tracks)
         self.host.map(TABLES_AT, 0, size=MIB2)
         self.translator = Translator(site.core, first=self.guest, second=self.host)
         site.stack.callback(self.translator.close)

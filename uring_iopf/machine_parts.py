@@ -74,6 +74,8 @@ FAULT_FILES: Final = ("keyed", "unkeyed")
 DEFAULT_WORKLOAD: Final = "gcc-compile"
 MOST_RETRIES: Final = 31
 """The most times that a function asks again for a page."""
+MOST_BEGUN: Final = 1024
+"""The most PASIDs that have tables from the beginning, with two stages, because nobody knows which are used."""
 MOST_FUNCTIONS: Final = 16
 """The most functions behind one emulated VT-d, which has room for the answers of so many."""
 MOST_CREDITS: Final = MOST_IN_FLIGHT * MOST_IN_GROUP
@@ -408,6 +410,24 @@ class MachineParts:
                 f"known_by='hardware' needs functions that stall, because a page request does not say its stage; "
                 f"{', '.join(silent)} sends page requests (give iommu='smmuv3-stall', or stalls)"
             )
+
+        name = self.stalls_under_any_pasid()
+        if name is not None and self.pasid_entries > MOST_BEGUN:
+            raise UsageError(
+                f"pasid_table={self.pasid_entries} is too many with stage2 and the function {name}, which stalls and "
+                f"has no workload: each PASID must have tables, or its transactions abort; give pasids to {name}, or "
+                f"a pasid_table of at most {MOST_BEGUN}"
+            )
+
+    def stalls_under_any_pasid(self) -> str | None:
+        """The name of a function with two stages that stalls under PASIDs that nobody knows beforehand, or None.
+
+        An SMMUv3 stalls no transaction whose PASID has no tables (no context descriptor): it aborts.
+        """
+        if self.stage2 is None:
+            return None
+        each = (one.name for one in self.each_function() if one.stalls and one.workload is None and not one.pasids)
+        return next(each, None)
 
     def _most_pasid(self) -> int:
         used = [pasid for one in self.each_function() for pasid in (*one.pasids, *_used(one.workload))]

@@ -45,6 +45,8 @@ class Stages:
         frames = sum(map(len, workloads.values())) or DEFAULT_FRAMES
         used = [one.workload.used_pasids for one in each if one.workload is not None]
         pasids = sorted({*chain.from_iterable(one.pasids for one in each), *chain.from_iterable(used)})
+        if parts.stalls_under_any_pasid() is not None:
+            pasids = list(range(parts.pasid_entries))
         self.share = parts.stage2
         """The share of the guest's memory that is pinned."""
         self.bytes = frames * _PAGE
@@ -94,6 +96,8 @@ class Stages:
             self.second.clear()
             self._pin()
         self.translator.invalidate_all()
+        for handler in self.handlers.values():
+            handler.begin_anew()
         for function in self._functions:
             function.endpoint.use_translator(self.translator)  # with nothing kept, also of the PASIDs' tables
 

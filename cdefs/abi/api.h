@@ -488,7 +488,9 @@ struct uiopf_nesting_counts {
 	uint64_t to_guest, by_host, refused, gone;	/* what became of them; gone: they had an address by then */
 	uint64_t walks, entries;	/* of software, and the entries that they have loaded */
 	uint64_t calls, locks;	/* of the registered handler; of the container's lock */
+	uint64_t wrong;		/* pages that nobody had walked for, and that turned out to be stage 2's; of `refused` */
 };
+void uiopf_nesting_begin_anew(struct uiopf_nesting *nesting);	/* what the guest has been asked for is forgotten */
 void uiopf_nesting_get_counts(struct uiopf_nesting *nesting, struct uiopf_nesting_counts *counts);
 
 /* ---- the endpoint ---- */

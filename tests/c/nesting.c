@@ -120,7 +120,17 @@ static void settle(struct play *p, uint64_t *random, int64_t ticket)
 static void check_counts(const struct uiopf_nesting_counts *c, uint32_t by, bool stalls)
 {
 	CHECK_EQ(c->faults, c->to_guest + c->by_host + c->refused + c->gone);
-	CHECK_EQ(c->walks, by == UIOPF_STAGE_BY_DRIVER || !stalls ? c->faults : 0);
+	if (by == UIOPF_STAGE_BY_NOBODY) {
+		CHECK(c->walks <= (stalls ? 0 : c->faults));
+		CHECK_EQ(c->wrong, c->refused);
+		CHECK_EQ(c->by_host, 0);
+		CHECK_EQ(c->locks, 0);
+		return;
+	}
+	/* One more, where the host had the page, and hardware may not take it. */
+	CHECK_EQ(c->wrong, 0);
+	CHECK(c->walks >= (by == UIOPF_STAGE_BY_DRIVER || !stalls ? c->faults : 0));
+	CHECK(c->walks <= (by == UIOPF_STAGE_BY_DRIVER || !stalls ? c->faults : 0) + c->by_host + c->refused);
 	if (by == UIOPF_STAGE_BY_HANDLER) {
 		CHECK_EQ(c->calls, c->faults);
 		CHECK_EQ(c->locks, c->faults);
@@ -135,8 +145,9 @@ static struct uiopf_nesting *registered(struct play *p, uint64_t *random, bool s
 					  UIOPF_REPORT_NESTED_L1 | UIOPF_REPORT_NESTED_L2 };
 	struct uiopf_nesting *n;
 
-	*by = below(random, 3);
-	n = uiopf_model_nest(p->on.iommu, p->on.device, p->translator, p->host, *by, flags[below(random, 4)]);
+	*by = below(random, 4);		/* of NOBODY, whose host promises nothing here */
+	n = uiopf_model_nest(p->on.iommu, p->on.device, p->translator, p->host, *by,
+			     *by == UIOPF_STAGE_BY_NOBODY ? UIOPF_REPORT_NESTED_L1 : flags[below(random, 4)]);
 	if (!n)
 		CHECK(*by == UIOPF_STAGE_BY_HARDWARE && !stalls && errno == EOPNOTSUPP);
 	else
@@ -158,6 +169,7 @@ static void play(uint32_t rounds, uint64_t *random, const char *first, const cha
 	uint32_t by = 0, i, page;
 	int64_t ticket = -1;
 	pthread_t thread;
+	int rc;
 
 	if (stalls) {	/* in place of the one with PRI */
 		uiopf_model_unbind(p.on.iommu, p.on.device);
@@ -203,9 +215,11 @@ static void play(uint32_t rounds, uint64_t *random, const char *first, const cha
 			nesting = NULL;
 			break;
 		case 1:
-			if (nesting)
-				CHECK_EQ(uiopf_nesting_update(nesting, 0, below(random, 2) ? UIOPF_REPORT_NESTED_L1 |
-							      UIOPF_REPORT_NESTED_L2 : 1u << below(random, 3)), 0);
+			if (!nesting)
+				break;
+			rc = uiopf_nesting_update(nesting, 0, below(random, 2) ? UIOPF_REPORT_NESTED_L1 |
+						  UIOPF_REPORT_NESTED_L2 : 1u << below(random, 3));
+			CHECK(rc == 0 || (rc == -EINVAL && by == UIOPF_STAGE_BY_NOBODY));
 			break;
 		case 2:
 			CHECK_EQ(uiopf_space_unmap(p.guest, PASID, (uint64_t)page * UIOPF_PAGE), 0);
@@ -216,6 +230,8 @@ static void play(uint32_t rounds, uint64_t *random, const char *first, const cha
 				break;
 			uiopf_space_reset(p.guest);
 			uiopf_translator_invalidate_all(p.translator);
+			if (nesting)
+				uiopf_nesting_begin_anew(nesting);
 			break;
 		case 4 ... 8:
 			ticket = uiopf_endpoint_access(p.on.ep, PASID, (uint64_t)page * UIOPF_PAGE,

@@ -64,6 +64,8 @@ class StageCosts:
     """Calls of the registered handler."""
     locks: int = 0
     """Times that the container's lock was taken."""
+    wrong: int = 0
+    """With ``nobody``: pages of stage 2 all the same, among *refused*."""
 
     @property
     def pages(self) -> int:

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "faults/report.h"
 
@@ -13,22 +14,60 @@ static bool wants(const struct uiopf_nesting *n, uint32_t stage)
 	return n->flags & (stage == 2 ? UIOPF_REPORT_NESTED_L2 : UIOPF_REPORT_NESTED_L1);
 }
 
+static struct uiopf_translation walk(struct uiopf_nesting *n, const struct uiopf_fault *fault)
+{
+	const uint64_t entries = n->translator->stages.counts.looked_at;
+	const struct uiopf_translation t = uiopf_translator_look_now(n->translator, fault->pasid, fault->addr, fault->perm);
+
+	n->counts.walks++;
+	n->counts.entries += n->translator->stages.counts.looked_at - entries;
+	return t;
+}
+
+/* NOBODY: whether the guest may have been asked for this page and access before; it has been by now. */
+static bool was_asked(struct uiopf_nesting *n, const struct uiopf_fault *fault)
+{
+	/* A PASID has 20 bits, an access 4, a page of 48 bits of address 36. Longer ones may be taken for others: a walk more. */
+	const uint64_t page = fault->addr / UIOPF_PAGE, key = page << 24 ^ page >> 36 ^ (fault->perm & 15u) << 20 ^ fault->pasid;
+	const uint64_t known = key ? key : UINT64_MAX;
+	uint64_t *set = n->asked + (known * 0x9e3779b97f4a7c15 >> 32) % UIOPF_ASKED_SETS * UIOPF_ASKED_WAYS;
+	uint32_t i;
+
+	for (i = 0; i < UIOPF_ASKED_WAYS; i++) {
+		if (set[i] == known)
+			return true;
+		if (!set[i]) {
+			set[i] = known;
+			return false;
+		}
+	}
+	return true;
+}
+
 /* How the walk of a page ended: the stage, 0 if there is an address by now, and what stage 2 was to translate. */
 static struct uiopf_translation find(struct uiopf_nesting *n, const struct uiopf_fault *fault,
 				     const struct uiopf_translation *told)
 {
-	struct uiopf_translation t = { .stage = 1 };
-	uint64_t entries;
+	const struct uiopf_translation first = { .stage = 1 };
+	struct uiopf_translation t;
 
-	if (n->by == UIOPF_STAGE_BY_NOBODY)
+	if (n->by == UIOPF_STAGE_BY_NOBODY) {
+		t = told ? *told : was_asked(n, fault) ? walk(n, fault) : first;
+		n->counts.wrong += t.stage == 2;
 		return t;
+	}
 	if (n->by != UIOPF_STAGE_BY_DRIVER && told)
 		return *told;
-	entries = n->translator->stages.counts.looked_at;
-	t = uiopf_translator_look_now(n->translator, fault->pasid, fault->addr, fault->perm);
-	n->counts.walks++;
-	n->counts.entries += n->translator->stages.counts.looked_at - entries;
-	return t;
+	return walk(n, fault);
+}
+
+/*
+ * The host had the page: somebody has just mapped it; or it does not do, because hardware wants more of it than the host
+ * has looked at (an accessed bit, a right to write for reading a table, an entry that is sound), which a walk finds.
+ */
+static bool does(struct uiopf_nesting *n, const struct uiopf_fault *fault)
+{
+	return walk(n, fault).stage != 2;
 }
 
 /* What stage 2 is to allow: a table of stage 1 is read, and written where hardware is to set a bit in it. */
@@ -43,6 +82,7 @@ static enum fate decide(struct uiopf_nesting *n, const struct uiopf_fault *fault
 {
 	const bool filters = n->by == UIOPF_STAGE_BY_HANDLER;
 	struct uiopf_translation t;
+	int filled;
 
 	n->counts.faults++;
 	n->counts.calls += filters;
@@ -60,7 +100,8 @@ static enum fate decide(struct uiopf_nesting *n, const struct uiopf_fault *fault
 		return TO_GUEST;
 	}
 	n->counts.locks += !filters;
-	if (uiopf_host_fill(n->host, t.intermediate, needs(&t, fault)) < 0)
+	filled = uiopf_host_fill(n->host, t.intermediate, needs(&t, fault));
+	if (filled < 0 || (!filled && t.reason != UIOPF_NOT_PRESENT && !does(n, fault)))
 		goto refused;
 	n->counts.by_host++;
 	return SERVED;
@@ -148,6 +189,7 @@ struct uiopf_nesting *uiopf_nesting_make(struct uiopf_device *device, struct uio
 					 struct uiopf_host *host, uint32_t by, uint32_t flags)
 {
 	struct uiopf_nesting *n = NULL;
+	uint64_t *asked = NULL;
 
 	if (translator->core != device->core || by > UIOPF_STAGE_BY_NOBODY || (host && host->tables != translator->second) ||
 	    !is_sound(by, flags, host))
@@ -156,8 +198,15 @@ struct uiopf_nesting *uiopf_nesting_make(struct uiopf_device *device, struct uio
 		n = calloc(1, sizeof *n);
 	if (!n)
 		return NULL;
+	if (by == UIOPF_STAGE_BY_NOBODY) {
+		asked = calloc(UIOPF_ASKED_SETS * UIOPF_ASKED_WAYS, sizeof *asked);
+		if (!asked) {
+			free(n);
+			return NULL;
+		}
+	}
 	*n = (struct uiopf_nesting){ .iommu = device->iommu, .device = device, .translator = translator, .host = host,
-		.by = by, .flags = flags };
+		.by = by, .flags = flags, .asked = asked };
 	uiopf_hold(&n->iommu->lifetime);
 	uiopf_hold(&translator->lifetime);
 	if (host)
@@ -187,6 +236,7 @@ void uiopf_nesting_free(struct uiopf_nesting *n)
 	uiopf_host_free(n->host);
 	uiopf_translator_free(n->translator);
 	uiopf_iommu_let_go(n->iommu);
+	free(n->asked);
 	free(n);
 }
 
@@ -206,6 +256,14 @@ void uiopf_nesting_walk(struct uiopf_nesting *n)
 {
 	uiopf_control_begin(n->iommu->core);
 	n->by = UIOPF_STAGE_BY_DRIVER;
+	uiopf_control_end(n->iommu->core);
+}
+
+void uiopf_nesting_begin_anew(struct uiopf_nesting *n)
+{
+	uiopf_control_begin(n->iommu->core);
+	if (n->asked)
+		memset(n->asked, 0, UIOPF_ASKED_SETS * UIOPF_ASKED_WAYS * sizeof *n->asked);
 	uiopf_control_end(n->iommu->core);
 }
 

@@ -15,8 +15,13 @@
  *   NOBODY   | nothing: stage 2 never faults       | there is none                 | never
  *
  * A guess cannot be wrong for long. A walk is about the tables at its own time: a page that has an address by then is
- * answered SUCCESS, and the function that translates again finds out what is missing now. NOBODY is for the host alone to
- * promise, which lets nothing be unpinned meanwhile.
+ * answered SUCCESS, and the function that translates again finds out what is missing now. A page of stage 2 that the host
+ * has mapped by then, but not so that the access can be done, is refused.
+ *
+ * NOBODY is for the host alone to promise, which lets nothing be unpinned meanwhile. But the access may be a write, and the
+ * mapping for reading only; or the guest's tables lead out of its memory. Stage 2 ends such a walk, and the guest, which has
+ * the page, could only answer SUCCESS again and again. So a page that it is asked for once more, for the same access, is
+ * walked. A stall contradicts the guess at once, without a walk.
  *
  * A group is decided with its last request, which is when it would be reported. Pages of stage 2 are taken out of it; if
  * none is left the kernel answers, otherwise the last of those that are left ends the group. One page that cannot be
@@ -36,7 +41,15 @@ struct uiopf_nesting {
 	struct uiopf_host *host;		/* held; NULL: nothing of stage 2 is served */
 	uint32_t by, flags;
 	struct uiopf_nesting_counts counts;
+	/*
+	 * NOBODY: the pages and accesses that the guest has been asked for, in sets of UIOPF_ASKED_WAYS; 0: a free place. In
+	 * a set without one nothing is known, and all is walked. NULL: nobody asks.
+	 */
+	uint64_t *asked;
 };
+
+#define UIOPF_ASKED_SETS 32768u
+#define UIOPF_ASKED_WAYS 8u
 
 /* Not registered yet. NULL with errno, as uiopf_model_nest(). */
 struct uiopf_nesting *uiopf_nesting_make(struct uiopf_device *device, struct uiopf_translator *translator,

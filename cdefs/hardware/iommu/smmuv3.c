@@ -635,9 +635,12 @@ static struct uiopf_translation told(const struct uiopf_model *m, uint32_t slot)
 	const struct uiopf_smmuv3 *s = container_of(m, const struct uiopf_smmuv3, model);
 	const uint64_t *d = uiopf_records_at(s->evtq.places, SMMU_EVTQ_WORDS, slot - SMMU_PRIQ_ENTRIES);
 	const bool of_table = (d[1] & SMMU_EVENT_CLASS) == SMMU_EVENT_CLASS_TABLE;
+	const uint32_t event = d[0] & SMMU_EVENT;
 
 	return (struct uiopf_translation){ .stage = 2, .intermediate = d[3] & SMMU_EVENT_IPA, .of_table = of_table,
-		.writes_table = of_table && !(d[1] & SMMU_EVENT_TABLE_READ) };
+		.writes_table = of_table && !(d[1] & SMMU_EVENT_TABLE_READ),
+		.reason = event == SMMU_EVENT_PERMISSION ? UIOPF_NO_RIGHT : event == SMMU_EVENT_ACCESS ? UIOPF_NOT_ACCESSED :
+			  UIOPF_NOT_PRESENT };
 }
 
 static void note_event(struct uiopf_smmuv3 *s, uint32_t at)

@@ -7,6 +7,8 @@
 #include "abi/iommufd.h"
 #include "base/memory.h"
 
+#define RIGHTS (uint32_t)(IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE | IOMMU_PGFAULT_PERM_EXEC)
+
 static void end(struct uiopf_lifetime *lifetime)
 {
 	struct uiopf_host *host = container_of(lifetime, struct uiopf_host, lifetime);
@@ -108,7 +110,7 @@ static int fill(struct uiopf_host *host, uint64_t address, uint32_t access)
 	if (to % UIOPF_PAGE)
 		return -ENOENT;		/* the mapping has no whole page there */
 	if (uiopf_pagetables_look(host->tables, 0, page, &mapping) > -1)
-		return 0;
+		return access & ~mapping.rights & RIGHTS ? -EACCES : 0;		/* somebody else has mapped it for less */
 	if (!has_room(host))
 		return -ENOMEM;
 	rc = uiopf_pagetables_map(host->tables, 0, page, to, 1, range->perm);

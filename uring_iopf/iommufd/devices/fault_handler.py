@@ -43,7 +43,7 @@ class KnownBy(enum.IntEnum):
     HANDLER = 2
     """The driver reports all. The registered handler filters, under the container's lock, and walks if it must."""
     NOBODY = 3
-    """All of stage 2 is pinned, so it is stage 1."""
+    """All of stage 2 is pinned, so it is stage 1. A page that the guest was asked for before is walked."""
 
 
 class HandlerCounts(NamedTuple):
@@ -67,6 +67,8 @@ class HandlerCounts(NamedTuple):
     """Calls of the registered handler."""
     locks: int
     """Times that the container's lock was taken."""
+    wrong: int
+    """With `KnownBy.NOBODY`: pages whose fault was of stage 2 all the same. They are among *refused*."""
 
 
 class DeviceFaultHandler(Handle[CNesting]):
@@ -79,7 +81,9 @@ class DeviceFaultHandler(Handle[CNesting]):
 
     Faults that are of no attached queue are refused as ever, before any of this. With `KnownBy.NOBODY` *second* is all
     pinned, and stays so: until the handler is closed, unpinning is refused (EBUSY). If its IOAS changes so that a part
-    is not pinned, the driver walks from then on (`KnownBy.DRIVER`).
+    is not pinned, the driver walks from then on (`KnownBy.DRIVER`). Stage 2 can still end a walk: at a write to what
+    may only be read, or where stage 1 leads out of the memory. The guest is asked for such a page once. The second
+    request is walked, and answered INVALID (`HandlerCounts.wrong`). A stall says its stage: it is answered at once.
 
     Raises: KernelError(EBUSY), the device has a handler; KernelError(EINVAL), the flags contradict each other or
     *known_by*, or *translator* is on another core or does not walk the tables of *second*, or a part of *second* is not
@@ -145,6 +149,10 @@ class DeviceFaultHandler(Handle[CNesting]):
         check_fits(32, keep=keep, add=add)
         if (rc := lib.uiopf_nesting_update(self.c, keep, add)) < 0:
             raise KernelError(-rc, "update a device-fault handler")
+
+    def begin_anew(self) -> None:
+        """Forget what the guest has been asked for, as its tables begin anew. Only `KnownBy.NOBODY` keeps that."""
+        lib.uiopf_nesting_begin_anew(self.c)
 
     def counts(self) -> HandlerCounts:
         """Return its counts."""
