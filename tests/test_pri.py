@@ -27,6 +27,7 @@ from uring_iopf.core import Core
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
 from uring_iopf.hardware.iommus.vtd import VtdIommu
+from uring_iopf.hardware.limits import REQUEST_QUEUES
 from uring_iopf.hardware.load import Load
 from uring_iopf.hardware.pri import PageRequest, PrgAnswer, PrgResponse, PriControl, PriRegister, PriStatus
 from uring_iopf.hardware.tables import AddressSpace
@@ -43,6 +44,7 @@ PAGE = 4096
 READ = FaultPerm.READ
 RF, UPRGI, STOPPED = PriStatus.RF, PriStatus.UPRGI, PriStatus.STOPPED
 PRPR = PriStatus.PRPR
+STRANGERS = PageRequest(PAGE, read=True, pasid=3, requester_id=0x7777)
 
 
 class Site:
@@ -603,6 +605,23 @@ class ModelFunction:
     waiting: list[tuple[int, int]] = field(default_factory=list)  # index, pages: groups that a read will have
     held: dict[int, tuple[int, int]] = field(default_factory=dict)  # the same, by cookie
     answers: Counter[tuple[int, int]] = field(default_factory=Counter)
+    # The function's own side: its credits are out with the groups that wait for an answer.
+    out: Counter[int] = field(default_factory=Counter)  # requests by index
+    enabled: bool = True
+    deaf: bool = False  # it has had a Response Failure
+
+    def arrived(self, index: int, code: int) -> None:
+        """An answer has come: the group's credits are back. A Response Failure while it stops gives all back."""
+        del self.out[index]
+        if code not in (PrgResponse.SUCCESS, PrgResponse.INVALID) and not self.deaf:
+            self.deaf = True
+            if not self.enabled:
+                self.out.clear()
+
+    def forget(self) -> None:
+        """A reset: nothing is waited for any more."""
+        self.out.clear()
+        self.deaf = False
 
     def end(self, index: int) -> None:
         """The group has been answered without a client."""
@@ -626,6 +645,8 @@ class DriverMachine(RuleBasedStateMachine):
 
     kernel = "7.2"
     last_only = True  # a request that is not its group's last raises no interrupt
+    places: int | None = REQUEST_QUEUES["vtd"]  # of the queue; None: this is another's machine
+    knows_answers = True  # each answer to an outstanding group is taken for one; not where it is compared with more
 
     def make_site(self) -> Site:
         return Site(self.kernel, functions=2)
@@ -634,7 +655,8 @@ class DriverMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.site = self.make_site()
         self.model = {one.requester_id: ModelFunction() for one in self.site.ends}
-        self.raised = False
+        self.raised = self.overflown = self.was_reset = False
+        self.used = self.filled = 0
         self.logged: dict[int, Counter[tuple[int, int]]] = {rid: Counter() for rid in self.model}
         for one in self.site.ends:
             one.enable_pri()
@@ -642,12 +664,31 @@ class DriverMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "site"):
             self.drain()
+            for n, function in enumerate(self.model.values()):
+                self.read(n)
+                for cookie in sorted(function.held):
+                    self.answer(n, cookie, PageResponse.SUCCESS)
+            self.drain()
             for rid, function in self.model.items():
                 assert self.logged[rid] == function.answers, "each answer came, and none besides"
-            for one in self.site.ends:
+            for one, function in zip(self.site.ends, self.model.values(), strict=True):
+                if self.knows_answers or not self.was_reset:
+                    # What was answered is back. The rest was lost to a full queue, or passed over, or has no last.
+                    assert one.counts().outstanding == function.out.total()
                 one.reset()
                 assert one.counts().outstanding == 0, "every credit is back"
+                self.use_every_credit(one, 16)
             self.site.close()
+
+    @staticmethod
+    def use_every_credit(one: Endpoint, number: int) -> None:
+        one.enable_pri(number)
+        for n in range(number):
+            one.send(PageRequest(PAGE, n // 8, read=True, pasid=1, last=False))
+        with pytest.raises(KernelError) as caught:
+            one.send(PageRequest(PAGE, 511, read=True, pasid=1))
+        assert caught.value.errno == errno.ENOSPC
+        assert one.counts().outstanding == number
 
     # ---- the model ----
 
@@ -668,6 +709,12 @@ class DriverMachine(RuleBasedStateMachine):
 
     def arrive(self, function: ModelFunction | None, request: PageRequest) -> None:
         """What the hardware does with a request, which may be a stranger's."""
+        if self.places is not None and (self.overflown or self.used == self.places):
+            self.raised = self.overflown = True
+            if function is not None and not self.is_marker(request):
+                function.lost += 1
+            return
+        self.used += 1
         self.raised |= request.last  # others wait in the queue for one that is
         if function is not None:
             function.in_queue.append(request)
@@ -701,6 +748,15 @@ class DriverMachine(RuleBasedStateMachine):
                 else:
                     function.end(request)
             function.in_queue.clear()
+        if self.overflown:
+            for function in self.model.values():
+                if function.bound:  # the last requests of its groups may be among those that are lost
+                    ended = sum(function.ended.values())
+                    function.auto_answered += ended
+                    function.lost += sum(function.partial.values()) - ended
+                    function.partial.clear()
+                    function.ended.clear()
+        self.used, self.overflown = 0, False
 
     def end_groups(self, function: ModelFunction, groups: list[tuple[int, int]]) -> None:
         for index, pages in groups:
@@ -715,7 +771,9 @@ class DriverMachine(RuleBasedStateMachine):
 
     def look(self) -> None:
         for one in self.site.ends:
-            self.logged[one.requester_id].update((prgi, code) for prgi, code in one.take_answers())
+            for prgi, code in one.take_answers():
+                self.logged[one.requester_id][prgi, code] += 1
+                self.model[one.requester_id].arrived(prgi, code)
 
     # ---- what is done ----
 
@@ -750,7 +808,20 @@ class DriverMachine(RuleBasedStateMachine):
         function = self.model.get(sender.requester_id if request.requester_id is None else request.requester_id)
         if function is not None:
             function.sent += not self.is_marker(request)
+            if request.requester_id in (None, sender.requester_id) and not self.is_marker(request):
+                function.out[request.prg_index] += 1
         self.arrive(function, request)
+
+    @precondition(lambda self: self.places is not None and not self.overflown and self.filled < 2)
+    @rule(room=st.integers(0, 3), n=st.integers(0, 1), index=st.integers(0, 511))
+    def fill_the_queue(self, room: int, n: int, index: int) -> None:
+        """So much that a few more, or the next one, overflow it."""
+        assert self.places is not None
+        self.filled += 1
+        while self.used < self.places - room:
+            self.site.end.send(STRANGERS)
+            self.arrive(None, STRANGERS)
+        self.send_one(n, PageRequest(PAGE, index, read=True, pasid=1))
 
     @rule()
     def produce(self) -> None:
@@ -774,7 +845,10 @@ class DriverMachine(RuleBasedStateMachine):
     def respond(self, data: st.DataObject, code: PageResponse) -> None:
         n = data.draw(st.sampled_from([n for n, one in enumerate(self.model.values()) if one.held]))
         function = self.model[self.site.ends[n].requester_id]
-        cookie = data.draw(st.sampled_from(sorted(function.held)))
+        self.answer(n, data.draw(st.sampled_from(sorted(function.held))), code)
+
+    def answer(self, n: int, cookie: int, code: PageResponse) -> None:
+        function = self.model[self.site.ends[n].requester_id]
         self.site.queues[n].respond(cookie, code)
         index, pages = function.held.pop(cookie)
         function.answered += pages
@@ -812,15 +886,23 @@ class DriverMachine(RuleBasedStateMachine):
     @rule(n=st.integers(0, 1), how=st.sampled_from(["disable", "reset", "function", "enable"]))
     def switch(self, n: int, how: str) -> None:
         one = self.site.ends[n]
+        function = self.model[one.requester_id]
+        self.look()  # what has arrived by now
         if how == "function":
             one.reset()
+            function.enabled = False
+            function.forget()
         elif how == "enable":
             with suppress(KernelError):
                 one.enable_pri()
+                function.enabled, function.deaf = True, False
         else:
             one.disable_pri()
+            function.enabled = False
             if how == "reset":
                 one.reset_pri()
+                function.forget()
+        self.was_reset |= how in ("function", "reset")
 
     @invariant()
     def every_request_is_somewhere(self) -> None:
@@ -843,6 +925,8 @@ class DriverMachine(RuleBasedStateMachine):
             )
             assert self.logged[one.requester_id] <= function.answers
             counts = one.counts()
+            if self.knows_answers or not self.was_reset:
+                assert counts.outstanding == function.out.total()
             assert counts.sent == (
                 counts.succeeded
                 + counts.unmapped

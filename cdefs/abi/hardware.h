@@ -51,6 +51,15 @@
 #define VTD_PRS_PPR 0x1			/* status: the last request of a group is pending */
 #define VTD_PRS_PRO 0x2			/* status: the queue has overflowed */
 
+/* VT-d's registers of the page request queue, by their offsets. Head and tail are bytes. */
+#define VTD_PQH 0xc0
+#define VTD_PQT 0xc8
+#define VTD_PQA 0xd0			/* size 2:0: 2^n pages of 4 KiB; the base is not modelled */
+#define VTD_PRS 0xdc
+#define VTD_PECTL 0xe0
+#define VTD_PECTL_IP 0x40000000		/* bit 30: an interrupt waits behind the mask */
+#define VTD_PECTL_IM 0x80000000		/* bit 31: it is masked */
+
 /* VT-d's invalidation queue: descriptors of four words. Word 0: type 3:0, granularity 5:4, domain id 31:16. */
 #define VTD_IQ_WORDS 4
 #define VTD_IQ_TYPE 0xf

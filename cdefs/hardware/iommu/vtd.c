@@ -1,5 +1,7 @@
 #include "hardware/iommu/vtd.h"
 
+#include <errno.h>
+
 #include "hardware/iommu/invalidate.h"
 #include "hardware/iommu/model_path.h"
 
@@ -422,6 +424,35 @@ static uint32_t interrupt_3(struct uiopf_model *m)
 	return take_requests(m, 3);
 }
 
+int uiopf_vtd_read_register(const struct uiopf_vtd *v, uint32_t offset, uint32_t entries, uint32_t bytes, uint64_t *value)
+{
+	switch (offset) {
+	case VTD_PQH:
+		*value = (uint64_t)(v->prq.head % entries) * bytes;
+		return 0;
+	case VTD_PQT:
+		*value = (uint64_t)(v->prq.written % entries) * bytes;
+		return 0;
+	case VTD_PQA:
+		*value = (uint64_t)__builtin_ctz(entries * bytes / UIOPF_PAGE);
+		return 0;
+	case VTD_PRS:
+		*value = v->prq_status;
+		return 0;
+	case VTD_PECTL:
+		*value = v->model.held ? VTD_PECTL_IM | (v->prq_status ? VTD_PECTL_IP : 0) : 0;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int read_register(const struct uiopf_model *m, uint32_t offset, uint64_t *value)
+{
+	return uiopf_vtd_read_register(container_of(m, const struct uiopf_vtd, model), offset, VTD_PRQ_ENTRIES,
+				       8 * VTD_PRQ_WORDS, value);
+}
+
 /* Requests that the interrupt has not read. */
 static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
 {
@@ -473,6 +504,7 @@ const struct uiopf_model_ops uiopf_model_vtd = {
 	.request = request,
 	.execute = execute,
 	.answer = answer,
+	.read = read_register,
 	.raised = raised,
 	.queue = queue,
 	.interrupt = interrupt,
@@ -493,6 +525,7 @@ const struct uiopf_model_ops uiopf_model_vtd_3 = {
 	.request = request_3,
 	.execute = execute_3,
 	.answer = answer_3,
+	.read = read_register,
 	.raised = raised,
 	.queue = queue,
 	.interrupt = interrupt_3,

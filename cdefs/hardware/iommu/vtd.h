@@ -32,6 +32,8 @@ hot_inline struct uiopf_vtd *uiopf_vtd_of(struct uiopf_model *model)
 	return container_of(model, struct uiopf_vtd, model);
 }
 
+/* Its registers, of any revision: of so many entries of so many bytes. */
+int uiopf_vtd_read_register(const struct uiopf_vtd *vtd, uint32_t offset, uint32_t entries, uint32_t bytes, uint64_t *value);
 void uiopf_vtd_overflow(struct uiopf_vtd *vtd, struct uiopf_page_request request);
 void uiopf_vtd_note(struct uiopf_vtd *vtd, uint32_t slot, uint64_t source, uint64_t message);
 /* Hardware: a descriptor that answers nobody. Before revision 3, PASID-based invalidations have two granularities more. */

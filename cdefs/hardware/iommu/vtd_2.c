@@ -232,6 +232,12 @@ static uint32_t interrupt(struct uiopf_model *m)
 	return n;
 }
 
+static int read_register(const struct uiopf_model *m, uint32_t offset, uint64_t *value)
+{
+	return uiopf_vtd_read_register(container_of(m, const struct uiopf_vtd, model), offset, VTD2_PRQ_ENTRIES,
+				       8 * VTD2_PRQ_WORDS, value);
+}
+
 /* Requests that the interrupt has not read. */
 static uint64_t unreported(const struct uiopf_model *m, const struct uiopf_device *device)
 {
@@ -279,6 +285,7 @@ const struct uiopf_model_ops uiopf_model_vtd_2 = {
 	.request = request,
 	.execute = execute,
 	.answer = answer,
+	.read = read_register,
 	.raised = raised,
 	.queue = queue,
 	.interrupt = interrupt,

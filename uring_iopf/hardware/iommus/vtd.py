@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Final
 
 from uring_iopf._native import lib
@@ -22,6 +23,39 @@ _WAIT: Final = 5
 _PIOTLB: Final = 6
 _PASID_CACHE: Final = 7
 _DEV_EIOTLB: Final = 8
+
+
+class VtdRegister(enum.IntEnum):
+    """Offsets of the registers of the page request queue, all read only here. Source: Linux's intel/iommu.h."""
+
+    PQH = 0xC0
+    """Where the driver reads next, in bytes."""
+    PQT = 0xC8
+    """Where the IOMMU writes next, in bytes."""
+    PQA = 0xD0
+    """The queue's size, 2^n pages of 4 KiB, in bits 2:0. Its address is 0."""
+    PRS = 0xDC
+    """`VtdPrs`."""
+    PECTL = 0xE0
+    """`VtdPectl`."""
+
+
+class VtdPrs(enum.IntFlag):
+    """Bits of the page request status register. Either raises the interrupt."""
+
+    PPR = 1 << 0
+    """The last request of a group is in the queue."""
+    PRO = 1 << 1
+    """The queue has overflowed; it takes nothing more until the driver clears this."""
+
+
+class VtdPectl(enum.IntFlag):
+    """Bits of the page request event control register."""
+
+    IP = 1 << 30
+    """An interrupt waits behind the mask."""
+    IM = 1 << 31
+    """The interrupt is masked: by `Iommu.interrupt_held`."""
 
 
 class VtdIommu(Iommu):
