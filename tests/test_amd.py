@@ -197,6 +197,7 @@ class AmdMachine(DriverMachine):
 
     site: AmdSite
     last_only = False
+    places = None
 
     def make_site(self) -> AmdSite:
         self.entries = self.fills = 0

@@ -117,6 +117,7 @@ class RiscvMachine(DriverMachine):
 
     site: RiscvSite
     last_only = False
+    places = None
 
     def make_site(self) -> RiscvSite:
         self.entries = self.fills = 0
