@@ -56,7 +56,10 @@ PROGRAMS: Final[Mapping[str, Sequence[str]]] = {
 #: Fewer steps where the thread sanitizer is ten times slower: every eighth cell; no trees, which one thread walks.
 UNDER_THREAD: Final[Mapping[str, Sequence[str]]] = {"waiters": ["1", "1", "8"], "tables": ["0", "1"]}
 
-#: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it.
+#: In these there is no second thread, and nothing for the thread sanitizer to see; it takes minutes with it. `virtual`
+#: has coroutines, which designs/virtual.c tells the sanitizer of: each switch orders what was before it, so it sees no
+#: race. Without that order it would see false ones: in virtual time a core stands still because its turn has not come.
+#: Races of the same code are looked for where threads run it (`rings`, `control`, `attach`, `waiters`).
 ONE_THREAD: Final = frozenset({"account", "idmap", "invalidate", "pri", "outside", "virtual", "no_memory", "bounds"})
 
 #: No sanitizer, but a count of the library's steps; these programs say what is too many.

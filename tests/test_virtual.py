@@ -9,6 +9,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+import uring_iopf
 from my_design import Doorbell
 from tests.costs_alone import ALONE
 from uring_iopf._native import ffi, lib
@@ -340,6 +343,51 @@ def test_two_processes_have_the_same_results_to_the_byte(tmp_path: Path) -> None
     assert results_of(tmp_path, "one", *options) == results_of(tmp_path, "two", *options)
     poisson = ("fd", "--load", "poisson", "--rate", "2e6", "--duration", "0.01")
     assert results_of(tmp_path, "three", *poisson) == results_of(tmp_path, "four", *poisson)
+
+
+def another_python() -> tuple[str, str]:
+    """The interpreter of another version that can load the extension, and its version; or "", and why there is none.
+
+    ``OTHER_PYTHON`` names one; else each of the PATH is tried.
+    """
+    names = [os.environ.get("OTHER_PYTHON", ""), *(f"python3.{minor}" for minor in range(20, 10, -1))]
+    why = []
+    for path in filter(None, map(shutil.which, filter(None, names))):
+        command = [path, "-c", "import sys; print('.'.join(map(str, sys.version_info[:2]))); import cffi"]
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+        version = tried.stdout.strip()
+        if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
+            continue
+        if tried.returncode == 0:
+            return path, version
+        why.append(f"{path} {'has no cffi' if 'cffi' in tried.stderr else 'does not run'}")
+    return "", "; ".join(why) or "there is only one Python"
+
+
+def test_two_pythons_have_the_same_results_to_the_byte(tmp_path: Path) -> None:
+    """All designs of virtual time, by another Python, which loads the same extension."""
+    python, version = another_python()
+    if not python:
+        pytest.skip(f"{version}; set OTHER_PYTHON to one of another version, with cffi")
+    here = Path(uring_iopf.__file__).parent.parent
+    found: list[tuple[str, str]] = []
+    for command in ([sys.executable, "-P"], [python, "-P"]):
+        path = tmp_path / f"{len(found)}.json"
+        options = ["--mode", "virtual", "--seed", "7", "--wait", "sleep", "--json", str(path)]
+        subprocess.run(
+            [*command, "-m", "uring_iopf", "compare", *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(here)},
+        )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found.append((content["environment"]["python"], text[text.index('"results"') : text.index('"measurements"')]))
+    (one, ours), (two, theirs) = found
+    assert two.startswith(f"{version}.")
+    assert one != two
+    assert len(ours) > 10_000
+    assert ours == theirs
 
 
 # ---- interruption, and what is refused ----
