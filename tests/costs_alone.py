@@ -14,11 +14,24 @@ class Alone(NamedTuple):
     spin: Counts
 
 
-def alone(*bytes_copied: int, sleep: tuple[int, int], spin: tuple[int, int], ring: tuple[int, int] = (0, 0)) -> Alone:
-    """*bytes_copied*: those of each part. *sleep* and *spin*: system calls, and wake-ups. *ring*: SQEs, and CQEs."""
+def alone(
+    *bytes_copied: int, sleep: tuple[int, int], spin: tuple[int, int], ring: tuple[int, int] = (0, 0), packets: int = 0
+) -> Alone:
+    """*bytes_copied*: those of each part. *sleep* and *spin*: system calls, and wake-ups. *ring*: SQEs, and CQEs.
+
+    *packets*: sent, and as many received.
+    """
     sqes, cqes = ring
     sleeping, spinning = (
-        Counts(system_calls=calls, wakeups=wakeups, bytes_copied=sum(bytes_copied), sqes=sqes, cqes=cqes)
+        Counts(
+            system_calls=calls,
+            wakeups=wakeups,
+            bytes_copied=sum(bytes_copied),
+            sqes=sqes,
+            cqes=cqes,
+            packets_sent=packets,
+            packets_received=packets,
+        )
         for calls, wakeups in (sleep, spin)
     )
     return Alone(sleeping, spinning)
@@ -55,7 +68,7 @@ ALONE: Final[dict[str, Alone]] = {
     # A batch has a wide CQE, and both its messages and its answers are in memory.
     "uring-batch": alone(MESSAGE, RESPONSE, WIDE_CQE, SQE, sleep=(1, 1), spin=(2, 0), ring=(1, 1)),
     # poll, read and write; and the kernel's half sends and receives a packet. Each is copied twice.
-    "host-fd": alone(2 * MESSAGE, 2 * RESPONSE, sleep=(5, 1), spin=(4, 0)),
-    # An enter that waits and one that sends the answer, and the kernel's half. The ring is the host's: not counted.
-    "host-uring": alone(2 * MESSAGE, 2 * RESPONSE, CQE, SQE, sleep=(4, 1), spin=(3, 0)),
+    "host-fd": alone(2 * MESSAGE, 2 * RESPONSE, sleep=(5, 1), spin=(4, 0), packets=2),
+    # An enter that waits and one that sends the answer, and the kernel's half.
+    "host-uring": alone(2 * MESSAGE, 2 * RESPONSE, CQE, SQE, sleep=(4, 1), spin=(3, 0), ring=(1, 1), packets=2),
 }

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.on_host import refusal
 from uring_iopf._native import ffi, lib
 from uring_iopf.commands.main import main
 from uring_iopf.costs.model import PRICES, CostModel, Price
@@ -382,7 +383,8 @@ def test_a_quick_run_accounts_for_every_price(tmp_path: Path, capsys: pytest.Cap
     assert sorted([*model.prices, *model.missing]) == sorted(PRICES)
     by_cache = pairs()
     here = {"system_call", "sleep", "copy_start", "copy_byte", "request", "empty_look"}
-    here |= {"fault_hardware", "fault_kernel", "fault_client"}
+    here |= {"fault_hardware", "fault_kernel", "fault_client", "packet_send", "packet_receive", "packet_look"}
+    here |= set() if refusal("host-uring") else {"host_request"}
     here |= set() if two_processors() is None else {"eventfd_write", "wake_up"}
     here |= {"cache_line_same_cache"} if by_cache.same else set()
     here |= {"cache_line_other"} if by_cache.other else set()

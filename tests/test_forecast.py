@@ -18,7 +18,7 @@ from uring_iopf.commands import main as cli
 from uring_iopf.commands.shared import Parts as Commands
 from uring_iopf.costs import Parts
 from uring_iopf.costs.model import CostModel
-from uring_iopf.costs.virtual import digest_of, prices_of
+from uring_iopf.costs.virtual import digest_of, host_prices_of, prices_of
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.iommufd import QueueLimits
 from uring_iopf.lab.compare import Comparison, Plan, run_comparison
@@ -410,7 +410,6 @@ TWO: Final = (FunctionParts("nic", workload=TINY), FunctionParts("gpu", workload
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        (spec_of("host-fd"), "its calls are the host's own"),
         (spec_of("my_design:Doorbell"), "it is written in Python"),
         (spec_of(client="trio"), NO_CLIENT),
         (spec_of(client="batch"), NO_CLIENT),
@@ -450,4 +449,16 @@ def test_a_prediction_is_what_virtual_time_finds(tmp_path: Path) -> None:
     for key in ("faults_per_s", "latency_ns", "parts_ns"):
         assert live["predicted"][key] == virtual[key]
     assert live["predicted"]["error"]["faults_per_s"] == virtual["faults_per_s"] / live["faults_per_s"] - 1
-    assert (host["predicted"], host["not_predicted"]) == (None, "its calls are the host's own and take the host's time")
+    assert host["not_predicted"] is None
+    played = play_cell(
+        CellSpec(
+            "host-fd",
+            "native",
+            MachineParts.of("gcc-compile", driver="enter", wait="spin", in_flight=4),
+            mode="virtual",
+        ),
+        lambda _share: None,
+        prices=host_prices_of(MINE),
+        as_live=True,
+    )
+    assert host["predicted"]["faults_per_s"] == played.faults_per_s

@@ -502,6 +502,8 @@ def test_a_json_result_has_its_keys() -> None:
             "punts": 0,
             "sqes": 0,
             "cqes": 0,
+            "packets_sent": 0,
+            "packets_received": 0,
         },
         "partial": False,
         "error": None,

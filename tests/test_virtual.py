@@ -22,11 +22,20 @@ import pytest
 import uring_iopf
 from my_design import Doorbell
 from tests.costs_alone import ALONE
+from tests.on_host import refusal
 from uring_iopf._native import ffi, lib
 from uring_iopf.commands import main as cli
 from uring_iopf.costs import COUNTERS
 from uring_iopf.costs.model import PRICES, CostModel, Price
-from uring_iopf.costs.virtual import DEFAULT_MODEL, MULTISHOT_BYTES, NOP_BYTES, digest_of, in_c, prices_of
+from uring_iopf.costs.virtual import (
+    DEFAULT_MODEL,
+    MULTISHOT_BYTES,
+    NOP_BYTES,
+    digest_of,
+    host_prices_of,
+    in_c,
+    prices_of,
+)
 from uring_iopf.designs import names, resolve
 from uring_iopf.errors import KernelError, UsageError
 from uring_iopf.hardware.load import Load, LoadMode
@@ -51,9 +60,22 @@ WAYS: Final = [
     )
 ]
 
+LIVE_WAYS: Final = [
+    *WAYS,
+    *(
+        (name, driver)
+        for name in names()
+        if resolve(name).on_host and not refusal(name)
+        for driver in ("enter", "sqpoll")
+    ),
+]
+
 #: In nanoseconds, by the fields in C: all different, and even, so that halves and doubles are exact.
 ROUND: Final[Mapping[str, float]] = {
     "system_call": 106,
+    "empty_poll": 118,
+    "packet_sent": 502,
+    "packet_received": 302,
     "copy_byte": 2,
     "sqe": 14,
     "cqe": 18,
@@ -73,6 +95,9 @@ ROUND: Final[Mapping[str, float]] = {
 }
 
 
+PACKETS: Final = {"packet_sent", "packet_received"}
+
+
 def tiny(faults: int) -> Workload:
     return Workload("tiny", b"".join(ROW.pack(10 * n, 0x1000 * (n + 1), 1, 1) for n in range(faults)))
 
@@ -86,11 +111,12 @@ def played(
     faults: int = 40,
     prices: Mapping[str, float] = ROUND,
     passes: int = 1,
+    as_live: bool = False,
     **options: Any,
 ) -> CellResult:
     parts = MachineParts(tiny(faults), driver=driver, wait=wait, in_flight=in_flight, **options)
     spec = CellSpec(design, "native", parts, seconds=0.0, faults=faults * passes, mode="virtual")
-    return play_cell(spec, lambda _share: None, prices=prices)
+    return play_cell(spec, lambda _share: None, prices=prices, as_live=as_live)
 
 
 def busy_ns(result: CellResult) -> float:
@@ -127,6 +153,28 @@ class Predicted:
             reported = answered + self.hears + self.reports
         return answered
 
+    def handler_on_one_worker(self) -> float:
+        """No line travels, and the core takes turns: hardware, kernel, and the hardware again."""
+        price = self.price
+        serves = price["taken"] + price["accepted"]
+        between = price["answered"] + price["walk"]
+        return self.faults * (self.reports + serves) + (self.faults - 1) * between
+
+    def host_fd_spins(self) -> float:
+        """The client is the kernel, too: it sends and reads the packet, and writes and takes out the answer."""
+        price = self.price
+        look = price["empty_poll"] + price["look"]
+        sends = price["system_call"] + price["packet_sent"]
+        receives = price["system_call"] + price["packet_received"]
+        looks, reported, answered = look, self.reports, 0.0
+        for _ in range(self.faults):
+            read = looks + look * max(0, math.ceil((reported - looks) / look))
+            received = read + price["taken"] + sends + receives + price["line"]
+            answered = received + price["client"] + sends + receives + price["accepted"]
+            reported = answered + self.hears + self.reports
+            looks = answered + look
+        return answered
+
     def _serves(self, read: float) -> float:
         """The client reads at this time: when its answer is with the hardware."""
         price = self.price
@@ -134,7 +182,7 @@ class Predicted:
         return received + price["client"] + price["system_call"] + price["accepted"]
 
     def fd_spins(self) -> float:
-        look = self.price["system_call"] + self.price["look"]
+        look = self.price["empty_poll"] + self.price["look"]
         looks, reported, answered = look, self.reports, 0.0
         for _ in range(self.faults):
             read = looks + look * max(0, math.ceil((reported - looks) / look))
@@ -176,7 +224,25 @@ def test_the_time_of_faults_one_by_one_is_as_predicted(faults: int, prices: Mapp
     assert busy_ns(asleep) == pytest.approx(predicted.fd_sleeps(), rel=1e-12)
 
 
-@pytest.mark.parametrize("changed", [name for name in ROUND if name not in ("sqe", "cqe", "punt")])
+@pytest.mark.parametrize("prices", [ROUND, SLOW_HARDWARE, QUICK_HARDWARE], ids=["round", "slow", "quick"])
+@pytest.mark.parametrize("faults", [1, 2, 40])
+def test_the_time_of_a_live_run_is_as_predicted(faults: int, prices: Mapping[str, float]) -> None:
+    """Hardware and kernel on one core; and sockets of the host, whose packets have their copies in them."""
+    predicted = Predicted({**prices, "copy_byte": 0}, faults)
+    by_handler = played("handler", "sqpoll", faults=faults, prices=prices, as_live=True)
+    assert busy_ns(by_handler) == pytest.approx(predicted.handler_on_one_worker(), rel=1e-12)
+    by_host = played("host-fd", faults=faults, prices=predicted.price, as_live=True)
+    assert busy_ns(by_host) == pytest.approx(predicted.host_fd_spins(), rel=1e-12)
+
+
+@pytest.mark.parametrize("changed", ["packet_sent", "packet_received", "empty_poll", "look", "line", "taken", "client"])
+def test_every_price_of_a_packet_is_charged_where_the_prediction_charges_it(changed: str) -> None:
+    predicted = Predicted({**ROUND, "copy_byte": 0, changed: ROUND[changed] + 1000}, 10)
+    by_host = played("host-fd", faults=10, prices=predicted.price, as_live=True)
+    assert busy_ns(by_host) == pytest.approx(predicted.host_fd_spins(), rel=1e-12)
+
+
+@pytest.mark.parametrize("changed", [name for name in ROUND if name not in ("sqe", "cqe", "punt", *PACKETS)])
 def test_every_price_is_charged_where_the_prediction_charges_it(changed: str) -> None:
     prices = {**ROUND, changed: ROUND[changed] + 1000}
     predicted = Predicted(prices, 10)
@@ -208,11 +274,40 @@ def test_twice_the_prices_take_twice_the_time(design: str, driver: str, wait: st
     assert twice.parts_ns.total == 2 * once.parts_ns.total
 
 
+@pytest.mark.parametrize("wait", ["spin", "sleep"])
+@pytest.mark.parametrize(("design", "driver"), LIVE_WAYS)
+def test_as_live_nothing_is_lost_and_twice_the_prices_take_twice_the_time(design: str, driver: str, wait: str) -> None:
+    """One worker for hardware and kernel, and the designs on the host, at several numbers in flight."""
+    double = {name: 2 * price for name, price in ROUND.items()}
+    for in_flight in (1, 16):
+        once = played(design, driver, wait=wait, in_flight=in_flight, as_live=True)
+        assert once.accounted, once.missing
+        assert once.answered == 40
+        twice = played(design, driver, wait=wait, in_flight=in_flight, prices=double, as_live=True)
+        assert busy_ns(twice) == pytest.approx(2 * busy_ns(once), rel=1e-12)
+        if driver == "enter" and not resolve(design).on_host:
+            assert once == played(design, driver, wait=wait, in_flight=in_flight)
+        if in_flight == 1 and driver == "enter":
+            said, cost = getattr(ALONE[design], wait), once.per_fault
+            expected = (said.system_calls, said.wakeups, said.packets_sent, said.packets_received)
+            found = (cost.system_calls, cost.wakeups, cost.packets_sent, cost.packets_received)
+            assert found == pytest.approx(expected, abs=0.06)
+
+
+def test_one_worker_is_not_faster_than_two_cores() -> None:
+    for design, driver in WAYS:
+        if driver == "sqpoll" and resolve(design).has_client:
+            one, two = (played(design, driver, in_flight=32, faults=512, as_live=as_live) for as_live in (True, False))
+            # A client that is slower than either saves the line between the two.
+            assert one.faults_per_s < (1 if design == "uring-multishot" else 1.02) * two.faults_per_s, design
+
+
 NEVER_PAID: Final = {
-    "handler": {"system_call", "copy_byte", "sqe", "cqe", "punt", "look", "sleep", "wake", "wake_up", "client"},
-    "fd": {"sqe", "cqe", "punt", "sleep", "wake", "wake_up"},
-    "eventfd": {"sqe", "cqe", "punt", "sleep", "wake", "wake_up"},
-    "uring-multishot": {"punt", "sleep", "wake", "wake_up"},
+    "handler": PACKETS
+    | {"empty_poll", "system_call", "copy_byte", "sqe", "cqe", "punt", "look", "sleep", "wake", "wake_up", "client"},
+    "fd": PACKETS | {"sqe", "cqe", "punt", "sleep", "wake", "wake_up"},
+    "eventfd": PACKETS | {"sqe", "cqe", "punt", "sleep", "wake", "wake_up"},
+    "uring-multishot": PACKETS | {"punt", "sleep", "wake", "wake_up"},
 }
 """The prices that a design with a spinning client does not pay."""
 
@@ -456,14 +551,14 @@ def test_a_machine_that_runs_is_not_played() -> None:
     prices = ffi.new("struct uiopf_prices *", in_c(ROUND))
     with Machine(tiny(4), driver="enter") as machine:
         channel = machine.open("fd")
-        assert lib.uiopf_virtual_new(channel.c, machine.address_space.c, machine.endpoint.c, prices) == ffi.NULL  # type: ignore[attr-defined]
+        assert lib.uiopf_virtual_new(channel.c, machine.address_space.c, machine.endpoint.c, prices, 0) == ffi.NULL  # type: ignore[attr-defined]
     with PlayedMachine(tiny(4), driver="enter") as machine:
         channel = machine.open("fd")
         with pytest.raises(KernelError, match="busy"):
             machine._start_worker(machine.driver)
-        virtual = lib.uiopf_virtual_new(channel.c, machine.address_space.c, machine.endpoint.c, prices)  # type: ignore[attr-defined]
+        virtual = lib.uiopf_virtual_new(channel.c, machine.address_space.c, machine.endpoint.c, prices, 0)  # type: ignore[attr-defined]
         assert virtual != ffi.NULL
-        assert lib.uiopf_virtual_new(channel.c, machine.address_space.c, machine.endpoint.c, prices) == ffi.NULL  # type: ignore[attr-defined]
+        assert lib.uiopf_virtual_new(channel.c, machine.address_space.c, machine.endpoint.c, prices, 0) == ffi.NULL  # type: ignore[attr-defined]
         lib.uiopf_virtual_free(virtual)
 
 
@@ -488,6 +583,21 @@ def test_a_model_s_prices_are_charged_once() -> None:
     assert prices["sent"] + prices["answered"] == model.ns("fault_hardware")
     call = model.ns("system_call")
     assert prices["wake"] + call == model.ns("eventfd_write")
+
+
+def test_a_packet_is_charged_with_its_call_once() -> None:
+    model = CostModel.load(DEFAULT_MODEL)
+    prices, emulated = host_prices_of(model), prices_of(model)
+    assert prices["system_call"] + prices["packet_sent"] == model.ns("packet_send")
+    assert prices["system_call"] + prices["packet_received"] == model.ns("packet_receive")
+    assert prices["empty_poll"] == model.ns("packet_look")
+    assert prices["sqe"] + prices["cqe"] == model.ns("host_request")
+    assert (emulated["packet_sent"], emulated["packet_received"]) == (0, 0)
+    assert emulated["empty_poll"] == emulated["system_call"]
+    without = {name: price for name, price in model.prices.items() if name != "packet_look"}
+    assert prices_of(replace(model, prices=without)) == emulated
+    with pytest.raises(UsageError, match="lacks prices: packet_look"):
+        host_prices_of(replace(model, prices=without))
 
 
 def test_a_cache_line_goes_through_the_common_cache_if_there_is_one() -> None:

@@ -863,7 +863,8 @@ int uiopf_client_go_on(struct uiopf_channel *channel, struct uiopf_space *space,
 /*
  * The native client, the kernel and the hardware of a channel in virtual time: all on the caller's thread, each on a simulated
  * core of its own, by the prices (designs/virtual.c). The core's clock is manual, and uiopf_core_play() has set its driver.
- * The channel's design is one in C that has nothing to do with the host, and from now on the channel is watched.
+ * From now on the channel is watched. one_worker: under `sqpoll` hardware and kernel have one core, on which they turn one
+ * after the other, as the threads of a live core do.
  * NULL: errno is EINVAL, one of these is not so; EBUSY, the core is played already, or its queue watched; or ENOMEM.
  */
 struct uiopf_virtual;
@@ -876,7 +877,8 @@ struct uiopf_virtual_counts {
 	int32_t cut;			/* a pass was ended before all of its faults were sent */
 };
 struct uiopf_virtual *uiopf_virtual_new(struct uiopf_channel *channel, struct uiopf_space *space,
-					struct uiopf_endpoint *endpoint, const struct uiopf_prices *prices);
+					struct uiopf_endpoint *endpoint, const struct uiopf_prices *prices,
+					int32_t one_worker);
 /* The next pass, of so many faults; no more are sent from that time on. -EBUSY: one is under way. */
 int uiopf_virtual_start(struct uiopf_virtual *virtual, const struct uiopf_load *load, uint64_t faults, uint64_t until_ns);
 /*
@@ -918,6 +920,12 @@ uint32_t uiopf_measure_wake_up(uint64_t during_ns, uint32_t most, uint32_t *writ
 uint32_t uiopf_measure_sleep(uint64_t during_ns, uint32_t most, uint32_t *sleep_ns);
 /* Copies of 1 to 4,096 bytes per second, both sides in the processor's cache. 0: another size. */
 double uiopf_measure_copy(uint32_t bytes, uint64_t during_ns);
+/*
+ * Packets of 40 bytes per second through a pair of SOCK_SEQPACKET sockets, on one thread; only the calls of one kind are timed.
+ * 0: another kind, or the host has no such sockets.
+ */
+enum uiopf_packet_call { UIOPF_PACKET_SEND, UIOPF_PACKET_RECEIVE, UIOPF_PACKET_LOOK };	/* a look finds nothing */
+double uiopf_measure_packets(uint32_t kind, uint64_t during_ns);
 /* Receives per second of a client that spins in vain. No fault may come meanwhile. 0: one came, or the channel is in use. */
 double uiopf_measure_empty_looks(struct uiopf_channel *channel, uint64_t during_ns);
 

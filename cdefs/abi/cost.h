@@ -12,6 +12,8 @@ struct uiopf_cost {
 	uint64_t punts;		/* requests handed to a worker thread, since their file may block */
 	uint64_t sqes;		/* SQEs that the ring has taken, whatever became of them */
 	uint64_t cqes;		/* CQEs that the ring has shown */
+	uint64_t packets_sent;	/* into a socket of the host; each is a system call too, or an SQE of the host's ring */
+	uint64_t packets_received;	/* … out of it */
 };
 
 /*
@@ -20,10 +22,12 @@ struct uiopf_cost {
  */
 #define UIOPF_PRICE_SHIFT 10
 struct uiopf_prices {
-	uint64_t system_call;	/* each of system_calls and empty_polls */
+	uint64_t system_call;	/* each of system_calls */
+	uint64_t empty_poll;	/* each of empty_polls */
 	uint64_t copy_byte;	/* each of bytes_copied */
 	uint64_t sqe, cqe;	/* each of sqes, and of cqes */
 	uint64_t punt;		/* each of punts */
+	uint64_t packet_sent, packet_received;	/* each of these, besides its call */
 	uint64_t look;		/* a spinning client's look in vain, besides its call */
 	uint64_t line;		/* a turn of a core, or a receive, that finds what another core has written */
 	uint64_t sleep;		/* going to sleep: the sleeper's */

@@ -205,8 +205,7 @@ void uiopf_hand_over_slow(struct uiopf_core *core)
 void uiopf_eventfd_write(const struct uiopf_core *core, int fd)
 {
 	eventfd_write(fd, 1);
-	if (unlikely(core->player != NULL))
-		core->player->ops->signalled(core->player);
+	uiopf_tell_player(core);
 }
 
 void uiopf_eventfd_signal(struct uiopf_core *core, int fd)
@@ -464,13 +463,16 @@ int uiopf_core_wait_a_moment(const struct uiopf_core *core, struct uiopf_patienc
 	return unlikely(core->player != NULL) ? uiopf_core_yield(core) : uiopf_wait_a_moment(patience);
 }
 
-/* Not pthread_mutex_clocklock: a signal does not end that, and the thread sanitizer does not know it. */
-static int lock_for_a_slice(pthread_mutex_t *lock)
+/*
+ * Not pthread_mutex_clocklock: a signal does not end that, and the thread sanitizer does not know it. In virtual time whoever
+ * has it is on this thread, and has given way.
+ */
+static int lock_for_a_slice(const struct uiopf_core *core, pthread_mutex_t *lock)
 {
 	struct uiopf_patience patience = { 0 };
 
 	while (unlikely(pthread_mutex_trylock(lock)))
-		if (uiopf_wait_a_moment(&patience) < 0)
+		if (uiopf_core_wait_a_moment(core, &patience) < 0)
 			return -EINTR;
 	return 0;
 }
@@ -518,7 +520,7 @@ void uiopf_control_begin(struct uiopf_core *core)
 
 int uiopf_control_try_begin(struct uiopf_core *core)
 {
-	if (unlikely(lock_for_a_slice(&core->control_lock) < 0))
+	if (unlikely(lock_for_a_slice(core, &core->control_lock) < 0))
 		return -EINTR;
 	begin_control(core);
 	return 0;
@@ -568,7 +570,7 @@ void uiopf_consumer_leave(struct uiopf_core *core)
 int uiopf_consumer_try_begin(struct uiopf_core *core)
 {
 	if (!READ_ONCE(&core->sqpoll_runs) && !uiopf_in_control(core)) {
-		if (unlikely(lock_for_a_slice(&core->consumer_lock) < 0))
+		if (unlikely(lock_for_a_slice(core, &core->consumer_lock) < 0))
 			return -EINTR;
 		/* A worker cannot start while we hold the lock; it may have before. */
 		if (!READ_ONCE(&core->sqpoll_runs))

@@ -138,7 +138,7 @@ struct uiopf_player_ops {
 	int (*look_again)(struct uiopf_player *player);
 	/* Sleeps until the eventfd can be read: true. False: the time is over; or it is to return, with errno EINTR. */
 	bool (*sleep)(struct uiopf_player *player, int fd, uint64_t timeout_ns);
-	/* An eventfd has been written. */
+	/* An eventfd has been written, or the host can let somebody read from a descriptor of its own. */
 	void (*signalled)(struct uiopf_player *player);
 	/* A quiescent section begins: the others end their turns first. */
 	void (*park)(struct uiopf_player *player);
@@ -318,6 +318,13 @@ static inline void uiopf_pass_time(const struct uiopf_core *core, enum uiopf_pas
 {
 	if (unlikely(core->player != NULL))
 		core->player->ops->pass(core->player, why);
+}
+
+/* The same, after something that may have ended a sleep. */
+static inline void uiopf_tell_player(const struct uiopf_core *core)
+{
+	if (unlikely(core->player != NULL))
+		core->player->ops->signalled(core->player);
 }
 
 /* Quiescent: into the core's lists, and out of them. */

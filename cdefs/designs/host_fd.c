@@ -17,7 +17,6 @@
  * An event loop sleeps on an eventfd that stands for the socket; beside a worker, writing that is one more call, not counted.
  */
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -63,13 +62,20 @@ static int open_host_fd(struct uiopf_channel *ch)
 static int write_answer(struct uiopf_channel *ch, const struct iommu_hwpt_page_response *response)
 {
 	struct client *c = ch->state;
-	ssize_t n = send(c->socket->client_end, response, sizeof *response, MSG_NOSIGNAL);
+	ssize_t n;
 
+	/* Counted before it can be seen: in virtual time it is, once it is paid for. */
+	ch->cost.system_calls++;
+	ch->cost.packets_sent++;
+	uiopf_pass_time(ch->core, UIOPF_STORES);
+	n = send(c->socket->client_end, response, sizeof *response, MSG_NOSIGNAL);
+	if (unlikely(n < 0))
+		ch->cost.packets_sent--;
 	if (unlikely(n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM))) {
+		ch->cost.system_calls--;
 		ch->cost.empty_polls++;
 		return -EAGAIN;
 	}
-	ch->cost.system_calls++;
 	if (unlikely(n < 0)) {
 		ch->cost.answer_errors++;
 		return 0;
@@ -131,6 +137,7 @@ static int read_packet(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *to, 
 		return 0;
 	}
 	ch->cost.system_calls++;
+	ch->cost.packets_received++;
 	ch->cost.bytes_copied += (uint64_t)n;
 	WRITE_ONCE(&s->taken, s->taken + 1);
 	c->in_hand++;
@@ -181,12 +188,11 @@ static int receive(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, uin
 static int sleep_in_poll(struct uiopf_channel *ch, uint64_t timeout_ns)
 {
 	struct client *c = ch->state;
-	struct timespec t = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
-	struct pollfd p = { .fd = c->socket->client_end, .events = POLLIN };
-	int rc = ppoll(&p, 1, timeout_ns == UINT64_MAX ? NULL : &t, NULL);
 
 	ch->cost.system_calls++;
-	return rc > 0 ? 1 : rc < 0 && errno == EINTR ? -EINTR : 0;
+	if (uiopf_eventfd_poll(ch->core, c->socket->client_end, timeout_ns))
+		return 1;
+	return errno == EINTR ? -EINTR : 0;
 }
 
 static int wait_host_fd(struct uiopf_channel *ch, uint64_t timeout_ns)

@@ -59,19 +59,25 @@ static uint32_t send_groups(struct uiopf_host_socket *s)
 		ssize_t rc;
 
 		taken = READ_ONCE(&s->taken);
+		/* Counted before it can be seen: in virtual time it is, once it is paid for. */
+		s->cost.system_calls++;
+		s->cost.packets_sent++;
+		uiopf_pass_time(s->ch->core, UIOPF_STORES);
 		rc = send(s->kernel_end, s->packet, s->length, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (unlikely(rc < 0)) {	/* no room or memory, or a client that has shut its end down: not now */
+			s->cost.system_calls--;
+			s->cost.packets_sent--;
 			s->cost.empty_polls++;
 			s->taken_when_full = taken;
 			s->full = true;
 			break;
 		}
-		s->cost.system_calls++;
 		s->cost.bytes_copied += (uint64_t)rc;
 		s->length = 0;
 		WRITE_ONCE(&s->outstanding, s->outstanding + 1);	/* a client looks at it without the lock */
 		/* Pairs with the client's look before it sleeps: it sees the packet, or we see that it sleeps. */
 		STORE_SEQ(&s->sent, s->sent + 1);
+		uiopf_tell_player(s->ch->core);
 		n++;
 	}
 	return n;
@@ -101,6 +107,7 @@ static uint32_t take_answers(struct uiopf_host_socket *s, uint32_t expected, boo
 			break;
 		}
 		s->cost.system_calls++;
+		s->cost.packets_received++;
 		s->cost.bytes_copied += (uint64_t)length;
 		if (s->outstanding)
 			WRITE_ONCE(&s->outstanding, s->outstanding - 1);
@@ -220,7 +227,7 @@ int uiopf_host_socket_make_room(struct uiopf_host_socket *s, struct uiopf_patien
 	} else if (uiopf_in_control(s->ch->core)) {	/* no worker comes before this thread lets go: we are the kernel */
 		uiopf_core_consume(s->ch->core);
 	}
-	return rc < 0 ? rc : uiopf_wait_a_moment(patience);
+	return rc < 0 ? rc : uiopf_core_wait_a_moment(s->ch->core, patience);
 }
 
 static void begin_sleep(struct uiopf_host_socket *s, uint32_t how)
@@ -344,6 +351,8 @@ void uiopf_host_socket_cost(const struct uiopf_host_socket *s, struct uiopf_cost
 	cost->wakeups += s->cost.wakeups;
 	cost->bytes_copied += s->cost.bytes_copied;
 	cost->answer_errors += s->cost.answer_errors;
+	cost->packets_sent += s->cost.packets_sent;
+	cost->packets_received += s->cost.packets_received;
 }
 
 /* ---- both halves' making and end ---- */

@@ -66,17 +66,34 @@ static uint32_t power_of_two(uint32_t n)
 
 /* ---- the ring ---- */
 
+/* In virtual time, after a call that has submitted and could not sleep: the rest of it. 0, or -EINTR. */
+static int sleep_played(const struct uiopf_channel *ch, uint64_t timeout_ns)
+{
+	const struct client *c = ch->state;
+
+	if (uiopf_client_ready(c->ring) || uiopf_eventfd_poll(ch->core, c->fd, timeout_ns))
+		return 0;
+	return errno == EINTR ? -EINTR : 0;
+}
+
 /* How many were submitted, or -errno; timeout_ns counts where it waits. */
 static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags, uint64_t timeout_ns)
 {
 	struct client *c = ch->state;
 	struct __kernel_timespec t = { (int64_t)(timeout_ns / 1000000000u), (long long)(timeout_ns % 1000000000u) };
 	const struct io_uring_getevents_arg arg = { .ts = timeout_ns == UINT64_MAX ? 0 : (uint64_t)(uintptr_t)&t };
+	const bool played = ch->core->player != NULL;
 	long n;
 
 	uiopf_client_publish(c->ring);
-	n = syscall(SYS_io_uring_enter, c->fd, c->queued, min_complete, flags | IORING_ENTER_EXT_ARG, &arg, sizeof arg);
+	/* Counted before it can be seen: in virtual time it is, once it is paid for. */
 	ch->cost.system_calls++;
+	ch->cost.sqes += c->queued;
+	ch->cost.packets_sent += c->answers;
+	if (c->answers)
+		uiopf_pass_time(ch->core, UIOPF_STORES);
+	n = syscall(SYS_io_uring_enter, c->fd, c->queued, played ? 0 : min_complete, flags | IORING_ENTER_EXT_ARG, &arg,
+		    sizeof arg);
 	if (n < 0)
 		return errno == ETIME ? 0 : errno == EAGAIN ? -EINTR : -errno;
 	ch->cost.bytes_copied += (uint64_t)n * sizeof(struct io_uring_sqe);
@@ -86,6 +103,8 @@ static int enter(struct uiopf_channel *ch, uint32_t min_complete, uint32_t flags
 		c->socket->owed++;	/* some: the kernel's half looks how many */
 	c->answers = (uint32_t)n == c->queued ? 0 : c->answers;
 	c->queued -= (uint32_t)n;
+	if (unlikely(played && min_complete) && sleep_played(ch, timeout_ns) < 0)
+		return -EINTR;
 	return (int)n;
 }
 
@@ -217,6 +236,7 @@ static uint32_t take(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, u
 
 		uiopf_client_seen(c->ring, 1);
 		ch->cost.bytes_copied += sizeof cqe;
+		ch->cost.cqes++;
 		if (unlikely(cqe.user_data != RECEIVE)) {
 			if (answer_failed(ch, &cqe) < 0)	/* the host takes nothing, and says why in the next call */
 				ch->cost.answer_errors++;
@@ -229,6 +249,7 @@ static uint32_t take(struct uiopf_channel *ch, struct iommu_hwpt_pgfault *out, u
 				memcpy(&out[n], buffer_at(ch, id), (size_t)cqe.res);
 				n += (uint32_t)cqe.res / MESSAGE;
 				ch->cost.bytes_copied += (uint64_t)cqe.res;
+				ch->cost.packets_received++;
 				packets++;
 			}
 			provide(ch, id);

@@ -3,7 +3,7 @@
  *
  * Three of them: the hardware, which turns uiopf_produce(); the kernel's polling thread, which turns uiopf_consume() under
  * `sqpoll`; and the client, whose calls are the kernel too under `enter`. Each is a coroutine. All of it is the code that
- * runs live.
+ * runs live. There, hardware and kernel are one thread: with `one_worker` the hardware's coroutine turns both here, too.
  *
  * The order. The coroutine that is furthest behind runs (of several, in the order of enum side). It gives way before it
  * stores what others look at, once its time has gone on by the price of what it has done: so each store is made in the order
@@ -83,6 +83,7 @@ struct uiopf_virtual {
 	bool finds;				/* the client has found something, and has not paid for the line */
 	bool ends;				/* the client is to return */
 	bool closing;				/* … and all are to come to a boundary */
+	bool one_worker;			/* the hardware turns the kernel, too */
 	int sleeps_on;
 	uint32_t sleeps_in_vain;
 	/* The pass. */
@@ -265,7 +266,9 @@ static void charge(struct uiopf_virtual *v)
 	bool finds;
 
 	look_at_counters(v, &now);
-	price = (SINCE(cost.system_calls) + SINCE(cost.empty_polls)) * p->system_call + SINCE(cost.bytes_copied) * p->copy_byte +
+	price = SINCE(cost.system_calls) * p->system_call + SINCE(cost.empty_polls) * p->empty_poll +
+		SINCE(cost.packets_sent) * p->packet_sent + SINCE(cost.packets_received) * p->packet_received +
+		SINCE(cost.bytes_copied) * p->copy_byte +
 		SINCE(cost.punts) * p->punt + SINCE(cost.sqes) * p->sqe + SINCE(cost.cqes) * p->cqe +
 		SINCE(taken) * p->taken + SINCE(accepted) * p->accepted +
 		SINCE(sent) * (p->sent + p->walk) + SINCE(answered) * (p->answered + p->walk);
@@ -281,8 +284,9 @@ static void charge(struct uiopf_virtual *v)
 	case KERNEL:
 		finds = self->fresh && (SINCE(taken) | SINCE(accepted) | SINCE(cost.sqes) | SINCE(cost.cqes));
 		break;
-	default:
-		finds = self->fresh && SINCE(answered);
+	default:	/* one worker hears its own answers; those of a client come as SQEs, or through a socket of the host */
+		finds = self->fresh && (!v->one_worker ? SINCE(answered) :
+					v->ch->design->receive && (SINCE(cost.sqes) | SINCE(accepted)));
 	}
 	if (finds) {
 		price += p->line;
@@ -368,11 +372,13 @@ static int look_again(struct uiopf_player *player)
 {
 	struct uiopf_virtual *v = virtual_of(player);
 	struct coroutine *self = v->running;
+	struct counted now;
 
 	if (self->side == HOST)
 		return -EINTR;
-	v->look_calls = v->ch->cost.empty_polls != v->seen.cost.empty_polls;
-	v->look = v->price.look + (v->look_calls ? v->price.system_call : 0);
+	look_at_counters(v, &now);
+	v->look_calls = SINCE(cost.empty_polls);
+	v->look = v->price.look + (v->look_calls ? v->price.empty_poll : 0);
 	charge(v);
 	self->now += v->price.look;
 	v->busy += v->price.look;
@@ -484,9 +490,30 @@ static void cancel_in_time(struct uiopf_virtual *v)
 
 static uint64_t due(const struct uiopf_virtual *v, enum side side)
 {
+	const uint64_t timer = from_ns(v->core->timer_ns);
+
 	if (side == KERNEL)
-		return from_ns(v->core->timer_ns);
-	return sooner(from_ns(v->core->next_ns), v->endpoint->load.active ? v->cancel_at : NEVER);
+		return timer;
+	return sooner(sooner(from_ns(v->core->next_ns), v->one_worker ? timer : NEVER),
+		      v->endpoint->load.active ? v->cancel_at : NEVER);
+}
+
+/* One turn; how much it did. */
+static uint32_t turn(struct coroutine *self)
+{
+	struct uiopf_virtual *v = self->virtual;
+	uint32_t did;
+
+	if (self->side == KERNEL)
+		return uiopf_consume(v->core);
+	cancel_in_time(v);
+	did = uiopf_produce(v->core);
+	if (!v->one_worker)
+		return did;
+	charge(v);
+	if (!goes_on_alone(v))	/* the kernel sees what has been stored by now */
+		give_way(v);
+	return did + uiopf_consume(v->core);
 }
 
 /* Hardware and kernel: turn after turn. */
@@ -500,14 +527,9 @@ static void turn_for_ever(struct coroutine *self)
 		began = self->now;
 		self->stirred = false;
 		self->in_turn = true;
-		if (self->side == HARDWARE) {
-			cancel_in_time(v);
-			did = uiopf_produce(v->core);
-		} else {
-			did = uiopf_consume(v->core);
-		}
+		did = turn(self);
 		charge(v);
-		if (did && self->side == KERNEL) {	/* where it is in the SQ; the hardware has passed before it published */
+		if (did && (self->side == KERNEL || v->one_worker)) {	/* where it is in the SQ; the hardware has passed before it published */
 			if (!goes_on_alone(v))
 				give_way(v);
 			stir(v);
@@ -598,14 +620,14 @@ static int cannot_play(const struct uiopf_channel *ch, const struct uiopf_endpoi
 {
 	const struct uiopf_core *core = ch->core;
 
-	if (core->running || core->driver == UIOPF_INLINE || core->clock.kind != UIOPF_CLOCK_MANUAL ||
-	    ch->design->info.on_host || endpoint->core != core)
+	if (core->running || core->driver == UIOPF_INLINE || core->clock.kind != UIOPF_CLOCK_MANUAL || endpoint->core != core)
 		return -EINVAL;
 	return core->player ? -EBUSY : 0;
 }
 
 struct uiopf_virtual *uiopf_virtual_new(struct uiopf_channel *ch, struct uiopf_space *space,
-					struct uiopf_endpoint *endpoint, const struct uiopf_prices *prices)
+					struct uiopf_endpoint *endpoint, const struct uiopf_prices *prices,
+					int32_t one_worker)
 {
 	struct uiopf_virtual *v;
 	enum side side;
@@ -626,6 +648,7 @@ struct uiopf_virtual *uiopf_virtual_new(struct uiopf_channel *ch, struct uiopf_s
 	v->space = space;
 	v->endpoint = endpoint;
 	v->price = *prices;
+	v->one_worker = one_worker && ch->core->driver == UIOPF_SQPOLL;
 	v->running = &v->side[HOST];
 	v->cancel_at = NEVER;
 	for (side = CLIENT; side <= HOST; side++) {
@@ -669,7 +692,7 @@ int uiopf_virtual_start(struct uiopf_virtual *v, const struct uiopf_load *load, 
 		struct coroutine *c = &v->side[side];
 
 		c->now = now;
-		c->state = side == KERNEL && v->core->driver != UIOPF_SQPOLL ? GONE : READY;
+		c->state = side == KERNEL && (v->core->driver != UIOPF_SQPOLL || v->one_worker) ? GONE : READY;
 	}
 	return 0;
 }

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "abi/api.h"
@@ -170,6 +171,51 @@ uint32_t uiopf_measure_sleep(uint64_t during_ns, uint32_t most, uint32_t *sleep_
 		d.n = 0;
 	close(d.fd);
 	return d.n;
+}
+
+/* ---- packets ---- */
+
+#define PACKETS 32u		/* of a batch: they fit into the socket */
+#define PACKET_BYTES 40u	/* a fault's message */
+
+/* One call of this kind for each packet of a batch; false: the host does something else. */
+static bool each_packet(const int end[2], uint32_t kind)
+{
+	uint8_t packet[PACKET_BYTES] = { 0 };
+	uint32_t i;
+	ssize_t n;
+
+	for (i = 0; i < PACKETS; i++) {
+		n = kind == UIOPF_PACKET_SEND ? send(end[0], packet, sizeof packet, MSG_DONTWAIT | MSG_NOSIGNAL) :
+						recv(end[1], packet, sizeof packet, MSG_DONTWAIT);
+		if (kind == UIOPF_PACKET_LOOK ? n >= 0 : n != sizeof packet)
+			return false;
+	}
+	return true;
+}
+
+double uiopf_measure_packets(uint32_t kind, uint64_t during_ns)
+{
+	const uint64_t look = uiopf_look_ns(), start = uiopf_monotonic_ns();
+	uint64_t from = start, to = start, took = 0, n = 0;
+	bool good = true;
+	uint32_t step;
+	int end[2];
+
+	if (kind > UIOPF_PACKET_LOOK || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, end) < 0)
+		return 0;
+	while (good && to - start < during_ns) {
+		for (step = UIOPF_PACKET_SEND; good && step <= UIOPF_PACKET_LOOK; step++) {
+			from = uiopf_monotonic_ns();
+			good = each_packet(end, step);
+			to = uiopf_monotonic_ns();
+			took += step == kind && to > from + look ? to - from - look : 0;
+		}
+		n += PACKETS;
+	}
+	close(end[0]);
+	close(end[1]);
+	return good && took ? (double)n * 1e9 / (double)took : 0;
 }
 
 /* ---- a copy ---- */

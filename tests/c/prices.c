@@ -55,6 +55,9 @@ int main(void)
 	CHECK_EQ(uiopf_measure_wake_up(60000000000u, 4, writes, wakes), 4);
 	CHECK_EQ(uiopf_measure_sleep(60000000000u, 4, wakes), 4);
 
+	for (i = UIOPF_PACKET_SEND; i <= UIOPF_PACKET_LOOK; i++)
+		CHECK(uiopf_measure_packets(i, 1000) > 0);
+	CHECK(uiopf_measure_packets(i, 1000) == 0);
 	CHECK(uiopf_measure_copy(0, 1000) == 0);
 	CHECK(uiopf_measure_copy(4097, 1000) == 0);
 	for (i = 1; i <= 4096; i *= 2)

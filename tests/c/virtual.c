@@ -15,6 +15,7 @@ struct drawn {
 	struct uiopf_load load;
 	struct uiopf_prices prices;
 	uint32_t credits;
+	bool one_worker;
 	bool unmapped;			/* the client of a pass finds fewer faults than rows: some pages are there */
 };
 
@@ -27,6 +28,25 @@ static uint64_t a_price(uint64_t *random, uint32_t most_ns)
 	return below(random, 4) ? (uint64_t)below(random, most_ns << UIOPF_PRICE_SHIFT) : 0;
 }
 
+/* A host may have no io_uring. */
+static bool host_refuses(uint32_t design)
+{
+	const struct scene_config c = {
+		.requester_id = 8, .device_id = 7, .capacity = 64, .group_most = GROUP_MOST, .pool = 64, .pages = 16,
+	};
+	const struct uiopf_channel_config config = { .in_flight = 1, .group_most = 1 };
+	struct scene s = open_scene_of(&c);
+	struct uiopf_faultq *q = uiopf_faultq_new(s.core, uiopf_design_info(design)->personality);
+	struct uiopf_channel *channel;
+	const bool refuses = uiopf_channel_open(s.core, q, design, &config, s.space, &channel) < 0;
+
+	if (!refuses)
+		uiopf_channel_close(channel);
+	CHECK_EQ(uiopf_faultq_free(q), 0);
+	close_scene_of(&s);
+	return refuses;
+}
+
 static struct drawn draw(uint64_t *random)
 {
 	struct drawn d = { 0 };
@@ -35,8 +55,8 @@ static struct drawn draw(uint64_t *random)
 	do {
 		d.design = below(random, 32);
 		info = uiopf_design_info(d.design);
-	} while (!info || info->on_host);
-	d.driver = info->has_client && (!info->has_ring || below(random, 2)) ? UIOPF_ENTER : UIOPF_SQPOLL;
+	} while (!info || (info->on_host && host_refuses(d.design)));
+	d.driver = info->has_client && (!(info->has_ring || info->on_host) || below(random, 2)) ? UIOPF_ENTER : UIOPF_SQPOLL;
 	d.config.wait = below(random, 2) ? UIOPF_WAIT_SPIN : UIOPF_WAIT_SLEEP;
 	d.load.in_flight = 1 + below(random, below(random, 3) ? 64 : 2);
 	d.load.group = 1 + below(random, 2) * (GROUP_MOST - 1);
@@ -47,8 +67,10 @@ static struct drawn draw(uint64_t *random)
 	d.config.group_most = d.load.group;
 	d.credits = below(random, 2) ? 63 : 32;	/* region-v8 has room for 63 */
 	d.unmapped = below(random, 4) == 0;
+	d.one_worker = below(random, 2);
 	d.prices = (struct uiopf_prices){
-		.system_call = a_price(random, 400), .copy_byte = a_price(random, 1), .sqe = a_price(random, 40),
+		.system_call = a_price(random, 400), .empty_poll = a_price(random, 400),
+		.packet_sent = a_price(random, 900), .packet_received = a_price(random, 500), .copy_byte = a_price(random, 1), .sqe = a_price(random, 40),
 		.cqe = a_price(random, 40), .punt = a_price(random, 1000), .look = a_price(random, 30),
 		.line = a_price(random, 200), .sleep = a_price(random, 2000), .wake = a_price(random, 2000),
 		.wake_up = a_price(random, 5000), .sent = a_price(random, 60), .answered = a_price(random, 60),
@@ -93,9 +115,9 @@ static struct outcome play(const struct drawn *d, uint32_t slice, uint32_t give_
 	set_rows(&s, d->unmapped);
 	CHECK_EQ(uiopf_core_play(s.core, d->driver), 0);
 	CHECK_EQ(uiopf_channel_open(s.core, q, d->design, &d->config, s.space, &channel), 0);
-	virtual = uiopf_virtual_new(channel, s.space, s.ep, &d->prices);
+	virtual = uiopf_virtual_new(channel, s.space, s.ep, &d->prices, d->one_worker);
 	CHECK(virtual);
-	CHECK(!uiopf_virtual_new(channel, s.space, s.ep, &d->prices));
+	CHECK(!uiopf_virtual_new(channel, s.space, s.ep, &d->prices, 0));
 	for (pass = 0; pass < 2 && turns <= give_up_after; pass++) {
 		uint64_t before = counts.now_ns;
 

@@ -104,14 +104,21 @@ class Counters(Generic[Number]):
         price="wake_up",
     )
     sqes: Number = _counter(
-        Unit.EVENTS, "kernel", "SQEs that the emulated ring took, whatever became of their requests", price="request"
+        Unit.EVENTS, "kernel", "SQEs that the ring took, whatever became of their requests", price="request"
     )
     cqes: Number = _counter(
         Unit.EVENTS,
         "kernel",
-        "places of the CQ that it filled; a CQE of 32 bytes takes two in a ring that has both sizes",
+        "places of the CQ that it filled, or of the host's CQ that the client emptied; a CQE of 32 bytes takes two in "
+        "a ring that has both sizes",
         but_not="completions that were skipped, because the request asked for that",
         price="request",
+    )
+    packets_sent: Number = _counter(
+        Unit.EVENTS, "both", "packets that were put into a socket of the host", price="packet_send"
+    )
+    packets_received: Number = _counter(
+        Unit.EVENTS, "both", "packets that were taken out of a socket of the host", price="packet_receive"
     )
     client_cpu_ns: Number = _counter(
         Unit.NANOSECONDS,

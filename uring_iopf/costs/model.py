@@ -101,6 +101,17 @@ PRICES: Final[Mapping[str, PriceFact]] = _table(
         "the client",
     ),
     PriceFact("request", "ns/request", "a NOP in the emulated ring, from SQE to CQE, in batches of 64", "the kernel"),
+    PriceFact(
+        "packet_send",
+        "ns/packet",
+        "a call that puts 40 bytes into a SOCK_SEQPACKET socket of the host; nobody sleeps on it",
+        "the sender",
+    ),
+    PriceFact("packet_receive", "ns/packet", "a call that takes them out, on the same core", "the receiver"),
+    PriceFact("packet_look", "ns/call", "a call that finds no packet", "the caller"),
+    PriceFact(
+        "host_request", "ns/request", "a NOP in the host's io_uring, from SQE to CQE, in batches of 64", "the kernel"
+    ),
 )
 """Every price, by its name, in the order of the table."""
 

@@ -23,6 +23,8 @@ MAY_LACK: Final = ("interrupt", "table_walk")
 """The prices that a model may lack, because no program can measure them. They are 0 then."""
 NOT_CHARGED: Final = ("copy_start",)
 """The prices that are in others already: each copy of a design is part of a call, a request or a fault."""
+ON_HOST: Final = ("packet_send", "packet_receive", "packet_look", "host_request")
+"""The prices that only designs on the host need."""
 LINES: Final = ("cache_line_same_cache", "cache_line_other")
 """The prices of a cache line. The cores share a cache if the model has the first."""
 
@@ -41,7 +43,7 @@ def prices_of(model: CostModel) -> dict[str, float]:
     Raises: UsageError, the model lacks prices, and says why.
     """
     line = next((name for name in LINES if name in model.prices), LINES[0])
-    model.need([name for name in PRICES if name not in (*MAY_LACK, *NOT_CHARGED, *LINES)] + [line])
+    model.need([name for name in PRICES if name not in (*MAY_LACK, *NOT_CHARGED, *LINES, *ON_HOST)] + [line])
 
     def may_lack(name: str) -> float:
         return model.ns(name) if name in model.prices else 0.0
@@ -52,6 +54,9 @@ def prices_of(model: CostModel) -> dict[str, float]:
     hardware = model.ns("fault_hardware")
     return {
         "system_call": model.ns("system_call"),
+        "empty_poll": model.ns("system_call"),
+        "packet_sent": 0.0,
+        "packet_received": 0.0,
         "copy_byte": byte,
         "sqe": request / 2,
         "cqe": request / 2,
@@ -68,6 +73,28 @@ def prices_of(model: CostModel) -> dict[str, float]:
         "taken": kernel / 2,
         "accepted": kernel / 2,
         "client": model.ns("fault_client"),
+    }
+
+
+def host_prices_of(model: CostModel) -> dict[str, float]:
+    """The same for a design on the host: its sockets and its ring in place of the emulated ones.
+
+    `packet_send` and `packet_receive` were measured with their calls, which are counted too, so the calls are taken
+    out. These prices and `host_request` contain all copies.
+
+    Raises: UsageError, the model lacks prices, and says why.
+    """
+    prices = prices_of(model)
+    model.need(ON_HOST)
+    call = model.ns("system_call")
+    request = model.ns("host_request")
+    return prices | {
+        "empty_poll": model.ns("packet_look"),
+        "packet_sent": max(0.0, model.ns("packet_send") - call),
+        "packet_received": max(0.0, model.ns("packet_receive") - call),
+        "copy_byte": 0.0,
+        "sqe": request / 2,
+        "cqe": request / 2,
     }
 
 

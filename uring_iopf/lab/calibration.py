@@ -52,6 +52,13 @@ NOT_MEASURED: Final = {
 }
 """The prices that are never measured, with the reasons."""
 
+PACKETS: Final = {
+    "packet_send": lib.UIOPF_PACKET_SEND,
+    "packet_receive": lib.UIOPF_PACKET_RECEIVE,
+    "packet_look": lib.UIOPF_PACKET_LOOK,
+}
+"""The kind of call of each price of a packet."""
+
 Prices = dict[str, float]
 
 
@@ -177,6 +184,13 @@ def meters_here(*, quick: bool) -> tuple[list[Meter], dict[str, str]]:
         Meter(("system_call",), partial(_rate, "system_call", lib.uiopf_measure_system_call, pieces)),
         Meter(("sleep",), partial(_sleep, wake_ns)),
         Meter(("copy_start", "copy_byte"), partial(_copy, pieces)),
+        *(
+            Meter((name,), partial(_rate, name, partial(lib.uiopf_measure_packets, kind), pieces))
+            for name, kind in PACKETS.items()
+        ),
+        Meter(
+            ("host_request",), partial(_rate, "host_request", partial(lib.uiopf_measure_host_nop, IN_FLIGHT), pieces)
+        ),
         Meter(("request",), partial(_rate, "request", partial(lib.uiopf_measure_nop, IN_FLIGHT), pieces)),
         Meter(
             ("fault_hardware", "fault_kernel", "fault_client", "empty_look"), partial(_work, 1 if quick else 4, pieces)

@@ -265,11 +265,13 @@ def _real_measure_cell(plan: Plan) -> MeasureCell:
 
 
 def _real_predictor() -> Predictor:
-    from uring_iopf.costs.virtual import prices_of
+    from uring_iopf.costs.virtual import host_prices_of, prices_of
+    from uring_iopf.designs.registry import resolve
     from uring_iopf.lab import virtual
 
     def play(spec: CellSpec, on_progress: Callable[[float], None], model: CostModel) -> CellResult:
-        return virtual.play_cell(spec, on_progress, prices=prices_of(model))
+        prices = host_prices_of(model) if resolve(spec.design).on_host else prices_of(model)
+        return virtual.play_cell(spec, on_progress, prices=prices, as_live=True)
 
     return Predictor(virtual.why_not, play)
 

@@ -63,25 +63,21 @@ class Playable(Protocol):
     def on_host(self) -> bool: ...  # noqa: D102
 
 
-def _why_no_design(info: Playable) -> str | None:
-    if info.inline_only:
-        return "it is written in Python and has no prices"
-    if info.on_host:
-        return "its calls are the host's own and take the host's time"
-    return None
+IN_PYTHON: Final = "it is written in Python and has no prices"
 
 
 def check_playable(info: Playable) -> None:
-    """Raises: UsageError, virtual time cannot have this design."""
-    if (why := _why_no_design(info)) is not None:
+    """Raises: UsageError, virtual time by itself cannot have this design: it would need Python, or the host."""
+    why = IN_PYTHON if info.inline_only else "its calls are the host's own" if info.on_host else None
+    if why is not None:
         raise UsageError(f"virtual time cannot have {info.name}: {why}; leave the design out, or measure it live")
 
 
 def why_not(spec: CellSpec) -> str | None:
-    """The reason why virtual time cannot have a cell; None: it can. Raises: UsageError, there is no such design."""
+    """The reason why a cell cannot be played; None: it can. Raises: UsageError, there is no such design."""
     limits = spec.parts.limits
-    if (why := _why_no_design(resolve(spec.design))) is not None:
-        return why
+    if resolve(spec.design).inline_only:
+        return IN_PYTHON
     if spec.client != "native":
         return NO_CLIENT
     if spec.parts.stage2 is not None:
@@ -93,35 +89,40 @@ def why_not(spec: CellSpec) -> str | None:
     return None
 
 
-def play_cell(spec: CellSpec, on_progress: Callable[[float], None], *, prices: Mapping[str, float]) -> CellResult:
+def play_cell(
+    spec: CellSpec, on_progress: Callable[[float], None], *, prices: Mapping[str, float], as_live: bool = False
+) -> CellResult:
     """Replay *spec* in virtual time until it has reached its number of faults, or in an open loop its limit of time.
 
     *prices*: nanoseconds, by the fields of ``struct uiopf_prices``. *on_progress*: called with the share that is done.
+    *as_live*: play what a live run measures: under ``sqpoll`` hardware and kernel have one core, as they are one
+    thread; and designs on the host, whose calls are made, and have prices.
     Raises: UsageError, no such design, or one that cannot be played, another client than the native one, two stages, or
     several functions or queues; CellInterrupted, on Ctrl-C, with the result until then.
     """
-    check_playable(resolve(spec.design))
+    if not as_live:
+        check_playable(resolve(spec.design))
     if (why := why_not(spec)) is not None:
         raise UsageError(f"{spec.label} cannot be played: {why}; measure it live")
     with PlayedMachine(spec.parts) as machine:
         machine.open_each(spec.design)
         replay = Replay(machine, spec, StandingClock())
         try:
-            _play(replay, in_c(prices), on_progress)
+            _play(replay, in_c(prices), on_progress, as_live=as_live)
         except KeyboardInterrupt:
             result = _result(replay, partial=True)
             raise CellInterrupted(result if result.faults else None) from None
         return _result(replay, partial=False)
 
 
-def _play(replay: Replay, prices: Mapping[str, int], on_progress: Callable[[float], None]) -> None:
+def _play(replay: Replay, prices: Mapping[str, int], on_progress: Callable[[float], None], *, as_live: bool) -> None:
     """Run passes until the cell has enough."""
     machine = replay.machine
     channel = machine.channel
     assert isinstance(channel, NativeChannel), "designs in Python are refused"
     space, endpoint = machine.address_space.c, machine.endpoint.c
     in_struct = ffi.new("struct uiopf_prices *", dict(prices))
-    virtual = owned(lib.uiopf_virtual_free, lib.uiopf_virtual_new, channel.c, space, endpoint, in_struct)
+    virtual = owned(lib.uiopf_virtual_free, lib.uiopf_virtual_new, channel.c, space, endpoint, in_struct, as_live)
     if virtual is None:
         check(-ffi.errno, "play the channel in virtual time")
     try:
