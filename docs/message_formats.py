@@ -190,6 +190,7 @@ class Kind:
             (FaultPerm.READ, fault.read),
             (FaultPerm.WRITE, fault.write),
             (FaultPerm.EXEC, fault.execute),
+            (FaultPerm.PRIV, fault.privileged),
         ):
             perm |= perm_bit if asked else FaultPerm(0)
         with site.stack:
@@ -315,6 +316,7 @@ def variations(kind: Kind) -> dict[str, list[Fault]]:
         return found
     if kind.stalls:
         found |= {
+            "privileged": [base, replace(base, privileged=True)],
             "stage": [replace(base, page=0x7FFF_FFFF_F000, stage=one) for one in (1, 2)],
         }
         return found

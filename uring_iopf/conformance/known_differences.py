@@ -502,9 +502,10 @@ by its id, and counted; the counts are printed at the end of a run.""",
                 "test_a_mapping_of_an_ioas_is_no_stage_2_by_itself",
             ),
             KnownDifference(
-                "VT-d: PECTL, PEDATA and PEADDR do nothing, and the queue's memory is always there",
-                "the interrupt is a call, which `Iommu.interrupt_held` holds back; Linux unmasks it once, and "
-                "allocates the queue once",
+                "VT-d: software cannot write the registers of page requests, PEDATA and PEADDR are not there, and the "
+                "queue's memory always is",
+                "the interrupt is a call, which `Iommu.interrupt_held` masks; Linux unmasks it once, and allocates the "
+                "queue once",
             ),
         ),
     ),
