@@ -47,8 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_finish() -> None:
-    """The tests themselves, half a million objects, are not looked through by each collection that a test asks for."""
+@pytest.fixture(scope="module", autouse=True)
+def little_to_look_through() -> None:
+    """What tests ask to be collected does not look through the tests themselves, and the reports of those before.
+
+    They are more than half a million objects, and the tests of interrupted calls ask 500 times for that.
+    """
     gc.collect()
     gc.freeze()
 
