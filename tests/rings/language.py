@@ -358,7 +358,10 @@ class MapPut:
 
 @dataclass(frozen=True)
 class Look:
-    """Seen: what is at a place in the arena, as bytes, or by a format; of more than 256 bytes a digest."""
+    """Seen: what is at a place in the arena, as bytes, or by a format. Of more than 256 bytes digests.
+
+    Each is of a KiB that is not all 0, behind its place in what is looked at.
+    """
 
     at: At
     count: int = 0

@@ -62,6 +62,9 @@ SIZES: Final = {"B": 8, "H": 16, "I": 32, "Q": 64}
 HOLE_SIZE: Final = 1 << 16
 FUTEX: Final = b"202" if platform.machine() == "x86_64" else b"98"
 """The system call that Python's locks sleep in."""
+PART: Final = 1024
+"""Bytes of memory that a digest is of."""
+NOTHING: Final = bytes(PART)
 AGAIN: Final = -11
 BOUND_S: Final = 10
 """Nothing that is waited for takes as long."""
@@ -590,7 +593,10 @@ class Player(abc.ABC):
     def _look(self, step: say.Look) -> Seen:
         at = step.at.offset
         if step.count > 256:
-            return f"{zlib.crc32(self.memory.bytes[at : at + step.count]):08x}"
+            parts = [
+                (n, self.memory.bytes[at + n : at + min(n + PART, step.count)]) for n in range(0, step.count, PART)
+            ]
+            return [[n, f"{zlib.crc32(part):08x}"] for n, part in parts if part != NOTHING[: len(part)]]
         if not step.format:
             return bytes(self.memory.bytes[at : at + step.count]).hex()
         values = struct.unpack_from("=" + step.format, self.memory.bytes, at)
