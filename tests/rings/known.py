@@ -54,6 +54,9 @@ CASES: Final[Mapping[str, str]] = {
     "resize: CQ only": "rings-resize",
     "end: stream, poll first": "rings-poll-first-end",
     "message: to itself, behind many others": "rings-message-order",
+    "socket: an urgent byte, and whether there is more, tcp": "rings-urgent",
+    "socket: an urgent byte, and whether there is more, stream": "rings-urgent",
+    "links: many, with one behind them, for a polling thread": "rings-turns",
 }
 """Cases that run into a known difference, by their names."""
 

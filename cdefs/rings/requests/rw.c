@@ -525,6 +525,11 @@ enum uiopf_issue uiopf_write_issue(struct uiopf_request *r)
 	r->expected = r->length;
 	if (bad_position(r, r->length))
 		return uiopf_done(r, -EINVAL);
+	/* A worker, too, may not call the `write` of a file that could block (loop_rw_iter). */
+	if (unlikely(r->op_flags & RWF_NOWAIT) && needs_worker_to_write(r->file)) {
+		uiopf_stop_waiting(r);
+		return worker_done(r, -EAGAIN);
+	}
 	if (unlikely(is_vector(r))) {
 		n = move_vector(r);
 	} else {

@@ -973,6 +973,15 @@ _POLLED: Final = (
         needs=("sqpoll",),
     ),
     case(
+        "links: many, with one behind them, for a polling thread",
+        "what is behind the chain is started before its second, as all that is there is submitted at once",
+        Setup(entries=_LONG[0], flags=_LONG[1]),
+        _at_once(*(nop(n, flags=LINK) for n in range(1, 26)), nop(26), nop(27)),
+        Wait(27),
+        Reap(),
+        needs=("sqpoll",),
+    ),
+    case(
         "links: many, one of which is refused, for a polling thread",
         "the whole chain is cancelled",
         Setup(entries=_LONG[0], flags=_LONG[1]),

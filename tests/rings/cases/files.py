@@ -50,7 +50,7 @@ RWF_NOWAIT: Final = 8
 LINK, SKIP, SELECT = int(SqeFlags.IO_LINK), int(SqeFlags.CQE_SKIP_SUCCESS), int(SqeFlags.BUFFER_SELECT)
 ASYNC, RDHUP = int(SqeFlags.ASYNC), 0x2000
 ONE, TWO = b"\1" + bytes(7), b"\2" + bytes(7)
-PEEK, DONTWAIT, TRUNC, WAITALL, NOSIGNAL = 2, 0x40, 0x20, 0x100, 0x4000
+OOB, PEEK, DONTWAIT, TRUNC, WAITALL, NOSIGNAL = 1, 2, 0x40, 0x20, 0x100, 0x4000
 POLL_FIRST, MULTISHOT = 1, 2
 ALL_OF_THEM: Final = 4  # IORING_ASYNC_CANCEL_ANY
 ERRQUEUE: Final = 0x2000
@@ -665,6 +665,48 @@ _MORE_SOCKETS: Final = (
 
 _LAST_PAGE = At(ARENA_SIZE - 4096)
 
+_URGENT: Final = (
+    *(
+        case(
+            f"socket: an urgent byte beside data and reads outside, {kind}",
+            "a RECV with MSG_OOB never waits, nor takes other data; nobody else takes the urgent byte",
+            Setup(),
+            Open("socket", kind),
+            run(recv(1, op_flags=OOB)),
+            Write("socket.b", b"abc"),
+            look_again(),
+            run(recv(2, op_flags=OOB)),
+            Read("socket.a", 2),
+            run(send(3, "socket.b", op_flags=OOB | NOSIGNAL, len=1)),
+            Read("socket.a"),
+            Read("socket.a"),
+            run(recv(4, op_flags=DONTWAIT)),
+            run(recv(5, op_flags=OOB, addr=Hole())),
+            [Look(data(n), 8) for n in (1, 2, 4, 5)],
+        )
+        for kind in ("tcp", "stream", "dgram", "seqpacket")
+    ),
+    *(
+        case(
+            f"socket: an urgent byte, and whether there is more, {kind}",
+            "TCP counts it, and says so to who takes it, too; Unix sockets do neither",
+            Setup(),
+            Open("socket", kind),
+            Write("socket.b", b"abc"),
+            run(send(1, "socket.b", op_flags=OOB | NOSIGNAL, len=3)),
+            run(
+                recv(2, op_flags=OOB | PEEK),
+                recv(3, op_flags=DONTWAIT, len=2),
+                recv(4, op_flags=OOB),
+                recv(5, op_flags=OOB),
+            ),
+            run(recv(6, op_flags=DONTWAIT), recv(7, op_flags=DONTWAIT)),
+            [Look(data(n), 8) for n in (2, 3, 4, 5, 6, 7)],
+        )
+        for kind in ("tcp", "stream")
+    ),
+)
+
 _VECTORS: Final = (
     case(
         "vector: whole pages, and then a hole",
@@ -817,4 +859,4 @@ _NO_PROMISE: Final = (
     ),
 )
 
-CASES: Final = (*_NO_PROMISE, *_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS, *_VECTORS)
+CASES: Final = (*_NO_PROMISE, *_PIPES, *_MORE_PIPES, *_EVENTFDS, *_SOCKETS, *_MORE_SOCKETS, *_URGENT, *_VECTORS)

@@ -18,6 +18,7 @@ from tests.rings.language import (
     Fill,
     HostFd,
     Open,
+    Read,
     Reap,
     Register,
     Setup,
@@ -657,8 +658,26 @@ _SHOWN: Final = tuple(
     )
 )
 
+_NOT_TO_WAIT: Final = tuple(
+    case(
+        f"worker: RWF_NOWAIT, a WRITE to an eventfd{', O_NONBLOCK' if nonblock else ''}, {name}",
+        "he, too, may not call what could block, whatever it would say",
+        Setup(),
+        Open("event", "eventfd", nonblock=nonblock, value=5),
+        [
+            (write(n, "event", flags=flags, op_flags=NOWAIT, len=length), enter(1, 0, GETEVENTS), Wait(1), Reap())
+            for n, length in ((1, 8), (2, 16), (3, 4), (4, 0))
+        ],
+        Read("event"),
+        since=(6, 10),
+    )
+    for nonblock in (False, True)
+    for name, flags in (("asked for", ASYNC), ("drained", DRAIN))
+)
+
 CASES: Final = (
     *_CALLS,
+    *_NOT_TO_WAIT,
     *_OVER_AT_ONCE,
     *_SHOWN,
     *_ONE_SHOTS,
