@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import platform
@@ -60,6 +61,13 @@ def _busy(task: str, pollers: bool) -> bool:
         return False
     name, _, rest = text.rpartition(b")")
     return rest.split()[0] in (b"R", b"D") and (pollers or b"(iou-sqp" not in name)
+
+
+def _out_of_the_way(fd: int) -> int:
+    """The same file by a number that no program has closed: a worker that finds its file by then must find nothing."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 512)
+    os.close(fd)
+    return moved
 
 
 class HostPlayer(Player):
@@ -166,7 +174,7 @@ class HostPlayer(Player):
         bytes_ = [ffi.from_buffer(step.data if isinstance(step, Write) else b"") for step in steps]
         seen: list[Seen] = [None] * len(steps)
         made = ffi.new("unsigned[30]", [0, 0, SetupFlags.SUBMIT_ALL, *(0,) * 27])
-        handle = _call(_SETUP, len(steps), int(ffi.cast("uintptr_t", made)))
+        handle = _out_of_the_way(_call(_SETUP, len(steps), int(ffi.cast("uintptr_t", made))))
         with closing(self.sys_ring(handle, parameters(list(made)))) as ring:
             for n, (step, what) in enumerate(zip(steps, bytes_, strict=True)):
                 assert isinstance(step, Write | Close), "another call would let the rings have a turn"
