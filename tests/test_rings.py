@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from tests.bench import GETEVENTS, MESSAGE, PROPOSED, Queue
-from uring_iopf.abi import AsyncCancelFlags, CqeFlags, Op, SetupFlags, SqeFlags
+from uring_iopf.abi import AsyncCancelFlags, CqeFlags, NopFlags, Op, SetupFlags, SqeFlags, SqFlags
 from uring_iopf.abi.records import pack_response, unpack_messages
 from uring_iopf.core import Core, Driver
 from uring_iopf.errors import KernelError, UsageError
@@ -356,3 +356,19 @@ def test_a_ring_is_polled_by_its_descriptor() -> None:
         assert ring.run(Sqe.poll_add(1, watched.fd, select.POLLIN)) == []
         watched.submit(Sqe.nop(5))
         assert ring.run() == [Cqe(1, select.POLLIN, 0)]
+
+
+def test_a_wait_for_a_whole_queue_of_both_sizes_ends_with_half_of_a_wide_cqe_in_it() -> None:
+    """Linux 6.18 spins for ever in such a call, and its process can't be killed: the judge cannot play it."""
+    core = Core(kernel="7.2")
+    ring = Ring(core, 2, cq_entries=2, flags=SetupFlags.CQE_MIXED)
+    ring.push(Sqe.nop(1))
+    ring.push(Sqe(Op.NOP, user_data=2, op_flags=NopFlags.CQE32))
+    assert ring.enter(2, 2, GETEVENTS) == 2
+    assert (ring.word("cq_tail"), bool(ring.word("sq_flags") & SqFlags.CQ_OVERFLOW)) == (2, True)
+    assert ring.enter(0, 2, GETEVENTS) == 0
+    assert [cqe.user_data for cqe in ring.reap()][:1] == [1]
+    ring.enter(0, 0, GETEVENTS)
+    assert [(cqe.user_data, len(cqe.big_cqe or ())) for cqe in ring.reap()] == [(2, 2)]
+    ring.close()
+    core.close()

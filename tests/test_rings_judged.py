@@ -21,9 +21,10 @@ from tests.rings.engine import EnginePlayer
 from tests.rings.generate import ACTION, HEADER, assemble
 from tests.rings.host import HostPlayer, refusal, version
 from tests.rings.judge import shown
-from tests.rings.language import Case, Program, Seen
+from tests.rings.language import GETEVENTS, Case, Enter, Fd, Program, Seen, Setup
 from tests.rings.player import NoInstancesError
 from tests.rings.recorded import Recording, read
+from uring_iopf.abi import SetupFlags
 
 HOST: Final = not refusal()
 PROGRAMS: Final = 5000
@@ -176,6 +177,27 @@ def test_known_differences_are_still_there(host: HostPlayer) -> None:
         if case.name in known.CASES and not case.needs:
             assert host.play(case.program) != player.play(case.program), case.name
     player.close()
+
+
+@pytest.mark.parametrize("thread", [False, True], ids=["own", "another's"])
+@pytest.mark.parametrize(("flags", "asked"), [(SetupFlags.CQE_MIXED, 7), (0, 8)], ids=["both sizes", "one size"])
+def test_nothing_waits_for_the_last_slot_of_a_queue_of_both_sizes(
+    flags: int, asked: int, thread: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host would never let go of the process."""
+    player = EnginePlayer((6, 18))
+    given: list[int] = []
+    enter = player.sys_enter_beside
+
+    def entered(fd: int, to_submit: int, least: int, flags: int, arg: int, size: int) -> int:
+        given.append(least)
+        return enter(fd, to_submit, 0, flags, arg, size)
+
+    monkeypatch.setattr(player, "sys_enter_beside", entered)  # which all calls go through
+    waits = [Enter(0, 8, GETEVENTS, thread=int(thread)), Enter(0, 8, GETEVENTS, fd=Fd("ring"), thread=int(thread))]
+    player.play(Program((Setup(entries=4, flags=int(flags)), *waits)))
+    player.close()
+    assert given == [asked, asked]
 
 
 def test_bytes_of_zero_are_the_plainest_program(engine: EnginePlayer) -> None:

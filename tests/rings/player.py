@@ -563,7 +563,18 @@ class Player(abc.ABC):
         to_submit = step.to_submit
         if to_submit < 0:
             to_submit = ring.client.sq_entries - ring.client.space()
-        return self._given(step), to_submit, step.min_complete, step.flags, self.resolve(step.arg), step.size
+        least = min(step.min_complete, self._most_waited_for(ring if step.fd is None else None))
+        return self._given(step), to_submit, least, step.flags, self.resolve(step.arg), step.size
+
+    def _most_waited_for(self, ring: Ring | None) -> int:
+        """So many completions may be waited for on this ring, or on whichever of them.
+
+        With one slot left of a queue of both sizes, and a CQE of 32 bytes that waits for two, Linux 6.18 tries to flush
+        its backlog for ever if a call waits for that slot, too: it never sleeps, takes no signal, and can't be killed.
+        """
+        asked = self.rings.values() if ring is None else (ring,)
+        mixed = [one.client.cq_entries - 1 for one in asked if one.flags & SetupFlags.CQE_MIXED]
+        return min(mixed, default=0xFFFFFFFF)
 
     def _given(self, step: say.Enter | say.Register) -> int:
         return self.number(step.ring) if step.fd is None else self.resolve(step.fd)
