@@ -169,8 +169,7 @@ class Iommu(Handle[CIommu]):
             given = list(words)
         except TypeError:
             raise UsageError(f"words must be a sequence of numbers, not {words!r}") from None
-        for word in given:
-            check_fits(64, word=word)
+        check_fits(64, **{f"words[{at}]": word for at, word in enumerate(given)})
         there = len(self.read_record(queue))
         if not there:
             raise KernelError(errno.ENOENT, "write a record")
