@@ -136,6 +136,7 @@ class SmmuMachine(DriverMachine):
     site: SmmuSite
     denies = False
     last_only = False  # PRIQ_IRQ_CFG2.LO is 0
+    places = None
 
     def make_site(self) -> SmmuSite:
         self.queued = 0
@@ -422,9 +423,8 @@ class StallMachine(RuleBasedStateMachine):
 
     def allowed(self, function: Stalling, ticket: int) -> bool:
         pasid, address, perm = function.asked[ticket]
-        need = FaultPerm.WRITE if perm & FaultPerm.WRITE else FaultPerm.READ
-        there = self.mapped.get((pasid, address // PAGE))
-        return there is not None and (need is FaultPerm.READ or bool(there & FaultPerm.WRITE))
+        need = FaultPerm.WRITE if perm & FaultPerm.WRITE else READ | (perm & FaultPerm.EXEC)
+        return not need & ~self.mapped.get((pasid, address // PAGE), FaultPerm(0))
 
     def end(self, function: Stalling, tag: int, action: int) -> None:
         if tag not in function.stalled:
@@ -512,7 +512,11 @@ class StallMachine(RuleBasedStateMachine):
             function.results[ticket] = AccessResult.PENDING
             function.outside.append(ticket)
 
-    @rule(pasid=st.integers(1, 2), page=st.integers(0, 3), perm=st.sampled_from([READ, FaultPerm.WRITE, None]))
+    @rule(
+        pasid=st.integers(1, 2),
+        page=st.integers(0, 3),
+        perm=st.sampled_from([READ, FaultPerm.WRITE, FaultPerm.EXEC, None]),
+    )
     def map_or_unmap(self, pasid: int, page: int, perm: FaultPerm | None) -> None:
         if perm is None:
             self.site.space.unmap_page(pasid, page * PAGE)
