@@ -21,6 +21,7 @@ from uring_iopf.core import Core
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult
 from uring_iopf.hardware.iommus.amd import AmdControl, AmdIommu, AmdRegister, AmdStatus
+from uring_iopf.hardware.iommus.device import DeviceFaults
 from uring_iopf.hardware.iommus.vtd import VtdIommu
 from uring_iopf.hardware.limits import REQUEST_QUEUES
 from uring_iopf.hardware.load import Load
@@ -91,7 +92,12 @@ def test_registers_are_there_by_their_offsets() -> None:
         with closing(AmdIommu(core, log_entries=32768)) as iommu:
             assert iommu.read_register(AmdRegister.PPR_LOG_BASE) == 15 << 56
         with closing(VtdIommu(core)) as vtd:
-            assert refused(vtd.read_register, 0) == refused(vtd.write_register, 0, 0) == errno.EOPNOTSUPP
+            assert (refused(vtd.read_register, 0), refused(vtd.write_register, 0, 0)) == (
+                errno.EINVAL,
+                errno.EOPNOTSUPP,
+            )
+        with closing(DeviceFaults(core)) as none:
+            assert refused(none.read_register, 0) == refused(none.write_register, 0, 0) == errno.EOPNOTSUPP
 
 
 def test_an_access_goes_the_whole_way(site: AmdSite) -> None:

@@ -506,7 +506,7 @@ def handle_faults(state: tuple[Machine, Translator]) -> None:
 
 
 def handles_again(state: tuple[Machine, Translator]) -> None:
-    gc.collect(0)
+    gc.collect()  # all of it: what was interrupted may have outlived a collection of the youngest
     handle_faults(state)
     state[1].close()
     state[0].close()
