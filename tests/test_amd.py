@@ -222,8 +222,8 @@ class AmdMachine(DriverMachine):
         if self.code is not None and self.on and (not self.runs or early or self.entries == ENTRIES):
             if function is not None:
                 function.auto_answered += 1
-                function.answers[request.prg_index, self.code] += request.last
                 if request.last:
+                    function.answer(request, self.code)
                     function.in_queue.append(request.prg_index)  # the driver keeps what it has of it
         elif self.runs and self.entries < ENTRIES:
             self.entries += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import product
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -588,6 +588,14 @@ def test_a_virtual_function_needs_a_physical_one_of_its_iommu(site: Site) -> Non
 # ---- the driver's half, in any order ----
 
 
+class Group(NamedTuple):
+    """What the generic layer has: which answer it wants, how many pages, and the request that ended it."""
+
+    prgi: int
+    pages: int
+    last: PageRequest
+
+
 @dataclass
 class ModelFunction:
     """What the driver and the queue know of a function."""
@@ -602,21 +610,45 @@ class ModelFunction:
     in_queue: list[PageRequest | int] = field(default_factory=list)  # an index: the IOMMU has answered it by then
     partial: dict[int, int] = field(default_factory=dict)  # requests by index
     ended: dict[int, int] = field(default_factory=dict)  # the first so many of these have been answered, and are kept
-    waiting: list[tuple[int, int]] = field(default_factory=list)  # index, pages: groups that a read will have
-    held: dict[int, tuple[int, int]] = field(default_factory=dict)  # the same, by cookie
+    waiting: list[Group] = field(default_factory=list)  # groups that a read will have
+    held: dict[int, Group] = field(default_factory=dict)  # the same, by cookie
     answers: Counter[tuple[int, int]] = field(default_factory=Counter)
+    on_the_way: list[tuple[int, int, PageRequest]] = field(default_factory=list)  # the same; and to which request
     # The function's own side: its credits are out with the groups that wait for an answer.
     out: Counter[int] = field(default_factory=Counter)  # requests by index
+    own: dict[int, PageRequest] = field(default_factory=dict)  # the last of each index
     enabled: bool = True
     deaf: bool = False  # it has had a Response Failure
 
+    def answer(self, request: PageRequest, code: int) -> None:
+        """The hardware is told to answer the group that ends with this request."""
+        self.answers[request.prg_index, code] += 1
+        self.on_the_way.append((request.prg_index, code, request))
+
     def arrived(self, index: int, code: int) -> None:
-        """An answer has come: the group's credits are back. A Response Failure while it stops gives all back."""
-        del self.out[index]
+        """An answer has come: the group's credits are back. A Response Failure while it stops gives all back.
+
+        An answer to what somebody else sent in its name, or to what it sent before a reset, may name a group that is
+        outstanding, too. The function knows it by what the answer brings back, if that is anything.
+        """
+        found = next((one for one in self.on_the_way if one[:2] == (index, code)), None)
+        if found is not None:
+            self.on_the_way.remove(found)
+        if index in self.out and (found is None or self.knows(self.own[index], found[2])):
+            del self.out[index]
         if code not in (PrgResponse.SUCCESS, PrgResponse.INVALID) and not self.deaf:
             self.deaf = True
             if not self.enabled:
                 self.out.clear()
+
+    @staticmethod
+    def knows(own: PageRequest, answered: PageRequest) -> bool:
+        """Private data come back in every answer to what had them, and of a stream the page."""
+        return (
+            own.private_data in (None, answered.private_data)
+            and own.stream == answered.stream
+            and (not own.stream or own.address >> 12 == answered.address >> 12)
+        )
 
     def forget(self) -> None:
         """A reset: nothing is waited for any more."""
@@ -646,7 +678,6 @@ class DriverMachine(RuleBasedStateMachine):
     kernel = "7.2"
     last_only = True  # a request that is not its group's last raises no interrupt
     places: int | None = REQUEST_QUEUES["vtd"]  # of the queue; None: this is another's machine
-    knows_answers = True  # each answer to an outstanding group is taken for one; not where it is compared with more
 
     def make_site(self) -> Site:
         return Site(self.kernel, functions=2)
@@ -655,7 +686,7 @@ class DriverMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.site = self.make_site()
         self.model = {one.requester_id: ModelFunction() for one in self.site.ends}
-        self.raised = self.overflown = self.was_reset = False
+        self.raised = self.overflown = False
         self.used = self.filled = 0
         self.logged: dict[int, Counter[tuple[int, int]]] = {rid: Counter() for rid in self.model}
         for one in self.site.ends:
@@ -672,9 +703,8 @@ class DriverMachine(RuleBasedStateMachine):
             for rid, function in self.model.items():
                 assert self.logged[rid] == function.answers, "each answer came, and none besides"
             for one, function in zip(self.site.ends, self.model.values(), strict=True):
-                if self.knows_answers or not self.was_reset:
-                    # What was answered is back. The rest was lost to a full queue, or passed over, or has no last.
-                    assert one.counts().outstanding == function.out.total()
+                # What was answered is back. The rest was lost to a full queue, or passed over, or has no last.
+                assert one.counts().outstanding == function.out.total()
                 one.reset()
                 assert one.counts().outstanding == 0, "every credit is back"
                 self.use_every_credit(one, 16)
@@ -725,17 +755,17 @@ class DriverMachine(RuleBasedStateMachine):
             function.passed_over += 1
         elif isinstance(verdict, int):
             function.auto_answered += not self.is_marker(request)
-            function.answers[request.prg_index, verdict] += 1
+            function.answer(request, verdict)
             function.end(request.prg_index)
         elif verdict is not Verdict.REPORTED:
             pass
         elif not function.attached:
             function.auto_answered += 1
-            function.answers[request.prg_index, PrgResponse.INVALID] += 1
+            function.answer(request, PrgResponse.INVALID)
         elif request.last:
             pages = function.partial.pop(request.prg_index, 0) + 1
             function.ended.pop(request.prg_index, 0)
-            function.waiting.append((request.prg_index, pages))
+            function.waiting.append(Group(request.prg_index, pages, request))
         else:
             function.partial[request.prg_index] = function.partial.get(request.prg_index, 0) + 1
 
@@ -758,10 +788,10 @@ class DriverMachine(RuleBasedStateMachine):
                     function.ended.clear()
         self.used, self.overflown = 0, False
 
-    def end_groups(self, function: ModelFunction, groups: list[tuple[int, int]]) -> None:
-        for index, pages in groups:
-            function.auto_answered += pages
-            function.answers[index, PrgResponse.INVALID] += 1
+    def end_groups(self, function: ModelFunction, groups: list[Group]) -> None:
+        for group in groups:
+            function.auto_answered += group.pages
+            function.answer(group.last, PrgResponse.INVALID)
 
     def drain(self) -> None:
         self.site.turn()
@@ -810,6 +840,7 @@ class DriverMachine(RuleBasedStateMachine):
             function.sent += not self.is_marker(request)
             if request.requester_id in (None, sender.requester_id) and not self.is_marker(request):
                 function.out[request.prg_index] += 1
+                function.own[request.prg_index] = request
         self.arrive(function, request)
 
     @precondition(lambda self: self.places is not None and not self.overflown and self.filled < 2)
@@ -836,7 +867,7 @@ class DriverMachine(RuleBasedStateMachine):
         messages = self.site.queues[n].read_messages()
         pages: Counter[int] = Counter(message.cookie for message in messages)
         last = {message.cookie: message.grpid for message in messages}
-        assert [(last[cookie], count) for cookie, count in pages.items()] == function.waiting
+        assert [(last[cookie], count) for cookie, count in pages.items()] == [group[:2] for group in function.waiting]
         function.held.update(zip(pages, function.waiting, strict=True))
         function.waiting = []
 
@@ -850,9 +881,9 @@ class DriverMachine(RuleBasedStateMachine):
     def answer(self, n: int, cookie: int, code: PageResponse) -> None:
         function = self.model[self.site.ends[n].requester_id]
         self.site.queues[n].respond(cookie, code)
-        index, pages = function.held.pop(cookie)
-        function.answered += pages
-        function.answers[index, int(code)] += 1
+        group = function.held.pop(cookie)
+        function.answered += group.pages
+        function.answer(group.last, int(code))
 
     @rule(n=st.integers(0, 1))
     def detach_or_attach(self, n: int) -> None:
@@ -902,7 +933,6 @@ class DriverMachine(RuleBasedStateMachine):
             if how == "reset":
                 one.reset_pri()
                 function.forget()
-        self.was_reset |= how in ("function", "reset")
 
     @invariant()
     def every_request_is_somewhere(self) -> None:
@@ -913,7 +943,7 @@ class DriverMachine(RuleBasedStateMachine):
             function = self.model[one.requester_id]
             in_queue = [one for one in function.in_queue if isinstance(one, PageRequest)]
             pending = len([one for one in in_queue if not self.is_marker(one)]) + sum(function.partial.values())
-            pending += sum(pages for _, pages in [*function.waiting, *function.held.values()])
+            pending += sum(group.pages for group in [*function.waiting, *function.held.values()])
             assert account._replace(awaited=0, unmapped=0) == Account(
                 sent=function.sent,
                 answered=function.answered,
@@ -925,8 +955,7 @@ class DriverMachine(RuleBasedStateMachine):
             )
             assert self.logged[one.requester_id] <= function.answers
             counts = one.counts()
-            if self.knows_answers or not self.was_reset:
-                assert counts.outstanding == function.out.total()
+            assert counts.outstanding == function.out.total()
             assert counts.sent == (
                 counts.succeeded
                 + counts.unmapped

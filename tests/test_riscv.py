@@ -142,7 +142,8 @@ class RiscvMachine(DriverMachine):
             super().arrive(function, request)
         if function is not None and code is not None and not self.is_marker(request):
             function.auto_answered += 1
-            function.answers[request.prg_index, code] += request.last
+            if request.last:
+                function.answer(request, code)
 
     def verdict(self, function: ModelFunction, request: PageRequest) -> Verdict | int:
         if self.is_marker(request):

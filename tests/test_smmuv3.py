@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.test_pri import PAGE, READ, DriverMachine, ModelFunction, Site, accounts, refused
+from tests.test_pri import PAGE, READ, DriverMachine, Group, ModelFunction, Site, accounts, refused
 from uring_iopf.abi import FaultPerm, PageResponse
 from uring_iopf.errors import UsageError
 from uring_iopf.hardware.endpoint import AccessResult, Endpoint
@@ -166,14 +166,14 @@ class SmmuMachine(DriverMachine):
         if function is not None and answer is not None and not self.is_marker(request):
             function.auto_answered += 1
             if answer is FAILURE or request.last:
-                function.answers[request.prg_index, answer] += 1
+                function.answer(request, answer)
 
     def take(self, function: ModelFunction, request: PageRequest) -> None:
         marker = self.is_marker(request)
         if self.denies or not (function.bound or marker):
             if request.last:
                 function.auto_answered += not marker
-                function.answers[request.prg_index, FAILURE if self.denies else INVALID] += 1
+                function.answer(request, FAILURE if self.denies else INVALID)
                 function.end(request.prg_index)
             else:
                 function.passed_over += 1
@@ -181,11 +181,11 @@ class SmmuMachine(DriverMachine):
             pass
         elif not function.attached:
             function.auto_answered += 1
-            function.answers[request.prg_index, INVALID] += 1
+            function.answer(request, INVALID)
         elif request.last:
             pages = function.partial.pop(request.prg_index, 0) + 1
             function.ended.pop(request.prg_index, 0)
-            function.waiting.append((request.prg_index, pages))
+            function.waiting.append(Group(request.prg_index, pages, request))
         else:
             function.partial[request.prg_index] = function.partial.get(request.prg_index, 0) + 1
 

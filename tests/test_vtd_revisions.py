@@ -20,6 +20,7 @@ from tests.test_pri import (
     PAGE,
     READ,
     DriverMachine,
+    Group,
     ModelFunction,
     Site,
     Verdict,
@@ -289,6 +290,18 @@ def test_a_driver_that_forgets_private_data_leaves_the_function_waiting_until_a_
     site.close()
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_refusal_brings_back_the_private_data_of_what_it_refuses(site: RevisionSite, last: bool) -> None:
+    """Of a request in the middle of a group, too: the function takes no answer without them for its own."""
+    site.devices[0].detach()
+    site.end.send(PageRequest(PAGE, 2, write=True, last=last, pasid=3, private_data=data_of(site)))
+    site.end.send(PageRequest(PAGE, 7, read=True, pasid=3))  # its group's last, which raises the interrupt
+    site.turn()
+    assert site.end.take_answers() == [PrgAnswer(2, PrgResponse.INVALID), PrgAnswer(7, PrgResponse.INVALID)]
+    counts = site.end.counts()
+    assert (counts.outstanding, counts.unexpected, counts.invalid) == (0, 0, 2)
+
+
 @pytest.mark.parametrize("design", registered(where=before_the_merge))
 @pytest.mark.parametrize(("iommu", "most"), [("vtd-3", 128), ("vtd-2", 23)])
 def test_the_messages_before_2024_have_a_place_for_private_data(iommu: str, most: int, design: str) -> None:
@@ -353,7 +366,6 @@ class RevisionMachine(DriverMachine):
     site: RevisionSite
     words = DATA
     places = REQUEST_QUEUES["vtd-3"]
-    knows_answers = False  # a function compares private data, which a late answer to another group may not have
 
     def make_site(self) -> RevisionSite:
         return RevisionSite(self.kernel, functions=2)
@@ -381,7 +393,7 @@ class RevisionMachine(DriverMachine):
             assert pages is not None
             if self.owes_an_answer(request):  # to the generic layer it was the last
                 del function.partial[request.prg_index]
-                function.waiting.append((request.prg_index, pages))
+                function.waiting.append(Group(request.prg_index, pages, request))
 
     @rule(
         n=st.integers(0, 1),

@@ -11,8 +11,9 @@
 #include "faults/iopf.h"
 
 /*
- * Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). `data`, with
- * UIOPF_FAULT_PRIV_DATA in the fault's flags, which is its group's last then: what the answer is to bring back; or NULL.
+ * Producer: what the driver says once per request. 0, or -EINVAL (refused and answered), -ENOMEM (dropped). `data`:
+ * what an answer is to bring back, or NULL. A group's answer brings back its last request's, which has
+ * UIOPF_FAULT_PRIV_DATA in its flags then; a refusal that of the request that it refuses.
  */
 hot_inline int uiopf_report_with(struct uiopf_device *d, const struct uiopf_fault *fault,
 				 const struct uiopf_private_data *data)

@@ -213,12 +213,9 @@ static uint32_t interrupt(struct uiopf_model *m)
 
 		if (unlikely(!device || !is_ordinary(d0, d1)) && !is_worth_reporting(m, device, d0, d1))
 			continue;
-		if (d0 & (VTD2_PRQ_LAST | VTD2_PRQ_STREAM)) {
+		if (d0 & (VTD2_PRQ_LAST | VTD2_PRQ_STREAM))
 			fault.flags |= UIOPF_FAULT_LAST_PAGE | UIOPF_FAULT_PRIV_DATA;
-			uiopf_model_report_with(m, (head + i) % VTD2_PRQ_ENTRIES, device, &fault, &data);
-		} else {
-			uiopf_model_report(m, (head + i) % VTD2_PRQ_ENTRIES, device, &fault);
-		}
+		uiopf_model_report_with(m, (head + i) % VTD2_PRQ_ENTRIES, device, &fault, &data);
 	}
 	uiopf_records_done(&v->prq, n);
 	if (unlikely(v->prq_status & VTD_PRS_PRO)) {
